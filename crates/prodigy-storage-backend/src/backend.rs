@@ -23,14 +23,14 @@ use crate::survey::JobSurvey;
 use crate::wait::WaitOptions;
 use crate::watch::{LogReports, LogScope, LogWatch};
 
-/// A place that keeps logs, documents, queues and locks: one value with the five storage traits.
+/// A place that stores logs, documents, queues and locks: a type with the five storage traits.
 ///
-/// Each of them is object-safe, and a `&dyn Backend` is also a `&dyn LogStore`, and so on. Implement the five; this trait
-/// follows from them.
+/// The traits are object-safe, and a `&dyn Backend` is also a `&dyn LogStore`, and so on. Implement the five traits;
+/// this one is then implemented as well.
 ///
-/// A backend knows nothing of checkpoints or dead letters beyond what the signatures say: the typed stores of the facade
-/// give these primitives their meaning. The conformance suite tests the promise of each method. No method mentions
-/// files: local worktrees, the doctor and a lock's descriptor are outside of the traits.
+/// A backend does not know what a checkpoint or a dead letter means beyond the signatures: the typed stores of the
+/// facade give these primitives their meaning. The conformance suite tests the promise of each method. No method
+/// mentions files: local worktrees, the doctor and a lock's descriptor are not part of the traits.
 ///
 /// All errors are [`StorageError`](crate::StorageError)s. Every method ends by its deadline, except for a system call
 /// that is under way, with [`Timeout`](crate::ErrorKind::Timeout) or
@@ -72,19 +72,19 @@ impl<B: LogStore + DocumentStore + QueueStore + LockStore + Catalog + ?Sized> Ba
 /// # let _ = append_and_count;
 /// ```
 pub trait LogStore: fmt::Debug + Send + Sync {
-    /// Appends a batch of events. Acknowledged is stored, by the durability asked for.
+    /// Appends a batch of events. When the call returns, they are stored with the requested durability.
     ///
-    /// Ids are assigned, ascending and above the newest that the writer finds in the log, unless the batch brings
-    /// them; then what is stored already under an id is acknowledged and not stored again. On return the batch holds
-    /// its ids, unless nothing of it was stored.
+    /// The log assigns ids that ascend and are above the newest id that the writer finds. If the batch has ids already,
+    /// an event whose id is already stored is acknowledged and not stored again. On return the batch has its ids,
+    /// unless none of it was stored.
     ///
-    /// Not atomic: a prefix of whole records may be stored after a crash. On
-    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) any of the events may be stored: appending the same batch
-    /// again stores each once.
+    /// An append is not atomic: after a crash a prefix of whole records may be stored. After
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) any of the events may be stored; appending the same batch
+    /// again stores each event once.
     ///
-    /// The batch may carry a fencing token ([`Batch::set_fence`]). It is checked before the events are written, and again before
-    /// they are acknowledged: an overtaken append is [`Fenced`](crate::ErrorKind::Fenced), and may be stored; its records
-    /// carry the token.
+    /// The batch may carry a fencing token ([`Batch::set_fence`]). The token is checked before the events are written,
+    /// and again before they are acknowledged. An append with an overtaken token fails with
+    /// [`Fenced`](crate::ErrorKind::Fenced); its events may be stored, and their records then carry the token.
     fn append(
         &self,
         job: &JobAddress,
@@ -93,12 +93,12 @@ pub trait LogStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Appended>;
 
-    /// Reads what is stored now, merged by id, each id once. A log that does not exist is empty.
+    /// Reads the events that are stored now, merged by id, each id once. A log that does not exist is empty.
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>>;
 
-    /// Reads the newest `count` events of what is stored now, merged by id, oldest first, and finds them without reading the
-    /// rest. Its cursor says that everything before them was read. Events that are appended between the search for the
-    /// first one and the beginning of the scan come as well.
+    /// Reads the newest `count` events that are stored now, merged by id, oldest first, without reading the others. The
+    /// cursor of the scan covers all events before them. Events that are appended between the search for the first
+    /// event and the beginning of the scan are returned as well.
     fn tail(
         &self,
         job: &JobAddress,
@@ -107,16 +107,16 @@ pub trait LogStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Box<dyn Scan>>;
 
-    /// The cursor behind everything that is stored now, without reading it: a scan from it gives what is stored later,
-    /// also under older ids.
+    /// The cursor behind all events that are stored now, without reading them. A scan from it returns the events that
+    /// are stored later, even those with older ids.
     fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor>;
 
-    /// Waits until something is stored behind a cursor: true. False at the deadline, which is no error, and when the
-    /// [interrupt](WaitOptions::interrupt) is raised. It looks once at least. True also when the job is finished, if the
-    /// options [say so](WaitOptions::until_finished).
+    /// Waits until an event is stored behind a cursor, and returns true. Returns false at the deadline, which is no
+    /// error, and when the [interrupt](WaitOptions::interrupt) is raised. The log is checked at least once. With
+    /// [`until_finished`](WaitOptions::until_finished) the call also returns true when the job is finished.
     ///
-    /// A writer of the same process ends the wait at once. A writer of another process does so where the backend is
-    /// notified of its appends; otherwise the next look finds them.
+    /// An append by the same process ends the wait at once. So does an append by another process, if the backend is
+    /// notified of it; otherwise the next poll finds it.
     fn wait(
         &self,
         job: &JobAddress,
@@ -126,18 +126,19 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     ) -> Result<bool>;
 
     /// Watches the logs of a scope from now on, to follow many jobs. `reports` gets each job of the scope to which this
-    /// process appends, also of jobs that are new. What other processes append is reported for the jobs that the watch
+    /// process appends, including new jobs. Appends by other processes are reported for the jobs that the watch
     /// [includes](LogWatch::include).
     fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>>;
 
     /// The size of the log, without reading it.
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary>;
 
-    /// Closes the segment that this process appends to: the next append begins a new one. Harmless without a segment.
+    /// Seals the segment to which this process appends, so that the next append begins a new one. Does nothing without
+    /// a segment.
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()>;
 
-    /// Makes every event before the cursor survive power loss, whichever process appended it and however
-    /// durably. A checkpoint that is saved with the cursor then never covers a lost event.
+    /// Makes every event before the cursor survive power loss, whichever process appended it and with whichever
+    /// durability. So a checkpoint that is saved with the cursor never covers a lost event.
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()>;
 }
 
@@ -157,13 +158,14 @@ pub trait LogStore: fmt::Debug + Send + Sync {
 /// # let _ = store_once;
 /// ```
 pub trait DocumentStore: fmt::Debug + Send + Sync {
-    /// A document with a verified checksum; `None` if it does not exist.
+    /// Reads a document and verifies its checksum; `None` if the document does not exist.
     fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>>;
 
-    /// The revision of a document, at less cost than getting it; `None` if it does not exist. Not verified.
+    /// The revision of a document, at less cost than reading it; `None` if the document does not exist. The checksum is
+    /// not verified.
     fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>>;
 
-    /// Puts a document, whole or not at all. What is got later is the body's own bytes.
+    /// Stores a document, whole or not at all. A later read returns exactly the bytes of the body.
     fn put(
         &self,
         document: &Document,
@@ -172,10 +174,10 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Revision>;
 
-    /// Adds a document to the checkpoint series of a job under a new name. Its stamp is the greatest of now,
-    /// [`PutOptions::not_before`], the newest of the series + 1 ns, and the newest of the job's other series + 1 ns where
-    /// this project made that name: stamps ascend over all series of a job, also when the clock steps back. [`Phase::Setup`] has
-    /// one name and is replaced.
+    /// Adds a document to a checkpoint series of a job under a new name. Its stamp is the greatest of: the present
+    /// time; [`PutOptions::not_before`]; 1 ns after the newest stamp of the series; and 1 ns after the newest stamp
+    /// that this project gave in the job's other series. So stamps ascend over all series of a job, even if the clock
+    /// steps back. [`Phase::Setup`] has only one name, and its document is replaced.
     fn add(
         &self,
         job: &JobAddress,
@@ -185,7 +187,7 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Added>;
 
-    /// Deletes a document; false if there was none. A token is checked as in a [put](PutOptions::fencing).
+    /// Deletes a document; false if it did not exist. A token is checked as in a [put](PutOptions::fencing).
     fn delete(
         &self,
         document: &Document,
@@ -204,10 +206,11 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Page<DocumentEntry, Document>>;
 
-    /// The newest document of a checkpoint series, or with `before` the newest that comes before that one: what
-    /// [`list`](Self::list) gives last, or last before it, at less cost than listing. `None` if no such document exists.
+    /// The newest document of a checkpoint series, or the newest one before `before`. This is the last entry of
+    /// [`list`](Self::list), or the last one before `before`, at less cost than listing. `None` if no such document
+    /// exists.
     ///
-    /// `before` need not exist. Nothing is before a document of another series.
+    /// `before` need not exist. A document of another series has no documents before it.
     fn newest(
         &self,
         job: &JobAddress,
@@ -219,12 +222,13 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 
 /// The dead letters of jobs: keyed items, taken under a lease.
 ///
-/// A queue has one counter: each change takes the next number ([`QueueMark`](crate::QueueMark)). An item that is taken gets a new place
-/// behind all others, so a run that is bounded by the counter at its start ([`Select::until`]) never gets one item
-/// twice.
+/// A queue has one counter: each change takes the next number ([`QueueMark`](crate::QueueMark)). An item that is taken
+/// gets a new place behind all others. So a run that is bounded by the counter's value at its start ([`Select::until`])
+/// never gets an item twice.
 ///
-/// A write that carries a fencing token is refused as [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a
-/// greater token of the same lock; otherwise it raises the job's mark. The check and the write are one critical section.
+/// A write under a fencing token fails with [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a
+/// greater token of the same lock; otherwise it raises the job's mark. The check and the write are one critical
+/// section.
 ///
 /// ```
 /// use std::time::Duration;
@@ -239,13 +243,13 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 /// # let _ = take;
 /// ```
 pub trait QueueStore: fmt::Debug + Send + Sync {
-    /// Puts items: one with a new key goes to the end, one with a known key is merged into it
-    /// ([`dead_letter::merge`](crate::dead_letter::merge)), its place, its delay and a lease on it kept. A push that was
-    /// made before changes nothing.
+    /// Pushes items. An item with a new key is added at the end. An item with a known key is merged into the stored one
+    /// ([`dead_letter::merge`](crate::dead_letter::merge)), which keeps its place, its delay and its lease. A repeated
+    /// push changes nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::QueueFull`](crate::ErrorKind::QueueFull) if the queue would be larger than its cap; nothing is stored
-    /// then.
+    /// [`ErrorKind::QueueFull`](crate::ErrorKind::QueueFull) if the queue would exceed its maximum size. Nothing is
+    /// stored then.
     fn queue_put(
         &self,
         job: &JobAddress,
@@ -255,20 +259,20 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<PutReport>;
 
-    /// One item.
+    /// Reads one item; `None` if the queue does not have it.
     fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>>;
 
-    /// The items that are selected, as they are stored now, whether taken or not. An item whose facts can't be read is
-    /// among them.
+    /// The selected items in their present state, whether taken or not. An item whose fields can't be read is returned
+    /// too.
     fn queue_scan(&self, job: &JobAddress, select: &Select, deadline: Deadline)
     -> Result<QueueScan<'static>>;
 
-    /// The queue in numbers. All zero if the queue does not exist.
+    /// The counts of the queue's items. All are zero if the queue does not exist.
     fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary>;
 
-    /// Takes up to `limit` of the selected items that are pending, for `lease`, in the order of their places. The leases
-    /// are stored before the call returns, and the items stay stored: one that is not settled is pending again when its
-    /// lease ends. An item whose facts can't be read is taken only by its id.
+    /// Takes up to `limit` of the selected pending items for `lease`, in the order of their places. The leases are
+    /// stored before the call returns. The items stay stored: an item that is not settled is pending again when its
+    /// lease ends. An item whose fields can't be read is taken only by its id.
     fn queue_take(
         &self,
         job: &JobAddress,
@@ -279,13 +283,13 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>>;
 
-    /// Changes stored items, all in one write, in their order: each sees the changes before it. Returns the outcome of
+    /// Changes stored items in one write, in the given order: each change sees those before it. Returns the outcome of
     /// each.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an edit or a failure that is no item or names
-    /// another id, and for an extension without a token; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for contents over the limit.
-    /// Nothing is changed then.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an edit or a failure that is not an item or has
+    /// another id, and for an extension without a token; [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) for
+    /// contents over the limit. Nothing is changed then.
     fn queue_settle(
         &self,
         job: &JobAddress,
@@ -294,7 +298,7 @@ pub trait QueueStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Vec<Settled>>;
 
-    /// Frees the room of settled items, whatever it costs. A backend does so by itself in time.
+    /// Frees the space of settled items, whatever the cost. A backend also does so by itself from time to time.
     fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction>;
 }
 
@@ -316,7 +320,7 @@ pub trait LockStore: fmt::Debug + Send + Sync {
     /// Takes a named lock, waiting for it until the deadline.
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>>;
 
-    /// A page of all locks that were ever taken, held or not, sorted by name.
+    /// A page of all locks that were ever taken, sorted by name, whether they are held now or not.
     fn locks(&self, page: &PageOptions<LockName>, deadline: Deadline) -> Result<Page<LockInfo, LockName>>;
 }
 
@@ -334,26 +338,25 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// The capabilities of the backend.
     fn capabilities(&self) -> Capabilities;
 
-    /// A page of the repositories that hold anything, sorted.
+    /// A page of the repositories that have stored data, sorted.
     fn repositories(&self, page: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>>;
 
-    /// A page of the jobs of a repository that hold anything, sorted.
+    /// A page of the jobs of a repository that have stored data, sorted.
     fn jobs(&self, repo: &RepoName, page: &PageOptions<JobId>, deadline: Deadline) -> Result<Page<JobId>>;
 
-    /// True if a live process works on a job of a repository: it holds a part of a log that it appends to, or a named
-    /// lock whose first part is the repository's name. A process between two calls on a queue or a document holds
-    /// nothing. A backend may try locks for the answer, which is no more than a reader may do to another writer: no
-    /// call of another process fails or waits for it.
+    /// True if a live process works on a job of a repository: it holds an unsealed segment of a log, or a named lock
+    /// whose first part is the repository's name. A process between two calls on a queue or a document holds nothing. A
+    /// backend may try locks to find the answer, but no call of another process fails or waits because of it.
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool>;
 
-    /// Whether a live process works on a job, and when the job was last written to.
+    /// Returns whether a live process works on a job, and when the job was last written to.
     fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity>;
 
-    /// A page of the jobs of a repository, as [`jobs`](Self::jobs) lists them, each with its numbers. No event and no document
-    /// is read for them, except the mark of a finished job.
+    /// A page of the jobs of a repository, in the order of [`jobs`](Self::jobs), each with its counts. No event and no
+    /// document is read for that, except the mark of a finished job.
     ///
-    /// A job that can't be read is an entry with the error. A page that would take too long ends early: it is short, and
-    /// the next one continues behind it.
+    /// A job that can't be read is an entry with the error. A page that would take too long ends early, and the next
+    /// page continues behind it.
     fn survey(
         &self,
         repo: &RepoName,
@@ -361,26 +364,27 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Page<JobSurvey, JobId>>;
 
-    /// Removes all that is stored of a job: events, documents, dead letters. False if nothing was.
+    /// Deletes all stored data of a job: events, documents, dead letters. False if there was none.
     ///
-    /// The job is gone at one moment: a read before it finds everything, a read after it nothing, also if the process
-    /// dies in between. What is left is then removed by the next write to the job, or the next call of this. A scan that is
-    /// under way ends with [`Deleted`](crate::ErrorKind::Deleted), a cursor into the deleted log gets
-    /// [`CursorGap`](crate::ErrorKind::CursorGap), and a later write begins the job again. The fencing marks of the job stay.
+    /// The job is deleted at one moment, even if the process dies during the call: a read before that moment finds
+    /// everything, a read after it nothing. The next write to the job, or the next call of this method, then removes
+    /// what is left on disk. A running scan ends with [`Deleted`](crate::ErrorKind::Deleted), a cursor into the deleted
+    /// log gets [`CursorGap`](crate::ErrorKind::CursorGap), and a later write begins the job again. The job keeps its
+    /// fencing marks.
     ///
     /// # Errors
     /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the job is [active](Activity::active): nothing was removed.
     fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool>;
 
-    /// Ends background work and makes relaxed writes of this handle survive power loss.
+    /// Ends background work, and makes relaxed writes of this handle survive power loss.
     fn flush(&self, deadline: Deadline) -> Result<()>;
 
-    /// Checks what can be checked without writing to it.
+    /// Checks the state of the store as far as that is possible without writing.
     fn health(&self, deadline: Deadline) -> Result<Health>;
 
-    /// The use of space.
+    /// The space that the store uses, by area and repository.
     fn usage(&self, deadline: Deadline) -> Result<Usage>;
 
-    /// Adds its counters.
+    /// Adds the counters of this backend to `stats`.
     fn stats(&self, stats: &mut Stats);
 }

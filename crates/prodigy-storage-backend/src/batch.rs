@@ -1,4 +1,4 @@
-//! A batch of events on its way into a log.
+//! A batch of events to append to a log.
 
 use serde::Serialize;
 use serde_json::ser::Serializer;
@@ -9,11 +9,11 @@ use crate::fence::Fence;
 use crate::id::EventId;
 use crate::record::{FENCE_FIELD, MAX_NESTING};
 
-/// Events serialised and ready to be appended, in one buffer that can be used again.
+/// Events that are serialised and ready to be appended, in one reusable buffer.
 ///
 /// A batch owns the bodies of its events; the backend adds id, timestamp and checksum. After
-/// [`append`](crate::LogStore::append) the ids stand in [`ids`](Self::ids), also when the outcome is unknown: the
-/// same batch appended again is then stored under the same ids, and each event once.
+/// [`append`](crate::LogStore::append) the batch has the [`ids`](Self::ids), even if the outcome is unknown. Appending
+/// the same batch again uses these ids, and stores each event once.
 ///
 /// ```
 /// use prodigy_storage_backend::Batch;
@@ -29,11 +29,11 @@ pub struct Batch {
     ends: Vec<usize>,
     ids: Vec<EventId>,
     fence: Option<Fence>,
-    /// The field of each record that holds the token; empty without one.
+    /// The field with the fencing token that each record gets; empty without a token.
     fence_field: Vec<u8>,
 }
 
-/// Optional fields beside an event's payload.
+/// Optional fields of an event besides its payload.
 ///
 /// ```
 /// use prodigy_storage_backend::{Annotations, Batch};
@@ -46,13 +46,13 @@ pub struct Batch {
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a log has to store each field")]
 pub struct Annotations<'a, M = ()> {
-    /// The id that events of one cause share.
+    /// The id that events with one cause share.
     pub correlation_id: Option<&'a str>,
-    /// Any JSON object about the event.
+    /// Any JSON object with facts about the event.
     pub metadata: Option<&'a M>,
 }
 
-// By hand: a derive would ask the same of `M`, which is only referred to.
+// Implemented by hand, since a derive would demand `M: Clone`, although `M` is only borrowed.
 impl<M> Clone for Annotations<'_, M> {
     fn clone(&self) -> Self {
         *self
@@ -77,7 +77,7 @@ impl Batch {
         Self::default()
     }
 
-    /// Empties it and keeps its memory.
+    /// Removes all events, and keeps the memory for reuse.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -86,14 +86,14 @@ impl Batch {
         self.fence_field.clear();
     }
 
-    /// The fencing token that its events are appended under.
+    /// The fencing token of the events.
     #[must_use]
     pub fn fence(&self) -> Option<&Fence> {
         self.fence.as_ref()
     }
 
-    /// Sets the fencing token of all its events, those that are pushed later included. Each record carries it, so that a reader
-    /// can leave out what an overtaken writer stored.
+    /// Sets the fencing token of all events, including those that are pushed later. Each record carries the token, so
+    /// that a reader can leave out events of an overtaken writer.
     ///
     /// ```
     /// use prodigy_storage_backend::{Batch, Fence};
@@ -112,7 +112,7 @@ impl Batch {
         }
         let old = std::mem::take(&mut self.fence_field);
         if let Some(fence) = fence {
-            // The name of a lock may hold a quotation mark.
+            // The name of a lock may contain a quotation mark, so it is escaped.
             let text = serde_json::Value::from(fence.to_string());
             self.fence_field = format!("{FENCE_FIELD}{text}").into_bytes();
         }
@@ -132,19 +132,19 @@ impl Batch {
         }
     }
 
-    /// Number of events.
+    /// The number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether it holds no event.
+    /// True if the batch has no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Bytes of all bodies.
+    /// The length of all bodies in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.len()
@@ -160,20 +160,20 @@ impl Batch {
         })
     }
 
-    /// The ids that were given or assigned, one an event; empty before either.
+    /// The ids of the events, one for each; empty until they are set or assigned.
     #[must_use]
     pub fn ids(&self) -> &[EventId] {
         &self.ids
     }
 
-    /// Gives the ids to store the events under: one an event, in order. An event whose id is stored already is
-    /// acknowledged and not stored again. A backend calls it with the ids that it assigned.
+    /// Sets the ids to store the events under, one for each, in order. An event whose id is already stored is
+    /// acknowledged and not stored again. A backend calls this with the ids that it assigned.
     pub fn set_ids(&mut self, ids: impl IntoIterator<Item = EventId>) {
         self.ids.clear();
         self.ids.extend(ids);
     }
 
-    /// Takes the ids out again: the next append assigns new ones.
+    /// Removes the ids, so that the next append assigns new ones.
     pub fn clear_ids(&mut self) {
         self.ids.clear();
     }
@@ -207,12 +207,12 @@ impl Batch {
         self.push_with(event, Annotations::<()>::default())
     }
 
-    /// Adds an event and its optional fields. Bytes of a raw payload ([`serde_json::value::RawValue`]) pass through
-    /// untouched, except line breaks between tokens, which become spaces.
+    /// Adds an event and its optional fields. A raw payload ([`serde_json::value::RawValue`]) is stored byte for byte,
+    /// except that line breaks between tokens become spaces.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for what does not serialise, for nesting over 127, and for text that is not
-    /// well-formed Unicode. The batch is then as before.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an event that does not serialise, is nested deeper than
+    /// 127, or is not well-formed Unicode. The batch is then unchanged.
     pub fn push_with<T, M>(&mut self, event: &T, beside: Annotations<'_, M>) -> Result<()>
     where
         T: Serialize + ?Sized,
@@ -307,7 +307,7 @@ mod tests {
         impl Serialize for Nothing {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 use serde::ser::SerializeStruct;
-                // As raw JSON serialises, but without its text.
+                // Serialises like raw JSON, but without the text.
                 serializer
                     .serialize_struct("$serde_json::private::RawValue", 1)?
                     .end()

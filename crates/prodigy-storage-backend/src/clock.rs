@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::{ErrorKind, Result, StorageError};
 
-/// Which boot of a machine: a random id that the kernel makes at each start.
+/// Identifies a boot of a machine: a random id that the kernel makes at each start.
 ///
 /// ```
 /// use prodigy_storage_backend::BootId;
@@ -23,13 +23,13 @@ use crate::error::{ErrorKind, Result, StorageError};
 pub struct BootId(Uuid);
 
 impl BootId {
-    /// From its 128 bits.
+    /// The boot id with these 128 bits.
     #[must_use]
     pub const fn from_u128(bits: u128) -> Self {
         Self(Uuid::from_u128(bits))
     }
 
-    /// Reads its hyphenated text.
+    /// Parses the hyphenated text form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Uuid::try_parse(text).ok().map(Self)
@@ -42,7 +42,8 @@ impl fmt::Display for BootId {
     }
 }
 
-/// A moment on the clock that counts from the boot of the machine, also while it is suspended. Nobody can set it.
+/// A moment on the clock that counts from the boot of the machine, even while the machine is suspended. Nobody can set
+/// this clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -58,14 +59,14 @@ impl fmt::Display for BootId {
     reason = "it is complete: a boot, and the time since"
 )]
 pub struct Uptime {
-    /// Which boot.
+    /// The boot to which the time refers.
     pub boot: BootId,
-    /// How long ago that was.
+    /// The time since that boot.
     pub since: Duration,
 }
 
 impl Uptime {
-    /// So much later; [`Duration::MAX`] after the boot at the latest.
+    /// The moment this much later, at most [`Duration::MAX`] after the boot.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self {
@@ -74,14 +75,14 @@ impl Uptime {
         }
     }
 
-    /// True if this moment is not after `now`, or if the machine was restarted since.
+    /// True if this moment is not after `now`, or if the machine was restarted in between.
     #[must_use]
     pub fn has_come(self, now: Self) -> bool {
         self.boot != now.boot || self.since <= now.since
     }
 }
 
-/// Returns the time of day, and the time since the boot of the machine.
+/// A source of the time of day, and of the time since the boot of the machine.
 ///
 /// ```
 /// use prodigy_storage_backend::{BootId, Clock, Uptime};
@@ -103,23 +104,23 @@ impl Uptime {
 /// # let _ = Stopped(Timestamp::MIN);
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time of day. It may step back, stand still or leap: nothing but the dates that people see depends on it.
+    /// The time of day. It may step back, stop or jump: only dates for people depend on it.
     fn now(&self) -> Timestamp;
 
-    /// The time since the boot. Leases count by it.
+    /// The time since the boot, which leases use.
     fn uptime(&self) -> Uptime;
 
-    /// The time since a moment that stays the same while the process lives. It never steps back.
+    /// The time since a fixed moment in the life of the process. It never steps back.
     fn monotonic(&self) -> Duration {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         BEGAN.elapsed()
     }
 }
 
-/// The time of day for something that is stored now.
+/// The time of day for data that is stored now.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] for a clock that shows a time outside the years 1970 to 2262: no id and no date can hold its time.
+/// [`ErrorKind::Io`] if the clock is outside the years 1970 to 2262, which no id or date can express.
 pub fn time_to_store(
     clock: &dyn Clock,
     operation: &'static str,
@@ -155,7 +156,8 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    /// On Linux as of the kernel's last tick, at most 10 ms ago: it is asked for at each call, and costs a tenth.
+    /// On Linux this is the time of the kernel's last tick, at most 10 ms ago. It is read at each call, at a tenth of
+    /// the cost.
     #[cfg(target_os = "linux")]
     fn monotonic(&self) -> Duration {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
@@ -179,7 +181,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// The id of this boot; `None` if the system has none. Leases of an earlier boot then look like others.
+/// The id of this boot; `None` if the system has none. Then leases of an earlier boot can't be distinguished from
+/// others.
 #[expect(clippy::disallowed_methods, reason = "a table of the kernel")]
 fn boot_id() -> Option<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

@@ -1,14 +1,14 @@
-//! How long a call may take.
+//! The deadline of a call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, StorageError};
 
-/// The moment by which a call has to end, all its waits and retries counted.
+/// The moment by which a call has to end, including all waits and retries.
 ///
-/// A system call under way can't be interrupted, so a deadline is checked between steps: it bounds every wait of
-/// ours, not the operating system.
+/// A running system call can't be interrupted, so a deadline is checked between steps: it bounds every wait of this
+/// library, but not the operating system.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// No bound.
+    /// No deadline.
     #[must_use]
     pub const fn never() -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Deadline {
         }
     }
 
-    /// The deadline after this duration; unbounded if the clock cannot represent it.
+    /// The deadline after this duration; no deadline if the clock can't represent it.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Deadline {
         }
     }
 
-    /// This moment.
+    /// A deadline at this moment.
     #[must_use]
     pub const fn at(instant: Instant) -> Self {
         Self {
@@ -59,8 +59,8 @@ impl Deadline {
         }
     }
 
-    /// The same deadline, whose waits for other processes also end when the flag is raised, as a handler of signals does. A flag
-    /// that is raised already ends none of them: what a program stores because it was asked to end is not given up.
+    /// The same deadline, but waits for other processes also end when the flag is raised, for example by a signal
+    /// handler. A flag that is already raised ends no wait: a program that was asked to end can still store its data.
     #[must_use]
     pub fn or_when(self, raised: &'static AtomicBool) -> Self {
         Self {
@@ -69,31 +69,31 @@ impl Deadline {
         }
     }
 
-    /// Whether the flag of [`or_when`](Self::or_when) was raised since.
+    /// True if the flag of [`or_when`](Self::or_when) was raised after that call.
     #[must_use]
     pub fn is_interrupted(self) -> bool {
         self.interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// The moment, if there is a bound.
+    /// The moment of the deadline; `None` without a deadline.
     #[must_use]
     pub const fn instant(self) -> Option<Instant> {
         self.at
     }
 
-    /// The time left, zero when it has passed; `None` without a bound.
+    /// The time left, which is zero after the deadline; `None` without a deadline.
     #[must_use]
     pub fn remaining(self) -> Option<Duration> {
         self.at.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether it has passed.
+    /// True if the deadline has passed.
     #[must_use]
     pub fn has_passed(self) -> bool {
         self.at.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// The earlier of the two.
+    /// The earlier of two deadlines.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self {
@@ -105,7 +105,7 @@ impl Deadline {
         }
     }
 
-    /// An error of kind `Timeout` that names what was waited for, if it has passed.
+    /// Returns an error that names what the caller waited for, if the deadline has passed.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the deadline has passed.

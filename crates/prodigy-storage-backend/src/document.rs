@@ -1,4 +1,4 @@
-//! Documents: whole JSON objects, put and got atomically.
+//! Documents: whole JSON objects that are stored and read atomically.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::fence::Fence;
 use crate::log::Durability;
 use crate::setters;
 
-/// Names one state of a document: random, new at every put.
+/// Identifies one state of a document: a random value that is new at every write.
 ///
 /// ```
 /// use prodigy_storage_backend::Revision;
@@ -23,16 +23,16 @@ use crate::setters;
 pub struct Revision(u128);
 
 impl Revision {
-    /// Characters of its text form.
+    /// The length of the text form, in characters.
     pub const TEXT_LEN: usize = 32;
 
-    /// A new one.
+    /// A new random revision.
     #[must_use]
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4().as_u128())
     }
 
-    /// From 128 bits, such as the hash of a document that carries no revision.
+    /// A revision of these 128 bits, such as the hash of a document without a revision.
     #[must_use]
     pub const fn from_u128(bits: u128) -> Self {
         Self(bits)
@@ -63,7 +63,7 @@ impl fmt::Debug for Revision {
     }
 }
 
-/// A text that is no revision.
+/// The error for a text that is not a revision.
 ///
 /// ```
 /// use prodigy_storage_backend::Revision;
@@ -108,12 +108,12 @@ impl<'de> Deserialize<'de> for Revision {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a backend has to check each")]
 pub enum Expected {
-    /// Anything.
+    /// No condition.
     #[default]
     Any,
-    /// There is no such document; for an addition, the series is empty.
+    /// The document does not exist; for an addition, the series is empty.
     Absent,
-    /// The document has this revision; for an addition, the newest valid one of the series has it.
+    /// The document has this revision; for an addition, the newest valid document of the series has it.
     Revision(Revision),
 }
 
@@ -132,19 +132,19 @@ pub struct PutOptions {
     pub expected: Expected,
     /// The failures that the write survives.
     pub durability: Durability,
-    /// The fencing token of the lock that the writer holds. The write is refused as
-    /// [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a greater token of the same lock, whatever
-    /// document that was, and whether it is still there. A write without a token is accepted.
+    /// The fencing token of the lock that the writer holds. The write fails with [`Fenced`](crate::ErrorKind::Fenced)
+    /// if any document of the job was written under a greater token of the same lock, even if that document was deleted
+    /// since. A write without a token is accepted.
     pub fencing: Option<Fence>,
-    /// The stamp of an addition is this time or a later one. A put ignores it.
+    /// The earliest stamp of an addition. A put ignores it.
     pub not_before: Option<Timestamp>,
-    /// The key of an addition, which the name of the new document holds. A put ignores it, and so does an addition to the setup
-    /// phase, which has one name.
+    /// The key of an addition, which becomes part of the new document's name. A put ignores it, and so does an addition
+    /// to the setup phase, which has only one name.
     pub key: Option<CheckpointKey>,
 }
 
 impl PutOptions {
-    /// With this durability.
+    /// Options with this durability.
     #[must_use]
     pub fn new(durability: Durability) -> Self {
         Self {
@@ -153,7 +153,7 @@ impl PutOptions {
         }
     }
 
-    /// Only if this is true.
+    /// Sets the condition.
     #[must_use]
     pub fn expect(mut self, expected: Expected) -> Self {
         self.expected = expected;
@@ -161,21 +161,21 @@ impl PutOptions {
     }
 
     setters! {
-        /// Under this fencing token, if there is one.
+        /// Sets the fencing token, if any.
         fencing: Option<Fence>,
 
-        /// With a stamp at this time or later, if there is one.
+        /// Sets the earliest stamp, if any.
         not_before: Option<Timestamp>,
 
-        /// With this key, if there is one.
+        /// Sets the key, if any.
         key: Option<CheckpointKey>,
     }
 }
 
-/// A document as it was got.
+/// A document as it was read.
 ///
-/// The body is a JSON object, as it was put. A backend may keep it inside a larger buffer, and hands that over
-/// instead of copying it. A clone shares the bytes.
+/// The body is a JSON object with the bytes that were put. A backend may pass a larger buffer that contains the body,
+/// instead of copying the body. A clone shares the bytes.
 ///
 /// ```
 /// use prodigy_storage_backend::{Revision, StoredDocument};
@@ -193,8 +193,8 @@ pub struct StoredDocument {
 }
 
 impl StoredDocument {
-    /// A document whose body is `bytes[start..]`; bytes that are shared already stay so. `verified`: its checksum was
-    /// there, and held.
+    /// A document with the body `bytes[start..]`; shared bytes are not copied. `verified` is true if the document had a
+    /// checksum that matched.
     #[must_use]
     pub fn new(bytes: impl Into<Arc<Vec<u8>>>, start: usize, revision: Revision, verified: bool) -> Self {
         let bytes = bytes.into();
@@ -213,19 +213,19 @@ impl StoredDocument {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
-    /// Its revision.
+    /// The revision of the document.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Whether it carried a checksum that held. A document of another program has none.
+    /// True if the document had a checksum that matched. A document of another program has none.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.verified
     }
 
-    /// Bytes of memory it holds, also where it shares them.
+    /// The memory of the document in bytes, including shared memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.bytes.capacity()
@@ -234,7 +234,7 @@ impl StoredDocument {
 
 impl fmt::Debug for StoredDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The body may hold what belongs in no log.
+        // The body may contain data that must not appear in a log.
         f.debug_struct("StoredDocument")
             .field("bytes", &self.body().len())
             .field("revision", &self.revision)
@@ -243,7 +243,7 @@ impl fmt::Debug for StoredDocument {
     }
 }
 
-/// A line of a listing. Listings never load bodies.
+/// An entry of a listing. Listings never load bodies.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, DocumentStore, PageOptions, Result};
@@ -259,16 +259,16 @@ impl fmt::Debug for StoredDocument {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DocumentEntry {
-    /// Which document.
+    /// The address of the document.
     pub document: Document,
-    /// Bytes as stored.
+    /// The stored size in bytes.
     pub bytes: u64,
-    /// When it was stored, by the backend's clock.
+    /// The time of the last write, by the backend's clock.
     pub modified: Timestamp,
 }
 
 impl DocumentEntry {
-    /// A line of a listing.
+    /// An entry of a listing.
     #[must_use]
     pub fn new(document: Document, bytes: u64, modified: Timestamp) -> Self {
         Self {
@@ -298,8 +298,8 @@ impl DocumentEntry {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Added {
-    /// The new document: its stamp is above all others of its series, and above those of the job's other series.
+    /// The new document. Its stamp is above all others of its series, and above those of the job's other series.
     pub document: Document,
-    /// Its revision.
+    /// The revision of the new document.
     pub revision: Revision,
 }

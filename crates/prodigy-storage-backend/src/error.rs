@@ -45,14 +45,13 @@ pub enum ErrorKind {
     InvalidInput,
     /// The configuration is refused.
     InvalidConfig,
-    /// A record, document or item is larger than the configured limit: a write stored nothing, and a read leaves what is
-    /// stored as it is.
+    /// A record, document or item is larger than the configured limit. A write stored nothing; a read changed nothing.
     TooLarge,
     /// A compare-and-set found another revision, or a document where none was expected.
     Conflict,
-    /// A write carried a fencing token that is older than one seen before.
+    /// A write carried a fencing token that a newer one has overtaken.
     Fenced,
-    /// Failed to acquire a storage lock in the time given.
+    /// The storage lock could not be acquired in time.
     LockUnavailable,
     /// The storage directory is not writable.
     NotWritable,
@@ -60,42 +59,44 @@ pub enum ErrorKind {
     DiskFull,
     /// The queue has reached the size that its configuration allows. Nothing of the push was stored.
     QueueFull,
-    /// Stored data is damaged: where and how is in the message.
+    /// Stored data is damaged. The message says where and how.
     Damaged,
-    /// The name belongs to a file of another program, in a form that is not read. The file is left as it is.
+    /// The name belongs to another program's file in an unknown form. The file is unchanged.
     Foreign,
-    /// The store was written by a newer version, in a format that this one does not know.
+    /// A newer version wrote the store in a format that this version does not know.
     NewerFormat,
-    /// A cursor points into data that is no longer there: what lay between is gone.
+    /// A cursor points to data that no longer exists, so events behind it are missing.
     CursorGap,
     /// The deadline passed.
     Timeout,
-    /// The program asked to end a wait for another process ([`Deadline::or_when`](crate::Deadline::or_when)). Nothing was done.
+    /// The program asked to end the wait for another process ([`Deadline::or_when`](crate::Deadline::or_when)). Nothing
+    /// was changed.
     Interrupted,
-    /// A write was given up after it may have been stored: its ids are in [`StorageError::ids`].
+    /// A write failed after it may have been stored. [`StorageError::ids`] has its ids.
     OutcomeUnknown,
     /// The handle was opened for reading only.
     ReadOnly,
-    /// This backend, platform or file system can't do what was asked.
+    /// This backend, platform or file system does not support the operation.
     Unsupported,
-    /// The folder is refused for safety: shared with other users, a network file system, a link that leaves the root.
+    /// The folder is refused for safety: other users share it, it is on a network file system, or a link leaves the
+    /// root.
     Refused,
-    /// The store that this handle, guard or scan belongs to is no longer at its place: its folder was removed, moved, or
-    /// replaced by another one. Open the storage again.
+    /// The store of this handle, guard or scan was removed, moved or replaced by another folder. Open the storage
+    /// again.
     Replaced,
-    /// The job was deleted while the call was under way: a scan that had not reached the end, or a write.
+    /// The job was deleted during the call: a write, or a scan that had not reached the end.
     Deleted,
-    /// The service behind the store can't be reached, or refuses work for the moment: a network that is down, a server that
-    /// restarts. Transient from the start: the same call may succeed later.
+    /// The service behind the store can't be reached or refuses work for the moment, such as a network failure or a
+    /// restarting server. Always transient: the same call may succeed later.
     Unavailable,
-    /// The service behind the store refuses the caller: its name, its secret or its rights.
+    /// The service behind the store refused the caller's name, secret or rights.
     Unauthorised,
     /// Any other failure of the operating system.
     Io,
 }
 
 impl ErrorKind {
-    /// The words for it, as in the troubleshooting pages.
+    /// The name of the kind, as in the troubleshooting pages.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -136,9 +137,9 @@ impl fmt::Display for ErrorKind {
 
 /// A failed operation: its name, its path or key, the reason, and a hint.
 ///
-/// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The
-/// message is one line, `kind: operation target: why`; the hint is apart, for a line of its own. What caused the error, such
-/// as an error of the operating system, is its [`source`](StdError::source). With `{:#}` the message ends with all causes.
+/// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The message
+/// is one line, `kind: operation target: why`; the hint is separate, for a line of its own. The cause, such as an error
+/// of the operating system, is the [`source`](StdError::source). With `{:#}` the message ends with all causes.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, StorageError};
@@ -154,11 +155,11 @@ impl fmt::Display for ErrorKind {
 /// assert!(format!("{error:#}").ends_with("the revision is another one: device lost"));
 /// ```
 ///
-/// A clone is for another caller of the same failed work, and shares the source.
+/// A clone is meant for another caller of the same failed work, and shares the source.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StorageError {
-    // Boxed: an error is rare, and `Result` stays as small as what it carries.
+    // Boxed, to keep `Result` small: errors are rare.
     inner: Box<Inner>,
 }
 
@@ -210,7 +211,8 @@ impl StdError for StorageError {
 }
 
 impl StorageError {
-    /// An error that is transient only if its kind is [`Unavailable`](ErrorKind::Unavailable). `target` is the path or key, may be empty, and is escaped when shown.
+    /// A new error. It is transient only if its kind is [`Unavailable`](ErrorKind::Unavailable). `target` is the path
+    /// or key, which may be empty and is escaped when shown.
     pub fn new(
         kind: ErrorKind,
         operation: &'static str,
@@ -232,7 +234,7 @@ impl StorageError {
         }
     }
 
-    /// The caller's input is refused.
+    /// The error for input that is refused.
     pub fn invalid(
         operation: &'static str,
         target: impl fmt::Display,
@@ -241,7 +243,7 @@ impl StorageError {
         Self::new(ErrorKind::InvalidInput, operation, target, why)
     }
 
-    /// The deadline passed while `waited_for`.
+    /// The error for a deadline that passed while waiting for `waited_for`.
     pub fn timeout(operation: &'static str, target: impl fmt::Display, waited_for: &str) -> Self {
         Self::new(
             ErrorKind::Timeout,
@@ -252,7 +254,7 @@ impl StorageError {
         .with_hint("raise `timeout`, or find out what holds it up")
     }
 
-    /// A push of `more` bytes would make a queue of `bytes` larger than its cap.
+    /// The error for a push of `more` bytes that would make a queue of `bytes` larger than its maximum size.
     pub fn queue_full(
         operation: &'static str,
         target: impl fmt::Display,
@@ -268,35 +270,35 @@ impl StorageError {
         )
     }
 
-    /// Adds what to do about it.
+    /// Adds the remedy.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.inner.hint = Some(hint.into());
         self
     }
 
-    /// Adds the error that caused it.
+    /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.inner.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Says that the same call may succeed when it is made again.
+    /// Marks the error as transient: the same call may succeed later.
     #[must_use]
     pub fn transient(mut self) -> Self {
         self.inner.transient = true;
         self
     }
 
-    /// Adds the ids of the events whose fate is unknown.
+    /// Adds the ids of the events that may or may not be stored.
     #[must_use]
     pub fn with_ids(mut self, ids: &[EventId]) -> Self {
         self.inner.ids = ids.to_vec();
         self
     }
 
-    /// Adds the number of tries.
+    /// Sets the number of attempts.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.inner.attempts = attempts;
@@ -315,13 +317,13 @@ impl StorageError {
         self.inner.operation
     }
 
-    /// The path or key that it was attempted on; not escaped.
+    /// The path or key of the operation, not escaped.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.inner.target
     }
 
-    /// Why it failed, without kind, operation and target.
+    /// The reason, without kind, operation and target.
     #[must_use]
     pub fn why(&self) -> &str {
         &self.inner.why
@@ -333,26 +335,26 @@ impl StorageError {
         self.inner.hint.as_deref()
     }
 
-    /// Whether the same call may succeed when it is made again. Only such errors are retried by the retry layer.
+    /// True if the same call may succeed later. Only such errors are retried.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.inner.transient
     }
 
-    /// The ids of the events whose fate is unknown, with [`ErrorKind::OutcomeUnknown`]; else empty.
+    /// The ids of the events that may or may not be stored, with [`ErrorKind::OutcomeUnknown`]; otherwise empty.
     #[must_use]
     pub fn ids(&self) -> &[EventId] {
         &self.inner.ids
     }
 
-    /// How often it was tried; 1 where nothing was retried.
+    /// The number of attempts; 1 without retries.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
     }
 }
 
-/// Escapes control and format characters, so that a name from elsewhere can't drive a terminal.
+/// Escapes control and format characters, so that a foreign name can't control a terminal.
 ///
 /// ```
 /// assert_eq!(prodigy_storage_backend::escape("a\u{1b}[31mb"), "a\\u{1b}[31mb");

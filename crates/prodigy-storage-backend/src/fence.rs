@@ -1,4 +1,4 @@
-//! Fencing: which holder of a lock may still write.
+//! Fencing: refuses writes by overtaken holders of a lock.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,12 @@ const CHECK: &str = "check fencing token";
 
 /// The fencing token of one holder of a lock, the name of that lock, and the origin of the token.
 ///
-/// The origin distinguishes it from the same number of another store: one that was restored from an older copy, or created again
-/// at the same place. It is compared with the file of the lock, so a token with an origin always has the name of its lock. A number
-/// without an origin counts in every store.
+/// The origin distinguishes the token from the same number of another store, such as a restored or newly created store
+/// at the same place. It is compared with the file of the lock, so a token with an origin always has the name of its
+/// lock. A token without an origin is valid in every store.
 ///
-/// A write that carries it is refused as [`Fenced`](ErrorKind::Fenced) once the job has seen a greater token of the same
-/// lock. A token without a name is compared with other tokens without a name.
+/// A write under this token fails with [`Fenced`](ErrorKind::Fenced) once the job has seen a greater token of the same
+/// lock. A token without a lock's name is compared with other tokens without one.
 ///
 /// ```
 /// use prodigy_storage_backend::Fence;
@@ -37,14 +37,14 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The greatest token that is accepted as a number alone. The tokens of a lock stay far below it, and a lock can still give
-    /// out greater ones: so no number that a person types can fence off every later holder without a limit.
+    /// The greatest token that is accepted without an origin. The tokens of a lock stay far below it, and a lock can
+    /// still give out greater ones. So a person who types a number can't fence off every later holder.
     pub const MAX: u64 = u64::MAX / 2;
 
-    /// The token of a lock that is held.
+    /// The token of a held lock.
     ///
     /// # Errors
-    /// [`Refused`](ErrorKind::Refused) for an inert guard: it excludes nobody, so its token would protect nothing.
+    /// [`Refused`](ErrorKind::Refused) for an inert guard: it excludes nobody, so its token protects nothing.
     pub fn of(guard: &dyn LockGuard) -> Result<Self> {
         if guard.is_inert() {
             return Err(StorageError::new(
@@ -70,7 +70,7 @@ impl Fence {
         Self::unnamed(token).map(|fence| Self { lock, ..fence })
     }
 
-    /// A token whose lock has no name here.
+    /// A token without the name of its lock.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -80,7 +80,7 @@ impl Fence {
                 CHECK,
                 token,
                 format!(
-                    "no lock gives out this token, and it would fence off every later holder: the greatest number alone is {}",
+                    "no lock gives out this token, and it would fence off every later holder: without an origin the greatest number is {}",
                     Self::MAX
                 ),
             ));
@@ -88,10 +88,10 @@ impl Fence {
         Self::stored(None, token)
     }
 
-    /// A token that a document or a lock holds, however great.
+    /// A token that a document or a lock stores, even above [`MAX`](Self::MAX).
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for 0: tokens begin at 1.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for 0, since tokens begin at 1.
     pub fn stored(lock: Option<LockName>, token: u64) -> Result<Self> {
         if token == 0 {
             return Err(StorageError::invalid(
@@ -113,7 +113,7 @@ impl Fence {
         self.lock.as_ref()
     }
 
-    /// The token.
+    /// The number of the token.
     #[must_use]
     pub fn token(&self) -> u64 {
         self.token
@@ -125,8 +125,8 @@ impl Fence {
         self.origin
     }
 
-    /// The token with its origin and without the name of its lock: `5@0123456789abcdef`. It is a fencing token only with the
-    /// name before it.
+    /// The token with its origin but without the name of its lock: `5@0123456789abcdef`. Only with the name before it
+    /// is it a fencing token.
     #[must_use]
     pub fn token_text(&self) -> String {
         match self.origin {
@@ -136,7 +136,7 @@ impl Fence {
     }
 }
 
-/// `5`, `NAME=5`, or with the origin behind it: `NAME=5@0123456789abcdef`.
+/// Writes `5`, `NAME=5`, or with an origin `NAME=5@0123456789abcdef`.
 impl fmt::Display for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(lock) = &self.lock {
@@ -146,7 +146,7 @@ impl fmt::Display for Fence {
     }
 }
 
-/// A text that is no fencing token.
+/// The error for a text that is not a fencing token.
 ///
 /// ```
 /// use prodigy_storage_backend::Fence;
@@ -156,16 +156,16 @@ impl fmt::Display for Fence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidFence {
-    /// It has another form.
+    /// The text has another form.
     #[error("a fencing token is NUMBER, NAME=NUMBER or NAME=NUMBER@ORIGIN, with a number above 0")]
     Form,
-    /// It is a number alone that no lock gives out.
+    /// The text is a number without an origin that is greater than any that a lock gives out.
     #[error(
         "no lock gives out so great a token, and it would fence off every later holder: without an origin the greatest number is {}",
         Fence::MAX
     )]
     TooGreat,
-    /// It has an origin without the name of its lock, so that the origin can't be checked.
+    /// The text has an origin but no lock's name, so the origin can't be checked.
     #[error(
         "a token with its origin needs the name of its lock before it: NAME=NUMBER@ORIGIN. Under `lock run` that is \
          \"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING\""
@@ -196,11 +196,11 @@ impl FromStr for Fence {
     }
 }
 
-/// The high-water marks of a job: for each lock the greatest token that a write carried. They only rise.
+/// The fencing marks of a job: for each lock the greatest token under which the job was written to. Marks only rise.
 ///
-/// A backend keeps them beside the job's documents, and checks and raises them inside the critical section of the write.
-/// A raised mark is durable before the write is visible, so that a crash between the two leaves a mark without a write,
-/// which refuses nobody but holders that are overtaken, and never a write without its mark.
+/// A backend keeps the marks beside the job's documents, and checks and raises them inside the critical section of the
+/// write. A raised mark is durable before the write is visible. So a crash in between may leave a mark without its
+/// write, which refuses only overtaken holders, but never a write without its mark.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, Fence, FenceMarks};
@@ -229,8 +229,8 @@ struct StoredMark {
 }
 
 impl FenceMarks {
-    /// Refuses a write or deletion that its caller may not ask for: of the marks themselves, or of a document without a
-    /// job under a token.
+    /// Refuses a write or deletion that no caller may make: of the marks themselves, or under a token of a document
+    /// that belongs to no job.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput).
@@ -245,10 +245,10 @@ impl FenceMarks {
         Err(StorageError::invalid(operation, format!("{document:?}"), why))
     }
 
-    /// Reads the body of the document that keeps them.
+    /// Parses the body of the document that stores the marks.
     ///
     /// # Errors
-    /// The error of `serde_json` for a body of another shape.
+    /// The error of `serde_json` for a body of another form.
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let stored: Stored = serde_json::from_slice(body)?;
         let mut marks = Self::default();
@@ -264,7 +264,7 @@ impl FenceMarks {
         Ok(marks)
     }
 
-    /// The body of the document that keeps them.
+    /// The body of the document that stores the marks.
     #[must_use]
     pub fn to_body(&self) -> impl Serialize + use<> {
         let marks = self.0.iter().map(|(lock, token)| StoredMark {
@@ -276,7 +276,7 @@ impl FenceMarks {
         }
     }
 
-    /// Refuses a write whose token a newer one has overtaken.
+    /// Refuses a write whose token is overtaken by a newer one.
     ///
     /// # Errors
     /// [`Fenced`](ErrorKind::Fenced).
@@ -295,14 +295,14 @@ impl FenceMarks {
                     ),
                 )
                 .with_hint(
-                    "another process took the lock since: stop, or take the lock again and read afresh",
+                    "another process took the lock since: stop, or take the lock again and read the data again",
                 ))
             }
             _ => Ok(()),
         }
     }
 
-    /// Raises the mark of a lock to a token. True if that changed it.
+    /// Raises the mark of a lock to a token. Returns true if the mark changed.
     pub fn raise(&mut self, fence: &Fence) -> bool {
         let mark = self.0.entry(fence.lock.clone()).or_default();
         let raised = fence.token > *mark;
@@ -310,7 +310,7 @@ impl FenceMarks {
         raised
     }
 
-    /// Raises each mark to that of others.
+    /// Raises each mark to the mark in `others`, if that is greater.
     pub fn include(&mut self, others: Self) {
         for (lock, token) in others.0 {
             let mark = self.0.entry(lock).or_default();
@@ -325,7 +325,7 @@ impl FenceMarks {
             .filter_map(|(lock, token)| Some((lock.as_ref()?, *token)))
     }
 
-    /// True if no write carried a token yet.
+    /// True if no write has carried a token yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,7 +1,7 @@
-//! Data that readers skip, because another program keeps it in the root in a form that this one does not read.
+//! Counts data that readers skip, because another program keeps it in the root in an unknown form.
 //!
-//! Each reader reports what it skips to [`Foreign`], which warns once per kind through `tracing` and counts. The counts
-//! are the counters `foreign.*` of [`Stats`].
+//! Each reader reports skipped data to [`Foreign`], which logs one warning per kind through `tracing` and counts. The
+//! counts are the counters `foreign.*` of [`Stats`].
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use crate::report::Stats;
 
-/// Places whose counts are remembered, so that nothing counts twice. What more places hold is counted at each reading.
+/// The number of places whose counts are remembered, so that data is counted once. Data at more places is counted at
+/// each read.
 const MOST_PLACES: usize = 4096;
 
 /// A kind of data that another program keeps in the root and that readers skip.
@@ -23,22 +24,22 @@ const MOST_PLACES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ForeignKind {
-    /// Files beside the segments of a log, under names that no segment has.
+    /// Files beside the segments of a log, with names that no segment has.
     EventFiles,
-    /// Lines in event files of another program that are no events.
+    /// Lines in another program's event files that are not events.
     EventLines,
-    /// Files with the state of a job, under other names or in another form than checkpoints have.
+    /// Files with the state of a job whose names or forms are not those of checkpoints.
     Checkpoints,
     /// Dead letters outside of the queue.
     DeadLetters,
-    /// Lists of orphaned worktrees in a form that is not known.
+    /// Lists of orphaned worktrees in an unknown form.
     OrphanLists,
     /// Folders beside the worktrees of sessions.
     Worktrees,
 }
 
 impl ForeignKind {
-    /// All kinds.
+    /// All kinds of foreign data.
     pub const ALL: [Self; 6] = [
         Self::EventFiles,
         Self::EventLines,
@@ -48,7 +49,7 @@ impl ForeignKind {
         Self::Worktrees,
     ];
 
-    /// The name of its counter in [`Stats`]: how much of this kind was skipped.
+    /// The name of the counter in [`Stats`] for skipped data of this kind.
     #[must_use]
     pub const fn counter(self) -> &'static str {
         match self {
@@ -61,7 +62,7 @@ impl ForeignKind {
         }
     }
 
-    /// Describes the skipped data to people.
+    /// Describes the skipped data for people.
     ///
     /// ```
     /// use prodigy_storage_backend::ForeignKind;
@@ -89,24 +90,24 @@ impl ForeignKind {
     }
 }
 
-/// The count of one place.
+/// The count at one place.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     count: u64,
-    /// Lines below this offset are counted.
+    /// The offset up to which lines are counted.
     upto: u64,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     seen: HashMap<(ForeignKind, PathBuf), Seen>,
-    /// The counts of places that are not remembered.
+    /// The counts at places that are not remembered.
     beyond: HashMap<ForeignKind, u64>,
-    /// Kinds that were warned of.
+    /// The kinds for which a warning was logged.
     warned: Vec<ForeignKind>,
 }
 
-/// The registry of the data that a handle skipped.
+/// The counts of the data that a handle skipped.
 ///
 /// ```
 /// use std::path::Path;
@@ -124,14 +125,14 @@ struct Counts {
 pub struct Foreign(Mutex<Counts>);
 
 impl Foreign {
-    /// Notes that a reader skipped `count` things at a place. A place that is read again counts once.
+    /// Notes that a reader skipped `count` pieces of data at a place. A place that is read again counts once.
     pub fn skip(&self, kind: ForeignKind, place: &Path, count: u64) {
         if count > 0 {
             self.note(kind, place, count, |seen| seen.count = seen.count.max(count));
         }
     }
 
-    /// Notes that a reader skipped a stretch of a file. One that is read again counts once.
+    /// Notes that a reader skipped a range of a file. A range that is read again counts once.
     pub fn skip_line(&self, kind: ForeignKind, file: &Path, offset: u64, len: u64) {
         self.note(kind, file, 1, |seen| {
             if offset >= seen.upto {
@@ -161,7 +162,7 @@ impl Foreign {
         }
     }
 
-    /// Adds the counters of the kinds that were skipped.
+    /// Adds the counters of all kinds that were skipped.
     pub fn add_to(&self, stats: &mut Stats) {
         let counts = self.0.lock();
         for ((kind, _), seen) in &counts.seen {

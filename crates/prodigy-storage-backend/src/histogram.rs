@@ -1,4 +1,4 @@
-//! How often something took how long.
+//! Histograms of durations.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// Buckets: four for each doubling, from 1 µs to more than an hour.
+/// The number of buckets: four for each doubling, from 1 µs to more than an hour.
 const BUCKETS: usize = 128;
 
-/// A count of durations in buckets, each at most a quarter wider than it is long.
+/// Counts durations in buckets. The width of a bucket is at most a quarter of its lower end.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,7 +43,7 @@ fn bucket(duration: Duration) -> usize {
     ((doubling - 1) * 4 + quarter as usize).min(BUCKETS - 1)
 }
 
-/// The end of a bucket: no duration in it is as long, except in the last bucket.
+/// The upper end of a bucket, which all its durations are below, except those in the last bucket.
 fn end_of(bucket: usize) -> Duration {
     let next = bucket as u64 + 1;
     let micros = match next.checked_sub(4) {
@@ -67,7 +67,7 @@ impl Histogram {
         self.0.iter().sum()
     }
 
-    /// A duration that at least this share of all did not exceed, from 0 to 1; `None` if it is empty.
+    /// A duration that at least this share of the durations, from 0 to 1, does not exceed; `None` without durations.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let count = self.count();
@@ -82,7 +82,7 @@ impl Histogram {
         None
     }
 
-    /// The buckets that are not empty, the shortest first: where each ends, and its count.
+    /// The non-empty buckets, shortest first: the upper end and the count of each.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
         let counted = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
         counted.map(|(bucket, count)| (end_of(bucket), *count))
@@ -95,7 +95,7 @@ impl fmt::Debug for Histogram {
     }
 }
 
-/// As the list of its buckets: where each ends, in microseconds, and its count.
+/// Serialises as the list of its buckets: the upper end in microseconds, and the count.
 impl Serialize for Histogram {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let micros = |end: Duration| u64::try_from(end.as_micros()).unwrap_or(u64::MAX);
@@ -103,7 +103,7 @@ impl Serialize for Histogram {
     }
 }
 
-/// A histogram that threads fill together.
+/// A histogram that several threads fill.
 ///
 /// ```
 /// use std::time::Duration;
@@ -153,7 +153,7 @@ mod tests {
             assert!(found == BUCKETS - 1 || end_of(found) > duration, "{duration:?}");
             let before = found.checked_sub(1).map(end_of);
             assert!(before.is_none_or(|end| end <= duration), "{duration:?}");
-            // No wider than a quarter of where it begins.
+            // The width is at most a quarter of the lower end.
             let width = before.map(|begin| end_of(found).saturating_sub(begin));
             assert!(
                 width.is_none_or(|width| micros < 4 || width * 4 <= duration + width),

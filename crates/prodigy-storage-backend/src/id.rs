@@ -10,8 +10,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 /// The id of an event: a UUID, version 7 (RFC 9562, 5.7) for every event that this library stores.
 ///
-/// Ids sort by the time they were made at, to a quarter of a microsecond: 48 bits of milliseconds, then 12 bits
-/// that hold the fraction of the millisecond (RFC 9562, 6.2, method 3), then 62 random bits.
+/// Ids sort by the time at which they were made, to a quarter of a microsecond: 48 bits are milliseconds, the next 12
+/// bits are the fraction of the millisecond (RFC 9562, 6.2, method 3), and the last 62 bits are random.
 ///
 /// ```
 /// use prodigy_storage_backend::EventId;
@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_128;
 #[serde(transparent)]
 pub struct EventId(Uuid);
 
-/// A text that is no UUID in its hyphenated lower-case form.
+/// The error for a text that is not a UUID in the hyphenated lower-case form.
 ///
 /// ```
 /// use prodigy_storage_backend::EventId;
@@ -39,11 +39,12 @@ pub struct InvalidEventId(String);
 
 const RANDOM_BITS: u32 = 62;
 const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
-/// The ticks per millisecond. Ticks are the bits before the random ones, without version and variant.
+/// The number of ticks in a millisecond. A tick is a value of the bits before the random ones, without version and
+/// variant.
 const TICKS_PER_MILLI: u128 = 1 << 12;
 /// The largest value of 48 bits of milliseconds and 12 bits of their fraction.
 const MAX_TICKS: u128 = (1 << 60) - 1;
-/// Ticks that are kept free at the end of time: no batch has more events.
+/// The number of ticks that are reserved below the largest time. No batch has more events.
 const LARGEST_BATCH: u128 = 1 << 40;
 
 impl EventId {
@@ -51,39 +52,40 @@ impl EventId {
     pub const MIN: Self = Self(Uuid::nil());
     /// The largest id.
     pub const MAX: Self = Self(Uuid::max());
-    /// Bytes of its text form.
+    /// The length of the text form in bytes.
     pub const TEXT_LEN: usize = 36;
 
-    /// From its 128 bits.
+    /// The id with these 128 bits.
     #[must_use]
     pub const fn from_u128(bits: u128) -> Self {
         Self(Uuid::from_u128(bits))
     }
 
-    /// Its 128 bits.
+    /// The 128 bits of the id.
     #[must_use]
     pub const fn as_u128(self) -> u128 {
         self.0.as_u128()
     }
 
-    /// Whether it is of version 7 and of the variant of RFC 9562.
+    /// True if the id has version 7 and the variant of RFC 9562.
     #[must_use]
     pub fn is_v7(self) -> bool {
         self.0.get_version_num() == 7 && self.0.get_variant() == Variant::RFC4122
     }
 
-    /// The smallest id of version 7 whose time is not before `time`'s quarter microsecond.
+    /// The smallest id of version 7 whose time is not before the quarter microsecond of `time`.
     #[must_use]
     pub fn floor(time: Timestamp) -> Self {
         Self::from_parts(ticks(time), 0)
     }
 
-    /// The id that always belongs to this time and this key: for an event that several programs, or one program after a
-    /// restart, append "once".
+    /// The id of an event that is to be stored once, even if several programs append it, or one program again after a
+    /// restart. It depends only on the time and the key.
     ///
-    /// The time has to be the same each time as well, such as the moment at which the work was planned; it gives the event
-    /// its place in the order of the log. The 62 random bits of the id come from the XXH3 hash of the key (128 bits), so that two
-    /// keys of one tick of the time have the same id with a chance of 2^-62. Someone who chooses keys can make two that do.
+    /// The caller has to pass the same time on each call, such as the moment at which the work was planned; it decides
+    /// the event's place in the log. The 62 random bits of the id come from the XXH3 hash (128 bits) of the key. Two
+    /// keys with one tick of the time get the same id with a probability of 2^-62, but someone who chooses the keys can
+    /// make such a pair.
     ///
     /// ```
     /// use prodigy_storage_backend::EventId;
@@ -100,19 +102,21 @@ impl EventId {
         Self::from_parts(ticks(time), xxh3_128(key.as_ref()))
     }
 
-    /// The time it was made at, exact to a quarter of a microsecond. Meaningless unless [`is_v7`](Self::is_v7).
+    /// The time at which the id was made, to a quarter of a microsecond. Only meaningful for an id of [version
+    /// 7](Self::is_v7).
     #[must_use]
     pub fn time(self) -> Timestamp {
         let bits = self.as_u128();
         let millis = (bits >> 80) as i64;
         let fraction = ((bits >> 64) & 0xfff) as i64;
-        // Rounded up, so that `floor(id.time()) <= id` and the time's own tick is this one.
+        // Rounded up, so that `floor(id.time()) <= id` and the result is within the id's own tick.
         let nanos = (fraction * 1_000_000 + 4095) / 4096;
         Timestamp::from_nanos(millis.saturating_mul(1_000_000).saturating_add(nanos))
     }
 
-    /// Whether it is of version 7 and its time is more than an hour ahead of the clock: a clock was wrong, here or where the
-    /// event was made. Later ids of the log are above it, and the times of later events are still true.
+    /// True if the id has version 7 and a time more than an hour ahead of `now`: the clock is wrong here or was wrong
+    /// where the event was made. Later ids of the log are above this id, but the timestamps of later events are still
+    /// right.
     #[must_use]
     pub fn is_ahead_of(self, now: Timestamp) -> bool {
         const HOUR: i64 = 3_600_000_000_000;
@@ -196,19 +200,19 @@ impl FromStr for EventId {
     }
 }
 
-/// Makes ids that ascend strictly, whatever the clock does.
+/// Makes ids that ascend strictly, even if the clock steps back.
 ///
-/// Each id has a tick of its own: the clock's, or the next one after the last id's if the clock has not advanced or has
+/// Each id has its own tick: the clock's tick, or the one after the last id's if the clock has not advanced or has
 /// stepped back. So a source that makes more than four ids in a microsecond runs ahead of the clock for a while. All 62
 /// random bits are drawn for each id, so two sources never count up from the same number.
 ///
-/// # Sources that meet
-/// Two sources can make equal ids only on the same tick, and each source makes at most one id per tick. In the worst case
-/// the clock of every process is behind the newest id of one log, so that all sources go through the same ticks.
-/// Then `n` sources with `m` ids each make `m * n * (n - 1) / 2` pairs that could be equal, and a pair is equal with a
-/// chance of 2^-62. For 64 sources with 3 million ids each that is 6.0e9 pairs, and a chance of 1.3e-9 that any two ids
-/// of them are equal. The generators are seeded with 64 bits of the operating system. The chance that two of these 64
-/// go through a common part of the generator's sequence is about as small (6.6e-10).
+/// # Several sources
+/// Two sources can make equal ids only on the same tick, and each source makes at most one id per tick. In the worst
+/// case the clock of every process is behind the newest id of one log, so that all sources use the same ticks. Then `n`
+/// sources with `m` ids each make `m * n * (n - 1) / 2` pairs of ids with one tick, and the ids of a pair are equal
+/// with a probability of 2^-62. For 64 sources with 3 million ids each these are 6.0e9 pairs, and the probability that
+/// any two ids are equal is 1.3e-9. The generators are seeded with 64 bits of the operating system. The probability
+/// that two of the 64 generators use a common part of their sequence is about as small (6.6e-10).
 ///
 /// ```
 /// use prodigy_storage_backend::{EventId, IdSource};
@@ -229,7 +233,8 @@ impl IdSource {
     /// A source whose ids are all above `newest`.
     #[must_use]
     pub fn above(newest: EventId) -> Self {
-        // Seeded by the operating system: two processes that start in one instant must not draw the same numbers.
+        // The seed comes from the operating system: two processes that start at the same instant must not draw the same
+        // numbers.
         let seed = Uuid::new_v4().as_u64_pair();
         Self {
             last: newest,
@@ -237,24 +242,26 @@ impl IdSource {
         }
     }
 
-    /// Below all that it will make: the newest that it made or was raised to.
+    /// The newest id that the source made or was raised to. All later ids are above it.
     #[must_use]
     pub fn newest(&self) -> EventId {
         self.last
     }
 
-    /// From now on, only ids above `newest`.
+    /// Makes all later ids greater than `newest`.
     pub fn raise(&mut self, newest: EventId) {
         self.last = self.last.max(newest);
     }
 
-    /// Whether the ids are used up: the newest one is so close to the largest time that no id fits above it. No real clock makes such an id.
+    /// True if no id fits above the newest one, since that is too close to the largest time. No real clock makes such
+    /// an id.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.last.parts().0 >= MAX_TICKS - LARGEST_BATCH
     }
 
-    /// The next id: at `now`, or one tick after the last one where the clock has not moved on or stepped back.
+    /// The next id, with the tick of `now`, or with the tick after the last one if the clock has not advanced or has
+    /// stepped back.
     pub fn next(&mut self, now: Timestamp) -> EventId {
         let tick = ticks(now).max(self.last.parts().0 + 1);
         self.last = EventId::from_parts(tick, u128::from(self.random.u64(..)));
@@ -284,7 +291,7 @@ mod tests {
 
     #[test]
     fn sources_behind_one_newest_id_make_distinct_ids() {
-        // Every source starts above the same id, and the clock never gets there: all use the same ticks.
+        // Every source starts above the same id, and the clock stays below it, so all sources use the same ticks.
         let newest = EventId::floor(Timestamp::from_millis(4_102_444_800_000));
         let (sources, each) = (64, 3_000);
         let mut ids: Vec<EventId> = (0..sources)
@@ -296,8 +303,8 @@ mod tests {
         let ticks: std::collections::HashSet<u128> = ids.iter().map(|id| id.parts().0).collect();
         assert_eq!(ticks.len(), each, "each source uses each tick once");
         ids.sort();
-        // Random parts on one tick are spread over all 62 bits. Sources that counted up in small steps stayed near the
-        // start: then the largest part was below 2^46.
+        // The random parts on one tick are spread over all 62 bits. If sources counted up in small steps, the largest
+        // part would be below 2^46.
         let widest = ids.iter().map(|id| id.parts().1).max();
         assert!(widest.is_some_and(|part| part > RANDOM_MASK / 2));
         ids.dedup();
@@ -312,7 +319,7 @@ mod tests {
         let falls = parts.windows(2).filter(|pair| pair[1] < pair[0]).count();
         assert!(
             (50..150).contains(&falls),
-            "{falls} of 199 parts are below the one before"
+            "{falls} of 199 random parts are below their predecessors"
         );
     }
 
@@ -323,7 +330,10 @@ mod tests {
         assert!(!EventId::floor(now).is_ahead_of(now));
         assert!(!EventId::floor(hour).is_ahead_of(now));
         assert!(EventId::floor(Timestamp::from_millis(hour.as_millis() + 1)).is_ahead_of(now));
-        assert!(!EventId::MAX.is_ahead_of(now), "its time means nothing");
+        assert!(
+            !EventId::MAX.is_ahead_of(now),
+            "an id of another version has no time"
+        );
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! The [`Backend`] trait of Prodigy storage: what a place that keeps workflow data has to offer, its records, its
-//! one error, and the suite that holds what the trait means.
+//! The [`Backend`] trait of Prodigy storage, which every place that keeps workflow data implements; its records, its
+//! one error type, and the conformance suite that tests what the trait means.
 //!
 //! # The model
 //!
 //! Four primitives, over the typed addresses of [`prodigy_storage_layout`]:
 //!
-//! - a **log** of events a job: append a [`Batch`], [`scan`](LogStore::scan) from a [`Cursor`];
+//! - a **log** of events per job: append a [`Batch`], [`scan`](LogStore::scan) from a [`Cursor`];
 //! - **documents**: whole JSON objects ([`Body`]) with a [`Revision`], put under a condition ([`Expected`]);
-//! - a **queue** of keyed items a job, taken under a [`Lease`], stored until they are settled;
-//! - named **locks** with a fencing token that never falls.
+//! - a **queue** of keyed items per job, taken under a [`Lease`] and stored until they are settled;
+//! - named **locks** with a fencing token that rises with each holder.
 //!
 //! Layers (retry, cache, limit) wrap a backend and implement the trait themselves.
 //!

@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::fence::InvalidFence;
 use crate::setters;
 
-/// The holder of a lock, in its own words: information only, the kernel (or the database) decides.
+/// The holder of a lock, as it describes itself. This is only information: the kernel or the database decides who holds
+/// a lock.
 ///
 /// ```
 /// use prodigy_storage_backend::Holder;
@@ -27,21 +28,21 @@ use crate::setters;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// Its host.
+    /// The host of the process.
     pub host: String,
-    /// Since when it holds the lock.
+    /// The time since which it holds the lock.
     pub since: Timestamp,
-    /// The purpose of the lock.
+    /// The purpose for which it holds the lock.
     pub purpose: String,
-    /// A mark that distinguishes it from other processes with the same id; the backend chooses its form.
+    /// A mark that distinguishes the process from others with the same id, in a form that the backend chooses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
 }
 
 impl Holder {
-    /// This process, from `since` on.
+    /// Describes this process as the holder since `since`.
     #[must_use]
     pub fn new(pid: u32, host: String, since: Timestamp, purpose: String) -> Self {
         Self {
@@ -87,15 +88,15 @@ impl fmt::Display for Holder {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LockOptions {
-    /// The purpose of the lock; waiting processes see it.
+    /// The purpose of the lock, which waiting processes see.
     pub purpose: String,
-    /// Since when the caller waits, if this call continues an earlier one: the error of a wait without success says how long
-    /// it was.
+    /// The time since which the caller has waited, if this call continues an earlier one. The error of a failed wait
+    /// states the total time.
     pub since: Option<Instant>,
 }
 
 impl LockOptions {
-    /// For this purpose.
+    /// Options with this purpose.
     #[must_use]
     pub fn new(purpose: impl Into<String>) -> Self {
         Self {
@@ -110,7 +111,7 @@ impl LockOptions {
     }
 }
 
-/// A lock that is held. Dropping it releases it; so does the death of the process.
+/// A held lock. It is released when the guard is dropped or the process dies.
 ///
 /// ```
 /// use prodigy_storage_backend::{Fence, LockGuard, PutOptions, Result};
@@ -124,10 +125,11 @@ impl LockOptions {
 /// ```
 #[must_use = "the lock is released as soon as the guard is dropped"]
 pub trait LockGuard: fmt::Debug + Send + Sync {
-    /// Its name.
+    /// The name of the lock.
     fn name(&self) -> &LockName;
 
-    /// The fencing token: above that of every earlier holder. Hand it to what the lock protects.
+    /// The fencing token, which is above that of every earlier holder. Pass it on to the resource that the lock
+    /// protects.
     fn fencing(&self) -> u64;
 
     /// The origin of the token. `None` if the backend can't distinguish two stores that give out the same numbers.
@@ -135,12 +137,13 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether it protects nothing, since locking is disabled.
+    /// True if the guard protects nothing, because locking is disabled.
     fn is_inert(&self) -> bool {
         false
     }
 
-    /// Fails if the lock is no longer held: a lock on a file is lost with the folder of the store, and a lease can end.
+    /// Fails if the lock is no longer held: the lock on a file is lost with the folder of the store, and a lease can
+    /// end.
     ///
     /// # Errors
     /// [`Replaced`](crate::ErrorKind::Replaced) if the store is no longer at its place.
@@ -148,8 +151,8 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The descriptor that carries the lock, if it has one: a child process that inherits a duplicate keeps
-    /// the lock as long as it lives.
+    /// The file descriptor of the lock, if it has one. A child process that inherits a duplicate keeps the lock as long
+    /// as it lives.
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
@@ -161,8 +164,8 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
     fn release(self: Box<Self>) -> Result<()>;
 }
 
-/// The origin of a fencing token: the store that gave it out, and the moment at which its holder took the lock. The
-/// token of a root that was restored or created again has another origin.
+/// The origin of a fencing token: the store that gave it out, and the moment at which its holder took the lock. A
+/// restored or newly created root gives its tokens another origin.
 ///
 /// ```
 /// use prodigy_storage_backend::LockOrigin;
@@ -191,7 +194,7 @@ impl LockOrigin {
     }
 }
 
-/// 16 hexadecimal digits.
+/// Writes the origin as 16 hexadecimal digits.
 impl fmt::Display for LockOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}{:08x}", self.store, self.taking)
@@ -219,7 +222,7 @@ impl FromStr for LockOrigin {
     }
 }
 
-/// A line of the listing of locks.
+/// An entry in the listing of locks.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, LockStore, PageOptions, Result};
@@ -237,31 +240,31 @@ impl FromStr for LockOrigin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LockInfo {
-    /// Its name.
+    /// The name of the lock.
     pub name: LockName,
     /// True if a process holds it now.
     pub held: bool,
-    /// The process that holds it. `None` for a free lock, and for one whose holder is not known: a program that did not
-    /// say who it is, or a process that can't be seen from here.
+    /// The process that holds the lock. `None` if the lock is free, or if its holder is unknown: a program that did not
+    /// record itself, or a process that is not visible from here.
     pub holder: Option<Holder>,
-    /// The id of the process that holds it and did not say who it is: another program that locked the file. `None` if `holder`
-    /// is known, and where the system does not name that process.
+    /// The process id of a holder that did not record itself, such as another program that locked the file. `None` if
+    /// `holder` is known, or if the system does not report that process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// The process that took it last, as far as is known. It may have died long ago.
+    /// The last known holder. It may have died long ago.
     pub last_holder: Option<Holder>,
-    /// The newest fencing token given out.
+    /// The newest fencing token that was given out.
     pub fencing: u64,
     /// The origin of that token, if its holder is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<LockOrigin>,
-    /// Whether a part of what is stored of it does not verify, by damage or because a holder died while it signed:
-    /// holder and token are then those that can still be read, and a newer token may have been given out.
+    /// True if a slot of the lock failed its checksum, through damage or because a holder died while it wrote. Holder
+    /// and token are then the ones that can still be read, and a newer token may have been given out.
     pub suspect: bool,
 }
 
 impl LockInfo {
-    /// A line of the listing.
+    /// An entry of the listing.
     #[must_use]
     pub fn new(name: LockName, held: bool, holder: Option<Holder>, fencing: u64) -> Self {
         Self {

@@ -22,18 +22,19 @@ use crate::record::Record;
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "a backend has to keep each promise")]
 pub enum Durability {
-    /// Survives power loss: data and every directory entry are synced before the call returns.
+    /// The write survives power loss: data and every directory entry are synced before the call returns.
     #[default]
     Strict,
-    /// Survives the death of the process: the operating system has it, the disk may not have it yet.
+    /// The write survives the death of the process: the operating system has the data, but the disk may not have it
+    /// yet.
     Relaxed,
 }
 
 impl Durability {
-    /// Every durability.
+    /// All durabilities.
     pub const ALL: &'static [Self] = &[Self::Strict, Self::Relaxed];
 
-    /// The word in a configuration file.
+    /// The name of the durability in a configuration file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +66,7 @@ pub struct AppendOptions {
 }
 
 impl AppendOptions {
-    /// With this durability.
+    /// Options with this durability.
     #[must_use]
     pub fn new(durability: Durability) -> Self {
         Self { durability }
@@ -93,13 +94,13 @@ impl AppendOptions {
 pub struct Appended {
     /// Events stored by this call.
     pub stored: usize,
-    /// Events whose given id was stored already: acknowledged, and not stored again.
+    /// Events whose id was already stored: they are acknowledged, and not stored again.
     pub duplicates: usize,
 }
 
-/// A position in a log, opaque and versioned: only the backend that made it reads it.
+/// A position in a log. Its text is opaque and versioned: only the backend that made it can read it.
 ///
-/// It is a short text (`v1.…`), to be kept in a checkpoint or handed on a command line.
+/// A cursor is a short text (`v1.…`) that a program keeps in a checkpoint or passes on a command line.
 ///
 /// ```
 /// use prodigy_storage_backend::{Cursor, ScanOptions};
@@ -114,10 +115,11 @@ pub struct Appended {
 pub struct Cursor(String);
 
 impl Cursor {
-    /// From the text that a backend made.
+    /// A cursor from the text of an earlier cursor.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an empty text, one over 16 MiB, or one with other than printable ASCII.
+    /// [`ErrorKind::InvalidInput`] if the text is empty, longer than 16 MiB, or has characters other than printable
+    /// ASCII.
     pub fn new(text: impl Into<String>) -> Result<Self> {
         let text = text.into();
         if text.is_empty() || text.len() > 16 << 20 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -128,18 +130,18 @@ impl Cursor {
                 shown,
                 "it is not a cursor",
             )
-            .with_hint("a cursor is the text that an earlier read gave, whole"));
+            .with_hint("pass the whole text of the cursor, as an earlier read returned it"));
         }
         Ok(Self(text))
     }
 
-    /// From the text that this backend has just made: not checked.
+    /// A cursor from text that this backend has just made, without a check.
     #[must_use]
     pub fn from_backend(text: String) -> Self {
         Self(text)
     }
 
-    /// Its text.
+    /// The text of the cursor.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -160,7 +162,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// The range of a scan; `Default` is everything that is stored now.
+/// The range of a scan; `Default` is all stored events.
 ///
 /// ```
 /// use std::time::Duration;
@@ -174,24 +176,24 @@ impl FromStr for Cursor {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ScanOptions {
-    /// Only what comes after this position.
+    /// Only events behind this position.
     pub from: Option<Cursor>,
-    /// Only events whose time is not before this.
+    /// Only events at or after this time.
     pub since: Option<Timestamp>,
-    /// Only events whose time is before this.
+    /// Only events before this time.
     pub until: Option<Timestamp>,
-    /// The longest that one step may take; unbounded if `None`.
+    /// The longest time of one step; unbounded if `None`.
     pub step_timeout: Option<Duration>,
 }
 
 impl ScanOptions {
-    /// Everything that is stored now.
+    /// All stored events.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Only what comes after `cursor`.
+    /// Only events behind `cursor`.
     #[must_use]
     pub fn after(cursor: Cursor) -> Self {
         Self {
@@ -200,7 +202,7 @@ impl ScanOptions {
         }
     }
 
-    /// Only events whose time is in `since..until`.
+    /// Only events in the time range `since..until`.
     #[must_use]
     pub fn between(mut self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         self.since = since;
@@ -208,7 +210,7 @@ impl ScanOptions {
         self
     }
 
-    /// Bounds each step.
+    /// Sets [`step_timeout`](Self::step_timeout).
     #[must_use]
     pub fn step_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.step_timeout = timeout;
@@ -237,11 +239,11 @@ impl ScanOptions {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Damage {
-    /// Where: a file's path, or a key.
+    /// The damaged file's path, or a key.
     pub place: String,
-    /// Bytes from the beginning of the place, uncompressed.
+    /// The offset of the damage in the uncompressed data, in bytes.
     pub offset: u64,
-    /// How many bytes are unreadable.
+    /// The number of unreadable bytes.
     pub len: u64,
     /// The problem with these bytes.
     pub why: String,
@@ -272,7 +274,7 @@ impl From<Damage> for StorageError {
     }
 }
 
-/// A record that is larger than its reader may hold: no damage. The records around it are read.
+/// A record that is larger than the reader's limit. It is not damaged, and the records around it are read.
 ///
 /// ```
 /// use prodigy_storage_backend::TooLarge;
@@ -293,15 +295,15 @@ impl From<Damage> for StorageError {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct TooLarge {
-    /// Where: a file's path, or a key.
+    /// The file's path, or a key.
     pub place: String,
-    /// Bytes from the beginning of the place, uncompressed.
+    /// The offset of the record in the uncompressed data, in bytes.
     pub offset: u64,
-    /// How many bytes the record has.
+    /// The length of the record in bytes.
     pub len: u64,
     /// The id of the event or the item, if the record begins with it.
     pub id: Option<String>,
-    /// Whether it carries a checksum and that holds. A record of another program has none.
+    /// True if the record has a checksum that matches. A record of another program has no checksum.
     pub verified: bool,
     /// The `max_record_size` of the reader, in bytes.
     pub limit: u64,
@@ -323,7 +325,7 @@ impl TooLarge {
         )
     }
 
-    /// The setting that reads it.
+    /// A hint that names the setting to raise.
     #[must_use]
     pub fn hint(&self) -> String {
         format!(
@@ -367,13 +369,13 @@ impl From<TooLarge> for StorageError {
 pub enum ScanItem<'a> {
     /// A whole line.
     Record(Record<'a>),
-    /// Bytes that are no record; reading continues behind them.
+    /// Bytes that are not a record; reading continues behind them.
     Damage(Damage),
     /// A record that is larger than the reader's limit; reading continues behind it.
     TooLarge(TooLarge),
 }
 
-/// A scan under way: a merge of all that was stored when it began, by id.
+/// A running scan: it merges all events that were stored when it began, by id.
 ///
 /// It holds a bounded number of buffers and descriptors, whatever the size of the log.
 ///
@@ -390,13 +392,13 @@ pub enum ScanItem<'a> {
 /// # let _ = drain;
 /// ```
 pub trait Scan: Send {
-    /// The next record, or what can't be given as one, or `None` at the end of what was stored when the scan began.
+    /// The next record, damage or record over the limit; `None` at the end of what was stored when the scan began.
     ///
     /// # Errors
-    /// A failure that ends the scan: input or output, the step's deadline, a cursor's gap.
+    /// A failure that ends the scan: an I/O error, the step's timeout, or a gap behind the cursor.
     fn next(&mut self) -> Result<Option<ScanItem<'_>>>;
 
-    /// The position behind the last returned item: a scan from it continues exactly there.
+    /// The position behind the last returned item. A scan from this cursor continues exactly there.
     fn cursor(&self) -> Cursor;
 }
 
@@ -419,12 +421,12 @@ pub trait Scan: Send {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct LogSummary {
-    /// Segments, or what a backend has instead.
+    /// The number of segments, or of the backend's equivalent.
     pub segments: u64,
-    /// Segments that are sealed: nothing is appended to them any more.
+    /// The number of sealed segments, to which no event is appended any more.
     pub sealed: u64,
-    /// Segments that are compressed.
+    /// The number of compressed segments.
     pub compressed: u64,
-    /// Bytes as stored.
+    /// The stored size in bytes.
     pub bytes: u64,
 }

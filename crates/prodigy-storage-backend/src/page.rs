@@ -5,10 +5,10 @@ use std::fmt;
 
 use crate::error::Result;
 
-/// Which page of a listing to read; `Default` is the first one.
+/// Selects a page of a listing; `Default` is the first page.
 ///
-/// `K` is the key that the listing is ordered by. A page is found by the key of the entry before it, so it costs one round
-/// trip wherever it is, and no entry is skipped or given twice when other entries come and go.
+/// `K` is the key by which the listing is ordered. A page is found by the key of the entry before it. So every page
+/// costs one round trip, and no entry is skipped or returned twice when other entries are added or removed.
 ///
 /// ```
 /// use prodigy_storage_backend::PageOptions;
@@ -21,17 +21,17 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageOptions<K> {
-    /// Only the entries behind this key. An entry with this key need not exist.
+    /// Only entries behind this key. No entry needs to have this key.
     pub after: Option<K>,
     /// The largest number of entries. Zero counts as one.
     pub limit: usize,
 }
 
 impl<K> PageOptions<K> {
-    /// The usual limit.
+    /// The default limit.
     pub const LIMIT: usize = 10_000;
 
-    /// The page behind a key.
+    /// The page of the entries behind a key.
     #[must_use]
     pub fn after(key: K) -> Self {
         Self {
@@ -68,30 +68,30 @@ impl<K> Default for PageOptions<K> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page<T, K = T> {
-    /// The entries, in the order of the listing. A page before the last one may be short, or even empty: entries that were
-    /// removed while it was read are left out.
+    /// The entries, in the order of the listing. A page before the last one may be short or even empty, because entries
+    /// that were removed while it was read are left out.
     pub entries: Vec<T>,
     /// The key behind which the next page begins; `None` on the last page.
     pub next: Option<K>,
 }
 
 impl<T, K> Page<T, K> {
-    /// A page.
+    /// A page with these entries.
     #[must_use]
     pub fn new(entries: Vec<T>, next: Option<K>) -> Self {
         Self { entries, next }
     }
 
-    /// True if the listing ends here without an entry on this page.
+    /// True if the page is empty and the last one.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.entries.is_empty() && self.next.is_none()
     }
 }
 
-/// Chooses the keys of a page from keys in any order: for a backend whose keys come unsorted, or more than once.
+/// Selects the keys of a page from keys in any order, for a backend whose keys are unsorted or repeated.
 ///
-/// It holds as many keys as the page has, and one more, however many are offered.
+/// The builder holds at most one key more than the page, however many keys are offered.
 ///
 /// ```
 /// use prodigy_storage_backend::{PageBuilder, PageOptions};
@@ -122,7 +122,7 @@ impl<K: Ord + Clone> PageBuilder<K> {
         }
     }
 
-    /// Takes a key, if it belongs to the page.
+    /// Adds a key, if it belongs to the page.
     pub fn offer(&mut self, key: K) {
         let is_before = self.options.after.as_ref().is_some_and(|after| key <= *after);
         let is_full = self.keys.len() > self.options.limit;
@@ -134,7 +134,7 @@ impl<K: Ord + Clone> PageBuilder<K> {
         }
     }
 
-    /// The page, sorted.
+    /// The page, with its keys sorted.
     #[must_use]
     pub fn finish(mut self) -> Page<K> {
         let goes_on = self.keys.len() > self.options.limit;
@@ -154,7 +154,7 @@ impl<K: Ord + Clone> Extend<K> for PageBuilder<K> {
     }
 }
 
-/// The entries of a listing, read page by page: an iterator that holds one page. After an error it ends.
+/// Iterates over the entries of a listing, and holds one page at a time. It ends after an error.
 ///
 /// ```
 /// use prodigy_storage_backend::{Catalog, Deadline, Entries, Result};
@@ -176,7 +176,7 @@ impl<T, K, F> Entries<T, K, F>
 where
     F: FnMut(&PageOptions<K>) -> Result<Page<T, K>>,
 {
-    /// All entries of the listing whose pages `read` reads.
+    /// The entries of all pages that `read` returns.
     pub fn new(read: F) -> Self {
         Self {
             read,
@@ -186,7 +186,7 @@ where
         }
     }
 
-    /// With at most `limit` entries in a page.
+    /// Sets the largest number of entries in a page.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
         self.options.limit = limit;

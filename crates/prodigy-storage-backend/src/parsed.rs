@@ -1,4 +1,4 @@
-//! A record parsed: envelope and payload in one pass.
+//! Parses the envelope and the payload of a record in one pass.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::fence::Fence;
 use crate::record::{self, FENCE_FIELD, Record};
 
-/// The fields of an event's line beside its id.
+/// The fields of an event's line, except its id.
 ///
 /// ```
 /// use prodigy_storage_backend::{EventId, Parsed, Record};
@@ -23,15 +23,15 @@ use crate::record::{self, FENCE_FIELD, Record};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parsed<T> {
-    /// When it was appended, by the clock of its writer ([`Record::time`]).
+    /// The time of the append, by the clock of the writer ([`Record::time`]).
     pub timestamp: Timestamp,
-    /// The id that events of one cause share.
+    /// The id that events with one cause share.
     pub correlation_id: Option<String>,
     /// The payload.
     pub event: T,
     /// The metadata that the writer added.
     pub metadata: Option<Box<RawValue>>,
-    /// The fencing token that it was appended under.
+    /// The fencing token under which the event was appended.
     pub fence: Option<Fence>,
 }
 
@@ -49,7 +49,7 @@ struct Envelope<'a, T> {
     fence: Option<&'a RawValue>,
 }
 
-/// The token in a field, which may hold anything in a line of another program.
+/// The token in a field. In a line of another program the field may hold anything.
 fn fence_in(field: Option<&RawValue>) -> Option<Fence> {
     let text: Cow<'_, str> = serde_json::from_str(field?.get()).ok()?;
     text.parse().ok()
@@ -58,11 +58,12 @@ fn fence_in(field: Option<&RawValue>) -> Option<Fence> {
 impl<'a> Record<'a> {
     /// Parses envelope and payload in one pass.
     ///
-    /// A line in the form that [`RecordEncoder`](record::RecordEncoder) gives it, whose crc holds, is not parsed
-    /// outside of its values: names and order of its fields are compared as bytes. Any other is parsed as JSON.
+    /// A line in the form that [`RecordEncoder`](record::RecordEncoder) writes, whose checksum matches, is only parsed
+    /// inside its values: the names and the order of its fields are compared as bytes. Any other line is parsed as
+    /// JSON.
     ///
     /// # Errors
-    /// The error of `serde_json` for a line whose payload is no `T`, with its place in the line.
+    /// The error of `serde_json`, with its place in the line, if the payload is not a `T`.
     #[inline]
     pub fn parse_event<T: Deserialize<'a>>(&self) -> Result<Parsed<T>, serde_json::Error> {
         if let Some(parsed) = self.parse_in_form() {
@@ -78,7 +79,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// `None` where the line has another form, or a value of it does not parse.
+    /// `None` if the line has another form, or one of its values does not parse.
     #[inline]
     fn parse_in_form<T: Deserialize<'a>>(&self) -> Option<Parsed<T>> {
         if !self.verified || !self.id.is_v7() {
@@ -146,7 +147,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// The same as JSON alone, whatever the form.
+    /// Parses any form as JSON.
     fn general<'a, T: Deserialize<'a>>(record: &Record<'a>) -> Result<Parsed<T>, String> {
         let envelope: Envelope<'_, T> = record.parse().map_err(|error| error.to_string())?;
         Ok(Parsed {
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn a_time_that_hides_fields_is_not_in_form() {
         let id = id().to_string();
-        // As long as a timestamp, and another event in it.
+        // A text as long as a timestamp that contains a second event.
         let mut text =
             format!("{{\"id\":\"{id}\",\"timestamp\":\"\",\"event\":12345,\"a\":\"123\",\"event\":1")
                 .into_bytes();

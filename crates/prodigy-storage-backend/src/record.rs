@@ -1,8 +1,8 @@
 //! The record of an event: one line of JSON, closed by its checksum.
 //!
-//! `{"id":"<uuid>","timestamp":"<RFC 3339>",<body>,"crc":"<8 hex>"}`, where the body is `"correlation_id"` (optional),
-//! `"event"`, `"metadata"` (optional) and `"fence"` (optional) in this order, and the crc is the CRC-32C (RFC 3720, appendix B.4) of the
-//! bytes before `,"crc"`.
+//! `{"id":"<uuid>","timestamp":"<RFC 3339>",<body>,"crc":"<8 hex>"}`. The body is `"correlation_id"` (optional),
+//! `"event"`, `"metadata"` (optional) and `"fence"` (optional), in this order. The crc is the CRC-32C (RFC 3720,
+//! appendix B.4) of the bytes before `,"crc"`.
 
 mod checksum;
 mod nesting;
@@ -19,14 +19,14 @@ pub use nesting::{MAX_NESTING, lone_surrogate, nesting_exceeds, parse_nested};
 
 const HEAD: &[u8] = b"{\"id\":\"";
 const TIME: &[u8] = b"\",\"timestamp\":\"";
-/// Bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
+/// The length of a timestamp such as `2026-11-24T21:01:58.123456Z`, in bytes.
 const TIME_LEN: usize = 27;
 /// The name of the field that holds the fencing token of an event.
 pub(crate) const FENCE_FIELD: &str = ",\"fence\":";
-/// The bytes of a record beyond its body.
+/// The number of bytes in a record besides its body.
 pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
 
-/// Writes records; remembers the text of the current second.
+/// Writes records. It caches the text of the current second.
 ///
 /// ```
 /// use prodigy_storage_backend::EventId;
@@ -53,7 +53,7 @@ impl Default for RecordEncoder {
 }
 
 impl RecordEncoder {
-    /// An encoder.
+    /// A new encoder.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -62,7 +62,7 @@ impl RecordEncoder {
         }
     }
 
-    /// Appends the record, without a line end, to `out`. `time` is when it is appended; the line states it in
+    /// Appends the record, without a line end, to `out`. `time` is the time of the append, which the line states in
     /// microseconds.
     pub fn encode(&mut self, out: &mut Vec<u8>, id: EventId, time: Timestamp, body: &[u8]) {
         let start = out.len();
@@ -97,7 +97,7 @@ impl RecordEncoder {
     }
 }
 
-/// A time as a line states it: in microseconds.
+/// A time rounded to microseconds, as a line states it.
 #[must_use]
 pub const fn stated_time(time: Timestamp) -> Timestamp {
     let nanos = time.as_nanos();
@@ -121,18 +121,18 @@ pub const fn stated_time(time: Timestamp) -> Timestamp {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Record<'a> {
-    /// The event's id; not of version 7 in a line that another program wrote. A line without an `id` has the id that
-    /// [`read_line`] derives from its bytes.
+    /// The id of the event. In a line of another program it may have another version than 7, or be the id that
+    /// [`read_line`] derives from the bytes of a line without an `id`.
     pub id: EventId,
-    /// The line, without its line end: the envelope as JSON.
+    /// The line without its line end: the envelope as JSON.
     pub line: &'a str,
-    /// Whether the line has a checksum that matches. Lines that other programs wrote have none.
+    /// True if the line has a checksum that matches. Lines of other programs have none.
     pub verified: bool,
 }
 
 impl<'a> Record<'a> {
-    /// When the event was appended, by the clock of its writer, as the line states it. A line of another program that
-    /// states no time counts as made at the time of its id, or at the earliest time if the id has none.
+    /// The time of the append, by the clock of the writer, as the line states it. A line of another program without a
+    /// time has the time of its id or, if the id has none, the earliest time.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         let in_form = || time_in_form(self.line.as_bytes()).filter(|_| self.verified);
@@ -148,7 +148,7 @@ impl<'a> Record<'a> {
     /// Parses envelope and payload in one pass.
     ///
     /// # Errors
-    /// The error of `serde_json` for a line whose payload is no `T`.
+    /// The error of `serde_json` if the payload is not a `T`.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
         parse_nested(self.line).map_err(|error| {
             if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
@@ -159,7 +159,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The timestamp of a line, and the text between it and the crc, if the rest has the form that [`RecordEncoder`] writes.
+/// The timestamp of a line, and the text between it and the checksum, if the line has the form that [`RecordEncoder`]
+/// writes.
 pub(crate) fn parts_in_form(line: &str) -> Option<(Timestamp, &str)> {
     let time = time_in_form(line.as_bytes())?;
     let end = line.len().checked_sub(TRAILER)?;
@@ -178,7 +179,7 @@ fn time_in_form(line: &[u8]) -> Option<Timestamp> {
     read_time(time)
 }
 
-/// Reads `2026-11-24T21:01:58.123456Z`; `None` for any other form, and for a time that there is not.
+/// Parses `2026-11-24T21:01:58.123456Z`; `None` for any other form, and for a date that does not exist.
 fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
     let form = b"0000-00-00T00:00:00.000000Z";
     let in_form = |(byte, form): (&u8, &u8)| byte == form || (*form == b'0' && byte.is_ascii_digit());
@@ -203,7 +204,7 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
     if day < 1 || day > days || hour > 23 || minute > 59 || second > 59 || !(1970..2262).contains(&year) {
         return None;
     }
-    // Days since 1970, counted in years that begin in March, so that a leap day comes last.
+    // The number of days since 1970, with years that begin in March, so that a leap day comes last.
     let (year, month) = if month > 2 {
         (year, month - 3)
     } else {
@@ -216,7 +217,7 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
     ))
 }
 
-/// Why a line is no record.
+/// The reason why a line is not a record.
 ///
 /// ```
 /// use prodigy_storage_backend::record::{LineFault, read_line};
@@ -226,18 +227,18 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LineFault {
-    /// Its checksum does not match.
+    /// The checksum does not match.
     Checksum,
-    /// It is not well-formed UTF-8.
+    /// The line is not well-formed UTF-8.
     Utf8,
-    /// It is not a JSON object with an `event`, or its `id` is not a UUID.
+    /// The line is not a JSON object with an `event`, or its `id` is not a UUID.
     Shape,
-    /// It is longer than the reader's limit, and its checksum does not hold.
+    /// The line is longer than the reader's limit, and its checksum does not match.
     TooLong,
 }
 
 impl LineFault {
-    /// In words.
+    /// The reason, in words.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -249,10 +250,10 @@ impl LineFault {
     }
 }
 
-/// Reads one line, without its line end; a carriage return before that is part of the line end.
+/// Reads a line without its line end. A carriage return at its end belongs to the line end.
 ///
 /// # Errors
-/// Why the line is no record.
+/// The reason why the line is not a record.
 pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let verified = match check_crc(line) {
@@ -273,27 +274,27 @@ pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
     })
 }
 
-/// The text that well-formed UTF-8 is.
+/// The bytes as text, if they are well-formed UTF-8.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Option<&str> {
     simdutf8::basic::from_utf8(bytes).ok()
 }
 
-/// The id that the first bytes of a line state as [`RecordEncoder`] writes it, and the time: that of the id where the line
-/// states none.
+/// The id in the first bytes of a line, as [`RecordEncoder`] writes it, and the time of the line. If the line states no
+/// time, it is the time of the id.
 pub(crate) fn read_head(bytes: &[u8]) -> Option<(EventId, Timestamp)> {
     let id = bytes.strip_prefix(HEAD)?.get(..EventId::TEXT_LEN)?;
     let id = EventId::parse(id)?;
     Some((id, time_in_form(bytes).unwrap_or_else(|| id.time())))
 }
 
-/// Where a record of ours starts next in `bytes`, from `from` on: what a reader resynchronises at after damage.
+/// The offset of our next record in `bytes`, from `from` on, where a reader continues after damage.
 #[must_use]
 pub fn find_record_start(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memmem::find(bytes.get(from..)?, HEAD).map(|at| from + at)
 }
 
-/// The time that a line's `timestamp` says; what a line of another program is ordered and filtered by.
+/// The time in a line's `timestamp`, which orders and filters lines of other programs.
 #[must_use]
 pub fn line_time(line: &str) -> Option<Timestamp> {
     shape(line).ok()?.1
@@ -321,8 +322,8 @@ fn shape(line: &str) -> Result<(EventId, Option<Timestamp>), LineFault> {
     Ok((id, shape.timestamp.as_deref().and_then(Timestamp::parse)))
 }
 
-/// The id of a line that states none: a UUID of version 8 (RFC 9562, 5.8) made of the hash of its bytes. So every reader
-/// gives the line the same id, a cursor can point to it, and a duplicate line is one event.
+/// The id of a line without an `id`: a UUID of version 8 (RFC 9562, 5.8) from the hash of its bytes. So every reader
+/// gives the line the same id, a cursor can point to it, and a duplicate line counts as the same event.
 fn derived_id(line: &str) -> EventId {
     const VERSION: u128 = 0xf << 76;
     const VARIANT: u128 = 0b11 << 62;
@@ -362,7 +363,7 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
                 if let Ok(record) = read_line(&bytes) {
-                    // A flip in the name of the field `crc` leaves an unverified line with the right event.
+                    // A bit flip in the field name `crc` leaves an unverified line with the right event.
                     assert!(!record.verified, "byte {at} bit {bit}");
                     assert!(record.line.contains("\"event\":\"x\""));
                 }
@@ -459,7 +460,7 @@ mod tests {
             year in 1970u16..2262, month in 0u8..20, day in 0u8..40, hour in 0u8..30, second in 0u8..70,
         ) {
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:00:{second:02}.000000Z");
-            // A leap second is the general parser's.
+            // The general parser handles leap seconds.
             if second < 60 {
                 let read = read_time(text.as_bytes().try_into().unwrap());
                 proptest::prop_assert_eq!(read, Timestamp::parse(&text), "{}", text);

@@ -19,25 +19,25 @@ use crate::histogram::Histogram;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Its name: `file`, `memory`.
+    /// The name of the backend: `file`, `memory`.
     pub backend: &'static str,
-    /// The folder that holds its data, if it has one.
+    /// The folder of the data, if there is one.
     pub root: Option<PathBuf>,
-    /// Whether data outlives the process.
+    /// True if data outlives the process.
     pub persistent: bool,
-    /// Whether several processes may write at once.
+    /// True if several processes may write at once.
     pub multi_process: bool,
-    /// Whether it was opened for reading only.
+    /// True if the backend was opened for reading only.
     pub read_only: bool,
-    /// The owner of the root, where files that are written now belong to another user.
+    /// The user who owns the root, if new files will belong to another user.
     pub foreign_owner: Option<u32>,
-    /// How often the handle has gone on in a copy of its store that took the store's place. A cursor from before such a
-    /// change is not valid after it.
+    /// How often the handle has switched to a copy of its store that replaced the store. A cursor from before such a
+    /// switch is not valid after it.
     pub generation: u64,
 }
 
 impl Capabilities {
-    /// Of a backend by this name: no root, not persistent, one process, no group commit, writable.
+    /// The capabilities of a backend with this name: no root, not persistent, one process, writable.
     #[must_use]
     pub fn new(backend: &'static str) -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Capabilities {
     }
 }
 
-/// Whether a live process works on a job, and when the job was last written to.
+/// The activity of a job: whether a live process works on it, and when it was last written to.
 ///
 /// ```
 /// use prodigy_storage_backend::Activity;
@@ -63,21 +63,22 @@ impl Capabilities {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Activity {
-    /// A process holds a part of its log that it appends to, or a named lock whose name begins with repository and job.
+    /// True if a process holds an unsealed segment of the job's log, or a named lock whose name begins with repository
+    /// and job.
     pub active: bool,
-    /// When anything of it was last written, by the clock of the store; `None` if nothing is stored.
+    /// The time of the last write to the job, by the clock of the store; `None` if nothing is stored.
     pub last_write: Option<Timestamp>,
 }
 
 impl Activity {
-    /// Of these two.
+    /// The activity with these two facts.
     #[must_use]
     pub fn new(active: bool, last_write: Option<Timestamp>) -> Self {
         Self { active, last_write }
     }
 }
 
-/// How bad a finding is.
+/// The severity of a check's result.
 ///
 /// ```
 /// use prodigy_storage_backend::Severity;
@@ -88,15 +89,15 @@ impl Activity {
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "exit codes follow from it")]
 pub enum Severity {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// Works, and someone should look at it.
+    /// The store works, but a person should look into it.
     Warning,
-    /// Does not work.
+    /// The store does not work.
     Failure,
 }
 
-/// One thing that was checked.
+/// The result of one check.
 ///
 /// ```
 /// use prodigy_storage_backend::{Check, Severity};
@@ -118,7 +119,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// A finding.
+    /// The result of a check, without a hint.
     #[must_use]
     pub fn new(name: &'static str, severity: Severity, found: impl Into<String>) -> Self {
         Self {
@@ -129,14 +130,15 @@ impl Check {
         }
     }
 
-    /// Adds what to do about it.
+    /// Adds the remedy.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The sizes of the queues against their cap: a warning from 80 % on, a failure for a queue that takes no more pushes.
+    /// Compares the sizes of the queues with the maximum size: a warning from 80 % on, a failure for a queue that
+    /// accepts no more pushes.
     ///
     /// ```
     /// use prodigy_storage_backend::{Check, Severity};
@@ -177,7 +179,7 @@ impl Check {
     }
 }
 
-/// The checks of a store, and their outcomes.
+/// The results of all checks of a store.
 ///
 /// ```
 /// use prodigy_storage_backend::{Check, Health, Severity};
@@ -191,12 +193,12 @@ impl Check {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Health {
-    /// All checks that were made.
+    /// The results of the checks.
     pub checks: Vec<Check>,
 }
 
 impl Health {
-    /// The worst of all.
+    /// The highest severity of all checks.
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.checks
@@ -224,15 +226,15 @@ pub struct AreaUsage {
     /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`; `other` for files beside
     /// these.
     pub area: String,
-    /// The repository; `None` for what belongs to none.
+    /// The repository; `None` for files that belong to no repository.
     pub repo: Option<RepoName>,
-    /// Files, or what a backend has instead.
+    /// The number of files, or of the backend's equivalent.
     pub files: u64,
-    /// Bytes as stored.
+    /// The stored size in bytes.
     pub bytes: u64,
 }
 
-/// The use of space.
+/// The space that a store uses.
 ///
 /// ```
 /// use prodigy_storage_backend::{AreaUsage, Usage};
@@ -247,27 +249,27 @@ pub struct AreaUsage {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Usage {
-    /// By area and repository.
+    /// The space by area and repository.
     pub areas: Vec<AreaUsage>,
-    /// Bytes that are free for this user, if known.
+    /// The free bytes for this user, if known.
     pub free: Option<u64>,
-    /// Bytes in all that the disk, or the configured limit, holds; if known.
+    /// The size of the disk or of the configured limit in bytes, if known.
     pub capacity: Option<u64>,
-    /// Files and folders that could not be read and are counted nowhere, with the reasons: the first hundred.
+    /// The first hundred files and folders that could not be read and are not counted, with the reasons.
     pub unreadable: Vec<String>,
-    /// How many there are of them.
+    /// The number of all files and folders that could not be read.
     pub unreadable_count: u64,
 }
 
 impl Usage {
-    /// Bytes of all areas.
+    /// The total of all areas in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.areas.iter().map(|area| area.bytes).sum()
     }
 }
 
-/// Counters of what was done, by name: each layer adds its own.
+/// Operation counters by name; each layer adds its own.
 ///
 /// Names are `layer.what`: `log.appends`, `log.syncs`, `cache.hits`, `retry.retries`, `limit.waits`.
 ///
@@ -296,14 +298,14 @@ pub struct Stats {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OperationStats {
-    /// Calls that failed.
+    /// The number of failed calls.
     pub failures: u64,
-    /// How long each call took, waits and retries included, whether it failed or not.
+    /// The duration of each call, including waits and retries, whether it failed or not.
     pub latency: Histogram,
 }
 
 impl OperationStats {
-    /// Calls that failed, and how long all took.
+    /// Statistics with this number of failed calls and these durations of all calls.
     #[must_use]
     pub fn new(failures: u64, latency: Histogram) -> Self {
         Self { failures, latency }
@@ -316,7 +318,7 @@ impl Stats {
         *self.counters.entry(name).or_default() += count;
     }
 
-    /// A counter; 0 if nothing counted it.
+    /// A counter; 0 if it was never raised.
     #[must_use]
     pub fn get(&self, name: &str) -> u64 {
         self.counters.get(name).copied().unwrap_or_default()
@@ -327,17 +329,18 @@ impl Stats {
         self.counters.iter().map(|(name, count)| (*name, *count))
     }
 
-    /// Sets the calls of an operation.
+    /// Sets the statistics of an operation.
     pub fn set_operation(&mut self, name: &'static str, stats: OperationStats) {
         self.operations.insert(name, stats);
     }
 
-    /// The operations that were called, by name: `append events`, `put document`. An error may name a step of one.
+    /// The operations that were called, by name: `append events`, `put document`. An error may name a step of an
+    /// operation instead.
     pub fn operations(&self) -> impl Iterator<Item = (&'static str, &OperationStats)> + '_ {
         self.operations.iter().map(|(name, stats)| (*name, stats))
     }
 
-    /// The calls of an operation; `None` if it was not called.
+    /// The statistics of an operation; `None` if it was not called.
     #[must_use]
     pub fn operation(&self, name: &str) -> Option<&OperationStats> {
         self.operations.get(name)

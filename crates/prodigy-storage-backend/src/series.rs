@@ -1,4 +1,4 @@
-//! The newest valid document of a series.
+//! Finds the newest valid document of a series.
 
 use crate::{ErrorKind, Result, StorageError};
 
@@ -18,14 +18,15 @@ use crate::{ErrorKind, Result, StorageError};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NewestValid<N, T> {
-    /// The newest document that could be read, and its content.
+    /// The newest document that could be read, with its content; `None` if there is none.
     pub found: Option<(N, T)>,
-    /// Newer ones that were skipped, each with the reason, the newest first.
+    /// Newer documents that were skipped, each with the reason, the newest first.
     pub skipped: Vec<(N, StorageError)>,
 }
 
-/// Goes down a series to the newest document that can be read. `older` gives the newest one, or the one before the last that
-/// was skipped. `read` reads a document; one that is damaged, of another program, or gone is skipped.
+/// Searches a series for the newest document that can be read. `older` returns the newest document or, for a skipped
+/// one, the document before it. `read` reads a document; a document that is damaged, belongs to another program, or was
+/// deleted is skipped.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, StorageError, newest_valid};
@@ -44,7 +45,7 @@ pub struct NewestValid<N, T> {
 /// ```
 ///
 /// # Errors
-/// The errors of `older`, and those of `read` for other reasons.
+/// The errors of `older`, and the errors of `read` for any other reason.
 pub fn newest_valid<N, T>(
     mut older: impl FnMut(Option<&N>) -> Result<Option<N>>,
     mut read: impl FnMut(&N) -> Result<T>,

@@ -1,7 +1,7 @@
 //! Builder methods.
 
-/// Declares builder methods in an `impl` block. Each sets the field of its name: `name: Type`, or `name: into Type` for a
-/// method that takes what converts into the type.
+/// Declares builder methods in an `impl` block. Each sets the field of its name. With `name: Type` the argument is a
+/// `Type`, with `name: into Type` any value that converts into it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setters {

@@ -5,14 +5,14 @@ use prodigy_storage_layout::Timestamp;
 use crate::id::EventId;
 use crate::record::{self, Checksum, TRAILER};
 
-/// Bytes of a line's beginning that are kept: more than an id takes.
+/// The number of bytes kept from the beginning of a line, which include the id.
 const HEAD_KEPT: usize = 8 << 10;
-/// Bytes of a line's end that are kept: its checksum, and white space behind that.
+/// The number of bytes kept from the end of a line, which include the checksum and white space behind it.
 const TAIL_KEPT: usize = 64;
 
-/// A line that is read in pieces and not kept: its length, its checksum, and the id that it begins with.
+/// A line that is read in pieces and not kept in memory: its length, its checksum, and the id at its beginning.
 ///
-/// A reader verifies a record this way that is larger than it may hold.
+/// With it a reader verifies a record that is larger than its limit.
 ///
 /// ```
 /// use prodigy_storage_backend::record::{Checksum, RecordEncoder};
@@ -32,14 +32,14 @@ const TAIL_KEPT: usize = 64;
 pub struct StreamedLine {
     len: u64,
     head: Vec<u8>,
-    /// The last bytes, which the sum does not cover.
+    /// The last bytes, which are not part of `sum` yet.
     tail: Vec<u8>,
     sum: u32,
     written: bool,
 }
 
 impl StreamedLine {
-    /// Takes the next bytes, without the line end.
+    /// Adds the next bytes, without the line end.
     pub fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len() as u64;
         self.written |= !bytes.trim_ascii_start().is_empty();
@@ -56,32 +56,32 @@ impl StreamedLine {
         self.tail.extend_from_slice(kept);
     }
 
-    /// Whether it is white space alone.
+    /// True if the line is only white space.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         !self.written
     }
 
-    /// The first bytes, a few thousand at most.
+    /// The first bytes of the line, at most a few thousand.
     #[must_use]
     pub fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// Whether it begins and ends as a JSON object does. `trim` takes from its last bytes what follows the record.
+    /// True if the line begins and ends like a JSON object. `trim` removes from the last bytes what follows the record.
     #[must_use]
     pub fn is_like_an_object(&self, trim: impl Fn(&[u8]) -> &[u8]) -> bool {
         self.head.first() == Some(&b'{') && trim(&self.tail).last() == Some(&b'}')
     }
 
-    /// The id and the time that it begins with, if it begins as our events do.
+    /// The id and the time at the beginning of the line, if it begins as our events do.
     #[must_use]
     pub fn event(&self) -> Option<(EventId, Timestamp)> {
         record::read_head(&self.head)
     }
 
-    /// The verdict of the checksum at its end, and the length of the record. `trim` takes from the last bytes what follows
-    /// the record.
+    /// The state of the checksum at the end of the line, and the length of the record. `trim` removes from the last
+    /// bytes what follows the record.
     #[must_use]
     pub fn check(&self, trim: impl Fn(&[u8]) -> &[u8]) -> (Checksum, u64) {
         let end = trim(&self.tail);
@@ -92,7 +92,7 @@ impl StreamedLine {
         (checksum, len)
     }
 
-    /// The checksum of the bytes before the last ones, and those bytes: as many as a checksum in its frame takes.
+    /// The checksum of all bytes before the last ones, and the last bytes, as many as a checksum in its frame takes.
     #[must_use]
     pub fn sealed(&self, trim: impl Fn(&[u8]) -> &[u8]) -> Option<(u32, &[u8])> {
         let end = trim(&self.tail);

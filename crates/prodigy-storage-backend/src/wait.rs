@@ -1,4 +1,4 @@
-//! Waiting for new events.
+//! Waits for new events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::setters;
 use crate::watch::{LogReports, LogScope};
 
-/// How to wait for new events; `Default` ends its pauses ten times a second, and nothing interrupts it.
+/// Options of a wait for new events; `Default` polls ten times a second, without an interrupt.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,11 +26,11 @@ use crate::watch::{LogReports, LogScope};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WaitOptions {
-    /// The longest pause between two looks. An append ends the pause, if the backend notices the append by itself.
+    /// The longest pause between two polls. An append ends the pause if the backend is notified of it.
     pub poll: Duration,
-    /// Ends the wait from another thread.
+    /// Ends the wait when another thread raises it.
     pub interrupt: Interrupt,
-    /// Whether the wait also ends, with true, when the job is finished.
+    /// True if the wait also ends, with true, when the job is finished.
     pub until_finished: bool,
 }
 
@@ -45,21 +45,21 @@ impl Default for WaitOptions {
 }
 
 impl WaitOptions {
-    /// The usual pause, and nothing that interrupts.
+    /// Options with the default pause, without an interrupt.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     setters! {
-        /// With this pause between two looks.
+        /// Sets the longest pause between two polls.
         poll: Duration,
 
-        /// With this interrupt.
+        /// Sets the interrupt.
         interrupt: Interrupt,
     }
 
-    /// Ends the wait, with true, also when the job is finished.
+    /// Sets [`until_finished`](Self::until_finished).
     #[must_use]
     pub fn until_finished(mut self, until_finished: bool) -> Self {
         self.until_finished = until_finished;
@@ -67,7 +67,7 @@ impl WaitOptions {
     }
 }
 
-/// The reason why [`Waiters::wait`] looks for events.
+/// The reason why [`Waiters::wait`] checks for events.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, LookReason, WaitOptions, Waiters};
@@ -83,13 +83,13 @@ impl WaitOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LookReason {
-    /// The wait began, its backend was notified, or the wait is about to end: the look has to find what is stored.
+    /// The wait began, its backend was notified, or the wait is about to end: the check has to find all stored events.
     Notified,
-    /// The poll interval passed without a notification. A backend that is notified of every append need not look.
+    /// The poll interval passed without a notification. A backend that is notified of every append need not check.
     Elapsed,
 }
 
-/// Ends a [wait](crate::LogStore::wait) from another thread. A clone is the same interrupt.
+/// Ends a [wait](crate::LogStore::wait) from another thread. Clones share one interrupt.
 ///
 /// ```
 /// use prodigy_storage_backend::Interrupt;
@@ -109,11 +109,11 @@ struct Signal {
 #[derive(Debug, Default)]
 struct State {
     raised: bool,
-    /// Something may have been appended since the last look.
+    /// True if an event may have been appended since the last check.
     notified: bool,
 }
 
-/// The end of a pause.
+/// The reason why a pause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pause {
     Notified,
@@ -128,7 +128,7 @@ impl Interrupt {
         Self::default()
     }
 
-    /// Ends the wait that is under way, or else the next one. The wait looks for events once more at most.
+    /// Ends the present wait or, without one, the next wait. The wait checks for events at most once more.
     pub fn raise(&self) {
         self.0.state.lock().raised = true;
         self.0.changed.notify_all();
@@ -143,12 +143,12 @@ impl Interrupt {
         self.0.state.lock().notified = false;
     }
 
-    /// Pauses until something may have been appended, or the deadline. False if it is interrupted.
+    /// Pauses until an event may have been appended, or until the deadline. False if interrupted.
     pub(crate) fn pause_until(&self, deadline: Deadline) -> bool {
         self.pause(instant(deadline)) != Pause::Interrupted
     }
 
-    /// Pauses until something may have been appended, or it is interrupted.
+    /// Pauses until an event may have been appended, until a moment, or until interrupted.
     fn pause(&self, until: Instant) -> Pause {
         let mut state = self.0.state.lock();
         while !state.raised && !state.notified {
@@ -166,15 +166,14 @@ impl Interrupt {
     }
 }
 
-/// A pause too long for the clock is cut: it only costs another look.
+/// The moment of a deadline. A pause too long for the clock is shortened, which only costs another check.
 fn instant(deadline: Deadline) -> Instant {
     deadline
         .instant()
         .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
 }
 
-/// The callers of one process that wait for events, by job: for a backend that implements
-/// [`LogStore::wait`](crate::LogStore::wait).
+/// The waiting callers of one process, by job, for a backend that implements [`LogStore::wait`](crate::LogStore::wait).
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, WaitOptions, Waiters};
@@ -187,14 +186,14 @@ fn instant(deadline: Deadline) -> Instant {
 /// ```
 #[derive(Debug, Default)]
 pub struct Waiters {
-    /// How many callers wait, so that an append without any takes no lock.
+    /// The number of waiting callers, so that an append without any takes no lock.
     count: AtomicUsize,
     by_job: Mutex<HashMap<JobAddress, Vec<Interrupt>>>,
     /// The callers that watch the logs of a scope.
     watching: Mutex<Vec<(LogScope, LogReports)>>,
 }
 
-/// Reports to a caller that watches logs, until it is dropped.
+/// Reports appends to a caller that watches logs, until it is dropped.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -224,7 +223,7 @@ impl Drop for Reporting {
 }
 
 impl Waiters {
-    /// Reports from now on each append of this process to a log of a scope.
+    /// Reports each later append of this process to a log of a scope.
     #[must_use = "the reports end when this is dropped"]
     pub fn report(self: &Arc<Self>, scope: LogScope, reports: LogReports) -> Reporting {
         self.watching.lock().push((scope, reports.clone()));
@@ -235,7 +234,7 @@ impl Waiters {
         }
     }
 
-    /// Has each caller that waits for events of this job look again, and reports the job to those that watch it.
+    /// Wakes each caller that waits for events of this job, and reports the job to its watchers.
     pub fn notify(&self, job: &JobAddress) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -250,8 +249,8 @@ impl Waiters {
         }
     }
 
-    /// Waits until `look` finds something: true. False at the deadline, or if it was interrupted. The first look, and the
-    /// last one before the deadline, are for [`LookReason::Notified`].
+    /// Waits until `look` finds something, and returns true. Returns false at the deadline, or if interrupted. The
+    /// first call of `look`, and the last one before the deadline, get [`LookReason::Notified`].
     ///
     /// # Errors
     /// The errors of `look`.
@@ -287,7 +286,7 @@ impl Waiters {
     }
 }
 
-/// A caller that waits.
+/// A waiting caller.
 struct Waiting<'a> {
     waiters: &'a Waiters,
     job: &'a JobAddress,
@@ -299,7 +298,7 @@ impl<'a> Waiting<'a> {
         let mut by_job = waiters.by_job.lock();
         by_job.entry(job.clone()).or_default().push(interrupt.clone());
         drop(by_job);
-        // Before the first look: an append that the look does not see finds the caller.
+        // The caller registers before its first check: an append that the check misses then notifies the caller.
         waiters.count.fetch_add(1, Ordering::SeqCst);
         Self {
             waiters,
@@ -340,7 +339,7 @@ mod tests {
         JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(name).unwrap())
     }
 
-    /// No look for an hour, unless something wakes it.
+    /// Options without a poll for an hour.
     fn rarely() -> WaitOptions {
         WaitOptions::new().poll(Duration::from_secs(3600))
     }
@@ -364,7 +363,11 @@ mod tests {
             waiters.notify(&job("a"));
             assert!(waiting.join().unwrap().unwrap());
         });
-        assert_eq!(looks.load(Ordering::SeqCst), 2, "the other job caused no look");
+        assert_eq!(
+            looks.load(Ordering::SeqCst),
+            2,
+            "the append to the other job caused no check"
+        );
         assert!(waiters.by_job.lock().is_empty() && waiters.count.load(Ordering::SeqCst) == 0);
     }
 
@@ -384,7 +387,7 @@ mod tests {
             while waiters.count.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }
-            assert!(!waiting.is_finished(), "the first interrupt was used up");
+            assert!(!waiting.is_finished(), "the first interrupt ended only one wait");
             interrupt.raise();
             assert!(!waiting.join().unwrap().unwrap());
         });

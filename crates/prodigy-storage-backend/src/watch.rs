@@ -1,4 +1,4 @@
-//! Watching many logs at once.
+//! Watches many logs at once.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::wait::Interrupt;
 
-/// The logs that are watched.
+/// The logs that a watch covers.
 ///
 /// ```
 /// use prodigy_storage_backend::LogScope;
@@ -31,7 +31,7 @@ pub enum LogScope {
 }
 
 impl LogScope {
-    /// True if a job belongs to it.
+    /// True if a job belongs to the scope.
     #[must_use]
     pub fn contains(&self, job: &JobAddress) -> bool {
         match self {
@@ -41,7 +41,7 @@ impl LogScope {
     }
 }
 
-/// The repository's name, or a word for the whole store.
+/// Writes the repository's name, or a word for the whole store.
 impl fmt::Display for LogScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -51,7 +51,7 @@ impl fmt::Display for LogScope {
     }
 }
 
-/// The result of a wait for reports.
+/// The jobs that were reported during a wait.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, Interrupt, LogReports};
@@ -66,13 +66,13 @@ impl fmt::Display for LogScope {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reported {
-    /// The jobs to which something may have been appended.
+    /// The jobs to which an event may have been appended.
     pub jobs: BTreeSet<JobAddress>,
-    /// Whether a job may have come.
+    /// True if a new job may have been created.
     pub jobs_may_have_come: bool,
 }
 
-/// Reports of appends, from a backend to the caller that watches its logs. A clone is the same.
+/// Reports of appends, from a backend to the caller that watches its logs. Clones share the reports.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, Interrupt, LogReports};
@@ -90,7 +90,7 @@ struct Reports {
 }
 
 impl LogReports {
-    /// No reports yet. The interrupt ends a wait for them.
+    /// An empty set of reports. The interrupt ends a wait for them.
     #[must_use]
     pub fn new(interrupt: Interrupt) -> Self {
         Self(Arc::new(Reports {
@@ -99,13 +99,13 @@ impl LogReports {
         }))
     }
 
-    /// Reports that something may have been appended to the log of a job.
+    /// Reports that an event may have been appended to the log of a job.
     pub fn add(&self, job: &JobAddress) {
         self.0.reported.lock().jobs.insert(job.clone());
         self.0.interrupt.notify();
     }
 
-    /// Reports that a job may have come.
+    /// Reports that a new job may have been created.
     pub fn add_new(&self) {
         self.0.reported.lock().jobs_may_have_come = true;
         self.0.interrupt.notify();
@@ -115,8 +115,8 @@ impl LogReports {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Takes what was reported since the last call, and waits for it until the deadline: nothing then. `None` if it was
-    /// interrupted.
+    /// Waits for reports until the deadline, and returns those since the last call, which may be none at the deadline.
+    /// `None` if interrupted.
     #[must_use]
     pub fn wait(&self, deadline: Deadline) -> Option<Reported> {
         loop {
@@ -148,8 +148,8 @@ impl LogReports {
 /// }
 /// ```
 pub trait LogWatch: fmt::Debug + Send {
-    /// Includes a job. What is appended to its log from now on is reported. False if what other processes append is not: the
-    /// caller has to look from time to time.
+    /// Includes a job: every later append of this process to its log is reported. Returns false if appends of other
+    /// processes are not reported, so that the caller has to poll.
     fn include(&mut self, job: &JobAddress) -> Result<bool>;
 }
 

@@ -51,7 +51,7 @@ impl BodyError {
         self
     }
 
-    /// A value that `serde_json` refused, or that would not load again: with the path of the field.
+    /// The error for a value that `serde_json` refused or that would not load again, with the path of the field.
     #[cold]
     pub(crate) fn of_value<T: serde::Serialize + ?Sized>(value: &T, error: serde_json::Error) -> Self {
         let (path, error) = match locate(value) {
@@ -69,14 +69,14 @@ impl BodyError {
         Self { field: path, ..fault }
     }
 
-    /// The same, if the value in this field was meant: its path begins there.
+    /// The same error for the value in this field: its path begins there.
     #[must_use]
     pub fn below(mut self, field: &str) -> Self {
         self.field = self.field.map(|path| path.below(field));
         self
     }
 
-    /// The path of the field that is refused, such as `results[3].score`; `None` where it is the value as a whole.
+    /// The path of the refused field, such as `results[3].score`; `None` if the whole value is refused.
     #[must_use]
     pub fn field(&self) -> Option<String> {
         let path = self.field.as_ref().filter(|path| !path.is_top())?;
@@ -88,13 +88,13 @@ impl BodyError {
         self
     }
 
-    /// The same fault, in a text that has `by` more bytes before it; `None` if their number is unknown.
+    /// The same error in a text with `by` more bytes before it; `None` if their number is unknown.
     pub(super) fn moved(mut self, by: Option<usize>) -> Self {
         self.at = self.at.zip(by).map(|(at, by)| at + by);
         self
     }
 
-    /// In words, without the place and the cause.
+    /// The reason, without the place and the cause.
     #[must_use]
     pub fn why(&self) -> &str {
         &self.why
@@ -112,13 +112,13 @@ impl BodyError {
         self.hint
     }
 
-    /// The error of the parser or the serialiser, if it refused the value.
+    /// The error of the parser or the serialiser, if one of them refused the value.
     #[must_use]
     pub fn into_cause(self) -> Option<serde_json::Error> {
         self.source
     }
 
-    /// The error of an operation that it was meant for.
+    /// Converts into the storage error of an operation.
     #[must_use]
     pub fn refused(self, operation: &'static str, target: impl fmt::Display) -> StorageError {
         let mut error = StorageError::invalid(operation, target, self.to_string());

@@ -1,4 +1,4 @@
-//! Watching `serde_json` write.
+//! Checks the calls by which `serde_json` writes a value.
 
 use std::io::{self, Write};
 
@@ -9,30 +9,30 @@ use super::error::BodyError;
 use super::number::out_of_range;
 use super::text;
 
-/// The treatment of raw JSON in a value: text that `serde_json` passes through unchanged.
+/// The treatment of raw JSON in a value, which `serde_json` passes through unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Raw {
-    /// All of it is checked.
+    /// Raw JSON is checked completely.
     Checked,
-    /// It is taken for the JSON that its type says it is; nesting and Unicode are checked, and line breaks between
-    /// its tokens become spaces.
+    /// Raw JSON is trusted to be JSON, as its type promises. Only nesting and Unicode are checked, and line breaks
+    /// between its tokens become spaces.
     OnOneLine,
 }
 
-/// How it went.
+/// The result of writing a value.
 #[derive(Debug, Default)]
 pub(crate) enum Outcome {
-    /// No value was written to its end, or more than one.
+    /// No whole value was written, or more than one.
     #[default]
     Open,
     /// One value was written.
     Whole,
-    /// This went wrong first.
+    /// The first fault that was found.
     Fault(BodyError),
 }
 
 impl Outcome {
-    /// Decides whether the written text is a body.
+    /// Decides from the outcome whether the written text is a body.
     pub(crate) fn of<T: Serialize + ?Sized>(
         self,
         value: &T,
@@ -47,33 +47,33 @@ impl Outcome {
     }
 }
 
-/// The next allowed token on the current level.
+/// The token that may follow on the current level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// A value, or the text of a key.
+    /// A value, or the string of a key.
     Value,
-    /// The end of what holds the value, or the text of the key.
+    /// The end of the level that holds the value, or of the key.
     Done,
-    /// In an array: a value, or the end of the array.
+    /// In an array: a value or the end of the array.
     Array,
-    /// In an object: a key, or the end of the object.
+    /// In an object: a key or the end of the object.
     Object,
-    /// In an object, behind a key: its value.
+    /// In an object, behind a key: the value of the key.
     BehindKey,
 }
 
-/// Writes as [`CompactFormatter`] does. Its drop records in the outcome whether the text was one JSON value of
-/// bounded nesting.
+/// A formatter that writes like [`CompactFormatter`]. When it is dropped, it records whether the text was one JSON
+/// value of bounded nesting.
 ///
-/// # What it has to see
+/// # The checks
 ///
-/// `serde_json` escapes strings and writes numbers rightly, and closes what it opened, on the way to an `Ok`. An
-/// implementation of `Serialize` may still make it write invalid JSON: continue with the next value after an error in
-/// the one before, give a key no value, give values to an array that it said is empty, or give raw text that is no
-/// JSON, or none, or two. Each of these is a call that has no place where it comes ([`Place`]), or leaves a level open for
-/// good: the depth then does not get back to zero.
+/// On the way to an `Ok`, `serde_json` escapes strings, writes numbers correctly, and closes what it opened. But an
+/// implementation of `Serialize` may still make it write invalid JSON: it may continue with the next value after an
+/// error, give a key no value, add values to an array that it declared as empty, or pass raw text that is not exactly
+/// one JSON value. In each of these cases a call comes at the wrong [`Place`], or a level stays open, so that the depth
+/// does not return to zero.
 ///
-/// A call out of place is noted, and refused in the end: a branch less in each.
+/// A call at the wrong place is only noted, and the value is refused at the end. This saves a branch in each call.
 #[derive(Debug)]
 pub(crate) struct Guard<'a> {
     place: Place,
@@ -85,7 +85,7 @@ pub(crate) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// For one value that is nested no deeper than this.
+    /// A guard for one value that is nested at most `deepest` levels.
     pub(crate) fn new(deepest: usize, raw: Raw, outcome: &'a mut Outcome) -> Self {
         Self {
             place: Place::Value,
@@ -97,7 +97,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Goes from one place to another.
+    /// Moves from one place to the next.
     #[inline]
     fn step(&mut self, from: Place, to: Place) {
         self.out_of_place |= self.place != from;
@@ -107,7 +107,7 @@ impl<'a> Guard<'a> {
     #[inline]
     fn open(&mut self, inside: Place) -> io::Result<()> {
         self.step(Place::Value, inside);
-        // A level that is closed twice is an error, and the depth may get below zero.
+        // Closing a level twice is an error that may bring the depth below zero, hence the wrapping arithmetic.
         self.depth = self.depth.wrapping_add(1);
         if self.depth > self.deepest {
             return self.too_deep();
@@ -121,7 +121,7 @@ impl<'a> Guard<'a> {
         self.depth = self.depth.wrapping_sub(1);
     }
 
-    // Apart, so that the way that is taken stays short.
+    // A function of its own, so that the common path stays short.
     #[cold]
     fn too_deep(&mut self) -> io::Result<()> {
         self.refuse(text::too_deep(self.deepest))
@@ -135,7 +135,7 @@ impl<'a> Guard<'a> {
         Err(io::ErrorKind::InvalidData.into())
     }
 
-    /// Checks raw text in the position of a value.
+    /// Checks raw text at the place of a value.
     fn check_raw(&mut self, raw: &str) -> io::Result<()> {
         self.step(Place::Value, Place::Done);
         if self.raw == Raw::Checked
@@ -169,7 +169,7 @@ fn broken() -> BodyError {
     )
 }
 
-/// Scalars: written as they are.
+/// The methods for scalars.
 macro_rules! scalars {
     ($($method:ident($($value:ident: $type:ty)?);)*) => {$(
         #[inline]
@@ -180,7 +180,7 @@ macro_rules! scalars {
     )*};
 }
 
-// The other methods either call these, or write the inside of strings, which changes no place.
+// The other methods call these, or write the inside of strings, which changes no place.
 impl Formatter for Guard<'_> {
     scalars! {
         write_null();
@@ -200,7 +200,7 @@ impl Formatter for Guard<'_> {
         end_string();
     }
 
-    /// A number of any precision: text, as raw as raw JSON.
+    /// Writes a number of any precision: it is raw text, like raw JSON.
     fn write_number_str<W: ?Sized + Write>(&mut self, writer: &mut W, value: &str) -> io::Result<()> {
         self.write_raw_fragment(writer, value)
     }
@@ -209,7 +209,7 @@ impl Formatter for Guard<'_> {
         self.check_raw(fragment)?;
         let mut rest = fragment.as_bytes();
         if self.raw == Raw::OnOneLine {
-            // JSON text holds no raw control character, so a line break here is between tokens.
+            // JSON strings contain no raw control characters, so a line break here is between tokens.
             while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
                 writer.write_all(rest.get(..at).unwrap_or_default())?;
                 writer.write_all(b" ")?;

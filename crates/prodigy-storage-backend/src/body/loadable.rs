@@ -1,10 +1,10 @@
-//! Refusing what JSON can hold only as something else, which its own type then does not load.
+//! Refuses values that JSON can only store in a form that their type does not load.
 //!
-//! `serde_json` writes NaN and infinities as `null`, and writes a name twice where a flattened map holds the name of a
-//! field. Both are refused here. A wrapper around the serialiser sees each call: it is compiled away except a check of each
-//! float, and at the names of objects whose length is not known, as `#[serde(flatten)]` writes them.
+//! `serde_json` writes NaN and infinities as `null`, and writes a name twice if a flattened map has the name of a
+//! field. Both are refused here. A wrapper around the serialiser sees each call. It compiles to a check of each float,
+//! and of the names of objects of unknown length, as `#[serde(flatten)]` writes them.
 //!
-//! Where a value is refused it is serialised a second time, to nowhere, to find the path of the field.
+//! A refused value is serialised a second time, without output, to find the path of the field.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -18,11 +18,11 @@ use serde::ser::{
 
 use super::path::{Path, Step};
 
-/// The words of an error that names no type of `serde_json`.
+/// The messages for refused values, by which the errors of this module are recognised.
 pub(super) const NOT_FINITE: &str = "it is NaN or infinite, and JSON has no such number";
 pub(super) const TWICE: &str = "its object has this name twice";
 
-/// Follows the place in a value. `()` follows nothing and costs nothing.
+/// Records the path to the present place in a value. `()` records nothing and costs nothing.
 pub(super) trait Trail: Copy {
     fn enter(self, step: impl FnOnce() -> Step);
     fn leave(self);
@@ -46,12 +46,12 @@ impl Trail for &RefCell<Path> {
     }
 }
 
-/// A value that fails to serialise where it would not load again.
+/// A value that fails to serialise if it would not load again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Loadable<'a, T: ?Sized, P = ()> {
     value: &'a T,
     trail: P,
-    /// Where to leave the hash of a name, if the value is one.
+    /// Receives the hash of the string if the value is a name.
     name: Option<&'a Cell<Option<u64>>>,
 }
 
@@ -65,7 +65,7 @@ impl<'a, T: Serialize + ?Sized> Loadable<'a, T> {
     }
 }
 
-/// Where a value fails to serialise, and why; `None` if it does not, a second time.
+/// The path at which a value fails to serialise, and the error; `None` if it does not fail the second time.
 #[cold]
 pub(super) fn locate<T: Serialize + ?Sized>(value: &T) -> Option<(Path, serde_json::Error)> {
     let path = RefCell::new(Path::default());
@@ -110,7 +110,7 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// Methods that only call the one of the serialiser within.
+/// Methods that only call the same method of the inner serialiser.
 macro_rules! forward {
     ($($method:ident($($argument:ident: $type:ty),*)),* $(,)?) => {$(
         #[inline]
@@ -132,7 +132,7 @@ macro_rules! finite {
     )*};
 }
 
-/// Methods that begin a value with elements or fields; those of an enum's variant enter its name first.
+/// Methods that begin a value with elements or fields; those of an enum's variant first enter the variant's name.
 macro_rules! begin {
     ($($method:ident($($argument:ident: $type:ty),*) -> $inside:ident $(enters $variant:ident)?;)*) => {$(
         #[inline]
@@ -241,7 +241,7 @@ impl<'n, S: Serializer, P: Trail> Serializer for Checked<'n, S, P> {
     #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
         let mut inside = Inside::new(self.inner.serialize_map(len)?, self.trail);
-        // A map that knows its length has each key once.
+        // A map of known length never has a key twice.
         inside.names = len.is_none().then(Names::default);
         Ok(inside)
     }
@@ -252,7 +252,7 @@ impl<'n, S: Serializer, P: Trail> Serializer for Checked<'n, S, P> {
     }
 }
 
-/// Hashes of the names of an object. Two names of one hash are as good as impossible.
+/// The hashes of the names of an object. Two names with the same hash are practically impossible.
 #[derive(Default)]
 struct Names {
     few: Vec<u64>,
@@ -262,7 +262,7 @@ struct Names {
 impl Names {
     const FEW: usize = 16;
 
-    /// False for a name that is there already.
+    /// False for a name that was inserted before.
     fn insert(&mut self, name: u64) -> bool {
         if self.few.contains(&name) {
             return false;
@@ -311,7 +311,7 @@ impl<C, P: Trail> Inside<C, P> {
     }
 }
 
-/// The elements of a value; the end of an enum's variant leaves its name.
+/// The elements of a value. The end of an enum's variant leaves the variant's name.
 macro_rules! elements {
     ($($trait:ident::$method:ident $(, $leave:ident)?;)*) => {$(
         impl<C: $trait, P: Trail> $trait for Inside<C, P> {
@@ -343,7 +343,7 @@ elements! {
     SerializeTupleVariant::serialize_field, leave;
 }
 
-/// The fields of a value, likewise.
+/// The fields of a value, in the same way.
 macro_rules! fields {
     ($($trait:ident $(, $leave:ident)?;)*) => {$(
         impl<C: $trait, P: Trail> $trait for Inside<C, P> {

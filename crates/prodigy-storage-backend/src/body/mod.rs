@@ -1,4 +1,4 @@
-//! The body of a document: a text that is checked once.
+//! The body of a document: JSON text that is checked once.
 
 mod error;
 mod guard;
@@ -27,11 +27,11 @@ pub use text::object_bounds;
 use crate::record::MAX_NESTING;
 use crate::{ErrorKind, StorageError};
 
-/// The body of a document: bytes that are known to be one JSON object in well-formed Unicode, in UTF-8, nested no
-/// deeper than [`Body::MAX_NESTING`], with nothing around it.
+/// The body of a document: one JSON object in well-formed UTF-8, without white space around it, nested no deeper than
+/// [`Body::MAX_NESTING`].
 ///
-/// There are two ways to one: [`parse`](Self::parse) looks at every byte, [`write`](Self::write) serialises a value and
-/// looks at how that is done. So a backend stores what it is given and looks at none of it again.
+/// [`parse`](Self::parse) makes a body from bytes, and checks every byte. [`write`](Self::write) makes a body from a
+/// value, and checks the calls of the serialiser. So a backend stores the bytes of a body without another check.
 ///
 /// ```
 /// use prodigy_storage_backend::Body;
@@ -46,17 +46,16 @@ use crate::{ErrorKind, StorageError};
 pub struct Body<'a>(&'a [u8]);
 
 impl<'a> Body<'a> {
-    /// The deepest nesting of arrays and objects: that of a payload, and the object around it.
+    /// The deepest nesting of arrays and objects: that of a payload and one more for the object around it.
     pub const MAX_NESTING: usize = MAX_NESTING + 1;
 
     /// `{}`.
     pub const EMPTY: Body<'static> = Body(b"{}");
 
-    /// Checks bytes from elsewhere. White space around the object does not belong to the body; within it every byte is
-    /// kept as it is.
+    /// Checks bytes from outside. White space around the object is removed; inside it every byte is kept.
     ///
     /// # Errors
-    /// Why the bytes are no body, and where.
+    /// The reason why the bytes are not a body, with the place.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BodyError> {
         let bounds = object_bounds(bytes)?;
         let start = bounds.start;
@@ -65,13 +64,13 @@ impl<'a> Body<'a> {
         Ok(Self(object))
     }
 
-    /// Serialises a value to `buffer`, in place of what that holds. Only raw JSON in the value
-    /// ([`RawValue`](serde_json::value::RawValue)) is checked byte for byte; all else is written by `serde_json`, which
-    /// is watched: whatever an implementation of `Serialize` does, what comes out is a body or refused.
+    /// Serialises a value into `buffer`, and replaces its contents. Raw JSON in the value
+    /// ([`RawValue`](serde_json::value::RawValue)) is checked byte for byte. All else is written by `serde_json`, whose
+    /// calls are checked: whatever an implementation of `Serialize` does, the result is a body or an error.
     ///
-    /// A value that would not load into its own type again is refused with the path of the field: a float that is NaN or infinite
-    /// (`serde_json` writes `null`), a name that occurs twice in a flattened object, a number in raw JSON beyond the range
-    /// of a 64-bit float.
+    /// A value that would not load into its own type again is refused with the path of the field: a float that is NaN
+    /// or infinite (`serde_json` writes `null`), a name that occurs twice in a flattened object, or a number in raw
+    /// JSON beyond the range of a 64-bit float.
     ///
     /// # Errors
     /// The error of `serde_json`, or the reason why the value is no body.
@@ -87,7 +86,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The bytes.
+    /// The bytes of the body.
     #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
@@ -126,7 +125,7 @@ impl fmt::Debug for Body<'_> {
     }
 }
 
-/// Serialises a value to raw JSON. What would not load again is refused, as by [`Body::write`].
+/// Serialises a value to raw JSON. A value that would not load again is refused, as by [`Body::write`].
 ///
 /// # Errors
 /// The error of `serde_json`, with the path of the field.

@@ -1,4 +1,4 @@
-//! Numbers in raw JSON that no type loads.
+//! Finds numbers in raw JSON that no type loads.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::path::{Path, Step};
 
-/// A number, or its exponent, needs at least this number of digits to leave the range of a 64-bit float. An exponent below 100
-/// needs over 200 digits before it.
+/// The smallest numbers of digits that a number, or its exponent, needs to leave the range of a 64-bit float. A number
+/// with an exponent below 100 needs more than 200 digits before the exponent.
 const DIGITS: usize = 200;
 const EXPONENT: usize = 3;
 
-/// The first number beyond the range of a 64-bit float, such as `1e999`. `json` is well-formed, and nested no deeper than a
-/// parser may go.
+/// The first number beyond the range of a 64-bit float, such as `1e999`. `json` is well-formed, and not nested deeper
+/// than a parser allows.
 pub(crate) fn out_of_range(json: &str) -> Option<Path> {
     if !may_be_out_of_range(json.as_bytes()) {
         return None;
@@ -25,7 +25,7 @@ pub(crate) fn out_of_range(json: &str) -> Option<Path> {
     out.then_some(path)
 }
 
-/// Whether there is a long exponent, or a long row of digits, in a string or not.
+/// True if the text has a long exponent or a long row of digits, even inside a string.
 fn may_be_out_of_range(json: &[u8]) -> bool {
     let digits_from = |at: usize| {
         let rest = json.get(at..).unwrap_or_default();
@@ -42,12 +42,12 @@ fn may_be_out_of_range(json: &[u8]) -> bool {
         let sign = usize::from(json.get(at + 1) == Some(&b'+'));
         digits_from(at + 1 + sign) >= EXPONENT
     });
-    // Each run of `DIGITS` digits covers a tested byte, with half of the digits behind it or before it.
+    // Each run of `DIGITS` digits covers a tested byte, with half of its digits behind or before that byte.
     let half = DIGITS / 2;
     has_exponent || (0..json.len()).step_by(half).any(|at| digits_from(at) >= half)
 }
 
-/// Parses each number, and keeps the path to the one that fails.
+/// Parses each number, and keeps the path of the first one that fails.
 struct Walk<'a>(&'a mut Path);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {

@@ -1,11 +1,11 @@
-//! Places inside a JSON value.
+//! Paths inside a JSON value.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
 
-/// A longer path is cut.
+/// The longest path that is shown, in characters; a longer one is cut.
 const LONGEST: usize = 200;
 
 /// One step into a value.
@@ -29,7 +29,7 @@ impl Step {
     }
 }
 
-/// Steps from the top of a value: `results[3].score`.
+/// The steps from the top of a value, such as `results[3].score`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Path(Vec<Step>);
 
@@ -46,7 +46,7 @@ impl Path {
         self.0.is_empty()
     }
 
-    /// The path from the value in a field, where it leads through that field.
+    /// The path from the value in this field, if the path leads through the field.
     pub(super) fn below(mut self, field: &str) -> Self {
         if matches!(self.0.first(), Some(Step::Name(name)) if name == field) {
             self.0.remove(0);

@@ -1,4 +1,4 @@
-//! Looking at JSON text from elsewhere.
+//! Checks JSON text from outside.
 
 use std::ops::Range;
 
@@ -12,17 +12,17 @@ const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The range of a JSON object in bytes with only white space around it. Less than a
-/// [`Body`](super::Body): it may be nested as deep as it likes, and an escape in it may be half of a surrogate pair.
+/// The range of a JSON object in bytes that contain nothing else but white space. This checks less than a
+/// [`Body`](super::Body): the nesting is unbounded, and an escape may be half of a surrogate pair.
 ///
 /// # Errors
-/// Why the bytes are no JSON object, and where.
+/// The reason why the bytes are not a JSON object, with the place.
 pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, BodyError> {
     let refuse = |why, at| BodyError::new(why, at).with_hint(OBJECT);
     let start = bytes.iter().take_while(|byte| is_space(**byte)).count();
     let end = bytes.len() - bytes.iter().rev().take_while(|byte| is_space(**byte)).count();
     let object = bytes.get(start..end).unwrap_or_default();
-    // Cheap, and finds most texts that were not meant as an object.
+    // This check is cheap, and finds most texts that were not meant as an object.
     match (object.first(), object.last()) {
         (None, _) => return Err(refuse("it is empty", None)),
         (Some(b'{'), Some(b'}')) => {}
@@ -35,13 +35,13 @@ pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, BodyError> {
     Ok(start..end)
 }
 
-/// Whether a text is one JSON value, white space around it allowed.
+/// Checks that a text is one JSON value, with optional white space around it.
 pub(super) fn is_json(text: &str) -> Result<(), serde_json::Error> {
-    // Ignored values cause no recursion, so no depth is too deep here.
+    // Ignored values cause no recursion, so no nesting is too deep here.
     serde_json::from_str::<IgnoredAny>(text).map(drop)
 }
 
-/// Checks the limits beyond JSON itself: bounded nesting, including the levels above, and Unicode text.
+/// Checks the limits beyond JSON itself: the nesting, including the levels `above`, and well-formed Unicode.
 pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), BodyError> {
     match deepest.checked_sub(above) {
         Some(left) if !nesting_exceeds(json, left) => {}

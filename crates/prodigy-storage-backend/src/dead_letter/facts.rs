@@ -1,4 +1,4 @@
-//! The facts that decide whether an item is taken.
+//! The fields that decide whether an item is taken.
 
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
@@ -7,7 +7,7 @@ use super::fields::{Fields, Kind, count, elements, flag, text, time};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::queue::{Eligible, ItemId, Select};
 
-/// The fields that a [`Select`] reads, and that a list shows beside the key.
+/// The fields of an item that a [`Select`] compares, and that a list shows beside the key.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::{facts, selects};
@@ -25,17 +25,17 @@ use crate::queue::{Eligible, ItemId, Select};
 pub struct Facts {
     /// `error_signature`.
     pub signature: Option<String>,
-    /// `error_type` of the last failure, if that is a text.
+    /// `error_type` of the last failure, if it is a string.
     pub error_type: Option<String>,
-    /// `reprocess_eligible`; true where it is absent.
+    /// `reprocess_eligible`; true if absent.
     pub eligible: bool,
-    /// `manual_review_required`; false where it is absent.
+    /// `manual_review_required`; false if absent.
     pub review: bool,
     /// `first_attempt`; absent only in items of other programs.
     pub first_attempt: Option<Timestamp>,
     /// `last_attempt`; absent only in items of other programs.
     pub last_attempt: Option<Timestamp>,
-    /// `failure_count`; 1 where it is absent.
+    /// `failure_count`; 1 if absent.
     pub failure_count: u64,
 }
 
@@ -53,19 +53,19 @@ impl Default for Facts {
     }
 }
 
-/// Reads the facts of an item, in one pass and without building its data.
+/// Reads these fields in one pass, without building the item's data.
 ///
 /// # Errors
-/// [`ErrorKind::Foreign`], naming the field, if the body is no object or a field has the wrong type. That can only
-/// be an item that another program wrote.
+/// [`ErrorKind::Foreign`], which names the field, if the body is not an object or a field has the wrong type. Only an
+/// item of another program can have this error.
 pub fn facts(body: &RawValue) -> Result<Facts> {
     read(Fields::of(body))
 }
 
-/// As [`facts`], of the item's bytes as they are stored: what a queue adds to them is no fact.
+/// Like [`facts`], for the stored bytes of an item; the queue's own fields are ignored.
 ///
 /// # Errors
-/// As [`facts`]; also if the bytes are no JSON.
+/// Those of [`facts`], and an error if the bytes are not JSON.
 pub fn facts_of_line(line: &[u8]) -> Result<Facts> {
     read(Fields::of_line(line))
 }
@@ -97,15 +97,15 @@ fn read(fields: Option<Fields<'_>>) -> Result<Facts> {
     })
 }
 
-/// Whether an item is among those selected, by its key and its facts. Leases, delays and places are other questions.
+/// True if an item's key and fields meet the conditions of a selection. Leases, delays and places are not checked.
 ///
-/// An item without `last_attempt` counts as old: no upper bound leaves it out.
+/// An item without `last_attempt` counts as old, so no upper bound excludes it.
 #[must_use]
 pub fn selects(select: &Select, id: &ItemId, facts: &Facts) -> bool {
     select.ids.as_ref().is_none_or(|ids| ids.contains(id)) && suits(select, facts)
 }
 
-/// As [`selects`], for a caller that looked the key up.
+/// Like [`selects`], for a caller that has compared the key.
 #[must_use]
 pub fn suits(select: &Select, facts: &Facts) -> bool {
     let eligible = match select.eligible {

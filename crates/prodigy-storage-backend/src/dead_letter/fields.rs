@@ -1,4 +1,4 @@
-//! The fields of a JSON object, their values left as text.
+//! The fields of a JSON object, with their values as text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use prodigy_storage_layout::Timestamp;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The names that the queue writes beside an item's own.
+/// The names of the queue's own fields.
 pub const RESERVED: [&str; 13] = [
     "queue_birth",
     "queue_change",
@@ -25,7 +25,7 @@ pub const RESERVED: [&str; 13] = [
     "crc",
 ];
 
-/// The fields that have a meaning, in the order in which they are written.
+/// The fields of an item with a defined meaning, in the order in which they are written.
 pub(super) const KNOWN: [(&str, Kind); 11] = [
     ("item_id", Kind::Text),
     ("item_data", Kind::Any),
@@ -40,7 +40,7 @@ pub(super) const KNOWN: [(&str, Kind); 11] = [
     ("parked_reason", Kind::Text),
 ];
 
-/// The fields of a failure. `error_type` of other programs may be a variant with its data.
+/// The fields of a failure. The `error_type` of another program may be an enum variant with data.
 pub(super) const FAILURE: [(&str, Kind); 10] = [
     ("attempt_number", Kind::Count),
     ("timestamp", Kind::Time),
@@ -54,7 +54,7 @@ pub(super) const FAILURE: [(&str, Kind); 10] = [
     ("json_log_location", Kind::Text),
 ];
 
-/// Fields among which a search is faster than a map.
+/// The largest number of fields for which a search is faster than a map.
 const FEW: usize = 24;
 
 /// The type of a field.
@@ -91,7 +91,7 @@ impl Kind {
     }
 }
 
-/// The type of a found value, without its text: it is data.
+/// The type of a value that was found. The text is not shown, since it is data.
 pub(super) fn shown(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'{') => "an object",
@@ -107,7 +107,7 @@ fn is_text(json: &str) -> bool {
     json.starts_with('"')
 }
 
-/// The content of a JSON text.
+/// The content of a JSON string.
 pub(super) fn text(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
@@ -129,17 +129,17 @@ pub(super) fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// The fields of an object in their order. Of a duplicate name, the last field counts.
+/// The fields of an object in their order. If a name occurs twice, the last field is used.
 #[derive(Debug)]
 pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    /// `None` if `object` is no object.
+    /// `None` if the value is not an object.
     pub(super) fn of(object: &'a RawValue) -> Option<Self> {
         serde_json::from_str(object.get()).ok()
     }
 
-    /// The same, where it is not known yet whether it is JSON.
+    /// Like [`of`](Self::of), for bytes that may not be JSON.
     pub(super) fn of_line(object: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(object).ok()
     }
@@ -149,7 +149,7 @@ impl<'a> Fields<'a> {
         self.get_any(name).filter(|value| value.get() != "null")
     }
 
-    /// The value of a field, `null` too.
+    /// The value of a field, which may be `null`.
     pub(super) fn get_any(&self, name: &str) -> Option<&'a RawValue> {
         self.0
             .iter()
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
             .map(|&(_, value)| value)
     }
 
-    /// A duplicate name.
+    /// A name that occurs twice, if any.
     pub(super) fn twice(&self) -> Option<&str> {
         let last = self.last();
         let mut names = self.0.iter().enumerate();
@@ -167,7 +167,7 @@ impl<'a> Fields<'a> {
             .map(|(_, (name, _))| name.as_ref())
     }
 
-    /// All fields, each name once: of a duplicate name, the last field counts.
+    /// All fields, each name once: if a name occurs twice, the last field is used.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         let last = self.last();
         self.0.iter().enumerate().filter_map(move |(at, (name, value))| {
@@ -176,7 +176,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The place of the last field of each name, for an object in which a search would take long.
+    /// The position of the last field of each name; `None` for an object that is small enough to search.
     fn last(&self) -> Option<HashMap<&str, usize>> {
         let places = self.0.iter().enumerate();
         (self.0.len() > FEW).then(|| places.map(|(at, (name, _))| (name.as_ref(), at)).collect())
@@ -189,14 +189,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The fields of an item that have no meaning here, each name once.
+    /// The fields of an item without a defined meaning, each name once.
     pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.iter()
             .filter(|(name, _)| !RESERVED.contains(name) && KNOWN.iter().all(|(known, _)| known != name))
     }
 
-    /// The object with these fields set, or removed for `None`. All other fields stay as they are, in their order; a new
-    /// one follows them.
+    /// The object with these fields set, or removed for `None`. All other fields keep their text and order; new fields
+    /// follow them.
     pub(super) fn amended(&self, set: &[(&str, Option<&str>)]) -> Result<Box<RawValue>, serde_json::Error> {
         let mut out = Writer::new(256 + self.0.iter().map(|(_, value)| value.get().len()).sum::<usize>());
         for (name, value) in self.iter() {
@@ -254,7 +254,7 @@ impl Writer {
         Self(out)
     }
 
-    /// Adds a field. Line breaks can only stand between the tokens of `json`: they become spaces.
+    /// Adds a field. Line breaks in `json` are always between tokens, and become spaces.
     pub(super) fn field(&mut self, name: &str, json: &str) {
         if self.0.len() > 1 {
             self.0.push(',');
@@ -277,7 +277,7 @@ impl Writer {
         self.elements(elements);
     }
 
-    /// A list alone.
+    /// The text of a list.
     pub(super) fn list_of<'v>(elements: impl IntoIterator<Item = &'v RawValue>) -> String {
         let mut list = Self("[".to_owned());
         list.elements(elements);

@@ -1,4 +1,4 @@
-//! Items as types.
+//! Dead letters as Rust types.
 
 use prodigy_storage_layout::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -31,31 +31,31 @@ pub struct DeadLetter<T> {
     pub item_id: ItemId,
     /// The work item itself.
     pub item_data: T,
-    /// When it was tried first.
+    /// The time of the first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_attempt: Option<Timestamp>,
-    /// When it was tried last.
+    /// The time of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Timestamp>,
-    /// How often it failed.
+    /// The number of failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_count: Option<u64>,
     /// Its failures, oldest first.
     #[serde(default, deserialize_with = "or_default")]
     pub failure_history: Vec<Failure>,
-    /// The signature that failures of one cause share.
+    /// The signature that failures with one cause share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_signature: Option<String>,
-    /// The remains of the last try.
+    /// The remains of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree_artifacts: Option<WorktreeArtifacts>,
-    /// Whether a redrive takes it.
+    /// True if a redrive takes the item.
     #[serde(default = "yes", deserialize_with = "or_yes")]
     pub reprocess_eligible: bool,
-    /// Whether a person has to look at it first.
+    /// True if a person has to check the item first.
     #[serde(default, deserialize_with = "or_default")]
     pub manual_review_required: bool,
-    /// Why it was parked.
+    /// The reason why the item was parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked_reason: Option<String>,
     /// All other fields.
@@ -64,7 +64,7 @@ pub struct DeadLetter<T> {
 }
 
 impl<T> DeadLetter<T> {
-    /// An item that failed for the first time, just now.
+    /// An item that has failed now, for the first time.
     #[must_use]
     pub fn new(item_id: ItemId, item_data: T) -> Self {
         Self {
@@ -90,21 +90,21 @@ impl<T> DeadLetter<T> {
         self
     }
 
-    /// Sets what the last try left behind.
+    /// Sets the remains of the last attempt.
     #[must_use]
     pub fn artifacts(mut self, artifacts: WorktreeArtifacts) -> Self {
         self.worktree_artifacts = Some(artifacts);
         self
     }
 
-    /// Says whether a redrive takes it.
+    /// Sets whether a redrive takes the item.
     #[must_use]
     pub fn eligible(mut self, yes: bool) -> Self {
         self.reprocess_eligible = yes;
         self
     }
 
-    /// Says whether a person has to look at it first.
+    /// Sets whether a person has to check the item first.
     #[must_use]
     pub fn review(mut self, yes: bool) -> Self {
         self.manual_review_required = yes;
@@ -116,8 +116,8 @@ impl<T: Serialize> DeadLetter<T> {
     /// The item that a queue stores.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the data can't be written as JSON, or as
-    /// [`normalise`] says.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the data can't be written as JSON, and in the
+    /// cases that [`normalise`] lists.
     pub fn to_item(&self) -> Result<QueueItem> {
         let raw = to_raw(self).map_err(|fault| fault.refused("push item", &self.item_id))?;
         normalise(&raw)
@@ -136,10 +136,10 @@ impl<T: Serialize> DeadLetter<T> {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Which try it was, from 1. The queue fills it.
+    /// The number of the attempt, from 1. The queue fills it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_number: Option<u64>,
-    /// When it failed.
+    /// The time of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
     /// The kind of failure. An object that another program wrote is kept as its JSON text.
@@ -148,22 +148,22 @@ pub struct Failure {
     /// The message for a person.
     #[serde(deserialize_with = "or_default")]
     pub error_message: String,
-    /// Whatever explains it.
+    /// Any JSON value that explains the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_context: Option<Value>,
     /// The stack trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<String>,
-    /// The agent that tried.
+    /// The agent that made the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
     /// The step of the workflow that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_failed: Option<String>,
-    /// How long it was tried, in milliseconds.
+    /// The duration of the attempt in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
-    /// Where the agent's log is.
+    /// The path of the agent's log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_log_location: Option<String>,
     /// All other fields.
@@ -172,7 +172,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of this kind with this message, of now: pushed again, the same value is the same failure.
+    /// A failure of this kind with this message and the present time. A repeated push of the same value counts once.
     #[must_use]
     pub fn new(error_type: impl Into<String>, error_message: impl Into<String>) -> Self {
         Self {
@@ -183,21 +183,21 @@ impl Failure {
         }
     }
 
-    /// Sets which try it was, from 1. Without it the queue gives the failure the next number.
+    /// Sets the number of the attempt, from 1. Without it the queue gives the failure the next number.
     #[must_use]
     pub fn attempt(mut self, number: u64) -> Self {
         self.attempt_number = Some(number);
         self
     }
 
-    /// Sets when it failed.
+    /// Sets the time of the failure.
     #[must_use]
     pub fn at(mut self, time: Timestamp) -> Self {
         self.timestamp = Some(time);
         self
     }
 
-    /// Sets the agent that tried.
+    /// Sets the agent that made the attempt.
     #[must_use]
     pub fn agent(mut self, agent: impl Into<String>) -> Self {
         self.agent_id = Some(agent.into());
@@ -212,7 +212,7 @@ impl Failure {
     }
 }
 
-/// The remains of a failed try in its worktree.
+/// The remains of a failed attempt in its worktree.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::WorktreeArtifacts;
@@ -224,16 +224,16 @@ impl Failure {
 #[serde(default)]
 #[non_exhaustive]
 pub struct WorktreeArtifacts {
-    /// The worktree.
+    /// The path of the worktree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worktree_path: Option<String>,
-    /// Its branch.
+    /// The branch of the worktree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch_name: Option<String>,
-    /// Changes that were not committed: a list, a text, or where they are kept.
+    /// Changes that were not committed: a list, a text, or the place where they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncommitted_changes: Option<Value>,
-    /// Logs: a list, a text, or where they are kept.
+    /// Logs: a list, a text, or the place where they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_logs: Option<Value>,
     /// All other fields.
@@ -242,7 +242,7 @@ pub struct WorktreeArtifacts {
 }
 
 impl WorktreeArtifacts {
-    /// Those of this worktree, on this branch.
+    /// Remains in this worktree, on this branch.
     #[must_use]
     pub fn new(worktree_path: impl Into<String>, branch_name: impl Into<String>) -> Self {
         Self {
@@ -261,7 +261,7 @@ fn or_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> 
     Ok(Option::deserialize(deserializer)?.unwrap_or(true))
 }
 
-/// `null` is the default.
+/// Reads `null` as the default.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

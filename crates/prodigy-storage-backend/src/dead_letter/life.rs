@@ -12,13 +12,15 @@ use super::normalise::{first, normalise_for, timed, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::queue::{Change, ItemId};
 
-/// The contents of an item after a change; `None` if they stay as they are. What a backend stores for each [`Change`].
+/// The contents of an item after a change; `None` if they are unchanged. A backend stores this result for each
+/// [`Change`].
 ///
-/// `None` for [`Change::Unpark`] is an item that is not parked: a backend leaves it, and a lease on it, alone.
+/// For [`Change::Unpark`], `None` means that the item is not parked; a backend then leaves the item and its lease
+/// unchanged.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for a failure or an edit that is no item (see [`normalise`](super::normalise)) or names another id;
-/// [`ErrorKind::Damaged`] if `stored` is no object.
+/// [`ErrorKind::InvalidInput`] for a failure or an edit that is not an item (see [`normalise`](super::normalise)) or
+/// has another id; [`ErrorKind::Damaged`] if `stored` is not an object.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::changed;
@@ -55,11 +57,11 @@ pub fn changed(
     }
 }
 
-/// The item with another failure, as [`merge`]; `item_data` stays as it is stored. The failure is a new one: without a
-/// `timestamp` it gets `now`, so that it differs from an equal one before it.
+/// The item with another failure, as in [`merge`], but with the stored `item_data`. The failure always counts as new:
+/// without a `timestamp` it gets `now`, so that it differs from an equal earlier failure.
 ///
 /// # Errors
-/// As [`merge`].
+/// The errors of [`merge`].
 pub fn fail(stored: &RawValue, failed: &RawValue, now: Timestamp) -> Result<Option<Box<RawValue>>> {
     let data = Fields::of(stored).and_then(|fields| fields.get_any("item_data"));
     let (Some(data), Some(fields)) = (data, Fields::of(failed)) else {
@@ -85,12 +87,11 @@ pub fn fail(stored: &RawValue, failed: &RawValue, now: Timestamp) -> Result<Opti
     merge(stored, &failed, now)
 }
 
-/// The item for a person to look at: `reprocess_eligible` becomes false, `manual_review_required` true,
-/// `parked_reason` the given text. Without one, an item that is parked already keeps its reason. All other fields stay byte
-/// for byte.
+/// The parked item: `reprocess_eligible` becomes false, `manual_review_required` true, and `parked_reason` the given
+/// text. Without a text, an item that is already parked keeps its reason. All other fields are kept byte for byte.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`] if `stored` is no object.
+/// [`ErrorKind::Damaged`] if `stored` is not an object.
 pub fn park(id: &ItemId, stored: &RawValue, reason: Option<&str>) -> Result<Box<RawValue>> {
     const OPERATION: &str = "park item";
     let fields = object(id, stored, OPERATION)?;
@@ -100,11 +101,11 @@ pub fn park(id: &ItemId, stored: &RawValue, reason: Option<&str>) -> Result<Box<
     marked(id, &fields, true, reason)
 }
 
-/// The opposite of [`park`]: `reprocess_eligible` becomes true, `manual_review_required` false, and `parked_reason`
-/// goes. `None` if the item is not parked.
+/// The opposite of [`park`]: `reprocess_eligible` becomes true, `manual_review_required` false, and `parked_reason` is
+/// removed. `None` if the item is not parked.
 ///
 /// # Errors
-/// As [`park`].
+/// The errors of [`park`].
 pub fn unpark(id: &ItemId, stored: &RawValue) -> Result<Option<Box<RawValue>>> {
     let fields = object(id, stored, "unpark item")?;
     if !is_parked(&fields) {
@@ -138,10 +139,11 @@ fn marked(id: &ItemId, fields: &Fields<'_>, parked: bool, reason: Option<&str>) 
     fields.amended(&set).map_err(|error| unwritable(id, error))
 }
 
-/// The contents that replace those of an item: checked and completed as a push, under the same id.
+/// The contents that replace those of an item: checked and completed like a push, with the same id.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for contents that are no item (see [`normalise`](super::normalise)) or name another id.
+/// [`ErrorKind::InvalidInput`] for contents that are not an item (see [`normalise`](super::normalise)) or have another
+/// id.
 pub fn edit(id: &ItemId, contents: &RawValue, now: Timestamp) -> Result<Box<RawValue>> {
     const OPERATION: &str = "edit item";
     let item = normalise_for(OPERATION, contents)?;

@@ -1,4 +1,4 @@
-//! Two items of one key become one.
+//! Merges two items with one key.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,28 +9,30 @@ use super::fields::{Fields, Writer, count, elements, flag, time};
 use super::normalise::{attempt_of, normalise, numbered, signature_of, timed, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 
-/// Adds a push to the stored item of its key. `None` if the item stays as it is: the push was made before.
+/// Merges a push into the stored item of its key. `None` if the push was made before, and the item is unchanged.
 ///
 /// A failure counts once. It is in the history already if a stored failure has
-/// - the same `timestamp` and the same `attempt_number`, where the caller gave both;
-/// - the same one of the two and the same other fields, where the caller gave one;
-/// - the same other fields, where the caller gave neither.
+/// - the same `timestamp` and the same `attempt_number`, if the caller gave both;
+/// - the same one of the two and the same other fields, if the caller gave one;
+/// - the same other fields, if the caller gave neither.
 ///
-/// So the repetition of a push after an unclear outcome, a second import of a file, and the same command typed twice all
-/// leave the item as it is. Another failure of the same kind has a time or a number of its own.
+/// So the item is unchanged if a push is repeated after an unknown outcome, a file is imported again, or a command is
+/// run twice. Another failure of the same kind has its own time or number.
 ///
-/// The history grows by the new failures. Those without `attempt_number` get the next numbers, those without `timestamp`
-/// get `now`. The count is raised by as many. A push without failures raises it by 1 if its `last_attempt` is another one
-/// than the stored one; without `last_attempt` it is no attempt, and only its other fields count. `first_attempt` stays,
-/// `last_attempt` is the later one, the signature belongs to the last failure.
+/// New failures are added to the history. A failure without `attempt_number` gets the next number, one without
+/// `timestamp` gets `now`. The failure count is raised by the number of new failures. A push without failures raises it
+/// by 1 if its `last_attempt` differs from the stored one; without `last_attempt` the push counts as no attempt, and
+/// only its other fields are merged. `first_attempt` is kept, `last_attempt` is the later of the two, and the signature
+/// is that of the last failure.
 ///
-/// For all other fields (data, artifacts, unknown fields) the pushed value wins, and what only the stored item has
-/// stays. A push may park an item, never unpark it: the item is eligible if both are, and needs a review if one does.
-/// `parked_reason` is the pushed one, else the stored one; an item that is eligible has none.
+/// For all other fields (data, artifacts, unknown fields) the pushed value replaces the stored one, and fields that
+/// only the stored item has are kept. A push may park an item but never unpark it: the item is eligible if both are,
+/// and needs a review if either does. `parked_reason` is the pushed one or else the stored one; an eligible item has
+/// none.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] if `pushed` is no item (see [`normalise`]), [`ErrorKind::Damaged`] if
-/// `stored` is no object.
+/// [`ErrorKind::InvalidInput`] if `pushed` is not an item (see [`normalise`]), [`ErrorKind::Damaged`] if `stored` is
+/// not an object.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, facts, first, merge};
@@ -92,7 +94,7 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
     };
     put(&mut out, "item_id", new.get("item_id"));
     put(&mut out, "item_data", new.get_any("item_data"));
-    // Of equal times the pushed text.
+    // Of two equal times, the pushed text is used.
     let last = match (fresh.is_empty(), new_last) {
         (false, None) => None,
         _ => [old_last, new_last]
@@ -110,7 +112,7 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
         "failure_history",
         old_history.iter().copied().chain(fresh.iter().map(AsRef::as_ref)),
     );
-    // `normalise` took it from the last pushed failure, if the caller gave none.
+    // Without a signature from the caller, `normalise` computed it from the last pushed failure.
     match new.get("error_signature") {
         Some(signature) => out.field("error_signature", signature.get()),
         None => match old_history.last().and_then(|failure| signature_of(failure)) {
@@ -154,11 +156,11 @@ fn last_of<'a>(fields: &Fields<'a>) -> Option<&'a RawValue> {
     fields.get("last_attempt").filter(|last| time(last).is_some())
 }
 
-/// The failures that an item has.
+/// The failures in an item's history.
 struct History<'a> {
     failures: Vec<&'a RawValue>,
     by_time: HashMap<Timestamp, Vec<(Option<u64>, &'a RawValue)>>,
-    /// The numbers of the failures that have the same other fields; built for the first failure without a time.
+    /// The numbers of the failures with the same other fields; built for the first failure without a time.
     by_fields: Option<HashMap<String, Vec<Option<u64>>>>,
     last_number: u64,
 }
@@ -189,7 +191,7 @@ impl<'a> History<'a> {
         self.failures.push(failure);
     }
 
-    /// Adds a failure, unless it is there already.
+    /// Adds a failure, and returns false if the history has it already.
     fn adds(&mut self, failure: &'a RawValue) -> bool {
         let number = attempt_of(failure);
         let is_there = match time_of(failure) {
@@ -209,7 +211,7 @@ impl<'a> History<'a> {
         !is_there
     }
 
-    /// The numbers of the failures that have these other fields.
+    /// The numbers of the failures with these other fields.
     fn with_fields(&mut self, fields: &str) -> Option<&Vec<Option<u64>>> {
         let failures = &self.failures;
         let all = self.by_fields.get_or_insert_with(|| {
@@ -229,7 +231,8 @@ fn time_of(failure: &RawValue) -> Option<Timestamp> {
     Fields::of(failure)?.get("timestamp").and_then(time)
 }
 
-/// The fields of a failure beside its number and its time, as text in the order of their names. `null` counts as absent.
+/// The fields of a failure except its number and its time, as text in the order of their names. `null` counts as
+/// absent.
 fn other_fields(failure: &RawValue) -> String {
     let fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(failure.get()).unwrap_or_default();

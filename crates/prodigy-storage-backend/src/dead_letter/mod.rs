@@ -1,12 +1,13 @@
 //! The form of a dead letter, and the merge of two dead letters with one key.
 //!
-//! An item is a JSON object with `item_id` and `item_data`; [`normalise`] checks what a caller pushes and fills what
-//! is missing, [`first`] completes a new item, [`merge`] adds a push to the stored item of its key, [`changed`] says what a
-//! [`Change`](crate::Change) makes of an item's contents, [`facts`] returns the fields that a [`Select`](crate::Select)
-//! reads. All are pure functions over JSON text: `item_data` passes through byte for byte. [`DeadLetter`] is the
-//! same as a type.
+//! An item is a JSON object with `item_id` and `item_data`. [`normalise`] checks a pushed item and fills missing
+//! fields, [`first`] completes a new item, [`merge`] merges a push into the stored item of its key, [`changed`] applies
+//! a [`Change`](crate::Change) to an item's contents, and [`facts`] returns the fields that a [`Select`](crate::Select)
+//! compares. All of them are pure functions over JSON text, and keep `item_data` byte for byte. [`DeadLetter`] is the
+//! same item as a Rust type.
 //!
-//! The names of [`RESERVED`] are the queue's own: at the top of a pushed item they are left out, so that lines of a queue's file can be pushed again.
+//! The names in [`RESERVED`] are the queue's own. At the top level of a pushed item they are removed, so that lines of
+//! a queue's file can be pushed again.
 //!
 //! ```
 //! use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, facts};

@@ -1,4 +1,4 @@
-//! From what a caller pushes to an item.
+//! Checks and completes a pushed item.
 
 use std::borrow::Cow;
 
@@ -18,12 +18,13 @@ const OPERATION: &str = "push item";
 /// `failure_history` with an empty list, `error_signature` from the last failure (absent without one),
 /// `reprocess_eligible` with true, `manual_review_required` with false.
 ///
-/// Times are filled from the other times that the caller gave: a failure's `timestamp` from `last_attempt`,
-/// `first_attempt` and `last_attempt` from the earliest and the latest `timestamp`. A time that nothing gives, and the
-/// `attempt_number` of a failure, depend on the stored item: [`first`] and [`merge`](super::merge) fill them.
+/// Missing times are filled from the other times of the push: a failure's `timestamp` from `last_attempt`, and
+/// `first_attempt` and `last_attempt` from the earliest and the latest `timestamp`. If the push has no time for a
+/// field, the field is filled by [`first`] or [`merge`](super::merge), since it depends on the stored item. So is the
+/// `attempt_number` of a failure.
 ///
-/// `null` counts as missing, but in `item_data`. Unknown fields are kept, and every value that was given is kept byte
-/// for byte, except line breaks between tokens, which become spaces.
+/// `null` counts as missing, except in `item_data`. Unknown fields are kept, and every given value is kept byte for
+/// byte, except that line breaks between tokens become spaces.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::normalise;
@@ -37,13 +38,14 @@ const OPERATION: &str = "push item";
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the field: no object, `item_id` or `item_data`
-/// missing, a field of the wrong type, a duplicate name, nesting over 127, half a surrogate pair.
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), which names the field, if the value is not an object,
+/// `item_id` or `item_data` is missing, a field has the wrong type, a name occurs twice, the nesting is over 127, or
+/// the text has half a surrogate pair.
 pub fn normalise(raw: &RawValue) -> Result<QueueItem> {
     normalise_for(OPERATION, raw)
 }
 
-/// As [`normalise`], with the operation that an error names.
+/// Like [`normalise`], with the operation that an error names.
 pub(crate) fn normalise_for(operation: &'static str, raw: &RawValue) -> Result<QueueItem> {
     let json = raw.get();
     let Some(fields) = Fields::of(raw) else {
@@ -145,7 +147,7 @@ pub(crate) fn normalise_for(operation: &'static str, raw: &RawValue) -> Result<Q
     }
 }
 
-/// The times of the attempts, as far as the caller gave any.
+/// The times of the attempts, as far as the caller gave them.
 struct Times<'a> {
     first: Option<&'a RawValue>,
     last: Option<&'a RawValue>,
@@ -168,11 +170,12 @@ impl<'a> Times<'a> {
     }
 }
 
-/// The contents of a new item: a time that is missing becomes `now`, or `last_attempt` for `first_attempt`. A failure
-/// without `attempt_number` gets its number, so that the last one has the item's `failure_count`.
+/// The contents of a new item: a missing time becomes `now`, or `last_attempt` for `first_attempt`. A failure without
+/// `attempt_number` gets its number, so that the last one has the item's `failure_count`.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the body is no object: what [`normalise`] returns is one.
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the body is not an object. The result of
+/// [`normalise`] always is.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, first};
@@ -230,7 +233,7 @@ pub fn first(body: &RawValue, now: Timestamp) -> Result<Cow<'_, RawValue>> {
     }
 }
 
-/// The failures with their times: one without gets this one.
+/// The failures with their times: a failure without a time gets `time`.
 pub(super) fn timed<'a>(
     failures: Vec<&'a RawValue>,
     time: &str,
@@ -241,7 +244,8 @@ pub(super) fn timed<'a>(
     timed.collect()
 }
 
-/// The failures with their numbers: one without gets the number after the one before it, and after `before`.
+/// The failures with their numbers: a failure without a number gets the one after its predecessor's, and after
+/// `before`.
 pub(super) fn numbered<'a>(
     failures: impl IntoIterator<Item = &'a RawValue>,
     mut before: u64,
@@ -260,7 +264,7 @@ pub(super) fn attempt_of(failure: &RawValue) -> Option<u64> {
     Fields::of(failure)?.get("attempt_number").and_then(count)
 }
 
-/// The object with this field, if it has none of that name.
+/// The object with this field added, unless it has one of that name.
 fn filled<'a>(object: &'a RawValue, name: &str, json: &str) -> Result<Cow<'a, RawValue>, serde_json::Error> {
     match Fields::of(object) {
         Some(fields) if fields.get(name).is_none() => fields.amended(&[(name, Some(json))]).map(Cow::Owned),
@@ -296,7 +300,7 @@ fn refuses_failure(at: usize, failure: &RawValue) -> Option<String> {
     })
 }
 
-/// The signature of a failure; `None` if it says neither type nor message.
+/// The signature of a failure; `None` without type and message.
 pub(super) fn signature_of(failure: &RawValue) -> Option<String> {
     let fields = Fields::of(failure)?;
     let words = |name: &str| {

@@ -1,4 +1,4 @@
-//! The signature that failures of one cause share.
+//! The signature that failures with one cause share.
 
 /// The longest signature, in characters.
 const LONGEST: usize = 240;
@@ -35,7 +35,7 @@ fn mask(message: &str) -> String {
     let mut out = String::with_capacity(message.len().min(4 * LONGEST));
     let mut rest = message.trim();
     let mut before = ' ';
-    // The part that is cut off later need not be read.
+    // The part that is cut off later is not read.
     while let Some(c) = rest.chars().next().filter(|_| out.len() < 8 * LONGEST) {
         let after = rest.get(c.len_utf8()..).unwrap_or_default();
         if c.is_whitespace() {
@@ -49,7 +49,7 @@ fn mask(message: &str) -> String {
         } else if is_word(c) {
             let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
             let (run, behind) = rest.split_at(end);
-            // A closing point or colon belongs to the sentence.
+            // A point or colon at the end belongs to the sentence.
             let word = run.trim_end_matches(['.', ':']);
             mask_word(&mut out, word);
             out.push_str(run.get(word.len()..).unwrap_or_default());
@@ -64,12 +64,12 @@ fn mask(message: &str) -> String {
     out
 }
 
-/// The text after the closing quote, if `open` opens a quotation that is closed.
+/// The text behind the closing quote, if `open` begins a quotation that is closed.
 fn quoted(open: char, before: char, after: &str) -> Option<&str> {
     match open {
         '"' | '`' => after.find(open).and_then(|end| after.get(end + 1..)),
         '\u{201c}' => after.split_once('\u{201d}').map(|(_, behind)| behind),
-        // An apostrophe is inside a word, a quote at its edge.
+        // An apostrophe is inside a word, a quotation mark at its edge.
         '\'' if !before.is_alphanumeric() => after.match_indices('\'').find_map(|(end, _)| {
             let behind = after.get(end + 1..)?;
             (!behind.starts_with(char::is_alphanumeric)).then_some(behind)
@@ -104,7 +104,7 @@ fn mask_word(out: &mut String, word: &str) {
                 in_number = true;
             } else {
                 in_number = false;
-                // The sign of a number is a part of it.
+                // The sign belongs to the number.
                 let sign =
                     matches!(c, '-' | '+') && before == ' ' && rest.peek().is_some_and(char::is_ascii_digit);
                 if !sign {
@@ -116,13 +116,13 @@ fn mask_word(out: &mut String, word: &str) {
     }
 }
 
-/// A path or an address: a separator beside something else.
+/// True for a path or an address: a separator beside other characters.
 fn is_path(word: &str) -> bool {
     let separator = |c| matches!(c, '/' | '\\');
     word.contains(separator) && word.contains(|c: char| !separator(c))
 }
 
-/// A UUID, a hash, a random id.
+/// True for a UUID, a hash or a random id.
 fn is_id(word: &str) -> bool {
     let hex = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X"));
     if let Some(hex) = hex {

@@ -20,7 +20,7 @@ fn normal(json: &str) -> Value {
     serde_json::from_str(normalise(&raw(json)).unwrap().body.get()).unwrap()
 }
 
-/// The stored item after a later push; `None` if it stays as it is.
+/// The stored item after another push; `None` if it is unchanged.
 fn pushed(stored: &str, pushed: &str) -> Option<Value> {
     let stored = normalise(&raw(stored)).unwrap().body;
     let stored = first(&stored, now()).unwrap();
@@ -215,7 +215,7 @@ fn a_push_without_failures_is_an_attempt_only_at_a_time_of_its_own() {
     );
     assert_eq!(failures(&value), [("A".into(), 4)]);
     assert_eq!(value["error_signature"], "A");
-    // Without a time it is no attempt: its other fields count.
+    // A push without a time is no attempt: only its other fields are merged.
     let value = merged(stored, r#"{"item_id":"a","item_data":2,"x":3}"#);
     assert_eq!(
         (&value["failure_count"], &value["item_data"], &value["x"]),
@@ -231,7 +231,7 @@ fn a_push_without_failures_is_an_attempt_only_at_a_time_of_its_own() {
     }
 }
 
-/// A second import, and a command that is typed twice.
+/// A second import of a file, or a command that is run twice.
 #[test]
 fn the_same_failure_without_a_time_counts_once() {
     let letter = |failure: &str| format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failure}]}}"#);
@@ -287,13 +287,13 @@ fn the_attempts_have_the_times_of_their_failures() {
         times(&format!(r#""failure_history":[{both}]"#)),
         (early.into(), late.into())
     );
-    // A failure without a time is one of now.
+    // A failure without a time gets the present time.
     let (first, last) = times(&format!(r#""failure_history":[{both},{{}}]"#));
     assert_eq!(
         (first.as_str(), last.as_str()),
         (early, "2027-01-15T08:00:00.000000000Z")
     );
-    // Given times count.
+    // Given times are kept.
     assert_eq!(
         times(&format!(r#""last_attempt":"{late}""#)),
         (late.into(), late.into())
@@ -301,7 +301,7 @@ fn the_attempts_have_the_times_of_their_failures() {
     let given =
         format!(r#""first_attempt":"2020-01-01T00:00:00Z","last_attempt":"{late}","failure_history":[{{}}]"#);
     assert_eq!(times(&given), ("2020-01-01T00:00:00Z".into(), late.into()));
-    // A later failure moves the last attempt to its time, an earlier one does not.
+    // A later failure moves the last attempt to its time; an earlier failure does not.
     let stored = format!(
         r#"{{"item_id":"a","item_data":1,"failure_history":[{}]}}"#,
         failure("2025-01-01T00:00:00Z")
@@ -319,7 +319,7 @@ fn the_attempts_have_the_times_of_their_failures() {
     }
 }
 
-/// A worker's report of a failure is a new one, although an equal failure is in the history.
+/// A failure that a worker reports is always new, even if the history has an equal failure.
 #[test]
 fn a_failure_of_a_worker_counts_without_a_time() {
     for failures in [r#"[{"error_type":"A"}]"#, "[]"] {
@@ -356,7 +356,7 @@ fn a_failure_gets_its_number_and_its_time() {
     for (failure, time) in value["failure_history"].as_array().unwrap().iter().zip(times) {
         assert_eq!(failure["timestamp"], time);
     }
-    // The next numbers follow the last, and the count.
+    // The new numbers follow the last number and the count.
     let one = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A","attempt_number":3}]}"#;
     let more = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"B"},{"error_type":"C"}]}"#;
     assert_eq!(
@@ -381,15 +381,15 @@ fn a_failure_that_is_in_the_history_counts_once() {
     };
     let one = letter(&[at(1, r#""error_type":"A""#)]);
     let cases = [
-        // The same letter, and the same under the number that the queue gave.
+        // The same letter, also with the number that the queue gave the failure.
         (&[at(1, r#""error_type":"A""#)][..], None),
         (&[at(1, r#""error_type":"A","attempt_number":1"#)], None),
         (&[at(1, r#""attempt_number":1,"error_type":"more words""#)], None),
-        // Another time, another number, another failure at that time.
+        // Another time, another number, or another failure at that time.
         (&[at(2, r#""error_type":"A""#)], Some(2)),
         (&[at(1, r#""error_type":"A","attempt_number":2"#)], Some(2)),
         (&[at(1, r#""error_type":"B""#)], Some(2)),
-        // The history carried on, and a failure twice in one push.
+        // A longer history, or a failure twice in one push.
         (
             &[at(1, r#""error_type":"A""#), at(2, r#""error_type":"B""#)],
             Some(2),
@@ -404,7 +404,7 @@ fn a_failure_that_is_in_the_history_counts_once() {
         let found = found.map(|item| item["failure_count"].as_u64().unwrap());
         assert_eq!(found, expected, "{failures:?}");
     }
-    // Also one that was stored before the last, in another notation of its time.
+    // A failure before the last one is also recognised, even if its time is written in another way.
     let two = letter(&[at(1, r#""error_type":"A""#), at(2, r#""error_type":"B""#)]);
     let again = letter(&[r#"{"error_type":"A","timestamp":"2026-01-01T00:00:01.000000000Z"}"#.into()]);
     assert!(pushed(&two, &again).is_none());
@@ -430,7 +430,7 @@ fn parking_sets_its_fields_and_nothing_else() {
         parked.get(),
         r#"{"item_id":"a","item_data":{ "n": 1.50 },"manual_review_required":true,"x":[1],"reprocess_eligible":false,"parked_reason":"a \"licence\""}"#
     );
-    // The reason goes with unparking. Parking again without one keeps it.
+    // Unparking removes the reason. Parking again without a reason keeps it.
     for (again, parked_now) in [(park(None), true), (Change::Unpark, false)] {
         let value: Value = serde_json::from_str(change(parked.get(), &again).get()).unwrap();
         let reason = parked_now.then(|| json!("a \"licence\""));
@@ -443,7 +443,7 @@ fn parking_sets_its_fields_and_nothing_else() {
     }
     let other: Value = serde_json::from_str(change(parked.get(), &park(Some("gone"))).get()).unwrap();
     assert_eq!(other["parked_reason"], "gone");
-    // The reason of an item that is not parked is no reason to park it.
+    // An old reason of an item that is not parked is not used.
     let stale = r#"{"item_id":"a","item_data":1,"parked_reason":"old"}"#;
     let value: Value = serde_json::from_str(change(stale, &park(None)).get()).unwrap();
     assert!(value.get("parked_reason").is_none(), "{value}");
@@ -461,7 +461,7 @@ fn parking_sets_its_fields_and_nothing_else() {
     }
     let letter: DeadLetter<Value> = serde_json::from_str(parked.get()).unwrap();
     assert_eq!(letter.parked_reason.as_deref(), Some("a \"licence\""));
-    // A failure that is pushed leaves the item parked.
+    // A pushed failure leaves the item parked.
     let failed = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A"}]"#;
     let value = merged(parked.get(), &format!(r#"{failed},"reprocess_eligible":true}}"#));
     assert_eq!(
@@ -469,7 +469,7 @@ fn parking_sets_its_fields_and_nothing_else() {
         (&json!(false), &json!(true))
     );
     assert_eq!(value["parked_reason"], "a \"licence\"");
-    // A push may park with a reason of its own.
+    // A push may park an item and state the reason.
     let park = format!(r#"{failed},"reprocess_eligible":false,"parked_reason":"another"}}"#);
     for stored in [parked.get(), r#"{"item_id":"a","item_data":1}"#] {
         let value = merged(stored, &park);
@@ -516,7 +516,7 @@ fn a_change_gives_the_contents_after_it() {
     assert_eq!(
         value["item_data"],
         json!({"now": 2}),
-        "a failure leaves the data as they are"
+        "a failure leaves the data unchanged"
     );
     let id = ItemId::new("a").unwrap();
     let delay = Duration::from_secs(1);

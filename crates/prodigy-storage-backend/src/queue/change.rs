@@ -9,7 +9,7 @@ use crate::error::{Result, StorageError};
 
 use super::{ItemId, LeaseToken, QueueItem, QueueMark};
 
-/// Says which item is meant, and on which condition.
+/// Names the item to change, and a condition.
 ///
 /// ```
 /// use prodigy_storage_backend::{Claim, ItemId, QueueEntry};
@@ -24,9 +24,10 @@ use super::{ItemId, LeaseToken, QueueItem, QueueMark};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a backend has to check each")]
 pub enum Claim {
-    /// The item that this token took. Counts also after the lease has ended, while no one else took the item.
+    /// The item that was taken under this token. Still valid after the lease has ended, as long as nobody else took the
+    /// item.
     Lease(LeaseToken),
-    /// The item with this id, whichever worker holds it: for an operator.
+    /// The item with this id, even if a worker holds it. Meant for operators.
     Item(ItemId),
     /// The item with this id, if its contents are still those of [`QueueEntry::revision`](super::QueueEntry::revision):
     /// compare-and-set.
@@ -57,9 +58,9 @@ impl From<&ItemId> for Claim {
     }
 }
 
-/// A change of an item. Everything but [`Extend`](Self::Extend) ends a lease on it, if it changes anything.
+/// A change of an item. Every change that has an effect ends the item's lease, except [`Extend`](Self::Extend).
 ///
-/// [`dead_letter::changed`](crate::dead_letter::changed) gives the contents after it.
+/// [`dead_letter::changed`](crate::dead_letter::changed) returns the contents after a change.
 ///
 /// ```
 /// use std::time::Duration;
@@ -72,31 +73,31 @@ impl From<&ItemId> for Claim {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Change {
-    /// It goes: an acknowledgement, or an operator's removal. Under [`Claim::Lease`] an item stays whose contents were
-    /// changed since it was taken: [`Settled::Kept`].
+    /// Removes the item: an acknowledgement, or an operator's removal. Under [`Claim::Lease`] an item is kept if its
+    /// contents were changed since it was taken: [`Settled::Kept`].
     Remove,
-    /// Its lease lasts this long from now on. Only under [`Claim::Lease`].
+    /// Makes the lease last this long from now on. Only under [`Claim::Lease`].
     Extend(Duration),
-    /// It is pending again, behind all other items, once the delay has passed. A delay that it had is replaced.
+    /// Makes the item pending again, behind all other items, after the delay. It replaces an earlier delay.
     Release {
-        /// Zero: at once.
+        /// The delay; with zero the item is pending at once.
         delay: Duration,
     },
-    /// It failed again: the pushed failure is merged into it ([`fail`](crate::dead_letter::fail)), and it goes behind
-    /// all other items, pending. Its data stay: those of the worker may be old. A pushed item that is not eligible parks
-    /// it in the same step.
+    /// Records another failure: the pushed failure is merged into the item ([`fail`](crate::dead_letter::fail)), and
+    /// the item is pending again, behind all other items. The item keeps its data, since the worker's data may be old.
+    /// If the pushed item is not eligible, the item is parked in the same step.
     Fail(QueueItem),
-    /// A person has to look at it: `reprocess_eligible` becomes false, `manual_review_required` true, `parked_reason` the
-    /// given text, or the one that it was parked with before. No failure is added. Place and delay stay, as with unparking
-    /// and editing.
+    /// Sets the item aside for a person: `reprocess_eligible` becomes false, `manual_review_required` true, and
+    /// `parked_reason` the given text, or stays as it is. No failure is added. Parking, unparking and editing keep the
+    /// place and the delay.
     Park {
-        /// Why; `None` keeps the reason of an item that is parked already.
+        /// The reason; with `None` an item that is already parked keeps its reason.
         reason: Option<String>,
     },
-    /// It is eligible again: the opposite of parking. An item that is not parked is left alone, with its lease:
-    /// [`Settled::Already`].
+    /// Makes the item eligible again: the opposite of parking. An item that is not parked is unchanged and keeps its
+    /// lease: [`Settled::Already`].
     Unpark,
-    /// It gets these contents, under the same id.
+    /// Gives the item these contents, under the same id.
     Edit(Box<RawValue>),
 }
 
@@ -115,24 +116,24 @@ pub enum Change {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a backend has to apply each field")]
 pub struct Settlement {
-    /// Which item.
+    /// The item to change.
     pub claim: Claim,
     /// The change.
     pub change: Change,
 }
 
 impl Settlement {
-    /// This change, on this condition.
+    /// A settlement with this claim and this change.
     #[must_use]
     pub fn new(claim: Claim, change: Change) -> Self {
         Self { claim, change }
     }
 
-    /// Refuses what no item could be given, before the item is looked for.
+    /// Refuses a change that no item could get, before the item is searched.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are no item, or name another id than
-    /// the claim; for an extension without a token.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are not an item or have another id
+    /// than the claim, and for an extension without a token.
     pub fn check(&self, operation: &'static str) -> Result<()> {
         let (operation, pushed) = match &self.change {
             Change::Extend(_) => {
@@ -168,28 +169,28 @@ impl Settlement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Settled {
-    /// It was carried out.
+    /// The change was made.
     Done,
-    /// The item was released instead of removed: its contents were changed while it was taken (a failure was pushed
-    /// meanwhile), so what was done with it does not settle them.
+    /// The item was released instead of removed, because its contents were changed while it was taken: a failure was
+    /// pushed meanwhile, which the worker has not handled.
     Kept,
-    /// Nothing was done: another worker took the item since, or it is gone.
+    /// Nothing was changed: another worker took the item since, or the item was removed.
     Unknown,
-    /// Nothing was done: the contents have another revision than the one that the claim names.
+    /// Nothing was changed: the item has another revision than the claim.
     Changed,
-    /// Nothing was done: the item is not parked, so there is nothing to unpark.
+    /// Nothing was changed: the item is not parked.
     Already,
 }
 
 impl Settled {
-    /// Whether the change was carried out.
+    /// True if the change was made.
     #[must_use]
     pub fn is_done(self) -> bool {
         self == Self::Done
     }
 }
 
-/// The result of a put of items. Each item counts once.
+/// The result of a push. Each item counts once.
 ///
 /// ```
 /// use prodigy_storage_backend::PutReport;
@@ -201,9 +202,9 @@ impl Settled {
 pub struct PutReport {
     /// Items whose key was new.
     pub added: usize,
-    /// Items that were merged into one of the same key.
+    /// Items that were merged into a stored item with the same key.
     pub merged: usize,
-    /// Items that were pushed before: the one of their key stays as it is.
+    /// Items that were pushed before; the stored item is unchanged.
     pub known: usize,
 }
 
@@ -226,14 +227,14 @@ impl PutReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Compaction {
-    /// Bytes that the queue took before it.
+    /// The size of the queue before the compaction, in bytes.
     pub before: u64,
-    /// Bytes that it takes now.
+    /// The size of the queue now, in bytes.
     pub after: u64,
 }
 
 impl Compaction {
-    /// From one number of bytes to another.
+    /// A compaction from `before` bytes to `after` bytes.
     #[must_use]
     pub fn new(before: u64, after: u64) -> Self {
         Self { before, after }

@@ -21,7 +21,7 @@ use crate::error::{Result, StorageError};
 pub struct ItemId(String);
 
 impl ItemId {
-    /// The longest, in bytes.
+    /// The length of the longest key, in bytes.
     pub const MAX_LEN: usize = 1024;
 
     /// Checks a key.
@@ -42,7 +42,7 @@ impl ItemId {
         Ok(Self(text))
     }
 
-    /// Its text.
+    /// The text of the key.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

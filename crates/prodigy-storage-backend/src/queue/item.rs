@@ -1,4 +1,4 @@
-//! Items, and a walk through them.
+//! The items of a queue, and walks through them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,9 +8,9 @@ use crate::clock::Clock;
 use crate::error::Result;
 use crate::log::{Damage, TooLarge};
 
-/// An item to put: a JSON object with at least `item_id` and `item_data`.
+/// An item to push: a JSON object with at least `item_id` and `item_data`.
 ///
-/// [`dead_letter::normalise`](crate::dead_letter::normalise) makes one from what a caller pushes.
+/// [`dead_letter::normalise`](crate::dead_letter::normalise) makes an item from what a caller pushes.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::DeadLetter;
@@ -23,15 +23,15 @@ use crate::log::{Damage, TooLarge};
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a backend has to store each field")]
 pub struct QueueItem {
-    /// Its key: the body's `item_id`.
+    /// The key: the `item_id` of the body.
     pub id: ItemId,
     /// The whole object, on one line.
     pub body: Box<RawValue>,
 }
 
-/// A number of a queue's counter. Each change of a queue takes the next one, so a greater number is a later change.
+/// A number of a queue's counter. Each change of a queue takes the next number, so a greater number is a later change.
 ///
-/// Numbers of two queues have nothing to do with each other.
+/// Numbers of different queues can't be compared.
 ///
 /// ```
 /// use prodigy_storage_backend::QueueMark;
@@ -43,7 +43,7 @@ pub struct QueueItem {
 #[expect(clippy::exhaustive_structs, reason = "it is a number")]
 pub struct QueueMark(pub u64);
 
-/// An item as it is stored.
+/// A stored item.
 ///
 /// ```
 /// use prodigy_storage_backend::{QueueEntry, Result};
@@ -60,25 +60,25 @@ pub struct QueueMark(pub u64);
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct QueueEntry {
-    /// Its key.
+    /// The key of the item.
     pub id: ItemId,
-    /// The whole object, without what the queue adds to it.
+    /// The whole object, without the fields that the queue adds.
     pub body: Box<RawValue>,
-    /// The claim on it, if it was taken; it may have ended.
+    /// The lease of the item, if it was taken; the lease may have ended.
     pub lease: Option<Lease>,
-    /// How long it has to wait, if it was released with a delay; that may have passed.
+    /// The delay of the item, if it was released with one; the delay may have ended.
     pub delay: Option<Delay>,
-    /// The change that gave it its contents: a push, a merge, an edit, parking. What leaves the contents as they are (a
-    /// lease, a release) does not count. [`Claim::Revision`](super::Claim::Revision) compares it.
+    /// The change that wrote the present contents: a push, a merge, an edit or a parking. A lease or a release does not
+    /// change the contents. [`Claim::Revision`](super::Claim::Revision) compares this number.
     pub revision: QueueMark,
-    /// Its place: items are taken in the order of their places. An item gets its place when it is first put, and a new
-    /// one, at the end, whenever it is taken, released, or failed.
+    /// The place of the item: items are taken in the order of their places. An item gets its place with the first push,
+    /// and a new place at the end whenever it is taken, released, or failed.
     pub place: QueueMark,
-    /// Whether it is stored with a checksum that holds.
+    /// True if the item is stored with a checksum that matches.
     pub verified: bool,
 }
 
-/// The state of an item now: whether it can be taken, and if not, why.
+/// The present state of an item, as far as leases and delays decide it.
 ///
 /// ```
 /// use prodigy_storage_backend::{ItemState, QueueEntry, SystemClock};
@@ -93,16 +93,16 @@ pub struct QueueEntry {
     reason = "an item is in exactly one of these states"
 )]
 pub enum ItemState {
-    /// Neither a claim nor a delay holds it.
+    /// The item has neither a lease nor a delay that lasts.
     Pending,
-    /// It was released with a delay that lasts.
+    /// The item was released with a delay that has not ended.
     Delayed,
-    /// A claim holds it.
+    /// The item has a lease that has not ended.
     Leased,
 }
 
 impl QueueEntry {
-    /// Its state now. Whether it is eligible is in its body.
+    /// The present state of the item. Whether it is eligible is stated in its body.
     #[must_use]
     pub fn state(&self, clock: &dyn Clock) -> ItemState {
         ItemState::of(self.lease.as_ref(), self.delay.as_ref(), clock)
@@ -110,7 +110,7 @@ impl QueueEntry {
 }
 
 impl ItemState {
-    /// The state of an item with this lease and this delay.
+    /// The present state of an item with this lease and this delay.
     #[must_use]
     pub fn of(lease: Option<&Lease>, delay: Option<&Delay>, clock: &dyn Clock) -> Self {
         if lease.is_some_and(|lease| !lease.has_ended(clock)) {
@@ -123,7 +123,7 @@ impl ItemState {
     }
 }
 
-/// One step through a queue.
+/// One step of a walk through a queue.
 ///
 /// ```
 /// use prodigy_storage_backend::{Backend, Deadline, QueueStep, Result, Select};
@@ -148,13 +148,14 @@ impl ItemState {
 pub enum QueueStep {
     /// An item.
     Entry(QueueEntry),
-    /// Bytes that are no item; reading continues behind them.
+    /// Bytes that are not an item; reading continues behind them.
     Damage(Damage),
     /// An item that is larger than the reader's limit; reading continues behind it.
     TooLarge(TooLarge),
 }
 
-/// A walk through a queue in the order in which items were first put; each item's last state once.
+/// A walk through the items of a queue in the order of their first push. Each item is returned once, in its present
+/// state.
 ///
 /// ```
 /// use prodigy_storage_backend::{QueueScan, QueueStep, Result};
@@ -167,7 +168,7 @@ pub enum QueueStep {
 /// ```
 pub type QueueScan<'a> = Box<dyn Iterator<Item = Result<QueueStep>> + Send + 'a>;
 
-/// A queue in numbers.
+/// The counts of a queue's items.
 ///
 /// ```
 /// use prodigy_storage_backend::QueueSummary;
@@ -178,22 +179,21 @@ pub type QueueScan<'a> = Box<dyn Iterator<Item = Result<QueueStep>> + Send + 'a>
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueSummary {
-    /// Items in all.
+    /// The number of all items.
     pub items: u64,
-    /// Eligible items that neither a claim nor a delay holds.
+    /// Eligible items without a lease or a delay that lasts.
     pub pending: u64,
-    /// Items that a claim holds.
+    /// Items with a lease that lasts.
     pub leased: u64,
     /// Eligible items that were released with a delay that lasts.
     pub delayed: u64,
-    /// Items that are not eligible, and that no claim holds.
+    /// Items that are not eligible and have no lease that lasts.
     pub parked: u64,
-    /// Items of other programs whose facts can't be read, or that are too large to be read, if no claim holds them. They
-    /// are counted in none of the four above, and are taken only by their id.
+    /// Items without a lease that lasts whose fields can't be read, or that are too large to be read. They are not
+    /// counted in the four numbers above, and are taken only by their id.
     pub unreadable: u64,
-    /// Bytes that the queue takes where it is stored.
+    /// The stored size of the queue in bytes.
     pub bytes: u64,
-    /// The last change so far: with [`Select::until`](super::Select::until) the bound of a run through the items that
-    /// are there now.
+    /// The last change. With [`Select::until`](super::Select::until) it bounds a run to the items that exist now.
     pub mark: QueueMark,
 }

@@ -1,4 +1,4 @@
-//! Claims on items, and items that have to wait.
+//! Leases of items, and delays.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Uptime};
 
-/// Proves that its bearer took an item: needed to settle it.
+/// Identifies one lease. A worker needs it to settle the item that it took.
 ///
 /// ```
 /// use prodigy_storage_backend::LeaseToken;
@@ -20,13 +20,13 @@ use crate::clock::{Clock, Uptime};
 pub struct LeaseToken(String);
 
 impl LeaseToken {
-    /// A new, unguessable one.
+    /// A new token that nobody can guess.
     #[must_use]
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4().simple().to_string())
     }
 
-    /// Its text.
+    /// The text of the token.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -45,10 +45,10 @@ impl From<String> for LeaseToken {
     }
 }
 
-/// A claim on an item. When it ends the item is pending again.
+/// The right to work on an item until a moment. When the lease ends, the item is pending again.
 ///
-/// It ends by the time since the boot, which nobody can set: a step of the wall clock neither ends a lease nor makes it
-/// last longer. A lease of another boot has ended.
+/// A lease ends by the time since the boot of the machine, which nobody can set: a step of the wall clock neither ends
+/// a lease nor prolongs it. A lease of an earlier boot has ended.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,16 +65,17 @@ impl From<String> for LeaseToken {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Lease {
-    /// Its bearer may settle the item.
+    /// The token that settles the item.
     pub token: LeaseToken,
-    /// When it ends by the wall clock of the process that took it: for people to read.
+    /// The end by the wall clock of the process that took the item, for people to read.
     pub until: Timestamp,
-    /// When it ends. `None` in a lease of format 1, which goes by `until`.
+    /// The end of the lease. `None` in a lease of format 1, which ends at `until`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Uptime>,
 }
 
-/// A lease of format 1 that would last longer from now was taken under another clock, and has ended.
+/// The longest time until the end of a lease of format 1. A lease with a later end was taken under another clock, and
+/// has ended.
 const LONGEST_BY_WALL_CLOCK: i64 = 7 * 24 * 60 * 60 * 1_000_000_000;
 
 impl Lease {
@@ -89,7 +90,7 @@ impl Lease {
         }
     }
 
-    /// The same claim, which lasts this long from now on.
+    /// The same lease, which lasts this long from now on.
     #[must_use]
     pub fn extended(&self, length: Duration, clock: &dyn Clock) -> Self {
         Self {
@@ -98,7 +99,7 @@ impl Lease {
         }
     }
 
-    /// Whether it has ended.
+    /// True if the lease has ended.
     #[must_use]
     pub fn has_ended(&self, clock: &dyn Clock) -> bool {
         match self.end {
@@ -111,9 +112,9 @@ impl Lease {
     }
 }
 
-/// An item that was released with a delay: no one gets it before that has passed.
+/// The delay of a released item: nobody takes the item before the delay has ended.
 ///
-/// As a [`Lease`] it goes by the time since the boot; after a restart of the machine nothing is delayed.
+/// Like a [`Lease`], a delay ends by the time since the boot of the machine. It ends at a restart.
 ///
 /// ```
 /// use std::time::Duration;
@@ -129,9 +130,9 @@ impl Lease {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Delay {
-    /// When it ends by the wall clock of the process that released the item: for people to read.
+    /// The end by the wall clock of the process that released the item, for people to read.
     pub until: Timestamp,
-    /// When it ends.
+    /// The end of the delay.
     pub end: Uptime,
 }
 
@@ -149,7 +150,7 @@ impl Delay {
         })
     }
 
-    /// Whether it has passed.
+    /// True if the delay has ended.
     #[must_use]
     pub fn has_ended(&self, clock: &dyn Clock) -> bool {
         self.end.has_come(clock.uptime())

@@ -1,4 +1,4 @@
-//! The queue: keyed items of one job, taken under a lease.
+//! The queue: keyed items of a job that are taken under a lease.
 
 mod change;
 mod id;

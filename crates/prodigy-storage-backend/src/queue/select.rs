@@ -1,4 +1,4 @@
-//! Which items are meant.
+//! Selects items of a queue.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prodigy_storage_layout::Timestamp;
 
 use super::{ItemId, QueueMark};
 
-/// Whether items are meant that are eligible (`reprocess_eligible`).
+/// Selects items by whether they are eligible (`reprocess_eligible`).
 ///
 /// ```
 /// use prodigy_storage_backend::{Eligible, Select};
@@ -16,16 +16,16 @@ use super::{ItemId, QueueMark};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "an item is eligible or not")]
 pub enum Eligible {
-    /// Only those that are.
+    /// Only eligible items.
     #[default]
     Yes,
-    /// Only those that are not: parked items.
+    /// Only items that are not eligible: parked items.
     No,
-    /// All.
+    /// All items.
     Any,
 }
 
-/// Which items are meant. All given conditions have to hold; `Default` is every item that is eligible.
+/// Selects items. An item has to meet all given conditions; `Default` is every eligible item.
 ///
 /// ```
 /// use prodigy_storage_backend::Select;
@@ -36,28 +36,28 @@ pub enum Eligible {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Select {
-    /// Only these.
+    /// Only items with these ids.
     pub ids: Option<Vec<ItemId>>,
     /// Only items with this `error_signature`.
     pub signature: Option<String>,
     /// Only items whose last failure has this `error_type`.
     pub error_type: Option<String>,
-    /// Only items whose `last_attempt` is not after this. One without `last_attempt` counts as old.
+    /// Only items whose `last_attempt` is not after this time. An item without `last_attempt` counts as old.
     pub not_after: Option<Timestamp>,
-    /// Only items whose `last_attempt` is not before this.
+    /// Only items whose `last_attempt` is not before this time.
     pub not_before: Option<Timestamp>,
     /// Only items with at least this number of failures (`failure_count`).
     pub min_attempts: Option<u64>,
     /// Only items with at most this number of failures.
     pub max_attempts: Option<u64>,
-    /// Whether they are eligible.
+    /// Eligible items, parked items, or both.
     pub eligible: Eligible,
-    /// Only items whose place is not after this: what a run through the queue found when it began.
+    /// Only items whose place is not after this mark, to bound a run to the items that existed when it began.
     pub until: Option<QueueMark>,
 }
 
 impl Select {
-    /// Every item that is eligible.
+    /// Every eligible item.
     #[must_use]
     pub fn eligible() -> Self {
         Self::default()
@@ -69,7 +69,7 @@ impl Select {
         Self::default().with(Eligible::Any)
     }
 
-    /// Only these items, eligible or not.
+    /// Only the items with these ids, eligible or not.
     #[must_use]
     pub fn ids(ids: impl IntoIterator<Item = ItemId>) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Select {
         }
     }
 
-    /// Whether they are eligible.
+    /// Sets [`eligible`](Self::eligible).
     #[must_use]
     pub fn with(mut self, eligible: Eligible) -> Self {
         self.eligible = eligible;
@@ -99,14 +99,14 @@ impl Select {
         self
     }
 
-    /// Only items whose `last_attempt` is not after this.
+    /// Only items whose `last_attempt` is not after this time.
     #[must_use]
     pub fn not_after(mut self, bound: Timestamp) -> Self {
         self.not_after = Some(bound);
         self
     }
 
-    /// Only items whose `last_attempt` is not before this.
+    /// Only items whose `last_attempt` is not before this time.
     #[must_use]
     pub fn not_before(mut self, bound: Timestamp) -> Self {
         self.not_before = Some(bound);
@@ -128,7 +128,7 @@ impl Select {
         self
     }
 
-    /// Only items whose place is not after this.
+    /// Only items whose place is not after this mark.
     #[must_use]
     pub fn until(mut self, mark: QueueMark) -> Self {
         self.until = Some(mark);

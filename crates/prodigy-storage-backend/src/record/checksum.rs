@@ -1,4 +1,4 @@
-//! The checksum that closes a line.
+//! The checksum at the end of a line.
 
 const CRC: &[u8] = b",\"crc\":\"";
 const END: &[u8] = b"\"}";
@@ -6,13 +6,13 @@ const CRC_LEN: usize = 8;
 /// The length of `,"crc":"xxxxxxxx"}`, which follows the checksummed bytes.
 pub(crate) const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
 
-/// The checksum that every line of ours carries, over the bytes before `,"crc"`.
+/// The checksum that each line of ours has, over the bytes before `,"crc"`.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
-/// The checksum of bytes that follow the bytes with the checksum `sum`; 0 for no bytes before them.
+/// The checksum after more bytes, from the checksum `sum` of the bytes before; 0 for no bytes before.
 #[must_use]
 pub fn checksum_on(sum: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(sum, bytes)
@@ -31,7 +31,7 @@ pub fn hex8(crc: u32) -> [u8; 8] {
     out
 }
 
-/// Appends `,"crc":"<8 hex>"}` to an object that lacks its closing brace: the form of every checksummed line.
+/// Appends `,"crc":"<8 hex>"}` to an object without its closing brace. Every line with a checksum has this form.
 pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
     let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
     out.extend_from_slice(CRC);
@@ -55,15 +55,15 @@ pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
     reason = "it matches, does not match, or is missing"
 )]
 pub enum Checksum {
-    /// It matches.
+    /// The checksum matches.
     Valid,
-    /// It does not match.
+    /// The checksum does not match.
     Mismatch,
     /// The line has no checksum.
     Missing,
 }
 
-/// Checks the crc that closes `line` (without its line end).
+/// Checks the checksum at the end of `line`, which has no line end.
 #[must_use]
 pub fn check_crc(line: &[u8]) -> Checksum {
     let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
@@ -78,7 +78,7 @@ pub(crate) fn check_trailer(trailer: &[u8], sum: impl FnOnce() -> u32) -> Checks
     let Some(digits) = trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) else {
         return Checksum::Missing;
     };
-    // As digits: reading them would branch on each, and no processor foresees which are letters.
+    // The digits are compared as text: parsing them would branch on each digit, which no processor can predict.
     if digits == hex8(sum()) {
         Checksum::Valid
     } else {
@@ -86,8 +86,8 @@ pub(crate) fn check_trailer(trailer: &[u8], sum: impl FnOnce() -> u32) -> Checks
     }
 }
 
-/// The end of the record that starts at the beginning of `bytes` and whose crc holds, looked for at no more than
-/// `tries` places: for a record that no line end follows.
+/// The end of the record that begins `bytes` and whose checksum matches, for a record without a line end. At most
+/// `tries` places are tried.
 #[must_use]
 pub fn find_record_end(bytes: &[u8], tries: usize) -> Option<usize> {
     let mut crc = 0;

@@ -1,14 +1,14 @@
-//! How deep JSON is nested, and escapes that are no text.
+//! The nesting of JSON, and escapes that are not valid Unicode.
 
 use serde::Deserialize;
 
 /// The deepest nesting of arrays and objects that a payload may have.
 pub const MAX_NESTING: usize = 127;
 
-/// Whether the nesting of `json`, which is well formed, goes beyond `limit`.
+/// True if well-formed `json` is nested deeper than `limit`.
 #[must_use]
 pub fn nesting_exceeds(json: &[u8], limit: usize) -> bool {
-    // Nesting can't exceed the count of opening brackets, and counting is a few instructions per 32 bytes.
+    // Nesting can't exceed the number of opening brackets, and counting takes a few instructions per 32 bytes.
     if json.len() <= limit || opening_brackets(json) <= limit {
         return false;
     }
@@ -36,9 +36,9 @@ pub fn nesting_exceeds(json: &[u8], limit: usize) -> bool {
     deepest > limit
 }
 
-/// Counts `[` and `{`, in and out of strings.
+/// Counts `[` and `{`, inside and outside of strings.
 fn opening_brackets(json: &[u8]) -> usize {
-    // Sums of so few bytes fit in a byte, which lets the compiler add many at once.
+    // The sum of so few bytes fits in a byte, so the compiler can add many at once.
     json.chunks(192)
         .map(|chunk| {
             usize::from(
@@ -51,7 +51,7 @@ fn opening_brackets(json: &[u8]) -> usize {
         .sum()
 }
 
-/// The offset of the first `\u` escape in `json` that is half of a surrogate pair: no Unicode text.
+/// The offset of the first `\u` escape in `json` that is half of a surrogate pair, which is not valid Unicode.
 #[must_use]
 pub fn lone_surrogate(json: &[u8]) -> Option<usize> {
     let unit = |at: usize| -> Option<u16> {
@@ -74,14 +74,13 @@ pub fn lone_surrogate(json: &[u8]) -> Option<usize> {
     None
 }
 
-/// Parses a stored object whose payload may be nested as deep as a payload may be ([`MAX_NESTING`]), and is one level
-/// down.
+/// Parses a stored object one level above a payload, which may be nested up to [`MAX_NESTING`].
 ///
 /// # Errors
-/// The error of `serde_json` for a text that is no `T`, or is nested deeper.
+/// The error of `serde_json` if the text is not a `T` or is nested deeper.
 pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| {
-        // The parser's own bound is 127 in all. It can go where the nesting is known to be bounded.
+        // The parser limits nesting to 127. That limit is switched off if the nesting is known to be bounded.
         let exceeds = |limit| nesting_exceeds(text.as_bytes(), limit);
         if !exceeds(MAX_NESTING) || exceeds(MAX_NESTING + 1) {
             return Err(error);

@@ -6,12 +6,12 @@ use std::fmt::{Debug, Display};
 use super::{Change, Mismatch};
 use crate::queue::Settled;
 
-/// From before a call to behind it. A call that did not return has no end: `u64::MAX`.
+/// The time from before a call to after it. A call that did not return ends at `u64::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// A moment before it.
+    /// A moment before the call.
     pub start: u64,
-    /// A moment behind it.
+    /// A moment after the call.
     pub end: u64,
 }
 
@@ -19,7 +19,7 @@ pub struct Span {
 struct Take<T> {
     token: T,
     span: Span,
-    /// The earliest end of its lease.
+    /// The earliest end of the lease.
     until: u64,
 }
 
@@ -28,7 +28,7 @@ struct Settling<T> {
     token: Option<T>,
     change: Change<()>,
     span: Span,
-    /// `None` if nobody knows.
+    /// The outcome; `None` if it is unknown.
     outcome: Option<Settled>,
 }
 
@@ -37,7 +37,7 @@ impl<T> Settling<T> {
         self.outcome == Some(Settled::Done)
     }
 
-    /// True if it may have had an effect.
+    /// True if the change may have had an effect.
     fn may_count(&self) -> bool {
         matches!(self.outcome, None | Some(Settled::Done))
     }
@@ -46,24 +46,24 @@ impl<T> Settling<T> {
 /// The calls on one item.
 #[derive(Clone, Debug)]
 struct Item<T> {
-    /// The failures that were pushed, and whether they were acknowledged.
+    /// The failures that were pushed, and whether each push was acknowledged.
     pushes: Vec<(Span, bool)>,
     takes: Vec<Take<T>>,
     settlings: Vec<Settling<T>>,
 }
 
-/// An item at the end of all calls.
+/// An item as it is stored after all calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
-    /// How often it failed.
+    /// The number of failures.
     pub failures: u64,
-    /// True if it can be taken once nothing holds it.
+    /// True if the item is eligible.
     pub eligible: bool,
-    /// True if it has a lease, which may have ended.
+    /// True if the item has a lease, which may have ended.
     pub taken: bool,
 }
 
-/// The calls of concurrent workers on a queue, by item. No order of calls is known except from their spans.
+/// The calls of concurrent workers on a queue, by item. The order of calls is known only from their spans.
 #[derive(Clone, Debug)]
 pub struct Calls<K, T> {
     items: BTreeMap<K, Item<T>>,
@@ -75,7 +75,7 @@ pub struct Calls<K, T> {
 pub struct Counts {
     /// Items that were pushed.
     pub items: usize,
-    /// Takes of them.
+    /// Takes of items.
     pub takes: usize,
     /// Items that were removed.
     pub removed: usize,
@@ -99,15 +99,15 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
         })
     }
 
-    /// A failure was pushed, and maybe acknowledged.
+    /// Records the push of a failure, and whether it was acknowledged.
     pub fn push(&mut self, key: K, span: Span, acknowledged: bool) {
         self.item(key).pushes.push((span, acknowledged));
     }
 
-    /// An item was taken; its lease ends at the given moment or later.
+    /// Records a take, whose lease ends at the given moment or later.
     ///
     /// # Errors
-    /// The token was handed out before.
+    /// The token was given out before.
     pub fn take(&mut self, key: K, token: T, span: Span, until: u64) -> Result<(), Mismatch> {
         if !self.tokens.insert(token.clone()) {
             return Err(Mismatch::new(format!("token {token:?} was handed out twice")));
@@ -116,7 +116,7 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
         Ok(())
     }
 
-    /// A change of an item, by its token or by its key. `None` is an outcome that nobody knows.
+    /// Records a change of an item by its token or by its key. The outcome is `None` if it is unknown.
     pub fn settle(
         &mut self,
         key: K,
@@ -125,7 +125,7 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
         span: Span,
         outcome: Option<Settled>,
     ) {
-        // An item that is kept was released.
+        // `Kept` means that the item was released.
         let (change, outcome) = match outcome {
             Some(Settled::Kept) => (Change::Release(None), Some(Settled::Done)),
             outcome => (change, outcome),
@@ -146,7 +146,7 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
     /// Checks the calls on each item, and the stored items at the end.
     ///
     /// # Errors
-    /// Two workers had an item at once, an item came back, or an item is lost or was never pushed.
+    /// Two workers had an item at once, an item reappeared, or an item is lost or was never pushed.
     pub fn check(&self, stored: &BTreeMap<K, Stored>) -> Result<Counts, Mismatch> {
         if let Some(key) = stored.keys().find(|key| !self.items.contains_key(*key)) {
             return Err(Mismatch::new(format!("item {key} was never pushed")));
@@ -168,7 +168,8 @@ impl<T: Ord + Debug> Item<T> {
         self.settlings.iter().filter(|one| one.change == Change::Remove)
     }
 
-    /// The moment until which a take was surely its worker's: the end of its lease, or a call that may have ended it sooner.
+    /// The moment until which a taken item was certainly its worker's: the end of the lease, or a call that may have
+    /// ended the lease earlier.
     fn surely_until(&self, take: &Take<T>) -> u64 {
         let of_it = self.settlings.iter().filter(|one| {
             let means_it = one.token.as_ref().is_none_or(|token| *token == take.token);
@@ -181,7 +182,7 @@ impl<T: Ord + Debug> Item<T> {
             let Change::Extend(longer) = one.change else {
                 return until.min(one.span.start);
             };
-            // One whose outcome is unknown may have shortened it.
+            // An extension with an unknown outcome may have shortened the lease.
             until = if one.is_done() { longer } else { until.min(longer) };
         }
         until
@@ -193,7 +194,7 @@ impl<T: Ord + Debug> Item<T> {
                 let at_once =
                     self.surely_until(one) > other.span.end && self.surely_until(other) > one.span.end;
                 holds(!at_once, || {
-                    format!("was in two hands at once, {one:?} and {other:?}")
+                    format!("was taken by two workers at once, {one:?} and {other:?}")
                 })?;
             }
         }
@@ -214,10 +215,10 @@ impl<T: Ord + Debug> Item<T> {
         }
     }
 
-    /// Checks a take and a change that was carried out.
+    /// Checks a take against a change that was made.
     fn check_take_and_change(&self, take: &Take<T>, done: &Settling<T>) -> Result<(), Mismatch> {
         if take.span.start > done.span.end {
-            // A change that may have come between, of one of these kinds.
+            // One of these kinds of change may have happened in between.
             let other = |kinds: &dyn Fn(&Settling<T>) -> bool| {
                 self.settlings.iter().any(|other| {
                     let between = other.span.end > done.span.start && other.span.start < take.span.end;
@@ -249,7 +250,7 @@ impl<T: Ord + Debug> Item<T> {
         })
     }
 
-    /// Compares the item with its stored form at the end.
+    /// Compares the calls with the stored item at the end.
     fn check_stored(&self, stored: &Stored) -> Result<(), Mismatch> {
         holds(!self.removals().any(Settling::is_done), || {
             "was removed, and is there".to_owned()
@@ -261,7 +262,7 @@ impl<T: Ord + Debug> Item<T> {
                 .filter(|one| which(&one.change) && one.may_count());
             of_these.map(|one| one.span).collect::<Vec<_>>()
         };
-        // A push behind a removal begins the count again, and an edit sets it.
+        // A push after a removal restarts the count, and an edit sets it.
         let again = may_count(&|change| *change == Change::Remove)
             .iter()
             .any(|removal| self.pushes.iter().any(|(push, _)| push.end > removal.start));
@@ -307,7 +308,7 @@ mod tests {
     use super::{Calls, Counts, Span, Stored};
     use crate::queue::Settled;
 
-    /// The calls on one item, which was pushed.
+    /// The calls on one item that was pushed.
     struct Case(Calls<&'static str, &'static str>);
 
     impl Case {
@@ -354,7 +355,8 @@ mod tests {
             self.settle(at, token, change, Some(Settled::Done))
         }
 
-        /// The message of the check, with the item stored with this number of failures or absent; empty if it holds.
+        /// The message of the check if the item is stored with this number of failures, or absent; empty if the check
+        /// passes.
         fn judged(&self, failures: Option<u64>) -> String {
             let stored = failures.map(|failures| Stored {
                 failures,

@@ -1,14 +1,14 @@
-//! The content under one name.
+//! The possible contents of a document.
 
 use std::fmt;
 
 use super::{Certainty, Mismatch};
 
-/// The possible contents of a document; `None` is an absent document.
+/// The contents that a document may have after a crash; `None` is an absent document.
 #[derive(Clone, Debug)]
 pub struct Content<T> {
     stable: Option<T>,
-    /// Later contents, in order, each with the process whose flush makes it stable.
+    /// Later contents, in order, each with the process whose flush makes it durable.
     later: Vec<(Option<T>, Option<u32>)>,
 }
 
@@ -22,7 +22,7 @@ impl<T> Default for Content<T> {
 }
 
 impl<T: PartialEq + fmt::Display> Content<T> {
-    /// A write, or a deletion.
+    /// Records a write or a deletion.
     pub fn put(&mut self, value: Option<T>, certainty: Certainty) {
         match certainty {
             Certainty::Durable => {
@@ -34,7 +34,7 @@ impl<T: PartialEq + fmt::Display> Content<T> {
         }
     }
 
-    /// The process flushed: its last relaxed write is durable.
+    /// Records a flush of the process: its last relaxed write is durable.
     pub fn flush(&mut self, process: u32) {
         let written = self.later.iter().rposition(|(_, by)| *by == Some(process));
         if let Some(at) = written
@@ -44,22 +44,22 @@ impl<T: PartialEq + fmt::Display> Content<T> {
         }
     }
 
-    /// The power failed: no flush makes an earlier relaxed write durable.
+    /// Records a power loss: no later flush makes an earlier relaxed write durable.
     pub fn lose(&mut self) {
         for (_, by) in &mut self.later {
             *by = None;
         }
     }
 
-    /// The content that a crash leaves at least: of the last durable write.
+    /// The content of the last durable write, which survives a crash unless a later write replaced it.
     pub fn stable(&self) -> Option<&T> {
         self.stable.as_ref()
     }
 
-    /// Compares with the found content.
+    /// Compares the possible contents with the found content.
     ///
     /// # Errors
-    /// The possible contents do not include it.
+    /// The found content is not possible.
     pub fn check(&self, found: Option<&T>) -> Result<(), Mismatch> {
         let mut possible = std::iter::once(&self.stable).chain(self.later.iter().map(|(value, _)| value));
         if possible.any(|value| value.as_ref() == found) {

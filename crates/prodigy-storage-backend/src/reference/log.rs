@@ -1,4 +1,4 @@
-//! The events of a log.
+//! The acknowledged events of a log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +9,7 @@ use super::Mismatch;
 #[derive(Clone, Debug)]
 pub struct Log<I, P> {
     durable: BTreeMap<I, P>,
-    /// Events that a loss of power takes unless their process flushes.
+    /// Events that a power loss removes unless their process flushes.
     relaxed: Vec<(u32, I, P)>,
 }
 
@@ -23,7 +23,7 @@ impl<I, P> Default for Log<I, P> {
 }
 
 impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
-    /// An event was acknowledged, and survives the crash.
+    /// Records an acknowledged event that survives a crash.
     ///
     /// # Errors
     /// Another event was acknowledged under this id.
@@ -35,15 +35,15 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
         Ok(())
     }
 
-    /// An event was acknowledged that survives a loss of power only if its process flushes.
+    /// Records an acknowledged event that survives a power loss only if its process flushes.
     pub fn store_relaxed(&mut self, process: u32, id: I, payload: P) {
         self.relaxed.push((process, id, payload));
     }
 
-    /// The process synced the log: its relaxed events are durable.
+    /// Records a sync of the log by the process: its relaxed events are durable.
     ///
     /// # Errors
-    /// As [`store`](Self::store).
+    /// The errors of [`store`](Self::store).
     pub fn flush(&mut self, process: u32) -> Result<(), Mismatch> {
         for (by, id, payload) in std::mem::take(&mut self.relaxed) {
             if by == process {
@@ -55,7 +55,7 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
         Ok(())
     }
 
-    /// The power failed: no flush makes an earlier relaxed event durable. True if there was one.
+    /// Records a power loss: no later flush makes an earlier relaxed event durable. True if there was such an event.
     pub fn lose(&mut self) -> bool {
         let had = !self.relaxed.is_empty();
         self.relaxed.clear();
@@ -72,8 +72,9 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
         self.durable.get(&id)
     }
 
-    /// Compares with the events of a read from the beginning to the end: their ids ascend, and no durable event is missing.
-    /// `compare` gets each event with the payload that was acknowledged under its id. Returns how many have none.
+    /// Compares the model with the events of a read of the whole log: their ids ascend, and no durable event is
+    /// missing. `compare` gets each event with the payload that was acknowledged under its id. Returns the number of
+    /// events without such a payload.
     ///
     /// # Errors
     /// The difference, and each error of `compare`.
@@ -101,7 +102,7 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
         Ok(others)
     }
 
-    /// Checks that a reader was given each durable event.
+    /// Checks that a reader got each durable event.
     ///
     /// # Errors
     /// The reader missed an event.

@@ -1,7 +1,8 @@
-//! The reference model: what a log, a document, a queue and a lock hold after operations, some of which a crash may have undone.
+//! The reference model: the contents of a log, a document, a queue and a lock after operations, some of which a crash
+//! may have undone.
 //!
-//! The conformance suite, the simulator and the crash tests compare a store with it. Each operation has a [`Certainty`];
-//! where nothing crashes, each operation is durable, and the model is exact.
+//! The conformance suite, the simulator and the crash tests compare a store with it. Each operation has a
+//! [`Certainty`]. Without crashes each operation is durable, and the model is exact.
 
 mod calls;
 mod content;
@@ -19,14 +20,14 @@ pub use queue::{Change, Claim, Item, Put, Queue};
 pub use reading::Reading;
 pub use tokens::Tokens;
 
-/// How sure it is that an operation has an effect after a crash.
+/// The certainty that an operation has an effect after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
     /// The operation was acknowledged, and its effect survives the crash.
     Durable,
-    /// The operation of this process was acknowledged, and a loss of power undoes it unless the process flushes.
+    /// The operation of this process was acknowledged. A power loss undoes it unless the process flushes.
     Relaxed(u32),
-    /// The operation was not acknowledged: it happened, or it did not.
+    /// The operation was not acknowledged: it may or may not have had an effect.
     Unclear,
 }
 

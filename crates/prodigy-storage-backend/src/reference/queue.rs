@@ -1,4 +1,4 @@
-//! The items of a queue.
+//! The items of a queue in the model.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,26 +9,26 @@ use crate::queue::{ItemState, Settled};
 /// A change of an item. A time is the moment at which something ends, by the caller's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<F> {
-    /// The item goes.
+    /// The item is removed.
     Remove,
-    /// Its lease lasts until this moment.
+    /// The lease lasts until this moment.
     Extend(u64),
-    /// It is pending again from this moment on; `None`: at once.
+    /// The item is pending again from this moment on; at once for `None`.
     Release(Option<u64>),
-    /// It failed again.
+    /// The item failed again.
     Fail(F),
-    /// It is no longer eligible.
+    /// The item is no longer eligible.
     Park,
-    /// It is eligible again.
+    /// The item is eligible again.
     Unpark,
-    /// It gets other contents, with one failure.
+    /// The item gets other contents, with one failure.
     Edit(F),
 }
 
-/// Says which item a change means, and on which condition.
+/// Names the item to change, and a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim<K, T> {
-    /// The item that this token took.
+    /// The item that was taken under this token.
     Lease(T),
     /// The item under this key.
     Key(K),
@@ -36,14 +36,14 @@ pub enum Claim<K, T> {
     Revision(K, Option<u64>),
 }
 
-/// The result of putting one item.
+/// The result of pushing one item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// The key was new.
     Added,
     /// The failure was added to the item under the key.
     Merged,
-    /// The item under the key has this failure already.
+    /// The item under the key already has this failure.
     Known,
 }
 
@@ -56,7 +56,7 @@ pub struct Item<K, F, T> {
     eligible: bool,
     lease: Option<(u64, T)>,
     delay: Option<u64>,
-    /// True if an operation without an answer may have changed the lease, the delay or the eligibility.
+    /// True if an operation with an unknown outcome may have changed the lease, the delay or the eligibility.
     unclear: bool,
     place: u64,
     revision: u64,
@@ -77,7 +77,7 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         }
     }
 
-    /// Its key.
+    /// The key of the item.
     pub fn key(&self) -> &K {
         &self.key
     }
@@ -87,22 +87,22 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         &self.data
     }
 
-    /// True if it can be taken once nothing holds it.
+    /// True if the item is eligible.
     pub fn is_eligible(&self) -> bool {
         self.eligible
     }
 
-    /// The token of its lease, which may have ended.
+    /// The token of the lease, which may have ended.
     pub fn token(&self) -> Option<&T> {
         self.lease.as_ref().map(|(_, token)| token)
     }
 
-    /// Its place in the order of takes.
+    /// The place of the item in the order of takes.
     pub fn place(&self) -> u64 {
         self.place
     }
 
-    /// The number of the last change of its contents.
+    /// The number of the last change of the contents.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -118,19 +118,19 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         }
     }
 
-    /// True if an operation without an answer may have changed its state.
+    /// True if an operation with an unknown outcome may have changed the item's state.
     pub fn is_unclear(&self) -> bool {
         self.unclear
     }
 
-    /// True if it has to be there: one of its failures is durable.
+    /// True if the item has to exist, since one of its failures is durable.
     pub fn is_durable(&self) -> bool {
         self.has(|certainty| certainty == Certainty::Durable)
             .next()
             .is_some()
     }
 
-    /// How many failures it can have, if it is there.
+    /// The possible numbers of failures, if the item exists.
     pub fn failures(&self) -> RangeInclusive<usize> {
         self.has(|certainty| certainty == Certainty::Durable).count()..=self.failures.len()
     }
@@ -140,10 +140,10 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         failures.map(|(failure, _)| failure)
     }
 
-    /// Compares its failures and the token of its lease with the found ones.
+    /// Compares the failures and the token of the lease with the found ones.
     ///
     /// # Errors
-    /// The found item lacks a durable failure, or has one that nobody pushed, or another lease.
+    /// The found item lacks a durable failure, has a failure that nobody pushed, or has another lease.
     pub fn check(&self, failures: &[F], token: Option<&T>) -> Result<(), Mismatch>
     where
         F: fmt::Debug,
@@ -174,9 +174,9 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         Ok(())
     }
 
-    /// A change without an answer: it happened, or it did not.
+    /// Records a change with an unknown outcome.
     fn change_perhaps(&mut self, change: Change<F>) {
-        // A removal leaves the state of an item that is still there, unless it kept the item.
+        // A removal leaves the state of an item that still exists unchanged, unless it kept the item.
         self.unclear |= change != Change::Remove || self.revision > self.place;
         if matches!(change, Change::Remove | Change::Edit(_)) {
             for (_, certainty) in &mut self.failures {
@@ -189,7 +189,7 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
     }
 }
 
-/// The items of a queue, in the order in which they were first put.
+/// The items of a queue, in the order of their first push.
 #[derive(Clone, Debug)]
 pub struct Queue<K, F, T> {
     items: Vec<Item<K, F, T>>,
@@ -206,7 +206,7 @@ impl<K, F, T> Default for Queue<K, F, T> {
 }
 
 impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F, T> {
-    /// The items, in the order in which they were first put.
+    /// The items, in the order of their first push.
     pub fn items(&self) -> &[Item<K, F, T>] {
         &self.items
     }
@@ -225,7 +225,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         self.items.iter_mut().find(|item| item.key == *key)
     }
 
-    /// A failure was pushed.
+    /// Records the push of a failure.
     pub fn put(&mut self, key: K, failure: F, certainty: Certainty) -> Put {
         let number = self.counter + 1;
         let put = match self.item(&key) {
@@ -235,7 +235,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
             }
             Some(item) if item.has(|_| true).any(|known| *known == failure) => return Put::Known,
             Some(item) => {
-                // An item that was absent begins again, without a lease.
+                // An item that may have been absent begins again, without a lease.
                 item.unclear |= !item.is_durable();
                 item.data = failure.clone();
                 item.failures.push((failure, certainty));
@@ -250,7 +250,8 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         put
     }
 
-    /// The keys of the items that a take has to give: pending ones that meet the condition, in the order of their places.
+    /// The keys of the items that a take has to return: pending items that meet the condition, in the order of their
+    /// places.
     pub fn pending(&self, now: u64, meets: impl Fn(&Item<K, F, T>) -> bool) -> Vec<&K> {
         let pending = self
             .items
@@ -261,10 +262,10 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         pending.into_iter().map(|item| &item.key).collect()
     }
 
-    /// An item was taken, under a lease that lasts until the given moment.
+    /// Records a take, under a lease that lasts until the given moment.
     ///
     /// # Errors
-    /// Nobody pushed it, or another lease on it lasts.
+    /// Nobody pushed the item, or another lease on it lasts.
     pub fn take(&mut self, key: &K, token: T, now: u64, until: u64) -> Result<(), Mismatch> {
         let number = self.counter + 1;
         let Some(item) = self.item(key) else {
@@ -284,14 +285,14 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         Ok(())
     }
 
-    /// A take had no answer: each item that meets the condition may be taken.
+    /// Records a take with an unknown outcome: each item that meets the condition may be taken.
     pub fn take_perhaps(&mut self, meets: impl Fn(&Item<K, F, T>) -> bool) {
         for item in &mut self.items {
             item.unclear |= meets(item);
         }
     }
 
-    /// The item that a claim means, and the outcome of a change under it.
+    /// The item that a claim names, and the outcome of a change under that claim.
     pub fn outcome(&self, claim: &Claim<K, T>, change: &Change<F>) -> (Option<&K>, Settled) {
         let item = match claim {
             Claim::Lease(token) => self.items.iter().find(|item| item.token() == Some(token)),
@@ -309,7 +310,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         (Some(&item.key), settled)
     }
 
-    /// A change of an item, with its outcome; `None` if there was no answer.
+    /// Records a change of an item with its outcome; `None` if the outcome is unknown.
     pub fn settle(&mut self, key: &K, change: Change<F>, outcome: Option<Settled>) {
         let number = self.counter + 1;
         let Some(position) = self.items.iter().position(|item| item.key == *key) else {
@@ -356,7 +357,8 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         self.sync(None);
     }
 
-    /// The relaxed pushes of this process are durable; those of every process for `None`, as a strict change does it.
+    /// Makes the relaxed pushes of this process durable or, with `None`, those of every process, as a strict change
+    /// does.
     pub fn sync(&mut self, process: Option<u32>) {
         for (_, certainty) in self.items.iter_mut().flat_map(|item| &mut item.failures) {
             if let Certainty::Relaxed(by) = *certainty
@@ -367,7 +369,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         }
     }
 
-    /// The power failed: nothing makes earlier relaxed pushes durable. True if there was one.
+    /// Records a power loss: earlier relaxed pushes never become durable. True if there was such a push.
     pub fn lose(&mut self) -> bool {
         let mut had = false;
         for (_, certainty) in self.items.iter_mut().flat_map(|item| &mut item.failures) {
@@ -379,7 +381,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         had
     }
 
-    /// The machine was started again: leases and delays have ended.
+    /// Records a restart of the machine: leases and delays have ended.
     pub fn reboot(&mut self) {
         for item in &mut self.items {
             item.delay = None;
@@ -389,8 +391,8 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         }
     }
 
-    /// Replaces the possible items by the found ones, each with its number of failures and whether it is taken: nothing that
-    /// happens later makes another one of the possible items appear.
+    /// Replaces the possible items by the found ones, each with its number of failures and whether it is taken: no
+    /// other possible item can appear later.
     pub fn adopt(&mut self, found: impl Fn(&K) -> Option<(usize, bool)>) {
         self.items.retain_mut(|item| {
             let Some((failures, taken)) = found(&item.key) else {
@@ -441,7 +443,7 @@ mod tests {
         queue
     }
 
-    /// Settles as the model expects it.
+    /// Settles with the outcome that the model expects.
     fn settle(queue: &mut Items, claim: Claim<&'static str, u8>, change: Change<u8>) -> Settled {
         let (key, settled) = queue.outcome(&claim, &change);
         if let Some(key) = key.copied() {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Log, Mismatch};
 
-/// The events that a reader was given, in one life or over its cursors.
+/// The events that a reader got, from its first cursor on.
 #[derive(Clone, Debug)]
 pub struct Reading<I> {
     given: BTreeSet<I>,
@@ -20,10 +20,10 @@ impl<I> Default for Reading<I> {
 }
 
 impl<I: Copy + Ord + fmt::Display> Reading<I> {
-    /// The reader was given an event.
+    /// Records that the reader got an event.
     ///
     /// # Errors
-    /// It was given this event before.
+    /// The reader got this event before.
     pub fn give(&mut self, id: I) -> Result<(), Mismatch> {
         if self.given.insert(id) {
             return Ok(());
@@ -31,22 +31,22 @@ impl<I: Copy + Ord + fmt::Display> Reading<I> {
         Err(Mismatch::new(format!("a reader was given {id} twice")))
     }
 
-    /// True if the reader was given this event.
+    /// True if the reader got this event.
     pub fn has(&self, id: I) -> bool {
         self.given.contains(&id)
     }
 
-    /// The number of events that the reader was given.
+    /// The number of events that the reader got.
     pub fn len(&self) -> usize {
         self.given.len()
     }
 
-    /// True if the reader was given nothing.
+    /// True if the reader got no event.
     pub fn is_empty(&self) -> bool {
         self.given.is_empty()
     }
 
-    /// Checks that the reader, at the end of the log, was given each durable event.
+    /// Checks that the reader got each durable event, after it reached the end of the log.
     ///
     /// # Errors
     /// The reader missed an event.

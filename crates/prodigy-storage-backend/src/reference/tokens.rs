@@ -2,17 +2,17 @@
 
 use super::Mismatch;
 
-/// The newest token of a lock that was handed out.
+/// The newest token of a lock that was given out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tokens {
     newest: u64,
 }
 
 impl Tokens {
-    /// A holder got this token.
+    /// Records that a holder got this token.
     ///
     /// # Errors
-    /// It is not above each token before.
+    /// The token is not above all earlier ones.
     pub fn hand_out(&mut self, token: u64) -> Result<(), Mismatch> {
         if token <= self.newest {
             return Err(Mismatch::new(format!(
@@ -24,15 +24,15 @@ impl Tokens {
         Ok(())
     }
 
-    /// The newest token; 0 if none was handed out.
+    /// The newest token; 0 before the first one.
     pub fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Compares with the newest token that the store names.
+    /// Compares the newest token with the one that the store reports.
     ///
     /// # Errors
-    /// A newer one was handed out.
+    /// A newer token was given out.
     pub fn check(&self, found: u64) -> Result<(), Mismatch> {
         if found >= self.newest {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Implementations of `Serialize` that make `serde_json` write what is no JSON.
+//! Implementations of `Serialize` that make `serde_json` write invalid JSON.
 
 use serde::ser::{
     Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeTupleVariant, Serializer,
@@ -6,27 +6,27 @@ use serde::ser::{
 
 use super::*;
 
-/// A value, and how it is given to the serialiser.
+/// A value, and the way in which it is serialised.
 #[derive(Clone, Debug)]
 pub(super) enum Odd {
     Number(i32),
     Text(String),
     Bytes(Vec<u8>),
-    /// With the stated length.
+    /// An array with the stated length.
     Array(Option<usize>, Vec<Odd>),
-    /// With the stated length.
+    /// An object with the stated length.
     Object(Option<usize>, Vec<Step>),
-    /// A variant with the stated length of its content.
+    /// An enum variant with the stated length of its content.
     Variant(usize, Vec<Odd>),
-    /// As raw JSON: these texts, one after the other.
+    /// Raw JSON: these texts, one after the other.
     Raw(Vec<String>),
-    /// The value is written as far as it goes, and then this many of its levels fail.
+    /// Writes the value, and then returns an error.
     Fails(Box<Odd>),
-    /// Fails with nothing written.
+    /// Fails without writing anything.
     Refuses,
 }
 
-/// A call on an object. Each one's error is dropped.
+/// A call on an object, whose error is ignored.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Key(Odd),
@@ -129,7 +129,7 @@ fn who_goes_on_after_an_error_is_refused() {
         array([Odd::Fails(Box::new(Odd::Number(1)))]),
         object([entry(Odd::Refuses)]),
         object([entry(Odd::Fails(Box::new(object([])))), entry(Odd::Number(1))]),
-        // No key but a text or a number is one.
+        // Only a string or a number can be a key.
         object([Step::Key(array([])), Step::Value(Odd::Number(1))]),
     ] {
         let fault = written(&object([entry(bad.clone())])).unwrap_err();
@@ -173,13 +173,13 @@ fn a_length_of_nothing_that_is_no_truth_is_refused() {
         assert!(written(&object([entry(bad.clone())])).is_err(), "{bad:?}");
     }
     assert!(written(&Odd::Object(Some(0), vec![entry(Odd::Number(1))])).is_err());
-    // Any other length is not written, and may be wrong.
+    // Any other length is not written, so it may be wrong.
     let wrong = Odd::Array(Some(9), vec![Odd::Number(1)]);
     assert_eq!(written(&object([entry(wrong)])).unwrap(), "{\"a\":[1]}");
     assert_eq!(
         written(&Odd::Variant(0, vec![])).unwrap(),
         "{\"odd\":[]}",
-        "an empty one is told rightly"
+        "the stated length 0 is right"
     );
 }
 
@@ -205,7 +205,7 @@ fn raw_text_is_one_json_value() {
     assert!(written(&raw_texts(&["{}", "{}"])).is_err());
     assert!(
         written(&raw_texts(&[" {}"])).is_err(),
-        "nothing stands around a body"
+        "a body has no white space around it"
     );
     assert_eq!(
         written(&object([entry(raw_texts(&[" [1]\n"]))])).unwrap(),

@@ -126,7 +126,7 @@ fn the_deepest_value_is_written_and_a_deeper_one_is_not() {
     );
     let fault = written(&Around { data: deep(128) }).unwrap_err();
     assert_eq!(fault.why(), "its nesting is over 128");
-    // In raw text the levels around it count.
+    // For raw text, the levels around it count too.
     let text = |arrays: usize| raw(format!("{}{}", "[".repeat(arrays), "]".repeat(arrays)));
     assert!(written(&Around { data: text(127) }).is_ok());
     assert_eq!(
@@ -137,7 +137,7 @@ fn the_deepest_value_is_written_and_a_deeper_one_is_not() {
         written(&Around { data: [text(127)] }).unwrap_err().why(),
         "its nesting is over 128"
     );
-    // Many one after the other are not deep.
+    // Many nested values side by side are not deep.
     assert!(
         written(&Around {
             data: vec![deep(100); 50]
@@ -158,9 +158,9 @@ fn half_a_character_in_raw_text_is_not_written() {
     assert_eq!(
         fault.at(),
         None,
-        "the raw text's own offsets say nothing of the body's"
+        "offsets in raw text are not offsets in the body"
     );
-    // The same letters as text are no escape.
+    // The same letters as plain text are not an escape.
     assert_eq!(written(&json!({"a": "\\ud800"})).unwrap(), r#"{"a":"\\ud800"}"#);
 }
 

@@ -1,4 +1,4 @@
-//! Whatever is written or parsed is a body, and the other way would take it too.
+//! `write` and `parse` accept the same bodies.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -23,7 +23,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Text with the marks of JSON in it, so that much of it is JSON, and much nearly.
+/// Text with the punctuation of JSON, so that much of it is JSON or almost JSON.
 fn text() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
         "{",
