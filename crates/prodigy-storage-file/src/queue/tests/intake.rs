@@ -118,7 +118,7 @@ fn damage_in_either_half_of_a_long_file_costs_only_itself() {
         let fresh = place.store();
         let turn = Turn::begin(&fresh, "test", &place.job, "a test", NEVER).unwrap();
         let lost = COUNT - turn.files.index.len();
-        // An item at the end of the range may still be whole.
+        // An item with a damaged byte in its last bytes may still be whole.
         assert!(lost == 1 || at == from - 3 && lost == 0, "byte {at}: {lost}");
     }
 }
