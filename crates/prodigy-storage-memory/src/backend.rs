@@ -1,4 +1,4 @@
-//! The trait, over what the handles share.
+//! The backend's traits, implemented over the store that its handles share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::queue::{Queue, Rules};
 use crate::scan::{EmptyScan, MemoryScan};
 use crate::store::{Store, count};
 
-/// Everything in memory, with the meaning of the file backend.
+/// A backend that keeps all data in memory and behaves like the file backend.
 ///
-/// A clone is another handle on the same data; the data goes with the last handle, lock guards and scans included.
-/// With a [persistence file](MemoryOptions::persistence) it is written then, and on [`flush`](Catalog::flush).
+/// A clone is another handle on the same data. The data is dropped with the last handle, lock guard or scan. With a
+/// [persistence file](MemoryOptions::persistence) it is saved then, and on [`flush`](Catalog::flush).
 ///
 /// ```
 /// use prodigy_storage_backend::{Catalog, Deadline};
@@ -43,18 +43,18 @@ pub struct MemoryBackend {
 }
 
 impl MemoryBackend {
-    /// A store of its own, or what its persistence file holds. What is loaded may be past
-    /// [`max_memory`](MemoryOptions::max_memory): it is read, and writes are refused.
+    /// A new store, with the data of the persistence file if there is one. The loaded data may exceed
+    /// [`max_memory`](MemoryOptions::max_memory): it can be read, but writes are refused.
     ///
     /// # Errors
-    /// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) for a snapshot that another store writes, unless it is only read;
-    /// [`Damaged`](prodigy_storage_backend::ErrorKind::Damaged) for a snapshot that is not whole,
-    /// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for one of a newer version,
-    /// and what the operating system says. The file is left as it is.
+    /// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) if another store has the snapshot open
+    /// for writing, unless this one only reads it; [`Damaged`](prodigy_storage_backend::ErrorKind::Damaged) if the
+    /// snapshot is not whole; [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) if a newer version wrote
+    /// it; and errors of the operating system. The file is never changed.
     pub fn new(options: MemoryOptions) -> Result<Self> {
         let mut store = Store::new(options);
         if let Err(error) = store.lock_snapshot().and_then(|()| store.load()) {
-            // Else the drop would write what was loaded of it over the rest.
+            // Without this, the drop of the store would overwrite the snapshot with the part that was loaded.
             store.options.persistence = None;
             return Err(error);
         }
@@ -166,7 +166,7 @@ impl LogStore for MemoryBackend {
     }
 
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
-        // Nothing survives the process; the cursor is checked as a reader of it checks it.
+        // No event survives the process, so the cursor is only checked, as a read checks it.
         self.scan(job, &ScanOptions::after(cursor.clone()), deadline)
             .map(drop)
     }
@@ -387,7 +387,7 @@ impl QueueStore for MemoryBackend {
             .unwrap_or_default())
     }
 
-    /// No other program keeps anything here.
+    /// No other program keeps dead letters in memory, so there is nothing to check first.
     fn queue_take(
         &self,
         job: &JobAddress,
@@ -438,7 +438,7 @@ impl QueueStore for MemoryBackend {
         Ok(settled)
     }
 
-    /// A settled item takes no room.
+    /// A settled item takes no space, so there is nothing to free.
     fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
         let bytes = self.queue_summary(job, deadline)?.bytes;
         Ok(Compaction::new(bytes, bytes))
@@ -567,7 +567,7 @@ impl Catalog for MemoryBackend {
     }
 }
 
-/// Every append is one of this process, and reported.
+/// A watch. This process makes all appends, so all of them are reported.
 #[derive(Debug)]
 struct Watching {
     _reporting: Reporting,

@@ -1,23 +1,23 @@
-//! The bytes that the data takes, and their limit.
+//! The memory that the data takes, and its limit.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
-/// Beside its line: its entry in the order of arrival and of ids (vectors double, so each counts twice), and the
-/// allocation of the line.
+/// The bytes of a record besides its line: its entries in the order of arrival and of ids (vectors double, so each
+/// counts twice), and the allocation of the line.
 pub(crate) const RECORD_COST: u64 = 144;
-/// Beside key and body: tree node, revision, times, allocation.
+/// The bytes of a document besides key and body: tree node, revision, times, allocation.
 pub(crate) const DOCUMENT_COST: u64 = 256;
-/// Beside key and body: entries by order, key and token, the lease, what is known of it, allocations.
+/// The bytes of an item besides key and body: entries by order, key and token, the lease, the fields, allocations.
 pub(crate) const ITEM_COST: u64 = 512;
-/// Beside the name: tree node, holder, waiters.
+/// The bytes of a lock besides its name: tree node, holder, waiting callers.
 pub(crate) const LOCK_COST: u64 = 512;
-/// Beside the address: the empty job.
+/// The bytes of an empty job besides its address.
 pub(crate) const JOB_COST: u64 = 1024;
 
-/// Counts bytes, and refuses what goes past the limit. In cache lines of its own, since every write changes it.
+/// Counts bytes, and refuses writes over the limit. Aligned to its own cache lines, since every write changes it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Budget {
@@ -50,7 +50,7 @@ impl Budget {
         self.replace(0, bytes, operation, target)
     }
 
-    /// Reserves what a write takes beyond what it frees. What shrinks is never refused.
+    /// Reserves the bytes that a write adds to those it frees. A write that adds nothing is never refused.
     pub(crate) fn replace(
         &self,
         old: u64,
@@ -85,7 +85,7 @@ impl Budget {
         }
     }
 
-    /// Counts what is there already, also past the limit.
+    /// Counts loaded data, even over the limit.
     pub(crate) fn force(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::AcqRel);
     }

@@ -10,20 +10,21 @@ use crate::log::EventLog;
 const PREFIX: &str = "v1.memory.";
 const READ: &str = "read cursor";
 
-/// Lines in the order of arrival, of which those up to an id were given.
+/// A range of lines in the order of arrival, of which those up to an id were returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// Where it ends; it begins where the one before does.
+    /// The end of the range; it begins at the end of the window before.
     pub(crate) end: usize,
-    /// The last id given of it.
+    /// The id up to which lines of the range were returned.
     pub(crate) given: EventId,
 }
 
-/// A position in the order of arrival: everything before `from` was given, and of each window what its id says.
+/// A position in the order of arrival: all lines before `from` were returned, and of each window the lines up to its
+/// id.
 ///
-/// A scan goes by id, a late line arrives behind greater ids: so a cursor taken in the middle of a scan needs the
-/// window of that scan, and one taken in the middle of a scan from such a cursor may need both. Bounds descend from
-/// window to window, else two are one; at the end of a scan only `from` is left.
+/// A scan goes in the order of ids, and a late line arrives behind lines with greater ids. So a cursor in the middle of
+/// a scan needs the window of that scan, and a cursor in the middle of a scan from such a cursor may need both windows.
+/// The ids descend from window to window; otherwise two windows are merged. At the end of a scan only `from` is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) from: usize,
@@ -31,12 +32,12 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Where the lines end that it knows of.
+    /// The end of the lines that the position covers.
     pub(crate) fn end(&self) -> usize {
         self.windows.last().map_or(self.from, |window| window.end)
     }
 
-    /// Whether the line at `at` was given.
+    /// True if the line at `at` was returned.
     pub(crate) fn has_given(&self, at: usize, id: EventId) -> bool {
         at < self.from
             || self
@@ -46,7 +47,7 @@ impl Position {
                 .is_some_and(|window| id <= window.given)
     }
 
-    /// The position behind `given` in a scan from here that ends at `end`.
+    /// The position behind the id `given` in a scan that starts here and ends at `end`.
     pub(crate) fn behind(&self, given: EventId, end: usize) -> Self {
         let mut windows: Vec<Window> = Vec::with_capacity(self.windows.len() + 1);
         let last = (self.end() < end).then_some(Window { end, given });
@@ -66,7 +67,7 @@ impl Position {
         }
     }
 
-    /// The position behind everything that a log holds.
+    /// The position behind all lines of a log.
     pub(crate) fn end_of(log: &EventLog) -> Result<Cursor> {
         let end = Self {
             from: log.len(),
@@ -89,7 +90,7 @@ impl Position {
         Cursor::new(text)
     }
 
-    /// Reads a cursor of this log.
+    /// Parses a cursor of this log.
     pub(crate) fn decode(cursor: &Cursor, log: Option<&EventLog>, job: &JobAddress) -> Result<Self> {
         let Some(rest) = cursor.as_str().strip_prefix(PREFIX) else {
             return Err(foreign(cursor, job));
@@ -117,7 +118,7 @@ impl Position {
     }
 }
 
-/// The id of the last line before `end`: verified on use.
+/// The id of the last line before `end`, which is verified when the cursor is used.
 fn anchor(log: &EventLog, end: usize) -> EventId {
     end.checked_sub(1)
         .and_then(|at| log.get(at))
@@ -154,7 +155,7 @@ fn foreign(cursor: &Cursor, job: &JobAddress) -> StorageError {
         job,
         format!("`{shown}` is not a cursor of the memory backend"),
     )
-    .with_hint("a cursor is read by the backend that made it, and of the job that it was made on")
+    .with_hint("use a cursor only with the backend and the job that it was made for")
 }
 
 #[cfg(test)]
@@ -172,7 +173,7 @@ mod tests {
                 given: id(5)
             }]
         );
-        // Late lines below 5 came in: the first window keeps its bound, the second has its own.
+        // Late lines below 5 were added: the first window keeps its bound, the second has its own.
         let second = first.behind(id(3), 12);
         assert_eq!(second.windows.len(), 2);
         assert!(second.has_given(9, id(4)) && !second.has_given(11, id(4)) && second.has_given(11, id(3)));

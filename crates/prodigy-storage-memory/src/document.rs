@@ -1,4 +1,4 @@
-//! Whole JSON objects and their conditions.
+//! The documents of the store, and the conditions of writes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,7 +12,7 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp, 
 
 use crate::budget::{Budget, DOCUMENT_COST};
 
-/// A document as it is kept.
+/// A stored document.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     pub(crate) body: Arc<Vec<u8>>,
@@ -24,17 +24,17 @@ fn is_marks(document: &Document) -> bool {
     matches!(document, Document::Fencing(_))
 }
 
-/// Documents by address: those of a job, or the registry entries.
+/// Documents by address: those of a job, or the entries of the registry.
 #[derive(Debug, Default)]
 pub(crate) struct Documents(BTreeMap<Document, Kept>);
 
 impl Documents {
-    /// Whether there is nothing but fencing marks.
+    /// True if there are only fencing marks.
     pub(crate) fn are_marks_only(&self) -> bool {
         self.0.keys().all(is_marks)
     }
 
-    /// Removes everything else, and gives the bytes of the budget that were freed.
+    /// Removes all documents except fencing marks, and returns the number of bytes that this freed in the budget.
     pub(crate) fn keep_marks_only(&mut self) -> u64 {
         let mut freed = 0;
         self.0.retain(|document, kept| {
@@ -45,7 +45,7 @@ impl Documents {
         freed
     }
 
-    /// When one was last written that says something of work on the job.
+    /// The time of the last write of a document that is work on the job.
     pub(crate) fn last_write(&self) -> Option<Timestamp> {
         let work = |document: &&Document| !matches!(document, Document::Finished(_) | Document::Fencing(_));
         let entries = self.0.iter().filter(|(document, _)| work(document));
@@ -70,7 +70,7 @@ impl Documents {
         self.0.get(document).map(|kept| kept.revision)
     }
 
-    /// Puts one back as a snapshot holds it.
+    /// Restores a document from a snapshot.
     pub(crate) fn restore(&mut self, document: Document, kept: Kept) {
         self.0.insert(document, kept);
     }
@@ -125,7 +125,7 @@ impl Documents {
         check_expected(ADD, &target, options.expected, newest.map(|(_, kept)| kept))?;
         let stamps = self.series(job).into_iter().filter_map(|of| {
             let (document, _) = self.newest_kept(job, of, None)?;
-            // Another program's name holds its writer's clock, and counts in its own series only.
+            // The name of another program's document has its writer's clock, so it counts only in its own series.
             document
                 .stamp()
                 .filter(|stamp| of == phase || stamp.is_canonical())
@@ -141,7 +141,7 @@ impl Documents {
         Ok(Added { document, revision })
     }
 
-    /// Refuses an overtaken token. Gives the body of the marks where the token raises one.
+    /// Refuses an overtaken token. Returns the body of the marks if the token raises one.
     fn pass_fence(
         &self,
         operation: &'static str,
@@ -169,7 +169,7 @@ impl Documents {
         Ok(Some((document, body)))
     }
 
-    /// Refuses an overtaken token of a write that is no document, and raises the mark.
+    /// Refuses an overtaken token of a write that is not a document, and raises the mark.
     pub(crate) fn raise_mark(
         &mut self,
         operation: &'static str,
@@ -245,7 +245,7 @@ impl Documents {
         Some(entry(document, kept))
     }
 
-    /// The phases that have stamps. Those of the caller's own lie behind the others.
+    /// The phases that have stamps. Phases of the caller's own come behind the others.
     fn series(&self, job: &JobAddress) -> Vec<Phase> {
         let end = |phase| Document::checkpoint(job, phase, Stamp::from(Timestamp::MAX));
         let mut found = vec![Phase::Map, Phase::Reduce];
@@ -263,8 +263,8 @@ impl Documents {
         }
     }
 
-    /// Looks at one document only: those of a phase lie together, in the order of their stamps, and the phases in the
-    /// order of `Document`.
+    /// Reads only one document: the documents of a phase are adjacent, in the order of their stamps, and the phases are
+    /// in the order of `Document`.
     fn newest_kept(
         &self,
         job: &JobAddress,
@@ -318,15 +318,18 @@ fn check_expected(
         (Expected::Revision(wanted), Some(kept)) if kept.revision == wanted => return Ok(()),
         (Expected::Absent, Some(kept)) => {
             format!(
-                "none was expected, and there is one of revision {}",
+                "no document was expected, but there is one with revision {}",
                 kept.revision
             )
         }
         (Expected::Revision(wanted), Some(kept)) => {
-            format!("revision {wanted} was expected, and it has {}", kept.revision)
+            format!(
+                "revision {wanted} was expected, but the document has {}",
+                kept.revision
+            )
         }
         (Expected::Revision(wanted), None) => {
-            format!("revision {wanted} was expected, and the document is absent")
+            format!("revision {wanted} was expected, but the document is absent")
         }
     };
     Err(StorageError::new(ErrorKind::Conflict, operation, target, why)

@@ -8,12 +8,12 @@ use crate::document::Documents;
 use crate::log::EventLog;
 use crate::queue::Queue;
 
-/// A number that no other log has: cursors name it.
+/// A random number that no other log has. Cursors contain it.
 pub(crate) fn new_incarnation() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().1
 }
 
-/// A job, behind a lock of its own: threads on different jobs never wait for each other.
+/// A job behind its own lock: threads on different jobs never wait for each other.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) data: Mutex<JobData>,
@@ -43,12 +43,12 @@ impl Job {
 }
 
 impl JobData {
-    /// Whether nothing is stored, except what a deletion leaves.
+    /// True if nothing is stored, except what a deletion keeps.
     pub(crate) fn is_empty(&self) -> bool {
         self.log.is_empty() && self.documents.are_marks_only() && self.queue.is_empty()
     }
 
-    /// Removes everything except the fencing marks, and gives the bytes of the budget that were freed.
+    /// Removes everything except the fencing marks, and returns the number of bytes that this freed in the budget.
     pub(crate) fn clear(&mut self) -> u64 {
         let freed = self.log.cost() + self.queue.cost() + self.documents.keep_marks_only();
         self.log = EventLog::new(new_incarnation());
@@ -56,7 +56,7 @@ impl JobData {
         freed
     }
 
-    /// When anything was last written.
+    /// The time of the last write to the job.
     pub(crate) fn last_write(&self) -> Option<Timestamp> {
         let queue = self.queue.last_write();
         self.log.last_write().max(self.documents.last_write()).max(queue)

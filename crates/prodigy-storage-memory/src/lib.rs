@@ -1,24 +1,24 @@
-//! The memory backend of Prodigy storage: everything in memory, with the meaning of the file backend.
+//! The memory backend of Prodigy storage. It keeps all data in memory and behaves like the file backend.
 //!
-//! A test that runs on it sees what it would see on files: the same records, ids, cursors, conditions, leases and
-//! errors. It passes the same conformance suite.
+//! A test on this backend sees the same records, ids, cursors, conditions, leases and errors as on files. Both backends
+//! pass the same conformance suite.
 //!
 //! # The model
 //!
-//! A [`MemoryBackend`] is a handle; a clone is another one on the same data. Each job has a lock of its
-//! own, so threads on different jobs do not wait for each other. Every byte is counted against
-//! [`max_memory`](MemoryOptions::max_memory): a write past it is refused whole, as
-//! [`DiskFull`](prodigy_storage_backend::ErrorKind::DiskFull), and reads continue.
+//! A [`MemoryBackend`] is a handle; a clone is another handle on the same data. Each job has its own lock, so threads
+//! on different jobs do not wait for each other. Every byte is counted against
+//! [`max_memory`](MemoryOptions::max_memory): a write over the limit stores nothing and fails with
+//! [`DiskFull`](prodigy_storage_backend::ErrorKind::DiskFull), but reads continue.
 //!
 //! # Limitations
 //!
-//! - One process. Data goes with the last handle, unless [`persistence`](MemoryOptions::persistence) names a file;
-//!   then a snapshot is written on flush and when the last handle goes. What came after the last snapshot is lost
-//!   with a process that dies, and of two stores with one file the last to write wins.
-//! - A snapshot is one moment a job, not one moment of all jobs together.
-//! - There is no folder, so that worktrees have no path.
-//! - What the limit counts beside the data itself are constants, measured generously; the allocator's own waste is
-//!   not seen.
+//! - Only one process can use a store. Its data is dropped with the last handle, unless
+//!   [`persistence`](MemoryOptions::persistence) names a file; then a snapshot is written on flush and when the last
+//!   handle is dropped. If the process dies, the changes since the last snapshot are lost. A store locks its snapshot
+//!   file against other writers; on a file system without locks, the store that writes last overwrites the others.
+//! - A snapshot has each job at one moment, but not all jobs at the same moment.
+//! - There is no folder, so worktrees have no path.
+//! - The limit counts the data itself and generous constants for what surrounds it, but not the waste of the allocator.
 //!
 //! # Example
 //!

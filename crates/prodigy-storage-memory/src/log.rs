@@ -1,4 +1,4 @@
-//! The events of one job.
+//! The event log of a job.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,24 +17,24 @@ const APPEND: &str = "append event";
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) id: EventId,
-    /// When it was appended.
+    /// The time of the append.
     pub(crate) time: Timestamp,
     pub(crate) text: Arc<str>,
 }
 
-/// An event log: lines in the order of arrival, never changed once they are there.
+/// An event log: lines in the order of arrival, which never change.
 ///
-/// Most ids arrive in ascending order. Those are the *spine*: lines whose id is above that of every line before. The
-/// others, that came late under given ids, are few; so a lookup is a binary search, and a merge of any range by id
-/// is the spine's part of it, with the late ones sorted in.
+/// Most ids arrive in ascending order. A line whose id is above the ids of all earlier lines belongs to the *spine*.
+/// The other lines arrived late, under given ids, and are few. So a lookup is a binary search, and a merge of a range
+/// by id is the spine's part of the range with the late lines sorted in.
 #[derive(Debug)]
 pub(crate) struct EventLog {
-    /// Distinguishes the log from one of the same address in another store: a cursor names it.
+    /// Distinguishes the log from a log of the same address in another store. Cursors contain it.
     pub(crate) incarnation: u64,
     lines: Vec<Line>,
-    /// Positions of the spine; their ids ascend.
+    /// The positions of the spine's lines; their ids ascend.
     spine: Vec<usize>,
-    /// Positions of the late lines, ascending.
+    /// The positions of the late lines, in ascending order.
     late: Vec<usize>,
     late_ids: BTreeSet<EventId>,
     bytes: u64,
@@ -62,7 +62,7 @@ impl EventLog {
         }
     }
 
-    /// A log as a snapshot holds it; `None` if a line is no record.
+    /// Restores a log from a snapshot; `None` if a line is not a record.
     pub(crate) fn restore(incarnation: u64, segments: u64, open: bool, texts: Vec<String>) -> Option<Self> {
         let mut log = Self::new(incarnation);
         for text in texts {
@@ -95,7 +95,7 @@ impl EventLog {
         &self.lines
     }
 
-    /// When the last line was appended.
+    /// The time of the last append.
     pub(crate) fn last_write(&self) -> Option<Timestamp> {
         self.lines.last().map(|line| line.time)
     }
@@ -109,14 +109,14 @@ impl EventLog {
         (self.segments, self.open)
     }
 
-    /// The positions of the late lines in a range, ascending.
+    /// The positions of the late lines in a range, in ascending order.
     pub(crate) fn late_in(&self, from: usize, end: usize) -> &[usize] {
         let low = self.late.partition_point(|&at| at < from);
         let high = self.late.partition_point(|&at| at < end);
         self.late.get(low..high).unwrap_or_default()
     }
 
-    /// The index in the spine of its first line at or behind `position` whose id is above `id`.
+    /// The index in the spine of the first line at or behind `position` whose id is above `id`.
     pub(crate) fn spine_from(&self, position: usize, id: Option<EventId>) -> usize {
         self.spine.partition_point(|&at| {
             at < position || id.is_some_and(|id| self.lines.get(at).is_some_and(|line| line.id <= id))
@@ -135,7 +135,7 @@ impl EventLog {
             .map_or(EventId::MIN, |line| line.id)
     }
 
-    /// The newest id before the newest `count` ids; `None` where there are no more than `count`.
+    /// The newest id before the newest `count` ids; `None` if there are at most `count` ids.
     pub(crate) fn before_newest(&self, count: usize) -> Option<EventId> {
         let mut spine = self.spine.iter().rev().filter_map(|&at| self.lines.get(at));
         let mut spine_id = spine.next().map(|line| line.id);
@@ -187,7 +187,7 @@ impl EventLog {
         }
         let given = !batch.ids().is_empty();
         let time = record::stated_time(now);
-        // Which events of the batch are new; all of them where the ids are ours.
+        // The new events of the batch: all of them if the log assigned the ids.
         let mut fresh = Vec::new();
         let mut cost = 0;
         let mut in_batch = BTreeSet::new();
@@ -215,7 +215,7 @@ impl EventLog {
             }
             self.scratch.clear();
             self.encoder.encode(&mut self.scratch, id, time, body);
-            // A batch holds what was serialised as JSON, so this never replaces anything.
+            // A batch contains serialised JSON, so this never replaces a character.
             let text: Arc<str> = match record::text(&self.scratch) {
                 Some(text) => text.into(),
                 None => String::from_utf8_lossy(&self.scratch).into(),
@@ -267,7 +267,7 @@ fn check_batch(job: &JobAddress, batch: &Batch, max_record_size: u64) -> Result<
             job,
             format!("the given id {id} is not a UUID of version 7"),
         )
-        .with_hint("an event's id says when it was made: give ids of version 7"));
+        .with_hint("an event's id contains the time at which it was made: use ids of version 7"));
     }
     for body in batch.bodies() {
         let bytes = (RECORD_OVERHEAD + body.len() + 1) as u64;

@@ -39,7 +39,7 @@ pub(crate) struct LockTable {
 }
 
 impl LockTable {
-    /// Takes a lock, in order of arrival.
+    /// Takes a lock. Callers get it in order of arrival.
     pub(crate) fn lock(
         store: &Arc<Store>,
         name: &LockName,
@@ -98,7 +98,7 @@ impl LockTable {
                 state.waiting.retain(|&waiting| waiting != ticket);
                 let error = unavailable(name, state, began);
                 drop(table);
-                // The next caller may be first now.
+                // The next caller may now be the first.
                 this.changed.notify_all();
                 return Err(error);
             }
@@ -132,7 +132,7 @@ impl LockTable {
         Page::new(entries, next)
     }
 
-    /// Puts one back as a snapshot holds it: free, and its token kept.
+    /// Restores a lock from a snapshot: it is free and keeps its token.
     pub(crate) fn restore(&self, name: LockName, holder: Option<Holder>, fencing: u64) {
         let state = State {
             fencing,
@@ -143,7 +143,7 @@ impl LockTable {
     }
 }
 
-/// The lines of the listing. A lock without a fencing token was never acquired: callers only waited for it.
+/// The entries of the listing. A lock without a fencing token was never acquired: callers only waited for it.
 fn acquired<'a>(locks: impl Iterator<Item = (&'a LockName, &'a State)>) -> impl Iterator<Item = LockInfo> {
     locks.filter(|(_, state)| state.fencing > 0).map(|(name, state)| {
         let holder = state.holder.clone().filter(|_| state.held);
@@ -167,10 +167,10 @@ fn unavailable(name: &LockName, state: &State, began: Instant) -> StorageError {
         name,
         format!("it is held by {holder}; waited {:.1?} for it", began.elapsed()),
     )
-    .with_hint("wait longer, or end its holder: the lock ends with it")
+    .with_hint("wait longer, or end its holder, which releases the lock")
 }
 
-/// A lock that is held.
+/// A held lock.
 #[derive(Debug)]
 struct Guard {
     store: Arc<Store>,

@@ -1,11 +1,11 @@
-//! How to open a memory backend.
+//! The options of a memory backend.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Clock, SystemClock, setters};
 
-/// How to open a [`MemoryBackend`](crate::MemoryBackend); `Default` is 100 MiB that nothing outlives.
+/// The options of a [`MemoryBackend`](crate::MemoryBackend); `Default` has 100 MiB and no persistence.
 ///
 /// ```
 /// use prodigy_storage_memory::MemoryOptions;
@@ -16,19 +16,19 @@ use prodigy_storage_backend::{Clock, SystemClock, setters};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemoryOptions {
-    /// Bytes that all data together may take, what holds it included. A write past it is refused.
+    /// The largest memory of all data and its structures, in bytes. A write over it is refused.
     pub max_memory: u64,
-    /// The file that holds a snapshot of everything: loaded at open, written on flush and when the last handle goes.
+    /// The file for a snapshot of all data: loaded at open, written on flush and when the last handle is dropped.
     pub persistence: Option<PathBuf>,
-    /// Whether the snapshot is only loaded. Otherwise the store locks it, and writes it.
+    /// True if the snapshot is only loaded. Otherwise the store locks it and writes it.
     pub read_only: bool,
-    /// Bytes past which an event or an item is refused.
+    /// The largest event or item in bytes; a larger one is refused.
     pub max_record_size: u64,
-    /// Bytes past which a checkpoint or another document is refused.
+    /// The largest checkpoint or other document in bytes; a larger one is refused.
     pub max_document_size: u64,
-    /// Bytes that one queue may have: a push that would make it larger is refused. `None` for no cap.
+    /// The largest size of a queue in bytes: a push that would exceed it is refused. `None` for no limit.
     pub max_queue_size: Option<u64>,
-    /// The clock.
+    /// The clock of the store.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -47,7 +47,7 @@ impl Default for MemoryOptions {
 }
 
 impl MemoryOptions {
-    /// The defaults.
+    /// The default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -1,4 +1,4 @@
-//! Keyed items of one job, taken under a lease.
+//! The queue of a job: keyed items that are taken under a lease.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::budget::{Budget, ITEM_COST};
 const PUT: &str = "put items";
 const SETTLE: &str = "settle items";
 
-/// An item as it is kept; replaced, never changed, so that a scan holds what it saw.
+/// A stored item. It is replaced, never changed, so that a scan keeps what it saw.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) id: ItemId,
     pub(crate) body: Arc<RawValue>,
     pub(crate) lease: Option<Lease>,
     pub(crate) delay: Option<Delay>,
-    /// The number of the change that put it.
+    /// The number of the change that added the item.
     pub(crate) birth: QueueMark,
     pub(crate) revision: QueueMark,
     pub(crate) place: QueueMark,
@@ -32,7 +32,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// An item that is put with this number.
+    /// A new item with this number.
     fn new(id: ItemId, body: &RawValue, birth: QueueMark) -> Result<Self> {
         Ok(Self {
             facts: dead_letter::facts(body)?,
@@ -46,7 +46,7 @@ impl Item {
         })
     }
 
-    /// As a snapshot holds it.
+    /// An item from a snapshot.
     pub(crate) fn restored(
         id: ItemId,
         body: &RawValue,
@@ -77,7 +77,7 @@ impl Item {
     }
 
     fn cost(&self) -> u64 {
-        // The key is in the order, in the index and in the body.
+        // The key is stored in the order, in the index and in the body.
         self.bytes() + 2 * self.id.as_str().len() as u64 + ITEM_COST
     }
 
@@ -85,7 +85,7 @@ impl Item {
         ItemState::of(self.lease.as_ref(), self.delay.as_ref(), clock)
     }
 
-    /// Whether it is selected. The key is looked up by the caller.
+    /// True if the item is selected. The caller has already compared the key.
     fn is_selected(&self, select: &Select) -> bool {
         select.until.is_none_or(|mark| self.place <= mark) && dead_letter::suits(select, &self.facts)
     }
@@ -106,26 +106,26 @@ impl Item {
 /// A queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// By birth: in the order in which items were first put.
+    /// The items by birth: in the order of their first push.
     items: BTreeMap<QueueMark, Arc<Item>>,
-    /// Births by key, by place and by token.
+    /// The births of the items by key, by place and by token.
     keys: HashMap<ItemId, QueueMark>,
     places: BTreeMap<QueueMark, QueueMark>,
     tokens: HashMap<LeaseToken, QueueMark>,
     /// The number of the last change.
     counter: QueueMark,
-    /// Bytes of bodies.
+    /// The length of all bodies in bytes.
     bytes: u64,
-    /// When it was last changed.
+    /// The time of the last change.
     changed: Option<Timestamp>,
 }
 
-/// The changes of a call, over the queue as it is. Nothing is changed before the whole call is known to succeed.
+/// The changes of a call that are not applied yet. They are applied only after the whole call is known to succeed.
 #[derive(Default)]
 struct Staged {
-    /// By birth; `None` for an item that goes.
+    /// The changed items by birth; `None` for a removed item.
     items: BTreeMap<QueueMark, Option<Item>>,
-    /// Births of new items by key.
+    /// The births of new items by key.
     new: HashMap<ItemId, QueueMark>,
     counter: QueueMark,
 }
@@ -208,7 +208,7 @@ impl Queue {
         self.counter
     }
 
-    /// When it was last changed.
+    /// The time of the last change.
     pub(crate) fn last_write(&self) -> Option<Timestamp> {
         self.changed
     }
@@ -218,12 +218,12 @@ impl Queue {
         self.items.values().map(|item| item.cost()).sum()
     }
 
-    /// Bytes of bodies.
+    /// The length of all bodies in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// A queue as a snapshot holds it.
+    /// Restores a queue from a snapshot.
     pub(crate) fn restored(counter: QueueMark, items: impl IntoIterator<Item = Item>) -> Self {
         let mut queue = Self::default();
         for item in items {
@@ -256,7 +256,7 @@ impl Queue {
         }
     }
 
-    /// The bytes of what is staged, and of what that replaces.
+    /// The bytes of the staged items, and of the items that they replace.
     fn difference(&self, staged: &Staged, of: impl Fn(&Item) -> u64) -> (u64, u64) {
         let old = staged.items.keys().filter_map(|birth| self.items.get(birth));
         let new = staged.items.values().flatten();
@@ -277,7 +277,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts a batch, whole or not at all.
+    /// Pushes a batch, whole or not at all.
     pub(crate) fn put(&mut self, items: &[QueueItem], rules: &Rules<'_>) -> Result<PutReport> {
         let (mut report, mut staged) = (PutReport::default(), Staged::over(self));
         for pushed in items {
@@ -310,7 +310,7 @@ impl Queue {
         Ok(report)
     }
 
-    /// Refuses what would make the queue grow over its cap.
+    /// Refuses a push that would make the queue exceed its maximum size.
     fn has_room(&self, staged: &Staged, rules: &Rules<'_>) -> Result<()> {
         let Some(max) = rules.max_queue_size else {
             return Ok(());
@@ -335,11 +335,11 @@ impl Queue {
         self.items.get(birth).map(|item| item.entry())
     }
 
-    /// The selected items by birth.
+    /// The selected items, by birth.
     pub(crate) fn select(&self, select: &Select) -> Vec<Arc<Item>> {
         let selected = |item: &&Arc<Item>| item.is_selected(select);
         match &select.ids {
-            // A few keys of a long queue are looked up.
+            // With a few keys, only these are looked up, even in a long queue.
             Some(ids) => {
                 let found = ids.iter().filter_map(|id| self.keys.get(id));
                 let found: BTreeMap<_, _> = found
@@ -389,7 +389,7 @@ impl Queue {
         taken
     }
 
-    /// Makes changes, all or none.
+    /// Makes all changes or none.
     pub(crate) fn settle(&mut self, settlements: &[Settlement], rules: &Rules<'_>) -> Result<Vec<Settled>> {
         let mut staged = Staged::over(self);
         let settled = settlements
@@ -453,7 +453,7 @@ impl Queue {
                 item.delay = None;
                 item.place = number;
             }
-            // Parking, unparking, editing.
+            // Parking, unparking and editing end the lease.
             _ => item.lease = None,
         }
         staged.stage(item);

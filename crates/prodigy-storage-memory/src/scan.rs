@@ -1,4 +1,4 @@
-//! A merge by id of what a log holds.
+//! Scans of a log: merges by id.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,20 +13,20 @@ use crate::cursor::Position;
 use crate::job::Job;
 use crate::log::{EventLog, Line};
 
-/// Lines that one turn at the job's lock fetches.
+/// The number of lines that a scan copies each time it takes the job's lock.
 const FETCH: usize = 128;
 
-/// A scan under way. It takes the job's lock for a moment every [`FETCH`] lines.
+/// A running scan. It takes the job's lock briefly for every [`FETCH`] lines.
 pub(crate) struct MemoryScan {
     job: Arc<Job>,
     address: JobAddress,
-    /// Of the log that it reads.
+    /// The incarnation of the log that is read.
     incarnation: u64,
     start: Position,
     end: usize,
-    /// The next line of the spine.
+    /// The index of the spine's next line.
     spine: usize,
-    /// The late lines of the range that were not given, by id, the next one last.
+    /// The late lines of the range that were not returned yet, by id; the next one is last.
     late: Vec<(EventId, usize)>,
     fetched: VecDeque<Line>,
     /// The line that `next` returned.
@@ -46,7 +46,8 @@ impl MemoryScan {
             None => Position::default(),
         };
         let end = log.len();
-        // Of the spine, ids and positions ascend together: what a window gave of it is one prefix.
+        // In the spine, ids and positions ascend together, so the lines that a window returned are a prefix of the
+        // spine.
         let spine = log.spine_from(start.from, None);
         let mut late: Vec<(EventId, usize)> = log
             .late_in(start.from, end)
@@ -83,7 +84,7 @@ impl MemoryScan {
         })
     }
 
-    /// The scan of the newest `count` lines.
+    /// A scan of the newest `count` lines.
     pub(crate) fn tail(job: Arc<Job>, address: &JobAddress, count: usize) -> Result<Self> {
         let data = job.data.lock();
         let log = &data.log;
@@ -179,7 +180,7 @@ impl Scan for MemoryScan {
         self.start
             .behind(current.id, self.end)
             .encode(&self.job.data.lock().log)
-            // A text of ours is always a cursor; the one before is behind, never ahead.
+            // A text that this module makes is always a valid cursor. The earlier cursor is behind it, never ahead.
             .unwrap_or_else(|_| self.cursor.clone())
     }
 }
@@ -193,12 +194,12 @@ impl fmt::Debug for MemoryScan {
     }
 }
 
-/// The scan of a log that is not there.
+/// A scan of a log that does not exist.
 #[derive(Debug)]
 pub(crate) struct EmptyScan(pub(crate) Cursor);
 
 impl EmptyScan {
-    /// From the beginning, or from a cursor made when there was nothing.
+    /// A scan from the beginning, or from a cursor that was made before the log existed.
     pub(crate) fn open(address: &JobAddress, options: &ScanOptions) -> Result<Self> {
         if let Some(cursor) = &options.from {
             Position::decode(cursor, None, address)?;

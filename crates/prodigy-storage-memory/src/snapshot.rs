@@ -1,7 +1,7 @@
-//! Everything in one file: written whole or not at all, and checked before a byte of it is believed.
+//! The snapshot: all data in one file, which is written whole or not at all, and verified before it is used.
 //!
-//! The file is JSON lines: a head that names the format, one line per job, the registry, the locks, and a foot
-//! with the XXH3-128 of every byte before it. Records and bodies stand in it as strings, byte for byte.
+//! The file has JSON lines: a head that names the format, a line for each job, the registry, the locks, and a foot with
+//! the XXH3-128 hash of all bytes before it. Records and bodies are stored as strings, byte for byte.
 #![expect(clippy::disallowed_methods, reason = "the snapshot is a file")]
 
 use std::fs::{File, Permissions};
@@ -29,7 +29,7 @@ use crate::snapshot_lock::SnapshotLock;
 use crate::store::{Store, count, job_cost};
 
 const FORMAT: &str = "prodigy-storage-memory";
-/// Version 1 has no numbers of a queue.
+/// The version of the format. Version 1 does not have the numbers of a queue.
 const VERSION: u32 = 2;
 const SAVE: &str = "write snapshot";
 const LOAD: &str = "load snapshot";
@@ -80,7 +80,7 @@ struct SavedDocument {
 #[derive(Serialize, Deserialize)]
 struct SavedItem {
     id: ItemId,
-    /// Birth, revision and place.
+    /// Birth, revision and place of the item.
     #[serde(default)]
     numbers: Option<[QueueMark; 3]>,
     lease: Option<Lease>,
@@ -97,7 +97,7 @@ struct SavedLock {
 }
 
 impl Store {
-    /// Writes a snapshot, if there is a place for it and something changed since the last one.
+    /// Writes a snapshot, if a file is configured and something changed since the last snapshot.
     pub(crate) fn save(&self) -> Result<()> {
         let Some(path) = self
             .options
@@ -153,7 +153,7 @@ impl Store {
         File::open(folder)?.sync_all()
     }
 
-    /// Takes the snapshot's lock, unless it is only read.
+    /// Takes the snapshot's lock, unless the snapshot is only read.
     pub(crate) fn lock_snapshot(&mut self) -> Result<()> {
         if let Some(path) = self
             .options
@@ -167,7 +167,7 @@ impl Store {
         Ok(())
     }
 
-    /// Loads the snapshot, if there is one.
+    /// Loads the snapshot, if it exists.
     pub(crate) fn load(&self) -> Result<()> {
         let Some(path) = &self.options.persistence else {
             return Ok(());
@@ -199,7 +199,7 @@ impl Store {
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not well-formed UTF-8"))?;
         let body = text
             .strip_suffix('\n')
-            .ok_or_else(|| damaged("its end is missing"))?;
+            .ok_or_else(|| damaged("the end of the file is missing"))?;
         let (head, _) = body.split_once('\n').unwrap_or((body, ""));
         match serde_json::from_str(head) {
             Ok(SavedLine::Head(head)) if head.format == FORMAT && head.version > VERSION => {
@@ -214,11 +214,11 @@ impl Store {
             return Err(damaged("its last line, with the checksum, is missing"));
         };
         if foot.checksum != hex(xxh3_128(summed.as_bytes())) {
-            return Err(damaged("its checksum does not hold"));
+            return Err(damaged("its checksum does not match"));
         }
         for line in summed.lines().skip(1) {
             let line = serde_json::from_str(line).map_err(|error| {
-                // The parser's own words carry what is stored.
+                // The messages of the parser contain stored data, so only the column is reported.
                 let column = error.column();
                 Fault::Damaged(format!("a line of it can't be read, at its column {column}"))
             })?;
@@ -288,7 +288,7 @@ impl Store {
 fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
     let data = job.data.lock();
     let queue_counter = data.queue.counter();
-    // The numbers of an empty queue continue where they were.
+    // The numbers of an empty queue continue later, so they are saved.
     if data.is_empty() && data.documents.iter().next().is_none() && queue_counter == QueueMark::default() {
         return None;
     }
@@ -324,7 +324,7 @@ fn save_documents(documents: &Documents) -> Vec<SavedDocument> {
         path: document.path().to_string_lossy().into_owned(),
         revision: kept.revision,
         modified: kept.modified,
-        // Checked at the put.
+        // The body was checked when it was put.
         body: String::from_utf8_lossy(&kept.body).into_owned(),
     };
     documents.iter().map(save).collect()
@@ -343,7 +343,7 @@ fn hex(hash: u128) -> String {
     format!("{hash:032x}")
 }
 
-/// Hashes what it writes.
+/// Writes to `inner`, and hashes all bytes.
 struct Hashing<W> {
     inner: W,
     hash: Xxh3,
@@ -376,7 +376,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether this user may make a file at the path, or the folders above it that are missing.
+/// Checks that this user may create a file at the path, or the missing folders above it.
 pub(crate) fn may_write(path: &Path) -> io::Result<()> {
     let mut folder = folder_of(path);
     loop {
@@ -387,7 +387,7 @@ pub(crate) fn may_write(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and what is missing above it, for this user alone whatever the umask.
+/// Creates a folder and the missing folders above it, for this user only, whatever the umask.
 pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -396,14 +396,14 @@ pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
         make_folders(above)?;
     }
     match std::fs::create_dir(folder) {
-        // Another process was quicker.
+        // Another process created the folder meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o700)),
     }
 }
 
-/// A new file for this user alone, under a name of 122 random bits of the operating system.
+/// A new file for this user only, with 122 random bits of the operating system in its name.
 fn private_temp(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let temp = tempfile::Builder::new()
         .prefix(&format!(".tmp-{}", uuid::Uuid::new_v4().simple()))
@@ -413,7 +413,7 @@ fn private_temp(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     Ok(temp)
 }
 
-/// All of a file. Nothing but a file is opened: a pipe would never answer.
+/// Reads a whole file. Only a regular file is opened: opening a pipe could wait forever.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -425,12 +425,12 @@ pub(crate) fn io_error(operation: &'static str, path: &Path, error: io::Error) -
     let (kind, why, hint) = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => (
             ErrorKind::NotWritable,
-            "its folder or the file itself is not ours to use",
+            "this user may not access the file or its folder",
             "give a `persistence_path` in a folder that this user may write to",
         ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
             ErrorKind::DiskFull,
-            "the disk is full; the snapshot from before is intact",
+            "the disk is full; the earlier snapshot is intact",
             "free some space, or give a `persistence_path` on another disk",
         ),
         _ => (

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
-/// The largest length of a holder's text in a lock file.
+/// The longest text of a holder in a lock file, in bytes.
 const LONGEST_HOLDER: u64 = 256;
 
-/// The lock, held as long as this lives. Its file stays: one that is removed could be held twice.
+/// The lock of a snapshot, which is held until this value is dropped. The lock file is never removed: two processes
+/// could then hold the lock at once.
 #[derive(Debug)]
 pub(crate) struct SnapshotLock {
     _file: Option<File>,
@@ -25,14 +26,14 @@ fn lock_path(snapshot: &Path) -> PathBuf {
 }
 
 impl SnapshotLock {
-    /// Takes the lock of a snapshot, whose folder exists.
+    /// Takes the lock of a snapshot whose folder exists.
     pub(crate) fn take(snapshot: &Path) -> Result<Self> {
         let path = lock_path(snapshot);
         let mut file = open(&path).map_err(|error| super::snapshot::io_error(LOCK, &path, error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(held(&path, &file)),
-            // The file system supports no locks, so that no other store can hold one.
+            // On a file system without locks no other store can hold one either.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 tracing::warn!(path = %path.display(), "the file system supports no locks: one process only may use the snapshot");
                 return Ok(Self { _file: None });
@@ -41,7 +42,7 @@ impl SnapshotLock {
                 return Err(super::snapshot::io_error(LOCK, &path, error));
             }
         }
-        // The lock is the kernel's; the text only informs, so that a failure to write it is ignored.
+        // The kernel holds the lock; the text is only information, so a failed write is ignored.
         let _ = file
             .set_len(0)
             .and_then(|()| write!(file, "process {}", std::process::id()));

@@ -17,17 +17,16 @@ use crate::named_lock::LockTable;
 use crate::options::MemoryOptions;
 use crate::snapshot_lock::SnapshotLock;
 
-/// Enough that threads on different jobs rarely meet, even while jobs are made.
+/// The number of shards: large enough that threads on different jobs rarely share one, even while jobs are created.
 const SHARDS: usize = 64;
 
 type Shard = RwLock<HashMap<JobAddress, Arc<Job>>>;
 
-/// Counters of operations. Every write of every thread changes them. Other fields must not share their cache lines, so
-/// this type is aligned to its own.
+/// Operation counters, which every write changes. The alignment keeps other fields out of their cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
-    /// All writes so far.
+    /// The number of all writes so far.
     changes: AtomicU64,
     pub(crate) appends: AtomicU64,
     pub(crate) events: AtomicU64,
@@ -51,12 +50,12 @@ pub(crate) struct Store {
     pub(crate) locks: LockTable,
     /// The callers that wait for events.
     pub(crate) waiters: Arc<Waiters>,
-    /// The registry entries: they belong to no job.
+    /// The entries of the registry, which belong to no job.
     pub(crate) registry: Mutex<Documents>,
     pub(crate) counters: Counters,
-    /// How many of the writes so far the newest snapshot holds; locked while one is written.
+    /// The number of writes that the newest snapshot includes; locked while a snapshot is written.
     pub(crate) saved: Mutex<Option<u64>>,
-    /// Released after the last snapshot is written, by the drop of this field.
+    /// Dropped, and so released, after the last snapshot is written.
     pub(crate) snapshot_lock: Option<SnapshotLock>,
     shards: Vec<Shard>,
     hasher: RandomState,
@@ -78,7 +77,7 @@ impl Store {
         }
     }
 
-    /// Notes that something changed.
+    /// Notes a change.
     pub(crate) fn touch(&self) {
         self.counters.changes.fetch_add(1, Ordering::AcqRel);
     }
@@ -92,12 +91,12 @@ impl Store {
         self.shards.get(index as usize)
     }
 
-    /// A job, if it is there.
+    /// The job, if it exists.
     pub(crate) fn job(&self, address: &JobAddress) -> Option<Arc<Job>> {
         self.shard(address)?.read().get(address).cloned()
     }
 
-    /// A job, made if it is missing.
+    /// The job, which is created if it does not exist.
     pub(crate) fn job_or_new(&self, address: &JobAddress, operation: &'static str) -> Result<Arc<Job>> {
         if let Some(job) = self.job(address) {
             return Ok(job);
@@ -115,14 +114,14 @@ impl Store {
         Ok(job)
     }
 
-    /// Puts a job back as a snapshot holds it.
+    /// Restores a job from a snapshot.
     pub(crate) fn restore_job(&self, address: JobAddress, job: Job) {
         if let Some(shard) = self.shard(&address) {
             shard.write().insert(address, Arc::new(job));
         }
     }
 
-    /// Whether a named lock of a job is held.
+    /// True if a named lock of the job is held.
     pub(crate) fn holds_lock_of(&self, job: &JobAddress) -> bool {
         self.locks
             .list()
@@ -145,7 +144,7 @@ impl Store {
         jobs
     }
 
-    /// Reads among the documents that `document` belongs to.
+    /// Calls a function with the documents to which `document` belongs.
     pub(crate) fn read_documents<T: Default>(
         &self,
         document: &Document,
@@ -160,7 +159,7 @@ impl Store {
         }
     }
 
-    /// Writes among the documents that `document` belongs to.
+    /// Calls a function with the documents to which `document` belongs, for a write.
     pub(crate) fn write_documents<T>(
         &self,
         document: &Document,
@@ -194,7 +193,7 @@ impl Store {
         stats.add("memory.bytes", self.budget.used());
     }
 
-    /// The error of an operation whose deadline has passed.
+    /// Returns an error if the deadline has passed.
     pub(crate) fn check(
         deadline: prodigy_storage_backend::Deadline,
         operation: &'static str,

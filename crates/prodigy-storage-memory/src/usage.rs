@@ -1,4 +1,4 @@
-//! The use of memory, and the state of the store.
+//! The memory in use, and the health of the store.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::snapshot::may_write;
 use crate::store::Store;
 
 impl Store {
-    /// By area and repository: bytes of lines, bodies and keys. What holds them is in the difference of capacity and
-    /// free bytes.
+    /// The bytes of lines, bodies and keys by area and repository. The memory of the surrounding structures only shows
+    /// in the difference of capacity and free bytes.
     pub(crate) fn usage(&self) -> Usage {
         let mut areas: BTreeMap<(&'static str, Option<RepoName>), (u64, u64)> = BTreeMap::new();
         let mut add = |area: &'static str, repo: Option<RepoName>, files: u64, bytes: u64| {
@@ -73,7 +73,11 @@ impl Store {
             Check::new("memory", Severity::Ok, found)
         };
         let persistence = match &self.options.persistence {
-            None => Check::new("persistence", Severity::Ok, "none: data goes with the process"),
+            None => Check::new(
+                "persistence",
+                Severity::Ok,
+                "none: the data is lost when the process ends",
+            ),
             Some(path) => {
                 let unsaved = *self.saved.lock() != Some(self.changes());
                 let state = if unsaved {
