@@ -1,4 +1,4 @@
-//! Appending: the one write that is repeated after an unknown outcome, under the same ids.
+//! Appends: the only writes that are repeated after an unknown outcome, under the same ids.
 
 use std::sync::atomic::Ordering;
 
@@ -9,11 +9,11 @@ use super::Caller;
 use super::operation::APPEND;
 
 impl Caller {
-    /// Appends a batch. Whatever was stored by a try whose outcome was unknown is not stored a second time.
+    /// Appends a batch. Events that an attempt with an unknown outcome stored are not stored again.
     ///
-    /// If any try had an unknown outcome and the last one failed, the error is
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) with the ids, whatever the last error was except
-    /// [`Fenced`](ErrorKind::Fenced).
+    /// If an attempt had an unknown outcome and the last attempt failed, the error is
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) with the ids, whatever the last error was. Only
+    /// [`Fenced`](ErrorKind::Fenced) is returned as it is.
     pub(crate) fn append(
         &self,
         job: &JobAddress,
@@ -37,12 +37,12 @@ impl Caller {
                 })
         });
         match outcome {
-            // Ids that are new in this call belong to no other event: an earlier try stored the duplicates.
+            // Ids that are new in this call belong to no other event, so an earlier attempt stored the duplicates.
             Ok(Appended { stored, duplicates }) if !brought_ids => Ok(Appended {
                 stored: stored + duplicates,
                 duplicates: 0,
             }),
-            // Of a fenced append, too, events may be stored, and the caller has to stop.
+            // Events of a fenced append may be stored too, but the caller has to stop.
             Err(error) if error.kind() == ErrorKind::Fenced => Err(error.with_ids(batch.ids())),
             Err(error) if unclear && error.kind() != ErrorKind::OutcomeUnknown => {
                 Err(still_unclear(job, batch, error))
@@ -52,7 +52,7 @@ impl Caller {
     }
 }
 
-/// The error for an append that failed in the end, although an earlier try may have stored its events.
+/// The error of an append that failed in the end, although an earlier attempt may have stored its events.
 fn still_unclear(job: &JobAddress, batch: &Batch, last: StorageError) -> StorageError {
     let tries = last.attempts();
     let settle = "append the same batch under the same ids: what is stored is not stored again";
@@ -69,6 +69,6 @@ fn still_unclear(job: &JobAddress, batch: &Batch, last: StorageError) -> Storage
     .with_ids(batch.ids())
     .with_attempts(tries)
     .with_hint(hint)
-    // The number of tries is shown once.
+    // Only this error states the number of attempts, not its source.
     .with_source(last.with_attempts(1))
 }

@@ -1,4 +1,4 @@
-//! Documents, and the cache in front of reading them.
+//! Calls on documents, and the cache for reading them.
 
 use prodigy_storage_backend::{
     Added, Body, Deadline, Durability, Expected, Fence, PutOptions, Result, Revision, Stats, StorageError,
@@ -10,13 +10,13 @@ use prodigy_storage_layout::{Document, JobAddress, Phase};
 use super::Caller;
 use super::operation::{ADD, DELETE, GET, PUT, REVISION};
 
-/// Bytes that an entry takes beside its document: key, links and table, roughly.
+/// The estimated memory of a cache entry besides its document: key, links and table.
 const OVERHEAD: u64 = 512;
 
-/// Documents by their key. A hit is served only if the backend still has the same revision, so another process's write is
-/// never hidden; it saves reading and verifying the document, not the question.
+/// Documents by key. A cached document is returned only if the backend still has the same revision, so another
+/// process's write is never hidden. A hit saves reading and verifying the document, but not the check of the revision.
 ///
-/// A document that does not exist is not kept, nor is one that is heavier than the whole cache.
+/// A document that does not exist is not cached, and neither is one that is larger than the whole cache.
 #[derive(Debug)]
 pub(super) struct DocumentCache {
     documents: Cache<Document, Option<StoredDocument>>,
@@ -31,7 +31,7 @@ impl DocumentCache {
         }
     }
 
-    /// Weighs a document that was read for the cache.
+    /// Converts a document for the cache, with its weight.
     fn loaded(&self, stored: Option<StoredDocument>) -> Loaded<Option<StoredDocument>> {
         let Some(stored) = stored else {
             return Loaded::pass(None);
@@ -65,10 +65,10 @@ impl DocumentCache {
 }
 
 impl Caller {
-    /// A document, from the cache if the backend still has the cached revision.
+    /// Reads a document, from the cache if the backend still has the cached revision.
     ///
-    /// Threads that miss one document at the same time load it once. A thread that waits for another one's load does
-    /// so until its own deadline.
+    /// Threads that miss the same document at the same time load it once. A thread waits for another thread's load only
+    /// until its own deadline.
     pub(crate) fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         let load = || self.call(GET, document, deadline, |backend| backend.get(document, deadline));
         let Some(cache) = &self.cache else {
@@ -91,14 +91,14 @@ impl Caller {
         })
     }
 
-    /// The revision of a document, at less cost than the document.
+    /// The revision of a document, at less cost than reading the document.
     pub(crate) fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
         self.call(REVISION, document, deadline, |backend| {
             backend.revision(document, deadline)
         })
     }
 
-    /// Stores a document whole.
+    /// Stores a document, whole or not at all.
     pub(crate) fn put(
         &self,
         document: &Document,
@@ -127,14 +127,14 @@ impl Caller {
         let added = self.call(ADD, job, deadline, |backend| {
             backend.add(job, phase, body, options, deadline)
         });
-        // Every other phase gets a new name at each addition.
+        // In every other phase an addition has a new name, which is not cached.
         if phase == Phase::Setup {
             self.forget(&Document::Setup(job.clone()));
         }
         added
     }
 
-    /// Deletes a document; false if there was none.
+    /// Deletes a document; false if it did not exist.
     pub(crate) fn delete(
         &self,
         document: &Document,
@@ -150,7 +150,7 @@ impl Caller {
         deleted
     }
 
-    /// Warns of a document that grows towards the limit.
+    /// Logs a warning if a document is larger than a tenth of the limit.
     fn warn_if_large(&self, target: &dyn std::fmt::Display, body: Body<'_>) {
         let bytes = body.as_bytes().len() as u64;
         if bytes > self.large_document {
@@ -162,7 +162,7 @@ impl Caller {
         }
     }
 
-    /// Removes a document from the cache after a write of it, whether the write succeeded or not: this handle then reads
+    /// Removes a document from the cache after a write, whether the write succeeded or not, so that this handle reads
     /// its own write at once.
     fn forget(&self, document: &Document) {
         if let Some(cache) = &self.cache {
@@ -171,7 +171,8 @@ impl Caller {
     }
 }
 
-/// Emits the `tracing` event of a counter. An evicted entry belonged to another document, whose place this one took.
+/// Emits the `tracing` event of a counter. An evicted entry belonged to another document, which `document` replaced in
+/// the cache.
 fn trace(document: &Document, event: CacheEvent) {
     match event {
         CacheEvent::Hit => tracing::trace!(%document, "cache hit"),

@@ -1,9 +1,9 @@
-//! The one path from a typed store to its backend.
+//! The caller: the one path from a typed store to its backend.
 //!
-//! [`Caller::call`] refuses writes through a handle for reading only, limits how many operations run at once, repeats
-//! what failed for a moment, and counts. What is special about an operation is its row in [`operation`]. Two
-//! operations need more: an append keeps its ids over a repetition ([`append`]), and a document may come from the cache
-//! ([`document`]).
+//! [`Caller::call`] refuses writes through a read-only handle, limits the number of operations that run at once,
+//! repeats calls that failed with a transient error, and counts. The properties of an operation are its row in
+//! [`operation`]. Two operations need more: an append keeps its ids when it is repeated ([`append`]), and a document
+//! may come from the cache ([`document`]).
 
 mod append;
 mod document;
@@ -25,13 +25,13 @@ use prodigy_storage_retry::{GaveUp, Permit, Retry, Semaphore, Time};
 use document::DocumentCache;
 use operation::{Access, Limit, Operation};
 
-/// The longest time until a pause notices that it is to end.
+/// The longest time until a pause notices the interrupt.
 const PIECE: Duration = Duration::from_millis(25);
 
-/// A document that is larger than this share of `max_document_size` is a warning.
+/// A warning is logged for a document larger than this fraction of `max_document_size`.
 const LARGE_SHARE: u64 = 10;
 
-/// Calls a backend under the rules of a configuration.
+/// Calls a backend by the rules of a configuration.
 #[derive(Debug)]
 pub(crate) struct Caller {
     backend: Arc<dyn Backend>,
@@ -39,14 +39,14 @@ pub(crate) struct Caller {
     retry: Retry,
     semaphore: Semaphore,
     cache: Option<DocumentCache>,
-    /// A larger document is a warning.
+    /// The size in bytes above which a document causes a warning.
     large_document: u64,
     counters: Counters,
-    /// The calls of each operation, in the order of the table.
+    /// The statistics of each operation, in the order of the table.
     meters: Vec<Meter>,
 }
 
-/// Counts the calls of an operation.
+/// The statistics of an operation.
 #[derive(Debug, Default)]
 struct Meter {
     failures: AtomicU64,
@@ -74,13 +74,13 @@ impl Time for Interruptible {
 
 #[derive(Debug, Default)]
 struct Counters {
-    /// Tries after a first one.
+    /// Attempts after the first one.
     retries: AtomicU64,
     /// Calls that succeeded after a retry.
     recovered: AtomicU64,
-    /// Calls that ended with a transient error, because retries or time ran out.
+    /// Calls that ended with a transient error after all retries or at the deadline.
     gave_up: AtomicU64,
-    /// Tries of an append whose outcome was unknown.
+    /// Attempts of appends with an unknown outcome.
     unclear_appends: AtomicU64,
 }
 
@@ -100,7 +100,7 @@ impl Caller {
         }
     }
 
-    /// With pauses before retries that end when a flag is raised.
+    /// Makes the pauses before retries end when a flag is raised.
     pub(crate) fn interruptible(mut self, flag: Option<&'static AtomicBool>) -> Self {
         if let Some(flag) = flag {
             self.retry = self.retry.with_time(Arc::new(Interruptible(flag)));
@@ -108,7 +108,7 @@ impl Caller {
         self
     }
 
-    /// The backend, for what needs none of the rules.
+    /// The backend, for calls without these rules.
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
     }
@@ -124,10 +124,10 @@ impl Caller {
         capabilities
     }
 
-    /// Makes one operation, and repeats it by its row in the table until `deadline`.
+    /// Makes one operation, and repeats it as its row in the table allows, until `deadline`.
     ///
-    /// Each try holds its own permit: no permit is held during the delay before the next try. No delay begins that would
-    /// not end before the deadline. The last error is returned, with the number of tries.
+    /// Each attempt takes its own permit: no permit is held during the delay before the next attempt. A delay that
+    /// would end after the deadline is not started. The last error is returned, with the number of attempts.
     pub(crate) fn call<T>(
         &self,
         operation: Operation,
@@ -231,7 +231,7 @@ impl Caller {
         }
     }
 
-    /// Counters of this path and of the backend.
+    /// The counters of the caller and of the backend.
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::default();
         let limit = self.semaphore.stats();

@@ -1,18 +1,18 @@
-//! The table of operations: what [`call`](super::Caller::call) does for each.
+//! The table of operations, with the rules by which [`call`](super::Caller::call) handles each.
 
 use prodigy_storage_backend::{ErrorKind, StorageError};
 
 /// A kind of call to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Operation {
-    /// Its name in errors and in events of `tracing`.
+    /// The name of the operation in errors and in `tracing` events.
     pub(crate) name: &'static str,
-    /// Whether a handle that was opened for reading only refuses it.
+    /// Decides whether a read-only handle refuses the operation.
     pub(crate) access: Access,
-    /// Whether the operation takes one of the `connection_pool_size` permits.
+    /// Decides whether the operation takes one of the `connection_pool_size` permits.
     pub(crate) limit: Limit,
     repeat: Repeat,
-    /// Its place in the table.
+    /// The position of the operation in the table.
     pub(super) index: usize,
 }
 
@@ -24,21 +24,21 @@ pub(crate) enum Access {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// It runs while it holds a permit.
+    /// The operation holds a permit while it runs.
     Permit,
-    /// It runs without one. Appends share a sync and are one piece of work. Callers wait for a named lock whose holder
-    /// may need a permit before it can release the lock, and for events that a writer may need one to append.
+    /// The operation runs without a permit. Appends share a sync, so they count as one piece of work. A caller that waits
+    /// for a named lock or for events must not hold a permit: the lock's holder or the writer of the events may need it.
     Free,
 }
 
-/// Which failed calls may be made again.
+/// The failed calls that may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Repeat {
-    /// None: the first failure is the answer.
+    /// No call: the first failure is returned.
     Never,
-    /// Those whose error is transient and that certainly did nothing.
+    /// Calls that failed with a transient error and certainly changed nothing.
     Transient,
-    /// Also those whose outcome is unknown, if the error names the ids: the same ids are stored once.
+    /// Also calls with an unknown outcome, if the error has the ids: the same ids are stored only once.
     SameIds,
 }
 
@@ -55,7 +55,7 @@ macro_rules! operations {
             index: Index::$constant as usize,
         };)+
 
-        /// Every operation, in the order of the table.
+        /// All operations, in the order of the table.
         pub(super) const ALL: &[Operation] = &[$($constant),+];
     };
 }
@@ -99,10 +99,10 @@ operations! {
 }
 
 impl Operation {
-    /// True if a call that failed with this error may be made again.
+    /// True if a call that failed with this error may be repeated.
     ///
-    /// A conflict and a refused fencing token are answers to decide on. They are never repeated, whatever the error
-    /// says of itself.
+    /// The caller has to decide about a conflict or a refused fencing token. These errors are never repeated, even if
+    /// they are marked as transient.
     pub(super) fn may_repeat(&self, error: &StorageError) -> bool {
         if !error.is_transient() {
             return false;

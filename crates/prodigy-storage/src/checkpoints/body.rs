@@ -1,4 +1,4 @@
-//! A checkpoint as it is read.
+//! Checkpoints as a reader gets them.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::CheckpointId;
 use crate::error::{other_shape, refused_name};
 use crate::json;
 
-/// A checkpoint, as it was saved.
+/// A checkpoint that was read.
 ///
 /// ```
 /// # use prodigy_storage::{ReadOptions, SaveOptions, Storage};
@@ -32,41 +32,41 @@ use crate::json;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Checkpoint<T> {
-    /// Which one.
+    /// The id of the checkpoint.
     pub id: CheckpointId,
-    /// Its revision: for [`SaveOptions::expected_revision`](crate::SaveOptions::expected_revision).
+    /// The revision, for [`SaveOptions::expected_revision`](crate::SaveOptions::expected_revision).
     pub revision: Revision,
-    /// Whether it carried a checksum that held. A bare document of another program has none.
+    /// True if the document has a checksum that matches. A bare document of another program has none.
     pub verified: bool,
-    /// Of which phase it is.
+    /// The phase of the checkpoint.
     pub phase: Phase,
-    /// When it was saved, by the clock of its writer, which may have stepped: [`order`](Self::order) says which checkpoint
-    /// of a job came last. For a bare document, the time that it states (`timestamp`, or `created_at` in its `metadata`),
-    /// else the time in its name, else when its file was changed.
+    /// The time of the save, by the writer's clock, which may have stepped; [`order`](Self::order) decides which
+    /// checkpoint of a job was saved last. For a bare document it is the time that the document states (`timestamp`, or
+    /// `created_at` in its `metadata`), else the time in its name, else the mtime of its file.
     pub saved_at: Timestamp,
-    /// The version of the state's own shape; `None` for a bare document.
+    /// The version of the state's own form; `None` for a bare document.
     pub schema_version: Option<u32>,
     /// The position in the log up to which events led to this state.
     pub cursor: Option<Cursor>,
     /// The fencing token under which the checkpoint was saved, without the token's origin.
     pub fencing: Option<Fence>,
-    /// The key that it was saved under: [`Checkpoints::find`](crate::Checkpoints::find) finds it.
+    /// The key of the checkpoint, by which [`Checkpoints::find`](crate::Checkpoints::find) finds it.
     pub key: Option<CheckpointKey>,
-    /// The state; for a bare document, all of it.
+    /// The state; for a bare document, the whole document.
     pub data: T,
-    /// Newer ones that were skipped, the newest first.
+    /// Newer checkpoints that were skipped, the newest first.
     pub skipped: Vec<Skipped>,
     order: Timestamp,
 }
 
 impl<T> Checkpoint<T> {
-    /// The place of this checkpoint among all checkpoints of its job: a save that began when another one had ended has
-    /// the greater place, whatever their phases are and whatever the clock did. It is a time that the clock gave, lifted
-    /// where that is needed.
+    /// The place of this checkpoint among all checkpoints of its job. A save that starts after another one has ended
+    /// gets the greater place, whatever their phases and whatever the clock did. The place is a time of the clock,
+    /// raised where necessary.
     ///
-    /// Two saves of different phases that run at the same moment have no order that is promised. A bare document of
-    /// another program has the place of the time that it states, else of the time in its name. One without either comes
-    /// before all others: a copy of the file changes the time of the file.
+    /// Two saves of different phases at the same moment have no defined order. A bare document of another program has
+    /// the place of the time that it states, else of the time in its name. A bare document without either precedes all
+    /// other checkpoints: its mtime is not used, since a copy changes it.
     ///
     /// ```
     /// # use prodigy_storage::{Phase, SaveOptions, Storage};
@@ -89,7 +89,7 @@ impl<T> Checkpoint<T> {
     }
 }
 
-/// A checkpoint that was skipped: it is damaged, or a file of another program that is not read.
+/// A checkpoint that was skipped, because it is damaged or a file of another program that can't be read.
 ///
 /// ```
 /// use prodigy_storage::{Checkpoints, StorageError};
@@ -106,9 +106,9 @@ impl<T> Checkpoint<T> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Skipped {
-    /// Which one.
+    /// The id of the checkpoint.
     pub id: CheckpointId,
-    /// The problem.
+    /// The reason.
     pub error: StorageError,
 }
 
@@ -128,7 +128,8 @@ struct Body<'a, T> {
     data: T,
 }
 
-/// When a checkpoint was saved; `None` for a document of another program, and for one that is not a checkpoint.
+/// The time of a checkpoint's save; `None` for a document of another program, and for a document that is not a
+/// checkpoint.
 pub(crate) fn saved_at(stored: &StoredDocument) -> Option<Timestamp> {
     let body: Option<Body<'_, IgnoredAny>> = stored.is_verified().then(|| json::parse(stored.body()).ok())?;
     body.map(|body| body.saved_at)
@@ -140,7 +141,8 @@ pub(crate) fn key(stored: &StoredDocument) -> Option<CheckpointKey> {
     body?.key
 }
 
-/// `modified` returns the mtime of its file. It is called only for a bare document whose name has no time.
+/// Parses a checkpoint. `modified` returns the mtime of its file, and is called only for a bare document without a time
+/// in its name.
 pub(crate) fn parse<T: DeserializeOwned>(
     job: &JobAddress,
     id: CheckpointId,
@@ -189,7 +191,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
     })
 }
 
-/// The time that a checkpoint of another program states.
+/// The time that another program's checkpoint states.
 fn stated_time(body: &[u8]) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Bare {
@@ -203,9 +205,9 @@ fn stated_time(body: &[u8]) -> Option<Timestamp> {
     bare.timestamp.as_ref().or_else(created)?.as_str()?.parse().ok()
 }
 
-/// The token that a document was written under, without its origin.
+/// The token under which a document was written, without its origin.
 pub(crate) fn stored_fence(token: Option<u64>, lock: Option<String>) -> Result<Option<Fence>> {
-    // An earlier version stored a token of 0, which no lock has.
+    // An earlier version stored the token 0, which no lock gives out.
     let Some(token) = token.filter(|token| *token > 0) else {
         return Ok(None);
     };

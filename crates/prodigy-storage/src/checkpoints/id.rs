@@ -1,4 +1,4 @@
-//! Which checkpoint it is, and what a listing says about it.
+//! Identifiers of checkpoints, and entries of listings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use prodigy_storage_backend::{Added, DocumentEntry, Revision};
 use prodigy_storage_layout::{Document, Phase, Timestamp};
 
-/// Names one checkpoint of a job. [`Checkpoints::get`](crate::Checkpoints::get) reads the checkpoint by it.
+/// Identifies a checkpoint of a job. [`Checkpoints::get`](crate::Checkpoints::get) reads the checkpoint with this id.
 ///
-/// [`Display`](fmt::Display) gives the name of its file.
+/// [`Display`](fmt::Display) writes the name of the checkpoint's file.
 ///
 /// ```
 /// # use prodigy_storage::{Phase, SaveOptions, Storage};
@@ -27,7 +27,7 @@ pub struct CheckpointId {
 }
 
 impl CheckpointId {
-    /// Of a document that is a checkpoint of this phase.
+    /// The id of a document that is a checkpoint of this phase.
     pub(crate) fn new(phase: Phase, document: Document) -> Self {
         Self { document, phase }
     }
@@ -36,19 +36,19 @@ impl CheckpointId {
         &self.document
     }
 
-    /// Its phase.
+    /// The phase of the checkpoint.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// The time in its name; the setup checkpoint has none there.
+    /// The time in the checkpoint's name; `None` for the setup checkpoint.
     #[must_use]
     pub fn time(&self) -> Option<Timestamp> {
         self.document.stamp().map(|stamp| stamp.time())
     }
 
-    /// The path of its file, below the root of the file backend.
+    /// The path of the checkpoint's file, relative to the root of the file backend.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.document.path()
@@ -77,11 +77,11 @@ impl fmt::Display for CheckpointId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckpointEntry {
-    /// Which one.
+    /// The id of the checkpoint.
     pub id: CheckpointId,
-    /// Bytes as stored.
+    /// The stored size in bytes.
     pub bytes: u64,
-    /// When it was stored, by the backend's clock.
+    /// The time of the write, by the backend's clock.
     pub modified: Timestamp,
 }
 
@@ -110,9 +110,10 @@ impl CheckpointEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SavedCheckpoint {
-    /// Which checkpoint it became.
+    /// The id of the new checkpoint.
     pub id: CheckpointId,
-    /// Its revision: the condition of the next save, where no other process may come between.
+    /// The revision of the new checkpoint. As the condition of the next save, it excludes a save by another process in
+    /// between.
     pub revision: Revision,
 }
 

@@ -31,13 +31,13 @@ use crate::error::refused_name;
 use crate::listing::Listing;
 use crate::storage::Inner;
 
-/// How often the newest is looked for again where it was removed before it was read.
+/// The number of searches for the newest checkpoint, if it is removed between the search and the read.
 const SEARCHES: usize = 5;
-/// The number of damaged checkpoints that are skipped one by one; after them the series is listed.
+/// The number of damaged checkpoints that are skipped one by one; after that the series is listed.
 const STEPS: usize = 4;
 
-/// The checkpoints of a job: a series for each phase. Setup keeps one checkpoint, and all other phases keep every checkpoint until
-/// it is pruned. A phase of your own is made by its name: `"review".parse::<Phase>()?`.
+/// The checkpoints of a job: a series for each phase. Setup keeps only one checkpoint; all other phases keep every
+/// checkpoint until it is pruned. A program makes its own phase from a name: `"review".parse::<Phase>()?`.
 ///
 /// ```
 /// # use prodigy_storage::{SaveOptions, Storage};
@@ -54,7 +54,7 @@ const STEPS: usize = 4;
 pub struct Checkpoints {
     inner: Arc<Inner>,
     job: JobAddress,
-    /// The token that every write carries.
+    /// The fencing token of every write.
     fence: Option<Fence>,
 }
 
@@ -63,14 +63,14 @@ impl Checkpoints {
         Self { inner, job, fence }
     }
 
-    /// Saves a checkpoint of a phase, whole or not at all. It becomes the latest of its phase, and of the job by
-    /// [`Checkpoint::order`], also where the clock stepped back.
+    /// Saves a checkpoint of a phase, whole or not at all. It becomes the latest of its phase and, by
+    /// [`Checkpoint::order`], of the job, even if the clock stepped back.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict) where the latest one is not the one expected;
-    /// [`Fenced`](ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job that a newer holder of the lock wrote to;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a state that does not serialise as JSON, is nested over 127, or
-    /// holds raw JSON that is not well-formed; what else the backend says.
+    /// [`Conflict`](ErrorKind::Conflict) if the latest checkpoint is not the expected one;
+    /// [`Fenced`](ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job that a newer holder of the lock has written
+    /// to; [`InvalidInput`](ErrorKind::InvalidInput) for a state that does not serialise as JSON, is nested deeper than
+    /// 127, or contains malformed raw JSON; other errors of the backend.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "options are written where they are used"
@@ -91,13 +91,13 @@ impl Checkpoints {
         )
     }
 
-    /// A state that can't be saved.
+    /// The error for a state that can't be saved.
     #[cfg(feature = "tokio")]
     pub(crate) fn refused(&self, phase: Phase, fault: BodyError) -> StorageError {
         save::refused(&self.job, phase, fault)
     }
 
-    /// Saves the checkpoint of the setup phase: it replaces the one before.
+    /// Saves the checkpoint of the setup phase, which replaces the earlier one.
     ///
     /// # Errors
     /// As [`save`](Self::save).
@@ -133,21 +133,20 @@ impl Checkpoints {
         self.save(Phase::Reduce, state, options)
     }
 
-    /// The latest valid checkpoint of a phase. A damaged one is skipped, with a warning in the log and in
-    /// [`Checkpoint::skipped`], and the one before is used; so is a file of another program that is not read.
+    /// The latest valid checkpoint of a phase. A damaged checkpoint, or a file of another program that can't be read,
+    /// is skipped, with a warning in the log and an entry in [`Checkpoint::skipped`]; the checkpoint before it is used.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged), or [`Foreign`](ErrorKind::Foreign), where there are checkpoints and none can be
-    /// read;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) where the latest valid one holds no `T`, which is never a reason to
-    /// go back to an older one silently: the error names the checkpoint, and [`latest_before`](Self::latest_before) reads
-    /// the one before it. What else the backend says.
+    /// [`Damaged`](ErrorKind::Damaged) or [`Foreign`](ErrorKind::Foreign) if checkpoints exist but none can be read;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) if the state of the latest valid checkpoint is not a `T`. An older
+    /// checkpoint is never returned silently in that case: the error names the checkpoint, and
+    /// [`latest_before`](Self::latest_before) reads the one before it. Other errors of the backend.
     pub fn latest<T: DeserializeOwned>(&self, phase: Phase) -> Result<Option<Checkpoint<T>>> {
         self.newest_of(phase, None)
     }
 
-    /// The latest valid checkpoint of a phase that is older than this one; `None` without such a checkpoint. So a program can step
-    /// back from a checkpoint that is not of its type:
+    /// The latest valid checkpoint of a phase before this one; `None` if there is no such checkpoint. With it a program
+    /// can step back from a checkpoint whose state has another type:
     ///
     /// ```no_run
     /// # use prodigy_storage::{Checkpoint, Checkpoints, ErrorKind, Phase, Result};
@@ -202,7 +201,7 @@ impl Checkpoints {
                 },
             )?;
             if is_gone {
-                // A newer one may be there by now.
+                // A newer checkpoint may exist by now.
                 continue;
             }
             let skipped = newest.skipped.into_iter().map(|(entry, error)| {
@@ -230,8 +229,8 @@ impl Checkpoints {
         StorageError::new(ErrorKind::NotFound, "read checkpoint", &self.job, why)
     }
 
-    /// The newest checkpoint that is older than the last one. Of a long row of damaged ones `listed` keeps the rest of the
-    /// listing.
+    /// The newest checkpoint before the last one. After several damaged checkpoints, `listed` keeps the rest of the
+    /// series.
     fn next_older(
         &self,
         phase: Phase,
@@ -284,10 +283,10 @@ impl Checkpoints {
         self.latest(phase)
     }
 
-    /// One checkpoint of this job; `None` if it is absent or belongs to another job.
+    /// Reads a checkpoint of this job; `None` if it does not exist or belongs to another job.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged); [`InvalidInput`](ErrorKind::InvalidInput) where it holds no `T`.
+    /// [`Damaged`](ErrorKind::Damaged); [`InvalidInput`](ErrorKind::InvalidInput) if its state is not a `T`.
     pub fn get<T: DeserializeOwned>(&self, id: &CheckpointId) -> Result<Option<Checkpoint<T>>> {
         if !self.has(id) {
             return Ok(None);
@@ -299,7 +298,7 @@ impl Checkpoints {
         };
         let mut modified = None;
         if !stored.is_verified() && document.stamp().is_none() {
-            // The series of setup has one checkpoint.
+            // The series of setup has at most one checkpoint.
             match self.newest(id.phase(), None, deadline)? {
                 Some(entry) => modified = Some(entry.modified),
                 None => return Ok(None),
@@ -308,8 +307,8 @@ impl Checkpoints {
         body::parse(&self.job, id.clone(), modified, &stored, Vec::new()).map(Some)
     }
 
-    /// The last valid checkpoint that was [saved under](crate::SaveOptions::key) this name, of any phase. A damaged one is skipped,
-    /// as in [`latest`](Self::latest).
+    /// The last valid checkpoint, of any phase, that was [saved with this key](crate::SaveOptions::key). A damaged
+    /// checkpoint is skipped, as in [`latest`](Self::latest).
     ///
     /// ```
     /// # use prodigy_storage::{CheckpointKey, SaveOptions, Storage};
@@ -323,7 +322,8 @@ impl Checkpoints {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is no name; else as [`latest`](Self::latest).
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is not a valid key; otherwise as
+    /// [`latest`](Self::latest).
     pub fn find<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<Checkpoint<T>>> {
         let key = CheckpointKey::new(key).map_err(refused_name)?;
         let scope = DocumentScope::Keyed(self.job.clone(), key.clone());
@@ -335,13 +335,13 @@ impl Checkpoints {
                     found = Some(checkpoint);
                     break;
                 }
-                // It was removed since.
+                // The checkpoint was removed meanwhile.
                 Ok(None) => {}
                 Err(error) if is_skipped(&error) => skipped.push(Skipped { id: entry.id, error }),
                 Err(error) => return Err(error),
             }
         }
-        // The setup checkpoint has its key in its body alone.
+        // The key of the setup checkpoint is only in its body.
         let document = Document::Setup(self.job.clone());
         let setup = match self.inner.caller.get(&document, self.inner.deadline()) {
             Err(error) if is_skipped(&error) => None,
@@ -391,9 +391,9 @@ impl Checkpoints {
         Listing::documents(&self.inner, scope).keep(CheckpointEntry::of)
     }
 
-    /// The document of a checkpoint as it is stored: one JSON object with the checkpoint's own fields, verified and not
-    /// parsed. With `enable_cache` its bytes are shared with the cache, so that reading them again costs no copy. `None`
-    /// if the document is absent.
+    /// The stored document of a checkpoint: one JSON object with the checkpoint's own fields, verified but not parsed.
+    /// With `enable_cache` its bytes are shared with the cache, so reading it again costs no copy. `None` if the
+    /// document does not exist.
     ///
     /// ```
     /// # use prodigy_storage::{SaveOptions, Storage};
@@ -422,8 +422,8 @@ impl Checkpoints {
         })
     }
 
-    /// Deletes one checkpoint; false if it is absent or belongs to another job. Unlike [`prune`](Self::prune) it deletes the
-    /// newest one, too.
+    /// Deletes a checkpoint; false if it does not exist or belongs to another job. Unlike [`prune`](Self::prune), this
+    /// also deletes the newest checkpoint.
     ///
     /// ```
     /// # use prodigy_storage::{SaveOptions, Storage};
@@ -436,7 +436,8 @@ impl Checkpoints {
     /// ```
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) for a checkpoint of another program, which stays. Other errors of the backend.
+    /// [`Unsupported`](ErrorKind::Unsupported) for a checkpoint of another program, which is kept. Other errors of the
+    /// backend.
     pub fn delete(&self, id: &CheckpointId) -> Result<bool> {
         if !self.has(id) {
             return Ok(false);
@@ -448,17 +449,18 @@ impl Checkpoints {
             .delete(document, Expected::Any, durability, fence, deadline)
     }
 
-    /// Removes all but the newest `keep` checkpoints of each phase, and never the newest valid one: `keep` of 0 is 1.
-    /// Checkpoints of another program are neither counted nor removed. Gives what was removed, or would be in a dry run.
+    /// Removes all but the newest `keep` checkpoints of each phase, but never the newest valid one: 0 counts as 1.
+    /// Checkpoints of another program are neither counted nor removed. Returns the checkpoints that were removed, or
+    /// would be in a dry run.
     ///
     /// # Errors
-    /// The errors of the backend; some checkpoints may be removed by then.
+    /// The errors of the backend. Some checkpoints may already be removed then.
     pub fn prune(&self, keep: usize, options: PruneOptions) -> Result<Vec<CheckpointEntry>> {
         prune::prune(self, &self.inner, keep, options)
     }
 }
 
-/// Whether a checkpoint that can't be read is skipped: it is damaged, or a file of another program.
+/// True if a checkpoint that can't be read is skipped: it is damaged, or a file of another program.
 fn is_skipped(error: &StorageError) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign)
 }

@@ -1,8 +1,8 @@
 //! The order of saves over the phases of a job.
 //!
-//! The names of all other phases carry it: the backend makes their stamps ascend together. The setup checkpoint has one
-//! name and its time in its body, so a save of setup asks for the newest names, and a save of another phase asks for the
-//! time of setup.
+//! The stamps in the names of all phases except setup ascend together, which the backend ensures. The setup checkpoint
+//! has only one name, and its time is in its body. So a save of setup reads the newest names, and a save of another
+//! phase reads the time of setup.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp, 
 use super::body;
 use crate::storage::Inner;
 
-/// The number of jobs whose setup checkpoint is remembered.
+/// The number of jobs for which the time of the setup checkpoint is cached.
 const JOBS: usize = 256;
 
-/// When setup checkpoints were saved, by their revision: a setup checkpoint is read only once.
+/// The times of setup checkpoints, by revision, so that each setup checkpoint is read only once.
 #[derive(Debug, Default)]
 pub(crate) struct Setups(Mutex<HashMap<JobAddress, (Revision, Timestamp)>>);
 
@@ -38,10 +38,10 @@ impl Setups {
     }
 }
 
-/// The time for a save that begins now: the clock's, or 1 ns above the checkpoints of the other phases that it comes
-/// after.
+/// The time of a save that starts now: the clock's time or, if that is not later, 1 ns after the newest checkpoint of
+/// the other phases.
 ///
-/// After a failure the clock's time is used: the save itself will report the same failure.
+/// If the check fails, the clock's time is used: the save itself will report the same failure.
 pub(super) fn time(inner: &Inner, job: &JobAddress, phase: Phase, deadline: Deadline) -> Timestamp {
     let after = match phase {
         Phase::Setup => newest_stamp(inner, job, deadline),
@@ -55,14 +55,15 @@ pub(super) fn time(inner: &Inner, job: &JobAddress, phase: Phase, deadline: Dead
     after.map_or(now, |after| now.max(after.next()))
 }
 
-/// Remembers the time of a setup checkpoint that this handle saved.
+/// Caches the time of a setup checkpoint that this handle saved.
 pub(super) fn saved(inner: &Inner, job: &JobAddress, phase: Phase, added: &Added, time: Timestamp) {
     if phase == Phase::Setup {
         inner.setups.keep(job, added.revision, time);
     }
 }
 
-/// The newest stamp of the other phases. Another program's name holds its writer's clock, and is left out.
+/// The newest stamp of the other phases. The name of another program's checkpoint has its writer's clock, and is
+/// ignored.
 fn newest_stamp(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
     let mut newest = None;
     for entry in inner.list(&DocumentScope::Job(job.clone()), deadline) {
@@ -84,11 +85,11 @@ fn time_of_setup(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<
     let (revision, time) = match inner.caller.get(&setup, deadline) {
         Ok(Some(stored)) => (stored.revision(), body::saved_at(&stored)),
         Ok(None) => return Ok(None),
-        // Readers skip it, too.
+        // Readers skip it too.
         Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => (revision, None),
         Err(error) => return Err(error),
     };
-    // Without a time of ours it raises no other time.
+    // A setup checkpoint without a time of ours does not raise any other time.
     let time = time.unwrap_or(Timestamp::MIN);
     inner.setups.keep(job, revision, time);
     Ok(Some(time))

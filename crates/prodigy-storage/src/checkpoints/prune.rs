@@ -1,4 +1,4 @@
-//! Removing old checkpoints.
+//! Prunes checkpoints: removes old ones.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use prodigy_storage_layout::Phase;
 use super::{CheckpointEntry, Checkpoints};
 use crate::storage::Inner;
 
-/// How to prune; `Default` removes, in every phase.
+/// The options of a prune; `Default` removes checkpoints of every phase.
 ///
 /// ```
 /// # use prodigy_storage::{Phase, PruneOptions, SaveOptions, Storage};
@@ -26,12 +26,12 @@ use crate::storage::Inner;
 pub struct PruneOptions {
     /// Removes nothing, and returns the checkpoints that would be removed.
     pub dry_run: bool,
-    /// Only of this phase.
+    /// The phase to prune; all phases if `None`.
     pub phase: Option<Phase>,
 }
 
 impl PruneOptions {
-    /// Removes, in every phase.
+    /// Removes checkpoints of every phase.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -41,7 +41,7 @@ impl PruneOptions {
         /// Removes nothing if true, and returns the checkpoints that would be removed.
         dry_run: bool,
 
-        /// Only of this phase.
+        /// Sets the phase to prune.
         phase: into Option<Phase>,
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn prune(
             continue;
         }
         if newest_place(inner, &kept)?.is_none() {
-            // The newest valid one is among the old ones, and a resume has no other.
+            // The newest valid checkpoint is among the old ones. It is kept, since a resume needs it.
             match newest_place(inner, &old)? {
                 Some(at) => drop(old.remove(at)),
                 None => continue,
@@ -93,7 +93,8 @@ pub(crate) fn prune(
     Ok(removed)
 }
 
-/// False for a checkpoint of another program, which is never removed. A name that only this program gives needs no look.
+/// False for a checkpoint of another program, which is never removed. A name that only this program gives needs no
+/// check of the document.
 fn is_ours(inner: &Inner, entry: &CheckpointEntry) -> Result<bool> {
     if entry
         .id
@@ -106,13 +107,13 @@ fn is_ours(inner: &Inner, entry: &CheckpointEntry) -> Result<bool> {
     match inner.caller.get(entry.id.document(), inner.deadline()) {
         Ok(found) => Ok(found.is_some_and(|found| found.is_verified())),
         Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
-        // One over the limit may be another program's, and is neither counted nor removed.
+        // A document over the limit may be another program's, and is neither counted nor removed.
         Err(error) if matches!(error.kind(), ErrorKind::Foreign | ErrorKind::TooLarge) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// The place of the newest valid one among entries.
+/// The position of the newest valid checkpoint among the entries.
 fn newest_place(inner: &Inner, entries: &[CheckpointEntry]) -> Result<Option<usize>> {
     let newest = newest_valid(
         |last: Option<&usize>| Ok(last.map_or(entries.len(), |at| *at).checked_sub(1)),

@@ -1,4 +1,4 @@
-//! Saving a checkpoint.
+//! Saves checkpoints.
 
 use prodigy_storage_backend::{
     Body, BodyError, Cursor, Durability, Expected, Fence, PutOptions, Result, StorageError, setters,
@@ -11,7 +11,7 @@ use crate::buffer::with_buffer;
 use crate::call::operation::PERSIST;
 use crate::storage::Inner;
 
-/// How to save a checkpoint; `Default` sets no condition.
+/// The options of a save; `Default` sets no condition.
 ///
 /// ```
 /// use prodigy_storage::{Expected, SaveOptions};
@@ -22,15 +22,15 @@ use crate::storage::Inner;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SaveOptions {
-    /// The position in the log up to which events led to this state: reading from it resumes exactly. The events before
-    /// it are made to survive power loss before the checkpoint is stored, whatever the durability.
+    /// The position in the log up to which events led to this state; a read from it resumes exactly there. The events
+    /// before it are synced before the checkpoint is stored, whatever the durability.
     pub cursor: Option<Cursor>,
-    /// The expected latest valid checkpoint of the phase. Any other one is a conflict.
+    /// The expected latest valid checkpoint of the phase. If another one is the latest, the save is a conflict.
     pub expected_revision: Expected,
-    /// The caller's name of the checkpoint, to [find](crate::Checkpoints::find) it by. It is a part of the name of its file. A name
-    /// may be given again: the last checkpoint with it is found.
+    /// The key by which [`find`](crate::Checkpoints::find) finds the checkpoint. It is part of the file's name. A key
+    /// may be used again; then the last checkpoint with it is found.
     pub key: Option<CheckpointKey>,
-    /// The version of the state's own shape, for the program that reads it. Default: 1.
+    /// The version of the state's own form, for the program that reads it. Default: 1.
     pub schema_version: u32,
     /// The durability of this call, instead of the configured one.
     pub durability: Option<Durability>,
@@ -49,13 +49,13 @@ impl Default for SaveOptions {
 }
 
 impl SaveOptions {
-    /// Without a position or a condition.
+    /// Options without a position or a condition.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With the position up to which events led to the state.
+    /// Options with the position up to which events led to the state.
     #[must_use]
     pub fn at(cursor: Cursor) -> Self {
         Self {
@@ -65,19 +65,19 @@ impl SaveOptions {
     }
 
     setters! {
-        /// With the position up to which events led to the state, if there is one.
+        /// Sets the position up to which events led to the state, if any.
         cursor: into Option<Cursor>,
 
-        /// Only if this is the latest valid checkpoint of the phase.
+        /// Sets the expected latest valid checkpoint of the phase.
         expected_revision: Expected,
 
-        /// Under this name, to find it by.
+        /// Sets the key by which the checkpoint is found.
         key: into Option<CheckpointKey>,
 
-        /// With the version of the state's own shape.
+        /// Sets the version of the state's own form.
         schema_version: u32,
 
-        /// With this durability instead of the configured one.
+        /// Sets the durability of this call, instead of the configured one.
         durability: into Option<Durability>,
     }
 }
@@ -99,7 +99,7 @@ struct Saved<'a, T: ?Sized> {
     data: &'a T,
 }
 
-/// A state that can't be saved.
+/// The error for a state that can't be saved.
 pub(crate) fn refused(job: &JobAddress, phase: Phase, fault: BodyError) -> StorageError {
     fault.refused("save checkpoint", format_args!("{job} {phase}"))
 }
@@ -132,7 +132,7 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     with_buffer(|buffer| {
         let body =
             Body::write(buffer, &checkpoint).map_err(|fault| refused(job, phase, fault.below("data")))?;
-        // Also for a relaxed save: the file of the checkpoint may survive a power loss that takes the events.
+        // A relaxed save does this too: after a power loss the checkpoint may exist and its events may not.
         if let Some(cursor) = &options.cursor {
             inner.caller.call(PERSIST, job, deadline, |backend| {
                 backend.persist(job, cursor, deadline)

@@ -1,4 +1,4 @@
-//! Items as they are read.
+//! Items as a reader gets them.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::error::other_shape;
 use crate::json;
 
-/// An item of a dead-letter queue, as it is stored. It is parsed when it is asked for, so that an item of another shape
-/// never keeps the others from being read.
+/// A stored item of a dead-letter queue. It is parsed only on request, so an item of another form never prevents
+/// reading the others.
 ///
 /// ```
 /// use prodigy_storage::{DeadLetter, ItemId, Storage};
@@ -31,21 +31,21 @@ use crate::json;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DlqItem {
-    /// Its key.
+    /// The key of the item.
     pub id: ItemId,
-    /// The whole object.
+    /// The whole item, as JSON.
     pub body: Box<RawValue>,
-    /// Its state when it was read.
+    /// The state of the item when it was read.
     pub state: ItemState,
-    /// The claim on it, if it was taken; it may have ended.
+    /// The lease of the item, if it was taken; the lease may have ended.
     pub lease: Option<Lease>,
-    /// How long it has to wait, if it was released with a delay; that may have passed.
+    /// The delay of the item, if it was released with one; the delay may have ended.
     pub delay: Option<Delay>,
-    /// The change that gave it its contents: [`Dlq::edit`](super::Dlq::edit) compares it.
+    /// The change that wrote the present contents; [`Dlq::edit`](super::Dlq::edit) compares it.
     pub revision: QueueMark,
-    /// Its place: items are taken in the order of their places.
+    /// The place of the item: items are taken in the order of their places.
     pub place: QueueMark,
-    /// Whether its line carried a checksum that held. An item of another program has none.
+    /// True if the line of the item has a checksum that matches. An item of another program has none.
     pub verified: bool,
 }
 
@@ -69,15 +69,15 @@ impl DlqItem {
         }
     }
 
-    /// The whole item.
+    /// Parses the whole item.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where it holds no `T`.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the data of the item is not a `T`.
     pub fn letter<T: DeserializeOwned>(&self) -> Result<DeadLetter<T>> {
         json::parse(self.body.get().as_bytes()).map_err(|error| other_shape("read item", &self.id, error))
     }
 
-    /// The work item alone.
+    /// Parses only the data of the item.
     ///
     /// # Errors
     /// As [`letter`](Self::letter).
@@ -87,10 +87,11 @@ impl DlqItem {
         Ok(data.item_data)
     }
 
-    /// The facts about the item without its data.
+    /// The summary of the item, without its data.
     ///
     /// # Errors
-    /// [`Foreign`](crate::ErrorKind::Foreign) where a field has the wrong type: another program wrote the item.
+    /// [`Foreign`](crate::ErrorKind::Foreign) if a field has the wrong type, which only an item of another program can
+    /// have.
     pub fn summary(self) -> Result<DlqSummary> {
         let facts = facts(&self.body).map_err(|error| {
             let why = error.why().to_owned();
@@ -112,7 +113,7 @@ impl DlqItem {
     }
 }
 
-/// The facts about an item without its data.
+/// The summary of an item, without its data.
 ///
 /// ```
 /// use prodigy_storage::{Select, Storage};
@@ -127,31 +128,31 @@ impl DlqItem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DlqSummary {
-    /// Its key.
+    /// The key of the item.
     pub id: ItemId,
-    /// Its state when it was read.
+    /// The state of the item when it was read.
     pub state: ItemState,
-    /// The signature that failures of one cause share.
+    /// The signature that failures with one cause share.
     pub signature: Option<String>,
-    /// The type of its last failure.
+    /// The type of the last failure.
     pub error_type: Option<String>,
-    /// How often it failed.
+    /// The number of failures.
     pub failure_count: u64,
-    /// When it was tried first.
+    /// The time of the first attempt.
     pub first_attempt: Option<Timestamp>,
-    /// When it was tried last.
+    /// The time of the last attempt.
     pub last_attempt: Option<Timestamp>,
-    /// Whether a redrive takes it.
+    /// True if a redrive takes the item.
     pub eligible: bool,
-    /// Whether a person has to look at it first.
+    /// True if a person has to check the item first.
     pub review: bool,
-    /// The claim on it, if it was taken; it may have ended.
+    /// The lease of the item, if it was taken; the lease may have ended.
     pub lease: Option<Lease>,
-    /// How long it has to wait, if it was released with a delay; that may have passed.
+    /// The delay of the item, if it was released with one; the delay may have ended.
     pub delay: Option<Delay>,
 }
 
-/// The items of a queue by their signatures.
+/// The items of a queue, grouped by signature.
 ///
 /// ```
 /// use prodigy_storage::{Select, Storage};
@@ -166,14 +167,14 @@ pub struct DlqSummary {
 pub struct SignatureCounts {
     /// A group for each signature, the largest first.
     pub groups: Vec<SignatureCount>,
-    /// Why items can't be read, and so are in no group: at most [`REASONS`](Self::REASONS).
+    /// The reasons why items can't be read and are in no group, at most [`REASONS`](Self::REASONS).
     pub left_out: Vec<StorageError>,
     /// The number of items that can't be read.
     pub left_out_count: u64,
 }
 
 impl SignatureCounts {
-    /// The most reasons that are given.
+    /// The largest number of reasons.
     pub const REASONS: usize = 100;
 
     pub(super) fn leave_out(&mut self, error: StorageError) {
@@ -184,7 +185,7 @@ impl SignatureCounts {
     }
 }
 
-/// The items of one signature.
+/// The items with one signature.
 ///
 /// ```
 /// use prodigy_storage::{Select, Storage};
@@ -198,23 +199,23 @@ impl SignatureCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SignatureCount {
-    /// The signature; `None` for items that have none.
+    /// The signature; `None` for items without one.
     pub signature: Option<String>,
-    /// Items in all.
+    /// The number of items.
     pub items: u64,
-    /// Items that a redrive takes.
+    /// The number of items that a redrive takes.
     pub eligible: u64,
-    /// Items that need a manual review first.
+    /// The number of items that a person has to check first.
     pub review: u64,
-    /// The earliest `first_attempt` of them.
+    /// The earliest `first_attempt` of the items.
     pub first: Option<Timestamp>,
-    /// The latest `last_attempt` of them.
+    /// The latest `last_attempt` of the items.
     pub last: Option<Timestamp>,
-    /// The first of their keys: at most [`SAMPLES`](Self::SAMPLES).
+    /// The first keys, at most [`SAMPLES`](Self::SAMPLES).
     pub samples: Vec<ItemId>,
 }
 
-/// Puts items into groups by their signature.
+/// Groups items by signature.
 ///
 /// ```
 /// use prodigy_storage::{DeadLetter, Failure, ItemId, Select, SignatureGroups, Storage};
@@ -234,7 +235,7 @@ pub struct SignatureCount {
 pub struct SignatureGroups(BTreeMap<Option<String>, SignatureCount>);
 
 impl SignatureGroups {
-    /// Counts an item.
+    /// Adds an item to its group.
     pub fn add(&mut self, item: DlqSummary) {
         let new = |signature: &Option<String>| SignatureCount {
             signature: signature.clone(),
@@ -250,14 +251,14 @@ impl SignatureGroups {
     #[must_use]
     pub fn into_vec(self) -> Vec<SignatureCount> {
         let mut counts: Vec<_> = self.0.into_values().collect();
-        // Stable: those of one frequency stay in the order of their signatures.
+        // The sort is stable: groups of equal size stay in the order of their signatures.
         counts.sort_by_key(|count| std::cmp::Reverse(count.items));
         counts
     }
 }
 
 impl SignatureCount {
-    /// The most keys that are given as samples.
+    /// The largest number of keys in `samples`.
     pub const SAMPLES: usize = 5;
 
     fn add(&mut self, item: DlqSummary) {

@@ -28,9 +28,9 @@ pub(crate) use taken::release_all;
 use crate::call::operation::{COMPACT, GET_ITEM, Operation, PUSH, SCAN_ITEMS, SETTLE, SUMMARISE_ITEMS, TAKE};
 use crate::storage::Inner;
 
-/// The dead-letter queue of a job: items that failed, by `item_id`, until they are acknowledged or removed.
+/// The dead-letter queue of a job. It stores items that failed, by `item_id`, until they are acknowledged or removed.
 ///
-/// A taken item stays stored. One that is not settled is pending again when its lease ends, so that a redriver that dies
+/// A taken item stays stored. If it is not settled, it is pending again when its lease ends, so a redriver that dies
 /// loses nothing. A parked item waits for a person: no redrive takes it.
 ///
 /// ```
@@ -50,7 +50,7 @@ use crate::storage::Inner;
 pub struct Dlq {
     inner: Arc<Inner>,
     job: JobAddress,
-    /// The token that every write carries.
+    /// The fencing token of every write.
     fence: Option<Fence>,
 }
 
@@ -59,13 +59,14 @@ impl Dlq {
         Self { inner, job, fence }
     }
 
-    /// Pushes an item. One with a known id is merged: its history grows, its count rises, its first attempt stays. A
-    /// failure that is in the history already counts once: the same time and number, or, where the push leaves one of
-    /// them out, equal in everything that it gives. A push without failures and without `last_attempt` is no attempt.
+    /// Pushes an item. A push with a known id is merged into the stored item: its history and its failure count grow,
+    /// and its first attempt is kept. A failure that is already in the history counts once, if it has the same time and
+    /// number or, where the push leaves one of them out, if it is equal in all fields that the push states. A push
+    /// without failures and without `last_attempt` does not count as an attempt.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an item that
-    /// is refused; what else the backend says.
+    /// is refused; other errors of the backend.
     pub fn push<T: Serialize>(&self, letter: &DeadLetter<T>) -> Result<PutReport> {
         self.put(&[self.item(letter)?])
     }
@@ -86,10 +87,10 @@ impl Dlq {
         normalise(item)
     }
 
-    /// Pushes items in one write: [`DeadLetter`]s, [`RawValue`]s, or anything that serialises as such an object.
+    /// Pushes items in one write: [`DeadLetter`]s, [`RawValue`]s, or other values that serialise as such objects.
     ///
     /// # Errors
-    /// As [`push`](Self::push). Where one item is refused, none is stored.
+    /// As [`push`](Self::push). If one item is refused, none is stored.
     pub fn push_batch<T: Serialize>(&self, items: impl IntoIterator<Item = T>) -> Result<PutReport> {
         self.put(&self.items(items)?)
     }
@@ -117,7 +118,7 @@ impl Dlq {
         })
     }
 
-    /// One item.
+    /// Reads one item; `None` if the queue does not have it.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -128,8 +129,8 @@ impl Dlq {
         Ok(found.map(|entry| DlqItem::new(entry, &*self.inner.clock)))
     }
 
-    /// The selected items as they are stored now, in the order in which they were first pushed. Damage is an `Err` item
-    /// of kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` one of kind
+    /// The selected items in their present state, in the order of their first push. Damage is an `Err` of kind
+    /// [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` an `Err` of kind
     /// [`TooLarge`](crate::ErrorKind::TooLarge); reading continues behind both.
     ///
     /// # Errors
@@ -141,7 +142,7 @@ impl Dlq {
         Ok(DlqScan::new(scan, Arc::clone(&self.inner.clock)))
     }
 
-    /// Summaries of the selected items without their data, as [`scan`](Self::scan).
+    /// Summaries of the selected items, without their data, in the order of [`scan`](Self::scan).
     ///
     /// # Errors
     /// As [`scan`](Self::scan).
@@ -149,8 +150,8 @@ impl Dlq {
         Ok(self.scan(select)?.map(|item| item?.summary()))
     }
 
-    /// The selected items in groups by their signature, the largest first. Items that
-    /// can't be read are in no group; the result says why.
+    /// The selected items, grouped by signature, the largest group first. Items that can't be read are in no group; the
+    /// result has the reasons.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -172,7 +173,7 @@ impl Dlq {
         Ok(found)
     }
 
-    /// The queue in numbers.
+    /// The counts of the queue's items.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -182,8 +183,9 @@ impl Dlq {
         })
     }
 
-    /// Takes up to `limit` of the selected items that are pending for `lease`, in the order of their places. The leases
-    /// are stored before the call returns, and the items stay stored. Dropping a [`Taken`] that was not settled releases its item.
+    /// Takes up to `limit` of the selected pending items for `lease`, in the order of their places. The leases are
+    /// stored before the call returns, and the items stay stored. Dropping a [`Taken`] that was not settled releases
+    /// its item.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -201,7 +203,7 @@ impl Dlq {
             .collect()
     }
 
-    /// The leases of these tokens last this long from now on.
+    /// Extends the leases of these tokens to this time from now on.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -209,8 +211,8 @@ impl Dlq {
         self.settle_each(tokens, || Change::Extend(lease))
     }
 
-    /// Removes the items that these tokens took: they are done. [`Settled::Kept`] for an item to which a failure was
-    /// pushed meanwhile: it is pending again.
+    /// Acknowledges the items of these tokens: their work is done, and they are removed. If a failure was pushed to an
+    /// item meanwhile, the item is pending again, and the outcome is [`Settled::Kept`].
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -218,8 +220,8 @@ impl Dlq {
         self.settle_each(tokens, || Change::Remove)
     }
 
-    /// These items, by token or by key, are pending again, behind all others, after a delay. By key an operator ends the
-    /// lease of someone else.
+    /// Releases these items, by token or by key: they are pending again, behind all others, after a delay. With a key
+    /// an operator can end another worker's lease.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -231,8 +233,8 @@ impl Dlq {
         self.settle_each(items, || Change::Release { delay })
     }
 
-    /// The item of this token failed again: the failure is added to its history, and it is pending behind all others. Its
-    /// key has to be given with it.
+    /// Records another failure of the item of this token: the failure is added to its history, and the item is pending
+    /// behind all others. The key of the item has to be given too.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -241,8 +243,8 @@ impl Dlq {
         self.settle_one(Settlement::new(Claim::from(token), Change::Fail(failed)))
     }
 
-    /// A person has to look at these items, by token or by key: no redrive takes them until they are unparked, unless
-    /// it names their keys. An item that is parked already keeps its reason if none is given.
+    /// Parks these items for a person, by token or by key: no redrive takes them until they are unparked, unless it
+    /// names their keys. Without a reason, an item that is already parked keeps its reason.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -256,7 +258,7 @@ impl Dlq {
         })
     }
 
-    /// These items are eligible again. One that is not parked is left alone, with its lease:
+    /// Makes these items eligible again. An item that is not parked is unchanged and keeps its lease:
     /// [`Settled::Already`].
     ///
     /// # Errors
@@ -266,17 +268,17 @@ impl Dlq {
     }
 
     /// Replaces the contents of an item, unless they were changed since it was read: [`Settled::Changed`]. The new
-    /// contents are checked and completed as a push.
+    /// contents are checked and completed like a push.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are no item or have another id; else as
-    /// [`settle`](Self::settle).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are not an item or have another id; otherwise
+    /// as [`settle`](Self::settle).
     pub fn edit(&self, read: &DlqItem, contents: &RawValue) -> Result<Settled> {
         let claim = Claim::Revision(read.id.clone(), read.revision);
         self.settle_one(Settlement::new(claim, Change::Edit(contents.to_owned())))
     }
 
-    /// Removes items, taken or not.
+    /// Removes items, whether taken or not.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -284,10 +286,10 @@ impl Dlq {
         self.settle_each(ids, || Change::Remove)
     }
 
-    /// Changes stored items, all in one write, in their order. Returns the outcome of each.
+    /// Changes stored items in one write, in the given order. Returns the outcome of each change.
     ///
     /// # Errors
-    /// The errors of the backend. A claim that names nothing any more is no error: [`Settled::Unknown`].
+    /// The errors of the backend. A claim whose item no longer exists is no error: [`Settled::Unknown`].
     pub fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
         if settlements.is_empty() {
             return Ok(Vec::new());
@@ -318,7 +320,7 @@ impl Dlq {
             .ok_or_else(|| self.broken("settle items", "the backend does not report the outcome"))
     }
 
-    /// Frees the room of settled items, whatever it costs. The backend does so by itself in time.
+    /// Frees the space of settled items, whatever the cost. The backend also does so by itself from time to time.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -328,19 +330,19 @@ impl Dlq {
         })
     }
 
-    /// Works through the selected items that are there when it begins: `work` gets each of them once, whatever becomes of
-    /// it. Each item is settled as its work ends, and its lease is extended while the work lasts.
+    /// Works through the selected items that exist when the run starts: `work` gets each of them once, whatever its
+    /// outcome. Each item is settled when the work on it ends, and its lease is extended during the work.
     ///
-    /// An item whose lease was lost even so (the process was stopped, the backend could not be reached) is not
-    /// settled: [`RedriveReport::lost`].
+    /// If an item's lease is lost nevertheless, because the process was suspended or the backend could not be reached,
+    /// the item is not settled: [`RedriveReport::lost`].
     ///
     /// # Errors
-    /// The errors of the backend, with the report so far. No further item begins then; those being worked on are
-    /// finished, and those that were not begun are released.
+    /// The errors of the backend, with the report so far. Then no further item starts; items in work are finished, and
+    /// items that were not started are released.
     ///
     /// # Panics
-    /// If `work` panics. Its item is released, other items that are being worked on are finished and settled, and the
-    /// panic continues.
+    /// If `work` panics. Its item is released, the other items in work are finished and settled, and the panic
+    /// continues.
     ///
     /// ```
     /// use prodigy_storage::{DeadLetter, Failure, ItemId, Outcome, RedriveOptions, Select, Storage};
@@ -367,7 +369,7 @@ impl Dlq {
         redrive::redrive(self, select, options, &work)
     }
 
-    /// Makes one operation on the queue, within the deadline of a call that begins now.
+    /// Makes one operation on the queue, with the deadline of a call that starts now.
     fn call<T>(
         &self,
         operation: Operation,
@@ -391,7 +393,7 @@ impl Dlq {
     }
 }
 
-/// A push of this one failure: a merge keeps what the item has besides. With a reason it parks the item.
+/// A push of only this failure: the merge keeps all other data of the item. With a reason it also parks the item.
 fn failed(id: &ItemId, failure: Failure, parks: Option<String>) -> Result<QueueItem> {
     let mut letter = DeadLetter::new(id.clone(), ()).failure(failure);
     if parks.is_some() {
@@ -401,7 +403,7 @@ fn failed(id: &ItemId, failure: Failure, parks: Option<String>) -> Result<QueueI
     letter.to_item()
 }
 
-/// Whether an item could not be given, and those behind it can.
+/// True if an item could not be returned, but those behind it can be.
 fn is_passed_over(error: &StorageError) -> bool {
     matches!(
         error.kind(),

@@ -1,7 +1,7 @@
-//! Working through the items of a queue.
+//! Redrives: runs through the items of a queue.
 //!
-//! Workers share a hand of taken items. One of them at a time takes more; each settles its own item as its work ends. A
-//! keeper extends the leases of all items in hand, and looks whether the run has to stop.
+//! All workers share a list of taken items. One worker at a time takes more items; each settles its own item when the
+//! work on it ends. A keeper thread extends the leases of all taken items, and checks whether the run has to stop.
 
 mod options;
 mod report;

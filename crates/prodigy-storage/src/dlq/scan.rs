@@ -1,4 +1,4 @@
-//! Walking through a queue.
+//! A walk through the items of a queue.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use prodigy_storage_backend::{Clock, QueueScan, QueueStep, Result, StorageError}
 
 use super::item::DlqItem;
 
-/// Items, one after another, as they were stored when the walk began.
+/// The items of a queue, as they were stored when the walk started.
 ///
-/// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size`
-/// one of kind [`TooLarge`](crate::ErrorKind::TooLarge); the walk continues behind both.
+/// Damage is an `Err` of kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` an
+/// `Err` of kind [`TooLarge`](crate::ErrorKind::TooLarge); the walk continues behind both.
 ///
 /// ```
 /// use prodigy_storage::{Select, Storage};

@@ -1,4 +1,4 @@
-//! An item in hand.
+//! An item that this caller took.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use serde::de::DeserializeOwned;
 
 use super::{Dlq, DlqItem, failed};
 
-/// An item that this caller took, with the claim on it.
+/// An item that this caller took, with its lease.
 ///
-/// Dropping it releases the item, unless it was settled or [kept](Self::keep): a worker that returns early, panics or is cancelled
-/// leaves no lease behind. The release is a write of its own. If it fails, or the process dies, the item is pending again when
-/// its lease ends.
+/// Dropping it releases the item, unless the item was settled or [kept](Self::keep): a worker that returns early,
+/// panics or is cancelled leaves no lease behind. The release is a separate write. If it fails, or the process dies,
+/// the item is pending again when its lease ends.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +34,7 @@ use super::{Dlq, DlqItem, failed};
 pub struct Taken {
     /// The item.
     pub item: DlqItem,
-    /// The claim on it.
+    /// The lease of the item.
     pub lease: Lease,
     dlq: Dlq,
 }
@@ -45,7 +45,7 @@ impl Taken {
         Self { item, lease, dlq }
     }
 
-    /// Its key.
+    /// The key of the item.
     #[must_use]
     pub fn id(&self) -> &ItemId {
         &self.item.id
@@ -57,7 +57,7 @@ impl Taken {
         &self.lease.token
     }
 
-    /// The work item.
+    /// The data of the item.
     ///
     /// # Errors
     /// As [`DlqItem::data`].
@@ -65,7 +65,7 @@ impl Taken {
         self.item.data()
     }
 
-    /// Its lease lasts this long from now on.
+    /// Extends the lease to this time from now on.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -73,7 +73,8 @@ impl Taken {
         self.settle(Change::Extend(lease))
     }
 
-    /// It is done, and goes; [`Settled::Kept`] if a failure was pushed meanwhile.
+    /// Acknowledges the item: the work is done, and the item is removed. [`Settled::Kept`] if a failure was pushed
+    /// meanwhile.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -81,7 +82,7 @@ impl Taken {
         self.settle(Change::Remove)
     }
 
-    /// It is pending again, behind all others, after a delay.
+    /// Releases the item: it is pending again, behind all others, after a delay.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -89,7 +90,7 @@ impl Taken {
         self.settle(Change::Release { delay })
     }
 
-    /// It failed again: the failure is added to its history, and it is pending behind all others.
+    /// Records another failure: it is added to the item's history, and the item is pending behind all others.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -98,7 +99,7 @@ impl Taken {
         self.settle(Change::Fail(failed))
     }
 
-    /// A person has to look at it: no redrive takes it until it is unparked.
+    /// Parks the item for a person: no redrive takes it until it is unparked.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -108,7 +109,8 @@ impl Taken {
         })
     }
 
-    /// Dropping it no longer releases the item: the program settles it by its [token](Self::token), or another one does, or its lease ends.
+    /// Keeps the lease when this value is dropped. The item is then settled by its [token](Self::token), here or in
+    /// another program, or is pending again when its lease ends.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -126,7 +128,7 @@ impl Taken {
         self.dlq.inner.in_hand.remove(self.token());
     }
 
-    /// The release that is left to do when it is dropped, once.
+    /// The release that the drop has to make, if any. It is returned only once.
     pub(crate) fn let_go(&self) -> Option<impl FnOnce() + Send + use<>> {
         let is_open = self.dlq.inner.in_hand.remove(self.token());
         let (dlq, token) = (self.dlq.clone(), self.token().clone());
@@ -167,7 +169,7 @@ fn release(dlq: &Dlq, tokens: &[LeaseToken]) {
     }
 }
 
-/// The tokens of all items in hand that were neither settled nor kept.
+/// The tokens of all taken items that were neither settled nor kept.
 #[derive(Debug, Default)]
 pub(crate) struct InHand(Mutex<HashSet<LeaseToken>>);
 
@@ -176,7 +178,7 @@ impl InHand {
         self.0.lock().insert(token);
     }
 
-    /// False if it is not there.
+    /// False if the token is not in the set.
     fn remove(&self, token: &LeaseToken) -> bool {
         self.0.lock().remove(token)
     }

@@ -1,4 +1,4 @@
-//! Appends over a backend whose calls fail by a script.
+//! Appends over a backend whose calls fail as scripted.
 
 use std::sync::Arc;
 
@@ -58,7 +58,10 @@ fn an_unclear_append_is_repeated_under_its_ids_and_stored_once() {
         stored: 2,
         duplicates: 0,
     };
-    assert_eq!(appended, both, "the duplicates are this call's own");
+    assert_eq!(
+        appended, both,
+        "an earlier attempt of this call stored the duplicates"
+    );
     assert_eq!(stored(&caller), batch.ids());
     let stats = caller.stats();
     assert_eq!(
@@ -91,7 +94,7 @@ fn what_was_unclear_once_is_never_called_failed() {
         assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
         assert_eq!(error.ids(), batch.ids());
         assert_eq!((error.ids().len(), error.attempts()), (1, tries));
-        // The same batch again settles it.
+        // Appending the same batch again stores the rest.
         let settled = append(&caller, &mut batch).unwrap();
         assert_eq!((settled.stored, settled.duplicates), (0, 1));
     }

@@ -1,4 +1,4 @@
-//! The conformance suite through the one path, with everything switched on: over each backend, and over one whose calls
+//! The conformance suite through the caller, with all features on: over each backend, and over a backend whose calls
 //! fail at random.
 
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::through::{Through, everything};
 /// The `max_record_size` of every store.
 const RECORD_LIMIT: usize = 256 << 10;
 const DOCUMENT_LIMIT: usize = 3 << 20;
-/// The size of a store that is soon full.
+/// The size of a store that is filled quickly.
 const SMALL: u64 = 1 << 20;
 const LARGE: u64 = 64 << 20;
 
 struct Store {
     clock: Arc<ManualClock>,
     data: Data,
-    /// Seeds of the faults, one per handle; `None` without faults.
+    /// The seed of the faults for each handle; `None` without faults.
     seeds: Option<AtomicU64>,
 }
 
@@ -32,7 +32,7 @@ enum Data {
 }
 
 impl Harness for Store {
-    /// Each handle has its own cache: another handle may change what one has cached.
+    /// Each handle has its own cache, and another handle may change a document that is in it.
     fn open(&self) -> Arc<dyn Backend> {
         let backend: Arc<dyn Backend> = match &self.data {
             Data::Memory(backend) => Arc::new(backend.clone()),

@@ -1,4 +1,4 @@
-//! Documents through the cache. A write through the backend itself is another process's.
+//! Documents through the cache. A write directly to the backend stands in for another process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -105,7 +105,7 @@ fn own_writes_are_read_at_once() {
     assert_eq!(
         counts(&caller, ["cache.stale"]),
         [0],
-        "a write forgets its document, so no check is needed"
+        "a write removes its document from the cache, so no revision is compared"
     );
     assert!(
         caller
@@ -159,7 +159,7 @@ fn a_failed_load_is_not_cached_and_a_failed_check_is_an_error() {
     let (backend, _) = memory();
     put(&*backend, &document(), b"{}");
     let faulty: Arc<dyn Backend> = Arc::new(Through::faulty(backend, 11, false));
-    // Without retries, so that each fault reaches the cache.
+    // Retries are off, so that each fault reaches the cache.
     let caller = over(&faulty, |config| config.retry_policy.max_retries = 0);
     let (mut read, mut failed) = (0, 0);
     for _ in 0..200 {
@@ -168,7 +168,7 @@ fn a_failed_load_is_not_cached_and_a_failed_check_is_an_error() {
                 assert_eq!(stored.body(), b"{}");
                 read += 1;
             }
-            Ok(None) => panic!("a fault was taken for an absent document"),
+            Ok(None) => panic!("a failed call was reported as an absent document"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Io);
                 failed += 1;
@@ -206,7 +206,7 @@ fn the_cache_is_bounded_by_entries_and_by_bytes() {
     assert_eq!(
         counts(&small, ["cache.entries"]),
         before,
-        "a document heavier than the cache displaces nothing"
+        "a document larger than the cache evicts nothing"
     );
 }
 
@@ -222,7 +222,7 @@ fn a_reader_waits_for_the_load_of_another_until_its_deadline() {
     };
     let (held, go_on) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let error = thread::scope(|scope| {
-        // The only permit is taken, so the load of the first reader waits.
+        // The only permit is in use, so the first reader's load waits.
         scope.spawn(|| {
             caller.call(operation::LIST, &"", NEVER, |_| {
                 held.store(1, Ordering::SeqCst);
@@ -256,7 +256,7 @@ fn no_read_is_older_than_the_last_write_before_it() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for round in 1..=ROUNDS {
-                // In turn through the cache and past it.
+                // Writes alternate between the cache and the backend directly.
                 if round % 2 == 0 {
                     let text = round_of(round);
                     let body = Body::parse(&text).unwrap();

@@ -1,4 +1,4 @@
-//! The one path: each rule of [`Caller::call`], the conformance suite through it, and appends over faults.
+//! Tests of the caller: each rule of [`Caller::call`], the conformance suite, and appends with faults.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod appends;

@@ -1,4 +1,4 @@
-//! Each rule of the one path, on calls that are scripted.
+//! Tests of each rule of the caller, on scripted calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ fn passing(kind: ErrorKind) -> StorageError {
     error(kind).transient()
 }
 
-/// Makes an operation whose first tries fail with these errors; the number of tries, and what came of it.
+/// Makes an operation whose first attempts fail with these errors. Returns the number of attempts and the result.
 fn scripted(
     caller: &Caller,
     operation: Operation,
@@ -60,7 +60,7 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A deadline long enough to be queued and short enough to wait for.
+/// A deadline that is long enough to enter the queue of waiting callers, and short enough for a test.
 fn soon() -> Deadline {
     Deadline::after(Duration::from_millis(20))
 }
@@ -71,7 +71,7 @@ fn every_operation_but_health_is_repeated_after_a_transient_error() {
         let caller = caller();
         let (tries, outcome) = scripted(&caller, operation, NEVER, [passing(ErrorKind::Io)]);
         if operation == operation::HEALTH {
-            assert_eq!(tries, 1, "health shows the first trouble");
+            assert_eq!(tries, 1, "a health check is never retried");
             assert!(outcome.unwrap_err().is_transient());
             continue;
         }
@@ -138,7 +138,7 @@ fn no_delay_begins_that_would_end_after_the_deadline() {
     assert_eq!(caller.stats().get("retry.gave_up"), 1);
 }
 
-/// With delays that no test waits for, unless something ends them.
+/// A caller with delays so long that a test can end only if the flag interrupts them.
 fn interrupted_by(flag: &'static AtomicBool) -> (Caller, Deadline) {
     let caller = caller_with(|config| {
         config.retry_policy = patient();
@@ -259,7 +259,7 @@ fn while_taken(meanwhile: impl FnOnce(&Caller)) {
             })
         });
         until(|| inside.load(Ordering::SeqCst) == 1);
-        // Also when an assertion fails: the other thread must not wait without end.
+        // The permit is released even if an assertion fails, so that the other thread does not wait forever.
         let _release = Release(&go_on);
         meanwhile(&caller);
     });

@@ -1,5 +1,5 @@
-//! A backend that goes through a [`Caller`]: what the facade does to each call, seen as a backend. The conformance suite and
-//! the tests of faults drive it.
+//! A backend that makes every call through a [`Caller`], as the facade does. The conformance suite and the tests of
+//! faults use it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,20 +21,20 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockNam
 use crate::call::Caller;
 use crate::call::operation::{self, Operation};
 
-/// The number of failures in 100 calls.
+/// The number of failures per 100 calls.
 const FAILING: u64 = 30;
-/// The number of unknown outcomes in 100 failed appends.
+/// The number of unknown outcomes per 100 failed appends.
 const UNCLEAR: u64 = 50;
 
-/// A backend behind a [`Caller`]. One that is [`faulty`](Self::faulty) fails 30 % of its calls with a transient error, at
-/// random; of the failing appends, half have an unknown outcome.
+/// A backend behind a [`Caller`]. If it is [`faulty`](Self::faulty), 30 % of its calls fail at random with a transient
+/// error; half of the failing appends have an unknown outcome.
 #[derive(Debug)]
 pub(super) struct Through {
     caller: Caller,
     faults: Option<Faults>,
 }
 
-/// The faults of a backend, one drawn for each call.
+/// The faults of a backend; one is drawn for each call.
 #[derive(Debug)]
 struct Faults {
     source: Source,
@@ -44,27 +44,27 @@ struct Faults {
 
 #[derive(Debug)]
 enum Source {
-    /// From the state of a random number generator.
+    /// Random faults, from the state of a random number generator.
     Random(AtomicU64),
-    /// These in turn, and none after them.
+    /// These faults in order, and then no more.
     Script(Mutex<VecDeque<Fault>>),
 }
 
 /// The failure of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// A transient error; nothing was done.
+    /// A transient error; the call changed nothing.
     Passing,
-    /// An error that lasts; nothing was done.
+    /// A lasting error; the call changed nothing.
     Lasting(ErrorKind),
-    /// An append whose outcome is unknown.
+    /// An append with an unknown outcome.
     Unclear,
-    /// The same, where the error does not name the ids.
+    /// An append with an unknown outcome whose error does not have the ids.
     UnclearWithoutIds,
 }
 
 impl Faults {
-    /// The next number of the stream (SplitMix64).
+    /// The next number of the generator (SplitMix64).
     fn roll(dice: &AtomicU64) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut n = dice.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
@@ -73,7 +73,7 @@ impl Faults {
         n ^ (n >> 31)
     }
 
-    /// A random fault never strikes a call whose deadline has passed: the backend reports that itself.
+    /// Draws a fault. A call whose deadline has passed gets no random fault: the backend reports the deadline itself.
     fn draw(&self, deadline: Deadline) -> Option<Fault> {
         let fault = match &self.source {
             Source::Script(faults) => faults.lock().pop_front(),
@@ -108,10 +108,10 @@ pub(super) fn patient() -> RetrySettings {
         .jitter(false)
 }
 
-/// Everything switched on.
+/// A configuration with all features on.
 pub(super) fn everything() -> StorageConfig {
     StorageConfig::default()
-        // The caller is given its backend: this only says that no folder is needed.
+        // The caller gets a backend, so this only states that no folder is needed.
         .backend(BackendKind::Memory)
         .enable_cache(true)
         .connection_pool_size(4)
@@ -119,7 +119,7 @@ pub(super) fn everything() -> StorageConfig {
 }
 
 impl Through {
-    /// The backend behind the one path, under this configuration.
+    /// The backend behind a caller with this configuration.
     pub(super) fn new(backend: Arc<dyn Backend>, config: &StorageConfig) -> Self {
         Self {
             caller: Caller::new(backend, config, false),
@@ -127,15 +127,17 @@ impl Through {
         }
     }
 
-    /// The backend, with random faults and without retries, below the tested one.
+    /// The backend with random faults and without retries.
     ///
-    /// An append with an unknown outcome is stored if its events brought no ids. If they brought ids it is not, so that the
-    /// number of stored events is right after a retry too; with `stores_given` those are stored too.
+    /// The events of an append with an unknown outcome are stored if the batch brought no ids. If it brought ids they
+    /// are not stored, so that the number of stored events is right after a retry too; with `stores_given` they are
+    /// stored.
     pub(super) fn faulty(backend: Arc<dyn Backend>, seed: u64, stores_given: bool) -> Self {
         Self::over_faults(backend, Source::Random(AtomicU64::new(seed)), stores_given)
     }
 
-    /// The backend, with these faults in turn and without retries. An append with an unknown outcome is stored.
+    /// The backend with these faults in order and without retries. The events of an append with an unknown outcome are
+    /// stored.
     pub(super) fn scripted(backend: Arc<dyn Backend>, faults: impl IntoIterator<Item = Fault>) -> Self {
         let script = Source::Script(Mutex::new(faults.into_iter().collect()));
         Self::over_faults(backend, script, true)
@@ -199,7 +201,7 @@ impl LogStore for Through {
             return Err(unclear);
         }
         let given = batch.ids().len();
-        // Refused for what it is, or stored.
+        // The append is passed on so that it is either refused or stored.
         if faults.stores_given
             || given == 0
             || given != batch.len()

@@ -18,7 +18,7 @@ use crate::{ForeignKind, SaveOptions, Storage, StorageBuilder};
 
 const SECRET: &str = "a-payload-that-no-event-may-show";
 
-/// How often each message was emitted, and the sum of each of its numeric fields.
+/// The number of times that each message was emitted, and the sum of each of its numeric fields.
 #[derive(Clone, Default)]
 struct Emitted(Arc<Mutex<HashMap<String, Sums>>>);
 
@@ -91,10 +91,10 @@ impl Subscriber for Emitted {
     fn exit(&self, _: &Id) {}
 }
 
-/// Listens to this thread while `run` runs.
+/// Records the events of this thread during `run`.
 fn listen(run: impl Fn() -> Stats) -> (Emitted, Stats) {
-    // Other tests reach the same call sites. If only one subscriber exists, the first thread that reaches a site
-    // decides for all threads whether the site is enabled. So there are two subscribers, and a first run reaches the sites.
+    // Other tests reach the same call sites. With only one subscriber, the first thread that reaches a site decides for
+    // all threads whether the site is enabled. So there are two subscribers, and a first run reaches all sites.
     run();
     let emitted = Emitted::default();
     let _second = Dispatch::new(Emitted::default());
@@ -110,7 +110,7 @@ fn builder(folder: &TempDir) -> StorageBuilder {
         .project_dir(folder.path())
 }
 
-/// Storage over a backend that is open already.
+/// A storage over a backend that is already open.
 fn over(backend: Arc<dyn Backend>, folder: &TempDir) -> Storage {
     builder(folder)
         .set("enable_cache", "true")
@@ -145,7 +145,7 @@ fn scenario() -> Stats {
             checkpoints.latest_map::<String>().unwrap().unwrap();
         }
     }
-    // Another handle writes what this one has in its cache.
+    // Another handle writes a document that this handle has in its cache.
     let same = below.repo("shop").unwrap().job("job-3").unwrap();
     for save in 0..2 {
         same.checkpoints()
@@ -182,7 +182,7 @@ fn each_counter_that_moved_has_its_events() {
     ] {
         let counted = stats.get(counter);
         assert_eq!(emitted.times(message), counted, "{counter}: {stats:?}");
-        // No load of the scenario fails for good.
+        // In this scenario every load succeeds in the end.
         assert_eq!(
             counted == 0,
             counter == "cache.failed_loads",
@@ -227,7 +227,7 @@ fn what_is_skipped_is_warned_of_once_and_counted() {
         (counted(ForeignKind::DeadLetters), counted(ForeignKind::Worktrees)),
         (2, 2)
     );
-    // Once for each of the two kinds.
+    // One event for each of the two kinds.
     let message = "another program's data is skipped";
     assert_eq!((emitted.times(message), emitted.sum(message, "count")), (2, 3));
 }
@@ -257,7 +257,7 @@ fn a_document_over_a_tenth_of_the_limit_is_a_warning_and_one_over_the_limit_is_r
         }
         storage.stats()
     });
-    // Two kinds, of each the two large ones and the one that is refused.
+    // For each of two kinds: the two large documents, and the one that is refused.
     assert_eq!(emitted.times(WARNING), 6);
     assert!(emitted.sum(WARNING, "bytes") > 2 * (1_500 + 9_000 + 10_001));
 }

@@ -9,7 +9,7 @@ use prodigy_storage_backend::setters;
 
 type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// How to redrive; `Default` works on one item at a time, as fast as it goes, until nothing is left.
+/// The options of a redrive; `Default` works on one item at a time, without pauses, until no item is left.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,16 +24,17 @@ type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedriveOptions {
-    /// How long an item stays leased if this process dies. The lease is extended while the work lasts, each time a third
-    /// of it has passed, so a second is long enough for any work.
+    /// The time that an item stays leased if this process dies. The lease is extended during the work, whenever a third
+    /// of it has passed, so one second is enough for any work.
     pub lease: Duration,
-    /// Items to work on at the same time, a thread each; 0 counts as 1. No more threads are started than there are items.
+    /// The number of items to work on at the same time, each in its own thread; 0 counts as 1. There are never more
+    /// threads than items.
     pub concurrency: usize,
-    /// Items to take in all; without a bound if `None`.
+    /// The largest number of items to take; unbounded if `None`.
     pub limit: Option<usize>,
-    /// An item that fails is parked if it has failed this number of times then. Without a bound if `None`.
+    /// The number of failures after which an item that fails again is parked; unbounded if `None`.
     pub max_attempts: Option<u64>,
-    /// The shortest time between the beginnings of two items.
+    /// The shortest time between the starts of two items.
     pub interval: Option<Duration>,
     stop: Option<Stop>,
 }
@@ -52,7 +53,7 @@ impl Default for RedriveOptions {
 }
 
 impl RedriveOptions {
-    /// The defaults.
+    /// The default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -72,16 +73,16 @@ impl RedriveOptions {
         max_attempts: Option<u64>,
     }
 
-    /// Begins no more than this number of items in this time, evenly: sets [`interval`](Self::interval). 0 items is no
-    /// bound.
+    /// Starts at most this number of items in this time, evenly spaced: sets [`interval`](Self::interval). 0 items
+    /// means no bound.
     #[must_use]
     pub fn rate(mut self, items: u32, per: Duration) -> Self {
         self.interval = per.checked_div(items).filter(|interval| !interval.is_zero());
         self
     }
 
-    /// No item begins once this is true. Items that are being worked on are finished and settled, and those that were
-    /// taken and not begun are released. It is called often, by several threads: a look at a flag is right.
+    /// Starts no further item once `stop` returns true. Items in work are finished and settled; items that were taken but
+    /// not started are released. `stop` is called often and by several threads, so it should be as cheap as reading a flag.
     #[must_use]
     pub fn stop(mut self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.stop = Some(Arc::new(stop));
@@ -106,7 +107,7 @@ impl fmt::Debug for RedriveOptions {
     }
 }
 
-/// The outcome of the work on an item.
+/// The outcome of the work on an item, which decides how the item is settled.
 ///
 /// ```
 /// use std::time::Duration;
@@ -124,27 +125,27 @@ impl fmt::Debug for RedriveOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is done, and goes.
+    /// The work is done, and the item is removed.
     Done,
-    /// It failed again: the failure is added to its history, and it stays.
+    /// The work failed again: the failure is added to the item's history, and the item is kept.
     Failed(Box<Failure>),
-    /// It stays as it is, pending once the delay has passed.
+    /// The item is kept unchanged, and pending after the delay.
     Release {
-        /// Zero: at once, for the next run.
+        /// The delay; with zero the item is pending at once, for the next run.
         after: Duration,
     },
-    /// A person has to look at it, for this reason.
+    /// The item is set aside for a person, with this reason.
     Park(Option<String>),
 }
 
 impl Outcome {
-    /// It failed again, like this.
+    /// The work failed again with this failure.
     #[must_use]
     pub fn failed(failure: Failure) -> Self {
         Self::Failed(Box::new(failure))
     }
 
-    /// It stays as it is, pending for the next run.
+    /// The item is kept unchanged, and pending for the next run.
     #[must_use]
     pub fn release() -> Self {
         Self::Release {
@@ -152,7 +153,7 @@ impl Outcome {
         }
     }
 
-    /// A person has to look at it, for this reason.
+    /// The item is set aside for a person, with this reason.
     #[must_use]
     pub fn park(reason: impl Into<String>) -> Self {
         Self::Park(Some(reason.into()))

@@ -5,7 +5,7 @@ use std::fmt;
 
 use prodigy_storage_backend::{ItemId, QueueMark, StorageError};
 
-/// The result of a redrive. It adds up: `taken` is the sum of `done`, `failed`, `parked`, `released`, `kept`, `lost` and
+/// The result of a redrive. `taken` is the sum of `done`, `failed`, `parked`, `released`, `kept`, `lost` and
 /// `unsettled`.
 ///
 /// ```
@@ -19,37 +19,37 @@ use prodigy_storage_backend::{ItemId, QueueMark, StorageError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedriveReport {
-    /// Only items that were there at this change were taken.
+    /// The last change before the run. Only items that existed then were taken.
     pub bound: QueueMark,
     /// Items that were taken, each once.
     pub taken: usize,
-    /// Items that are done.
+    /// Items whose work is done and that were removed.
     pub done: usize,
-    /// Items that failed again, and stay as they were: pending, or parked if the selection gave parked ones.
+    /// Items that failed again and are kept: pending, or parked if the selection includes parked items.
     pub failed: usize,
-    /// Items that were parked: by the work, or because they failed `max_attempts` times.
+    /// Items that were parked, by the work or after `max_attempts` failures.
     pub parked: usize,
-    /// Items that were released: by the work, after its panic, or because the run ended before they began.
+    /// Items that were released: by the work, after it panicked, or because the run ended before they started.
     pub released: usize,
-    /// Items that are done, and that stay even so: a failure was pushed to them meanwhile.
+    /// Items whose work is done but that are kept, because a failure was pushed to them meanwhile.
     pub kept: usize,
-    /// Items whose lease was lost: another worker took them, or an operator released, changed, parked or removed them. What
-    /// was done with them was not stored, and it may be done again.
+    /// Items whose lease was lost: another worker took them, or an operator released, changed, parked or removed them.
+    /// The outcome of their work was not stored, so the work may be done again.
     pub lost: usize,
-    /// Items whose settlement ended with the error of the run: they are pending again when their lease ends, unless it
-    /// was stored.
+    /// Items whose settlement failed with the error of the run. They are pending again when their leases end, unless
+    /// the settlement was stored.
     pub unsettled: usize,
-    /// The first of the items that were left as they are because they could not be read or their failure could not be
-    /// stored: at most [`PASSED_OVER`](Self::PASSED_OVER).
+    /// The first items that were left unchanged because they could not be read or their failure could not be stored, at
+    /// most [`PASSED_OVER`](Self::PASSED_OVER).
     pub passed_over: Vec<PassedOver>,
-    /// How many of these there are in all.
+    /// The number of all such items.
     pub passed_over_count: usize,
-    /// Whether the run was stopped before nothing was left.
+    /// True if the run was stopped before all items were taken.
     pub stopped: bool,
 }
 
 impl RedriveReport {
-    /// The most items of which `passed_over` says why.
+    /// The largest number of items in `passed_over`.
     pub const PASSED_OVER: usize = 100;
 
     pub(super) fn pass_over(&mut self, id: Option<ItemId>, error: &StorageError) {
@@ -61,7 +61,7 @@ impl RedriveReport {
     }
 }
 
-/// An item that a redrive left as it is.
+/// An item that a redrive left unchanged.
 ///
 /// ```
 /// use prodigy_storage::{Dlq, Outcome, RedriveOptions, Select, StorageError};
@@ -77,13 +77,13 @@ impl RedriveReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PassedOver {
-    /// Its key, if that is known.
+    /// The key of the item, if known.
     pub id: Option<ItemId>,
     /// The reason.
     pub why: String,
 }
 
-/// A redrive that ended early because the backend failed. Its source is the error of the backend.
+/// A redrive that ended early because the backend failed. Its source is the backend's error.
 ///
 /// ```
 /// use prodigy_storage::{Dlq, Outcome, RedriveOptions, Select};
@@ -108,12 +108,12 @@ impl RedriveError {
         }
     }
 
-    /// A run that could not begin.
+    /// The error of a run that could not start.
     pub(crate) fn unbegun(error: StorageError) -> Self {
         Self::new(RedriveReport::default(), error)
     }
 
-    /// The report up to the error.
+    /// The report of the run up to the error.
     #[must_use]
     pub fn report(&self) -> &RedriveReport {
         &self.report
@@ -138,7 +138,7 @@ impl Error for RedriveError {
     }
 }
 
-/// The report is lost.
+/// Keeps the error of the backend, and drops the report.
 impl From<RedriveError> for StorageError {
     fn from(error: RedriveError) -> Self {
         error.error

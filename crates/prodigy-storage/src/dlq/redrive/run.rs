@@ -1,4 +1,4 @@
-//! A run of a redrive.
+//! The run of a redrive.
 
 use std::any::Any;
 use std::collections::{HashSet, VecDeque};
@@ -16,15 +16,15 @@ use super::options::{Outcome, RedriveOptions};
 use super::report::{RedriveError, RedriveReport};
 use crate::dlq::{Dlq, DlqItem, Taken, failed, is_passed_over};
 
-/// The longest time between two looks at the clock and at the request to stop. The clock is injected: a wait in real time
-/// can't be as long as a wait in its time.
+/// The longest time between two checks of the clock and of the request to stop. The clock is injected and
+/// may run faster than real time, so pauses in real time have to be short.
 const TICK: Duration = Duration::from_millis(20);
-/// The most items to take at a time.
+/// The largest number of items to take in one call.
 const MOST: usize = 64;
-/// Take as many items at a time as are worked on in this time.
+/// A call takes as many items as are finished in this time.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// A number of the report.
+/// Selects a number of the report.
 type Counter = fn(&mut RedriveReport) -> &mut usize;
 
 type Work<'a> = &'a (dyn Fn(&DlqItem) -> Outcome + Sync);
@@ -37,7 +37,7 @@ pub(crate) fn redrive(
 ) -> Result<RedriveReport, RedriveError> {
     let run = Run::new(dlq, select, options, work).map_err(RedriveError::unbegun)?;
     thread::scope(|scope| {
-        // The run ends also if this thread unwinds, so that the scope never waits for the keeper.
+        // If this thread unwinds, the run ends too, so that the scope never waits for the keeper.
         let ends = Ends(&run);
         let keeper = thread::Builder::new().spawn_scoped(scope, || run.keep());
         if let Err(error) = keeper {
@@ -67,7 +67,7 @@ fn no_thread(dlq: &Dlq, error: std::io::Error) -> StorageError {
     .with_source(error)
 }
 
-/// Whether an error concerns what was to be stored in one item.
+/// True if the error is about the data to be stored in one item.
 fn is_of_the_item(error: &StorageError) -> bool {
     matches!(
         error.kind(),
@@ -89,9 +89,9 @@ struct Run<'a> {
     select: Select,
     options: &'a RedriveOptions,
     work: Work<'a>,
-    /// The time since the boot at which it began.
+    /// The time since the boot when the run started.
     began: Duration,
-    /// The threads that work: never more than there are items.
+    /// The number of worker threads, which is never greater than the number of items.
     workers: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -99,23 +99,23 @@ struct Run<'a> {
 
 #[derive(Default)]
 struct State {
-    /// Items that were taken and not begun.
+    /// Items that were taken but not started.
     hand: VecDeque<Taken>,
-    /// The tokens of all items that are taken and not settled.
+    /// The tokens of all items that were taken but not settled.
     held: HashSet<LeaseToken>,
-    /// Items that may be taken yet.
+    /// The number of items that may still be taken.
     left: usize,
-    /// Whether a worker takes items.
+    /// True while a worker takes items.
     taking: bool,
-    /// Whether nothing is left to take.
+    /// True if no item is left to take.
     drained: bool,
-    /// No item may begin.
+    /// True if no further item may start.
     halted: bool,
-    /// All workers are done.
+    /// True if all workers have ended.
     ended: bool,
-    /// When the next item may begin, in the time since the boot.
+    /// The earliest start of the next item, in the time since the boot.
     next_begin: Duration,
-    /// When the leases have to be extended next, in the time since the boot.
+    /// The next extension of the leases, in the time since the boot.
     extend_at: Duration,
     settled: usize,
     report: RedriveReport,
@@ -132,7 +132,7 @@ impl<'a> Run<'a> {
             bound,
             ..RedriveReport::default()
         };
-        // By its key such an item is taken.
+        // An unreadable item is taken if its key is named.
         if summary.unreadable > 0 && select.ids.is_none() {
             for item in dlq.scan(&select)? {
                 match item {
@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
         self.dlq.inner.clock.uptime().since
     }
 
-    /// Works until no item is left or none may begin.
+    /// Works until no item is left or none may start.
     fn work(&self) {
         while let Some(taken) = self.next() {
             let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(&taken.item)));
@@ -181,7 +181,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The next item to begin.
+    /// The next item to start.
     fn next(&self) -> Option<Taken> {
         self.look_for_stop();
         let mut state = self.state.lock();
@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
                 return None;
             }
             if state.hand.is_empty() {
-                // The next item is taken before its turn: if nothing is left, the run ends without waiting for one.
+                // The next item is taken before its turn: if no item is left, the run ends without waiting for a turn.
                 if state.taking {
                     self.changed.wait_for(&mut state, TICK);
                 } else {
@@ -209,17 +209,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes more items, without the lock.
+    /// Takes more items, and releases the mutex meanwhile.
     fn take(&self, state: &mut MutexGuard<'_, State>) {
         state.taking = true;
         let wanted = self.ahead(state).min(state.left);
-        // The leases begin at some moment in the call.
+        // The leases start at an unknown moment during the call.
         let before = self.now();
         let taken = MutexGuard::unlocked(state, || self.dlq.take(&self.select, wanted, self.options.lease));
         state.taking = false;
         match taken {
             Ok(taken) => {
-                // The run itself extends, settles and releases them.
+                // The run extends, settles and releases these items, so dropping them does nothing.
                 taken.iter().for_each(Taken::keep);
                 state.drained = taken.is_empty();
                 state.left = state.left.saturating_sub(taken.len());
@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
         self.changed.notify_all();
     }
 
-    /// How many items to take: one for each worker, and more if each item takes little time.
+    /// The number of items to take: one for each worker, and more if the work on an item takes little time.
     fn ahead(&self, state: &State) -> usize {
         let elapsed = self.now().saturating_sub(self.began).max(Duration::from_nanos(1));
         let soon = state.settled as u128 * AHEAD.as_nanos() / elapsed.as_nanos();
@@ -250,7 +250,7 @@ impl<'a> Run<'a> {
             .change_of(taken, outcome)
             .and_then(|(change, counter)| Ok((settle(change)?, counter)));
         let (stored, unstored) = match stored {
-            // Of this item alone: the failure or the reason can't be stored in it.
+            // The error is about this item only: its failure or its reason can't be stored.
             Err(error) if is_of_the_item(&error) => {
                 let delay = Duration::ZERO;
                 let released = settle(Change::Release { delay });
@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
         self.changed.notify_all();
     }
 
-    /// The change that stores an outcome, and the number of the report that it raises.
+    /// The change that stores an outcome, and the number of the report that counts it.
     fn change_of(&self, taken: &Taken, outcome: Outcome) -> Result<(Change, Counter)> {
         Ok(match outcome {
             Outcome::Done => (Change::Remove, |report| &mut report.done),
@@ -303,7 +303,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Extends the leases of all items in hand until the run ends.
+    /// Extends the leases of all taken items until the run ends.
     fn keep(&self) {
         let every = self.options.lease / 3;
         let tick = TICK.min(every / 2).max(Duration::from_millis(1));
@@ -327,7 +327,7 @@ impl<'a> Run<'a> {
                     }
                 }
                 Err(error) => {
-                    // It is tried again soon. If the leases end meanwhile, the settlements say so.
+                    // The extension is tried again soon. If the leases end before that, the settlements report it.
                     state.extend_at = state.extend_at.min(now.saturating_add(every / 4));
                     tracing::warn!(job = %self.dlq.job, error = %error, "leases could not be extended");
                 }
@@ -364,7 +364,7 @@ impl<'a> Run<'a> {
         self.changed.notify_all();
     }
 
-    /// Releases the items that were not begun, and gives the result.
+    /// Releases the items that were not started, and returns the result.
     fn finish(self) -> Result<RedriveReport, RedriveError> {
         let mut state = self.state.into_inner();
         let tokens: Vec<LeaseToken> = state.hand.iter().map(|taken| taken.token().clone()).collect();
@@ -398,7 +398,7 @@ impl State {
         self.error.get_or_insert(error);
     }
 
-    /// A lease was lost. If the item was not begun it never will; else its settlement will be unknown.
+    /// Forgets a lost lease. An item that was not started is dropped; the settlement of any other item will be unknown.
     fn lose(&mut self, token: &LeaseToken) {
         self.held.remove(token);
         let before = self.hand.len();
