@@ -18,7 +18,7 @@ use crate::{ErrorKind, Result, StorageError};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NewestValid<N, T> {
-    /// The newest document that could be read, with its content; `None` if there is none.
+    /// The newest document that could be read, with its content; `None` if no document could be read.
     pub found: Option<(N, T)>,
     /// Newer documents that were skipped, each with the reason, the newest first.
     pub skipped: Vec<(N, StorageError)>,

@@ -218,7 +218,7 @@ impl<T: Ord + Debug> Item<T> {
     /// Checks a take against a change that was made.
     fn check_take_and_change(&self, take: &Take<T>, done: &Settling<T>) -> Result<(), Mismatch> {
         if take.span.start > done.span.end {
-            // One of these kinds of change may have happened in between.
+            // A change of these kinds may have happened in between.
             let other = |kinds: &dyn Fn(&Settling<T>) -> bool| {
                 self.settlings.iter().any(|other| {
                     let between = other.span.end > done.span.start && other.span.start < take.span.end;

@@ -1,4 +1,4 @@
-//! Documents through the cache. A write directly to the backend stands in for another process.
+//! Documents through the cache. A write directly to the backend represents another process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

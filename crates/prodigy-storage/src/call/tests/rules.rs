@@ -138,7 +138,7 @@ fn no_delay_begins_that_would_end_after_the_deadline() {
     assert_eq!(caller.stats().get("retry.gave_up"), 1);
 }
 
-/// A caller with delays so long that a test can end only if the flag interrupts them.
+/// A caller with very long delays, which a test outlasts only if the flag interrupts them.
 fn interrupted_by(flag: &'static AtomicBool) -> (Caller, Deadline) {
     let caller = caller_with(|config| {
         config.retry_policy = patient();
