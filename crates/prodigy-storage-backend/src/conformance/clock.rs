@@ -1,4 +1,4 @@
-//! A clock that a test moves.
+//! A clock that a test sets.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use prodigy_storage_layout::Timestamp;
 
 use crate::clock::{BootId, Clock, Uptime};
 
-/// A clock that a test turns, forwards and back. It begins at the start of 2026 and does not advance by itself.
+/// A clock that a test sets, forwards and back. It starts at the beginning of 2026 and does not advance by itself.
 #[derive(Debug)]
 pub struct ManualClock {
     wall: AtomicI64,
@@ -17,7 +17,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Where it begins.
+    /// The time at which the clock starts.
     pub const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
     /// A clock at [`START`](Self::START).
@@ -30,19 +30,19 @@ impl ManualClock {
         }
     }
 
-    /// Lets time pass: the time of day and the time since the boot advance.
+    /// Advances the time of day and the time since the boot.
     pub fn advance(&self, by: Duration) {
         let nanos = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
         self.wall.fetch_add(nanos, Ordering::SeqCst);
         self.uptime.fetch_add(nanos.unsigned_abs(), Ordering::SeqCst);
     }
 
-    /// Sets the time of day, which may lie before the present one. No time passes.
+    /// Sets the time of day, which may step back. The time since the boot stays as it is.
     pub fn set(&self, time: Timestamp) {
         self.wall.store(time.as_nanos(), Ordering::SeqCst);
     }
 
-    /// Restarts the machine: the time since the boot begins at zero.
+    /// Restarts the machine: the time since the boot starts at zero.
     pub fn reboot(&self) {
         self.boots.fetch_add(1, Ordering::SeqCst);
         self.uptime.store(0, Ordering::SeqCst);

@@ -23,12 +23,12 @@ topic! { "queue":
     a_push_never_unparks "a push leaves a parked item parked",
     a_failure_counts_with_its_token_only "a failure under a token that is unknown is not merged",
     a_parked_item_is_not_taken "a parked item keeps its failures, gets the reason, ends its lease, and is not taken",
-    only_a_parked_item_is_unparked "unparking an item that is not parked says so, and leaves the item and a lease on it as they are",
-    an_unparked_item_is_taken "an unparked item is eligible again, in its place",
+    only_a_parked_item_is_unparked "unparking an item that is not parked returns `Already`, and changes neither the item nor its lease",
+    an_unparked_item_is_taken "an unparked item is eligible again, and keeps its place",
     an_edit_replaces_the_contents "an edit replaces the contents, ends the lease, and keeps the place",
-    a_wrong_change_is_refused "an edit or a failure that is no item or names another key is refused, and nothing of the call is done",
-    a_large_edit_is_refused (RecordLimit) "an edit that makes an item larger than the limit is refused, and nothing of the call is done",
-    a_revision_of_an_item_is_compared "a change on a revision is done if that is the present one, and else nothing is",
+    a_wrong_change_is_refused "an edit or a failure that is not an item or has another key is refused, and the call changes nothing",
+    a_large_edit_is_refused (RecordLimit) "an edit that makes an item larger than the limit is refused, and the call changes nothing",
+    a_revision_of_an_item_is_compared "a change under a revision is made only if that is the present one",
 }
 
 fn a_failed_item_is_merged_and_released(harness: &dyn Harness) -> Check {
@@ -43,7 +43,10 @@ fn a_failed_item_is_merged_and_released(harness: &dyn Harness) -> Check {
     );
     ensure_eq!(stored(&*two, &job, "a", "failure_count")?, json!(2), "failures");
     ensure_eq!(stored(&*two, &job, "a", "item_data")?, json!(1), "data");
-    ensure!(entry(&*two, &job, "a")?.lease.is_none(), "the lease goes on");
+    ensure!(
+        entry(&*two, &job, "a")?.lease.is_none(),
+        "the item is still leased"
+    );
     ensure_eq!(names(&take(&*two, &job, 5)?), ["b", "a"], "items pending");
     Ok(())
 }
@@ -117,7 +120,7 @@ fn a_parked_item_is_not_taken(harness: &dyn Harness) -> Check {
         "parking"
     );
     let parked = entry(&*two, &job, "a")?;
-    ensure!(parked.lease.is_none(), "the lease goes on");
+    ensure!(parked.lease.is_none(), "the item is still leased");
     ensure_eq!(parked.place, place, "place");
     for (name, wanted) in [
         ("reprocess_eligible", json!(false)),
@@ -199,13 +202,13 @@ fn an_edit_replaces_the_contents(harness: &dyn Harness) -> Check {
         "the edit"
     );
     let after = entry(&*one, &job, "a")?;
-    ensure!(after.lease.is_none(), "the lease goes on");
+    ensure!(after.lease.is_none(), "the item is still leased");
     ensure_eq!(after.place, before.place, "place");
     ensure!(after.revision > before.revision, "the revision stays");
     for (name, wanted) in [
         ("item_data", json!({"fixed": true})),
         ("mine", json!([1])),
-        // A missing field is filled, as in a push.
+        // A missing field is filled as in a push.
         ("failure_count", json!(1)),
         ("failure_history", json!([])),
         ("reprocess_eligible", json!(true)),
@@ -287,7 +290,7 @@ fn a_revision_of_an_item_is_compared(harness: &dyn Harness) -> Check {
     let id = item_id("a")?;
     let on = |revision: QueueMark| Claim::Revision(id.clone(), revision);
     let first = entry(&*one, &job, "a")?.revision;
-    // A take and a release leave the contents as they are.
+    // A take and a release do not change the contents.
     let token = take_one(&*two, &job)?;
     settle_token(&*two, &job, &token, release(Duration::ZERO))?;
     ensure_eq!(
@@ -320,7 +323,7 @@ fn a_revision_of_an_item_is_compared(harness: &dyn Harness) -> Check {
     ensure_eq!(
         settle(&*two, &job, on(second), Change::Remove)?,
         Settled::Unknown,
-        "a removal of what is gone"
+        "a removal of an item that was removed"
     );
     Ok(())
 }

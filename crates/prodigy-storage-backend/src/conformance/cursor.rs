@@ -10,17 +10,17 @@ use crate::error::ErrorKind;
 use crate::log::{Cursor, ScanOptions};
 
 topic! { "cursor":
-    nothing_comes_after_the_end "from the cursor of the end nothing comes until something is stored",
-    a_cursor_of_nothing_reads_all "the cursor of an empty log gives everything that is stored later",
-    a_cursor_in_the_middle_goes_on_exactly "from the cursor behind any event come exactly the others",
-    a_fresh_scan_stands_at_its_start "the cursor of a scan that gave nothing yet is where the scan began",
-    late_ids_are_not_passed_over "an event stored late under an older id comes after a cursor of the end",
-    late_ids_below_a_middle_cursor_come "an event stored late below a cursor in the middle comes after it, once",
-    following_sees_each_once "reading on and on from cursors, over seals and late ids, gives each event once",
-    a_cursor_outlives_its_handle "a cursor taken by one handle goes on in another",
+    nothing_comes_after_the_end "a read from the cursor of the end returns nothing until an event is stored",
+    a_cursor_of_nothing_reads_all "a read from the cursor of an empty log returns every event that is stored later",
+    a_cursor_in_the_middle_goes_on_exactly "a read from the cursor behind any event returns exactly the later events",
+    a_fresh_scan_stands_at_its_start "the cursor of a scan that has returned nothing is the position at which it began",
+    late_ids_are_not_passed_over "a read from a cursor of the end returns an event that is stored late under an older id",
+    late_ids_below_a_middle_cursor_come "a read from a cursor in the middle returns an event that is stored late below it, once",
+    following_sees_each_once "repeated reads from cursors, over seals and late ids, return each event once",
+    a_cursor_outlives_its_handle "a cursor of one handle is valid in another handle",
     a_cursor_is_text "a cursor parsed from its text is the same position",
-    persisting_a_cursor_changes_no_reading "a cursor that was persisted gives what it gave, in every handle",
-    a_foreign_cursor_is_refused "a text that no backend made is refused as invalid, not read from the beginning",
+    persisting_a_cursor_changes_no_reading "a read from a persisted cursor returns the same events, in every handle",
+    a_foreign_cursor_is_refused "a text that is not a cursor is refused as invalid, and the log is not read from the beginning",
 }
 
 fn nothing_comes_after_the_end(harness: &dyn Harness) -> Check {
@@ -66,7 +66,7 @@ fn a_cursor_in_the_middle_goes_on_exactly(harness: &dyn Harness) -> Check {
         let (head, cursor) = read_some(&*backend, &job, &ScanOptions::all(), count)?;
         let (tail, _) = read_from(&*backend, &job, Some(cursor))?;
         let both: Vec<_> = head.into_iter().chain(tail).collect();
-        ensure_eq!(both, all, "read up to event {count}, and on from there");
+        ensure_eq!(both, all, "events up to event {count}, and those behind it");
     }
     Ok(())
 }
@@ -106,9 +106,9 @@ fn late_ids_below_a_middle_cursor_come(harness: &dyn Harness) -> Check {
     append_given(&*backend, &job, &[(given(15), "15"), (given(25), "25")])?;
     let (events, _) = read_from(&*backend, &job, Some(middle.clone()))?;
     ensure_eq!(payloads(&events), ["15", "25", "30"], "events after the cursor");
-    // In steps of one, with another late one between them.
+    // One event at a time, with another late event stored in between.
     let (events, next) = read_some(&*backend, &job, &ScanOptions::after(middle), 1)?;
-    ensure_eq!(payloads(&events), ["15"], "the first of them");
+    ensure_eq!(payloads(&events), ["15"], "the first event after the cursor");
     append_given(&*backend, &job, &[(given(12), "12")])?;
     let (events, end) = read_from(&*backend, &job, Some(next))?;
     ensure_eq!(payloads(&events), ["12", "25", "30"], "the others");
@@ -125,7 +125,7 @@ fn following_sees_each_once(harness: &dyn Harness) -> Check {
     let (mut seen, mut cursor): (Vec<String>, Option<Cursor>) = (Vec::new(), None);
     let mut written = Vec::new();
     for round in 0..30i64 {
-        // Every third one comes late.
+        // Every third event is stored late.
         let millis = if round % 3 == 2 {
             1000 - round
         } else {
@@ -138,7 +138,7 @@ fn following_sees_each_once(harness: &dyn Harness) -> Check {
             writer.seal(&job, soon())?;
         }
         let options = cursor.take().map_or_else(ScanOptions::all, ScanOptions::after);
-        // Reads less than there is, now and then.
+        // Some reads return fewer events than there are.
         let (events, next) = read_some(&*reader, &job, &options, if round % 5 == 0 { 1 } else { 2 })?;
         seen.extend(events.into_iter().map(|event| event.1));
         cursor = Some(next);
@@ -150,7 +150,7 @@ fn following_sees_each_once(harness: &dyn Harness) -> Check {
             .map(|event| event.1),
     );
     seen.sort_by_key(|payload| payload.parse::<i64>().unwrap_or(-1));
-    ensure_eq!(seen, written, "events that were followed");
+    ensure_eq!(seen, written, "events of repeated reads");
     Ok(())
 }
 
@@ -216,7 +216,7 @@ fn a_foreign_cursor_is_refused(harness: &dyn Harness) -> Check {
     append(&*backend, &job, &["1"])?;
     for text in ["v1.nobody.7", "nonsense", "v9.x"] {
         let options = ScanOptions::after(Cursor::new(text)?);
-        // Where a backend looks at it is its own business: at the latest in the first step.
+        // A backend may check the cursor at once or in the first step.
         let outcome = backend
             .scan(&job, &options, soon())
             .and_then(|mut scan| scan.next().map(|item| item.is_some()));
@@ -228,6 +228,6 @@ fn a_foreign_cursor_is_refused(harness: &dyn Harness) -> Check {
         }
     }
     let empty = Cursor::new("");
-    ensure!(empty.is_err(), "an empty text is a cursor");
+    ensure!(empty.is_err(), "an empty text is accepted as a cursor");
     Ok::<(), Failure>(())
 }

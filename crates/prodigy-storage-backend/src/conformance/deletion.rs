@@ -21,13 +21,13 @@ use crate::survey::JobFacts;
 
 topic! { "deletion":
     a_deleted_job_is_gone "after a deletion nothing of the job is read by any handle, and the other jobs are whole",
-    a_deleted_job_begins_again "what is written to a deleted job begins it again, without anything from before",
-    a_job_at_work_is_not_deleted "a job whose log is appended to, or one of whose locks is held, is not deleted, and stays whole",
-    a_scan_notices_the_deletion "a scan that is under way when the job is deleted ends with an error, and not as if it were complete",
-    a_cursor_into_a_deleted_log_is_refused "a cursor behind an event that was deleted is a gap, also in the log that begins again",
+    a_deleted_job_begins_again "a write to a deleted job begins the job again, without its earlier data",
+    a_job_at_work_is_not_deleted "a job is not deleted while its log is open for appends or one of its locks is held",
+    a_scan_notices_the_deletion "a scan that runs when the job is deleted ends with an error",
+    a_cursor_into_a_deleted_log_is_refused "a cursor behind a deleted event is a gap, even in the log that begins again",
     the_fencing_marks_outlast_the_job "a token that was overtaken before the deletion is refused after it",
-    a_survey_gives_what_single_calls_give "a survey of a repository's jobs has the facts of each, as the calls for each give them, also in small pages",
-    the_activity_of_a_job_is_known "a job is active while it is worked on, and the last write to any part of it is known",
+    a_survey_gives_what_single_calls_give "a survey of a repository's jobs returns the same facts as the calls for each job, even in small pages",
+    the_activity_of_a_job_is_known "a job is active while a process works on it, and the time of the last write to any part of it is known",
 }
 
 fn a_survey_gives_what_single_calls_give(harness: &dyn Harness) -> Check {
@@ -58,7 +58,7 @@ fn a_survey_gives_what_single_calls_give(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// Documents of every kind that has one name in a job.
+/// The documents of a job whose kind has only one name.
 fn documents(job: &JobAddress) -> Result<[Document; 3], super::Failure> {
     let owner = DocumentOwner::Job(job.clone());
     Ok([
@@ -68,7 +68,7 @@ fn documents(job: &JobAddress) -> Result<[Document; 3], super::Failure> {
     ])
 }
 
-/// A job with something of everything, which no one works on.
+/// Fills a job with data of every kind, and leaves it inactive.
 fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Check {
     append(backend, job, &["1", "2"])?;
     backend.add(job, Phase::Setup, object("{}")?, &PutOptions::default(), soon())?;
@@ -96,7 +96,7 @@ fn nothing_is_there(backend: &dyn Backend, job: &JobAddress) -> Check {
     );
     ensure!(
         backend.newest(job, Phase::Map, None, soon())?.is_none(),
-        "a newest checkpoint is there"
+        "the deleted job still has a newest checkpoint"
     );
     for document in documents(job)? {
         ensure!(backend.get(&document, soon())?.is_none(), "{document} is there");
@@ -120,7 +120,7 @@ fn is_whole(backend: &dyn Backend, job: &JobAddress) -> Check {
     );
     ensure!(
         backend.get(&Document::Orphans(job.clone()), soon())?.is_some(),
-        "the record of orphans is gone"
+        "the record of orphans does not exist"
     );
     Ok(())
 }
@@ -130,7 +130,7 @@ fn a_deleted_job_is_gone(harness: &dyn Harness) -> Check {
     let (gone, stays) = (job("gone")?, job("gone-not")?);
     ensure!(
         !backend.delete_job(&gone, soon())?,
-        "a job that never was is deleted"
+        "the deletion of a job that never existed reported success"
     );
     fill(harness, &*backend, &gone)?;
     fill(harness, &*backend, &stays)?;
@@ -145,7 +145,10 @@ fn a_deleted_job_is_gone(harness: &dyn Harness) -> Check {
             "jobs"
         );
     }
-    ensure!(!backend.delete_job(&gone, soon())?, "it is deleted twice");
+    ensure!(
+        !backend.delete_job(&gone, soon())?,
+        "the second deletion reported success"
+    );
     Ok(())
 }
 
@@ -196,7 +199,10 @@ fn a_job_at_work_is_not_deleted(harness: &dyn Harness) -> Check {
     )?;
     ensure_eq!(payloads(&read(&*other, &busy)?), ["1", "2", "3"], "events");
     backend.seal(&busy, soon())?;
-    ensure!(other.delete_job(&busy, soon())?, "a job at rest is not deleted");
+    ensure!(
+        other.delete_job(&busy, soon())?,
+        "an inactive job was not deleted"
+    );
     Ok(())
 }
 
@@ -204,7 +210,7 @@ fn a_scan_notices_the_deletion(harness: &dyn Harness) -> Check {
     let (backend, gone) = (harness.open(), job("gone")?);
     fill(harness, &*backend, &gone)?;
     let mut scan = backend.scan(&gone, &ScanOptions::all(), soon())?;
-    ensure!(scan.next()?.is_some(), "no event is there");
+    ensure!(scan.next()?.is_some(), "the scan returned no event");
     backend.delete_job(&gone, soon())?;
     append(&*backend, &gone, &["3"])?;
     let ended = loop {
@@ -286,13 +292,13 @@ fn the_activity_of_a_job_is_known(harness: &dyn Harness) -> Check {
     )?;
     ensure!(
         backend.activity(&checkpoint, soon())?.last_write.is_some(),
-        "a checkpoint is a write"
+        "the time of the last write after a checkpoint"
     );
     let queue = job("queue")?;
     put(harness, &*backend, &queue, &["x"])?;
     ensure!(
         backend.activity(&queue, soon())?.last_write.is_some(),
-        "a dead letter is a write"
+        "the time of the last write after a dead letter"
     );
     Ok(())
 }

@@ -15,24 +15,24 @@ use crate::error::ErrorKind;
 use crate::log::Durability;
 
 topic! { "document":
-    a_document_is_got_as_it_was_put "a body is got byte for byte, verified, under the revision of its put",
-    an_absent_document_is_none "what is not there is none, and reading makes nothing",
-    each_put_has_a_new_revision "each put gives another revision, also of the same body, and `revision` tells it",
+    a_document_is_got_as_it_was_put "a body is read byte for byte, verified, and with the revision of its put",
+    an_absent_document_is_none "a document that does not exist is `None`, and reading it creates nothing",
+    each_put_has_a_new_revision "each put has a new revision, even with the same body, and `revision` returns it",
     every_kind_of_document_is_kept "documents of each kind are kept apart",
-    absent_is_expected_once "of two puts that expect nothing the second is a conflict, and the first stands",
-    a_revision_is_compared "a put under a revision happens only if it is the present one",
+    absent_is_expected_once "of two puts that expect no document, the second is a conflict, and the first is kept",
+    a_revision_is_compared "a put under a revision succeeds only if that is the present one",
     one_of_many_writers_wins "of eight threads that replace one revision exactly one wins",
-    a_deletion_is_conditional "a deletion happens only if its condition holds, and says whether there was anything",
-    a_series_ascends "additions to a series have ascending stamps, also in one instant and when the clock steps back",
+    a_deletion_is_conditional "a deletion succeeds only if its condition is met, and reports whether the document existed",
+    a_series_ascends "additions to a series have ascending stamps, even within one instant and when the clock steps back",
     both_series_of_a_job_ascend "stamps of map and reduce ascend together when the clock steps back, and a stamp is never before `not_before`",
-    an_addition_is_conditional "an addition happens only if the newest of the series is the expected one",
-    setup_is_replaced "the setup checkpoint has one name: an addition replaces it",
+    an_addition_is_conditional "an addition succeeds only if the newest document of the series is the expected one",
+    setup_is_replaced "the setup checkpoint has only one name, and an addition replaces it",
     phases_are_series_of_their_own "each phase of a job is a series of its own",
     a_phase_of_the_callers_own_is_a_series "a phase of the caller's own is a series of its own, whose stamps ascend together with those of the others",
     an_addition_is_found_by_its_key "an addition with a key is listed by it, whatever its phase, and ordered as any other",
-    a_handle_sees_what_another_replaced "what one handle has read, and another replaced or deleted, is read anew",
-    a_large_body_is_whole "a body of 2 MiB is got whole",
-    any_body_is_kept "whatever is a body is got byte for byte: nested 128 deep, with a name twice, with any number and escape",
+    a_handle_sees_what_another_replaced "a document that another handle replaced or deleted is read again",
+    a_large_body_is_whole "a body of 2 MiB is read whole",
+    any_body_is_kept "every body is read byte for byte: nested 128 deep, with a name twice, with any number and escape",
 }
 
 pub(super) fn orphans(name: &str) -> Result<Document, Failure> {
@@ -53,10 +53,10 @@ fn a_document_is_got_as_it_was_put(harness: &dyn Harness) -> Check {
     for text in [r#"{"a": [1, 2.50, "é\n"],  "b":{} }"#, "{}", "{\n  \"a\": 1\n}"] {
         let revision = put(&*backend, &document, text)?;
         let got = harness.open().get(&document, soon())?;
-        let got = got.ok_or_else(|| Failure::new("a document that was put is none"))?;
+        let got = got.ok_or_else(|| Failure::new("a document that was put does not exist"))?;
         ensure_eq!(String::from_utf8_lossy(got.body()), text, "body");
         ensure_eq!(got.revision(), revision, "revision");
-        ensure!(got.is_verified(), "a document of ours is unverified");
+        ensure!(got.is_verified(), "the document is not verified");
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ fn an_absent_document_is_none(harness: &dyn Harness) -> Check {
     ensure_eq!(backend.revision(&document, soon())?, None, "revision");
     ensure!(
         !backend.delete(&document, Expected::Any, Durability::Strict, None, soon())?,
-        "a deletion of nothing says that there was something"
+        "the deletion of an absent document reported that it existed"
     );
     ensure_eq!(repositories(&*backend)?.len(), 0, "repositories after that");
     Ok(())
@@ -82,7 +82,7 @@ fn each_put_has_a_new_revision(harness: &dyn Harness) -> Check {
     ensure_eq!(
         one.revision(&document, soon())?,
         Some(second),
-        "revision told, of the second put"
+        "the result of `revision` after the second put"
     );
     Ok(())
 }
@@ -122,7 +122,7 @@ fn absent_is_expected_once(harness: &dyn Harness) -> Check {
     refused(
         two.put(&document, object("{\"n\":2}")?, &absent, soon()),
         ErrorKind::Conflict,
-        "a put over a document where none was expected",
+        "a put that expects no document, over a document",
     )?;
     ensure_eq!(body(&*two, &document)?, Some("{\"n\":1}".into()), "body");
     Ok(())
@@ -134,7 +134,7 @@ fn a_revision_is_compared(harness: &dyn Harness) -> Check {
     refused(
         one.put(&document, Body::EMPTY, &under(Revision::random()), soon()),
         ErrorKind::Conflict,
-        "a put over nothing under a revision",
+        "a put under a revision, without a document",
     )?;
     let first = put(&*one, &document, "{\"n\":1}")?;
     let second = two.put(&document, object("{\"n\":2}")?, &under(first), soon())?;
@@ -145,7 +145,7 @@ fn a_revision_is_compared(harness: &dyn Harness) -> Check {
     )?;
     ensure!(
         !error.is_transient(),
-        "a conflict is called transient: it would be retried blindly"
+        "a conflict is marked as transient, so it would be retried"
     );
     ensure_eq!(body(&*one, &document)?, Some("{\"n\":2}".into()), "body");
     one.put(&document, object("{\"n\":4}")?, &under(second), soon())?;
@@ -175,9 +175,13 @@ fn one_of_many_writers_wins(harness: &dyn Harness) -> Check {
                 .filter_map(|thread| thread.join().ok().flatten())
                 .collect()
         });
-        ensure_eq!(won.len(), 1, "writers that won round {round}");
+        ensure_eq!(won.len(), 1, "successful writers in round {round}");
         let wanted = won.first().map(|n| format!("{{\"n\":{n}}}"));
-        ensure_eq!(body(&*backend, &document)?, wanted, "body of the winner");
+        ensure_eq!(
+            body(&*backend, &document)?,
+            wanted,
+            "the body of the successful writer"
+        );
     }
     Ok(())
 }
@@ -206,7 +210,7 @@ fn a_deletion_is_conditional(harness: &dyn Harness) -> Check {
             None,
             soon()
         )?,
-        "a deletion says that there was nothing"
+        "the deletion reported that the document did not exist"
     );
     ensure_eq!(
         body(&*harness.open(), &document)?,
@@ -215,7 +219,7 @@ fn a_deletion_is_conditional(harness: &dyn Harness) -> Check {
     );
     ensure!(
         !backend.delete(&document, Expected::Any, Durability::Strict, None, soon())?,
-        "a second deletion says that there was something"
+        "the second deletion reported that the document existed"
     );
     Ok(())
 }
@@ -233,7 +237,7 @@ pub(super) fn add(
     ensure_eq!(
         got.map(|got| got.revision()),
         Some(added.revision),
-        "revision of what was added"
+        "the revision of the added document"
     );
     Ok(added.document)
 }
@@ -279,7 +283,7 @@ fn both_series_of_a_job_ascend(harness: &dyn Harness) -> Check {
         if round > 0 {
             harness.clock().set(moment(-3_600_000));
         }
-        // The setup checkpoint has no stamp, and changes nothing.
+        // The setup checkpoint has no stamp, so it changes nothing.
         add(harness, Phase::Setup, "{}", &PutOptions::default())?;
         let added = add(harness, phase, "{}", &options)?;
         let stamp = added.stamp().cloned();
@@ -298,7 +302,7 @@ fn both_series_of_a_job_ascend(harness: &dyn Harness) -> Check {
             options = options.not_before(Some(moment(3_600_000)));
         }
     }
-    // A name that another program made holds its writer's clock: it raises the names of its own series only.
+    // The name of another program's document has its writer's clock: it only raises the names of its own series.
     let foreign = Stamp::parse("2100-01-01").ok_or_else(|| Failure::new("not a stamp"))?;
     put(&*harness.open(), &Document::Map(job("a")?, foreign.clone()), "{}")?;
     let any = PutOptions::default();
@@ -322,14 +326,14 @@ fn an_addition_is_conditional(harness: &dyn Harness) -> Check {
     refused(
         two.add(&job, Phase::Reduce, object("{\"n\":2}")?, &absent, soon()),
         ErrorKind::Conflict,
-        "an addition to a series that was expected to be empty",
+        "an addition that expects an empty series",
     )?;
     let after_first = PutOptions::default().expect(Expected::Revision(first.revision));
     two.add(&job, Phase::Reduce, object("{\"n\":2}")?, &after_first, soon())?;
     refused(
         one.add(&job, Phase::Reduce, object("{\"n\":3}")?, &after_first, soon()),
         ErrorKind::Conflict,
-        "an addition after another one than the newest",
+        "an addition that expects another document than the newest",
     )?;
     let scope = DocumentScope::Checkpoints(job, Phase::Reduce);
     ensure_eq!(list(&*one, &scope)?.len(), 2, "documents of the series");
@@ -348,7 +352,7 @@ fn setup_is_replaced(harness: &dyn Harness) -> Check {
             .open()
             .add(&job("a")?, Phase::Setup, Body::EMPTY, &absent, soon()),
         ErrorKind::Conflict,
-        "a setup checkpoint where none was expected",
+        "an addition that expects no setup checkpoint",
     )?;
     Ok(())
 }
@@ -366,7 +370,7 @@ fn phases_are_series_of_their_own(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// Reads more than once: a cache answers the second time.
+/// Reads several times, since a cache answers from the second time on.
 fn sees(backend: &dyn Backend, document: &Document, wanted: Option<(&str, Revision)>, when: &str) -> Check {
     let revision = wanted.map(|(_, revision)| revision);
     let wanted = wanted.map(|(text, revision)| (text.to_owned(), revision));
@@ -388,14 +392,14 @@ fn a_handle_sees_what_another_replaced(harness: &dyn Harness) -> Check {
     let document = Document::Orphans(job.clone());
     let text = |n: u32| format!("{{\"n\":{n}}}");
     sees(&*reader, &document, None, "before the first put")?;
-    // Bodies of one length; the third is the same as the second.
+    // The bodies have one length; the third is the same as the second.
     for n in [1, 2, 2, 3] {
         let revision = put(&*writer, &document, &text(n))?;
         sees(&*reader, &document, Some((&text(n), revision)), "after a put")?;
     }
     ensure!(
         writer.delete(&document, Expected::Any, Durability::Strict, None, soon())?,
-        "a deletion says that there was nothing"
+        "the deletion reported that the document did not exist"
     );
     sees(&*reader, &document, None, "after a deletion")?;
     let revision = put(&*writer, &document, &text(3))?;
@@ -403,7 +407,7 @@ fn a_handle_sees_what_another_replaced(harness: &dyn Harness) -> Check {
         &*reader,
         &document,
         Some((&text(3), revision)),
-        "after a put over a deleted one",
+        "after a put in place of a deleted document",
     )?;
 
     let any = PutOptions::default();
@@ -434,7 +438,7 @@ fn a_large_body_is_whole(harness: &dyn Harness) -> Check {
     put(&*backend, &document, &text)?;
     ensure!(
         body(&*backend, &document)? == Some(text),
-        "a body of 2 MiB is another one"
+        "the body of 2 MiB has changed"
     );
     Ok(())
 }
@@ -502,7 +506,7 @@ fn a_phase_of_the_callers_own_is_a_series(harness: &dyn Harness) -> Check {
     refused(
         backend.add(&job, review, object("{}")?, &expects, soon()),
         ErrorKind::Conflict,
-        "an addition to a phase that was expected to be empty",
+        "an addition that expects an empty phase",
     )?;
     Ok(())
 }

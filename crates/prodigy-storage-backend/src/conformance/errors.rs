@@ -16,11 +16,11 @@ use crate::id::EventId;
 use crate::log::AppendOptions;
 
 topic! { "error":
-    a_passed_deadline_is_a_timeout "a call whose deadline has passed either is done or is a timeout, never in between",
+    a_passed_deadline_is_a_timeout "a call whose deadline has passed either succeeds or fails with a timeout, and is never done in part",
     ids_of_another_version_are_refused "given ids that are not of version 7 are refused, and nothing is stored",
     ids_of_another_number_are_refused "more or fewer ids than events are refused, and nothing is stored",
-    a_conflict_names_what_it_is_about "a conflict names the job, why, and what to do",
-    a_refusal_leaves_the_store_usable "after a refused write the same handle goes on",
+    a_conflict_names_what_it_is_about "a conflict names the job, the reason and the remedy",
+    a_refusal_leaves_the_store_usable "a handle can be used after a refused write",
 }
 
 fn a_passed_deadline_is_a_timeout(harness: &dyn Harness) -> Check {
@@ -36,7 +36,7 @@ fn a_passed_deadline_is_a_timeout(harness: &dyn Harness) -> Check {
     ensure_eq!(
         payloads(&read(&*backend, &job)?),
         stored,
-        "events after an append without time"
+        "events after an append whose deadline has passed"
     );
     let document = Document::Orphans(job);
     let there = match backend.put(&document, Body::EMPTY, &PutOptions::default(), passed()) {
@@ -47,7 +47,7 @@ fn a_passed_deadline_is_a_timeout(harness: &dyn Harness) -> Check {
     ensure_eq!(
         backend.get(&document, soon())?.is_some(),
         there,
-        "a document put without time"
+        "a document after a put whose deadline has passed"
     );
     Ok(())
 }
@@ -93,7 +93,7 @@ fn a_conflict_names_what_it_is_about(harness: &dyn Harness) -> Check {
     let error = refused(
         backend.add(&job, Phase::Map, Body::EMPTY, &absent, soon()),
         ErrorKind::Conflict,
-        "an addition to a series that was expected to be empty",
+        "an addition that expects an empty series",
     )?;
     let text = error.to_string();
     ensure!(

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::fmt;
 
-/// Says what a property found instead of what it promises.
+/// The difference that a property found.
 pub struct Failure(String);
 
 impl Failure {
-    /// In these words.
+    /// A failure with this text.
     #[must_use]
     pub fn new(what: impl Into<String>) -> Self {
         Self(what.into())
@@ -26,7 +26,7 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Any error where none was expected.
+/// Converts an unexpected error.
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(format!("an error where none was expected: {error}"))
@@ -36,7 +36,7 @@ impl<E: Error> From<E> for Failure {
 /// Fails the property unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $($what:tt)+) => {
-        // Negated as a whole, so that a comparison that is neither true nor false fails too.
+        // The whole condition is negated, so that an incomparable pair such as NaN fails too.
         if !$condition {
             return Err(crate::conformance::Failure::new(format!($($what)+)));
         }
@@ -46,7 +46,7 @@ macro_rules! ensure {
 /// Fails the property unless both are equal.
 macro_rules! ensure_eq {
     ($found:expr, $wanted:expr, $($what:tt)+) => {
-        // A match keeps what the two expressions borrow from alive.
+        // A `match` keeps temporaries of the two expressions alive.
         match (&$found, &$wanted) {
             (found, wanted) => {
                 if found != wanted {

@@ -14,16 +14,16 @@ use crate::error::ErrorKind;
 use crate::log::Durability;
 
 topic! { "document":
-    older_fencing_is_refused "a put under an older fencing token is refused, and under the same or a newer one accepted",
+    older_fencing_is_refused "a put under an older fencing token is refused, and a put under the same or a newer one is accepted",
     a_write_without_a_token_keeps_the_mark "a write without a fencing token is accepted, and an older token stays refused",
-    the_fencing_mark_is_the_jobs "a fencing token counts for every document of its job, and for no other job",
+    the_fencing_mark_is_the_jobs "a fencing token applies to every document of its job, and to no other job",
     each_lock_has_a_fencing_mark "tokens of one lock are compared with tokens of that lock only",
-    the_fencing_mark_outlives_deletion "an older token stays refused when every document of the job is deleted",
-    the_fencing_mark_is_the_stores "a caller can neither write nor delete fencing marks, and a document without a job takes no token",
+    the_fencing_mark_outlives_deletion "an older token is still refused after every document of the job was deleted",
+    the_fencing_mark_is_the_stores "a caller can neither write nor delete fencing marks, and a document without a job accepts no token",
     an_addition_is_fenced "an addition under an older fencing token than the newest's is refused",
 }
 
-/// Under a token, or `NAME=TOKEN`.
+/// Options with a token in the form `TOKEN` or `NAME=TOKEN`.
 fn under(fence: &str) -> PutOptions {
     PutOptions::default().fencing(fence.parse().ok())
 }
@@ -126,7 +126,7 @@ fn the_fencing_mark_outlives_deletion(harness: &dyn Harness) -> Check {
     for entry in list(&*backend, &DocumentScope::Job(job.clone()))? {
         ensure!(
             backend.delete(&entry.document, Expected::Any, Durability::Strict, None, soon())?,
-            "there was nothing at {:?}",
+            "the document {:?} did not exist",
             entry.document
         );
     }

@@ -20,12 +20,12 @@ use crate::queue::{Change, Claim, Select, Settlement};
 
 topic! { "fence":
     every_write_is_fenced "an append, a push, a take, a settlement, a put, an addition and a deletion under an overtaken token are refused, and change nothing",
-    every_write_raises_the_mark "each of them raises the mark of its lock, for all others",
-    a_write_without_a_token_is_accepted "each of them is accepted without a token, and then the mark is as it was",
-    tokens_of_two_locks_are_not_compared "a write under the token of one lock does not overtake that of another lock",
+    every_write_raises_the_mark "each kind of write raises the mark of its lock for all other kinds",
+    a_write_without_a_token_is_accepted "each kind of write is accepted without a token, and does not change the mark",
+    tokens_of_two_locks_are_not_compared "a write under the token of one lock does not overtake the token of another lock",
     marks_belong_to_one_job "a write to another job overtakes no token",
-    an_event_carries_its_token "an event is read with the token that it was appended under, and without one if it had none",
-    an_event_is_stored_once_under_two_tokens "an event that is appended again under a newer token is stored once, with its first token",
+    an_event_carries_its_token "an event is read with the token under which it was appended, or without a token",
+    an_event_is_stored_once_under_two_tokens "an event that is appended again under a newer token is stored once, with the first token",
 }
 
 const STRICT: Durability = Durability::Strict;
@@ -38,11 +38,12 @@ fn append(backend: &dyn Backend, name: &str, text: &str, fence: Option<&Fence>) 
     let mut batch = Batch::new();
     batch.push(text)?;
     batch.set_fence(fence);
-    let job = job(name).map_err(|_| crate::StorageError::invalid("make job", name, "it is no name"))?;
+    let job =
+        job(name).map_err(|_| crate::StorageError::invalid("make job", name, "it is not a valid name"))?;
     backend.append(&job, &mut batch, &AppendOptions::default(), soon())
 }
 
-/// The payloads of a log, each with the token that its event carries.
+/// The payloads of a log, each with its event's token.
 fn events(backend: &dyn Backend, name: &str) -> Result<Vec<(String, Option<String>)>, Failure> {
     let mut found = Vec::new();
     let mut scan = backend.scan(&job(name)?, &ScanOptions::all(), soon())?;
@@ -78,7 +79,7 @@ const WRITES: [Write; 7] = [
     Write::Delete,
 ];
 
-/// Makes one write of a kind to a job.
+/// Makes a write of this kind to a job.
 fn write(
     harness: &dyn Harness,
     name: &str,
@@ -119,7 +120,7 @@ fn write(
     })
 }
 
-/// A job with an item and a document for each of the writes.
+/// Creates a job with an item and a document for each kind of write.
 fn prepare(harness: &dyn Harness, name: &str) -> Check {
     let (backend, job) = (harness.open(), job(name)?);
     let items = ["kept", "other"].map(|name| item(name, "1", harness.clock().now()));
@@ -206,7 +207,7 @@ fn a_write_without_a_token_is_accepted(harness: &dyn Harness) -> Check {
         refused(
             write(harness, "a", kind, Some(&fence("shop/a=4")?))?,
             ErrorKind::Fenced,
-            &format!("{kind:?} under an older token, after one without"),
+            &format!("{kind:?} under an older token, after a write without a token"),
         )?;
         write(harness, "a", kind, Some(&fence("shop/a=5")?))??;
     }
@@ -236,7 +237,7 @@ fn marks_belong_to_one_job(harness: &dyn Harness) -> Check {
 
 fn an_event_carries_its_token(harness: &dyn Harness) -> Check {
     let backend = harness.open();
-    // The name of a lock may hold a quotation mark.
+    // The name of a lock may contain a quotation mark.
     let tokens = [
         None,
         Some("shop/\"a\"=5"),
@@ -245,7 +246,7 @@ fn an_event_carries_its_token(harness: &dyn Harness) -> Check {
     ];
     for (number, token) in tokens.iter().enumerate() {
         let fence = token.map(fence).transpose()?;
-        // A backend that knows origins refuses one that is not its own.
+        // A backend that knows origins refuses a token with another store's origin.
         let origin = fence.as_ref().and_then(Fence::origin);
         match append(&*backend, "a", &number.to_string(), fence.as_ref()) {
             Err(error) if origin.is_some() && error.kind() == ErrorKind::Fenced => {}

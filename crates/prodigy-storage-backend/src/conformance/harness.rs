@@ -1,44 +1,43 @@
-//! Access of the suite to a backend.
+//! The suite's access to a backend.
 
 use std::sync::Arc;
 
 use super::clock::ManualClock;
 use crate::backend::Backend;
 
-/// One store, with nothing in it at first.
+/// A store, which is empty at first.
 pub trait Harness: Send + Sync {
-    /// A handle on the store, beside those that are open: another one of the same process, or one that shares data
-    /// with them in whatever way the backend has.
+    /// Opens another handle on the store, in the same process or in another way that shares the data.
     fn open(&self) -> Arc<dyn Backend>;
 
-    /// The clock that the store's handles read.
+    /// The clock of the store's handles.
     fn clock(&self) -> &ManualClock;
 
-    /// Ends the process as far as the store can tell, after every handle was dropped: the next
-    /// [`open`](Self::open) begins from what outlives it. False where nothing does: what needs it is skipped.
+    /// Simulates the end of the process after every handle was dropped: the next [`open`](Self::open) finds only the
+    /// data that outlives it. Returns false if no data does; properties that need a restart are then skipped.
     fn restart(&self) -> bool {
         false
     }
 
-    /// Whether the store has named locks; without them the properties about locks are skipped.
+    /// True if the store has named locks. Otherwise the properties of locks are skipped.
     fn named_locks(&self) -> bool {
         true
     }
 
-    /// The `max_record_size` of the store, where it has one that a test can go past: at most 1 MiB.
+    /// The `max_record_size` of the store, at most 1 MiB; `None` if a test can't exceed it.
     fn record_limit(&self) -> Option<usize> {
         None
     }
 
-    /// The `max_document_size` of the store, if it has one that a test can exceed: 3 to 4 MiB.
+    /// The `max_document_size` of the store, from 3 to 4 MiB; `None` if a test can't exceed it.
     fn document_limit(&self) -> Option<usize> {
         None
     }
 }
 
-/// Makes stores.
+/// Creates stores.
 pub trait HarnessFactory: Sync {
-    /// The name of the tested backend, with the layers over it, for messages.
+    /// The name of the tested backend and of the layers over it, for messages.
     fn name(&self) -> &str;
 
     /// A new, empty store.
@@ -49,7 +48,7 @@ pub trait HarnessFactory: Sync {
         None
     }
 
-    /// A new, empty store whose queues may have 32 KiB (`max_queue_size`); `None` if the backend has no such cap.
+    /// A new, empty store with a `max_queue_size` of 32 KiB; `None` if the backend has no such limit.
     fn capped(&self) -> Option<Box<dyn Harness>> {
         None
     }

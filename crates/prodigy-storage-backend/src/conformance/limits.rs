@@ -1,4 +1,4 @@
-//! Promises at the limits.
+//! Promises of the behaviour at limits.
 
 use prodigy_storage_layout::{Document, Phase, Timestamp};
 
@@ -12,23 +12,23 @@ use crate::error::{ErrorKind, StorageError};
 use crate::log::{AppendOptions, Durability};
 
 topic! { "limit":
-    a_large_event_is_refused (RecordLimit) "a batch with an event past `max_record_size` is refused whole",
-    a_large_item_is_refused (RecordLimit) "a batch with an item past `max_record_size` is refused whole",
-    a_merge_past_the_limit_is_refused (RecordLimit) "a merge whose result is past `max_record_size` is refused, and the item stays",
+    a_large_event_is_refused (RecordLimit) "a batch with an event over `max_record_size` is refused whole",
+    a_large_item_is_refused (RecordLimit) "a batch with an item over `max_record_size` is refused whole",
+    a_merge_past_the_limit_is_refused (RecordLimit) "a merge whose result is over `max_record_size` is refused, and the item is unchanged",
     a_record_just_below_the_limit_is_stored (RecordLimit) "an event just below `max_record_size` is stored",
-    a_wrong_clock_is_refused "an event, a document and an item are refused while the clock shows a time before 1970 or past 2262",
-    a_large_document_is_refused (DocumentLimit) "a document past `max_document_size` is refused, and the one before stays",
+    a_wrong_clock_is_refused "an event, a document and an item are refused while the clock shows a time before 1970 or after 2262",
+    a_large_document_is_refused (DocumentLimit) "a document over `max_document_size` is refused, and the earlier one is kept",
     a_document_just_below_the_limit_is_stored (DocumentLimit) "a document just below `max_document_size` is stored and read",
     the_deepest_nesting_is_stored "an event nested 127 deep is stored and read",
-    a_full_store_keeps_what_it_has (SmallStore) "a full store refuses an event as full, keeps all that was acknowledged, and reads go on",
-    a_full_store_refuses_documents_whole (SmallStore) "a full store refuses a document as full, and the one before stands",
-    room_that_is_freed_is_used (SmallStore) "once something is deleted from a full store writes go on",
+    a_full_store_keeps_what_it_has (SmallStore) "a full store refuses an event with `DiskFull`, keeps all acknowledged events, and can be read",
+    a_full_store_refuses_documents_whole (SmallStore) "a full store refuses a document with `DiskFull`, and keeps the earlier one",
+    room_that_is_freed_is_used (SmallStore) "writes to a full store succeed again after a deletion",
 }
 
 fn limit(harness: &dyn Harness) -> Result<usize, Failure> {
     harness
         .record_limit()
-        .ok_or_else(|| Failure::new("the harness has no record limit any more"))
+        .ok_or_else(|| Failure::new("the harness no longer has a record limit"))
 }
 
 fn text(len: usize) -> String {
@@ -42,13 +42,13 @@ fn a_large_event_is_refused(harness: &dyn Harness) -> Check {
     let error = refused(
         backend.append(&job, &mut batch, &AppendOptions::default(), soon()),
         ErrorKind::TooLarge,
-        "an event past the limit",
+        "an event over the limit",
     )?;
     ensure!(
         error.hint().is_some() && !error.is_transient(),
         "no hint, or called transient: {error}"
     );
-    ensure_eq!(batch.ids().len(), 0, "ids of a batch of which nothing was stored");
+    ensure_eq!(batch.ids().len(), 0, "ids of a batch that was not stored");
     append(&*backend, &job, &["3"])?;
     ensure_eq!(payloads(&read(&*backend, &job)?), ["1", "3"], "events");
     Ok(())
@@ -61,7 +61,7 @@ fn a_large_item_is_refused(harness: &dyn Harness) -> Check {
     refused(
         backend.queue_put(&job, &items, Durability::Strict, None, soon()),
         ErrorKind::TooLarge,
-        "an item past the limit",
+        "an item over the limit",
     )?;
     ensure_eq!(keys(&*backend, &job)?.len(), 0, "items");
     Ok(())
@@ -89,7 +89,7 @@ fn a_merge_past_the_limit_is_refused(harness: &dyn Harness) -> Check {
     ensure_eq!(
         kind,
         Some(ErrorKind::TooLarge),
-        "the refusal of a merge past the limit"
+        "the error of a merge over the limit"
     );
     ensure_eq!(keys(&*backend, &job)?, ["a"], "items");
     Ok(())
@@ -101,7 +101,7 @@ fn a_record_just_below_the_limit_is_stored(harness: &dyn Harness) -> Check {
     append(&*backend, &job, &[&payload])?;
     ensure!(
         payloads(&read(&*backend, &job)?) == [payload],
-        "the event read is another one"
+        "the event has changed"
     );
     Ok(())
 }
@@ -144,7 +144,7 @@ fn a_wrong_clock_is_refused(harness: &dyn Harness) -> Check {
 fn document_limit(harness: &dyn Harness) -> Result<usize, Failure> {
     harness
         .document_limit()
-        .ok_or_else(|| Failure::new("the harness has no document limit any more"))
+        .ok_or_else(|| Failure::new("the harness no longer has a document limit"))
 }
 
 fn a_large_document_is_refused(harness: &dyn Harness) -> Check {
@@ -155,7 +155,7 @@ fn a_large_document_is_refused(harness: &dyn Harness) -> Check {
     let error = refused(
         backend.put(&document, object(&large)?, &PutOptions::default(), soon()),
         ErrorKind::TooLarge,
-        "a document past the limit",
+        "a document over the limit",
     )?;
     ensure!(
         error
@@ -167,12 +167,12 @@ fn a_large_document_is_refused(harness: &dyn Harness) -> Check {
     ensure_eq!(
         backend.revision(&document, soon())?,
         Some(revision),
-        "the document from before"
+        "the earlier document"
     );
     refused(
         backend.add(&job, Phase::Map, object(&large)?, &PutOptions::default(), soon()),
         ErrorKind::TooLarge,
-        "a checkpoint past the limit",
+        "a checkpoint over the limit",
     )?;
     ensure!(
         backend.newest(&job, Phase::Map, None, soon())?.is_none(),
@@ -188,7 +188,7 @@ fn a_document_just_below_the_limit_is_stored(harness: &dyn Harness) -> Check {
     let got = backend.get(&added.document, soon())?;
     ensure!(
         got.is_some_and(|got| got.body() == body.as_bytes()),
-        "the document read is another one"
+        "the document has changed"
     );
     Ok(())
 }
@@ -252,11 +252,11 @@ fn a_full_store_refuses_documents_whole(harness: &dyn Harness) -> Check {
     )?;
     let got = backend
         .get(&document, soon())?
-        .ok_or_else(|| Failure::new("the document is gone"))?;
+        .ok_or_else(|| Failure::new("the document does not exist"))?;
     ensure_eq!(
         (got.body(), got.revision()),
         (&b"{\"n\":1}"[..], revision),
-        "the document from before"
+        "the earlier document"
     );
     Ok(())
 }

@@ -14,16 +14,16 @@ use crate::log::Durability;
 use crate::report::{Severity, Stats};
 
 topic! { "listing":
-    repositories_are_listed "every repository that holds anything is listed once, sorted",
-    jobs_are_listed "every job that holds anything is listed once, sorted, under its repository only",
-    a_job_scope_holds_its_checkpoints "the scope of a job holds its checkpoints of every phase, and nothing else",
-    a_repository_is_active_while_it_is_worked_on "a repository is active while a log of its jobs is appended to, or a lock that begins with its name is held",
-    orphans_are_listed_by_repository "the scope of orphans holds those of one repository's jobs",
-    registry_entries_are_listed "the scope of repositories holds every registry entry",
+    repositories_are_listed "every repository with stored data is listed once, in order",
+    jobs_are_listed "every job with stored data is listed once, in order, and only under its repository",
+    a_job_scope_holds_its_checkpoints "the scope of a job has its checkpoints of every phase, and no other document",
+    a_repository_is_active_while_it_is_worked_on "a repository is active while a log of its jobs is open for appends, or a lock whose name begins with the repository's is held",
+    orphans_are_listed_by_repository "the scope of orphans has the orphans of one repository's jobs",
+    registry_entries_are_listed "the scope of repositories has every registry entry",
     a_listing_of_nothing_is_empty "listings of an empty store are empty",
-    usage_grows "usage counts what is stored, by area and repository",
-    a_whole_store_is_healthy "a store in order has no failing check",
-    names_are_not_confused "names that share a beginning, and names beyond ASCII, are kept apart",
+    usage_grows "usage counts stored bytes by area and repository",
+    a_whole_store_is_healthy "a healthy store has no failing check",
+    names_are_not_confused "names with a common beginning, and names beyond ASCII, are kept apart",
 }
 
 fn job_of(repository: &str, name: &str) -> Result<JobAddress, super::Failure> {
@@ -138,7 +138,7 @@ fn a_job_scope_holds_its_checkpoints(harness: &dyn Harness) -> Check {
             "the listing holds {:?}",
             entry.document
         );
-        ensure!(entry.bytes > 0, "an entry of no bytes: {entry:?}");
+        ensure!(entry.bytes > 0, "an entry of 0 bytes: {entry:?}");
     }
     Ok(())
 }
@@ -201,7 +201,7 @@ fn a_listing_of_nothing_is_empty(harness: &dyn Harness) -> Check {
 
 fn usage_grows(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
-    // A backend may compress, so the payload has little to gain by it, and half of it has to be there.
+    // A backend may compress data. The payload is random text, so at least half of its bytes have to be counted.
     let text: String = std::iter::repeat_with(fastrand::alphanumeric)
         .take(10_000)
         .collect();
@@ -249,7 +249,7 @@ fn a_whole_store_is_healthy(harness: &dyn Harness) -> Check {
     ensure!(!health.checks.is_empty(), "nothing is checked");
     ensure!(
         health.severity() < Severity::Failure,
-        "a store in order fails a check: {health:?}"
+        "a healthy store fails a check: {health:?}"
     );
     Ok(())
 }

@@ -12,13 +12,13 @@ use crate::error::ErrorKind;
 use crate::lock::LockOptions;
 
 topic! { "lock":
-    a_lock_excludes "while one holds a lock no other gets it, through any handle",
-    an_unavailable_lock_says_who_holds_it "an attempt that ends in vain says who holds the lock and waits no longer than asked",
+    a_lock_excludes "while a lock is held, no other caller gets it, through any handle",
+    an_unavailable_lock_says_who_holds_it "a failed attempt names the holder of the lock, and waits no longer than its deadline",
     a_dropped_lock_is_free "a lock that was dropped or released is free at once",
-    fencing_ascends "each holder's fencing token is above that of every holder before",
-    locks_of_other_names_are_free "a lock holds one name only, also where one is the beginning of another",
-    threads_take_turns "of eight threads never two are inside, and each gets its turn",
-    locks_are_listed "locks are listed with whether they are held, by whom and the newest token",
+    fencing_ascends "each holder's fencing token is above the tokens of all earlier holders",
+    locks_of_other_names_are_free "a lock excludes only its own name, even if that is the beginning of another",
+    threads_take_turns "of eight threads at most one holds the lock, and each gets it",
+    locks_are_listed "the listing of locks states whether each is held, by whom, and the newest token",
 }
 
 fn briefly() -> Deadline {
@@ -63,7 +63,7 @@ fn an_unavailable_lock_says_who_holds_it(harness: &dyn Harness) -> Check {
     let text = error.to_string();
     ensure!(
         text.contains(&std::process::id().to_string()) || text.contains("this process"),
-        "the message does not say who holds it: {text}"
+        "the message does not name the holder: {text}"
     );
     Ok(())
 }
@@ -130,7 +130,7 @@ fn threads_take_turns(harness: &dyn Harness) -> Check {
             .collect()
     });
     done.into_iter().collect::<Check>()?;
-    ensure_eq!(most.into_inner(), 1, "threads inside at once");
+    ensure_eq!(most.into_inner(), 1, "threads that held the lock at once");
     Ok(())
 }
 
@@ -165,7 +165,7 @@ fn locks_are_listed(harness: &dyn Harness) -> Check {
     ensure!(free.holder.is_none(), "a free lock has a holder: {free:?}");
     ensure!(
         free.last_holder.is_some(),
-        "nothing is known of who held a free lock: {free:?}"
+        "the last known holder of a free lock is missing: {free:?}"
     );
     Ok(())
 }

@@ -13,31 +13,31 @@ use crate::log::{AppendOptions, Durability, LogSummary, ScanItem, ScanOptions};
 use crate::record::read_line;
 
 topic! { "log":
-    appended_is_read "what was appended is read, in order, with payload and id",
-    absent_log_is_empty "a log that does not exist is empty, and reading makes nothing",
+    appended_is_read "appended events are read in order, with payload and id",
+    absent_log_is_empty "a log that does not exist is empty, and reading it creates nothing",
     empty_batch_changes_nothing "an empty batch is acknowledged and stores nothing",
     ids_ascend_over_batches "assigned ids ascend within a batch and from batch to batch",
     ids_ascend_over_handles "assigned ids of one job ascend, whichever handle of a process appends",
-    ids_ascend_when_the_clock_steps_back "assigned ids ascend also when the clock steps back",
-    assigned_ids_are_above_given_ones "an assigned id is above every id that the log holds",
+    ids_ascend_when_the_clock_steps_back "assigned ids ascend even when the clock steps back",
+    assigned_ids_are_above_given_ones "an assigned id is above every id in the log",
     given_ids_are_kept "events are stored under the ids that they bring",
-    a_given_id_is_stored_once "the same id again is acknowledged, and neither stored again nor replaced",
-    a_repeated_batch_is_stored_once "a batch appended again, as after an unclear outcome, is stored once",
-    an_id_twice_in_a_batch_is_stored_once "of two events of one batch under one id the first is stored",
-    late_ids_are_merged_in_order "events that come late under older ids are read in the order of ids",
-    reverse_order_is_merged "events that come in the reverse order of their ids are read in order",
-    payload_bytes_pass_through "a payload's bytes are read as they were written",
-    annotations_pass_through "correlation id and metadata stand beside the event",
-    the_line_is_a_checksummed_record "a line is whole JSON whose checksum holds, with the clock's time at the append",
+    a_given_id_is_stored_once "a repeated id is acknowledged, and its event is neither stored again nor replaced",
+    a_repeated_batch_is_stored_once "a batch that is appended again, as after an unknown outcome, is stored once",
+    an_id_twice_in_a_batch_is_stored_once "of two events with one id in a batch, the first is stored",
+    late_ids_are_merged_in_order "events that are appended late under older ids are read in the order of ids",
+    reverse_order_is_merged "events that are appended in the reverse order of their ids are read in order",
+    payload_bytes_pass_through "a payload is read byte for byte",
+    annotations_pass_through "correlation id and metadata are read with the event",
+    the_line_is_a_checksummed_record "a line is JSON with a checksum that matches, and with the clock's time at the append",
     jobs_are_kept_apart "logs of two jobs do not mix",
     times_bound_a_scan "`since` is inclusive, `until` exclusive",
-    a_time_is_that_of_the_append "an event's time is the clock's at its append, whatever its id and earlier events say",
-    a_scan_is_of_its_beginning "what is appended while a scan runs does not end up in it twice, nor does it stop it",
+    a_time_is_that_of_the_append "an event's time is the clock's time at its append, whatever its id and the times of earlier events",
+    a_scan_is_of_its_beginning "an event that is appended while a scan runs is never read twice, and does not end the scan",
     many_events_are_all_read "ten thousand events are read, each once",
-    threads_append_to_one_job "eight threads appending to one job lose nothing and double nothing",
-    sealing_changes_nothing_read "sealing is harmless, also twice and on nothing, and changes nothing that is read",
+    threads_append_to_one_job "eight threads append to one job, and each event is stored once",
+    sealing_changes_nothing_read "sealing does not change the events that are read, even if it is repeated or the log is empty",
     relaxed_is_read_at_once "a relaxed append is read at once, through every handle",
-    the_summary_tells_of_events "a log's summary tells whether there is anything",
+    the_summary_tells_of_events "the summary of a log shows whether it has events",
 }
 
 fn appended_is_read(harness: &dyn Harness) -> Check {
@@ -80,7 +80,7 @@ fn empty_batch_changes_nothing(harness: &dyn Harness) -> Check {
     ensure_eq!(
         (appended.stored, appended.duplicates),
         (0, 0),
-        "what an empty batch did"
+        "the result of appending an empty batch"
     );
     ensure_eq!(read(&*backend, &job)?.len(), 0, "events");
     Ok(())
@@ -136,7 +136,7 @@ fn given_ids_are_kept(harness: &dyn Harness) -> Check {
     ensure_eq!(
         (appended.stored, appended.duplicates),
         (2, 0),
-        "what the append did"
+        "the result of the append"
     );
     let events = read(&*backend, &job)?;
     ensure_eq!(
@@ -154,14 +154,14 @@ fn a_given_id_is_stored_once(harness: &dyn Harness) -> Check {
     ensure_eq!(
         (appended.stored, appended.duplicates),
         (1, 1),
-        "what the second append did"
+        "the result of the second append"
     );
-    // The one that came late, below the newest, is known too.
+    // The late id below the newest one is known too.
     let again = append_given(&*one, &job, &[(given(6), "7")])?;
     ensure_eq!(
         (again.stored, again.duplicates),
         (0, 1),
-        "what the third append did"
+        "the result of the third append"
     );
     ensure_eq!(
         payloads(&read(&*one, &job)?),
@@ -181,7 +181,7 @@ fn a_repeated_batch_is_stored_once(harness: &dyn Harness) -> Check {
         ensure_eq!(
             (again.stored, again.duplicates),
             (0, 2),
-            "what the repetition did"
+            "the result of the repeated append"
         );
     }
     ensure_eq!(payloads(&read(&*one, &job)?), ["1", "2", "3"], "payloads read");
@@ -194,7 +194,7 @@ fn an_id_twice_in_a_batch_is_stored_once(harness: &dyn Harness) -> Check {
     ensure_eq!(
         (appended.stored, appended.duplicates),
         (1, 1),
-        "what the append did"
+        "the result of the append"
     );
     ensure_eq!(payloads(&read(&*backend, &job)?), ["1"], "payloads read");
     Ok(())
@@ -269,8 +269,8 @@ fn the_line_is_a_checksummed_record(harness: &dyn Harness) -> Check {
         return Err(super::Failure::new("nothing is read"));
     };
     let again = read_line(record.line.as_bytes())
-        .map_err(|fault| super::Failure::new(format!("the line is no record: {}", fault.as_str())))?;
-    ensure!(again.verified, "the line carries no checksum: {}", record.line);
+        .map_err(|fault| super::Failure::new(format!("the line is not a record: {}", fault.as_str())))?;
+    ensure!(again.verified, "the line has no checksum: {}", record.line);
     let time = super::tools::field(record.line.as_bytes(), "timestamp")?;
     ensure_eq!(
         time,
@@ -315,7 +315,8 @@ fn times_bound_a_scan(harness: &dyn Harness) -> Check {
 fn a_time_is_that_of_the_append(harness: &dyn Harness) -> Check {
     const DAY: i64 = 86_400_000;
     let (backend, job) = (harness.open(), job("a")?);
-    // One event from a clock that is far ahead, and one under an id of its own. Later ids lie above the first one's.
+    // One event is appended by a clock that is far ahead, and one under a given id. Later ids are above the first
+    // event's.
     harness.clock().set(moment(30_000 * DAY));
     append(&*backend, &job, &["9"])?;
     for (day, payload) in [(0, "0"), (1, "1"), (2, "2")] {
@@ -343,7 +344,7 @@ fn a_time_is_that_of_the_append(harness: &dyn Harness) -> Check {
     ensure_eq!(
         between(Some(moment(3 * DAY)), None)?,
         ["9"],
-        "what the wrong clock dated"
+        "the event of the wrong clock"
     );
     Ok(())
 }
@@ -363,11 +364,11 @@ fn a_scan_is_of_its_beginning(harness: &dyn Harness) -> Check {
     }
     ensure!(
         seen.len() >= 3,
-        "a scan lost what was there when it began: {seen:?}"
+        "a scan missed events that were stored when it began: {seen:?}"
     );
     ensure!(
         seen.is_sorted_by(|a, b| a < b),
-        "a scan gave an id twice or out of order: {seen:?}"
+        "a scan returned an id twice or out of order: {seen:?}"
     );
     let (rest, _) = super::tools::read_from(&*backend, &job, Some(scan.cursor()))?;
     let all: Vec<_> = seen
@@ -375,7 +376,7 @@ fn a_scan_is_of_its_beginning(harness: &dyn Harness) -> Check {
         .chain(rest.into_iter().map(|event| event.0))
         .collect();
     let wanted: Vec<_> = read(&*backend, &job)?.into_iter().map(|event| event.0).collect();
-    ensure_eq!(all, wanted, "the scan and what comes after its cursor");
+    ensure_eq!(all, wanted, "the events of the scan and those behind its cursor");
     Ok(())
 }
 
@@ -445,7 +446,7 @@ fn sealing_changes_nothing_read(harness: &dyn Harness) -> Check {
     let summary = backend.log_summary(&job, soon())?;
     ensure!(
         summary.segments >= summary.sealed,
-        "more is sealed than there is: {summary:?}"
+        "the summary has more sealed segments than segments: {summary:?}"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Random sequences of calls, against the model.
+//! Random sequences of calls that are compared with the model.
 
 use std::sync::atomic::Ordering;
 
@@ -10,14 +10,14 @@ use super::harness::HarnessFactory;
 use super::model::Model;
 use super::subject::Subject;
 
-/// Calls of the longest sequence.
+/// The number of calls in the longest sequence.
 const LONGEST: usize = 60;
 
-/// Drives two handles through random sequences, each on a fresh store, with restarts among the calls. A sequence
-/// that fails is made as short as it gets.
+/// Runs random sequences of calls over two handles, each sequence on a fresh store and with restarts among the calls. A
+/// failing sequence is shortened as far as possible.
 ///
 /// # Errors
-/// The shortest sequence that was found, and what differed.
+/// The shortest failing sequence that was found, and the difference.
 pub fn sequences(factory: &dyn HarnessFactory, cases: u32) -> Result<(), Failure> {
     let config = Config {
         cases,
@@ -32,7 +32,7 @@ pub fn sequences(factory: &dyn HarnessFactory, cases: u32) -> Result<(), Failure
         let harness = factory.fresh();
         let mut subject = Subject::new(&*harness).map_err(fail)?;
         for (number, step) in steps.iter().enumerate() {
-            // Shrinking removes first the calls that a failed sequence never reached.
+            // Shrinking first removes the calls behind the one that failed.
             if let Some(seen) = &seen {
                 seen.fetch_add(1, Ordering::SeqCst);
             }
@@ -56,7 +56,7 @@ pub fn sequences(factory: &dyn HarnessFactory, cases: u32) -> Result<(), Failure
 /// Runs [`sequences`].
 ///
 /// # Panics
-/// If one fails: with the shortest sequence that was found, and what differed.
+/// If a sequence fails: with the shortest failing sequence that was found, and the difference.
 pub fn run_sequences(factory: &dyn HarnessFactory, cases: u32) {
     if let Err(failure) = sequences(factory, cases) {
         panic!("{}: {failure}", factory.name());

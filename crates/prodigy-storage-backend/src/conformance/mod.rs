@@ -3,9 +3,9 @@
 //! A *property* is one named promise, checked on a fresh store. [`properties`] lists them, [`run_all`] runs each, and
 //! [`run_sequences`] drives two handles through random sequences of calls against a naive model.
 //!
-//! # On a backend of your own
+//! # A backend of your own
 //!
-//! Say how a store is made, and how another handle on it is opened; give the backend the harness's
+//! Implement the creation of a store and the opening of another handle on it, and give the backend the harness's
 //! [`ManualClock`]. Then two tests are enough:
 //!
 //! ```no_run
@@ -40,15 +40,15 @@
 //!     }
 //! }
 //!
-//! // In a test of its own each:
+//! // Each in its own test:
 //! run_all(&MyFactory);
 //! run_sequences(&MyFactory, 256);
 //! ```
 //!
 //! # Limitations
 //!
-//! Crashes, damage on disk and the races of several processes are no part of it: each backend tests those where it
-//! can bring them about.
+//! The suite does not test crashes, damage on disk, or races of several processes. Each backend tests these as far as
+//! it can produce them.
 //!
 //! [`Backend`]: crate::Backend
 

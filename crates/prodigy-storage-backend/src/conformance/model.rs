@@ -1,4 +1,4 @@
-//! A store as simple as it can be: vectors, and no thought of speed. It says what each call has to answer.
+//! The model of a store: simple vectors without any optimisation. It states the expected answer of each call.
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
@@ -6,16 +6,16 @@ use proptest_state_machine::ReferenceStateMachine;
 use crate::queue::{PutReport, Settled};
 use crate::reference::{self, Certainty, Change, Claim, Content, Mismatch, Put};
 
-/// Jobs, documents and handles that a sequence uses.
+/// The numbers of jobs and documents in a sequence.
 pub(super) const JOBS: usize = 2;
 pub(super) const DOCUMENTS: usize = 3;
 pub(super) const HANDLES: usize = 2;
-/// Keys of items.
+/// The number of item keys.
 const KEYS: u8 = 6;
-/// How long a take lasts, in seconds.
+/// The length of a lease in seconds.
 pub(super) const LEASE: u64 = 10;
 
-/// The condition of a write, as the sequence wishes it.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wish {
     Any,
@@ -44,13 +44,13 @@ pub(super) enum Call {
         job: usize,
         limit: usize,
     },
-    /// The newest `count` events. The reader is given `limit` of them at most, and continues behind those.
+    /// Reads the newest `count` events. The reader gets at most `limit` of them, and continues behind those.
     Tail {
         job: usize,
         count: usize,
         limit: usize,
     },
-    /// The reader continues behind all events.
+    /// Moves the reader behind all events.
     End {
         job: usize,
     },
@@ -72,12 +72,12 @@ pub(super) enum Call {
         job: usize,
         wish: Wish,
     },
-    /// The newest document of a series before its `before` newest ones.
+    /// Reads the newest document of a series before its `before` newest ones.
     Newest {
         job: usize,
         before: usize,
     },
-    /// Deletes the document of a series that has `newer` newer ones.
+    /// Deletes the document of a series that has `newer` newer documents.
     Drop {
         job: usize,
         newer: usize,
@@ -86,7 +86,7 @@ pub(super) enum Call {
         job: usize,
         keys: Vec<u8>,
     },
-    /// The last put of the queue, again.
+    /// Repeats the last push of the queue.
     PutAgain {
         job: usize,
     },
@@ -113,29 +113,29 @@ pub(super) enum Call {
         seconds: u64,
     },
     Restart,
-    /// The machine is started again.
+    /// Restarts the machine.
     Reboot,
 }
 
-/// Which items a take means.
+/// Selects the items of a take.
 #[derive(Clone, Debug)]
 pub(super) enum Which {
     Eligible,
     Parked,
     Keys(Vec<u8>),
-    /// Eligible ones that were there at the last mark.
+    /// Eligible items that existed at the last mark.
     Marked,
-    /// Eligible ones that failed at least this number of times.
+    /// Eligible items that failed at least this number of times.
     Failed(u64),
 }
 
 /// The claim of a settlement.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose {
-    /// The token that was given at this position.
+    /// The token that was given out at this position.
     Token(usize),
     Key(u8),
-    /// The item with the revision that it has before the call.
+    /// The item with its revision before the call.
     Present(u8),
     /// The item with a revision that no item has.
     Stale(u8),
@@ -145,9 +145,9 @@ pub(super) enum Whose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Remove,
-    /// Only with a token.
+    /// Extends a lease. Only with a token.
     Extend,
-    /// With a delay in seconds.
+    /// Releases an item with a delay in seconds.
     Release(u64),
     Fail,
     Park,
@@ -155,49 +155,49 @@ pub(super) enum What {
     Edit,
 }
 
-/// A call, through one of the handles.
+/// A call through one of the handles.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) handle: usize,
     pub(super) call: Call,
 }
 
-/// The expected answer of the last call, if the model does not state it.
+/// The expected answer of the last call, as far as the model itself does not have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Answer {
     #[default]
     Nothing,
-    /// Tags of the events that were stored, and how many were not.
+    /// The tags of the stored events, and the number of events that were not stored.
     Appended {
         stored: Vec<u64>,
         duplicates: usize,
     },
-    /// Whether the condition held, and for a deletion whether there was anything.
+    /// Whether the condition was met; for a deletion, whether the document existed.
     Written(Option<bool>),
-    /// Keys of the items taken.
+    /// The keys of the taken items.
     Taken(Vec<u8>),
     Queued(PutReport),
-    /// The outcome of each, and the data of each failure and edit.
+    /// The outcome of each settlement, and the data of each failure and edit.
     Settled(Vec<Settled>, Vec<u64>),
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Event {
-    /// Its payload: a number of its own.
+    /// The payload, which is a unique number.
     pub(super) tag: u64,
-    /// The moment of the id that it was given.
+    /// The moment of a given id.
     pub(super) millis: Option<i64>,
 }
 
 pub(super) type Item = reference::Item<u8, u64, usize>;
 
-/// A queue: items by key, with data that are numbers, and tokens by the order in which they were handed out.
+/// A queue: items by key whose data are numbers, and tokens in the order in which they were given out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     model: reference::Queue<u8, u64, usize>,
     marked: u64,
     tokens: usize,
-    /// The last put: keys and data.
+    /// The last push: keys and data.
     pub(super) pushed: Vec<(u8, u64)>,
 }
 
@@ -235,7 +235,7 @@ impl Queue {
         Ok(taken)
     }
 
-    /// Settles in order. A revision is that before the first settlement.
+    /// Settles in order. A revision is the one before the first settlement.
     fn settle(&mut self, settlements: &[(Whose, What)], data: &[u64], now: u64) -> Vec<Settled> {
         let before = self.model.clone();
         let revision = |key| before.get(&key).map(Item::revision);
@@ -275,7 +275,7 @@ pub(super) struct State {
     pub(super) series: [Vec<u64>; JOBS],
     pub(super) queues: [Queue; JOBS],
     pub(super) answer: Answer,
-    /// The last write of a document, held or not: the handle and the document.
+    /// The last write of a document, whether it succeeded or not: the handle and the document.
     touched: Option<(usize, usize)>,
 }
 
@@ -398,7 +398,7 @@ impl State {
     }
 }
 
-/// The model as `proptest-state-machine` takes it.
+/// The model in the form that `proptest-state-machine` needs.
 #[derive(Debug)]
 pub(super) struct Model;
 
@@ -415,7 +415,7 @@ impl ReferenceStateMachine for Model {
         let Some((writer, document)) = state.touched else {
             return any.boxed();
         };
-        // Through another handle, which may have kept what it read before.
+        // Reads through another handle, which may have cached an earlier state.
         let reread = (1..HANDLES).prop_map(move |offset| Step {
             handle: (writer + offset) % HANDLES,
             call: Call::Get { document },
@@ -474,7 +474,7 @@ fn settlement() -> impl Strategy<Value = (Whose, What)> {
         1 => Just(What::Unpark),
         1 => Just(What::Edit),
     ];
-    // Only a token can be extended.
+    // Only a lease under a token can be extended.
     (whose, what).prop_map(|(whose, what)| match (whose, what) {
         (Whose::Token(_), _) => (whose, what),
         (_, What::Extend) => (whose, What::Remove),
@@ -487,7 +487,7 @@ fn calls() -> impl Strategy<Value = Call> {
     let document = 0..DOCUMENTS;
     let keys = proptest::collection::vec(0..KEYS, 1..4);
     let settlements = proptest::collection::vec(settlement(), 1..4);
-    // Before, among and after the assigned ids.
+    // Ids before, among and after the assigned ones.
     let millis = proptest::collection::vec(-30..30i64, 1..4)
         .prop_map(|millis| millis.into_iter().map(|millis| millis * 1000 + 7).collect());
     prop_oneof![

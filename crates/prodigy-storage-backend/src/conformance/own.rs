@@ -13,11 +13,11 @@ use crate::log::Durability;
 
 topic! { "own document":
     own_documents_are_kept_apart "documents of the caller's own are kept apart by owner, kind and name",
-    own_documents_are_listed "they are listed by kind and name, of one kind or of all, and beside no checkpoint",
-    an_own_document_is_deleted "a deleted one is absent and is listed no more, and the others stay",
-    an_own_document_is_compared_and_set "a put or a deletion under another revision is refused, and under the present one it happens",
-    an_own_document_of_a_job_is_fenced "one of a job is fenced as every document of the job is, and one of a repository takes no token",
-    own_documents_make_their_owner_known "a repository or a job that holds nothing else is listed",
+    own_documents_are_listed "they are listed by kind and name, for one kind or for all kinds, and never with checkpoints",
+    an_own_document_is_deleted "a deleted document is absent and no longer listed, and the others are kept",
+    an_own_document_is_compared_and_set "a put or a deletion under another revision is refused, and under the present revision it succeeds",
+    an_own_document_of_a_job_is_fenced "a document of a job is fenced like every document of the job, and a document of a repository accepts no token",
+    own_documents_make_their_owner_known "a repository or a job with no other data is listed",
 }
 
 fn of_job(name: &str) -> Result<DocumentOwner, Failure> {
@@ -107,7 +107,7 @@ fn an_own_document_is_deleted(harness: &dyn Harness) -> Check {
     for document in &gone {
         ensure!(
             backend.delete(document, Expected::Any, Durability::Strict, None, soon())?,
-            "there was nothing at {document:?}"
+            "the document {document:?} did not exist"
         );
         ensure_eq!(backend.get(document, soon())?, None, "a deleted document");
     }
@@ -116,7 +116,7 @@ fn an_own_document_is_deleted(harness: &dyn Harness) -> Check {
         left.extend(list(&*harness.open(), &scope(&owner, None)?)?);
     }
     let left: Vec<&Document> = left.iter().map(|entry| &entry.document).collect();
-    ensure_eq!(left, kept, "documents that are left");
+    ensure_eq!(left, kept, "remaining documents");
     Ok(())
 }
 
@@ -128,7 +128,7 @@ fn an_own_document_is_compared_and_set(harness: &dyn Harness) -> Check {
         refused(
             two.put(&document, object("{\"n\":2}")?, &under(Expected::Absent), soon()),
             ErrorKind::Conflict,
-            "a put where no document was expected",
+            "a put that expects no document",
         )?;
         let second = two.put(
             &document,
@@ -166,7 +166,7 @@ fn an_own_document_is_compared_and_set(harness: &dyn Harness) -> Check {
                 None,
                 soon()
             )?,
-            "a deletion says that there was nothing"
+            "the deletion reported that the document did not exist"
         );
     }
     Ok(())
@@ -190,7 +190,7 @@ fn an_own_document_of_a_job_is_fenced(harness: &dyn Harness) -> Check {
     refused(
         backend.add(&job("a")?, Phase::Map, object("{}")?, &under("shop/a=4"), soon()),
         ErrorKind::Fenced,
-        "a checkpoint under a token older than that of a document",
+        "a checkpoint under an older token than a document's",
     )?;
     put(&*backend, &document, "{}")?;
     refused(
@@ -220,7 +220,7 @@ fn own_documents_make_their_owner_known(harness: &dyn Harness) -> Check {
     ensure_eq!(
         jobs(&*backend, &repo("mill")?)?,
         [],
-        "jobs of a repository without"
+        "jobs of a repository without jobs"
     );
     Ok(())
 }

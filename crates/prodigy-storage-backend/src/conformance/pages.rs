@@ -15,16 +15,16 @@ use crate::lock::{LockInfo, LockOptions};
 use crate::page::{Entries, Page, PageOptions};
 
 topic! { "page":
-    pages_of_names_join "pages of repositories and of jobs join to the whole listing, whatever their limit: each name once, in order",
-    pages_of_documents_join "so do pages of documents, over phases",
-    pages_of_locks_join "so do pages of locks",
+    pages_of_names_join "the pages of repositories and of jobs make up the whole listing, whatever their limit: each name once, in order",
+    pages_of_documents_join "the pages of documents make up the whole listing, over all phases",
+    pages_of_locks_join "the pages of locks make up the whole listing",
     a_page_begins_behind_its_key "a page begins behind its key, whether or not an entry has that key",
-    entries_may_come_and_go "entries that come or go between two pages neither hide nor repeat another entry",
+    entries_may_come_and_go "entries that are added or removed between two pages neither hide nor repeat another entry",
 }
 
 const NAMES: [&str; 7] = ["a", "ab", "b", "c", "d", "e", "f"];
 
-/// Reads a listing with pages of several limits, and compares each with what it has to hold.
+/// Reads a listing with pages of several sizes, and compares each result with the expected entries.
 fn in_pages<T, K>(
     wanted: &[K],
     key: impl Fn(&T) -> K,
@@ -142,7 +142,7 @@ fn a_page_begins_behind_its_key(harness: &dyn Harness) -> Check {
     for (after, wanted) in [("a", 2), ("b", 1), ("c", 1), ("d", 0), ("e", 0)] {
         let page = backend.jobs(&shop, &PageOptions::after(JobId::new(after)?), soon())?;
         ensure_eq!(page.entries.len(), wanted, "jobs behind {after}");
-        ensure_eq!(page.next, None, "what follows the last page");
+        ensure_eq!(page.next, None, "the key behind the last page");
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn entries_may_come_and_go(harness: &dyn Harness) -> Check {
     for name in ["a", "c", "e"] {
         backend.put(&orphans(name)?, Body::EMPTY, &PutOptions::default(), soon())?;
     }
-    // The key of the next page itself goes.
+    // The key of the next page itself is deleted.
     let durability = crate::log::Durability::Strict;
     backend.delete(
         &orphans("d")?,

@@ -1,4 +1,4 @@
-//! The properties, and how they are run.
+//! The properties of the suite, and their runs.
 
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
@@ -13,15 +13,15 @@ use super::{
 pub enum Outcome {
     /// The promise was kept.
     Held,
-    /// The backend has not what the property needs.
+    /// The backend lacks a feature that the property needs.
     Skipped,
 }
 
-/// The needs of a property beside a fresh store.
+/// The requirement of a property besides a fresh store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
-    /// Nothing.
+    /// No requirement.
     Nothing,
     /// [`Harness::restart`].
     Restart,
@@ -41,13 +41,13 @@ type Run = fn(&dyn Harness) -> Result<(), Failure>;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Property {
-    /// Its name, unique.
+    /// The unique name of the property.
     pub name: &'static str,
     /// The topic: `log`, `cursor`, `end`, `document`, `series`, `own document`, `queue`, `fence`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
     pub topic: &'static str,
-    /// The promise, in a sentence.
+    /// The promise, as a sentence.
     pub promise: &'static str,
-    /// The need of the property.
+    /// The requirement of the property.
     pub need: Need,
     run: Run,
 }
@@ -69,10 +69,10 @@ impl Property {
         }
     }
 
-    /// Checks it on a fresh store.
+    /// Checks the property on a fresh store.
     ///
     /// # Errors
-    /// The difference from the promise.
+    /// The difference between the promise and the behaviour.
     pub fn run(&self, factory: &dyn HarnessFactory) -> Result<Outcome, Failure> {
         let harness = match self.need {
             Need::SmallStore => factory.small(),
@@ -87,7 +87,7 @@ impl Property {
         }
         let able = match self.need {
             Need::Nothing | Need::SmallStore | Need::CappedQueue => true,
-            // Of a store that nobody opened yet: it is as fresh as before.
+            // Nobody has opened the store yet, so the restart leaves it fresh.
             Need::Restart => harness.restart(),
             Need::RecordLimit => harness.record_limit().is_some(),
             Need::DocumentLimit => harness.document_limit().is_some(),
@@ -99,7 +99,7 @@ impl Property {
     }
 }
 
-/// Declares the properties of a topic: each is a function of the same name, with its promise.
+/// Declares the properties of a topic. Each is a function of the same name with its promise.
 macro_rules! topic {
     ($topic:literal: $($name:ident $(($need:ident))? $promise:literal,)+) => {
         pub(super) const PROPERTIES: &[crate::conformance::property::Property] = &[$(
@@ -149,7 +149,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
 /// Runs every property, each on a fresh store.
 ///
 /// # Panics
-/// If one does not hold: with the name of each that does not, and what differed.
+/// If a property fails: with the name of each failed property, and the differences.
 pub fn run_all(factory: &dyn HarnessFactory) {
     let mut broken = Vec::new();
     for property in properties() {
@@ -162,7 +162,7 @@ pub fn run_all(factory: &dyn HarnessFactory) {
     }
     assert!(
         broken.is_empty(),
-        "{}: {} properties do not hold:\n{}",
+        "{}: {} properties failed:\n{}",
         factory.name(),
         broken.len(),
         broken.join("\n")

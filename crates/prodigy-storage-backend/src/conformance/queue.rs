@@ -1,4 +1,4 @@
-//! Promises of the queue: puts, takes and leases.
+//! Promises of the queue: pushes, takes and leases.
 
 use std::time::Duration;
 
@@ -19,22 +19,22 @@ use crate::log::Durability;
 use crate::queue::{Change, LeaseToken, PutReport, QueueItem, QueueSummary, Select, Settled};
 
 topic! { "queue":
-    items_are_kept_in_order "items are read in the order in which they were first put",
+    items_are_kept_in_order "items are read in the order of their first push",
     an_absent_queue_is_empty "a queue that does not exist is empty, and reading or settling creates nothing",
-    a_known_key_is_merged "an item of a known key is merged: one item, both failures, the newest data",
-    a_repeated_push_changes_nothing "the same push again leaves the item as it is, and takes no number",
-    a_failure_counts_once "a failure that is in the history already counts once among new ones",
-    a_failure_without_a_time_counts_once "a failure that gives neither time nor number counts once, however often it is pushed, and so does an item without failures",
+    a_known_key_is_merged "a push with a known key is merged: one item with both failures and the newest data",
+    a_repeated_push_changes_nothing "a repeated push changes nothing, not even the counter",
+    a_failure_counts_once "a failure that is already in the history counts once, even if it is pushed with new failures",
+    a_failure_without_a_time_counts_once "a failure without time and number counts once, however often it is pushed, and so does an item without failures",
     a_failure_is_completed "a failure gets its time and its number",
-    a_key_twice_in_a_batch_is_merged "two items of one key in one batch are one item",
+    a_key_twice_in_a_batch_is_merged "two items with one key in a batch are merged into one item",
     a_merge_keeps_place_lease_and_delay "a merge keeps the place of an item, its lease, and its delay",
     numbers_rise "each change takes a higher number, and the summary names the last one",
-    the_revision_belongs_to_the_contents "the revision changes with the contents, and with nothing else",
+    the_revision_belongs_to_the_contents "the revision changes only with the contents",
     the_summary_counts_each_item_once "the summary counts pending, leased, delayed and parked items",
     a_compaction_changes_nothing "a compaction keeps items, leases, delays, places, revisions and the counter",
     queues_are_kept_apart "queues of two jobs do not mix",
-    a_full_queue_refuses_a_push (CappedQueue) "a push that would take the queue over its cap is refused whole, and settling makes room",
-    a_full_queue_is_settled (CappedQueue) "a full queue takes every settlement, also one that makes an item larger",
+    a_full_queue_refuses_a_push (CappedQueue) "a push that would exceed the maximum size of the queue is refused whole, and settling items makes room",
+    a_full_queue_is_settled (CappedQueue) "a full queue accepts every settlement, even one that makes an item larger",
 }
 
 /// Pushes another failure of an item.
@@ -50,7 +50,7 @@ pub(super) fn push(
     ensure_eq!(
         report,
         PutReport::new(0, 1, 0),
-        "what the push of another failure did"
+        "the report of the push of another failure"
     );
     Ok(())
 }
@@ -58,17 +58,17 @@ pub(super) fn push(
 fn items_are_kept_in_order(harness: &dyn Harness) -> Check {
     let (one, two, job) = (harness.open(), harness.open(), job("a")?);
     let report = put(harness, &*one, &job, &["c", "a"])?;
-    ensure_eq!(report, PutReport::new(2, 0, 0), "what the put did");
+    ensure_eq!(report, PutReport::new(2, 0, 0), "the report of the push");
     put(harness, &*two, &job, &["b"])?;
     ensure_eq!(keys(&*one, &job)?, ["c", "a", "b"], "keys");
-    // The order of taking is another one.
+    // The order of takes differs from the order of pushes.
     settle_item(&*one, &job, "c", release(Duration::ZERO))?;
     ensure_eq!(keys(&*one, &job)?, ["c", "a", "b"], "keys after a release");
     let got = entry(&*two, &job, "a")?;
     ensure_eq!(field(got.body.get().as_bytes(), "item_data")?, json!(1), "data");
     ensure!(
         got.verified && got.lease.is_none() && got.delay.is_none(),
-        "an item of ours is unverified, taken or delayed: {got:?}"
+        "the item is unverified, taken or delayed: {got:?}"
     );
     Ok(())
 }
@@ -78,18 +78,18 @@ fn an_absent_queue_is_empty(harness: &dyn Harness) -> Check {
     ensure_eq!(keys(&*backend, &job)?.len(), 0, "keys");
     ensure!(
         backend.queue_get(&job, &item_id("a")?, soon())?.is_none(),
-        "an item that was never put"
+        "an item that was never pushed"
     );
     ensure_eq!(take(&*backend, &job, 5)?.len(), 0, "items taken");
     ensure_eq!(
         acknowledge(&*backend, &job, &[LeaseToken::random()])?,
         [Settled::Unknown],
-        "what became of a token"
+        "the outcome for a token"
     );
     ensure_eq!(
         settle_item(&*backend, &job, "a", Change::Remove)?,
         Settled::Unknown,
-        "what became of a key"
+        "the outcome for a key"
     );
     ensure_eq!(
         backend.queue_summary(&job, soon())?,
@@ -131,7 +131,7 @@ fn a_repeated_push_changes_nothing(harness: &dyn Harness) -> Check {
     let before = entry(&*one, &job, "a")?;
     let mark = one.queue_summary(&job, soon())?.mark;
     let report = two.queue_put(&job, &first, Durability::Strict, None, soon())?;
-    ensure_eq!(report, PutReport::new(0, 0, 1), "what the repeated push did");
+    ensure_eq!(report, PutReport::new(0, 0, 1), "the report of the repeated push");
     let after = entry(&*one, &job, "a")?;
     ensure_eq!(after.body.get(), before.body.get(), "contents");
     ensure_eq!(after.revision, before.revision, "revision");
@@ -159,7 +159,7 @@ fn a_failure_counts_once(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// An item that gives no times, with these failures.
+/// An item without times, with these failures.
 fn untimed(failures: &str) -> Result<QueueItem, Failure> {
     let text = format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failures}]}}"#);
     let raw = serde_json::value::RawValue::from_string(text)?;
@@ -177,7 +177,7 @@ fn a_failure_without_a_time_counts_once(harness: &dyn Harness) -> Check {
         ensure_eq!(report, PutReport::new(0, 0, 1), "the second push of [{failures}]");
         let after = entry(&*one, &job, "a")?;
         ensure_eq!(after.body.get(), before.body.get(), "contents");
-        // The failure of a worker is another one.
+        // A failure that a worker reports is always new.
         let token = take_one(&*two, &job)?;
         settle_token(&*two, &job, &token, Change::Fail(untimed(failures)?))?;
         let count = field(entry(&*one, &job, "a")?.body.get().as_bytes(), "failure_count")?;
@@ -227,7 +227,7 @@ fn a_key_twice_in_a_batch_is_merged(harness: &dyn Harness) -> Check {
         item("a", "1", now)?,
     ];
     let report = backend.queue_put(&job, &items, Durability::Strict, None, soon())?;
-    ensure_eq!(report, PutReport::new(2, 1, 1), "what the put did");
+    ensure_eq!(report, PutReport::new(2, 1, 1), "the report of the push");
     ensure_eq!(keys(&*backend, &job)?, ["a", "b"], "keys");
     let got = entry(&*backend, &job, "a")?;
     ensure_eq!(
@@ -255,7 +255,7 @@ fn a_merge_keeps_place_lease_and_delay(harness: &dyn Harness) -> Check {
     ensure_eq!(
         settle_token(&*one, &job, &token, release(Duration::ZERO))?,
         Settled::Done,
-        "what became of the token"
+        "the outcome for the token"
     );
     Ok(())
 }
@@ -380,7 +380,7 @@ fn the_summary_counts_each_item_once(harness: &dyn Harness) -> Check {
     ensure_eq!(
         (summary.leased, summary.parked),
         (2, 1),
-        "with a parked item taken"
+        "the summary with a taken parked item"
     );
     Ok(())
 }
@@ -429,7 +429,7 @@ fn a_compaction_changes_nothing(harness: &dyn Harness) -> Check {
     ensure_eq!(entries(&*one)?, before, "items after a compaction");
     ensure_eq!(keys(&*one, &job)?, all, "keys after a compaction");
     let summary = one.queue_summary(&job, soon())?;
-    ensure!(summary.mark >= mark, "the counter went back");
+    ensure!(summary.mark >= mark, "the counter decreased");
     ensure_eq!(summary.bytes, compaction.after, "bytes after a compaction");
     ensure_eq!(acknowledge(&*one, &job, &[token])?, [Settled::Done], "the token");
     ensure_eq!(
@@ -450,13 +450,13 @@ fn queues_are_kept_apart(harness: &dyn Harness) -> Check {
     ensure_eq!(
         acknowledge(&*backend, &b, &taken)?,
         [Settled::Unknown],
-        "what became of the first queue's token in the second"
+        "the outcome for the first queue's token in the second queue"
     );
     ensure_eq!(names(&take(&*backend, &b, 5)?), ["x", "y"], "items of the second");
     Ok(())
 }
 
-/// Pushes items of 1 KiB until the queue is full; gives how many it took.
+/// Pushes items of 1 KiB until the queue is full. Returns the number of stored items.
 fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Result<usize, Failure> {
     let large = format!("\"{}\"", "x".repeat(1000));
     for n in 0..100 {
@@ -467,12 +467,12 @@ fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Resul
             let hint = error.hint().unwrap_or_default();
             ensure!(
                 error.why().contains("max_queue_size") && hint.contains("compact") && !error.is_transient(),
-                "the error does not say what to do: {error}, {hint}"
+                "the error does not name the remedy: {error}, {hint}"
             );
             return Ok(n);
         }
     }
-    Err(Failure::new("a queue of at most 32 KiB takes 100 KiB"))
+    Err(Failure::new("a queue with a maximum of 32 KiB accepted 100 KiB"))
 }
 
 fn a_full_queue_refuses_a_push(harness: &dyn Harness) -> Check {
@@ -483,10 +483,13 @@ fn a_full_queue_refuses_a_push(harness: &dyn Harness) -> Check {
         "a queue of 32 KiB is full after {stored} items of 1 KiB"
     );
     let bytes = two.queue_summary(&job, soon())?.bytes;
-    ensure!(bytes <= 32 << 10, "a queue of at most 32 KiB has {bytes} bytes");
+    ensure!(
+        bytes <= 32 << 10,
+        "a queue with a maximum of 32 KiB has {bytes} bytes"
+    );
     let before = keys(&*two, &job)?;
     ensure_eq!(before.len(), stored, "items stored");
-    // Whole: a small item beside a large one is refused with it.
+    // The batch is refused whole: the small item is not stored either.
     let large = format!("\"{}\"", "x".repeat(8000));
     let now = harness.clock().now();
     let items = [item("small", "1", now)?, item("large", &large, now)?];
@@ -500,7 +503,7 @@ fn a_full_queue_refuses_a_push(harness: &dyn Harness) -> Check {
     let settled = acknowledge(&*one, &job, &taken)?;
     ensure!(
         settled.iter().all(|settled| settled.is_done()),
-        "a full queue is not settled: {settled:?}"
+        "settlements in a full queue failed: {settled:?}"
     );
     two.queue_compact(&job, soon())?;
     two.queue_put(&job, &items, Durability::Strict, None, soon())?;

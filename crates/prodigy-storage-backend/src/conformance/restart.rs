@@ -1,4 +1,4 @@
-//! Promises over the end of a process.
+//! Promises across the end of a process.
 
 use std::time::Duration;
 
@@ -20,19 +20,19 @@ use crate::log::{Durability, ScanOptions};
 use crate::queue::{Change, Claim, Select, Settled};
 
 topic! { "restart":
-    events_outlive_the_process (Restart) "events are there after a restart, with their ids, and ids go on ascending",
-    ids_ascend_over_a_restart_with_an_older_clock (Restart) "ids go on ascending when the clock is behind after a restart",
-    given_ids_are_known_after_a_restart (Restart) "a repeated append is stored once, also over a restart",
-    cursors_outlive_the_process (Restart) "a cursor goes on exactly after a restart",
-    documents_outlive_the_process (Restart) "documents and their revisions are there after a restart, and series go on ascending",
-    leases_outlive_the_process (Restart) "items and leases are there after a restart, and tokens still count",
-    places_outlive_the_process (Restart) "places, revisions and delays are there after a restart, and the counter goes on",
+    events_outlive_the_process (Restart) "events and their ids are kept over a restart, and later ids ascend",
+    ids_ascend_over_a_restart_with_an_older_clock (Restart) "ids ascend even if the clock is behind after a restart",
+    given_ids_are_known_after_a_restart (Restart) "a repeated append is stored once, even over a restart",
+    cursors_outlive_the_process (Restart) "a read from a cursor continues exactly after a restart",
+    documents_outlive_the_process (Restart) "documents and their revisions are kept over a restart, and later stamps ascend",
+    leases_outlive_the_process (Restart) "items and leases are kept over a restart, and tokens are still valid",
+    places_outlive_the_process (Restart) "places, revisions and delays are kept over a restart, and the counter continues",
     fencing_marks_outlive_the_process (Restart) "a token that was overtaken before a restart is refused after it",
-    fencing_outlives_the_process (Restart) "fencing tokens go on ascending after a restart, and no lock is held",
+    fencing_outlives_the_process (Restart) "fencing tokens ascend over a restart, and no lock is held",
 }
 
 fn restart(harness: &dyn Harness) -> Check {
-    ensure!(harness.restart(), "a harness that could restart can't any more");
+    ensure!(harness.restart(), "a harness that could restart no longer can");
     Ok(())
 }
 
@@ -74,7 +74,7 @@ fn given_ids_are_known_after_a_restart(harness: &dyn Harness) -> Check {
     ensure_eq!(
         (again.stored, again.duplicates),
         (0, 3),
-        "what the repetition did"
+        "the result of the repeated append"
     );
     ensure_eq!(read(&*harness.open(), &job)?.len(), 3, "events");
     Ok(())
@@ -115,7 +115,7 @@ fn documents_outlive_the_process(harness: &dyn Harness) -> Check {
     let backend = harness.open();
     let got = backend
         .get(&document, soon())?
-        .ok_or_else(|| Failure::new("the document is gone"))?;
+        .ok_or_else(|| Failure::new("the document does not exist"))?;
     ensure_eq!(
         (got.body(), got.revision()),
         (&b"{\"n\":1}"[..], revision),
@@ -148,7 +148,7 @@ fn leases_outlive_the_process(harness: &dyn Harness) -> Check {
     ensure_eq!(
         acknowledge(&*backend, &job, &first)?,
         [Settled::Done],
-        "what became of the first token"
+        "the outcome for the first token"
     );
     harness.clock().advance(2 * MINUTE);
     ensure_eq!(
@@ -172,7 +172,7 @@ fn places_outlive_the_process(harness: &dyn Harness) -> Check {
     for name in ["a", "b", "c", "d"] {
         put(name, "1")?;
     }
-    // a goes to the end, b waits, c gets other contents.
+    // Item a moves to the end, b is delayed, c gets other contents.
     let release = |delay| Change::Release { delay };
     settle_item(&*harness.open(), &job, "a", release(Duration::ZERO))?;
     settle_item(&*harness.open(), &job, "b", release(2 * MINUTE))?;
@@ -193,7 +193,7 @@ fn places_outlive_the_process(harness: &dyn Harness) -> Check {
     let after = backend.queue_summary(&job, soon())?;
     ensure!(
         after.mark >= before.mark,
-        "the counter went back: {after:?} after {before:?}"
+        "the counter decreased: {after:?} after {before:?}"
     );
     let claim = Claim::Revision(item_id("c")?, stale);
     ensure_eq!(
@@ -215,7 +215,7 @@ fn places_outlive_the_process(harness: &dyn Harness) -> Check {
     ensure_eq!(
         backend.queue_take(&job, &bounded, 9, MINUTE, None, soon())?.len(),
         0,
-        "items of a run that is bounded by the old counter"
+        "items of a run that the old counter bounds"
     );
     Ok(())
 }

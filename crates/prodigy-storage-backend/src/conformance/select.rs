@@ -1,4 +1,4 @@
-//! Promises of a selection: the same items are taken and read.
+//! Promises of selections: the same items are taken and read.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::log::Durability;
 use crate::queue::{Change, Claim, Eligible, Select};
 
 topic! { "queue":
-    keys_select "a selection by key gives those, eligible or not",
-    eligibility_selects "a selection gives eligible items, or parked ones, or both",
-    a_time_selects "bounds on the last attempt leave newer and older items out",
-    a_signature_selects "a selection by signature gives the items of that signature",
-    an_error_type_selects "a selection by error type goes by the last failure",
-    attempts_select "a selection by attempts goes by the number of failures",
-    a_place_selects "a bound on the place leaves later items out",
+    keys_select "a selection by key has the items with these keys, eligible or not",
+    eligibility_selects "a selection has eligible items, or parked ones, or both",
+    a_time_selects "bounds on the last attempt exclude newer and older items",
+    a_signature_selects "a selection by signature has the items with that signature",
+    an_error_type_selects "a selection by error type compares the last failure",
+    attempts_select "a selection by attempts compares the number of failures",
+    a_place_selects "a bound on the place excludes later items",
     conditions_hold_together "an item has to meet every condition of a selection",
 }
 
-/// Puts an item with these further fields: an attempt of now.
+/// Pushes an item with these additional fields, whose attempt is now.
 fn put(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &str, fields: &str) -> Check {
     let now = serde_json::to_string(&harness.clock().now())?;
     let text = format!(r#"{{"item_id":"{name}","item_data":1,"last_attempt":{now}{fields}}}"#);
@@ -34,7 +34,7 @@ fn put(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &st
     Ok(())
 }
 
-/// Reads and takes: both have to give these items.
+/// Reads and takes the selected items: both have to return the wanted ones.
 fn gives(backend: &dyn Backend, job: &JobAddress, select: &Select, wanted: &[&str]) -> Check {
     ensure_eq!(
         selected(backend, job, select)?,
@@ -58,7 +58,7 @@ fn keys_select(harness: &dyn Harness) -> Check {
         put(harness, &*backend, &job, name, "")?;
     }
     put(harness, &*backend, &job, "d", r#","reprocess_eligible":false"#)?;
-    // In the order of the queue, each once.
+    // In the order of the queue, each item once.
     let ids = ["d", "b", "x", "b"]
         .into_iter()
         .map(item_id)
@@ -96,7 +96,7 @@ fn a_time_selects(harness: &dyn Harness) -> Check {
         put(harness, &*backend, &job, name, "")?;
         harness.clock().advance(MINUTE);
     }
-    // b failed again, last of all.
+    // Item b failed again, last of all.
     put(harness, &*backend, &job, "b", "")?;
     let bound = moment(120_000);
     gives(&*backend, &job, &Select::eligible().not_after(bound), &["a", "c"])?;
@@ -176,7 +176,7 @@ fn a_place_selects(harness: &dyn Harness) -> Check {
     let delay = Duration::ZERO;
     settle_item(&*backend, &job, "b", Change::Release { delay })?;
     gives(&*backend, &job, &select, &["a", "c"])?;
-    // They were taken: their places are new ones.
+    // The items were taken, so they have new places.
     gives(&*backend, &job, &select, &[])
 }
 

@@ -1,4 +1,4 @@
-//! Promises about the newest document of a series.
+//! Promises of the newest document of a series.
 
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, Phase, Stamp};
 
@@ -12,10 +12,10 @@ use crate::document::{Expected, PutOptions};
 use crate::log::Durability;
 
 topic! { "series":
-    the_newest_is_the_last_listed "the newest of a series, and the newest before each, are those that a listing gives from its end",
-    the_newest_before_what_is_gone "before a document that was removed, or never was, the next older one is the newest",
-    before_another_series_is_nothing "before a document that is none of the series there is nothing",
-    a_handle_sees_the_newest_of_another "each addition and deletion through one handle is seen by the next question through another",
+    the_newest_is_the_last_listed "the newest document of a series, and the newest one before each, are those at the end of the listing",
+    the_newest_before_what_is_gone "the newest document before a removed or absent document is the next older one",
+    before_another_series_is_nothing "a document of another series has no documents before it",
+    a_handle_sees_the_newest_of_another "the next call through another handle sees each addition and deletion",
 }
 
 fn put(backend: &dyn Backend, document: &Document) -> Check {
@@ -33,7 +33,7 @@ fn newest(
     Ok(newest.map(|entry| entry.document))
 }
 
-/// Goes down from the newest of each series, and compares with the listing.
+/// Reads each series from the newest document down, and compares it with the listing.
 fn agrees(backend: &dyn Backend, job: &JobAddress) -> Check {
     for phase in Phase::ALL {
         let mut listed = list(backend, &DocumentScope::Checkpoints(job.clone(), phase))?;
@@ -51,7 +51,7 @@ fn agrees(backend: &dyn Backend, job: &JobAddress) -> Check {
     Ok(())
 }
 
-/// Stamps of this project and of other programs, two of them of one time.
+/// Stamps of this project and of other programs; two of them have the same time.
 fn stamps() -> Result<Vec<Stamp>, Failure> {
     let texts = [
         "20251115_073606",
@@ -77,7 +77,7 @@ fn the_newest_is_the_last_listed(harness: &dyn Harness) -> Check {
     agrees(&*backend, &job)?;
     for (n, stamp) in stamps()?.into_iter().enumerate() {
         for phase in Phase::ALL {
-            // The series differ, so that one is not taken for another.
+            // The series differ, so that a mix-up is noticed.
             if n % 3 != 0 || phase != Phase::Reduce {
                 put(&*backend, &Document::checkpoint(&job, phase, stamp.clone()))?;
             }
@@ -97,14 +97,18 @@ fn the_newest_before_what_is_gone(harness: &dyn Harness) -> Check {
     ensure_eq!(
         before(&at(1_000))?,
         Some(at(90)),
-        "newest before one that never was"
+        "newest before a document that never existed"
     );
-    ensure_eq!(before(&at(55))?, Some(at(50)), "newest before one that never was");
+    ensure_eq!(
+        before(&at(55))?,
+        Some(at(50)),
+        "newest before a document that never existed"
+    );
     ensure_eq!(before(&at(-5))?, None, "newest before the oldest");
     for millis in [90, 40, 50] {
         ensure!(
             backend.delete(&at(millis), Expected::Any, Durability::Strict, None, soon())?,
-            "a deletion says that there was nothing"
+            "the deletion reported that the document did not exist"
         );
     }
     ensure_eq!(
@@ -112,8 +116,8 @@ fn the_newest_before_what_is_gone(harness: &dyn Harness) -> Check {
         Some(at(80)),
         "newest after the newest was deleted"
     );
-    ensure_eq!(before(&at(90))?, Some(at(80)), "newest before one that is gone");
-    ensure_eq!(before(&at(50))?, Some(at(30)), "newest before one that is gone");
+    ensure_eq!(before(&at(90))?, Some(at(80)), "newest before a deleted document");
+    ensure_eq!(before(&at(50))?, Some(at(30)), "newest before a deleted document");
     agrees(&*backend, &job)
 }
 
@@ -140,14 +144,14 @@ fn before_another_series_is_nothing(harness: &dyn Harness) -> Check {
     ensure_eq!(
         newest(&*backend, &one, Phase::Setup, Some(&setup))?,
         None,
-        "newest before the one setup checkpoint"
+        "newest before the setup checkpoint"
     );
     Ok(())
 }
 
 fn a_handle_sees_the_newest_of_another(harness: &dyn Harness) -> Check {
     let (reader, writer, job) = (harness.open(), harness.open(), job("a")?);
-    // More than once: a cache answers the second time.
+    // Reads several times, since a cache answers from the second time on.
     let sees = |phase: Phase, wanted: Option<&Document>, when: &str| {
         for _ in 0..3 {
             let found = newest(&*reader, &job, phase, None)?;
@@ -166,7 +170,7 @@ fn a_handle_sees_the_newest_of_another(harness: &dyn Harness) -> Check {
     while let Some(last) = made.pop() {
         ensure!(
             writer.delete(&last, Expected::Any, Durability::Strict, None, soon())?,
-            "a deletion says that there was nothing"
+            "the deletion reported that the document did not exist"
         );
         sees(Phase::Map, made.last(), "after a deletion")?;
     }

@@ -1,4 +1,4 @@
-//! Promises of settlements: what may happen to a stored item.
+//! Promises of settlements: changes of stored items.
 
 use std::time::Duration;
 
@@ -19,22 +19,22 @@ use crate::log::Durability;
 use crate::queue::{Change, Claim, ItemState, PutReport, Select, Settled, Settlement};
 
 topic! { "queue":
-    an_acknowledged_item_is_gone "an acknowledged item is gone for good, and its token is then unknown",
-    a_late_acknowledgement_counts "a token whose lease ended counts while no one else took the item",
-    a_lost_lease_settles_nothing "once another took the item the first token is unknown for every change, and the item stays",
-    changed_contents_stay "an item that was changed while it was taken stays after its acknowledgement, which says so, and is pending",
+    an_acknowledged_item_is_gone "an acknowledged item is removed for good, and its token is then unknown",
+    a_late_acknowledgement_counts "a token is valid after its lease ended, until another worker takes the item",
+    a_lost_lease_settles_nothing "once another worker took the item, the first token is unknown for every change, and the item is unchanged",
+    changed_contents_stay "an item that was changed while it was taken is kept and pending after its acknowledgement, which reports that",
     an_extension_lasts_from_now "an extended lease keeps its token and the item's place, and lasts from now on",
-    a_late_extension_counts "an ended lease is extended while no one else took the item",
-    an_extension_needs_its_token "an extension without a token is refused, and nothing is changed",
+    a_late_extension_counts "an ended lease can be extended until another worker takes the item",
+    an_extension_needs_its_token "an extension without a token is refused, and changes nothing",
     a_released_item_is_pending_at_the_end "a released item is pending at once, behind all others, and its token is unknown",
-    a_delay_holds_an_item "an item that is released with a delay is pending when that has passed, not before",
-    a_delay_does_not_go_by_the_wall_clock "a step of the wall clock neither ends a delay nor makes it last longer",
-    a_delay_of_another_boot_has_ended "when the machine is started again, nothing is delayed",
+    a_delay_holds_an_item "an item that is released with a delay is pending only after the delay",
+    a_delay_does_not_go_by_the_wall_clock "a step of the wall clock neither ends nor prolongs a delay",
+    a_delay_of_another_boot_has_ended "after a restart of the machine no item is delayed",
     a_later_release_replaces_the_delay "a release replaces the delay of an earlier one",
-    an_operator_ends_a_lease "a lease is ended by the item's key, without its token",
-    a_removed_item_is_gone "removal by key takes items whether taken or not, and says which were unknown",
+    an_operator_ends_a_lease "a lease can be ended by the item's key, without its token",
+    a_removed_item_is_gone "a removal by key removes items whether taken or not, and reports unknown keys",
     settlements_see_each_other "settlements of one call are made in their order",
-    a_removed_key_is_new_again "an item that was settled and is pushed again is a new one, at the end",
+    a_removed_key_is_new_again "an item that was removed and is pushed again is a new item at the end",
 }
 
 pub(super) fn failed(harness: &dyn Harness, name: &str, data: &str) -> Result<Change, Failure> {
@@ -45,7 +45,7 @@ pub(super) fn edited(harness: &dyn Harness, name: &str, data: &str) -> Result<Ch
     Ok(Change::Edit(item(name, data, harness.clock().now())?.body))
 }
 
-/// A field of a stored item.
+/// Reads a field of a stored item.
 pub(super) fn stored(
     backend: &dyn Backend,
     job: &JobAddress,
@@ -63,14 +63,14 @@ fn an_acknowledged_item_is_gone(harness: &dyn Harness) -> Check {
     ensure_eq!(
         settled,
         [Settled::Done, Settled::Done],
-        "what became of the tokens"
+        "the outcomes for the tokens"
     );
     ensure_eq!(keys(&*one, &job)?, ["c"], "keys");
     let again = acknowledge(&*one, &job, &taken)?;
     ensure_eq!(
         again,
         [Settled::Unknown, Settled::Unknown],
-        "what became of them again"
+        "the outcomes for the tokens the second time"
     );
     harness.clock().advance(2 * MINUTE);
     ensure_eq!(
@@ -89,7 +89,7 @@ fn a_late_acknowledgement_counts(harness: &dyn Harness) -> Check {
     ensure_eq!(
         acknowledge(&*backend, &job, &[token])?,
         [Settled::Done],
-        "what became of the token"
+        "the outcome for the token"
     );
     ensure_eq!(keys(&*backend, &job)?.len(), 0, "keys");
     Ok(())
@@ -122,12 +122,12 @@ fn a_lost_lease_settles_nothing(harness: &dyn Harness) -> Check {
     ensure_eq!(
         (after.body.get(), after.lease, after.place, after.revision),
         (before.body.get(), before.lease, before.place, before.revision),
-        "the item after that"
+        "the item after the change"
     );
     ensure_eq!(
         settle_token(&*two, &job, &second, Change::Remove)?,
         Settled::Done,
-        "what became of the second token"
+        "the outcome for the second token"
     );
     Ok(())
 }
@@ -139,7 +139,7 @@ fn changed_contents_stay(harness: &dyn Harness) -> Check {
         let item = item("a", data, harness.clock().now())?;
         Ok::<_, Failure>(two.queue_put(&job, &[item], Durability::Strict, None, soon())?)
     };
-    // A push before the take is a part of what was taken.
+    // A push before the take is part of the taken contents.
     again("2")?;
     let token = take_one(&*one, &job)?;
     again("3")?;
@@ -147,15 +147,15 @@ fn changed_contents_stay(harness: &dyn Harness) -> Check {
     ensure_eq!(
         settle_token(&*one, &job, &token, Change::Remove)?,
         Settled::Kept,
-        "the acknowledgement of what is not the taken item any more"
+        "the acknowledgement of an item that was changed since it was taken"
     );
     let kept = entry(&*two, &job, "a")?;
-    ensure!(kept.lease.is_none(), "the lease goes on: {:?}", kept.lease);
+    ensure!(kept.lease.is_none(), "the item is still leased: {:?}", kept.lease);
     ensure_eq!(stored(&*two, &job, "a", "failure_count")?, json!(3), "failures");
     ensure_eq!(
         settle_token(&*one, &job, &token, Change::Remove)?,
         Settled::Unknown,
-        "the token after that"
+        "the token after the acknowledgement"
     );
     let taken = take(&*two, &job, 5)?;
     ensure_eq!(names(&taken), ["b", "a"], "items pending");
@@ -165,7 +165,7 @@ fn changed_contents_stay(harness: &dyn Harness) -> Check {
         [Settled::Done, Settled::Done],
         "the next acknowledgement"
     );
-    // A removal by key is meant whatever the contents are.
+    // A removal by key does not depend on the contents.
     put(harness, &*one, &job, &["a"])?;
     take_one(&*one, &job)?;
     again("2")?;
@@ -201,7 +201,7 @@ fn an_extension_lasts_from_now(harness: &dyn Harness) -> Check {
         0,
         "items a second before the new end"
     );
-    // A shorter one counts too.
+    // A shorter lease is possible too.
     settle_token(&*one, &job, &token, Change::Extend(Duration::from_secs(2)))?;
     harness.clock().advance(Duration::from_secs(2));
     ensure_eq!(names(&take(&*two, &job, 1)?), ["a"], "items at the new end");
@@ -358,11 +358,14 @@ fn an_operator_ends_a_lease(harness: &dyn Harness) -> Check {
         Settled::Done,
         "the release by key"
     );
-    ensure!(entry(&*one, &job, "a")?.lease.is_none(), "the lease goes on");
+    ensure!(
+        entry(&*one, &job, "a")?.lease.is_none(),
+        "the item is still leased"
+    );
     ensure_eq!(
         settle_token(&*one, &job, &token, Change::Remove)?,
         Settled::Unknown,
-        "the token after that"
+        "the token after the release"
     );
     ensure_eq!(names(&take(&*two, &job, 1)?), ["a"], "items pending");
     Ok(())
@@ -380,7 +383,7 @@ fn a_removed_item_is_gone(harness: &dyn Harness) -> Check {
     ensure_eq!(
         two.queue_settle(&job, &each, None, soon())?,
         [Settled::Done, Settled::Done, Settled::Unknown],
-        "what became of the keys"
+        "the outcomes for the keys"
     );
     ensure_eq!(keys(&*one, &job)?, ["b"], "keys");
     ensure_eq!(
@@ -427,13 +430,13 @@ fn settlements_see_each_other(harness: &dyn Harness) -> Check {
     ensure_eq!(
         backend.queue_settle(&job, &each, None, soon())?,
         wanted,
-        "what became of each"
+        "the outcome of each settlement"
     );
     ensure_eq!(names(&take(&*backend, &job, 5)?), ["b", "a"], "items pending");
     ensure_eq!(
         backend.queue_settle(&job, &[], None, soon())?.len(),
         0,
-        "results of no settlement"
+        "results of an empty list of settlements"
     );
     Ok(())
 }
@@ -447,14 +450,14 @@ fn a_removed_key_is_new_again(harness: &dyn Harness) -> Check {
     ensure_eq!(
         put(harness, &*two, &job, &["a"])?,
         PutReport::new(1, 0, 0),
-        "what the put did"
+        "the report of the push"
     );
     ensure_eq!(keys(&*two, &job)?, ["b", "a"], "keys");
     ensure_eq!(stored(&*one, &job, "a", "failure_count")?, json!(1), "failures");
     let new = entry(&*two, &job, "a")?;
     ensure!(
         new.revision > old.revision && new.place > old.place && new.lease.is_none(),
-        "the new item goes on where the old one was: {new:?} after {old:?}"
+        "the new item continues the numbers of the old one: {new:?} after {old:?}"
     );
     ensure_eq!(
         settle_token(&*one, &job, &token, Change::Remove)?,

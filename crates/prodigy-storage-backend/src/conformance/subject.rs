@@ -1,4 +1,4 @@
-//! The backend under a random sequence: makes each call and compares the answer with the model's.
+//! The backend in a random sequence: makes each call, and compares the answer with the model's.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::queue::{
 };
 use crate::reference::{Log, Reading};
 
-/// Values that the backend chose and the model does not know: ids, revisions, tokens.
+/// Values that the backend chose and that the model does not know: ids, revisions, tokens.
 #[derive(Default)]
 struct Job {
     /// The events, each with its tag.
@@ -37,12 +37,12 @@ struct Job {
     series: Vec<(u64, Added)>,
     tokens: Vec<(LeaseToken, ItemId)>,
     mark: QueueMark,
-    /// The items of the last put.
+    /// The items of the last push.
     pushed: Vec<QueueItem>,
 }
 
 impl Job {
-    /// The reader continues at this cursor, before the last `left` events.
+    /// Moves the reader to this cursor, before the last `left` events.
     fn stand_before(&mut self, left: usize, cursor: Cursor) -> Check {
         self.cursor = Some(cursor);
         self.followed = Reading::default();
@@ -83,7 +83,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Makes the call; `after` is the model behind it.
+    /// Makes the call, and compares it with the model; `after` is the model's state after the call.
     pub(super) fn apply(&mut self, step: &Step, after: &State) -> Check {
         let handle = Arc::clone(at(&self.handles, step.handle)?);
         let backend = &*handle;
@@ -100,7 +100,7 @@ impl<'a> Subject<'a> {
             }
             Call::Seal { job } => Ok(backend.seal(at(&self.names, *job)?, soon())?),
             Call::Put { document, wish } => {
-                // The model holds the stored value if the condition was met.
+                // The model has the stored value if the condition was met.
                 let tag = at(&after.documents, *document)?
                     .stable()
                     .copied()
@@ -131,7 +131,7 @@ impl<'a> Subject<'a> {
                 ensure_eq!(
                     backend.revision(name, soon())?,
                     revision,
-                    "revision told, of a document got"
+                    "the revision of a document, and the result of `revision`"
                 );
                 Ok(())
             }
@@ -188,7 +188,7 @@ impl<'a> Subject<'a> {
         self.handles = (0..HANDLES).map(|_| self.harness.open()).collect();
     }
 
-    /// Compares everything.
+    /// Compares the whole store with the model.
     pub(super) fn finish(&mut self, state: &State) -> Check {
         let backend = at(&self.handles, 0)?.clone();
         for job in 0..JOBS {
@@ -221,7 +221,7 @@ impl<'a> Subject<'a> {
         let newest = job.log.durable().last().map_or(EventId::MIN, |(id, _)| id);
         ensure!(
             ids.iter().all(|&id| id > newest),
-            "assigned {ids:?}, and there was {newest}"
+            "the assigned ids {ids:?} are not above {newest}"
         );
         for (id, tag) in ids.into_iter().zip(stored) {
             job.log.store(id, *tag)?;
@@ -241,7 +241,7 @@ impl<'a> Subject<'a> {
             let stored = stands
                 .iter()
                 .find(|event| event.millis == Some(millis) && stored.contains(&event.tag));
-            // A duplicate brings a payload that no stored event has: if it were stored, a read would show it.
+            // A duplicate has a payload that no stored event has, so a read would show it if it were stored.
             let tag = stored.filter(|_| first).map_or(0, |event| event.tag);
             events.push((id, tag.to_string()));
         }
@@ -336,7 +336,7 @@ impl<'a> Subject<'a> {
         let bound = bound.map(|(_, added)| &added.document);
         let found = backend.newest(at(&self.names, index)?, Phase::Map, bound, soon())?;
         let tags = at(&after.series, index)?;
-        // Before more than there are there is no bound, as before none.
+        // With more documents before the bound than exist, or with none, there is no bound.
         let below = bound.map_or(0, |_| before);
         let wanted = tags.len().checked_sub(below + 1).and_then(|at| tags.get(at));
         let wanted = wanted.and_then(|tag| series.iter().find(|(of, _)| of == tag));
@@ -399,7 +399,7 @@ impl<'a> Subject<'a> {
                 .ok_or_else(|| Failure::new("an item was taken without a lease"))?;
             ensure!(
                 job.tokens.iter().all(|(token, _)| *token != lease.token),
-                "a token was given twice: {}",
+                "a token was given out twice: {}",
                 lease.token
             );
             job.tokens.push((lease.token, entry.id));
@@ -424,7 +424,7 @@ impl<'a> Subject<'a> {
             let (claim, id) = match whose {
                 Whose::Token(number) => match job.tokens.get(number) {
                     Some((token, id)) => (Claim::Lease(token.clone()), id.clone()),
-                    // A token that nobody has.
+                    // A token that was never given out.
                     None => (Claim::Lease(LeaseToken::random()), item_id("none")?),
                 },
                 Whose::Key(key) => {
@@ -457,7 +457,7 @@ impl<'a> Subject<'a> {
             calls.push(Settlement::new(claim, change));
         }
         let settled = backend.queue_settle(name, &calls, None, soon())?;
-        ensure_eq!(settled, *wanted, "what became of the settlements");
+        ensure_eq!(settled, *wanted, "the outcomes of the settlements");
         Ok(())
     }
 
@@ -494,7 +494,7 @@ impl<'a> Subject<'a> {
         places.sort_unstable();
         ensure!(
             places.is_sorted_by(|a, b| a.1 < b.1),
-            "the places are in another order than those of the model: {places:?}"
+            "the order of the places differs from the model's: {places:?}"
         );
         let summary = backend.queue_summary(name, soon())?;
         let count = |test: fn(&ItemState, bool) -> bool| {
@@ -546,7 +546,7 @@ fn body(tag: u64) -> String {
 
 fn tag_of(document: &StoredDocument) -> Result<u64, Failure> {
     let tag = field(document.body(), "n")?.as_u64();
-    let tag = tag.ok_or_else(|| Failure::new("a document has no number"))?;
+    let tag = tag.ok_or_else(|| Failure::new("a document has no tag"))?;
     ensure_eq!(
         String::from_utf8_lossy(document.body()),
         body(tag),
@@ -570,6 +570,10 @@ fn written(outcome: StorageResult<bool>, answer: &Answer) -> Check {
         Err(error) if error.kind() == ErrorKind::Conflict => None,
         Err(error) => return Err(error.into()),
     };
-    ensure_eq!(Answer::Written(outcome), *answer, "what a conditional write did");
+    ensure_eq!(
+        Answer::Written(outcome),
+        *answer,
+        "the result of a conditional write"
+    );
     Ok(())
 }

@@ -15,15 +15,15 @@ use crate::clock::Clock;
 use crate::queue::{Change, ItemState, Select};
 
 topic! { "queue":
-    a_taken_item_stays_stored "a taken item is still there, with its lease",
-    a_taken_item_is_not_taken_twice "an item that one taker has is given to no other",
-    threads_never_share_an_item "of eight threads that take, no two get one item, and none is left out",
-    a_lease_does_not_go_by_the_wall_clock "a step of the wall clock neither ends a lease nor makes it last longer",
-    a_lease_of_another_boot_has_ended "when the machine is started again, all leases have ended",
-    a_lease_ends "when its lease ends an item is pending again, behind items that were not taken, under another token",
-    a_take_is_limited "a take gives no more than its limit, by place",
-    items_are_taken_by_place "an item that was taken, released or failed comes behind all others",
-    a_bounded_run_gets_each_item_once "a run that is bounded by the counter at its start gets the items of then, each once",
+    a_taken_item_stays_stored "a taken item is still stored, with its lease",
+    a_taken_item_is_not_taken_twice "an item that a worker has taken is given to no other worker",
+    threads_never_share_an_item "of eight threads that take items, no two get the same item, and every item is taken",
+    a_lease_does_not_go_by_the_wall_clock "a step of the wall clock neither ends nor prolongs a lease",
+    a_lease_of_another_boot_has_ended "after a restart of the machine all leases have ended",
+    a_lease_ends "when its lease ends, an item is pending again behind items that were not taken, and is taken under another token",
+    a_take_is_limited "a take returns at most its limit of items, in the order of their places",
+    items_are_taken_by_place "an item that was taken, released or failed is behind all others",
+    a_bounded_run_gets_each_item_once "a run that is bounded by the counter at its start gets the items that existed then, each once",
 }
 
 fn a_taken_item_stays_stored(harness: &dyn Harness) -> Check {
@@ -56,9 +56,9 @@ fn a_taken_item_is_not_taken_twice(harness: &dyn Harness) -> Check {
     ensure_eq!(
         names(&take(&*one, &job, 2)?),
         ["a", "b"],
-        "items of the first taker"
+        "items of the first worker"
     );
-    ensure_eq!(names(&take(&*two, &job, 2)?), ["c"], "items of the second taker");
+    ensure_eq!(names(&take(&*two, &job, 2)?), ["c"], "items of the second worker");
     ensure_eq!(take(&*one, &job, 2)?.len(), 0, "items left");
     let by_id = Select::ids([item_id("a")?]);
     ensure_eq!(
@@ -90,10 +90,10 @@ fn threads_never_share_an_item(harness: &dyn Harness) -> Check {
                             return Ok(mine);
                         }
                         mine.extend(names(&taken).into_iter().map(str::to_owned));
-                        // Nothing else ends the loop where items are given again and again.
+                        // The loop ends only here if items are given out again and again.
                         ensure!(
                             mine.len() <= most,
-                            "one thread took {} items of {most}: taken ones are given again",
+                            "one thread took {} items of {most}: taken items are given out again",
                             mine.len()
                         );
                     }
@@ -176,16 +176,16 @@ fn a_lease_ends(harness: &dyn Harness) -> Check {
 fn a_take_is_limited(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     put(harness, &*backend, &job, &["c", "b", "a"])?;
-    ensure_eq!(take(&*backend, &job, 0)?.len(), 0, "items of a take of none");
+    ensure_eq!(take(&*backend, &job, 0)?.len(), 0, "items of a take with limit 0");
     ensure_eq!(
         names(&take(&*backend, &job, 2)?),
         ["c", "b"],
-        "items of a take of two"
+        "items of a take with limit 2"
     );
     ensure_eq!(
         names(&take(&*backend, &job, usize::MAX)?),
         ["a"],
-        "items of a take of all"
+        "items of a take of all items"
     );
     Ok(())
 }

@@ -28,10 +28,10 @@ use crate::queue::{
 
 pub(super) type Check = Result<(), Failure>;
 
-/// An event as it was read: its id and its payload's text.
+/// An event that was read: its id and the text of its payload.
 pub(super) type Event = (EventId, String);
 
-/// Long enough for any call that waits for nothing.
+/// A deadline that is long enough for any call that waits for nothing.
 pub(super) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
@@ -53,7 +53,7 @@ pub(super) fn moment(millis: i64) -> Timestamp {
     Timestamp::from_millis(ManualClock::START.as_millis() + millis)
 }
 
-/// An id to give: of that moment, and always the same.
+/// The id of a moment, which is always the same.
 pub(super) fn given(millis: i64) -> EventId {
     EventId::floor(moment(millis))
 }
@@ -70,7 +70,7 @@ pub(super) fn batch(payloads: &[&str]) -> Result<Batch, Failure> {
     Ok(batch)
 }
 
-/// Appends JSON texts; gives the ids.
+/// Appends JSON texts, and returns their ids.
 pub(super) fn append(
     backend: &dyn Backend,
     job: &JobAddress,
@@ -108,7 +108,7 @@ struct Envelope<'a> {
     event: &'a RawValue,
 }
 
-/// Reads up to `limit` events, and the cursor behind the last of them; at the end the cursor of the end.
+/// Reads up to `limit` events. Returns them with the cursor behind the last one, or the cursor of the end.
 pub(super) fn read_some(
     backend: &dyn Backend,
     job: &JobAddress,
@@ -118,7 +118,7 @@ pub(super) fn read_some(
     drain(backend.scan(job, options, soon())?, limit)
 }
 
-/// The next events of a scan, `limit` at most, and the cursor behind them.
+/// At most `limit` next events of a scan, and the cursor behind them.
 pub(super) fn drain(mut scan: Box<dyn Scan>, limit: usize) -> Result<(Vec<Event>, Cursor), Failure> {
     let mut events = Vec::new();
     while events.len() < limit {
@@ -128,12 +128,16 @@ pub(super) fn drain(mut scan: Box<dyn Scan>, limit: usize) -> Result<(Vec<Event>
                 return Err(Failure::new(format!("damage in a whole log: {damage}")));
             }
             Some(ScanItem::TooLarge(record)) => {
-                return Err(Failure::new(format!("a stored event is not given: {record}")));
+                return Err(Failure::new(format!("a stored event is not returned: {record}")));
             }
             Some(ScanItem::Record(record)) => {
-                super::failure::ensure!(record.verified, "a record of ours is unverified: {}", record.line);
+                super::failure::ensure!(record.verified, "the record is not verified: {}", record.line);
                 let envelope: Envelope<'_> = record.parse()?;
-                super::failure::ensure_eq!(envelope.id, record.id, "id in the line and beside it");
+                super::failure::ensure_eq!(
+                    envelope.id,
+                    record.id,
+                    "the id in the line and the id of the record"
+                );
                 events.push((record.id, envelope.event.get().to_owned()));
             }
         }
@@ -159,7 +163,7 @@ pub(super) fn payloads(events: &[Event]) -> Vec<&str> {
     events.iter().map(|(_, payload)| payload.as_str()).collect()
 }
 
-/// Fails unless the result is an error of this kind; gives the error.
+/// Fails unless the result is an error of this kind, and returns the error.
 pub(super) fn refused<T>(
     result: Result<T, StorageError>,
     kind: ErrorKind,
@@ -180,7 +184,7 @@ pub(super) fn item_id(name: &str) -> Result<ItemId, Failure> {
     Ok(ItemId::new(name)?)
 }
 
-/// An item with one failure at this time, as a caller pushes it. The failure is another one for other data.
+/// An item with one failure at this time, as a caller pushes it. Other data yields another failure.
 pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, Failure> {
     let text = format!(
         r#"{{"item_id":{},"item_data":{data},"failure_history":[{{"error_type":"Timeout","error_message":{},"timestamp":{}}}]}}"#,
@@ -191,8 +195,7 @@ pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, 
     Ok(dead_letter::normalise(&RawValue::from_string(text)?)?)
 }
 
-/// All documents of a scope. This listing and the others are read in pages of two entries.
-/// Pushes items of these names.
+/// Pushes items with these names.
 pub(super) fn put(
     harness: &dyn Harness,
     backend: &dyn Backend,
@@ -207,6 +210,7 @@ pub(super) fn put(
     Ok(backend.queue_put(job, &items, Durability::Strict, None, soon())?)
 }
 
+/// All documents of a scope. All listings are read in pages of two entries.
 pub(super) fn list(backend: &dyn Backend, scope: &DocumentScope) -> Result<Vec<DocumentEntry>, Failure> {
     Ok(Entries::new(|page| backend.list(scope, page, soon()))
         .limit(2)
@@ -253,17 +257,17 @@ pub(super) fn selected(
                 return Err(Failure::new(format!("damage in a whole queue: {damage}")));
             }
             QueueStep::TooLarge(item) => {
-                return Err(Failure::new(format!("a stored item is not given: {item}")));
+                return Err(Failure::new(format!("a stored item is not returned: {item}")));
             }
         }
     }
     Ok(keys)
 }
 
-/// How long a take of the suite lasts.
+/// The length of the suite's leases.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// An item that has to be there.
+/// An item that has to exist.
 pub(super) fn entry(backend: &dyn Backend, job: &JobAddress, name: &str) -> Result<QueueEntry, Failure> {
     let got = backend.queue_get(job, &item_id(name)?, soon())?;
     got.ok_or_else(|| Failure::new(format!("item {name} is gone")))
@@ -282,7 +286,7 @@ pub(super) fn names(entries: &[QueueEntry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.id.as_str()).collect()
 }
 
-/// Takes one item; gives its token.
+/// Takes one item, and returns its token.
 pub(super) fn take_one(backend: &dyn Backend, job: &JobAddress) -> Result<LeaseToken, Failure> {
     let taken = tokens(&take(backend, job, 1)?);
     taken
@@ -323,7 +327,7 @@ pub(super) fn settle_token(
     settle(backend, job, Claim::Lease(token.clone()), change)
 }
 
-/// Makes one change as an operator does.
+/// Makes one change by key, as an operator does.
 pub(super) fn settle_item(
     backend: &dyn Backend,
     job: &JobAddress,

@@ -1,4 +1,4 @@
-//! Promises of the end of a log: its newest events, its cursor, and waiting for what comes behind it.
+//! Promises of the end of a log: its newest events, its cursor, and waits for later events.
 
 use std::sync::Arc;
 use std::thread;
@@ -20,17 +20,17 @@ use crate::log::Cursor;
 use crate::wait::{Interrupt, WaitOptions};
 
 topic! { "end":
-    a_tail_gives_the_newest "a tail gives the newest events by id, oldest first, over seals and late ids; all if there are fewer",
-    a_cursor_of_a_tail_goes_on "from the cursor of a tail, anywhere in it, come exactly the events that it has not given",
+    a_tail_gives_the_newest "a tail returns the newest events by id, oldest first, over seals and late ids, or all events if there are fewer",
+    a_cursor_of_a_tail_goes_on "a read from a cursor anywhere in a tail returns exactly the events that the tail has not returned",
     a_tail_of_nothing_is_empty "a tail of an absent log is empty, and so is a tail of no events",
-    the_end_is_behind_everything "from the end come exactly the events that were stored later, also under older ids",
-    the_end_of_nothing_gives_all "from the end of an absent log comes everything that is stored later",
-    a_wait_finds_what_is_there "a wait for what is stored already ends at once",
-    a_wait_ends_at_its_deadline "a wait for nothing ends at its deadline, without an error",
-    an_append_ends_a_wait "an append through any handle of this process ends a wait at once, also the first one of the job",
-    an_interrupt_ends_a_wait "a raised interrupt ends the wait that is under way or else the next one, and only that one",
+    the_end_is_behind_everything "a read from the end returns exactly the events that are stored later, even under older ids",
+    the_end_of_nothing_gives_all "a read from the end of an absent log returns every event that is stored later",
+    a_wait_finds_what_is_there "a wait for an event that is already stored ends at once",
+    a_wait_ends_at_its_deadline "a wait without a new event ends at its deadline, without an error",
+    an_append_ends_a_wait "an append through any handle of this process ends a wait at once, even the first append of the job",
+    an_interrupt_ends_a_wait "a raised interrupt ends the present wait or else the next one, and only that one",
     the_end_of_a_job_ends_a_wait_that_asks_for_it "a job that is finished ends a wait that asks for the end, and no other",
-    a_wait_at_a_foreign_cursor_is_refused "a wait at a cursor that no backend made is refused",
+    a_wait_at_a_foreign_cursor_is_refused "a wait at a text that is not a cursor is refused",
 }
 
 /// A log with two segments and late ids: 10 and 40, then 20, 30 and 50, then 25.
@@ -91,7 +91,7 @@ fn a_cursor_of_a_tail_goes_on(harness: &dyn Harness) -> Check {
     let (_, cursor) = tail(&*backend, &job, 2, usize::MAX)?;
     append_given(&*backend, &job, &[(given(15), "15"), (given(60), "60")])?;
     let (rest, _) = read_from(&*backend, &job, Some(cursor))?;
-    ensure_eq!(payloads(&rest), ["15", "60"], "what was stored after the tail");
+    ensure_eq!(payloads(&rest), ["15", "60"], "the events stored after the tail");
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn a_tail_of_nothing_is_empty(harness: &dyn Harness) -> Check {
     ensure_eq!(
         payloads(&read_from(&*backend, &job, Some(cursor))?.0),
         ["1"],
-        "what is stored later"
+        "the events stored later"
     );
     Ok(())
 }
@@ -158,7 +158,7 @@ fn the_end_of_nothing_gives_all(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// No look for an hour, unless something ends the pause.
+/// Options without a poll for an hour, so that only an event or an interrupt ends the pause.
 fn rarely() -> WaitOptions {
     WaitOptions::new().poll(Duration::from_secs(3600))
 }
@@ -174,7 +174,7 @@ fn a_wait_finds_what_is_there(harness: &dyn Harness) -> Check {
     let passed = Deadline::after(Duration::ZERO);
     ensure!(
         backend.wait(&job, &start, &rarely(), passed)?,
-        "the event is not found without time"
+        "the event is not found after the deadline"
     );
     Ok(())
 }
@@ -187,14 +187,14 @@ fn a_wait_ends_at_its_deadline(harness: &dyn Harness) -> Check {
         let deadline = Deadline::after(Duration::from_millis(time));
         ensure!(
             !backend.wait(&job, &end, &rarely(), deadline)?,
-            "an event is found where there is none"
+            "the wait reported an event, but there is none"
         );
         ensure!(deadline.has_passed(), "the wait ended before its deadline");
     }
     Ok(())
 }
 
-/// Begins a wait in a thread, makes `act`, and gives the result of the wait.
+/// Starts a wait in a thread, calls `act`, and returns the result of the wait.
 fn wait_while(
     backend: &Arc<dyn Backend>,
     job: &JobAddress,
@@ -204,7 +204,7 @@ fn wait_while(
     let end = backend.end(job, soon())?;
     thread::scope(|scope| {
         let waiting = scope.spawn(|| backend.wait(job, &end, options, soon()));
-        // Whether the wait has begun by then or not: it ends.
+        // The wait has to end whether or not it has already started.
         thread::sleep(Duration::from_millis(5));
         act()?;
         match waiting.join() {
@@ -237,18 +237,18 @@ fn an_interrupt_ends_a_wait(harness: &dyn Harness) -> Check {
     };
     ensure!(
         !wait_while(&backend, &job, &options, raise)?,
-        "an event is found where there is none"
+        "the wait reported an event, but there is none"
     );
     interrupt.raise();
     let end = backend.end(&job, soon())?;
     ensure!(
         !backend.wait(&job, &end, &options, soon())?,
-        "an event is found where there is none"
+        "the wait reported an event, but there is none"
     );
     let briefly = Deadline::after(Duration::from_millis(30));
     ensure!(
         !backend.wait(&job, &end, &options, briefly)?,
-        "an event is found where there is none"
+        "the wait reported an event, but there is none"
     );
     ensure!(briefly.has_passed(), "an interrupt ended two waits");
     Ok(())
@@ -274,7 +274,7 @@ fn the_end_of_a_job_ends_a_wait_that_asks_for_it(harness: &dyn Harness) -> Check
         let end = backend.end(&job, soon())?;
         ensure!(
             backend.wait(&job, &end, &until_finished, soon())?,
-            "a job that is finished already is waited for"
+            "the wait did not end for a job that was already finished"
         );
         let briefly = Deadline::after(Duration::from_millis(10));
         ensure!(
