@@ -1,4 +1,4 @@
-//! Jobs in numbers, a page of them at once.
+//! Surveys: the counts of many jobs, page by page.
 
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, JobId, RepoName};
 
@@ -11,7 +11,7 @@ use crate::page::{Entries, Page, PageOptions};
 use crate::queue::QueueSummary;
 use crate::report::Activity;
 
-/// The number of documents, and their bytes as stored.
+/// The number of documents, and their stored size.
 ///
 /// ```
 /// use prodigy_storage_backend::DocumentCount;
@@ -23,9 +23,9 @@ use crate::report::Activity;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DocumentCount {
-    /// Documents.
+    /// The number of documents.
     pub count: u64,
-    /// Their bytes.
+    /// The stored size of the documents in bytes.
     pub bytes: u64,
 }
 
@@ -37,7 +37,7 @@ impl DocumentCount {
     }
 }
 
-/// A job in numbers that cost no reading of its events and documents.
+/// The counts of a job that need no reading of its events and documents.
 ///
 /// ```
 /// use prodigy_storage_backend::{Backend, Deadline, JobFacts, Result};
@@ -56,13 +56,13 @@ impl DocumentCount {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct JobFacts {
-    /// As [`Catalog::activity`](crate::Catalog::activity) gives it.
+    /// The result of [`Catalog::activity`](crate::Catalog::activity).
     pub activity: Activity,
     /// The document that marks the job as finished.
     pub finished: Option<StoredDocument>,
-    /// As [`LogStore::log_summary`](crate::LogStore::log_summary) gives it.
+    /// The result of [`LogStore::log_summary`](crate::LogStore::log_summary).
     pub log: LogSummary,
-    /// As [`QueueStore::queue_summary`](crate::QueueStore::queue_summary) gives it.
+    /// The result of [`QueueStore::queue_summary`](crate::QueueStore::queue_summary).
     pub queue: QueueSummary,
     /// The checkpoints of every phase.
     pub checkpoints: DocumentCount,
@@ -71,7 +71,7 @@ pub struct JobFacts {
 }
 
 impl JobFacts {
-    /// The facts of a job by one call for each part: for a backend of which a call costs little.
+    /// Reads the facts of a job with one call for each part, for a backend whose calls are cheap.
     ///
     /// # Errors
     /// The errors of the calls.
@@ -107,20 +107,20 @@ impl JobFacts {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct JobSurvey {
-    /// Its id.
+    /// The id of the job.
     pub job: JobId,
-    /// Its numbers; an error if a part of it is damaged or can't be read.
+    /// The facts of the job, or an error if a part of it is damaged or can't be read.
     pub facts: Result<JobFacts>,
 }
 
 impl JobSurvey {
-    /// Of these two.
+    /// The survey of a job with these facts.
     #[must_use]
     pub fn new(job: JobId, facts: Result<JobFacts>) -> Self {
         Self { job, facts }
     }
 
-    /// A survey by one call for each part of each job: for a backend of which a call costs little.
+    /// Surveys a page of jobs with one call for each part of each job, for a backend whose calls are cheap.
     ///
     /// ```
     /// use prodigy_storage_backend::{Backend, Deadline, JobSurvey, Page, PageOptions, Result};

@@ -1,4 +1,4 @@
-//! A copy of a queue as it is now, without its leases: for a backup. No lock is taken.
+//! Copies the present state of a queue for a backup, without leases. No lock is taken.
 
 use std::io::{self, Read, Write};
 
@@ -13,18 +13,18 @@ use super::{CLOSING, Queues, SEPARATOR};
 
 const COPY: &str = "copy queue";
 
-/// The journal that belongs to a copy, and what the copy lacks.
+/// The journal of a copy, and the number of places that are left out of the copy.
 #[derive(Debug, Default)]
 pub(crate) struct QueueCopy {
-    /// The contents of `items.journal`: the counter continues behind the items.
+    /// The contents of `items.journal`: the counter continues after the numbers of the items.
     pub(crate) journal: Vec<u8>,
     /// The number of damaged places, which are left out.
     pub(crate) damaged: u64,
 }
 
 impl Queues {
-    /// Writes a file of items that holds each item as it is now, as a compaction would. `None` if the queue is absent or its
-    /// file is another program's; nothing is written then.
+    /// Writes a file with the present state of each item, as a compaction would. `None` if the queue does not exist or its
+    /// file belongs to another program; nothing is written then.
     pub(crate) fn copy(
         &self,
         job: &JobAddress,
