@@ -20,7 +20,8 @@ use crate::output::shortened;
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
 use crate::{
-    checkpoint, config, dlq, document, events, health, import, jobs, lock, repo, status, usage, worktree,
+    checkpoint, config, dlq, document, events, export, health, import, jobs, lock, repo, status, usage,
+    worktree,
 };
 
 /// Bytes of the buffer before standard output.
@@ -133,6 +134,7 @@ impl<'c> App<'c> {
             Command::Job(command) => jobs::run(self, command),
             Command::Repo(command) => repo::run(self, command),
             Command::Health => health::run(self),
+            Command::Export(arguments) => export::run(self, &arguments),
             Command::Import(arguments) => import::run(self, &arguments),
             #[cfg(feature = "file")]
             Command::Backup(arguments) => backup::run(self, &arguments),

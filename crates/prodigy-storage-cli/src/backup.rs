@@ -1,21 +1,17 @@
 //! `backup` and `restore`.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-
-use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId};
-use tempfile::NamedTempFile;
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::RepoArgs;
+use crate::new_file;
 use crate::output::{bytes, counted};
 use crate::progress::Progress;
-
-/// Bytes that are written at once.
-const BUFFER: usize = 256 << 10;
+use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
@@ -93,7 +89,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
         app.note(&line(&summary, "in the archive"));
         summary
     } else {
-        let summary = to_file(&arguments.file, |out| backup.write(job.as_ref(), out))?;
+        let summary = new_file::write(&arguments.file, |out| Ok(backup.write(job.as_ref(), out)?))?;
         report(app, &summary, &format!("written to {}", arguments.file.display()))?;
         summary
     };
@@ -175,35 +171,6 @@ fn written<T>(outcome: prodigy_storage::Result<T>) -> Result<T> {
         ),
         false => error.into(),
     })
-}
-
-/// Writes a new file, whole and durable or not at all.
-fn to_file<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> prodigy_storage::Result<T>) -> Result<T> {
-    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("write {}: {error}", path.display()));
-    let there = || {
-        let what = format!("write {}: it is there already", path.display());
-        Err(Failure::new(Exit::Failed, what).hint("name another file: a backup never replaces one"))
-    };
-    if path.symlink_metadata().is_ok() {
-        return there();
-    }
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let temporary = NamedTempFile::with_prefix_in(".backup-", folder).map_err(failed)?;
-    let mut out = BufWriter::with_capacity(BUFFER, temporary);
-    let summary = write(&mut out)?;
-    let temporary = out.into_inner().map_err(|error| failed(error.into_error()))?;
-    temporary.as_file().sync_all().map_err(failed)?;
-    match temporary.persist_noclobber(path) {
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return there(),
-        other => other.map_err(|error| failed(error.error))?,
-    };
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)?;
-    Ok(summary)
 }
 
 /// A file that is read, with a progress bar.

@@ -15,6 +15,7 @@ use crate::dlq::{self, DlqCommand};
 use crate::doctor::DoctorArgs;
 use crate::document::DocumentCommand;
 use crate::events::EventsCommand;
+use crate::export::ExportArgs;
 use crate::import::ImportArgs;
 use crate::jobs::JobCommand;
 use crate::lock::LockCommand;
@@ -124,7 +125,9 @@ pub(crate) enum Command {
     #[cfg(feature = "postgres")]
     #[command(subcommand)]
     Schema(SchemaCommand),
-    /// Import what other programs left in a folder: events, states, dead letters, orphans, sessions. The same run twice stores nothing twice.
+    /// Write a job as JSON lines: events, checkpoints, documents, dead letters, orphans. `import` reads them into any store.
+    Export(ExportArgs),
+    /// Import a file of `export`, or what other programs left in a folder: events, states, dead letters, orphans, sessions. A second run stores nothing twice.
     Import(ImportArgs),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
@@ -146,6 +149,7 @@ impl Command {
             Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
             Self::Status(_) => Reads::Some,
             Self::Import(_) => Reads::Nothing,
+            Self::Export(_) => Reads::All,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
                 Reads::Nothing
             }
@@ -179,6 +183,7 @@ impl Command {
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
             Self::Health | Self::Import(_) => false,
+            Self::Export(arguments) => arguments.prints(),
             #[cfg(feature = "file")]
             Self::Backup(arguments) => arguments.prints(),
             #[cfg(feature = "file")]

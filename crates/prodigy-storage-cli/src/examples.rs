@@ -180,7 +180,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
 ];
 
 /// Examples of the commands without commands of their own.
-const SINGLE: [(&str, &str); 6] = [
+const SINGLE: [(&str, &str); 7] = [
     (
         "health",
         "Example:
@@ -205,6 +205,13 @@ const SINGLE: [(&str, &str); 6] = [
   prodigy-storage restore --check all.tar.zst
   prodigy-storage --base-dir new restore all.tar.zst
   prodigy-storage --base-dir old restore all.tar.zst --repo here --job J",
+    ),
+    (
+        "export",
+        "Examples: a job to a file, and into another store; its events alone
+  prodigy-storage export --job J J.jsonl
+  prodigy-storage --base-dir other import J.jsonl
+  prodigy-storage export --job J | jq -c 'select(.kind == \"event\")'",
     ),
     (
         "import",

@@ -1,6 +1,7 @@
 //! `import`: data that other programs left.
 
 mod find;
+mod lines;
 mod store;
 mod text;
 
@@ -20,7 +21,7 @@ use store::{Count, Importer};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// A root of Prodigy, the folder `.prodigy` of a project, or a copy of one.
+    /// A root of Prodigy, the folder `.prodigy` of a project, or a copy of one; or a file that `export` wrote.
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Import everything under this repository's name; without it, under the names that the folder has.
@@ -48,6 +49,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         |error: std::io::Error| Failure::new(Exit::Failed, format!("read {}: {error}", path.display()));
     if let Some(repo) = &arguments.repo {
         RepoName::new(repo)?;
+    }
+    if path.is_file() {
+        return import_lines(app, arguments);
     }
     let mut files = Files::below(path).map_err(failed)?;
     if let Some(repo) = &arguments.repo {
@@ -85,10 +89,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     for (at, file) in files.found.iter().enumerate() {
         let imported = one(&storage, &mut importer, file, files.found.get(at + 1));
         let count = std::mem::take(&mut importer.count);
-        let all = counts.entry(words(file.kind)).or_default();
-        all.stored += count.stored;
-        all.known += count.known;
-        all.refused += count.refused;
+        counts.entry(words(file.kind)).or_default().add(count);
         refusals.append(&mut importer.refusals);
         if let Err(error) = imported {
             refusals.iter().for_each(|refusal| app.error(refusal));
@@ -111,6 +112,95 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         true => Exit::Done,
         false => Exit::Failed,
     })
+}
+
+/// Imports a file that `export` wrote: events first, so that checkpoints find their positions in the log.
+fn import_lines(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
+    let path = &arguments.path;
+    let mut export = lines::check(path)?;
+    let access = if arguments.dry_run {
+        Access::Read
+    } else {
+        Access::Write
+    };
+    let storage = app.open(access)?;
+    let job = storage
+        .repo(arguments.repo.as_ref().unwrap_or(&export.repo))?
+        .job(&export.job)?;
+    let mut importer = Importer::new(&storage, arguments.dry_run);
+    importer.keys = std::mem::take(&mut export.keys);
+    let mut counts: BTreeMap<&'static str, Count> = BTreeMap::new();
+    let mut take = |importer: &mut Importer<'_>, kind| {
+        counts
+            .entry(words(kind))
+            .or_default()
+            .add(std::mem::take(&mut importer.count));
+    };
+    let place = |number: u64| format!("{} line {number}", path.display());
+    let mut events = store::Events::default();
+    lines::each(path, |number, line| {
+        if let Some(record) = line.record {
+            importer.event_line(&job, &place(number), record.get().as_bytes(), &mut events)?;
+        }
+        Ok(())
+    })?;
+    importer.append(&job, &mut events)?;
+    importer.verify_events(&job)?;
+    take(&mut importer, Kind::Events);
+    let cursors = lines::cursors(&export, &job)?;
+    let mut is_finished = false;
+    lines::each(path, |number, line| {
+        let place = place(number);
+        let kind = match line.kind.as_str() {
+            "checkpoint" => {
+                match line.state(&cursors) {
+                    Some(state) => importer.state(&job, &place, state)?,
+                    None => importer.refuse(&place, "it is no checkpoint"),
+                }
+                Kind::Checkpoint
+            }
+            "document" => {
+                match (&line.of, &line.name, line.data) {
+                    (Some(of), Some(name), Some(data)) => {
+                        importer.value(&job.documents(of)?, &place, name, data)?;
+                    }
+                    _ => importer.refuse(&place, "it is no document"),
+                }
+                Kind::JobDocument("documents")
+            }
+            "orphan" => {
+                line.orphan
+                    .iter()
+                    .try_for_each(|orphan| importer.orphan(&job, orphan))?;
+                Kind::Orphans
+            }
+            "dead_letter" => {
+                line.item
+                    .iter()
+                    .try_for_each(|item| importer.letter(&job, &place, item))?;
+                Kind::Letters
+            }
+            "finished" => {
+                is_finished = true;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        take(&mut importer, kind);
+        Ok(())
+    })?;
+    if is_finished && !arguments.dry_run && importer.refusals.is_empty() {
+        job.finish()?;
+    }
+    for refusal in &importer.refusals {
+        app.error(&format!("left out: {refusal}"));
+    }
+    let exit = match importer.refusals.is_empty() {
+        true => Exit::Done,
+        false => Exit::Failed,
+    };
+    report(app, &counts, arguments.dry_run)?;
+    Ok(exit)
 }
 
 fn is_the_root(storage: &Storage, path: &Path) -> bool {

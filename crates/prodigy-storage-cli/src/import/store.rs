@@ -7,8 +7,9 @@ use std::path::Path;
 
 use prodigy_storage::backend::Annotations;
 use prodigy_storage::{
-    Batch, DocumentOptions, Documents, Durability, ErrorKind, EventId, Expected, Job, JobAddress,
-    OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Storage, StorageError, Timestamp,
+    Batch, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, ErrorKind, EventId, Expected, Job,
+    JobAddress, OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Storage, StorageError,
+    Timestamp,
 };
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -33,8 +34,27 @@ pub(super) struct Count {
     pub(super) refused: u64,
 }
 
+impl Count {
+    pub(super) fn add(&mut self, more: Self) {
+        self.stored += more.stored;
+        self.known += more.known;
+        self.refused += more.refused;
+    }
+}
+
 /// Why a value is left out.
 pub(super) type Refusal = String;
+
+/// A state of a job.
+pub(super) struct State<'s> {
+    pub(super) phase: Phase,
+    /// When it was made.
+    pub(super) time: Option<Timestamp>,
+    pub(super) key: Option<String>,
+    pub(super) schema_version: u32,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) data: &'s RawValue,
+}
 
 /// Imports files.
 pub(super) struct Importer<'a> {
@@ -45,11 +65,20 @@ pub(super) struct Importer<'a> {
     events: HashMap<EventId, u128>,
     /// The keys of the checkpoints of a dry run: two files may hold one state.
     planned: HashSet<(JobAddress, String)>,
+    /// The keys of the checkpoints of an export.
+    pub(super) keys: HashSet<String>,
     pub(super) count: Count,
     pub(super) refusals: Vec<Refusal>,
 }
 
 type Outcome<T = ()> = Result<T, StorageError>;
+
+/// Events that are stored together.
+#[derive(Default)]
+pub(super) struct Events {
+    batch: Batch,
+    ids: Vec<EventId>,
+}
 
 /// A line of an event file. Other programs write an object with an `event`.
 #[derive(Deserialize)]
@@ -75,12 +104,13 @@ impl<'a> Importer<'a> {
             dry,
             events: HashMap::new(),
             planned: HashSet::new(),
+            keys: HashSet::new(),
             count: Count::default(),
             refusals: Vec::new(),
         }
     }
 
-    fn refuse(&mut self, what: impl std::fmt::Display, why: impl std::fmt::Display) {
+    pub(super) fn refuse(&mut self, what: impl std::fmt::Display, why: impl std::fmt::Display) {
         self.count.refused += 1;
         self.refusals.push(format!("{what}: {why}"));
     }
@@ -118,7 +148,7 @@ impl<'a> Importer<'a> {
                 return Ok(());
             }
         };
-        let (mut batch, mut ids) = (Batch::new(), Vec::new());
+        let mut events = Events::default();
         let (mut line, mut number) = (Vec::new(), 0);
         loop {
             line.clear();
@@ -136,15 +166,21 @@ impl<'a> Importer<'a> {
             if text.is_empty() {
                 continue;
             }
-            match self.event(text, &mut batch) {
-                Ok(id) => ids.push(id),
-                Err(why) => self.refuse(place, why),
-            }
-            if batch.len() >= BATCH || batch.bytes() >= BATCH_BYTES {
-                self.append(job, &mut batch, &mut ids)?;
-            }
+            self.event_line(job, &place, text, &mut events)?;
         }
-        self.append(job, &mut batch, &mut ids)
+        self.append(job, &mut events)
+    }
+
+    /// Imports a line of an event; it is stored with others.
+    pub(super) fn event_line(&mut self, job: &Job, place: &str, text: &[u8], events: &mut Events) -> Outcome {
+        match self.event(text, &mut events.batch) {
+            Ok(id) => events.ids.push(id),
+            Err(why) => self.refuse(place, why),
+        }
+        if events.batch.len() >= BATCH || events.batch.bytes() >= BATCH_BYTES {
+            self.append(job, events)?;
+        }
+        Ok(())
     }
 
     /// Adds the event of a line to a batch; its id.
@@ -186,7 +222,8 @@ impl<'a> Importer<'a> {
         Ok(id)
     }
 
-    fn append(&mut self, job: &Job, batch: &mut Batch, ids: &mut Vec<EventId>) -> Outcome {
+    pub(super) fn append(&mut self, job: &Job, events: &mut Events) -> Outcome {
+        let Events { batch, ids } = events;
         if batch.is_empty() {
             return Ok(());
         }
@@ -239,19 +276,23 @@ impl<'a> Importer<'a> {
             true => serde_json::from_str(value.get()).unwrap_or_default(),
             false => vec![value],
         };
-        for item in items {
-            if self.dry {
-                self.count.stored += 1;
-                continue;
+        let place = path.display().to_string();
+        items.iter().try_for_each(|item| self.letter(job, &place, item))
+    }
+
+    /// Imports a dead letter.
+    pub(super) fn letter(&mut self, job: &Job, place: &str, item: &RawValue) -> Outcome {
+        if self.dry {
+            self.count.stored += 1;
+            return Ok(());
+        }
+        match job.dlq().push_raw(item) {
+            Ok(report) => {
+                self.count.stored += (report.added + report.merged) as u64;
+                self.count.known += report.known as u64;
             }
-            match job.dlq().push_raw(&item) {
-                Ok(report) => {
-                    self.count.stored += (report.added + report.merged) as u64;
-                    self.count.known += report.known as u64;
-                }
-                Err(error) if is_about_the_value(&error) => self.refuse(path.display(), format!("{error:#}")),
-                Err(error) => return Err(error),
-            }
+            Err(error) if is_about_the_value(&error) => self.refuse(place, format!("{error:#}")),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -280,61 +321,76 @@ impl<'a> Importer<'a> {
                 return Ok(());
             }
         };
-        let there = if self.dry {
-            Vec::new()
-        } else {
-            job.orphans().list()?
-        };
-        for orphan in list {
-            if there.contains(&orphan) {
-                self.count.known += 1;
-                continue;
-            }
-            if !self.dry {
-                job.orphans().record(&orphan)?;
-            }
-            self.count.stored += 1;
-        }
-        Ok(())
+        list.iter().try_for_each(|orphan| self.orphan(job, orphan))
     }
 
-    /// Imports a state of a job as a checkpoint, under a key that is derived from its bytes.
-    pub(super) fn checkpoint(&mut self, job: &Job, path: &Path) -> Outcome {
-        let Some(state) = self.json(path) else {
-            return Ok(());
-        };
-        let (phase, time) = phase_and_time(path, &state);
-        let key = format!(
-            "{IMPORTED}{}",
-            EventId::for_key(Timestamp::from_nanos(0), state.get())
-        );
-        if self.dry && !self.planned.insert((job.address().clone(), key.clone())) {
+    /// Imports an orphaned worktree.
+    pub(super) fn orphan(&mut self, job: &Job, orphan: &OrphanedWorktree) -> Outcome {
+        if !self.dry && job.orphans().list()?.contains(orphan) {
             self.count.known += 1;
             return Ok(());
         }
-        let checkpoints = job.checkpoints();
         if !self.dry {
-            if checkpoints.find::<Box<RawValue>>(&key)?.is_some() {
-                self.count.known += 1;
-                return Ok(());
-            }
-            if let Some(newer) = newer_than(job, phase, time)? {
-                let why =
-                    format!("the job has the newer checkpoint {newer}: it would resume from an older state");
-                self.refuse(path.display(), why);
-                return Ok(());
-            }
-            let key = prodigy_storage::CheckpointKey::new(&key).map_err(|error| {
-                StorageError::invalid("import checkpoint", path.display(), error.to_string())
-            })?;
-            checkpoints.save(phase, &state, SaveOptions::new().key(key.clone()))?;
-            let stored = checkpoints.find::<Box<RawValue>>(key.as_str())?;
-            if stored.is_none_or(|stored| stored.data.get() != state.get()) {
-                self.refuse(path.display(), "it can't be read back as it was");
-                return Ok(());
-            }
+            job.orphans().record(orphan)?;
         }
         self.count.stored += 1;
+        Ok(())
+    }
+
+    /// Imports the file of a state of a job.
+    pub(super) fn checkpoint(&mut self, job: &Job, path: &Path) -> Outcome {
+        let Some(data) = self.json(path) else {
+            return Ok(());
+        };
+        let (phase, time) = phase_and_time(path, &data);
+        let state = State {
+            phase,
+            time,
+            key: None,
+            schema_version: 1,
+            cursor: None,
+            data: &data,
+        };
+        self.state(job, &path.display().to_string(), state)
+    }
+
+    /// Imports a state of a job as a checkpoint, under its own key or one that is derived from its bytes.
+    pub(super) fn state(&mut self, job: &Job, place: &str, state: State<'_>) -> Outcome {
+        let text = state.data.get();
+        let derived = || format!("{IMPORTED}{}", EventId::for_key(Timestamp::from_nanos(0), text));
+        let key = state.key.clone().unwrap_or_else(derived);
+        if self.dry {
+            match self.planned.insert((job.address().clone(), key)) {
+                true => self.count.stored += 1,
+                false => self.count.known += 1,
+            }
+            return Ok(());
+        }
+        let is_there = |job: &Job| -> Outcome<bool> {
+            let found = job.checkpoints().find::<Box<RawValue>>(&key)?;
+            Ok(found.is_some_and(|found| found.data.get() == text))
+        };
+        if is_there(job)? {
+            self.count.known += 1;
+            return Ok(());
+        }
+        if let Some(newer) = newer_than(job, &state, &self.keys)? {
+            let why =
+                format!("the job has the newer checkpoint {newer}: it would resume from an older state");
+            self.refuse(place, why);
+            return Ok(());
+        }
+        let name = CheckpointKey::new(&key)
+            .map_err(|error| StorageError::invalid("import checkpoint", place, error.to_string()))?;
+        let options = SaveOptions::new()
+            .key(name)
+            .cursor(state.cursor)
+            .schema_version(state.schema_version);
+        job.checkpoints().save(state.phase, state.data, options)?;
+        match is_there(job)? {
+            true => self.count.stored += 1,
+            false => self.refuse(place, "it can't be read back as it was"),
+        }
         Ok(())
     }
 
@@ -343,10 +399,19 @@ impl<'a> Importer<'a> {
         let Some(value) = self.json(path) else {
             return Ok(());
         };
-        let name = path
-            .file_stem()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let place = path.display().to_string();
+        self.value(documents, &place, name.unwrap_or_default(), &value)
+    }
+
+    /// Imports a value as a document.
+    pub(super) fn value(
+        &mut self,
+        documents: &Documents,
+        place: &str,
+        name: &str,
+        value: &RawValue,
+    ) -> Outcome {
         let same = |stored: &RawValue| {
             let of = |text: &str| serde_json::from_str::<Value>(text).ok();
             of(stored.get()) == of(value.get())
@@ -358,21 +423,15 @@ impl<'a> Importer<'a> {
         if let Some(stored) = documents.get_raw(name)? {
             match same(&stored.data) {
                 true => self.count.known += 1,
-                false => self.refuse(
-                    path.display(),
-                    format!("another document has the name `{name}`: it stays"),
-                ),
+                false => self.refuse(place, format!("another document has the name `{name}`: it stays")),
             }
             return Ok(());
         }
-        documents.put(
-            name,
-            &value,
-            DocumentOptions::new().expected_revision(Expected::Absent),
-        )?;
+        let absent = DocumentOptions::new().expected_revision(Expected::Absent);
+        documents.put(name, value, absent)?;
         match documents.get_raw(name)?.is_some_and(|stored| same(&stored.data)) {
             true => self.count.stored += 1,
-            false => self.refuse(path.display(), "it can't be read back as it was"),
+            false => self.refuse(place, "it can't be read back as it was"),
         }
         Ok(())
     }
@@ -383,17 +442,19 @@ fn is_about_the_value(error: &StorageError) -> bool {
     matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
 }
 
-/// The checkpoint of a job that is newer than a time and was not imported.
-fn newer_than(job: &Job, phase: Phase, time: Option<Timestamp>) -> Outcome<Option<String>> {
+/// The checkpoint of a job that is newer than a state and was not imported.
+fn newer_than(job: &Job, state: &State<'_>, keys: &HashSet<String>) -> Outcome<Option<String>> {
     for entry in job.checkpoints().list() {
         let entry = entry?;
         let path = entry.id.path().display().to_string();
+        let key = path.strip_suffix(".json").and_then(|path| path.rsplit_once('.'));
+        let is_imported = path.contains(IMPORTED) || key.is_some_and(|(_, key)| keys.contains(key));
         let is_setup = entry.id.phase() == Phase::Setup;
         let is_newer = match entry.id.time() {
-            Some(at) if !is_setup => time.is_none_or(|time| at > time) && !path.contains(IMPORTED),
-            _ => phase == Phase::Setup,
+            Some(at) if !is_setup => state.time.is_none_or(|time| at > time),
+            _ => state.phase == Phase::Setup,
         };
-        if is_newer {
+        if is_newer && !is_imported {
             return Ok(Some(path));
         }
     }

@@ -95,6 +95,7 @@ fn the_table_has_the_commands_and_no_others() {
             "restore",
             #[cfg(feature = "postgres")]
             "schema show|migrate",
+            "export",
             "import",
             "usage",
             "repo list|identify|relink|register",

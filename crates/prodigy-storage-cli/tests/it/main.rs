@@ -20,6 +20,7 @@ mod config;
 mod dlq;
 mod doctor;
 mod document;
+mod export;
 mod follow;
 mod foreign;
 mod import;

@@ -1,0 +1,217 @@
+//! `export`: a job as JSON lines, for `import` into any store, and for other programs.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use prodigy_storage::{
+    CheckpointKey, Cursor, DocumentKind, DocumentName, EventId, Job, JobId, OrphanedWorktree, Phase,
+    ReadOptions, RepoName, ScanItem, Select, StorageError, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::job::JobArgs;
+use crate::new_file;
+use crate::output::counted;
+
+/// The version of the form.
+pub(crate) const VERSION: u64 = 1;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// A new file; without it, standard output.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl ExportArgs {
+    /// Whether the lines are printed.
+    pub(crate) fn prints(&self) -> bool {
+        self.file.is_none()
+    }
+}
+
+/// A line.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Line<'l> {
+    Job {
+        version: u64,
+        repo: &'l RepoName,
+        job: &'l JobId,
+        made: Timestamp,
+    },
+    Checkpoint {
+        phase: Phase,
+        saved_at: Timestamp,
+        key: Option<&'l CheckpointKey>,
+        schema_version: Option<u32>,
+        position: Option<Position>,
+        data: &'l RawValue,
+    },
+    Document {
+        of: &'l DocumentKind,
+        name: &'l DocumentName,
+        data: &'l RawValue,
+    },
+    Orphan {
+        orphan: &'l OrphanedWorktree,
+    },
+    DeadLetter {
+        item: &'l RawValue,
+    },
+    Event {
+        record: &'l RawValue,
+    },
+    Finished {
+        at: Timestamp,
+    },
+    End {
+        lines: u64,
+    },
+}
+
+/// The position of a checkpoint in the log, by events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Position {
+    /// Before this event.
+    Before(EventId),
+    /// Behind this event.
+    After(EventId),
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
+    let opened = arguments.job.open(app, Access::Read)?;
+    opened.must_be_known()?;
+    let mut damaged = Vec::new();
+    let lines = match &arguments.file {
+        None => {
+            let lines = Export::new(&mut app.out, &mut damaged).job(&opened.job)?;
+            app.flush()?;
+            lines
+        }
+        Some(file) => new_file::write(file, |out| Export::new(out, &mut damaged).job(&opened.job))?,
+    };
+    for error in &damaged {
+        app.damaged_by(error);
+    }
+    if let Some(file) = &arguments.file {
+        let lines = counted(usize::try_from(lines).unwrap_or(usize::MAX), "line");
+        app.line(format!("written to {}: {lines}", file.display()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// An export under way.
+struct Export<'o> {
+    out: &'o mut dyn Write,
+    lines: u64,
+    damaged: &'o mut Vec<StorageError>,
+}
+
+impl<'o> Export<'o> {
+    fn new(out: &'o mut dyn Write, damaged: &'o mut Vec<StorageError>) -> Self {
+        Self {
+            out,
+            lines: 0,
+            damaged,
+        }
+    }
+
+    fn line(&mut self, line: &Line<'_>) -> Result<()> {
+        self.lines += 1;
+        let mut text = serde_json::to_vec(line).map_err(|error| Failure::output(error.into()))?;
+        text.push(b'\n');
+        self.out.write_all(&text).map_err(Failure::output)
+    }
+
+    /// Writes all lines of a job: states before events, so that no position is behind the last event.
+    fn job(mut self, job: &Job) -> Result<u64> {
+        let address = job.address();
+        self.line(&Line::Job {
+            version: VERSION,
+            repo: &address.repo,
+            job: &address.job,
+            made: Timestamp::now(),
+        })?;
+        for entry in job.checkpoints().list() {
+            let entry = entry?;
+            let found = match job.checkpoints().get::<Box<RawValue>>(&entry.id) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.damaged.push(error);
+                    continue;
+                }
+            };
+            let position = found.cursor.map(|cursor| position(job, cursor)).transpose()?;
+            self.line(&Line::Checkpoint {
+                phase: found.phase,
+                saved_at: found.saved_at,
+                key: found.key.as_ref(),
+                schema_version: found.schema_version,
+                position: position.flatten(),
+                data: &found.data,
+            })?;
+        }
+        for info in job.all_documents() {
+            let info = info?;
+            if let Some(found) = job.documents(info.kind.as_str())?.get_raw(info.name.as_str())? {
+                self.line(&Line::Document {
+                    of: &info.kind,
+                    name: &info.name,
+                    data: &found.data,
+                })?;
+            }
+        }
+        for orphan in &job.orphans().list()? {
+            self.line(&Line::Orphan { orphan })?;
+        }
+        for item in job.dlq().scan(&Select::any())? {
+            match item {
+                Ok(item) => self.line(&Line::DeadLetter { item: &item.body })?,
+                Err(error) => self.damaged.push(error),
+            }
+        }
+        let mut events = job.events().read_lines(ReadOptions::new())?;
+        while let Some(item) = events.next()? {
+            match item {
+                ScanItem::Record(record) => {
+                    let record: &RawValue =
+                        serde_json::from_str(record.line).map_err(|error| Failure::output(error.into()))?;
+                    self.line(&Line::Event { record })?;
+                }
+                ScanItem::Damage(damage) => self.damaged.push(damage.into()),
+                ScanItem::TooLarge(record) => self.damaged.push(record.into()),
+            }
+        }
+        if let Some(at) = job.finished_at()? {
+            self.line(&Line::Finished { at })?;
+        }
+        let lines = self.lines;
+        self.line(&Line::End { lines })?;
+        Ok(lines + 1)
+    }
+}
+
+/// Where a cursor is: before the first event behind it, or behind the last one. `None` for one before an empty log.
+fn position(job: &Job, cursor: Cursor) -> Result<Option<Position>> {
+    let first = |lines: &mut prodigy_storage::EventLines| -> Result<Option<EventId>> {
+        while let Some(item) = lines.next()? {
+            if let ScanItem::Record(record) = item {
+                return Ok(Some(record.id));
+            }
+        }
+        Ok(None)
+    };
+    // The last one first: what is appended in between is behind the cursor.
+    let last = first(&mut job.events().tail_lines(1)?)?;
+    let next = first(&mut job.events().read_lines(ReadOptions::after(cursor))?)?;
+    Ok(next.map(Position::Before).or(last.map(Position::After)))
+}

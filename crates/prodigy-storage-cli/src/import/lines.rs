@@ -1,0 +1,169 @@
+//! The lines of an export.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use prodigy_storage::{Cursor, EventId, Job, OrphanedWorktree, ReadOptions, ScanItem, Timestamp};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::store::State;
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::export::{Position, VERSION};
+
+/// A line. Each kind has some of these fields.
+#[derive(Deserialize)]
+pub(super) struct Line<'l> {
+    pub(super) kind: String,
+    version: Option<u64>,
+    repo: Option<String>,
+    job: Option<String>,
+    lines: Option<u64>,
+    pub(super) phase: Option<String>,
+    saved_at: Option<Timestamp>,
+    key: Option<String>,
+    schema_version: Option<u32>,
+    position: Option<Position>,
+    pub(super) of: Option<String>,
+    pub(super) name: Option<String>,
+    #[serde(borrow)]
+    pub(super) data: Option<&'l RawValue>,
+    #[serde(borrow)]
+    pub(super) item: Option<&'l RawValue>,
+    #[serde(borrow)]
+    pub(super) record: Option<&'l RawValue>,
+    pub(super) orphan: Option<OrphanedWorktree>,
+}
+
+impl<'l> Line<'l> {
+    /// The state in the line of a checkpoint, with the cursor of its position.
+    pub(super) fn state(&self, cursors: &BTreeMap<Key, Cursor>) -> Option<State<'l>> {
+        Some(State {
+            phase: self.phase.as_deref()?.parse().ok()?,
+            time: self.saved_at,
+            key: self.key.clone(),
+            schema_version: self.schema_version.unwrap_or(1),
+            cursor: self
+                .position
+                .and_then(|position| cursors.get(&key(position)).cloned()),
+            data: self.data?,
+        })
+    }
+}
+
+/// The order of positions.
+pub(super) type Key = (EventId, bool);
+
+fn key(position: Position) -> Key {
+    match position {
+        Position::Before(id) => (id, false),
+        Position::After(id) => (id, true),
+    }
+}
+
+/// An export that was read once and is whole.
+pub(super) struct Export {
+    pub(super) repo: String,
+    pub(super) job: String,
+    positions: BTreeSet<Key>,
+    /// The keys of its checkpoints.
+    pub(super) keys: HashSet<String>,
+}
+
+/// Gives each line of a file, with its number.
+pub(super) fn each(path: &Path, mut give: impl FnMut(u64, &Line<'_>) -> Result<()>) -> Result<()> {
+    let failed = |why: String| Failure::new(Exit::Damaged, format!("read {}: {why}", path.display()));
+    let mut file = BufReader::new(File::open(path).map_err(|error| failed(error.to_string()))?);
+    let (mut text, mut number) = (Vec::new(), 0);
+    loop {
+        text.clear();
+        number += 1;
+        if file
+            .read_until(b'\n', &mut text)
+            .map_err(|error| failed(error.to_string()))?
+            == 0
+        {
+            return Ok(());
+        }
+        let line: Line<'_> = serde_json::from_slice(&text)
+            .map_err(|error| failed(format!("line {number} is no line of an export: {error}")))?;
+        give(number, &line)?;
+    }
+}
+
+/// Reads an export to its end: nothing is stored of one that was cut short.
+pub(super) fn check(path: &Path) -> Result<Export> {
+    let failed = |why: &str| Failure::new(Exit::Damaged, format!("read {}: {why}", path.display()));
+    let (mut export, mut end) = (None, None);
+    each(path, |number, line| {
+        if number == 1 {
+            let (Some(VERSION), Some(repo), Some(job)) = (line.version, &line.repo, &line.job) else {
+                return Err(failed(
+                    "its first line is not that of an export that this version reads",
+                ));
+            };
+            export = Some(Export {
+                repo: repo.clone(),
+                job: job.clone(),
+                positions: BTreeSet::new(),
+                keys: HashSet::new(),
+            });
+        }
+        if let Some(export) = &mut export {
+            export.positions.extend(line.position.map(key));
+            export.keys.extend(line.key.clone());
+        }
+        if line.kind == "end" {
+            end = Some((number, line.lines));
+        } else if end.is_some() {
+            return Err(failed("lines come after its end"));
+        }
+        Ok(())
+    })?;
+    match (export, end) {
+        (Some(export), Some((number, Some(lines)))) if lines + 1 == number => Ok(export),
+        _ => Err(failed(
+            "it ends before its last line: it was cut short, or a line is missing",
+        )),
+    }
+}
+
+/// The cursors of the positions of an export, in the log that its events were imported into.
+pub(super) fn cursors(export: &Export, job: &Job) -> Result<BTreeMap<Key, Cursor>> {
+    let mut found = BTreeMap::new();
+    if export.positions.is_empty() {
+        return Ok(found);
+    }
+    // The event before each position, and then the cursor behind that event.
+    let mut before: BTreeMap<EventId, Vec<Key>> = BTreeMap::new();
+    let mut waiting = export.positions.iter().copied().peekable();
+    let mut last: Option<EventId> = None;
+    let mut events = job.events().read_lines(ReadOptions::new())?;
+    let mut place = |key: Key, last: Option<EventId>| {
+        if let Some(last) = last {
+            before.entry(last).or_default().push(key);
+        }
+    };
+    while let Some(item) = events.next()? {
+        let ScanItem::Record(record) = item else { continue };
+        while let Some(key) = waiting.next_if(|(id, after)| *id < record.id || (*id == record.id && !after)) {
+            place(key, last);
+        }
+        last = Some(record.id);
+    }
+    waiting.for_each(|key| place(key, last));
+    let mut events = job.events().read_lines(ReadOptions::new())?;
+    loop {
+        let id = match events.next()? {
+            None => return Ok(found),
+            Some(ScanItem::Record(record)) => record.id,
+            Some(_) => continue,
+        };
+        for key in before.remove(&id).unwrap_or_default() {
+            found.insert(key, events.cursor());
+        }
+    }
+}

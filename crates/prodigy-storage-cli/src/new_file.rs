@@ -1,0 +1,42 @@
+//! A new file, whole and durable or not at all.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+
+/// Bytes that are written at once.
+const BUFFER: usize = 256 << 10;
+
+/// Writes a new file. One that is there already is never replaced.
+pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("write {}: {error}", path.display()));
+    let there = || {
+        let what = format!("write {}: it is there already", path.display());
+        Err(Failure::new(Exit::Failed, what).hint("name another file: an existing one is never replaced"))
+    };
+    if path.symlink_metadata().is_ok() {
+        return there();
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let temporary = NamedTempFile::with_prefix_in(".new-", folder).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, temporary);
+    let result = write(&mut out)?;
+    let temporary = out.into_inner().map_err(|error| failed(error.into_error()))?;
+    temporary.as_file().sync_all().map_err(failed)?;
+    match temporary.persist_noclobber(path) {
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return there(),
+        other => other.map_err(|error| failed(error.error))?,
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)?;
+    Ok(result)
+}
