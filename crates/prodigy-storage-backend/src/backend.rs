@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_layout::{
+    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Timestamp,
+};
 
 use crate::batch::Batch;
 use crate::body::Body;
 use crate::deadline::Deadline;
 use crate::document::{Added, DocumentEntry, Expected, PutOptions, Revision, StoredDocument};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result, StorageError};
 use crate::fence::Fence;
 use crate::lock::{LockGuard, LockInfo, LockOptions};
 use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, ScanOptions};
@@ -137,9 +139,44 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// a segment.
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()>;
 
+    /// The size of what [`remove_before`](Self::remove_before) would remove now.
+    fn removable_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        let _ = (before, deadline);
+        Err(cannot_remove("find old events", job))
+    }
+
+    /// Removes the oldest sealed segments, up to the first one that holds an event of `before` or later, and returns their
+    /// size. The newest segment stays, so ids and cursors never begin again.
+    ///
+    /// The removal is whole for every reader at one moment, and one that was cut short is finished by the next. A cursor
+    /// that does not cover what was removed gets [`CursorGap`](crate::ErrorKind::CursorGap), and so does a scan that is about to
+    /// read it. The ids of removed events are forgotten: an append that brings one of them stores it again.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) from a backend that can't.
+    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
+        let _ = (before, deadline);
+        Err(cannot_remove("remove events", job))
+    }
+
     /// Makes every event before the cursor survive power loss, whichever process appended it and with whichever
     /// durability. So a checkpoint that is saved with the cursor never covers a lost event.
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()>;
+}
+
+fn cannot_remove(operation: &'static str, job: &JobAddress) -> StorageError {
+    StorageError::new(
+        ErrorKind::Unsupported,
+        operation,
+        job,
+        "this backend removes no events of a job that stays",
+    )
+    .with_hint("delete the whole job instead")
 }
 
 /// Documents: whole JSON objects, stored and replaced in one step.

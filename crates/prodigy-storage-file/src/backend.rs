@@ -22,7 +22,9 @@ use prodigy_storage_backend::{
     QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Severity,
     Stats, StorageError, StoredDocument, Usage, WaitOptions,
 };
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_layout::{
+    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Timestamp,
+};
 
 use crate::fs::FileSystem;
 use crate::queue::Gate;
@@ -195,6 +197,25 @@ impl LogStore for FileBackend {
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         self.handle.write("seal events", Durability::Strict, |store| {
             store.logs.seal(job, deadline)
+        })
+    }
+
+    fn removable_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        self.handle.read("find old events", |store| {
+            store.logs.removable_before(job, before, deadline)
+        })
+    }
+
+    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
+        self.handle.write("remove events", Durability::Strict, |store| {
+            store.past_deletion(Some(job), deadline, || {
+                store.logs.remove_before(job, before, deadline)
+            })
         })
     }
 

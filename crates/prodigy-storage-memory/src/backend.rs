@@ -165,6 +165,29 @@ impl LogStore for MemoryBackend {
         Ok(())
     }
 
+    fn removable_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        Store::check(deadline, "find old events", job)?;
+        let held = self.store.job(job);
+        Ok(held
+            .map(|held| held.data.lock().log.removable_before(before))
+            .unwrap_or_default())
+    }
+
+    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
+        Store::check(deadline, "remove events", job)?;
+        let Some(held) = self.store.job(job) else {
+            return Ok(LogSummary::default());
+        };
+        let removed = held.data.lock().log.remove_before(before, &self.store.budget);
+        self.store.touch();
+        Ok(removed)
+    }
+
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
         // No event survives the process, so the cursor is only checked, as a read checks it.
         self.scan(job, &ScanOptions::after(cursor.clone()), deadline)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use prodigy_storage_backend::{Cursor, ErrorKind, EventId, Result, StorageError};
 use prodigy_storage_layout::JobAddress;
 
-use crate::log::EventLog;
+use crate::log::{EventLog, Removed};
 
 const PREFIX: &str = "v1.memory.";
 const READ: &str = "read cursor";
@@ -67,6 +67,20 @@ impl Position {
         }
     }
 
+    /// The position before everything that a log holds.
+    pub(crate) fn start_of(log: &EventLog) -> Self {
+        Self {
+            from: log.removed().lines,
+            windows: Vec::new(),
+        }
+    }
+
+    /// Whether lines may have been removed that were not given. In a scan the greatest id is given last.
+    fn misses(&self, removed: Removed) -> bool {
+        let last = removed.lines.checked_sub(1);
+        last.is_some_and(|last| !self.has_given(last, removed.newest))
+    }
+
     /// The position behind all lines of a log.
     pub(crate) fn end_of(log: &EventLog) -> Result<Cursor> {
         let end = Self {
@@ -96,6 +110,12 @@ impl Position {
             return Err(foreign(cursor, job));
         };
         let (incarnation, anchored, position) = parse(rest).ok_or_else(|| foreign(cursor, job))?;
+        if let Some(log) = log
+            && (log.incarnation == incarnation || position.end() == 0)
+            && position.misses(log.removed())
+        {
+            return Err(gap(log.removed(), job));
+        }
         if position.end() == 0 {
             return Ok(position);
         }
@@ -118,8 +138,21 @@ impl Position {
     }
 }
 
+/// The error of a reader that needs what is removed.
+pub(crate) fn gap(removed: Removed, job: &JobAddress) -> StorageError {
+    let why = format!(
+        "events that were not read yet are removed: the first {} of this log are gone",
+        removed.lines
+    );
+    StorageError::new(ErrorKind::CursorGap, READ, job, why)
+        .with_hint("begin without a cursor: the scan then starts with the oldest event that is left")
+}
+
 /// The id of the last line before `end`, which is verified when the cursor is used.
 fn anchor(log: &EventLog, end: usize) -> EventId {
+    if end == log.removed().lines {
+        return log.removed().last;
+    }
     end.checked_sub(1)
         .and_then(|at| log.get(at))
         .map_or(EventId::MIN, |line| line.id)

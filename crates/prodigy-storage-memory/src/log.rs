@@ -8,6 +8,7 @@ use prodigy_storage_backend::{
     Appended, Batch, ErrorKind, EventId, IdSource, LogSummary, Result, StorageError,
 };
 use prodigy_storage_layout::{JobAddress, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, RECORD_COST};
 
@@ -22,6 +23,27 @@ pub(crate) struct Line {
     pub(crate) text: Arc<str>,
 }
 
+/// The lines that were removed from the old end of a log.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Removed {
+    /// How many. The positions of the others stay as they were.
+    pub(crate) lines: usize,
+    /// The newest of their ids.
+    pub(crate) newest: EventId,
+    /// The id of the one that arrived last.
+    pub(crate) last: EventId,
+}
+
+impl Default for Removed {
+    fn default() -> Self {
+        Self {
+            lines: 0,
+            newest: EventId::MIN,
+            last: EventId::MIN,
+        }
+    }
+}
+
 /// An event log: lines in the order of arrival, which never change.
 ///
 /// Most ids arrive in ascending order. A line whose id is above the ids of all earlier lines belongs to the *spine*.
@@ -32,13 +54,17 @@ pub(crate) struct EventLog {
     /// Distinguishes the log from a log of the same address in another store. Cursors contain it.
     pub(crate) incarnation: u64,
     lines: Vec<Line>,
-    /// The positions of the spine's lines; their ids ascend.
+    removed: Removed,
+    /// Positions of the spine; their ids ascend.
     spine: Vec<usize>,
-    /// The positions of the late lines, in ascending order.
+    /// How many of the spine were removed.
+    spine_removed: usize,
+    /// Positions of the late lines, ascending.
     late: Vec<usize>,
     late_ids: BTreeSet<EventId>,
     bytes: u64,
-    segments: u64,
+    /// Where the sealed segments end.
+    sealed: Vec<usize>,
     open: bool,
     ids: IdSource,
     encoder: RecordEncoder,
@@ -50,11 +76,13 @@ impl EventLog {
         Self {
             incarnation,
             lines: Vec::new(),
+            removed: Removed::default(),
             spine: Vec::new(),
+            spine_removed: 0,
             late: Vec::new(),
             late_ids: BTreeSet::new(),
             bytes: 0,
-            segments: 0,
+            sealed: Vec::new(),
             open: false,
             ids: IdSource::above(EventId::MIN),
             encoder: RecordEncoder::new(),
@@ -62,9 +90,16 @@ impl EventLog {
         }
     }
 
-    /// Restores a log from a snapshot; `None` if a line is not a record.
-    pub(crate) fn restore(incarnation: u64, segments: u64, open: bool, texts: Vec<String>) -> Option<Self> {
+    /// A log as a snapshot holds it; `None` if a line is no record.
+    pub(crate) fn restore(
+        incarnation: u64,
+        removed: Removed,
+        sealed: Vec<usize>,
+        open: bool,
+        texts: Vec<String>,
+    ) -> Option<Self> {
         let mut log = Self::new(incarnation);
+        log.removed = removed;
         for text in texts {
             let record = read_line(text.as_bytes()).ok().filter(|record| record.verified)?;
             let (id, time) = (record.id, record.time());
@@ -73,14 +108,19 @@ impl EventLog {
             }
             log.push(id, time, Arc::from(text));
         }
-        log.segments = segments;
+        log.sealed = sealed;
         log.open = open;
         log.ids.raise(log.newest());
         Some(log)
     }
 
+    /// Where the lines end, the removed ones counted.
     pub(crate) fn len(&self) -> usize {
-        self.lines.len()
+        self.removed.lines + self.lines.len()
+    }
+
+    pub(crate) fn removed(&self) -> Removed {
+        self.removed
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -88,7 +128,7 @@ impl EventLog {
     }
 
     pub(crate) fn get(&self, position: usize) -> Option<&Line> {
-        self.lines.get(position)
+        self.lines.get(position.checked_sub(self.removed.lines)?)
     }
 
     pub(crate) fn lines(&self) -> &[Line] {
@@ -105,8 +145,9 @@ impl EventLog {
         self.bytes + self.lines.len() as u64 * RECORD_COST
     }
 
-    pub(crate) fn segments(&self) -> (u64, bool) {
-        (self.segments, self.open)
+    /// Where the sealed segments end, and whether another one is open.
+    pub(crate) fn segments(&self) -> (&[usize], bool) {
+        (&self.sealed, self.open)
     }
 
     /// The positions of the late lines in a range, in ascending order.
@@ -118,26 +159,30 @@ impl EventLog {
 
     /// The index in the spine of the first line at or behind `position` whose id is above `id`.
     pub(crate) fn spine_from(&self, position: usize, id: Option<EventId>) -> usize {
-        self.spine.partition_point(|&at| {
-            at < position || id.is_some_and(|id| self.lines.get(at).is_some_and(|line| line.id <= id))
-        })
+        let left = self.spine.partition_point(|&at| {
+            at < position || id.is_some_and(|id| self.get(at).is_some_and(|line| line.id <= id))
+        });
+        self.spine_removed + left
     }
 
     /// The position of a line of the spine.
     pub(crate) fn spine_at(&self, index: usize) -> Option<usize> {
-        self.spine.get(index).copied()
+        self.spine.get(index.checked_sub(self.spine_removed)?).copied()
+    }
+
+    /// Whether a line of the spine was removed.
+    pub(crate) fn is_removed(&self, index: usize) -> bool {
+        index < self.spine_removed
     }
 
     fn newest(&self) -> EventId {
-        self.spine
-            .last()
-            .and_then(|&at| self.lines.get(at))
-            .map_or(EventId::MIN, |line| line.id)
+        let newest = self.spine.last().and_then(|&at| self.get(at));
+        newest.map_or(self.removed.newest, |line| line.id.max(self.removed.newest))
     }
 
     /// The newest id before the newest `count` ids; `None` if there are at most `count` ids.
     pub(crate) fn before_newest(&self, count: usize) -> Option<EventId> {
-        let mut spine = self.spine.iter().rev().filter_map(|&at| self.lines.get(at));
+        let mut spine = self.spine.iter().rev().filter_map(|&at| self.get(at));
         let mut spine_id = spine.next().map(|line| line.id);
         let mut late = self.late_ids.iter().rev().copied();
         let mut late_id = late.next();
@@ -155,14 +200,14 @@ impl EventLog {
         id <= self.newest()
             && (self
                 .spine
-                .binary_search_by(|&at| self.lines.get(at).map_or(EventId::MIN, |line| line.id).cmp(&id))
+                .binary_search_by(|&at| self.get(at).map_or(EventId::MIN, |line| line.id).cmp(&id))
                 .is_ok()
                 || self.late_ids.contains(&id))
     }
 
     fn push(&mut self, id: EventId, time: Timestamp, text: Arc<str>) {
-        let position = self.lines.len();
-        if id > self.newest() || self.lines.is_empty() {
+        let position = self.len();
+        if id > self.newest() || position == 0 {
             self.spine.push(position);
         } else {
             self.late.push(position);
@@ -223,15 +268,68 @@ impl EventLog {
             self.push(id, time, text);
             report.stored += 1;
         }
-        if report.stored > 0 && !self.open {
-            self.open = true;
-            self.segments += 1;
-        }
+        self.open |= report.stored > 0;
         Ok(report)
     }
 
     pub(crate) fn seal(&mut self) {
-        self.open = false;
+        if std::mem::take(&mut self.open) {
+            self.sealed.push(self.len());
+        }
+    }
+
+    /// The oldest sealed segments without a line of `before` or later, the newest segment left out: how many, and where they
+    /// end.
+    fn removable(&self, before: Timestamp) -> (usize, usize) {
+        let sealed = self.sealed.len() - usize::from(!self.open && !self.sealed.is_empty());
+        let (mut segments, mut end) = (0, self.removed.lines);
+        for &next in self.sealed.iter().take(sealed) {
+            if (end..next).any(|at| self.get(at).is_none_or(|line| line.time >= before)) {
+                break;
+            }
+            (segments, end) = (segments + 1, next);
+        }
+        (segments, end)
+    }
+
+    /// The size of what [`remove_before`](Self::remove_before) would remove.
+    pub(crate) fn removable_before(&self, before: Timestamp) -> LogSummary {
+        let (segments, end) = self.removable(before);
+        let lines = (self.removed.lines..end).filter_map(|at| self.get(at));
+        LogSummary {
+            segments: segments as u64,
+            sealed: segments as u64,
+            compressed: 0,
+            bytes: lines.map(|line| line.text.len() as u64 + 1).sum(),
+        }
+    }
+
+    /// Removes sealed segments from the old end.
+    pub(crate) fn remove_before(&mut self, before: Timestamp, budget: &Budget) -> LogSummary {
+        let summary = self.removable_before(before);
+        let (segments, end) = self.removable(before);
+        let is_gone = |at: &usize| *at < end;
+        let late = self.late.partition_point(is_gone);
+        for at in self.late.drain(..late).collect::<Vec<_>>() {
+            if let Some(id) = self.get(at).map(|line| line.id) {
+                self.late_ids.remove(&id);
+            }
+        }
+        let spine = self.spine.partition_point(is_gone);
+        self.spine.drain(..spine);
+        self.spine_removed += spine;
+        self.sealed.drain(..segments);
+        let gone = self.lines.drain(..end - self.removed.lines);
+        let mut cost = summary.bytes;
+        for line in gone {
+            cost += RECORD_COST;
+            self.removed.newest = self.removed.newest.max(line.id);
+            self.removed.last = line.id;
+        }
+        self.removed.lines = end;
+        self.bytes -= summary.bytes;
+        budget.release(cost);
+        summary
     }
 
     /// True while the last segment is not sealed.
@@ -241,8 +339,8 @@ impl EventLog {
 
     pub(crate) fn summary(&self) -> LogSummary {
         LogSummary {
-            segments: self.segments,
-            sealed: self.segments - u64::from(self.open),
+            segments: self.sealed.len() as u64 + u64::from(self.open),
+            sealed: self.sealed.len() as u64,
             compressed: 0,
             bytes: self.bytes,
         }

@@ -9,7 +9,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{JobAddress, Timestamp};
 
-use crate::cursor::Position;
+use crate::cursor::{Position, gap};
 use crate::job::Job;
 use crate::log::{EventLog, Line};
 
@@ -43,7 +43,7 @@ impl MemoryScan {
         let log = &data.log;
         let start = match &options.from {
             Some(cursor) => Position::decode(cursor, Some(log), address)?,
-            None => Position::default(),
+            None => Position::start_of(log),
         };
         let end = log.len();
         // In the spine, ids and positions ascend together, so the lines that a window returned are a prefix of the
@@ -89,7 +89,7 @@ impl MemoryScan {
         let data = job.data.lock();
         let log = &data.log;
         let from = match log.before_newest(count) {
-            Some(given) => Some(Position::default().behind(given, log.len()).encode(log)?),
+            Some(given) => Some(Position::start_of(log).behind(given, log.len()).encode(log)?),
             None => None,
         };
         drop(data);
@@ -97,9 +97,14 @@ impl MemoryScan {
         Self::open(job, address, &options)
     }
 
-    fn fetch(&mut self) {
+    fn fetch(&mut self) -> Result<()> {
         let job = Arc::clone(&self.job);
         let data = job.data.lock();
+        let removed = data.log.removed();
+        let is_gone = |&(_, at): &(EventId, usize)| at < removed.lines;
+        if data.log.is_removed(self.spine) || self.late.iter().any(is_gone) {
+            return Err(gap(removed, &self.address));
+        }
         while self.fetched.len() < FETCH {
             let Some(line) = self.next_line(&data.log) else {
                 self.done = true;
@@ -110,6 +115,7 @@ impl MemoryScan {
                 self.fetched.push_back(line);
             }
         }
+        Ok(())
     }
 
     fn next_line(&mut self, log: &EventLog) -> Option<Line> {
@@ -140,7 +146,7 @@ impl MemoryScan {
 impl Scan for MemoryScan {
     fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
         if self.fetched.is_empty() && !self.done {
-            self.fetch();
+            self.fetch()?;
         }
         match self.fetched.pop_front() {
             Some(line) => {

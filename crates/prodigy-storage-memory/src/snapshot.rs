@@ -22,15 +22,15 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::document::{Documents, Kept, cost as document_cost};
 use crate::job::{Job, JobData};
-use crate::log::EventLog;
+use crate::log::{EventLog, Removed};
 use crate::named_lock::cost as lock_cost;
 use crate::queue::{Item, Queue};
 use crate::snapshot_lock::SnapshotLock;
 use crate::store::{Store, count, job_cost};
 
 const FORMAT: &str = "prodigy-storage-memory";
-/// The version of the format. Version 1 does not have the numbers of a queue.
-const VERSION: u32 = 2;
+/// Version 1 has no numbers of a queue. Version 2 does not say where a segment ends, and has no removed events.
+const VERSION: u32 = 3;
 const SAVE: &str = "write snapshot";
 const LOAD: &str = "load snapshot";
 
@@ -59,7 +59,11 @@ struct Foot {
 struct SavedJob {
     address: JobAddress,
     incarnation: u64,
-    segments: u64,
+    #[serde(default)]
+    removed: Removed,
+    /// Where the sealed segments end.
+    #[serde(default)]
+    sealed: Option<Vec<usize>>,
     open: bool,
     events: Vec<String>,
     documents: Vec<SavedDocument>,
@@ -243,7 +247,9 @@ impl Store {
     }
 
     fn restore_saved_job(&self, saved: SavedJob) -> Result<(), Fault> {
-        let log = EventLog::restore(saved.incarnation, saved.segments, saved.open, saved.events)
+        let all = (!saved.open && !saved.events.is_empty()).then_some(saved.events.len());
+        let sealed = saved.sealed.unwrap_or_else(|| all.into_iter().collect());
+        let log = EventLog::restore(saved.incarnation, saved.removed, sealed, saved.open, saved.events)
             .ok_or_else(|| damaged("an event in it is no record"))?;
         let mut documents = Documents::default();
         self.restore_documents(saved.documents, &mut documents)?;
@@ -295,13 +301,15 @@ fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
     let lines = data.log.lines().to_vec();
     let items: Vec<_> = data.queue.items().cloned().collect();
     let documents = save_documents(&data.documents);
-    let (segments, open) = data.log.segments();
+    let (sealed, open) = data.log.segments();
+    let (sealed, removed) = (Some(sealed.to_vec()), data.log.removed());
     let incarnation = data.log.incarnation;
     drop(data);
     Some(SavedJob {
         address,
         incarnation,
-        segments,
+        removed,
+        sealed,
         open,
         events: lines.iter().map(|line| line.text.to_string()).collect(),
         documents,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::crash::Loss;
 use prodigy_storage_backend::{Cursor, Durability, EventId, LeaseToken};
-use prodigy_storage_layout::{Document, JobAddress, LockName, Phase};
+use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
 
 /// An operation that was begun.
 #[derive(Clone, Debug)]
@@ -104,6 +104,15 @@ pub enum Action {
         /// This one.
         job: JobAddress,
     },
+    /// The old events of a log were removed.
+    RemoveOld {
+        /// Of this job.
+        job: JobAddress,
+        /// Those before this time.
+        before: Timestamp,
+        /// That is these.
+        ids: Vec<EventId>,
+    },
     /// The power failed: what was not durable is no one's to make durable any more.
     PowerFailure,
     /// A named lock was taken.
@@ -128,7 +137,8 @@ impl Action {
             | Self::Extend { job }
             | Self::Fail { job, .. }
             | Self::Compact { job }
-            | Self::DeleteJob { job } => Some(job),
+            | Self::DeleteJob { job }
+            | Self::RemoveOld { job, .. } => Some(job),
             Self::Put { document, .. } => document.job(),
             Self::Flush | Self::PowerFailure | Self::Lock { .. } => None,
         }

@@ -27,6 +27,7 @@ struct Subjects {
     series: BTreeSet<(JobAddress, Phase)>,
     queues: BTreeSet<JobAddress>,
     locks: BTreeSet<LockName>,
+    removals: BTreeSet<(JobAddress, Timestamp)>,
 }
 
 impl Subjects {
@@ -57,6 +58,9 @@ impl Subjects {
                 }
                 Action::Lock { name } => {
                     found.locks.insert(name.clone());
+                }
+                Action::RemoveOld { job, before, .. } => {
+                    found.removals.insert((job.clone(), *before));
                 }
                 Action::DeleteJob { .. } | Action::Flush | Action::PowerFailure => {}
             }
@@ -115,6 +119,9 @@ fn go_on(stage: &mut Stage, history: &History) -> Result<()> {
     for job in &subjects.logs {
         stage.append(who, job, &[30, 30], Durability::Strict)?;
         stage.flush(who)?;
+    }
+    for (job, before) in &subjects.removals {
+        stage.remove_old(who, job, *before)?;
     }
     for job in &subjects.queues {
         stage.push(who, job, &[NEW], Durability::Strict)?;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, Durability, ErrorKind, EventId,
-    Expected, Fence, LeaseToken, LockGuard, LockOptions, LockStore, LogStore, PutOptions,
+    Expected, Fence, LeaseToken, LockGuard, LockOptions, LockStore, LogStore, PutOptions, ScanItem,
+    ScanOptions,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
-use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_layout::{Document, JobAddress, JobId, LockName, Phase, RepoName, Timestamp};
 
 use crate::fs::{Doom, Process, SimFs};
 use crate::history::{Action, Answer, History};
@@ -441,6 +442,33 @@ impl Stage {
             Err(error) => Err(error.into()),
         })?;
         Ok(!matches!(answer, Some(Answer::Refused)))
+    }
+
+    /// Removes the events of a log before a time: its oldest segments hold no others.
+    ///
+    /// # Errors
+    /// The errors of the backend, unless the process died.
+    pub fn remove_old(&mut self, who: usize, job: &JobAddress, before: Timestamp) -> Result<()> {
+        let mut ids = Vec::new();
+        let mut scan =
+            self.backend(who)?
+                .scan(job, &ScanOptions::all().between(None, Some(before)), patience())?;
+        while let Some(item) = scan.next()? {
+            if let ScanItem::Record(record) = item {
+                ids.push(record.id);
+            }
+        }
+        let job = job.clone();
+        let action = Action::RemoveOld {
+            job: job.clone(),
+            before,
+            ids,
+        };
+        self.perform(who, action, |backend| {
+            backend.remove_before(&job, before, patience())?;
+            Ok(Answer::Done)
+        })?;
+        Ok(())
     }
 
     /// Adds a document to a series.

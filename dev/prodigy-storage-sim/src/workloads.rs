@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
-use prodigy_storage_backend::EventId;
+use prodigy_storage_backend::{Clock, EventId};
 use prodigy_storage_layout::{Document, LockName, Phase, RepoName, Timestamp};
 
 use crate::disk::Disk;
@@ -194,6 +194,12 @@ pub const WORKLOADS: &[Workload] = &[
         about: "jobs that are deleted and begun again, beside one that stays",
         setup: PACKED,
         play: deletion,
+    },
+    Workload {
+        name: "removal",
+        about: "old events that are removed twice while another process writes, and readers before and behind them",
+        setup: PACKED,
+        play: removal,
     },
 ];
 
@@ -555,4 +561,25 @@ fn deletion(stage: &mut Stage) -> Result<()> {
     })?;
     stage.push(other, &gone, &["c"], Strict)?;
     stage.append(other, &gone, &[50], Strict)
+}
+
+fn removal(stage: &mut Stage) -> Result<()> {
+    let job = job("old")?;
+    let (one, other) = (stage.enter()?, stage.enter()?);
+    let mut times = Vec::new();
+    for size in [20, 900, 40, 60] {
+        times.push(stage.sim().clock().now());
+        stage.append(one, &job, &[size, 30], Strict)?;
+        stage.seal(one, &job)?;
+        stage.scan(other, &job)?;
+    }
+    stage.follow(other, &job)?;
+    stage.append(one, &job, &[20], Strict)?;
+    for before in [times.get(1), times.get(3)].into_iter().flatten() {
+        stage.remove_old(other, &job, *before)?;
+        stage.append(one, &job, &[50], Strict)?;
+        stage.follow(other, &job)?;
+        stage.scan(one, &job)?;
+    }
+    Ok(())
 }

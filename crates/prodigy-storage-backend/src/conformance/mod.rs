@@ -72,6 +72,7 @@ mod own;
 mod pages;
 mod property;
 mod queue;
+mod removal;
 mod restart;
 mod select;
 mod series;

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{
     contents, cursor, deletion, document, errors, fence, fenced, limits, listing, lock, log, own, pages,
-    queue, restart, select, series, settle, take, wait,
+    queue, removal, restart, select, series, settle, take, wait,
 };
 
 /// The outcome of a property.
@@ -85,6 +85,9 @@ impl Property {
         if self.topic == "lock" && !harness.named_locks() {
             return Ok(Outcome::Skipped);
         }
+        if self.topic == "removal" && !removal::is_supported(&*harness)? {
+            return Ok(Outcome::Skipped);
+        }
         let able = match self.need {
             Need::Nothing | Need::SmallStore | Need::CappedQueue => true,
             // Nobody has opened the store yet, so the restart leaves it fresh.
@@ -123,6 +126,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
     [
         log::PROPERTIES,
         cursor::PROPERTIES,
+        removal::PROPERTIES,
         wait::PROPERTIES,
         document::PROPERTIES,
         fence::PROPERTIES,

@@ -18,6 +18,7 @@ use super::stores::Stores;
 use crate::fs::{DirEntry, FileKind, FsFile, OpenMode, TEMP_PREFIX};
 use crate::kernel::KernelLocks;
 use crate::log::LockedLog;
+use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
 use crate::root::{LockNow, LockedFile, Replace, Root, TempFile};
 
@@ -295,7 +296,9 @@ impl Stores {
         remove_folder(root, &events_folder(job), &|entry| {
             let segment = SegmentName::parse(&entry.name);
             let is_segment = segment.is_some_and(|(name, _)| all || name.is_canonical());
-            Ok(is_segment || is_temporary(&entry.name) || SealedMark::parse(&entry.name).is_some())
+            let is_mark =
+                SealedMark::parse(&entry.name).is_some() || RemovedMark::parse(&entry.name).is_some();
+            Ok(is_segment || is_mark || is_temporary(&entry.name))
         })?;
         let own = documents_folder(&DocumentOwner::Job(job.clone()));
         for kind in root.names_in(DELETE, &own)? {

@@ -55,6 +55,14 @@ impl Examination<'_> {
         match listing::list(self.root, folder, Deadline::never()) {
             Ok(listing) => {
                 self.ahead_of_clock(folder, listing.segments.keys());
+                for (name, forms) in &listing.leftovers {
+                    let path = folder.join(name.file_name(forms.any()));
+                    let why = "a segment that was removed, and whose removal was cut short";
+                    let finding = self
+                        .note(FindingKind::Temporary, &path, why)
+                        .advice("nothing: readers skip it, and the next removal of events of this job removes the file");
+                    self.tell(finding);
+                }
                 for (name, forms) in listing.segments {
                     // A twin is reported with the plain segment beside it.
                     if name.twin_form().is_none() {

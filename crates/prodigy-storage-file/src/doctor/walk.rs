@@ -17,6 +17,7 @@ use super::foreign::{Group, Groups};
 use super::keep::place;
 use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
+use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
 use crate::root::{Root, TempFile};
 
@@ -218,7 +219,8 @@ impl<'a> Examination<'a> {
                 self.tell(finding);
             }
             _ if log_of(path.parent().unwrap_or(path)).is_some()
-                && SealedMark::parse(&entry.name).is_some() => {}
+                && (SealedMark::parse(&entry.name).is_some()
+                    || RemovedMark::parse(&entry.name).is_some()) => {}
             // An earlier version noted there who wrote without locks.
             _ if path.starts_with("locks/unlocked") => {}
             _ => self.other(path, entry),

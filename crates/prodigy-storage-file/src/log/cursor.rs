@@ -7,6 +7,8 @@ use prodigy_storage_backend::{Cursor, ErrorKind, EventId, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::removed_mark::RemovedMark;
+
 /// The first bytes of a cursor of the file backend; the rest is JSON in base64url.
 const PREFIX: &str = "v1.file.";
 
@@ -125,6 +127,15 @@ impl Position {
                 None => State::Unread,
             },
         }
+    }
+
+    /// Whether a removal may have taken what was not read.
+    pub(crate) fn misses(&self, removed: RemovedMark) -> bool {
+        // The ids in a segment ascend: none is behind the newest of all.
+        let is_unread = |(name, reached): (&SegmentName, &Reached)| {
+            removed.covers(name) && !reached.done && reached.last.is_none_or(|last| last < removed.newest)
+        };
+        self.mark.is_none_or(|mark| mark < removed.up_to) || self.segments.iter().any(is_unread)
     }
 
     /// Forgets twins that are gone: a repair put their events into the segment beside them, or the two were the same after all.

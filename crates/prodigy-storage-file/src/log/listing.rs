@@ -10,6 +10,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use super::clock::StepClock;
 use super::covered::Covered;
 use super::cursor::Position;
+use super::removed_mark::RemovedMark;
 use super::sealed_mark::SealedMark;
 use super::segment_ref::SegmentRef;
 use super::{archive, search, source};
@@ -51,12 +52,28 @@ pub(crate) struct Listing {
     pub(crate) temps: Vec<String>,
     /// The marks of sealed segments: one, except while it is renewed.
     pub(super) marks: Vec<SealedMark>,
+    /// The marks of removed segments: one, except while it is renewed.
+    pub(super) removed_marks: Vec<RemovedMark>,
+    /// Segments that are removed and whose files are still there.
+    pub(crate) leftovers: Vec<(SegmentName, Forms)>,
     /// How many files of events lie there under names that no segment has.
     pub(crate) others: u64,
 }
 
 impl Listing {
-    /// The time at which our oldest segment was created. It distinguishes this log from earlier and later logs in the same folder.
+    /// The mark of removed segments.
+    pub(super) fn removed(&self) -> Option<RemovedMark> {
+        self.removed_marks.iter().copied().max_by_key(|mark| mark.up_to)
+    }
+
+    /// The time at which our first segment was created, removed ones included. It distinguishes this log from earlier and later
+    /// logs in the same folder.
+    pub(crate) fn begun(&self) -> Option<Timestamp> {
+        self.removed()
+            .map_or_else(|| self.oldest_made(), |mark| Some(mark.begun))
+    }
+
+    /// The time at which the oldest of our segments that are left was created.
     pub(crate) fn oldest_made(&self) -> Option<Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
         ours.map(SegmentName::made).min()
@@ -69,10 +86,21 @@ impl Listing {
             .any(|name| name.is_canonical() && name.made() == made)
     }
 
-    /// When the newest of our segments was created, whatever its lower bound.
+    /// When the newest of our segments was created, whatever its lower bound, removed ones included.
     pub(crate) fn newest_made(&self) -> Option<Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
-        ours.map(SegmentName::made).max()
+        let newest = ours.map(SegmentName::made).max();
+        newest.max(self.removed().map(|mark| mark.up_to))
+    }
+
+    /// Takes out the segments that are removed, whatever of them is still there.
+    fn set_aside_removed(&mut self) {
+        let Some(mark) = self.removed() else { return };
+        let (gone, left) = std::mem::take(&mut self.segments)
+            .into_iter()
+            .partition(|(name, _)| mark.covers(name));
+        self.leftovers = BTreeMap::into_iter(gone).collect();
+        self.segments = left;
     }
 
     fn add(&mut self, root: &Root, folder: &Path, name: &str, kind: FileKind) -> Result<()> {
@@ -97,6 +125,8 @@ impl Listing {
             self.temps.push(name.to_owned());
         } else if let Some(mark) = SealedMark::parse(name) {
             self.marks.push(mark);
+        } else if let Some(mark) = RemovedMark::parse(name) {
+            self.removed_marks.push(mark);
         } else if name.contains(".jsonl") {
             self.others += 1;
         }
@@ -123,7 +153,7 @@ fn list_opened(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<List
     added.map(|()| listing)
 }
 
-/// The greatest `made` among the names of our segments, in whatever form they are stored.
+/// The greatest `made` among the names of our segments, in whatever form they are stored, and that of the removed ones.
 ///
 /// It is called for each new segment, in logs of thousands, and parses only the names that are greater than all before
 /// them. The caller holds the folder's lock, so no segment is created meanwhile. Two passes: a segment that is being
@@ -141,10 +171,9 @@ pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp
                 let stamp = stem.len().checked_sub(width).and_then(|at| stem.get(at..));
                 if let Some(stamp) =
                     stamp.filter(|stamp| newest.as_ref().is_none_or(|(text, _)| **stamp > **text))
-                    && let Some((segment, _)) = SegmentName::parse(name)
-                    && segment.is_canonical()
+                    && let Some(made) = made_of(name)
                 {
-                    newest = Some((stamp.to_owned(), segment.made()));
+                    newest = Some((stamp.to_owned(), made));
                 }
             })
         });
@@ -154,6 +183,12 @@ pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp
         }
     }
     Ok(newest.map(|(_, made)| made))
+}
+
+fn made_of(name: &str) -> Option<Timestamp> {
+    let segment = SegmentName::parse(name).filter(|(segment, _)| segment.is_canonical());
+    let removed = || RemovedMark::parse(name).map(|mark| mark.up_to);
+    segment.map(|(segment, _)| segment.made()).or_else(removed)
 }
 
 /// Lists all segments. One pass is enough if the folder did not change meanwhile, and else until two passes agree.
@@ -172,14 +207,12 @@ pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Resul
     let mark_before = mark();
     let mut before = list_opened(root, folder, &*opened)?;
     if mark_before.is_some() && mark_before == mark() {
-        add_twins(root, folder, &mut before, deadline)?;
-        return Ok(before);
+        return finished(root, folder, before, deadline);
     }
     loop {
-        let mut after = list_once(root, folder)?;
-        if before.segments.keys().eq(after.segments.keys()) {
-            add_twins(root, folder, &mut after, deadline)?;
-            return Ok(after);
+        let after = list_once(root, folder)?;
+        if before.segments.keys().eq(after.segments.keys()) && before.removed() == after.removed() {
+            return finished(root, folder, after, deadline);
         }
         deadline.check(
             LIST,
@@ -229,6 +262,12 @@ pub(crate) fn list_after(
     for name in covered.kept() {
         listing.add(root, folder, &name, FileKind::File)?;
     }
+    finished(root, folder, listing, deadline)
+}
+
+/// A listing without the removed segments, and with the twins.
+fn finished(root: &Arc<Root>, folder: &Path, mut listing: Listing, deadline: Deadline) -> Result<Listing> {
+    listing.set_aside_removed();
     add_twins(root, folder, &mut listing, deadline)?;
     Ok(listing)
 }

@@ -14,7 +14,7 @@ use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing;
 use super::replay_filter::ReplayFilter;
-use super::resume::{begun_again, gap, resume};
+use super::resume::{begun_again, gap, removed, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
@@ -97,10 +97,19 @@ pub(crate) fn scan(
     let listing = listing::list_after(root, folder, &position, deadline)?;
     follow_rotation(&mut position, &listing);
     position.fold_twins(|name| listing.segments.contains_key(name));
-    if position.begun.is_some_and(|begun| !listing.has_made(begun)) {
+    let begun = listing.begun();
+    if position
+        .begun
+        .is_some_and(|at| begun != Some(at) && !listing.has_made(at))
+    {
         return Err(begun_again(root, folder));
     }
-    let begun = listing.oldest_made();
+    if let Some(removed) = listing.removed() {
+        if options.from.is_some() && position.misses(removed) {
+            return Err(removed.gap(root, folder));
+        }
+        position.segments.retain(|name, _| !removed.covers(name));
+    }
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
             return Err(gap(SegmentRef::new(root, folder, name)));
@@ -226,9 +235,17 @@ impl Merge {
                 }
             },
         };
-        // A segment that was pruned since it was listed holds nothing any more.
-        if let Some(reader) = opened {
-            self.place(reader);
+        match opened {
+            Some(reader) => self.place(reader),
+            // With a floor, what comes before it counts as read.
+            None if self.floor.is_none() => {
+                let segment = SegmentRef::new(&self.root, &self.folder, name);
+                if let Some(mark) = removed(segment) {
+                    return Err(mark.gap(&self.root, &self.folder));
+                }
+                // An empty segment that its maker gave up.
+            }
+            None => {}
         }
         Ok(())
     }

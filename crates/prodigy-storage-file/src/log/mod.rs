@@ -14,6 +14,8 @@ mod merge;
 mod moved;
 mod newest;
 mod persist;
+mod removal;
+pub(crate) mod removed_mark;
 mod replay_filter;
 mod resume;
 mod salvage;
@@ -344,7 +346,7 @@ impl Logs {
         }
     }
 
-    /// When the newest segment was made.
+    /// When the newest segment was made, removed ones included.
     pub(crate) fn newest_made(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         Ok(listing::list(&self.root, &events_folder(job), deadline)?.newest_made())
     }

@@ -7,6 +7,8 @@ use prodigy_storage_layout::SegmentForm;
 
 use super::clock::StepClock;
 use super::cursor::Reached;
+use super::listing;
+use super::removed_mark::RemovedMark;
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
@@ -16,6 +18,9 @@ use crate::root::{Root, count};
 
 /// A segment is gone that was not read to its end.
 pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
+    if let Some(mark) = removed(segment) {
+        return mark.gap(segment.root, segment.folder);
+    }
     StorageError::new(
         ErrorKind::CursorGap,
         "scan",
@@ -23,6 +28,12 @@ pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
         "the cursor points into a segment that is gone: the events behind it can't be read any more",
     )
     .with_hint("begin without a cursor, and look into how the segment was removed")
+}
+
+/// The mark of the removal that took a segment.
+pub(super) fn removed(segment: SegmentRef<'_>) -> Option<RemovedMark> {
+    let listing = listing::list_once(segment.root, segment.folder).ok()?;
+    listing.removed().filter(|mark| mark.covers(segment.name))
 }
 
 /// The log was deleted since the cursor was made.

@@ -96,7 +96,7 @@ fn a_newer_snapshot_is_refused_as_such() {
     let path = folder.path().join("sub/store.jsonl");
     let text = std::fs::read_to_string(&path)
         .unwrap()
-        .replace("\"version\":2", "\"version\":3");
+        .replace("\"version\":3", "\"version\":4");
     std::fs::write(&path, text).unwrap();
     assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::NewerFormat);
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Appended, Batch, Cursor, Durability, EventId, LogSummary, Result};
+use prodigy_storage_layout::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,6 +45,8 @@ mirror! {
         async fn count(&self, options: ReadOptions) -> EventCounts;
         async fn end(&self) -> Cursor;
         async fn summary(&self) -> LogSummary;
+        async fn removable_before(&self, before: Timestamp) -> LogSummary;
+        async fn remove_before(&self, before: Timestamp) -> LogSummary;
     }
 }
 

@@ -70,6 +70,8 @@ operations! {
     WATCH:             "watch events",           Read,  Permit, Transient;
     SUMMARISE:         "summarise events",       Read,  Permit, Transient;
     SEAL:              "seal events",            Write, Permit, Transient;
+    FIND_OLD:          "find old events",        Read,  Permit, Transient;
+    REMOVE_OLD:        "remove events",          Write, Permit, Transient;
     PERSIST:           "persist events",         Write, Permit, Transient;
     GET:               "get document",           Read,  Permit, Transient;
     REVISION:          "get revision",           Read,  Permit, Transient;

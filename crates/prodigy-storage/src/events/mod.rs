@@ -14,7 +14,7 @@ use prodigy_storage_backend::{
     Appended, Batch, Cursor, Deadline, Durability, EventId, Fence, LogSummary, Result, Scan, ScanOptions,
     StorageError, WaitOptions,
 };
-use prodigy_storage_layout::{Document, JobAddress};
+use prodigy_storage_layout::{Document, JobAddress, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,7 +26,7 @@ pub use follow::{Follow, FollowHandle, FollowLines, FollowOptions};
 pub use follow_all::{FollowAll, FollowAllLines};
 pub use read::{EventLines, EventReader, ReadOptions};
 
-use crate::call::operation::{END, REVISION, SCAN, SUMMARISE, TAIL, WAIT};
+use crate::call::operation::{END, FIND_OLD, REMOVE_OLD, REVISION, SCAN, SUMMARISE, TAIL, WAIT};
 use crate::storage::Inner;
 use filter::Filters;
 
@@ -319,6 +319,45 @@ impl Events {
         self.inner.caller.call(SUMMARISE, &self.job, deadline, |backend| {
             backend.log_summary(&self.job, deadline)
         })
+    }
+
+    /// The size of what [`remove_before`](Self::remove_before) would remove now.
+    ///
+    /// # Errors
+    /// As [`remove_before`](Self::remove_before).
+    pub fn removable_before(&self, before: Timestamp) -> Result<LogSummary> {
+        let deadline = self.inner.deadline();
+        self.inner.caller.call(FIND_OLD, &self.job, deadline, |backend| {
+            backend.removable_before(&self.job, before, deadline)
+        })
+    }
+
+    /// Removes old events, to free space: the oldest sealed segments, up to the first one that holds an event of `before` or
+    /// later. The newest segment stays. Returns the size of what was removed.
+    ///
+    /// A cursor that does not cover all of it is refused from then on, with [`CursorGap`](crate::ErrorKind::CursorGap). The ids
+    /// of removed events are forgotten: an append under one of them stores the event again.
+    ///
+    /// ```
+    /// # let storage = prodigy_storage::Storage::in_memory()?;
+    /// use prodigy_storage::Timestamp;
+    ///
+    /// let events = storage.repo("shop")?.job("mapreduce-7")?.events();
+    /// events.append(&"agent started")?;
+    /// let year = Timestamp::parse("2025-01-01T00:00:00Z").expect("a time");
+    /// assert_eq!(events.remove_before(year)?.segments, 0, "nothing is as old as that");
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of the backend. A removal that failed, or whose process died, is continued by the next one.
+    pub fn remove_before(&self, before: Timestamp) -> Result<LogSummary> {
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .call(REMOVE_OLD, &self.job, deadline, |backend| {
+                backend.remove_before(&self.job, before, deadline)
+            })
     }
 
     /// The error of a follow whose cursor is not valid any more: a copy may have new events before it.

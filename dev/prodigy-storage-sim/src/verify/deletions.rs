@@ -1,9 +1,11 @@
-//! Deletions of jobs: each was made whole, or not at all.
+//! Deletions of jobs, and removals of old events: each was made whole, or not at all.
 
 use std::collections::{BTreeSet, HashSet};
 
 use anyhow::{Result, ensure};
-use prodigy_storage_backend::{Catalog, DocumentStore, ErrorKind, LogStore, QueueStore, ScanOptions};
+use prodigy_storage_backend::{
+    Catalog, Cursor, DocumentStore, ErrorKind, EventId, LogStore, QueueStore, ScanOptions,
+};
 use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress};
 
@@ -15,12 +17,38 @@ use crate::stage::patience;
 pub(super) struct Possible {
     ops: Vec<Op>,
     deleted: BTreeSet<JobAddress>,
+    removed: Vec<(JobAddress, Vec<EventId>)>,
+    /// The cursors that do not cover what was removed.
+    gaps: Vec<(JobAddress, Cursor)>,
 }
 
 impl Possible {
     fn delete(&mut self, job: &JobAddress) {
         self.ops.retain(|op| op.action.job() != Some(job));
         self.deleted.insert(job.clone());
+    }
+
+    fn remove(&mut self, job: &JobAddress, ids: &[EventId]) {
+        let gaps = &mut self.gaps;
+        self.ops.retain(|op| match (&op.action, &op.answer) {
+            (Action::Append { job: of, .. }, Some((_, Answer::Appended { ids: stored, .. }))) => {
+                of != job || !stored.iter().all(|id| ids.contains(id))
+            }
+            (Action::Scan { job: of }, Some((_, Answer::Scanned { cursor, given })))
+                if of == job && !ids.iter().all(|id| given.contains(id)) =>
+            {
+                gaps.push((job.clone(), cursor.clone()));
+                false
+            }
+            _ => true,
+        });
+        self.removed.push((job.clone(), ids.to_vec()));
+    }
+
+    /// Whether events were removed that a reader was not given.
+    pub(super) fn misses(&self, job: &JobAddress, given: &HashSet<EventId>) -> bool {
+        let removed = self.removed.iter().filter(|(of, _)| of == job);
+        removed.flat_map(|(_, ids)| ids).any(|id| !given.contains(id))
     }
 
     /// The operations that count.
@@ -48,11 +76,23 @@ impl Possible {
             let jobs = backend.jobs(&job.repo, &Default::default(), patience())?.entries;
             ensure!(!jobs.contains(&job.job), "{job} is listed");
         }
+        for (job, cursor) in &self.gaps {
+            ensure!(
+                is_gap(backend, job, cursor),
+                "a cursor that does not cover the removed events of {job} goes on"
+            );
+        }
         Ok(())
     }
 }
 
-/// The histories that the store may have seen: every answered deletion was made, and each unanswered one was or was not.
+/// Whether a cursor is refused.
+pub(super) fn is_gap(backend: &FileBackend, job: &JobAddress, cursor: &Cursor) -> bool {
+    let scan = backend.scan(job, &ScanOptions::after(cursor.clone()), patience());
+    scan.is_err_and(|error| error.kind() == ErrorKind::CursorGap)
+}
+
+/// The histories that the store may have seen: every answered deletion or removal was made, and each unanswered one was or was not.
 pub(super) fn possible(history: &History) -> Vec<Possible> {
     let mut possible = vec![Possible::default()];
     for op in history.ops() {
@@ -65,6 +105,13 @@ pub(super) fn possible(history: &History) -> Vec<Possible> {
                 let mut made = possible.clone();
                 made.iter_mut().for_each(|possible| possible.delete(job));
                 possible.extend(made);
+            }
+            (Action::RemoveOld { job, ids, .. }, answer) => {
+                let kept = possible.clone();
+                possible.iter_mut().for_each(|possible| possible.remove(job, ids));
+                if answer.is_none() {
+                    possible.extend(kept);
+                }
             }
             _ => possible
                 .iter_mut()
@@ -92,9 +139,8 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     }
     let deleted: HashSet<_> = cursors.into_iter().filter(|(.., deleted)| *deleted).collect();
     for (job, cursor, _) in deleted {
-        let scan = backend.scan(job, &ScanOptions::after(cursor.clone()), patience());
         ensure!(
-            scan.is_err_and(|error| error.kind() == ErrorKind::CursorGap),
+            is_gap(backend, job, cursor),
             "a cursor into the log of {job} that was deleted goes on"
         );
     }

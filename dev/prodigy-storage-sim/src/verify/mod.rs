@@ -28,6 +28,7 @@ use crate::history::{History, Op};
 /// - A cursor continues without losing or repeating acknowledged events.
 /// - A job whose deletion was acknowledged is gone, one whose deletion was begun is there whole or gone whole, and no cursor
 ///   into its log continues.
+/// - A removal of old events was made whole or not at all, and no cursor that does not cover it continues.
 /// - No fencing token was given twice.
 /// - No fencing mark is behind a write that carried a token, acknowledged or only visible, relaxed or not.
 ///
@@ -74,6 +75,9 @@ pub(crate) fn resume(
     given: &HashSet<EventId>,
 ) -> Result<()> {
     any_of(history, |possible| {
+        if possible.misses(job, given) && deletions::is_gap(backend, job, cursor) {
+            return Ok(());
+        }
         events::resume(&possible.history(), loss, backend, job, cursor, given)
     })
 }

@@ -64,4 +64,5 @@ workloads! {
     a_log_that_began_with_a_clock_ahead_survives_a_crash_at_every_call: "clock-ahead",
     leases_under_clocks_that_differ_survive_a_crash_at_every_call: "lease-clocks",
     a_deletion_survives_a_crash_at_every_call: "deletion",
+    a_removal_of_old_events_survives_a_crash_at_every_call: "removal",
 }

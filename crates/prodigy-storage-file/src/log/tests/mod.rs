@@ -15,6 +15,7 @@ mod newest;
 mod persist;
 mod processes;
 mod readers;
+mod removal;
 mod scale;
 mod sealed_marks;
 mod still;

@@ -16,7 +16,9 @@ use prodigy_storage_backend::{
     StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName};
+use prodigy_storage_layout::{
+    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Timestamp,
+};
 
 use crate::call::Caller;
 use crate::call::operation::{self, Operation};
@@ -260,6 +262,23 @@ impl LogStore for Through {
 
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         self.run(operation::SEAL, deadline, |inner| inner.seal(job, deadline))
+    }
+
+    fn removable_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        self.run(operation::FIND_OLD, deadline, |inner| {
+            inner.removable_before(job, before, deadline)
+        })
+    }
+
+    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
+        self.run(operation::REMOVE_OLD, deadline, |inner| {
+            inner.remove_before(job, before, deadline)
+        })
     }
 
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {

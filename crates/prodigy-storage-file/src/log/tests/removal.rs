@@ -1,0 +1,325 @@
+//! Removal of the oldest segments.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prodigy_storage_backend::{AppendOptions, Cursor, ErrorKind, LogSummary, ScanOptions, StorageError};
+use prodigy_storage_layout::{SegmentForm, SegmentName};
+
+use super::support::{
+    NEVER, Place, at, batch, drain, id, ids, job, line, lines, name, payloads, set_mode, take,
+};
+use crate::log::Logs;
+
+/// Plants sealed segments, each with one event of its time.
+fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
+    for number in numbers {
+        set_mode(
+            &place.plant(&name(number, number), line(id(number), &number.to_string())),
+            0o400,
+        );
+    }
+}
+
+fn remove(place: &Place, store: &Arc<Logs>, before: i64) -> LogSummary {
+    let planned = store.removable_before(&place.job, at(before), NEVER).unwrap();
+    let removed = store.remove_before(&place.job, at(before), NEVER).unwrap();
+    assert_eq!(planned, removed);
+    removed
+}
+
+fn segments(place: &Place) -> Vec<String> {
+    let mut names = place.files();
+    names.retain(|name| name.starts_with("events-"));
+    names
+}
+
+fn marks(place: &Place) -> Vec<String> {
+    let mut names = place.files();
+    names.retain(|name| name.starts_with(".removed-"));
+    names
+}
+
+/// The cursor behind the first `count` events.
+fn cursor(place: &Place, store: &Arc<Logs>, count: usize) -> Cursor {
+    let mut scan = place.scan(store, &ScanOptions::all());
+    for _ in 0..count {
+        take(&mut *scan).unwrap().unwrap();
+    }
+    scan.cursor()
+}
+
+fn refused(place: &Place, store: &Arc<Logs>, cursor: &Cursor) -> StorageError {
+    let scan = store.scan(&place.job, &ScanOptions::after(cursor.clone()), NEVER);
+    let error = scan.err().expect("a gap");
+    assert_eq!(error.kind(), ErrorKind::CursorGap);
+    error
+}
+
+#[test]
+fn sealed_segments_go_up_to_the_first_with_a_later_event_and_never_the_newest() {
+    let place = Place::new();
+    sealed(&place, 0..6);
+    let store = place.store();
+    assert_eq!(remove(&place, &store, 0), LogSummary::default());
+    let removed = remove(&place, &store, 3);
+    assert_eq!((removed.segments, removed.sealed, removed.compressed), (3, 3, 0));
+    assert_eq!(removed.bytes, 3 * line(id(0), "0").len() as u64);
+    assert_eq!(place.payloads(&store), ["3", "4", "5"]);
+    assert_eq!(segments(&place).len(), 3);
+    assert_eq!(remove(&place, &store, 3), LogSummary::default());
+    assert_eq!(remove(&place, &store, 1_000).segments, 2);
+    assert_eq!(place.payloads(&place.store()), ["5"]);
+    assert_eq!(marks(&place).len(), 1);
+}
+
+#[test]
+fn the_last_event_decides_and_a_segment_that_is_open_keeps_all_behind_it() {
+    let place = Place::new();
+    sealed(&place, 0..1);
+    set_mode(
+        &place.plant(&name(1, 1), lines([(id(1), "1"), (id(50), "50")])),
+        0o400,
+    );
+    sealed(&place, 2..5);
+    let store = place.store();
+    assert_eq!(remove(&place, &store, 50).segments, 1);
+    set_mode(&place.log().join(name(2, 2)), 0o600);
+    assert_eq!(remove(&place, &store, 51).segments, 1);
+    assert_eq!(place.payloads(&store), ["2", "3", "4"]);
+}
+
+#[test]
+fn a_cursor_that_misses_removed_events_gets_a_gap_and_any_other_continues() {
+    let place = Place::new();
+    sealed(&place, 0..6);
+    let store = place.store();
+    let cursors: Vec<Cursor> = (0..=6).map(|count| cursor(&place, &store, count)).collect();
+    let nothing = store.end(&job("other"), NEVER).unwrap();
+    remove(&place, &store, 3);
+    for (count, cursor) in cursors.iter().enumerate() {
+        if count < 3 {
+            let text = refused(&place, &store, cursor).to_string();
+            let newest = at(2).to_rfc3339();
+            assert!(text.contains("removed") && text.contains(&newest), "{text}");
+        } else {
+            store.persist(&place.job, cursor, NEVER).unwrap();
+            let (items, _) = place.after(&store, Some(cursor.clone()));
+            assert_eq!(payloads(&items).len(), 6 - count, "after {count}");
+        }
+    }
+    refused(&place, &store, &nothing);
+    // A cursor knows the log over two removals, and those that are made between them do.
+    let between = cursor(&place, &store, 2);
+    remove(&place, &store, 5);
+    assert_eq!(payloads(&place.after(&store, Some(between)).0), ["5"]);
+    assert_eq!(payloads(&place.after(&store, Some(cursors[5].clone())).0), ["5"]);
+    refused(&place, &store, &cursors[4]);
+    // Later events come after it.
+    place.append(&store, &["new"]).unwrap();
+    assert_eq!(
+        payloads(&place.after(&store, Some(cursors[5].clone())).0),
+        ["5", "new"]
+    );
+}
+
+#[test]
+fn a_cursor_in_a_removed_segment_is_a_gap_also_for_a_checkpoint() {
+    let place = Place::new();
+    place.plant(&name(0, 0), lines([(id(0), "a"), (id(1), "b")]));
+    sealed(&place, 2..4);
+    let store = place.store();
+    let partly = cursor(&place, &store, 1);
+    set_mode(&place.log().join(name(0, 0)), 0o400);
+    remove(&place, &store, 2);
+    refused(&place, &store, &partly);
+    let error = store.persist(&place.job, &partly, NEVER).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CursorGap);
+    assert!(error.to_string().contains("removed"), "{error}");
+}
+
+#[test]
+fn a_scan_that_comes_to_a_removed_segment_ends_with_a_gap() {
+    let place = Place::new();
+    sealed(&place, 0..6);
+    let store = place.store();
+    let mut scan = place.scan(&store, &ScanOptions::all());
+    take(&mut *scan).unwrap();
+    remove(&place, &store, 4);
+    let ended = loop {
+        match take(&mut *scan) {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ended as if nothing was missing"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(ended.kind(), ErrorKind::CursorGap);
+    let mut tail = store.tail(&place.job, 2, None, NEVER).unwrap();
+    assert_eq!(payloads(&drain(&mut *tail)), ["4", "5"]);
+}
+
+#[test]
+fn a_removal_that_was_cut_short_at_any_call_is_whole_for_readers_and_ended_by_the_next() {
+    let mut outcomes = [0, 0];
+    for step in 0..200 {
+        let place = Place::new();
+        sealed(&place, 0..2);
+        // A compression of this one was cut short: both forms are there.
+        let packed = place.log().join(
+            SegmentName::parse(&name(1, 1))
+                .unwrap()
+                .0
+                .file_name(SegmentForm::Zstd),
+        );
+        std::fs::write(&packed, zstd::encode_all(&*line(id(1), "1"), 3).unwrap()).unwrap();
+        sealed(&place, 2..5);
+        remove(&place, &place.store(), 1);
+        let (dying, reel) = place.taped(place.options());
+        let left = AtomicU64::new(step);
+        reel.on(move |_, _| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .map(drop)
+                .map_err(|_| io::Error::other("dead"))
+        });
+        let removed = dying.remove_before(&place.job, at(3), NEVER);
+        drop(dying);
+        let seen = place.payloads(&place.store());
+        match seen.len() {
+            4 => assert_eq!(seen, ["1", "2", "3", "4"]),
+            _ => assert_eq!(seen, ["3", "4"], "after {step} calls"),
+        }
+        outcomes[usize::from(seen.len() == 2)] += 1;
+        let store = place.store();
+        store.remove_before(&place.job, at(3), NEVER).unwrap();
+        assert_eq!(place.payloads(&store), ["3", "4"]);
+        assert_eq!(segments(&place), [name(3, 3), name(4, 4)], "after {step} calls");
+        assert_eq!(marks(&place).len(), 1);
+        if removed.is_ok() {
+            assert!(outcomes[0] > 3 && outcomes[1] > 3, "{outcomes:?}");
+            return;
+        }
+    }
+    panic!("no removal ended");
+}
+
+#[test]
+fn the_mark_is_durable_before_the_first_file_goes() {
+    let place = Place::new();
+    sealed(&place, 0..4);
+    let (store, reel) = place.taped(place.options());
+    store.remove_before(&place.job, at(2), NEVER).unwrap();
+    let calls = reel.take();
+    let first = |wanted: &str| calls.iter().position(|call| call.starts_with(wanted)).unwrap();
+    let made = first("create events/shop/j/.removed-");
+    let synced = first("sync-dir events/shop/j");
+    assert!(
+        made < synced && synced < first("unlink events/shop/j/events-"),
+        "{calls:?}"
+    );
+    assert_eq!(
+        calls.iter().rfind(|call| !call.starts_with("stat")).unwrap(),
+        "sync-dir events/shop/j"
+    );
+}
+
+#[test]
+fn a_file_that_comes_back_stays_removed_and_goes_with_the_next_removal() {
+    let place = Place::new();
+    sealed(&place, 0..4);
+    let store = place.store();
+    let end = cursor(&place, &store, 4);
+    remove(&place, &store, 2);
+    // As after a loss of power.
+    sealed(&place, 1..2);
+    let store = place.store();
+    assert_eq!(place.payloads(&store), ["2", "3"]);
+    assert_eq!(place.after(&store, Some(end)).0, []);
+    assert_eq!(remove(&place, &store, 2).segments, 1);
+    assert_eq!(segments(&place).len(), 2);
+}
+
+#[test]
+fn a_disk_without_room_for_a_name_is_freed_all_the_same() {
+    let place = Place::new();
+    sealed(&place, 0..5);
+    remove(&place, &place.store(), 0);
+    let (store, reel) = place.taped(place.options());
+    let full = Arc::new(AtomicU64::new(1));
+    let (is_full, root) = (Arc::clone(&full), place.root());
+    reel.on(move |what, path| {
+        let is_segment = path.to_string_lossy().contains("events-");
+        if what == "unlink" && is_segment && root.join(path).exists() {
+            is_full.store(0, Ordering::Relaxed);
+        }
+        match what == "create" && is_full.load(Ordering::Relaxed) == 1 {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    });
+    let removed = store.remove_before(&place.job, at(3), NEVER).unwrap();
+    assert_eq!(removed.segments, 3);
+    assert_eq!(place.payloads(&store), ["3", "4"]);
+    let marks = marks(&place);
+    assert_eq!((marks.len(), segments(&place).len()), (1, 2));
+    assert_eq!(std::fs::metadata(place.log().join(&marks[0])).unwrap().len(), 0);
+    // The only removed segment becomes the mark, and the next removal frees it.
+    full.store(1, Ordering::Relaxed);
+    assert_eq!(store.remove_before(&place.job, at(4), NEVER).unwrap().segments, 1);
+    let mark = place.log().join(&self::marks(&place)[0]);
+    assert!(std::fs::metadata(&mark).unwrap().len() > 0);
+    full.store(0, Ordering::Relaxed);
+    assert_eq!(store.remove_before(&place.job, at(4), NEVER).unwrap().segments, 0);
+    assert_eq!(std::fs::metadata(&mark).unwrap().len(), 0);
+}
+
+#[test]
+fn compressed_segments_are_removed_by_their_last_time() {
+    let place = Place::new();
+    let mut options = place.options().compression(true);
+    options.max_file_size = 1;
+    let store = place.with(options);
+    for number in 0..4 {
+        place.append(&store, &[&format!("{number}")]).unwrap();
+        place.clock.turn(10);
+    }
+    store.flush(NEVER).unwrap();
+    let removed = remove(&place, &store, 20);
+    assert_eq!((removed.segments, removed.compressed), (2, 2));
+    assert_eq!(place.payloads(&store), ["2", "3"]);
+}
+
+#[test]
+fn a_writer_goes_on_while_its_oldest_segments_are_removed_and_forgets_their_ids() {
+    let place = Place::new();
+    let mut options = place.options();
+    options.max_file_size = 1;
+    let store = place.with(options);
+    let given = id(1);
+    place.give(&store, &[(given, "given")]).unwrap();
+    place.append(&store, &["a", "b"]).unwrap();
+    place.clock.turn(10);
+    place.append(&store, &["c"]).unwrap();
+    assert_eq!(place.give(&store, &[(given, "given")]).unwrap().duplicates, 1);
+    assert!(remove(&place, &place.store(), 5).segments > 0);
+    place.append(&store, &["d"]).unwrap();
+    let before = ids(&place.items(&store));
+    assert!(!before.contains(&given) && before.len() >= 2);
+    assert_eq!(place.give(&store, &[(given, "given")]).unwrap().stored, 1);
+    assert!(ids(&place.items(&place.store())).contains(&given));
+}
+
+#[test]
+fn a_new_segment_is_made_after_the_removed_ones_whatever_the_clock_says() {
+    let place = Place::new();
+    sealed(&place, [1_000, 2_000]);
+    remove(&place, &place.store(), 1_500);
+    // Another program took the last one away, and the clock is behind all of them.
+    std::fs::remove_file(place.log().join(name(2_000, 2_000))).unwrap();
+    let store = place.store();
+    let mut events = batch(&["new"]);
+    store
+        .append(&place.job, &mut events, &AppendOptions::default(), NEVER)
+        .unwrap();
+    assert_eq!(place.payloads(&place.store()), ["new"]);
+}
