@@ -413,6 +413,21 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the job is [active](Activity::active): nothing was removed.
     fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool>;
 
+    /// As [`delete_job`](Self::delete_job), unless something was written to the job after `last`: for a job that was found
+    /// old. False if something was, or if nothing is stored.
+    ///
+    /// A backend that can hold a job looks for the last write while it does. This default looks before it.
+    ///
+    /// # Errors
+    /// As [`delete_job`](Self::delete_job).
+    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+        let written = self.activity(job, deadline)?.last_write;
+        match written.is_none_or(|written| written <= last) {
+            true => self.delete_job(job, deadline),
+            false => Ok(false),
+        }
+    }
+
     /// Ends background work, and makes relaxed writes of this handle survive power loss.
     fn flush(&self, deadline: Deadline) -> Result<()>;
 

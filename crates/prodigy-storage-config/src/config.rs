@@ -49,6 +49,8 @@ pub struct StorageConfig {
     pub retry_policy: RetrySettings,
     /// Settings of the cache: its size, and how long entries are kept.
     pub cache_config: CacheSettings,
+    /// The age at which old data is removed. Default: none is.
+    pub retention: RetentionSettings,
 }
 
 /// Settings of the file backend.
@@ -111,6 +113,37 @@ pub struct MemorySettings {
     pub persistence_path: Option<PathBuf>,
 }
 
+/// The data that a clean removes, and at which age. [`Default`] removes nothing; each field that is `None` is off.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage_config::{RetentionSettings, StorageConfig};
+///
+/// let month = Duration::from_secs(30 * 24 * 60 * 60);
+/// let config = StorageConfig::default().retention(RetentionSettings::default().finished_jobs(month));
+/// assert_eq!(config.retention.events, None);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RetentionSettings {
+    /// Whole jobs that were finished, counted from the later of `finish` and the last write.
+    pub finished_jobs: Option<Duration>,
+    /// Whole jobs that were never finished and are not active, counted from the last write.
+    pub idle_jobs: Option<Duration>,
+    /// Checkpoints that are older. The newest valid one of each phase stays.
+    pub checkpoints: Option<Duration>,
+    /// The newest checkpoints of each phase that stay, whatever their age; at least 1.
+    pub checkpoints_keep: Option<usize>,
+    /// Events in sealed segments of jobs that are not active.
+    pub events: Option<Duration>,
+    /// Parked dead letters, counted from their last attempt.
+    pub dead_letters: Option<Duration>,
+    /// Records of orphaned worktrees. The worktrees stay.
+    pub orphans: Option<Duration>,
+    /// Files in the quarantine.
+    pub quarantine: Option<Duration>,
+}
+
 impl StorageConfig {
     setters! {
         /// Sets [`backend`](field@Self::backend).
@@ -135,6 +168,8 @@ impl StorageConfig {
         retry_policy: RetrySettings,
         /// Sets [`cache_config`](field@Self::cache_config).
         cache_config: CacheSettings,
+        /// Sets [`retention`](field@Self::retention).
+        retention: RetentionSettings,
     }
 }
 
@@ -176,6 +211,27 @@ impl MemorySettings {
     }
 }
 
+impl RetentionSettings {
+    setters! {
+        /// Sets [`finished_jobs`](field@Self::finished_jobs).
+        finished_jobs: into Option<Duration>,
+        /// Sets [`idle_jobs`](field@Self::idle_jobs).
+        idle_jobs: into Option<Duration>,
+        /// Sets [`checkpoints`](field@Self::checkpoints).
+        checkpoints: into Option<Duration>,
+        /// Sets [`checkpoints_keep`](field@Self::checkpoints_keep).
+        checkpoints_keep: into Option<usize>,
+        /// Sets [`events`](field@Self::events).
+        events: into Option<Duration>,
+        /// Sets [`dead_letters`](field@Self::dead_letters).
+        dead_letters: into Option<Duration>,
+        /// Sets [`orphans`](field@Self::orphans).
+        orphans: into Option<Duration>,
+        /// Sets [`quarantine`](field@Self::quarantine).
+        quarantine: into Option<Duration>,
+    }
+}
+
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
@@ -190,6 +246,7 @@ impl Default for StorageConfig {
             postgres: PostgresSettings::default(),
             retry_policy: RetrySettings::default(),
             cache_config: CacheSettings::default(),
+            retention: RetentionSettings::default(),
         }
     }
 }

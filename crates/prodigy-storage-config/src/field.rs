@@ -31,6 +31,10 @@ pub(crate) enum Field {
     Period(At<Duration>),
     /// A duration that may be zero.
     Delay(At<Duration>),
+    /// Above zero, or none.
+    OptionalPeriod(At<Option<Duration>>),
+    /// At least 1, or none.
+    OptionalCount(At<Option<usize>>),
     /// Finite, at least 1.
     Factor(At<f64>),
     Path(At<PathBuf>),
@@ -58,6 +62,8 @@ impl Field {
             Self::OptionalBytes(_) => "bytes, or `none`",
             Self::Period(_) => "duration, above zero",
             Self::Delay(_) => "duration",
+            Self::OptionalPeriod(_) => "duration, or `none`",
+            Self::OptionalCount(_) => "integer, or `none`",
             Self::Factor(_) => "float, at least 1",
             Self::Path(_) | Self::OptionalPath(_) => "path",
             Self::Name(_) => "text",
@@ -90,6 +96,20 @@ impl Field {
                 };
             }
             Self::Period(at) | Self::Delay(at) => *at(&mut next) = raw.duration()?,
+            Self::OptionalPeriod(at) => {
+                *at(&mut next) = if raw.is_none() {
+                    None
+                } else {
+                    Some(raw.duration()?)
+                };
+            }
+            Self::OptionalCount(at) => {
+                *at(&mut next) = if raw.is_none() {
+                    None
+                } else {
+                    Some(raw.integer(MAX_INTEGER.min(usize::MAX as u64))?)
+                };
+            }
             Self::Factor(at) => *at(&mut next) = raw.float()?,
             Self::Path(at) => *at(&mut next) = raw.path()?,
             Self::OptionalPath(at) => {
@@ -120,14 +140,22 @@ impl Field {
             _ if value > MAX_INTEGER => Err(Problem::new(format!("it must be at most {MAX_INTEGER}"))),
             _ => Ok(()),
         };
+        let period = |value: Duration| match value {
+            Duration::ZERO => Err(Problem::new("it must be above zero")),
+            _ if value > MAX_DURATION => Err(Problem::new("it is too long: a duration is at most 100y")),
+            _ => Ok(()),
+        };
         match self {
             Self::Count(at) => count(u64::try_from(*at(config)).unwrap_or(u64::MAX)),
+            Self::OptionalCount(at) => {
+                at(config).map_or(Ok(()), |value| count(u64::try_from(value).unwrap_or(u64::MAX)))
+            }
             Self::Bytes(at) => count(*at(config)),
             Self::OptionalBytes(at) => at(config).map_or(Ok(()), count),
-            Self::Period(at) if at(config).is_zero() => Err(Problem::new("it must be above zero")),
-            Self::Period(at) | Self::Delay(at) if *at(config) > MAX_DURATION => {
-                Err(Problem::new("it is too long: a duration is at most 100y"))
-            }
+            Self::Period(at) => period(*at(config)),
+            Self::OptionalPeriod(at) => at(config).map_or(Ok(()), period),
+            Self::Delay(at) if at(config).is_zero() => Ok(()),
+            Self::Delay(at) => period(*at(config)),
             Self::Factor(at) => {
                 let factor = *at(config);
                 if factor.is_finite() && factor >= 1.0 {
@@ -167,6 +195,8 @@ impl Field {
             Self::Bytes(at) => *at(to) = *at(from),
             Self::OptionalBytes(at) => *at(to) = *at(from),
             Self::Period(at) | Self::Delay(at) => *at(to) = *at(from),
+            Self::OptionalPeriod(at) => *at(to) = *at(from),
+            Self::OptionalCount(at) => *at(to) = *at(from),
             Self::Factor(at) => *at(to) = *at(from),
             Self::Path(at) => at(to).clone_from(at(from)),
             Self::OptionalPath(at) => at(to).clone_from(at(from)),
@@ -208,6 +238,12 @@ impl Field {
             Self::Period(at) | Self::Delay(at) => {
                 Value::Text(humantime::format_duration(*at(config)).to_string())
             }
+            Self::OptionalPeriod(at) => at(config).map_or(Value::None, |value| {
+                Value::Text(humantime::format_duration(value).to_string())
+            }),
+            Self::OptionalCount(at) => at(config).map_or(Value::None, |value| {
+                Value::Integer(u64::try_from(value).unwrap_or(u64::MAX))
+            }),
             Self::Factor(at) => Value::Float(*at(config)),
             Self::Path(at) => Value::Path(at(config).clone()),
             Self::OptionalPath(at) => at(config).clone().map_or(Value::None, Value::Path),

@@ -283,6 +283,55 @@ pub static KEYS: &[KeySpec] = &[
         Field::CacheType(|c| &mut c.cache_config.cache_type),
         "Where entries are kept.",
     ),
+    KeySpec::new(
+        "retention.finished_jobs",
+        "none",
+        Field::OptionalPeriod(|c| &mut c.retention.finished_jobs),
+        "`clean` deletes a finished job at this age, from the later of `finish` and the last write.",
+    ),
+    KeySpec::new(
+        "retention.idle_jobs",
+        "none",
+        Field::OptionalPeriod(|c| &mut c.retention.idle_jobs),
+        "`clean` deletes a job that never finished and is not active at this age, from the last write.",
+    ),
+    KeySpec::new(
+        "retention.checkpoints.keep",
+        "none",
+        Field::OptionalCount(|c| &mut c.retention.checkpoints_keep),
+        "The number of newest checkpoints of each phase that stay; without `max_age`, `clean` deletes the others.",
+    ),
+    KeySpec::new(
+        "retention.checkpoints.max_age",
+        "none",
+        Field::OptionalPeriod(|c| &mut c.retention.checkpoints),
+        "`clean` deletes a checkpoint at this age, unless it is one of the `keep` newest or the newest valid one.",
+    ),
+    KeySpec::new(
+        "retention.events.max_age",
+        "none",
+        Field::OptionalPeriod(|c| &mut c.retention.events),
+        "`clean` removes sealed segments of jobs that are not active at this age of their last event.",
+    ),
+    KeySpec::new(
+        "retention.dead_letters.max_age",
+        "none",
+        Field::OptionalPeriod(|c| &mut c.retention.dead_letters),
+        "`clean` removes a parked dead letter at this age of its last attempt.",
+    ),
+    KeySpec::new(
+        "retention.orphans.max_age",
+        "none",
+        Field::OptionalPeriod(|c| &mut c.retention.orphans),
+        "`clean` removes the record of an orphaned worktree at this age. The worktree stays.",
+    ),
+    KeySpec::new(
+        "retention.quarantine.max_age",
+        "none",
+        Field::OptionalPeriod(|c| &mut c.retention.quarantine),
+        "`clean` removes a file of the quarantine at this age.",
+    )
+    .of(File),
 ];
 
 /// The key at this path below `storage`.
@@ -291,7 +340,7 @@ pub fn key(path: &str) -> Option<&'static KeySpec> {
     KEYS.iter().find(|spec| spec.path == path)
 }
 
-/// The sections below `storage`, in order.
+/// The sections below `storage`, in order. That of a section is written with its path: `retention.events`.
 pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
     let mut last = None;
     KEYS.iter().filter_map(move |spec| {
@@ -301,6 +350,16 @@ pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
         }
         last = section;
         section
+    })
+}
+
+/// The sections right below one, or below `storage`: the name within it, and the path.
+pub(crate) fn sections_of(parent: Option<&str>) -> impl Iterator<Item = (&'static str, &'static str)> {
+    sections().filter_map(move |path| {
+        let (above, name) = path
+            .rsplit_once('.')
+            .map_or((None, path), |(above, name)| (Some(above), name));
+        (above == parent).then_some((name, path))
     })
 }
 
@@ -325,7 +384,17 @@ mod tests {
         assert_eq!(paths.len(), KEYS.len());
         assert_eq!(
             sections().collect::<Vec<_>>(),
-            ["backend_config", "retry_policy", "cache_config"]
+            [
+                "backend_config",
+                "retry_policy",
+                "cache_config",
+                "retention",
+                "retention.checkpoints",
+                "retention.events",
+                "retention.dead_letters",
+                "retention.orphans",
+                "retention.quarantine"
+            ]
         );
         assert!(
             KEYS.iter()

@@ -77,7 +77,7 @@ mod variables;
 )]
 mod write;
 
-pub use config::{FileSettings, MemorySettings, StorageConfig};
+pub use config::{FileSettings, MemorySettings, RetentionSettings, StorageConfig};
 pub use duration::{InvalidDuration, MAX_DURATION, parse_duration};
 pub use environment::{Environment, MapEnvironment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::ConfigError;
 use crate::key::KeySpec;
-use crate::keys::{KEYS, sections};
+use crate::keys::{KEYS, sections, sections_of};
 use crate::layer::Layer;
 use crate::notice::Notice;
 use crate::origin::Origin;
@@ -57,6 +57,13 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     }
     reader.layer.sort_errors();
     reader.layer
+}
+
+/// Whether a key is in a section, or in a section of it.
+pub(crate) fn is_below(spec: &KeySpec, section: &str) -> bool {
+    spec.path
+        .strip_prefix(section)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 struct Reader<'f> {
@@ -127,7 +134,7 @@ impl Reader<'_> {
             self.repeated(&again.key.text, again.key.position, *first);
         }
         let is_section =
-            |key: &str| sections().any(|section| section == key) || OTHER_PROGRAMS.contains(&key);
+            |key: &str| sections_of(None).any(|(name, _)| name == key) || OTHER_PROGRAMS.contains(&key);
         for entry in &self.undotted(None, map, is_section) {
             let name = entry.key.text.as_str();
             if let Some(spec) = KEYS
@@ -136,7 +143,7 @@ impl Reader<'_> {
             {
                 self.layer
                     .set(spec, &entry.value.raw(), Self::origin(self, entry.key.position));
-            } else if let Some(section) = sections().find(|section| *section == name) {
+            } else if let Some((_, section)) = sections_of(None).find(|(section, _)| *section == name) {
                 self.keys(section, entry);
             } else if !self.of_another_program(None, entry) {
                 self.unknown(None, entry);
@@ -182,7 +189,13 @@ impl Reader<'_> {
                 *first,
             );
         }
-        for entry in &self.undotted(Some(section), map, |key| OTHER_PROGRAMS.contains(&key)) {
+        let below = |key: &str| sections_of(Some(section)).find(|(name, _)| *name == key);
+        let is_section = |key: &str| below(key).is_some() || OTHER_PROGRAMS.contains(&key);
+        for entry in &self.undotted(Some(section), map, is_section) {
+            if let Some((_, path)) = below(&entry.key.text) {
+                self.keys(path, entry);
+                continue;
+            }
             let found = KEYS
                 .iter()
                 .find(|spec| spec.section() == Some(section) && spec.name() == entry.key.text);
@@ -235,7 +248,7 @@ impl Reader<'_> {
         self.layer.errors.push(error);
         self.layer.suspect.extend(
             KEYS.iter()
-                .filter(|spec| name == ROOT || spec.section() == Some(name))
+                .filter(|spec| name == ROOT || is_below(spec, name))
                 .map(|spec| spec.path),
         );
         None
@@ -287,7 +300,7 @@ impl Reader<'_> {
                 .iter()
                 .filter(|spec| spec.section() == section)
                 .map(KeySpec::name);
-            names.chain(sections().filter(|_| section.is_none()))
+            names.chain(sections_of(section).map(|(name, _)| name))
         };
         let elsewhere = KEYS.iter().filter(|spec| spec.section() != section);
         let candidates = here()
@@ -297,7 +310,7 @@ impl Reader<'_> {
             Some((near, of)) => {
                 let meant = KEYS.iter().filter(|spec| {
                     (spec.section() == of && spec.name() == near)
-                        || (of.is_none() && spec.section() == Some(near))
+                        || sections_of(of).any(|(name, path)| name == near && is_below(spec, path))
                 });
                 self.layer.suspect.extend(meant.map(|spec| spec.path));
                 if of == section {

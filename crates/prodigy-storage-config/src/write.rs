@@ -11,8 +11,8 @@ use crate::field::Value;
 #[cfg(any(feature = "yaml", feature = "toml"))]
 use crate::format::Format;
 use crate::key::KeySpec;
-use crate::keys::{KEYS, sections};
-use crate::read::ROOT;
+use crate::keys::{KEYS, sections_of};
+use crate::read::{ROOT, is_below};
 
 /// The error for a configuration that can't be written as text.
 ///
@@ -148,16 +148,21 @@ impl Serialize for Storage<'_> {
         for (spec, value) in self.0.keys.iter().filter(|(spec, _)| spec.section().is_none()) {
             map.serialize_entry(spec.name(), value)?;
         }
-        for section in sections() {
-            map.serialize_entry(
-                section,
-                &Section {
-                    document: self.0,
-                    section,
-                },
-            )?;
-        }
+        self.0.write_sections(None, &mut map)?;
         map.end()
+    }
+}
+
+impl Document {
+    /// Writes the sections right below one that have a key.
+    fn write_sections<M: SerializeMap>(&self, parent: Option<&str>, map: &mut M) -> Result<(), M::Error> {
+        for (name, section) in sections_of(parent) {
+            if self.keys.iter().any(|(spec, _)| is_below(spec, section)) {
+                let document = self;
+                map.serialize_entry(name, &Section { document, section })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +182,7 @@ impl Serialize for Section<'_> {
         {
             map.serialize_entry(spec.name(), value)?;
         }
+        self.document.write_sections(Some(self.section), &mut map)?;
         map.end()
     }
 }

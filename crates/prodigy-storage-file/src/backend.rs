@@ -562,7 +562,15 @@ impl Catalog for FileBackend {
 
     fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
         let deleted = self.handle.write("delete job", Durability::Strict, |store| {
-            store.delete_job(job, deadline)
+            store.delete_job(job, None, deadline)
+        });
+        self.handle.waiters.notify(job);
+        deleted
+    }
+
+    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+        let deleted = self.handle.write("delete old job", Durability::Strict, |store| {
+            store.delete_job(job, Some(last), deadline)
         });
         self.handle.waiters.notify(job);
         deleted

@@ -479,6 +479,40 @@ impl LockStore for MemoryBackend {
     }
 }
 
+impl MemoryBackend {
+    /// Deletes a job, unless something was written to it after `last`.
+    fn delete(&self, job: &JobAddress, last: Option<Timestamp>, deadline: Deadline) -> Result<bool> {
+        const DELETE: &str = "delete job";
+        Store::check(deadline, DELETE, job)?;
+        let Some(held) = self.store.job(job) else {
+            return Ok(false);
+        };
+        let mut data = held.data.lock();
+        let is_newer = last.is_some_and(|last| data.last_write().is_some_and(|written| written > last));
+        if data.is_empty() || is_newer {
+            return Ok(false);
+        }
+        let why = if data.log.is_open() {
+            "its log is open for writing"
+        } else if self.store.holds_lock_of(job) {
+            "a lock whose name begins with repository and job is held"
+        } else {
+            self.store.budget.release(data.clear());
+            drop(data);
+            self.store.waiters.notify(job);
+            self.store.touch();
+            return Ok(true);
+        };
+        Err(StorageError::new(
+            ErrorKind::LockUnavailable,
+            DELETE,
+            job,
+            format!("the job is active: {why}"),
+        )
+        .with_hint("finish the job, or release the lock; then delete it"))
+    }
+}
+
 impl Catalog for MemoryBackend {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("memory");
@@ -541,33 +575,11 @@ impl Catalog for MemoryBackend {
     }
 
     fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
-        const DELETE: &str = "delete job";
-        Store::check(deadline, DELETE, job)?;
-        let Some(held) = self.store.job(job) else {
-            return Ok(false);
-        };
-        let mut data = held.data.lock();
-        if data.is_empty() {
-            return Ok(false);
-        }
-        let why = if data.log.is_open() {
-            "its log is open for writing"
-        } else if self.store.holds_lock_of(job) {
-            "a lock whose name begins with repository and job is held"
-        } else {
-            self.store.budget.release(data.clear());
-            drop(data);
-            self.store.waiters.notify(job);
-            self.store.touch();
-            return Ok(true);
-        };
-        Err(StorageError::new(
-            ErrorKind::LockUnavailable,
-            DELETE,
-            job,
-            format!("the job is active: {why}"),
-        )
-        .with_hint("finish the job, or release the lock; then delete it"))
+        self.delete(job, None, deadline)
+    }
+
+    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+        self.delete(job, Some(last), deadline)
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

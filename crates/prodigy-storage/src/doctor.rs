@@ -12,7 +12,7 @@ use prodigy_storage_config::{BackendKind, StorageConfig};
 pub use prodigy_storage_file::{
     DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity,
 };
-use prodigy_storage_layout::{DocumentScope, JobAddress};
+use prodigy_storage_layout::{DocumentScope, JobAddress, Timestamp};
 
 use crate::open;
 
@@ -93,6 +93,14 @@ impl Doctor {
         match &self.0 {
             Kind::Files(doctor) => doctor.repair(scope, wait, found),
             Kind::Snapshot(snapshot) => snapshot.examine(scope, true, found),
+        }
+    }
+
+    /// Removes the files that were put into the quarantine before a moment. Returns their number and bytes.
+    pub(crate) fn clear_quarantine(&self, before: Timestamp, dry_run: bool) -> Result<(u64, u64)> {
+        match &self.0 {
+            Kind::Files(doctor) => doctor.clear_quarantine(before, dry_run),
+            Kind::Snapshot(_) => Ok((0, 0)),
         }
     }
 }

@@ -9,7 +9,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::call::operation::{ACTIVITY, DELETE_JOB, SEAL, SURVEY};
+use crate::call::operation::{ACTIVITY, DELETE_JOB, DELETE_OLD_JOB, SEAL, SURVEY};
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
 use crate::documents::{self, DocumentInfo, Documents};
@@ -368,6 +368,16 @@ impl Job {
             .caller
             .call(DELETE_JOB, &self.address, deadline, |backend| {
                 backend.delete_job(&self.address, deadline)
+            })
+    }
+
+    /// As [`delete`](Self::delete), unless something was written after `last`.
+    pub(crate) fn delete_unless_written(&self, last: Timestamp) -> Result<bool> {
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .call(DELETE_OLD_JOB, &self.address, deadline, |backend| {
+                backend.delete_old_job(&self.address, last, deadline)
             })
     }
 

@@ -138,6 +138,7 @@ mod buffer;
 mod builder;
 mod call;
 mod checkpoints;
+mod clean;
 mod dlq;
 #[cfg(feature = "file")]
 pub mod doctor;
@@ -172,6 +173,7 @@ pub use checkpoints::{
     Checkpoint, CheckpointEntry, CheckpointId, Checkpoints, PruneOptions, SaveOptions, SavedCheckpoint,
     Skipped,
 };
+pub use clean::{CleanOptions, CleanReport, Removal, RemovalKind, RemovalOutcome};
 pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
     SignatureCount, SignatureCounts, SignatureGroups, Taken,
@@ -217,7 +219,7 @@ pub mod config {
     pub use prodigy_storage_config::{
         BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Environment, FENCE_VARIABLE,
         FileSettings, InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment,
-        MemorySettings, Notice, Origin, PostgresSettings, ProcessEnvironment, RetrySettings, StorageConfig,
+        MemorySettings, Notice, Origin, PostgresSettings, ProcessEnvironment, RetentionSettings, RetrySettings, StorageConfig,
         VariableSpec, key, parse_duration, reference_markdown,
     };
 }

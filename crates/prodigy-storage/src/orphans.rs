@@ -179,6 +179,15 @@ impl Orphans {
         })
     }
 
+    /// Takes the worktrees off the record that were recorded before a moment.
+    pub(crate) fn remove_older(&self, before: Timestamp) -> Result<bool> {
+        self.change("remove old orphaned worktrees", |orphans| {
+            let count = orphans.len();
+            orphans.retain(|known| known.timestamp >= before);
+            orphans.len() != count
+        })
+    }
+
     /// Applies a change until no one else changed the document in between. True if it changed anything.
     fn change(
         &self,

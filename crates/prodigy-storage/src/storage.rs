@@ -12,7 +12,7 @@ use prodigy_storage_backend::{
 #[cfg(feature = "memory")]
 use prodigy_storage_config::BackendKind;
 use prodigy_storage_config::StorageConfig;
-use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName};
+use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName, Timestamp};
 #[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 use serde::de::DeserializeOwned;
@@ -365,6 +365,16 @@ impl Storage {
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
         self.inner.caller.backend()
+    }
+
+    /// Fails if the handle was opened for reading only.
+    pub(crate) fn check_writable(&self, operation: &'static str) -> Result<()> {
+        self.inner.caller.check_writable(operation, &"")
+    }
+
+    /// The time of day, by the clock of the handle.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
     }
 
     /// Makes one operation on the whole storage, within the deadline of a call that begins now.

@@ -2,6 +2,7 @@
 
 use prodigy_storage_layout::{
     Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, JobAddress, LockName, Phase,
+    Timestamp,
 };
 
 use super::failure::{ensure, ensure_eq};
@@ -27,6 +28,7 @@ topic! { "deletion":
     a_cursor_into_a_deleted_log_is_refused "a cursor behind a deleted event is a gap, even in the log that begins again",
     the_fencing_marks_outlast_the_job "a token that was overtaken before the deletion is refused after it",
     a_survey_gives_what_single_calls_give "a survey of a repository's jobs returns the same facts as the calls for each job, even in small pages",
+    an_old_job_is_deleted_only_if_it_stayed_old "a job that was written to after it was found old is not deleted, and stays whole",
     the_activity_of_a_job_is_known "a job is active while a process works on it, and the time of the last write to any part of it is known",
 }
 
@@ -299,6 +301,39 @@ fn the_activity_of_a_job_is_known(harness: &dyn Harness) -> Check {
     ensure!(
         backend.activity(&queue, soon())?.last_write.is_some(),
         "the time of the last write after a dead letter"
+    );
+    Ok(())
+}
+
+fn an_old_job_is_deleted_only_if_it_stayed_old(harness: &dyn Harness) -> Check {
+    let (backend, old, other) = (harness.open(), job("old")?, job("other")?);
+    for job in [&old, &other] {
+        fill(harness, &*backend, job)?;
+    }
+    let Some(last) = backend.activity(&old, soon())?.last_write else {
+        return Err(super::Failure::new("no write is known".to_owned()));
+    };
+    let earlier = Timestamp::from_nanos(last.as_nanos() - 1);
+    ensure!(
+        !backend.delete_old_job(&old, earlier, soon())?,
+        "a job with a later write was deleted"
+    );
+    is_whole(&*backend, &old)?;
+    ensure!(
+        backend.delete_old_job(&old, last, soon())?,
+        "a job that stayed old was not deleted"
+    );
+    nothing_is_there(&*backend, &old)?;
+    is_whole(&*backend, &other)?;
+    ensure!(
+        !backend.delete_old_job(&old, last, soon())?,
+        "a job that is gone was deleted"
+    );
+    append(&*backend, &other, &["3"])?;
+    let refused = backend.delete_old_job(&other, Timestamp::MAX, soon());
+    ensure!(
+        refused.is_err_and(|error| error.kind() == ErrorKind::LockUnavailable),
+        "an active job was deleted"
     );
     Ok(())
 }

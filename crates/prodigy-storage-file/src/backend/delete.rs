@@ -110,8 +110,13 @@ pub(crate) struct HeldJob<'s> {
 }
 
 impl Stores {
-    /// [`Catalog::delete_job`](prodigy_storage_backend::Catalog::delete_job).
-    pub(super) fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+    /// [`Catalog::delete_job`](prodigy_storage_backend::Catalog::delete_job), unless something was written after `last`.
+    pub(super) fn delete_job(
+        &self,
+        job: &JobAddress,
+        last: Option<Timestamp>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         self.root.prepare_write(DELETE, job)?;
         if self.root.is_deleted(DELETE, job)? {
             self.finish_deletion(job, deadline)?;
@@ -121,6 +126,13 @@ impl Stores {
             return Ok(false);
         }
         let _held = self.hold(DELETE, job, deadline)?;
+        if let Some(last) = last
+            && self
+                .last_write(job, deadline)?
+                .is_some_and(|written| written > last)
+        {
+            return Ok(false);
+        }
         self.documents.keep_tokens(job, deadline)?;
         let text = format!("{{\"deleted_at\":\"{}\"}}\n", self.root.now().to_rfc3339());
         TempFile::write_whole(
@@ -156,11 +168,13 @@ impl Stores {
         }
         let active = self.logs.is_written_to(job, deadline)?
             || self.holds_lock(&mut KernelLocks::new(), job, deadline)?;
+        Ok(Activity::new(active, self.last_write(job, deadline)?))
+    }
+
+    /// When anything of a job was last written.
+    fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let last = self.logs.last_write(job, deadline)?;
-        Ok(Activity::new(
-            active,
-            last.max(self.beside_log(job, deadline)?.last_write),
-        ))
+        Ok(last.max(self.beside_log(job, deadline)?.last_write))
     }
 
     /// The checkpoints of a job, its documents of the caller's own kinds, and when anything beside its log was last written.

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_layout::Timestamp;
 
 pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 
@@ -43,7 +44,7 @@ use crate::document::Documents;
 use crate::fs::FileSystem;
 use crate::lock::Locks;
 use crate::queue::Queues;
-use crate::root::{self, FileOptions, Root};
+use crate::root::{self, FileOptions, Quarantine, Root};
 
 /// Looks through a root for damage, and repairs it.
 ///
@@ -125,14 +126,36 @@ impl Doctor {
         wait: Duration,
         found: &mut dyn FnMut(Finding),
     ) -> Result<DoctorSummary> {
+        self.check_writable("repair")?;
+        walk::Examination::new(&self.parts, scope, Some(wait), found).run()
+    }
+
+    /// Removes the files that were put into the quarantine before a moment. Returns their number and bytes. With `dry_run`
+    /// nothing is removed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`] for a root opened for reading, unless `dry_run`.
+    pub fn clear_quarantine(&self, before: Timestamp, dry_run: bool) -> Result<(u64, u64)> {
         let root = &self.parts.root;
-        let options = &root.options;
-        let refused = |kind, why| Err(StorageError::new(kind, "repair", options.root.display(), why));
-        if options.read_only {
-            return refused(ErrorKind::ReadOnly, "this root was opened for reading only");
+        if !dry_run {
+            self.check_writable("clear quarantine")?;
+        }
+        Quarantine::of(root).clear(before, dry_run)
+    }
+
+    /// Fails if this process may not change the root.
+    fn check_writable(&self, operation: &'static str) -> Result<()> {
+        let root = &self.parts.root;
+        if root.options.read_only {
+            let why = "this root was opened for reading only";
+            return Err(StorageError::new(
+                ErrorKind::ReadOnly,
+                operation,
+                root.options.root.display(),
+                why,
+            ));
         }
         root::check_owner(root)?;
-        root::enter(root)?;
-        walk::Examination::new(&self.parts, scope, Some(wait), found).run()
+        root::enter(root)
     }
 }

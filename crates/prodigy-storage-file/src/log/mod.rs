@@ -335,13 +335,17 @@ impl Logs {
         let fault = |error| self.root.read_fault(HOLD, path, error);
         loop {
             let tried = self.root.lock_now(path, OpenMode::Read).map_err(fault)?;
-            let is_sealed = || self.root.fs.metadata(path).is_ok_and(|found| found.is_sealed());
-            match tried {
-                LockNow::Held | LockNow::Replaced if is_sealed() => {
+            if !matches!(tried, LockNow::Held | LockNow::Replaced) {
+                return Ok(tried);
+            }
+            match self.root.fs.metadata(path) {
+                Ok(found) if found.is_sealed() => {
                     deadline.check(HOLD, &path.display(), "the compression of a segment")?;
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                other => return Ok(other),
+                // The compression ended at this moment.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockNow::Absent),
+                _ => return Ok(tried),
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Durability, Result};
-use prodigy_storage_layout::QUARANTINE;
+use prodigy_storage_layout::{QUARANTINE, Stamp, Timestamp};
 
 use super::{Replace, Root, TempFile};
+use crate::fs::FileKind;
 
 /// The quarantine folder of a root.
 #[derive(Clone, Copy, Debug)]
@@ -50,4 +51,42 @@ impl<'r> Quarantine<'r> {
         tracing::warn!(from = %path.display(), offset, bytes = bytes.len(), to = %kept.display(), "moved to quarantine");
         Ok(())
     }
+
+    /// Removes the files that were put into it before a moment. Returns their number and bytes. With `dry_run` nothing is
+    /// removed.
+    pub(crate) fn clear(self, before: Timestamp, dry_run: bool) -> Result<(u64, u64)> {
+        const CLEAR: &str = "clear quarantine";
+        let folder = Path::new(QUARANTINE);
+        let (mut files, mut bytes) = (0, 0);
+        for entry in self.0.names_in(CLEAR, folder)? {
+            let path = folder.join(&entry.name);
+            if entry.kind != FileKind::File {
+                continue;
+            }
+            let Ok(found) = self.0.fs.metadata(&path) else {
+                continue;
+            };
+            if put_there(&entry.name).unwrap_or(found.modified) >= before {
+                continue;
+            }
+            if !dry_run {
+                self.0
+                    .fs
+                    .unlink(&path)
+                    .map_err(|error| self.0.write_fault(CLEAR, &path, error))?;
+            }
+            files += 1;
+            bytes += found.len;
+        }
+        if files > 0 && !dry_run {
+            self.0.sync_folder(folder)?;
+        }
+        Ok((files, bytes))
+    }
+}
+
+/// The time in the name of a quarantined file. The file itself may be older.
+fn put_there(name: &str) -> Option<Timestamp> {
+    let (stamp, _) = name.split_once('-')?;
+    Some(Stamp::parse(stamp).filter(Stamp::is_canonical)?.time())
 }

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::mirror::{method, mirror, rows};
 use super::threads::{Threads, open};
-use super::{AsyncRepo, AsyncStorageLock, Call, FollowAllStream, ItemStream};
+use super::{AsyncEvents, AsyncRepo, AsyncStorageLock, Call, FollowAllStream, ItemStream};
 use crate::builder::StorageBuilder;
+use crate::clean::{CleanOptions, CleanReport};
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
 use crate::error::refused_name;
@@ -70,6 +71,9 @@ mirror! {
         fn locks(&self) -> ItemStream<LockInfo>;
         async fn health(&self) -> Health;
         async fn usage(&self) -> Usage;
+        async fn clean(&self, options: CleanOptions) -> CleanReport;
+        #[wrapped]
+        fn audit_log(&self) -> Result<AsyncEvents>;
         fn stats(&self) -> Stats;
         fn config(&self) -> &StorageConfig;
         fn notices(&self) -> &[StorageNotice];

@@ -124,6 +124,16 @@ impl Caller {
         capabilities
     }
 
+    /// Fails if the handle was opened for reading only.
+    pub(crate) fn check_writable(&self, operation: &'static str, target: &dyn fmt::Display) -> Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let why = "the handle was opened for reading only";
+        Err(StorageError::new(ErrorKind::ReadOnly, operation, target, why)
+            .with_hint("open the storage for writing"))
+    }
+
     /// Makes one operation, and repeats it as its row in the table allows, until `deadline`.
     ///
     /// Each attempt takes its own permit: no permit is held during the delay before the next attempt. A delay that
@@ -153,12 +163,8 @@ impl Caller {
         deadline: Deadline,
         mut try_once: impl FnMut(&dyn Backend) -> Result<T>,
     ) -> Result<T> {
-        if self.read_only && operation.access == Access::Write {
-            let why = "the handle was opened for reading only";
-            return Err(
-                StorageError::new(ErrorKind::ReadOnly, operation.name, target, why)
-                    .with_hint("open the storage for writing"),
-            );
+        if operation.access == Access::Write {
+            self.check_writable(operation.name, target)?;
         }
         let mut tries = 1;
         let outcome = self.retry.run(

@@ -95,6 +95,7 @@ operations! {
     ACTIVITY:          "look at job",            Read,  Permit, Transient;
     SURVEY:            "survey jobs",            Read,  Permit, Transient;
     DELETE_JOB:        "delete job",             Write, Permit, Transient;
+    DELETE_OLD_JOB:    "delete old job",         Write, Permit, Transient;
     FLUSH:             "flush",                  Read,  Permit, Transient;
     HEALTH:            "check health",           Read,  Permit, Never;
     USAGE:             "measure usage",          Read,  Permit, Transient;

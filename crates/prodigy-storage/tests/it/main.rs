@@ -12,6 +12,7 @@
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod checkpoints;
+mod clean;
 mod dlq;
 mod documents;
 mod events;

@@ -323,3 +323,32 @@ fn a_new_segment_is_made_after_the_removed_ones_whatever_the_clock_says() {
         .unwrap();
     assert_eq!(place.payloads(&place.store()), ["new"]);
 }
+
+#[test]
+fn a_compression_that_ends_while_its_segment_is_locked_for_removal_is_no_obstacle() {
+    let place = Place::new();
+    sealed(&place, 0..3);
+    let path = place.log().join(name(0, 0));
+    let compressing = std::fs::File::open(&path).unwrap();
+    compressing.lock().unwrap();
+    let (store, reel) = place.taped(place.options());
+    let log = place.log();
+    reel.on(move |what, at| {
+        let is_marked = std::fs::read_dir(&log).unwrap().any(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".removed-")
+        });
+        if what == "stat" && is_marked && at.ends_with(path.file_name().unwrap()) && path.exists() {
+            let packed = path.with_extension("jsonl.zst");
+            std::fs::rename(&path, packed).unwrap();
+        }
+        Ok(())
+    });
+    assert_eq!(store.remove_before(&place.job, at(1), NEVER).unwrap().segments, 1);
+    drop(compressing);
+    assert_eq!(segments(&place).len(), 2);
+    assert_eq!(place.payloads(&store), ["1", "2"]);
+}

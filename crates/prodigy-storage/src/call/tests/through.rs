@@ -490,6 +490,12 @@ impl Catalog for Through {
         })
     }
 
+    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+        self.run(operation::DELETE_OLD_JOB, deadline, |inner| {
+            inner.delete_old_job(job, last, deadline)
+        })
+    }
+
     fn flush(&self, deadline: Deadline) -> Result<()> {
         self.run(operation::FLUSH, deadline, |inner| inner.flush(deadline))
     }

@@ -1,0 +1,248 @@
+//! The removals that are due of one job.
+
+use std::time::Duration;
+
+use prodigy_storage_backend::{Change, Claim, Eligible, ErrorKind, Result, Select, Settled, Settlement};
+use prodigy_storage_config::RetentionSettings;
+use prodigy_storage_layout::Timestamp;
+
+use super::{Removal, RemovalKind, RemovalOutcome};
+use crate::checkpoints::{CheckpointId, PruneOptions};
+use crate::job::{Job, JobState, JobStatus};
+
+/// A removal, and how it is made.
+#[derive(Debug)]
+pub(super) struct Due {
+    pub(super) removal: Removal,
+    pub(super) job: Job,
+    act: Act,
+}
+
+#[derive(Debug)]
+enum Act {
+    /// Deletes the job, if this is still its last write.
+    Job(Timestamp),
+    Events,
+    Checkpoints(Vec<CheckpointId>),
+    DeadLetters(Vec<Claim>),
+    Orphans,
+}
+
+/// The moment of this long ago.
+pub(super) fn before(now: Timestamp, age: Duration) -> Timestamp {
+    let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+    Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos))
+}
+
+/// The removals that are due of a job, those that need no space on the disk first.
+pub(super) fn of_job(job: &Job, rules: &RetentionSettings, now: Timestamp) -> Result<Vec<Due>> {
+    let status = job.status()?;
+    let mut due = Dues {
+        job,
+        now,
+        found: Vec::new(),
+    };
+    if due.whole_job(&status, rules)? {
+        return Ok(due.found);
+    }
+    if let Some(age) = rules.events.filter(|_| status.state != JobState::Active) {
+        let removable = job.events().removable_before(before(now, age))?;
+        let size = (removable.segments, removable.bytes);
+        due.add(
+            RemovalKind::Events,
+            "retention.events.max_age",
+            age,
+            size,
+            Act::Events,
+        );
+    }
+    due.checkpoints(rules)?;
+    due.dead_letters(rules)?;
+    due.orphans(rules)?;
+    Ok(due.found)
+}
+
+struct Dues<'j> {
+    job: &'j Job,
+    now: Timestamp,
+    found: Vec<Due>,
+}
+
+impl Dues<'_> {
+    fn add(&mut self, kind: RemovalKind, rule: &str, age: Duration, (count, bytes): (u64, u64), act: Act) {
+        if count == 0 {
+            return;
+        }
+        let removal = Removal {
+            kind,
+            job: Some(self.job.address().clone()),
+            rule: rule.to_owned(),
+            before: before(self.now, age),
+            count,
+            bytes,
+            outcome: RemovalOutcome::Due,
+        };
+        self.found.push(Due {
+            removal,
+            job: self.job.clone(),
+            act,
+        });
+    }
+
+    /// True if the whole job is due.
+    fn whole_job(&mut self, status: &JobStatus, rules: &RetentionSettings) -> Result<bool> {
+        let (rule, age, last) = match status.state {
+            JobState::Finished => (
+                "retention.finished_jobs",
+                rules.finished_jobs,
+                status.finished_at.max(status.last_activity),
+            ),
+            JobState::Open => ("retention.idle_jobs", rules.idle_jobs, status.last_activity),
+            JobState::Active => return Ok(false),
+        };
+        let (Some(age), Some(last)) = (age, last) else {
+            return Ok(false);
+        };
+        if last >= before(self.now, age) {
+            return Ok(false);
+        }
+        let checkpoints = self.job.checkpoints().list();
+        let mut bytes = self.job.events().summary()?.bytes + self.job.dlq().summary()?.bytes;
+        for entry in checkpoints {
+            bytes += entry?.bytes;
+        }
+        self.add(RemovalKind::Job, rule, age, (1, bytes), Act::Job(last));
+        Ok(true)
+    }
+
+    fn checkpoints(&mut self, rules: &RetentionSettings) -> Result<()> {
+        if rules.checkpoints.is_none() && rules.checkpoints_keep.is_none() {
+            return Ok(());
+        }
+        let (rule, age) = match rules.checkpoints {
+            Some(age) => ("retention.checkpoints.max_age", age),
+            None => ("retention.checkpoints.keep", Duration::ZERO),
+        };
+        let keep = rules.checkpoints_keep.unwrap_or(1);
+        let mut old = self
+            .job
+            .checkpoints()
+            .prune(keep, PruneOptions::new().dry_run(true))?;
+        old.retain(|entry| age.is_zero() || entry.modified < before(self.now, age));
+        let size = (old.len() as u64, old.iter().map(|entry| entry.bytes).sum());
+        let ids = old.into_iter().map(|entry| entry.id).collect();
+        self.add(RemovalKind::Checkpoints, rule, age, size, Act::Checkpoints(ids));
+        Ok(())
+    }
+
+    fn dead_letters(&mut self, rules: &RetentionSettings) -> Result<()> {
+        let Some(age) = rules.dead_letters else {
+            return Ok(());
+        };
+        let cut = before(self.now, age);
+        let (mut claims, mut bytes) = (Vec::new(), 0);
+        for item in self
+            .job
+            .dlq()
+            .scan(&Select::any().with(Eligible::No).not_after(cut))?
+        {
+            let item = match item {
+                Ok(item) => item,
+                // Damage, and items that are too large to be read, stay for the doctor and a person.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Damaged | ErrorKind::TooLarge | ErrorKind::Foreign
+                    ) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let size = item.body.get().len() as u64;
+            let claim = Claim::Revision(item.id.clone(), item.revision);
+            // One without a time has no age.
+            if item.summary()?.last_attempt.is_some_and(|last| last < cut) {
+                claims.push(claim);
+                bytes += size;
+            }
+        }
+        let size = (claims.len() as u64, bytes);
+        let rule = "retention.dead_letters.max_age";
+        self.add(
+            RemovalKind::DeadLetters,
+            rule,
+            age,
+            size,
+            Act::DeadLetters(claims),
+        );
+        Ok(())
+    }
+
+    fn orphans(&mut self, rules: &RetentionSettings) -> Result<()> {
+        let Some(age) = rules.orphans else { return Ok(()) };
+        let cut = before(self.now, age);
+        let mut old = self.job.orphans().list()?;
+        old.retain(|orphan| orphan.timestamp < cut);
+        let size = (old.len() as u64, 0);
+        self.add(
+            RemovalKind::Orphans,
+            "retention.orphans.max_age",
+            age,
+            size,
+            Act::Orphans,
+        );
+        Ok(())
+    }
+}
+
+impl Due {
+    /// Makes the removal. The error that it gives says why data stays.
+    pub(super) fn make(&self) -> Result<RemovalOutcome> {
+        let changed = || RemovalOutcome::Kept {
+            why: "it was changed meanwhile".to_owned(),
+        };
+        Ok(match &self.act {
+            Act::Job(last) => match self.delete_job(*last)? {
+                true => RemovalOutcome::Removed,
+                false => changed(),
+            },
+            Act::Events => {
+                self.job.events().remove_before(self.removal.before)?;
+                RemovalOutcome::Removed
+            }
+            Act::Checkpoints(ids) => {
+                for id in ids {
+                    self.job.checkpoints().delete(id)?;
+                }
+                RemovalOutcome::Removed
+            }
+            Act::DeadLetters(claims) => {
+                let settlements: Vec<_> = claims
+                    .iter()
+                    .map(|claim| Settlement::new(claim.clone(), Change::Remove))
+                    .collect();
+                let settled = self.job.dlq().settle(&settlements)?;
+                match settled.contains(&Settled::Changed) {
+                    false => RemovalOutcome::Removed,
+                    true => changed(),
+                }
+            }
+            Act::Orphans => {
+                self.job.orphans().remove_older(self.removal.before)?;
+                RemovalOutcome::Removed
+            }
+        })
+    }
+
+    /// A deletion needs space for a tombstone. On a full disk the events of the job, which go with it, go first.
+    fn delete_job(&self, last: Timestamp) -> Result<bool> {
+        match self.job.delete_unless_written(last) {
+            Err(error) if error.kind() == ErrorKind::DiskFull => {
+                self.job.events().remove_before(Timestamp::MAX)?;
+                self.job.delete_unless_written(last)
+            }
+            other => other,
+        }
+    }
+}

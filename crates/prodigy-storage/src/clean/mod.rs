@@ -1,0 +1,213 @@
+//! Removing what is old: see [`Storage::clean`].
+
+mod due;
+mod run;
+
+use prodigy_storage_backend::{Result, setters};
+use prodigy_storage_config::RetentionSettings;
+use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::events::Events;
+use crate::storage::Storage;
+
+/// The job whose events are the audit log. No clean touches it.
+const AUDIT: (&str, &str) = ("_audit", "clean");
+
+/// The data and the rules of a clean; `Default` is the whole store, by the configured rules.
+///
+/// ```
+/// use std::time::Duration;
+/// use prodigy_storage::config::RetentionSettings;
+/// use prodigy_storage::{CleanOptions, Storage};
+///
+/// let storage = Storage::in_memory()?;
+/// storage.repo("shop")?.job("mapreduce-7")?.finish()?;
+/// let month = Duration::from_secs(30 * 24 * 60 * 60);
+/// let rules = RetentionSettings::default().finished_jobs(month);
+/// let plan = storage.clean(CleanOptions::new().rules(rules).dry_run(true))?;
+/// assert!(plan.removals.is_empty(), "the job is too young");
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CleanOptions {
+    /// The rules to use in place of the configured ones.
+    pub rules: Option<RetentionSettings>,
+    /// Only this repository's data.
+    pub repo: Option<RepoName>,
+    /// Only this job's data, of the repository or of each.
+    pub job: Option<JobId>,
+    /// Removes nothing, and returns the plan.
+    pub dry_run: bool,
+}
+
+impl CleanOptions {
+    /// The whole store, by the configured rules.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// The rules to use in place of the configured ones.
+        rules: into Option<RetentionSettings>,
+
+        /// Only this repository's data.
+        repo: into Option<RepoName>,
+
+        /// Only this job's data.
+        job: into Option<JobId>,
+
+        /// Removes nothing if true, and returns the plan.
+        dry_run: bool,
+    }
+}
+
+/// The kind of data that a removal takes.
+///
+/// ```
+/// use prodigy_storage::RemovalKind;
+///
+/// assert_eq!(RemovalKind::DeadLetters.as_str(), "dead letters");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RemovalKind {
+    /// A whole job.
+    Job,
+    /// Sealed segments of a log.
+    Events,
+    /// Checkpoints.
+    Checkpoints,
+    /// Parked dead letters.
+    DeadLetters,
+    /// Records of orphaned worktrees.
+    Orphans,
+    /// Files of the quarantine.
+    Quarantine,
+}
+
+impl RemovalKind {
+    /// Its name for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::Events => "events",
+            Self::Checkpoints => "checkpoints",
+            Self::DeadLetters => "dead letters",
+            Self::Orphans => "orphans",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}
+
+/// The state of a removal.
+///
+/// ```
+/// use prodigy_storage::RemovalOutcome;
+///
+/// let kept = RemovalOutcome::Kept { why: "it was written to meanwhile".to_owned() };
+/// assert_ne!(kept, RemovalOutcome::Removed);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RemovalOutcome {
+    /// It is due. In the audit log: it is about to be removed.
+    Due,
+    /// It was removed.
+    Removed,
+    /// It is still there, or a part of it.
+    Kept {
+        /// The reason.
+        why: String,
+    },
+}
+
+/// One removal of a plan, of a clean, or of the audit log.
+///
+/// ```
+/// use prodigy_storage::{CleanOptions, Storage};
+///
+/// for removal in Storage::in_memory()?.clean(CleanOptions::new().dry_run(true))?.removals {
+///     println!("{}: {} bytes, by {}", removal.kind.as_str(), removal.bytes, removal.rule);
+/// }
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Removal {
+    /// The kind of the data.
+    pub kind: RemovalKind,
+    /// Whose data; `None` for the quarantine.
+    pub job: Option<JobAddress>,
+    /// The key of the rule: `retention.finished_jobs`.
+    pub rule: String,
+    /// Everything older than this is due: now, less the age that the rule says.
+    pub before: Timestamp,
+    /// How many jobs, segments, checkpoints, items, records or files.
+    pub count: u64,
+    /// Their bytes, as stored.
+    pub bytes: u64,
+    /// The state of the removal.
+    pub outcome: RemovalOutcome,
+}
+
+/// The result of a clean, or its plan.
+///
+/// ```
+/// use prodigy_storage::{CleanOptions, Storage};
+///
+/// let report = Storage::in_memory()?.clean(CleanOptions::new())?;
+/// assert_eq!((report.bytes(), report.unrecorded), (0, 0));
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CleanReport {
+    /// The removals, in the order in which they were made, or would be.
+    pub removals: Vec<Removal>,
+    /// Removals that could not be written to the audit log, because the disk stayed full.
+    pub unrecorded: u64,
+}
+
+impl CleanReport {
+    /// The bytes that were freed, or would be.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let freed = |removal: &&Removal| !matches!(removal.outcome, RemovalOutcome::Kept { .. });
+        self.removals
+            .iter()
+            .filter(freed)
+            .map(|removal| removal.bytes)
+            .sum()
+    }
+}
+
+impl Storage {
+    /// Removes what is older than the retention rules allow, or with [`dry_run`](CleanOptions::dry_run) returns the plan. Without a
+    /// rule nothing is due.
+    ///
+    /// A job is deleted only if it was not written to since it was found old; the newest valid checkpoint of each phase of a job
+    /// that stays is never removed, nor are events of a job that is active. Each removal is written to the
+    /// [audit log](Self::audit_log) before it is made. On a full disk freeing comes first, and the audit log after it. A clean whose process
+    /// died is continued by the next one. A removal that fails is reported, and the others are made.
+    ///
+    /// # Errors
+    /// Where repositories or jobs can't be listed; [`ReadOnly`](crate::ErrorKind::ReadOnly) for a handle for reading, unless it is a dry
+    /// run.
+    pub fn clean(&self, options: CleanOptions) -> Result<CleanReport> {
+        run::run(self, options)
+    }
+
+    /// The audit log: each [`Removal`] of each clean, as an event. It is the log of a job in the repository `_audit`.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn audit_log(&self) -> Result<Events> {
+        Ok(self.repo(AUDIT.0)?.job(AUDIT.1)?.events())
+    }
+}

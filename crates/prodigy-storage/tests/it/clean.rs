@@ -1,0 +1,297 @@
+//! Retention.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage::config::RetentionSettings;
+use prodigy_storage::{
+    CleanOptions, CleanReport, DeadLetter, ErrorKind, Failure, ItemId, Job, JobState, OrphanedWorktree,
+    Phase, ReadOptions, Removal, RemovalKind, RemovalOutcome, SaveOptions, Select, Storage,
+};
+
+use crate::support::{Fixture, TestClock, file_with, on_each, on_each_with_clock};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn clean(storage: &Storage, rules: &RetentionSettings) -> CleanReport {
+    let options = CleanOptions::new().rules(rules.clone());
+    let plan = storage.clean(options.clone().dry_run(true)).unwrap();
+    let report = storage.clean(options).unwrap();
+    let what = |report: &CleanReport| -> Vec<_> {
+        let removals = report.removals.iter();
+        removals
+            .map(|removal| (removal.kind, removal.job.clone(), removal.count))
+            .collect()
+    };
+    assert_eq!(what(&plan), what(&report));
+    assert!(
+        plan.removals
+            .iter()
+            .all(|removal| removal.outcome == RemovalOutcome::Due)
+    );
+    assert_eq!(report.unrecorded, 0);
+    report
+}
+
+fn kinds(report: &CleanReport) -> Vec<RemovalKind> {
+    report.removals.iter().map(|removal| removal.kind).collect()
+}
+
+fn audit(storage: &Storage) -> Vec<Removal> {
+    let read = storage.audit_log().unwrap().read::<Removal>().unwrap();
+    read.map(|item| item.unwrap().event).collect()
+}
+
+fn job(fixture: &Fixture, name: &str) -> Job {
+    fixture.storage.repo("shop").unwrap().job(name).unwrap()
+}
+
+/// A job with something of everything, which no one works on.
+fn fill(job: &Job) {
+    job.events().append(&"started").unwrap();
+    for state in 0..4 {
+        job.checkpoints().save_map(&state, SaveOptions::new()).unwrap();
+    }
+    let letter = DeadLetter::new(ItemId::new("a").unwrap(), 1).failure(Failure::new("Odd", "it is odd"));
+    job.dlq().push(&letter).unwrap();
+    job.dlq().park([ItemId::new("a").unwrap()], None).unwrap();
+    job.dlq()
+        .push(&DeadLetter::new(ItemId::new("b").unwrap(), 2))
+        .unwrap();
+    job.finish().unwrap();
+}
+
+#[test]
+fn without_a_rule_nothing_is_due() {
+    on_each_with_clock(|fixture, clock| {
+        fill(&fixture.job());
+        clock.advance(1_000 * DAY);
+        assert!(
+            clean(&fixture.storage, &RetentionSettings::default())
+                .removals
+                .is_empty()
+        );
+        assert_eq!(
+            fixture.job().events().count(ReadOptions::new()).unwrap().events,
+            1
+        );
+        assert!(audit(&fixture.storage).is_empty());
+    });
+}
+
+#[test]
+fn a_finished_job_is_deleted_at_its_age_and_an_open_one_by_its_own_rule() {
+    on_each(|fixture| {
+        let (finished, open) = (job(fixture, "finished"), job(fixture, "open"));
+        fill(&finished);
+        fill(&open);
+        open.checkpoints().save_map(&9, SaveOptions::new()).unwrap();
+        assert_eq!(open.status().unwrap().state, JobState::Open);
+        let rules = RetentionSettings::default()
+            .finished_jobs(Some(DAY))
+            .idle_jobs(Some(2 * DAY));
+        assert!(clean(&fixture.storage, &rules).removals.is_empty());
+        let now = Duration::from_nanos(1);
+        let report = clean(
+            &fixture.storage,
+            &RetentionSettings::default().finished_jobs(Some(now)),
+        );
+        assert_eq!(kinds(&report), [RemovalKind::Job]);
+        let removal = &report.removals[0];
+        assert_eq!(removal.job.as_ref(), Some(finished.address()));
+        assert_eq!(
+            (removal.rule.as_str(), &removal.outcome),
+            ("retention.finished_jobs", &RemovalOutcome::Removed)
+        );
+        assert!(removal.bytes > 0 && report.bytes() == removal.bytes);
+        assert_eq!(finished.checkpoints().list().count(), 0);
+        assert_eq!(open.checkpoints().list().count(), 5);
+        clean(
+            &fixture.storage,
+            &RetentionSettings::default().idle_jobs(Some(now)),
+        );
+        assert_eq!(open.status().unwrap().last_activity, None);
+        // The audit log says so, and stays.
+        let log = audit(&fixture.storage);
+        assert_eq!(log.len(), 2);
+        assert!(log.iter().all(|removal| removal.outcome == RemovalOutcome::Due));
+    });
+}
+
+#[test]
+fn an_active_job_is_left_alone() {
+    on_each(|fixture| {
+        let busy = job(fixture, "busy");
+        busy.events().append(&"started").unwrap();
+        let now = Some(Duration::from_nanos(1));
+        let rules = RetentionSettings::default()
+            .finished_jobs(now)
+            .idle_jobs(now)
+            .events(now);
+        assert!(clean(&fixture.storage, &rules).removals.is_empty());
+        assert_eq!(busy.events().count(ReadOptions::new()).unwrap().events, 1);
+    });
+}
+
+#[test]
+fn old_events_parts_and_records_of_a_job_that_stays_are_removed() {
+    on_each_with_clock(|fixture, clock| {
+        let job = fixture.job();
+        fill(&job);
+        job.events().append(&"more").unwrap();
+        job.finish().unwrap();
+        let orphan = |name: &str| OrphanedWorktree::new("agent", "item", format!("/src/{name}"), "busy");
+        let mut old = orphan("old");
+        old.timestamp = fixture_time(clock, -9);
+        let mut young = orphan("young");
+        young.timestamp = fixture_time(clock, 9);
+        for orphan in [&old, &young] {
+            job.orphans().record(orphan).unwrap();
+        }
+        clock.advance(10 * DAY);
+        let age = Some(5 * DAY);
+        let rules = RetentionSettings::default()
+            .events(age)
+            .dead_letters(age)
+            .orphans(age);
+        let report = clean(&fixture.storage, &rules);
+        assert_eq!(
+            kinds(&report),
+            [
+                RemovalKind::Events,
+                RemovalKind::DeadLetters,
+                RemovalKind::Orphans
+            ]
+        );
+        assert!(report.removals.iter().all(|removal| removal.count == 1));
+        let events: Vec<String> = job
+            .events()
+            .read()
+            .unwrap()
+            .map(|event| event.unwrap().event)
+            .collect();
+        assert_eq!(events, ["more"], "the newest segment stays");
+        let left: Vec<_> = job
+            .dlq()
+            .scan(&Select::any())
+            .unwrap()
+            .map(|item| item.unwrap().id)
+            .collect();
+        assert_eq!(left, [ItemId::new("b").unwrap()], "one that is not parked stays");
+        assert_eq!(job.orphans().list().unwrap(), [young]);
+        assert!(clean(&fixture.storage, &rules).removals.is_empty());
+        assert_eq!(audit(&fixture.storage).len(), 3);
+    });
+}
+
+/// The time a number of days after the clock's.
+fn fixture_time(clock: &Arc<TestClock>, days: i64) -> prodigy_storage::Timestamp {
+    use prodigy_storage::Clock;
+
+    prodigy_storage::Timestamp::from_nanos(clock.now().as_nanos() + days * DAY.as_nanos() as i64)
+}
+
+#[test]
+fn checkpoints_beyond_the_number_and_the_age_are_removed_and_the_newest_valid_one_never() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        fill(&job);
+        let young = RetentionSettings::default()
+            .checkpoints(Some(DAY))
+            .checkpoints_keep(Some(1));
+        assert!(clean(&fixture.storage, &young).removals.is_empty());
+        let keep = RetentionSettings::default().checkpoints_keep(Some(3));
+        assert_eq!(clean(&fixture.storage, &keep).removals[0].count, 1);
+        let old = RetentionSettings::default().checkpoints(Some(Duration::from_nanos(1)));
+        assert_eq!(clean(&fixture.storage, &old).removals[0].count, 2);
+        let newest = job.checkpoints().latest::<u32>(Phase::Map).unwrap().unwrap();
+        assert_eq!(newest.data, 3);
+    });
+}
+
+#[test]
+fn a_clean_of_one_job_leaves_the_others() {
+    on_each(|fixture| {
+        for name in ["one", "two"] {
+            fill(&job(fixture, name));
+        }
+        let rules = RetentionSettings::default().finished_jobs(Some(Duration::from_nanos(1)));
+        let options = CleanOptions::new()
+            .rules(rules)
+            .job(job(fixture, "one").address().job.clone());
+        assert_eq!(fixture.storage.clean(options).unwrap().removals.len(), 1);
+        assert_eq!(job(fixture, "one").checkpoints().list().count(), 0);
+        assert_eq!(job(fixture, "two").checkpoints().list().count(), 4);
+    });
+}
+
+#[test]
+fn what_can_not_be_removed_is_reported_and_the_others_go() {
+    let fixture = file_with(|builder| builder);
+    for name in ["bad", "good"] {
+        fill(&job(&fixture, name));
+    }
+    let mark = fixture
+        .folder
+        .path()
+        .join("root/state/shop/mapreduce/jobs/bad/finished.json");
+    std::fs::write(&mark, "{}").unwrap();
+    let rules = RetentionSettings::default().finished_jobs(Some(Duration::from_nanos(1)));
+    let report = fixture.storage.clean(CleanOptions::new().rules(rules)).unwrap();
+    assert_eq!(report.removals.len(), 2);
+    assert!(matches!(report.removals[0].outcome, RemovalOutcome::Kept { .. }));
+    assert_eq!(report.removals[1].outcome, RemovalOutcome::Removed);
+    assert_eq!(report.bytes(), report.removals[1].bytes);
+    assert_eq!(job(&fixture, "bad").checkpoints().list().count(), 4);
+}
+
+#[test]
+fn the_quarantine_is_cleared_by_the_time_at_which_files_came_there() {
+    let fixture = file_with(|builder| builder);
+    fixture.job().finish().unwrap();
+    let folder = fixture.folder.path().join("root/quarantine");
+    std::fs::create_dir(&folder).unwrap();
+    let files = [
+        "20200101T000000.000000000Z-0a1b2c3d-0-events.jsonl",
+        "29990101T000000.000000000Z-0a1b2c3d-0-events.jsonl",
+    ];
+    for file in files {
+        std::fs::write(folder.join(file), "damage").unwrap();
+    }
+    let rules = RetentionSettings::default().quarantine(Some(DAY));
+    let report = clean(&fixture.storage, &rules);
+    assert_eq!(kinds(&report), [RemovalKind::Quarantine]);
+    assert_eq!((report.removals[0].count, report.removals[0].bytes), (1, 6));
+    assert!(!folder.join(files[0]).exists() && folder.join(files[1]).exists());
+}
+
+#[test]
+fn a_reader_of_storage_plans_and_does_not_clean() {
+    let fixture = file_with(|builder| builder);
+    fill(&fixture.job());
+    let rules = RetentionSettings::default().finished_jobs(Some(Duration::from_nanos(1)));
+    let reader = crate::support::builder(&fixture.folder)
+        .base_dir(fixture.folder.path().join("root"))
+        .read_only(true)
+        .open()
+        .unwrap();
+    let options = CleanOptions::new().rules(rules);
+    assert_eq!(
+        reader
+            .clean(options.clone().dry_run(true))
+            .unwrap()
+            .removals
+            .len(),
+        1
+    );
+    assert_eq!(reader.clean(options).unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(fixture.job().checkpoints().list().count(), 4);
+}
+
+#[test]
+fn the_configured_rules_count_without_others() {
+    let fixture = file_with(|builder| builder.set("retention.finished_jobs", "1ns"));
+    fill(&fixture.job());
+    let report = fixture.storage.clean(CleanOptions::new()).unwrap();
+    assert_eq!(kinds(&report), [RemovalKind::Job]);
+}
