@@ -20,8 +20,8 @@ use crate::output::shortened;
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
 use crate::{
-    checkpoint, config, dlq, document, events, export, health, import, jobs, lock, repo, status, usage,
-    worktree,
+    checkpoint, clean, config, dlq, document, events, export, health, import, jobs, lock, repo, status,
+    usage, worktree,
 };
 
 /// Bytes of the buffer before standard output.
@@ -145,6 +145,7 @@ impl<'c> App<'c> {
             #[cfg(feature = "postgres")]
             Command::Schema(command) => crate::schema::run(self, &command),
             Command::Usage(arguments) => usage::run(self, &arguments),
+            Command::Clean(arguments) => clean::run(self, &arguments),
         }
     }
 

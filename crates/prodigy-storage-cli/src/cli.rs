@@ -9,6 +9,7 @@ use crate::app::Reads;
 #[cfg(feature = "file")]
 use crate::backup::{BackupArgs, RestoreArgs};
 use crate::checkpoint::CheckpointCommand;
+use crate::clean::CleanArgs;
 use crate::config::ConfigCommand;
 use crate::dlq::{self, DlqCommand};
 #[cfg(feature = "file")]
@@ -131,6 +132,10 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
+    /// Show what is older than the rules of retention allow, and remove it with `--yes`.
+    ///
+    /// A job that is at work, the newest valid checkpoint of each phase and the newest events of a log always stay.
+    Clean(CleanArgs),
     /// The repository that each name belongs to.
     #[command(subcommand)]
     Repo(RepoCommand),
@@ -147,7 +152,7 @@ impl Command {
             Self::Dlq(command) => command.reads(),
             Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
             Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
-            Self::Status(_) => Reads::Some,
+            Self::Status(_) | Self::Clean(_) => Reads::Some,
             Self::Import(_) => Reads::Nothing,
             Self::Export(_) => Reads::All,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
@@ -182,6 +187,7 @@ impl Command {
             Self::Job(command) => matches!(command, JobCommand::List(_) | JobCommand::Show(_)),
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
+            Self::Clean(arguments) => arguments.prints(),
             Self::Health | Self::Import(_) => false,
             Self::Export(arguments) => arguments.prints(),
             #[cfg(feature = "file")]

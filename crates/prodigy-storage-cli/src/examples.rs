@@ -220,6 +220,14 @@ const SINGLE: [(&str, &str); 7] = [
   prodigy-storage import old/.prodigy --repo here",
     ),
     (
+        "clean",
+        "Examples: show what would go; remove it; by the configured rules, from a timer; what was removed
+  prodigy-storage clean --finished-jobs 30d --events 14d
+  prodigy-storage clean --finished-jobs 30d --events 14d --yes
+  prodigy-storage clean --auto
+  prodigy-storage clean --log",
+    ),
+    (
         "usage",
         "Examples: by area and repository; the largest jobs
   prodigy-storage usage

@@ -41,6 +41,7 @@ mod app;
 #[cfg(feature = "file")]
 mod backup;
 mod checkpoint;
+mod clean;
 mod cli;
 mod complete;
 mod config;

@@ -98,6 +98,7 @@ fn the_table_has_the_commands_and_no_others() {
             "export",
             "import",
             "usage",
+            "clean",
             "repo list|identify|relink|register",
         ]
     );

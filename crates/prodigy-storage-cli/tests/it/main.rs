@@ -14,6 +14,7 @@ mod append;
 mod backup;
 mod cat;
 mod checkpoint;
+mod clean;
 mod command_line;
 mod complete;
 mod config;

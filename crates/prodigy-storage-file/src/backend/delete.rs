@@ -103,10 +103,18 @@ impl Stores {
 
 /// A job that no one else can write to: what proves it, held until it is dropped.
 pub(crate) struct HeldJob<'s> {
-    _documents: LockedFile<'s>,
-    _queue: LockedFile<'s>,
+    documents: LockedFile<'s>,
+    queue: LockedFile<'s>,
     _log: LockedLog,
     _named: Vec<Box<dyn FsFile>>,
+}
+
+impl HeldJob<'_> {
+    /// Empties the lock files, which hold a line for people, to free a block or two on a full disk.
+    fn make_room(&self) {
+        self.documents.empty();
+        self.queue.empty();
+    }
 }
 
 impl Stores {
@@ -125,7 +133,7 @@ impl Stores {
         if !self.is_anything_of(DELETE, job)? {
             return Ok(false);
         }
-        let _held = self.hold(DELETE, job, deadline)?;
+        let held = self.hold(DELETE, job, deadline)?;
         if let Some(last) = last
             && self
                 .last_write(job, deadline)?
@@ -135,14 +143,26 @@ impl Stores {
         }
         self.documents.keep_tokens(job, deadline)?;
         let text = format!("{{\"deleted_at\":\"{}\"}}\n", self.root.now().to_rfc3339());
-        TempFile::write_whole(
-            &self.root,
-            DELETE,
-            &Entry::Tombstone(job.clone()).path(),
-            &[text.as_bytes()],
-            Replace::Over,
-            Durability::Strict,
-        )?;
+        let tombstone = Entry::Tombstone(job.clone()).path();
+        let write = |text: &str| {
+            let parts = [text.as_bytes()];
+            TempFile::write_whole(
+                &self.root,
+                DELETE,
+                &tombstone,
+                &parts,
+                Replace::Over,
+                Durability::Strict,
+            )
+        };
+        match write(&text) {
+            Err(error) if error.kind() == ErrorKind::DiskFull => {
+                held.make_room();
+                // An empty file needs no space.
+                write("")?;
+            }
+            written => written?,
+        }
         self.remove(job, deadline)?;
         tracing::info!(%job, "deleted");
         Ok(true)
@@ -278,8 +298,8 @@ impl Stores {
             return Err(active(operation, job, "a process appends to its log"));
         };
         Ok(HeldJob {
-            _documents: documents,
-            _queue: queue,
+            documents,
+            queue,
             _log: log,
             _named: named,
         })
@@ -288,9 +308,6 @@ impl Stores {
     /// Removes the parts of a job, and the tombstone last. The caller holds the job.
     fn remove(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         let root = &*self.root;
-        if let Some(made) = self.logs.newest_made(job, deadline)? {
-            root.note_deleted(DELETE, &job.repo, made, deadline)?;
-        }
         // Of a restore that did not end, also the copies of another program's files go.
         let all = root.is_restored(job);
         let is_ours = |document: &Document| Ok(all || self.documents.is_ours(DELETE, document)?);
@@ -306,13 +323,6 @@ impl Stores {
         let queue = all || self.queues.is_ours(DELETE, job)?;
         remove_folder(root, &queue_folder(job), &|entry| {
             Ok(queue || !is_queue(job, &entry.name))
-        })?;
-        remove_folder(root, &events_folder(job), &|entry| {
-            let segment = SegmentName::parse(&entry.name);
-            let is_segment = segment.is_some_and(|(name, _)| all || name.is_canonical());
-            let is_mark =
-                SealedMark::parse(&entry.name).is_some() || RemovedMark::parse(&entry.name).is_some();
-            Ok(is_segment || is_mark || is_temporary(&entry.name))
         })?;
         let own = documents_folder(&DocumentOwner::Job(job.clone()));
         for kind in root.names_in(DELETE, &own)? {
@@ -331,6 +341,24 @@ impl Stores {
                 Some(document) => is_ours(&document),
                 None => Ok(is_temporary(&entry.name)),
             }
+        })?;
+        // Last, since the note needs space: what was removed before gave some.
+        if let Some(made) = self.logs.newest_made(job, deadline)? {
+            let note = || root.note_deleted(DELETE, &job.repo, made, deadline);
+            match note() {
+                Err(error) if error.kind() == ErrorKind::DiskFull => {
+                    self.logs.empty_segments(job, deadline)?;
+                    note()?;
+                }
+                noted => noted?,
+            }
+        }
+        remove_folder(root, &events_folder(job), &|entry| {
+            let segment = SegmentName::parse(&entry.name);
+            let is_segment = segment.is_some_and(|(name, _)| all || name.is_canonical());
+            let is_mark =
+                SealedMark::parse(&entry.name).is_some() || RemovedMark::parse(&entry.name).is_some();
+            Ok(is_segment || is_mark || is_temporary(&entry.name))
         })?;
         self.remove_tombstone(job)
     }

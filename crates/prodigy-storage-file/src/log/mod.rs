@@ -350,6 +350,31 @@ impl Logs {
         }
     }
 
+    /// Cuts all segments of a job that is being deleted to nothing: their names stay. For a full disk, on which not even
+    /// a small file finds room. The caller holds the log. A file with a second name, as a backup makes it, keeps its contents.
+    pub(crate) fn empty_segments(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+        let folder = events_folder(job);
+        for (name, _) in listing::list(&self.root, &folder, deadline)?.segments {
+            for form in SegmentForm::ALL.into_iter().filter(|_| name.is_canonical()) {
+                let path = folder.join(name.file_name(form));
+                let emptied = self.root.fs.open(&path, OpenMode::Read).and_then(|file| {
+                    if file.metadata()?.links == 1 {
+                        file.set_mode(0o600)?;
+                        self.root.fs.open(&path, OpenMode::Write)?.set_len(0)?;
+                    }
+                    Ok(())
+                });
+                match emptied {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.root.write_fault("empty segment", &path, error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// When the newest segment was made, removed ones included.
     pub(crate) fn newest_made(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         Ok(listing::list(&self.root, &events_folder(job), deadline)?.newest_made())

@@ -186,6 +186,15 @@ impl<'r> LockedFile<'r> {
     }
 }
 
+impl LockedFile<'_> {
+    /// Removes the line about the holder, which takes a block of the disk. Best effort.
+    pub(crate) fn empty(&self) {
+        if let Some(file) = &self.file {
+            let _ = file.file.set_len(0);
+        }
+    }
+}
+
 impl LockFile {
     /// Writes the holder of the lock into its file, except if the file has a hard link: then it may be a file of another
     /// user, which can be locked but must not be overwritten.

@@ -2,6 +2,7 @@
 //!
 //! A scenario prepares a store once; each trial strikes the tool over a copy of it.
 
+mod clean;
 mod documents;
 mod events;
 mod letters;
@@ -56,6 +57,7 @@ const BASE: Scenario = Scenario {
 pub(super) fn all() -> impl Iterator<Item = &'static Scenario> {
     [
         events::SCENARIOS,
+        clean::SCENARIOS,
         documents::SCENARIOS,
         letters::SCENARIOS,
         locks::SCENARIOS,

@@ -119,11 +119,40 @@ fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result
         "{} items are listed",
         items.lines().count()
     );
+    cleaned(&tool, mount, &ballast)?;
+    tally.add("full disks that a clean freed", 1_u64);
     tally.add(
         "disks that were full and had space again, under one handle",
         ROUNDS,
     );
     tally.add("writes that a full disk refused", refused);
+    Ok(())
+}
+
+/// A clean on the full disk removes the old job, and then there is space.
+fn cleaned(tool: &Tool, mount: &Mount, ballast: &Path) -> Result<()> {
+    let young = ["events", "append", "--repo", REPO, "--job", "young"];
+    tool.run(young, b"1\n")?.expect_code(0)?;
+    fill(ballast)?;
+    // Another name takes what is left.
+    fill(&mount.point().join("more"))?;
+    let clean = [
+        "clean",
+        "--yes",
+        "--idle-jobs",
+        "1ns",
+        "--repo",
+        REPO,
+        "--job",
+        JOB,
+    ];
+    let freed = tool.run(clean, b"")?.expect_code(0)?;
+    ensure!(freed.stderr.contains("removed "), "{}", freed.stderr);
+    tool.run(["job", "show", JOB, "--repo", REPO], b"")?
+        .expect_code(4)?;
+    tool.run(young, b"2\n")?.expect_code(0)?;
+    tool.run(["clean", "--log"], b"")?.expect_code(0)?;
+    std::fs::remove_file(ballast)?;
     Ok(())
 }
 

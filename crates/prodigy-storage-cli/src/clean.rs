@@ -1,0 +1,204 @@
+//! `clean`.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use prodigy_storage::config::RetentionSettings;
+use prodigy_storage::{CleanOptions, JobId, Removal, RemovalOutcome, Storage};
+use serde_json::json;
+
+use crate::app::{Access, App};
+use crate::errors::Result;
+use crate::exit::Exit;
+use crate::output::{Table, bytes, counted};
+use crate::time::{age, duration, passed};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CleanArgs {
+    /// Remove. Without this flag the plan is printed.
+    #[arg(long, short)]
+    yes: bool,
+    /// Remove, and print only what was removed or stayed: for a timer.
+    #[arg(long, conflicts_with = "yes")]
+    auto: bool,
+    /// Print what was removed so far, oldest first.
+    #[arg(long, conflicts_with_all = ["yes", "auto", "repo", "job"])]
+    log: bool,
+    /// Only this repository's data.
+    #[arg(long, value_name = "REPO")]
+    repo: Option<String>,
+    /// Only the data of jobs with this id.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    #[command(flatten, next_help_heading = "Rules, in place of `retention.*`")]
+    rules: Rules,
+}
+
+/// Each flag takes the place of one key.
+#[derive(Debug, clap::Args)]
+struct Rules {
+    /// Delete jobs that were finished longer ago than this.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    finished_jobs: Option<Duration>,
+    /// Delete jobs that were not finished, and not written to for this long.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    idle_jobs: Option<Duration>,
+    /// Remove sealed segments whose events are all older than this.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    events: Option<Duration>,
+    /// Delete checkpoints that are older than this.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    checkpoints: Option<Duration>,
+    /// The newest checkpoints of each phase that stay.
+    #[arg(long, value_name = "N")]
+    keep_checkpoints: Option<NonZeroUsize>,
+    /// Remove parked dead letters whose last attempt is older than this.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    dead_letters: Option<Duration>,
+    /// Remove records of orphaned worktrees that are older than this.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    orphans: Option<Duration>,
+    /// Remove files from the quarantine that are older than this.
+    #[arg(long, value_name = "D", value_parser = duration)]
+    quarantine: Option<Duration>,
+}
+
+impl Rules {
+    fn over(&self, configured: &RetentionSettings) -> RetentionSettings {
+        configured
+            .clone()
+            .finished_jobs(self.finished_jobs.or(configured.finished_jobs))
+            .idle_jobs(self.idle_jobs.or(configured.idle_jobs))
+            .events(self.events.or(configured.events))
+            .checkpoints(self.checkpoints.or(configured.checkpoints))
+            .checkpoints_keep(
+                self.keep_checkpoints
+                    .map(NonZeroUsize::get)
+                    .or(configured.checkpoints_keep),
+            )
+            .dead_letters(self.dead_letters.or(configured.dead_letters))
+            .orphans(self.orphans.or(configured.orphans))
+            .quarantine(self.quarantine.or(configured.quarantine))
+    }
+}
+
+impl CleanArgs {
+    /// Whether the result is what the command prints.
+    pub(crate) fn prints(&self) -> bool {
+        !self.removes()
+    }
+
+    fn removes(&self) -> bool {
+        self.yes || self.auto
+    }
+}
+
+pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
+    let repo = arguments
+        .repo
+        .as_ref()
+        .map(prodigy_storage::RepoName::new)
+        .transpose()?;
+    let job = arguments.job.as_ref().map(JobId::new).transpose()?;
+    let access = match arguments.removes() {
+        true => Access::Write,
+        false => Access::Read,
+    };
+    let storage = app.open(access)?;
+    if arguments.log {
+        return log(app, &storage);
+    }
+    let rules = arguments.rules.over(&storage.config().retention);
+    let is_without_rule = rules == RetentionSettings::default();
+    let options = CleanOptions::new()
+        .rules(rules)
+        .repo(repo)
+        .job(job)
+        .dry_run(!arguments.removes());
+    let report = storage.clean(options)?;
+    let mut table = Table::new(&["DATA", "COUNT", "SIZE", "OLDER THAN", "JOB"]);
+    let mut exit = Exit::Done;
+    for removal in &report.removals {
+        if app.json() {
+            app.json_line(removal)?;
+        } else {
+            table.row(app, row(removal))?;
+        }
+        if let RemovalOutcome::Kept { why } = &removal.outcome {
+            app.error(&format!("not removed: {}: {why}", name(removal)));
+            exit = Exit::Failed;
+        }
+    }
+    table.print(app)?;
+    app.flush()?;
+    if report.unrecorded > 0 {
+        let count = counted(report.unrecorded as usize, "removal");
+        app.error(&format!("the disk is full: the audit log lacks {count}"));
+        exit = Exit::Failed;
+    }
+    let size = bytes(report.bytes());
+    let text = match report.removals.len() {
+        0 if arguments.auto => return Ok(exit),
+        0 if is_without_rule => "nothing is removed without a rule: set keys below `retention`, or give one \
+                                 such as `--finished-jobs 30d`"
+            .to_owned(),
+        0 => "nothing is old enough".to_owned(),
+        _ if arguments.removes() => format!("removed {size}"),
+        count => format!(
+            "nothing was removed; `--yes` makes {}: {size}",
+            counted(count, "removal")
+        ),
+    };
+    app.note(&text);
+    Ok(exit)
+}
+
+fn name(removal: &Removal) -> String {
+    match &removal.job {
+        Some(job) => format!("{} of {job}", removal.kind.as_str()),
+        None => removal.kind.as_str().to_owned(),
+    }
+}
+
+fn row(removal: &Removal) -> [String; 5] {
+    [
+        removal.kind.as_str().to_owned(),
+        removal.count.to_string(),
+        bytes(removal.bytes),
+        age(passed(removal.before)),
+        removal
+            .job
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
+    ]
+}
+
+/// Prints the audit log.
+fn log(app: &mut App<'_>, storage: &Storage) -> Result<Exit> {
+    let mut table = Table::new(&["TIME", "OUTCOME", "DATA", "COUNT", "SIZE", "RULE", "JOB"]);
+    for event in storage.audit_log()?.read::<Removal>()? {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                app.damaged_by(&error);
+                continue;
+            }
+        };
+        let (time, removal) = (event.timestamp, event.event);
+        if app.json() {
+            app.json_line(&json!({"time": time, "removal": removal}))?;
+            continue;
+        }
+        let outcome = match &removal.outcome {
+            RemovalOutcome::Kept { why } => format!("kept: {why}"),
+            _ => "removed".to_owned(),
+        };
+        let [data, count, size, _, job] = row(&removal);
+        table.row(
+            app,
+            [time.to_rfc3339(), outcome, data, count, size, removal.rule, job],
+        )?;
+    }
+    table.print(app)?;
+    Ok(Exit::Done)
+}

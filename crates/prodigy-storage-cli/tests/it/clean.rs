@@ -1,0 +1,151 @@
+//! `clean`.
+
+use serde_json::Value;
+
+use crate::support::Bench;
+
+const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];
+
+/// Appends events, each to a segment of its own.
+fn append(bench: &Bench, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let words = [&["events", "append"][..], &JOB].concat();
+        bench.feed(&words, format!("{number}\n")).code(0);
+    }
+}
+
+fn bench() -> Bench {
+    Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1")
+}
+
+/// A job of four sealed segments and one that is continued, and three checkpoints.
+fn filled() -> Bench {
+    let bench = bench();
+    append(&bench, 0..5);
+    for number in 0..3 {
+        let words = [&["checkpoint", "save", "--phase", "map"][..], &JOB].concat();
+        bench.feed(&words, number.to_string()).code(0);
+    }
+    bench
+}
+
+fn payloads(bench: &Bench) -> String {
+    bench
+        .run(&[&["events", "cat", "-o", "payload"][..], &JOB].concat())
+        .code(0)
+        .out
+}
+
+#[test]
+fn a_plan_is_shown_and_carried_out_with_yes() {
+    let bench = filled();
+    let rules = ["clean", "--events", "1ns", "--keep-checkpoints", "2"];
+    let plan = bench.run(&rules).code(0);
+    let lines = plan.lines();
+    assert_eq!(lines.len(), 3, "{}", plan.out);
+    assert!(
+        lines[1].starts_with("events") && lines[1].ends_with("shop/job"),
+        "{}",
+        plan.out
+    );
+    assert!(lines[2].starts_with("checkpoints"), "{}", plan.out);
+    plan.says("nothing was removed; `--yes` makes 2 removals");
+    assert_eq!(payloads(&bench), "0\n1\n2\n3\n4\n");
+    let done = [&rules[..], &["--yes", "--json"]].concat();
+    let removals = bench.run(&done).code(0).jsonl();
+    assert_eq!(removals.len(), 2);
+    assert_eq!(
+        (
+            &removals[0]["kind"],
+            &removals[0]["count"],
+            &removals[0]["outcome"]
+        ),
+        (&"events".into(), &4.into(), &"removed".into())
+    );
+    assert_eq!(payloads(&bench), "4\n");
+    bench.run(&rules).code(0).says("nothing is old enough");
+    bench.run(&["doctor"]).code(0);
+}
+
+#[test]
+fn the_log_names_each_removal() {
+    let bench = filled();
+    assert_eq!(bench.run(&["clean", "--log"]).code(0).out, "");
+    bench
+        .run(&["clean", "--idle-jobs", "1ns", "--yes"])
+        .code(0)
+        .says("removed ");
+    let log = bench.run(&["clean", "--log", "--json"]).code(0).jsonl();
+    assert_eq!(log.len(), 1);
+    assert!(log[0]["time"].is_string(), "{}", log[0]);
+    assert_eq!(
+        (
+            &log[0]["removal"]["kind"],
+            &log[0]["removal"]["rule"],
+            &log[0]["removal"]["job"]["job"]
+        ),
+        (&"job".into(), &"retention.idle_jobs".into(), &Value::from("job"))
+    );
+    let table = bench.run(&["clean", "--log"]).code(0);
+    assert!(table.lines()[1].ends_with("shop/job"), "{}", table.out);
+    bench.run(&["job", "show", "job", "--repo", "shop"]).code(4);
+}
+
+#[test]
+fn a_timer_hears_nothing_where_nothing_is_due_and_the_configuration_is_its_rule() {
+    let bench = filled();
+    let quiet = bench.run(&["clean", "--auto"]).code(0);
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
+    bench
+        .run(&["clean"])
+        .code(0)
+        .says("nothing is removed without a rule");
+    let bench = bench.with("PRODIGY__STORAGE__RETENTION__EVENTS__MAX_AGE", "1ns");
+    bench.run(&["clean", "--auto"]).code(0).says("removed ");
+    assert_eq!(payloads(&bench), "4\n");
+}
+
+#[test]
+fn a_reader_that_did_not_get_the_removed_events_is_refused_and_one_that_did_goes_on() {
+    let bench = bench();
+    let end = || {
+        let words = [&["events", "end", "--json"][..], &JOB].concat();
+        bench.run(&words).code(0).json()["cursor"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let follow = |cursor: &str| {
+        let words = [&["events", "follow", "--for", "0s", "--cursor", cursor][..], &JOB].concat();
+        bench.run(&words)
+    };
+    append(&bench, 0..1);
+    let early = end();
+    append(&bench, 1..4);
+    let late = end();
+    append(&bench, 4..5);
+    bench.run(&["clean", "--events", "1ns", "--yes"]).code(0);
+    let refused = follow(&early).code(1);
+    assert!(
+        refused.err.contains("cursor gap") && refused.err.contains("removed"),
+        "{}",
+        refused.err
+    );
+    let next = follow(&late).code(0).jsonl();
+    assert_eq!((next.len(), &next[0]["event"]), (1, &4.into()));
+}
+
+#[test]
+fn what_stays_is_an_error() {
+    let bench = filled();
+    let folder = bench.root().join("state/shop/mapreduce/jobs/job");
+    std::fs::write(folder.join("finished.json"), "{}").unwrap();
+    let refused = bench.run(&["clean", "--idle-jobs", "1ns", "--yes"]).code(1);
+    assert!(
+        refused.err.contains("not removed: job of shop/job"),
+        "{}",
+        refused.err
+    );
+    bench.run(&["clean", "--yes", "--auto"]).code(2);
+    bench.run(&["clean", "--keep-checkpoints", "0"]).code(2);
+}

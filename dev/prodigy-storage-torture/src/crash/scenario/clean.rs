@@ -1,0 +1,154 @@
+//! Retention: a clean that was struck is continued by the next one, and both end as one does.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Act, BASE, Before, JOB, REPO, Scenario, Scene};
+use crate::segment;
+
+/// A segment for each event.
+const SMALL: &[(&str, &str)] = &[("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1")];
+const OF_JOB: &[&str] = &["--repo", REPO, "--job", JOB];
+const PARTS: &[&str] = &[
+    "clean",
+    "--yes",
+    "--events",
+    "1ns",
+    "--keep-checkpoints",
+    "1",
+    "--dead-letters",
+    "1ns",
+    "--repo",
+    REPO,
+];
+const WHOLE: &[&str] = &[
+    "clean",
+    "--auto",
+    "--idle-jobs",
+    "1ns",
+    "--repo",
+    REPO,
+    "--job",
+    JOB,
+];
+/// The lines of a clean that are no complaint.
+const SAYS: &[&str] = &["removed ", "nothing is old enough"];
+
+/// The number of events, and of checkpoints.
+const EVENTS: usize = 5;
+const CHECKPOINTS: usize = 3;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "clean the old parts of a job",
+        settings: SMALL,
+        prepare: fill,
+        act: |_, _| Act::new(PARTS, b""),
+        check: |scene, _, _| check_parts(scene),
+        ..BASE
+    },
+    Scenario {
+        name: "clean a whole job",
+        settings: SMALL,
+        prepare: fill,
+        act: |_, _| Act::new(WHOLE, b""),
+        check: |scene, _, _| check_whole(scene),
+        ..BASE
+    },
+];
+
+fn run(scene: &Scene<'_>, words: &[&str], input: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let answer = scene.go(&[words, OF_JOB].concat(), input, SAYS)?;
+    Ok(answer.lines().map(<[u8]>::to_vec).collect())
+}
+
+fn fill(scene: &Scene<'_>) -> Result<Before> {
+    for position in 0..EVENTS {
+        run(scene, &["events", "append"], &scene.text(position..position + 1))?;
+    }
+    for position in 0..CHECKPOINTS {
+        let state = scene.lab.input.at(position);
+        run(scene, &["checkpoint", "save", "--phase", "map"], state.as_bytes())?;
+    }
+    run(scene, &["dlq", "push"], b"{\"item_id\":\"a\",\"item_data\":1}\n")?;
+    scene
+        .tool
+        .run([&["dlq", "park", "a"], OF_JOB].concat(), b"")?
+        .expect_code(0)?;
+    let segments = segment::list(scene.tool.base(), REPO, JOB)?.len();
+    ensure!(segments == EVENTS, "{segments} segments, not {EVENTS}");
+    Ok(Before::default())
+}
+
+/// The payloads, the number of checkpoints and of dead letters that are read.
+fn contents(scene: &Scene<'_>) -> Result<(Vec<Vec<u8>>, usize, usize)> {
+    let events = run(scene, &["events", "cat", "-o", "payload"], b"")?;
+    let checkpoints = run(scene, &["--json", "checkpoint", "list"], b"")?.len();
+    let letters = run(scene, &["--json", "dlq", "list", "--any"], b"")?.len();
+    Ok((events, checkpoints, letters))
+}
+
+fn all(scene: &Scene<'_>) -> Result<Vec<Vec<u8>>> {
+    let lines = scene.text(0..EVENTS);
+    let lines: Vec<_> = crate::tool::lines(&lines).map(<[u8]>::to_vec).collect();
+    ensure!(lines.len() == EVENTS, "an event is a line");
+    Ok(lines)
+}
+
+fn check_parts(scene: &Scene<'_>) -> Result<()> {
+    let sent = all(scene)?;
+    let last = sent.last().context("there is an event")?;
+    let (events, checkpoints, letters) = contents(scene)?;
+    // Whole segments are gone at one moment.
+    ensure!(
+        events == sent || events == [last.clone()],
+        "{} of {EVENTS} events are read",
+        events.len()
+    );
+    ensure!(
+        (1..=CHECKPOINTS).contains(&checkpoints) && letters <= 1,
+        "{checkpoints} checkpoints, {letters} dead letters"
+    );
+    scene.go(PARTS, b"", SAYS)?;
+    let (events, checkpoints, letters) = contents(scene)?;
+    ensure!(
+        events == [last.clone()] && (checkpoints, letters) == (1, 0),
+        "after the next clean: {} events, {checkpoints} checkpoints, {letters} dead letters",
+        events.len()
+    );
+    let segments = segment::list(scene.tool.base(), REPO, JOB)?.len();
+    ensure!(segments == 1, "{segments} segments are left");
+    recorded(scene)
+}
+
+fn check_whole(scene: &Scene<'_>) -> Result<()> {
+    let sent = all(scene)?;
+    let folder = scene.tool.base().join("events").join(REPO).join(JOB);
+    if folder.exists() {
+        let answer = scene
+            .tool
+            .run([&["events", "cat", "-o", "payload"], OF_JOB].concat(), b"")?;
+        let found: Vec<_> = answer.lines().map(<[u8]>::to_vec).collect();
+        ensure!(
+            found.is_empty() || found == sent,
+            "{} of {EVENTS} events are read",
+            found.len()
+        );
+    }
+    scene.go(WHOLE, b"", SAYS)?;
+    // A deletion whose tombstone is there is ended by the next write to the job.
+    run(scene, &["events", "append"], &scene.text(0..1))?;
+    let (events, checkpoints, letters) = contents(scene)?;
+    ensure!(
+        (events.len(), checkpoints, letters) == (1, 0, 0),
+        "of the deleted job are left: {} events, {checkpoints} checkpoints, {letters} dead letters",
+        events.len()
+    );
+    recorded(scene)
+}
+
+/// The audit log names what was removed.
+fn recorded(scene: &Scene<'_>) -> Result<()> {
+    let log = scene.look(&["clean", "--log", "--json"])?;
+    ensure!(log.lines().next().is_some(), "the audit log is empty");
+    Ok(())
+}
