@@ -219,8 +219,8 @@ pub mod config {
     pub use prodigy_storage_config::{
         BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Environment, FENCE_VARIABLE,
         FileSettings, InvalidDuration, KEYS, KeySpec, Loaded, Loader, MAX_DURATION, MapEnvironment,
-        MemorySettings, Notice, Origin, PostgresSettings, ProcessEnvironment, RetentionSettings, RetrySettings, StorageConfig,
-        VariableSpec, key, parse_duration, reference_markdown,
+        MemorySettings, Notice, Origin, PostgresSettings, ProcessEnvironment, RetentionSettings,
+        RetrySettings, StorageConfig, VariableSpec, key, parse_duration, reference_markdown,
     };
 }
 
