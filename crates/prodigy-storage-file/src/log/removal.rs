@@ -36,7 +36,7 @@ impl Logs {
         let folder = self.folder_of(REMOVE, job)?;
         let listing = listing::list(&self.root, &folder, deadline)?;
         let chosen = self.choose(&folder, &listing, before, deadline)?;
-        self.measure(&folder, chosen.segments.iter().chain(&listing.leftovers))
+        self.size_of(&folder, chosen.segments.iter().chain(&listing.leftovers))
     }
 
     /// Removes the oldest segments, up to the first one that is not sealed or has an event of `before` or later. The newest
@@ -62,7 +62,7 @@ impl Logs {
         self.root.refuse_deleted(REMOVE, job)?;
         let listing = listing::list(&self.root, &folder, deadline)?;
         let Chosen { segments, newest } = self.choose(&folder, &listing, before, deadline)?;
-        let removed = self.measure(&folder, segments.iter().chain(&listing.leftovers))?;
+        let removed = self.size_of(&folder, segments.iter().chain(&listing.leftovers))?;
         let mark = match segments.last() {
             Some((last, _)) => Some(RemovedMark {
                 begun: listing.begun().unwrap_or(last.made()),
@@ -126,7 +126,7 @@ impl Logs {
     }
 
     /// Their size.
-    fn measure<'a>(
+    fn size_of<'a>(
         &self,
         folder: &Path,
         segments: impl Iterator<Item = &'a (SegmentName, Forms)>,
