@@ -180,7 +180,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
 ];
 
 /// Examples of the commands without commands of their own.
-const SINGLE: [(&str, &str); 7] = [
+const SINGLE: [(&str, &str); 8] = [
     (
         "health",
         "Example:
