@@ -410,8 +410,9 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// fencing marks.
     ///
     /// # Errors
-    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the job is [active](Activity::active): nothing was removed.
-    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool>;
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the job is [active](Activity::active), and
+    /// [`Fenced`](crate::ErrorKind::Fenced) for an overtaken `fence`: nothing was removed.
+    fn delete_job(&self, job: &JobAddress, fence: Option<&Fence>, deadline: Deadline) -> Result<bool>;
 
     /// As [`delete_job`](Self::delete_job), unless something was written to the job after `last`: for a job that was found
     /// old. False if something was, or if nothing is stored.
@@ -423,7 +424,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
         let written = self.activity(job, deadline)?.last_write;
         match written.is_none_or(|written| written <= last) {
-            true => self.delete_job(job, deadline),
+            true => self.delete_job(job, None, deadline),
             false => Ok(false),
         }
     }

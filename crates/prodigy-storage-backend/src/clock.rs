@@ -165,20 +165,37 @@ impl Clock for SystemClock {
     }
 
     fn uptime(&self) -> Uptime {
-        static BOOT: OnceLock<BootId> = OnceLock::new();
+        static BOOT: OnceLock<(BootId, i128)> = OnceLock::new();
         #[cfg(target_os = "linux")]
         let clock = rustix::time::ClockId::Boottime;
         #[cfg(not(target_os = "linux"))]
         let clock = rustix::time::ClockId::Monotonic;
         let since = rustix::time::clock_gettime(clock);
-        Uptime {
-            boot: *BOOT.get_or_init(|| boot_id().unwrap_or_default()),
-            since: Duration::new(
-                since.tv_sec.unsigned_abs(),
-                u32::try_from(since.tv_nsec).unwrap_or(0),
-            ),
-        }
+        let (boot, ahead) = *BOOT.get_or_init(|| (boot_id().unwrap_or_default(), nanos_ahead()));
+        let nanos = i128::from(since.tv_sec) * NANOS + i128::from(since.tv_nsec) - ahead;
+        let since = Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX));
+        Uptime { boot, since }
     }
+}
+
+const NANOS: i128 = 1_000_000_000;
+
+/// How far the time since the boot is ahead in this process's time namespace (`man 7 time_namespaces`), in nanoseconds: the
+/// processes of all namespaces have to agree on when a lease ends.
+#[expect(clippy::disallowed_methods, reason = "a table of the kernel")]
+fn nanos_ahead() -> i128 {
+    let table = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    offset_in(&table).unwrap_or_default()
+}
+
+/// The offset of the clock `boottime` in the table of a time namespace: a line with its name, seconds and nanoseconds.
+fn offset_in(table: &str) -> Option<i128> {
+    let mut fields = table
+        .lines()
+        .find_map(|line| line.strip_prefix("boottime"))?
+        .split_ascii_whitespace();
+    let mut next = || fields.next()?.parse::<i64>().ok().map(i128::from);
+    Some(next()? * NANOS + next()?)
 }
 
 /// The id of this boot; `None` if the system has none. Then leases of an earlier boot can't be distinguished from
@@ -201,6 +218,14 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert_ne!(first.boot, BootId::default());
         }
+    }
+
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        let table = "monotonic           5         0\nboottime       -86400       250\n";
+        assert_eq!(offset_in(table), Some(-86_400 * NANOS + 250));
+        assert_eq!(offset_in("monotonic 5 0\n"), None);
+        assert_eq!(offset_in(""), None);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Command {
             Self::Dlq(command) => command.reads(),
             Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
             Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
-            Self::Status(_) | Self::Clean(_) => Reads::Some,
+            Self::Status(_) | Self::Clean(_) | Self::Repo(RepoCommand::List) => Reads::Some,
             Self::Import(_) => Reads::Nothing,
             Self::Export(_) => Reads::All,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {

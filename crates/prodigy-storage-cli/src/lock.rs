@@ -106,7 +106,7 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
     Ok(Exit::Command(code_of(status)))
 }
 
-/// Takes the lock. A wait of more than a second says what is waited for.
+/// Takes the lock. A wait that may be long says what it is for.
 fn take(
     app: &mut App<'_>,
     storage: &Storage,
@@ -114,16 +114,18 @@ fn take(
     mut options: LockOptions,
     wait: Option<Duration>,
 ) -> Result<StorageLock> {
-    let whole = wait.unwrap_or(storage.config().timeout);
-    options.wait = Some(whole.min(SILENT));
-    match storage.lock_with(name.as_str(), options.clone()) {
-        Err(error) if error.kind() == ErrorKind::LockUnavailable && whole > SILENT => {
-            app.note(&format!("waiting for the lock `{name}`: {}", error.why()));
-            options.wait = Some(whole.saturating_sub(SILENT));
-            Ok(storage.lock_with(name.as_str(), options)?)
+    if wait.unwrap_or(storage.config().timeout) > SILENT {
+        options.wait = Some(Duration::ZERO);
+        match storage.lock_with(name.as_str(), options.clone()) {
+            Err(error) if error.kind() == ErrorKind::LockUnavailable => {
+                let why = error.why().split("; waited").next().unwrap_or_default();
+                app.note(&format!("waiting for the lock `{name}`: {why}"));
+            }
+            taken => return Ok(taken?),
         }
-        taken => Ok(taken?),
     }
+    options.wait = wait;
+    Ok(storage.lock_with(name.as_str(), options)?)
 }
 
 /// Runs the command to its end.

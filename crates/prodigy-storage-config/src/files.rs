@@ -74,8 +74,14 @@ fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Bo
     let trusted = |owner: u32| owner == user || owner == 0;
     // The owner of a symbolic link decides which file is read.
     let link = fs::symlink_metadata(path).map_err(|error| unreadable(path, &error))?;
+    // So does that of the folder's, if the folder is one.
+    let folder = path.parent().and_then(|folder| fs::symlink_metadata(folder).ok());
+    let folder = folder
+        .filter(|folder| folder.is_symlink())
+        .map(|folder| folder.uid());
     let Some(owner) = [metadata.uid(), link.uid()]
         .into_iter()
+        .chain(folder)
         .find(|owner| !trusted(*owner))
     else {
         return match metadata.mode() & 0o002 {

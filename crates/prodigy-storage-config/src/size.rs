@@ -3,7 +3,7 @@
 use crate::raw::Problem;
 use crate::text::shown;
 
-const UNITS: [(&str, u64); 13] = [
+const UNITS: [(&str, u64); 14] = [
     ("", 1),
     ("B", 1),
     ("KB", 1000),
@@ -16,6 +16,7 @@ const UNITS: [(&str, u64); 13] = [
     ("TiB", 1 << 40),
     ("PB", 1_000_000_000_000_000),
     ("PiB", 1 << 50),
+    ("EB", 1_000_000_000_000_000_000),
     ("EiB", 1 << 60),
 ];
 
@@ -31,7 +32,10 @@ pub(crate) fn parse(text: &str, max: u64) -> Result<u64, Problem> {
     if digits.is_empty() {
         return Err(Problem::new(format!("the text `{}` is no size", shown(text))).hint(how));
     }
-    if rest.starts_with(['.', ',', 'e', '_']) {
+    let is_exponent = rest
+        .strip_prefix(['e', 'E'])
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-')));
+    if rest.starts_with(['.', ',', '_']) || is_exponent {
         return Err(Problem::new(format!(
             "the size `{}` is not a whole number of its unit",
             shown(text)
@@ -55,7 +59,7 @@ pub(crate) fn parse(text: &str, max: u64) -> Result<u64, Problem> {
                 let letter = meant.to_ascii_uppercase();
                 problem.hint(format!("write `{digits}{letter}B` or `{digits}{letter}iB`"))
             }
-            None => problem.hint("units are B, KB, MB, GB, TB, PB (powers of 1000) and KiB, MiB, GiB, TiB, PiB (powers of 1024)"),
+            None => problem.hint("units are B, KB, MB, GB, TB, PB, EB (powers of 1000) and KiB, MiB, GiB, TiB, PiB, EiB (powers of 1024)"),
         });
     };
     digits
@@ -113,6 +117,14 @@ mod tests {
             bytes("100M").unwrap_err().hint.unwrap(),
             "write `100MB` or `100MiB`"
         );
+        for text in ["1eb", "1e", "1eib"] {
+            assert_eq!(
+                bytes(text).unwrap_err().hint.unwrap(),
+                "write `1EB` or `1EiB`",
+                "{text}"
+            );
+        }
+        assert_eq!(bytes("1EB").unwrap(), 1_000_000_000_000_000_000);
         assert_eq!(
             bytes("100mib").unwrap_err().hint.unwrap(),
             "write `100MB` or `100MiB`"

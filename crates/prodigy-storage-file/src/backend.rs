@@ -560,9 +560,9 @@ impl Catalog for FileBackend {
             .read("survey jobs", |store| store.survey(repo, page, deadline))
     }
 
-    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+    fn delete_job(&self, job: &JobAddress, fence: Option<&Fence>, deadline: Deadline) -> Result<bool> {
         let deleted = self.handle.write("delete job", Durability::Strict, |store| {
-            store.delete_job(job, None, deadline)
+            store.delete_job(job, fence, None, deadline)
         });
         self.handle.waiters.notify(job);
         deleted
@@ -570,7 +570,7 @@ impl Catalog for FileBackend {
 
     fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
         let deleted = self.handle.write("delete old job", Durability::Strict, |store| {
-            store.delete_job(job, Some(last), deadline)
+            store.delete_job(job, None, Some(last), deadline)
         });
         self.handle.waiters.notify(job);
         deleted

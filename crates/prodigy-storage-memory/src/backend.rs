@@ -481,7 +481,13 @@ impl LockStore for MemoryBackend {
 
 impl MemoryBackend {
     /// Deletes a job, unless something was written to it after `last`.
-    fn delete(&self, job: &JobAddress, last: Option<Timestamp>, deadline: Deadline) -> Result<bool> {
+    fn delete(
+        &self,
+        job: &JobAddress,
+        fence: Option<&Fence>,
+        last: Option<Timestamp>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         const DELETE: &str = "delete job";
         Store::check(deadline, DELETE, job)?;
         let Some(held) = self.store.job(job) else {
@@ -497,6 +503,9 @@ impl MemoryBackend {
         } else if self.store.holds_lock_of(job) {
             "a lock whose name begins with repository and job is held"
         } else {
+            let now = time_to_store(&*self.store.options.clock, DELETE, job)?;
+            data.documents
+                .raise_mark(DELETE, job, fence, now, &self.store.budget)?;
             self.store.budget.release(data.clear());
             drop(data);
             self.store.waiters.notify(job);
@@ -574,12 +583,12 @@ impl Catalog for MemoryBackend {
         JobSurvey::by_calls(self, repo, page, deadline)
     }
 
-    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
-        self.delete(job, None, deadline)
+    fn delete_job(&self, job: &JobAddress, fence: Option<&Fence>, deadline: Deadline) -> Result<bool> {
+        self.delete(job, fence, None, deadline)
     }
 
     fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
-        self.delete(job, Some(last), deadline)
+        self.delete(job, None, Some(last), deadline)
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

@@ -90,12 +90,11 @@ impl EventLog {
         }
     }
 
-    /// A log as a snapshot holds it; `None` if a line is no record.
+    /// Restores a log from a snapshot, without a writer; `None` if a line is not a record.
     pub(crate) fn restore(
         incarnation: u64,
         removed: Removed,
         sealed: Vec<usize>,
-        open: bool,
         texts: Vec<String>,
     ) -> Option<Self> {
         let mut log = Self::new(incarnation);
@@ -109,7 +108,9 @@ impl EventLog {
             log.push(id, time, Arc::from(text));
         }
         log.sealed = sealed;
-        log.open = open;
+        // No process writes to the last segment any more.
+        log.open = !log.is_empty() && log.sealed.last() != Some(&log.len());
+        log.seal();
         log.ids.raise(log.newest());
         Some(log)
     }
@@ -145,9 +146,9 @@ impl EventLog {
         self.bytes + self.lines.len() as u64 * RECORD_COST
     }
 
-    /// Where the sealed segments end, and whether another one is open.
-    pub(crate) fn segments(&self) -> (&[usize], bool) {
-        (&self.sealed, self.open)
+    /// Where the sealed segments end.
+    pub(crate) fn segments(&self) -> &[usize] {
+        &self.sealed
     }
 
     /// The positions of the late lines in a range, in ascending order.

@@ -63,8 +63,7 @@ struct SavedJob {
     removed: Removed,
     /// Where the sealed segments end.
     #[serde(default)]
-    sealed: Option<Vec<usize>>,
-    open: bool,
+    sealed: Vec<usize>,
     events: Vec<String>,
     documents: Vec<SavedDocument>,
     /// The number of the queue's last change.
@@ -247,9 +246,7 @@ impl Store {
     }
 
     fn restore_saved_job(&self, saved: SavedJob) -> Result<(), Fault> {
-        let all = (!saved.open && !saved.events.is_empty()).then_some(saved.events.len());
-        let sealed = saved.sealed.unwrap_or_else(|| all.into_iter().collect());
-        let log = EventLog::restore(saved.incarnation, saved.removed, sealed, saved.open, saved.events)
+        let log = EventLog::restore(saved.incarnation, saved.removed, saved.sealed, saved.events)
             .ok_or_else(|| damaged("an event in it is no record"))?;
         let mut documents = Documents::default();
         self.restore_documents(saved.documents, &mut documents)?;
@@ -301,8 +298,7 @@ fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
     let lines = data.log.lines().to_vec();
     let items: Vec<_> = data.queue.items().cloned().collect();
     let documents = save_documents(&data.documents);
-    let (sealed, open) = data.log.segments();
-    let (sealed, removed) = (Some(sealed.to_vec()), data.log.removed());
+    let (sealed, removed) = (data.log.segments().to_vec(), data.log.removed());
     let incarnation = data.log.incarnation;
     drop(data);
     Some(SavedJob {
@@ -310,7 +306,6 @@ fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
         incarnation,
         removed,
         sealed,
-        open,
         events: lines.iter().map(|line| line.text.to_string()).collect(),
         documents,
         queue_counter,

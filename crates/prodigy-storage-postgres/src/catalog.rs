@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::{
-    Activity, Appended, AreaUsage, Capabilities, Catalog, Check, Deadline, Durability, ErrorKind, Health,
-    JobSurvey, Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
+    Activity, Appended, AreaUsage, Capabilities, Catalog, Check, Deadline, Durability, ErrorKind, Fence,
+    Health, JobSurvey, Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
 };
 use prodigy_storage_layout::{DLQ, EVENTS, JobAddress, JobId, LOCKS, LockName, RepoName, STATE, Timestamp};
 use tokio_postgres::Row;
@@ -134,7 +134,7 @@ fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
 /// Writers of a job whose lease lasts.
 const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed and w.expires > clock_timestamp())";
 
-async fn delete(session: &mut Session, job: &JobAddress) -> Result<bool> {
+async fn delete(session: &mut Session, job: &JobAddress, fence: Option<&Fence>) -> Result<bool> {
     let look = || {
         let holds = format!("select {HOLDS} from @.job j where j.id = {JOB}");
         vec![
@@ -143,7 +143,7 @@ async fn delete(session: &mut Session, job: &JobAddress) -> Result<bool> {
             of_job(holds, job),
         ]
     };
-    let Some(locked) = job::begin(session, job, false, None, Durability::Strict, look).await? else {
+    let Some(locked) = job::begin(session, job, false, fence, Durability::Strict, look).await? else {
         return Ok(false);
     };
     if first(rows(&locked.answers, 2), 0)? != Some(true) {
@@ -159,7 +159,8 @@ async fn delete(session: &mut Session, job: &JobAddress) -> Result<bool> {
         let close =
             Sql::new("update @.writer set closed = true where job = $1 and not closed").arg(locked.job);
         let remove = Sql::new("update @.job set deleted = true where id = $1").arg(locked.job);
-        session.finish(vec![close, remove]).await?;
+        let statements = locked.raise.into_iter().chain([close, remove]).collect();
+        session.finish(statements).await?;
         return Ok(true);
     };
     session.roll_back().await?;
@@ -263,12 +264,12 @@ impl Catalog for PostgresBackend {
         JobSurvey::by_calls(self, repo, page, deadline)
     }
 
-    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
-        let of = job.clone();
+    fn delete_job(&self, job: &JobAddress, fence: Option<&Fence>, deadline: Deadline) -> Result<bool> {
+        let (of, fence) = (job.clone(), fence.cloned());
         let deleted = self
             .db()
             .call(DELETE, job, deadline, move |mut session| async move {
-                delete(&mut session, &of).await
+                delete(&mut session, &of, fence.as_ref()).await
             })?;
         self.announce(job);
         // The job is gone. What is left of it, and of others, is removed by this call or by the next one.

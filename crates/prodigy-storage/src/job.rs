@@ -361,13 +361,14 @@ impl Job {
     /// ```
     ///
     /// # Errors
-    /// [`LockUnavailable`](ErrorKind::LockUnavailable) if the job is [active](JobState::Active): nothing was removed.
+    /// [`LockUnavailable`](ErrorKind::LockUnavailable) if the job is [active](JobState::Active), and
+    /// [`Fenced`](ErrorKind::Fenced) through a [fenced](Self::fenced) handle whose token was overtaken: nothing was removed.
     pub fn delete(&self) -> Result<bool> {
         let deadline = self.inner.deadline();
         self.inner
             .caller
             .call(DELETE_JOB, &self.address, deadline, |backend| {
-                backend.delete_job(&self.address, deadline)
+                backend.delete_job(&self.address, self.fence.as_ref(), deadline)
             })
     }
 

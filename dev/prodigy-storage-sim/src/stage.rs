@@ -436,10 +436,12 @@ impl Stage {
     /// The errors of the backend, unless the process died.
     pub fn delete_job(&mut self, who: usize, job: &JobAddress) -> Result<bool> {
         let action = Action::DeleteJob { job: job.clone() };
-        let answer = self.perform(who, action, |backend| match backend.delete_job(job, patience()) {
-            Ok(_) => Ok(Answer::Done),
-            Err(error) if error.kind() == ErrorKind::LockUnavailable => Ok(Answer::Refused),
-            Err(error) => Err(error.into()),
+        let answer = self.perform(who, action, |backend| {
+            match backend.delete_job(job, None, patience()) {
+                Ok(_) => Ok(Answer::Done),
+                Err(error) if error.kind() == ErrorKind::LockUnavailable => Ok(Answer::Refused),
+                Err(error) => Err(error.into()),
+            }
         })?;
         Ok(!matches!(answer, Some(Answer::Refused)))
     }

@@ -26,6 +26,7 @@ topic! { "deletion":
     a_job_at_work_is_not_deleted "a job is not deleted while its log is open for appends or one of its locks is held",
     a_scan_notices_the_deletion "a scan that runs when the job is deleted ends with an error",
     a_cursor_into_a_deleted_log_is_refused "a cursor behind a deleted event is a gap, even in the log that begins again",
+    a_deletion_is_fenced "a job is not deleted under an overtaken token, and stays whole",
     the_fencing_marks_outlast_the_job "a token that was overtaken before the deletion is refused after it",
     a_survey_gives_what_single_calls_give "a survey of a repository's jobs returns the same facts as the calls for each job, even in small pages",
     an_old_job_is_deleted_only_if_it_stayed_old "a job that was written to after it was found old is not deleted, and stays whole",
@@ -39,7 +40,7 @@ fn a_survey_gives_what_single_calls_give(harness: &dyn Harness) -> Check {
     fill(harness, &*one, &gone)?;
     append(&*one, &open, &["1"])?;
     append(&*one, &JobAddress::new(repo("mill")?, open.job.clone()), &["1"])?;
-    one.delete_job(&gone, soon())?;
+    one.delete_job(&gone, None, soon())?;
     for limit in 1..4 {
         let survey = Entries::new(|page| two.survey(&full.repo, page, soon())).limit(limit);
         let survey = survey.collect::<error::Result<Vec<_>>>()?;
@@ -131,13 +132,13 @@ fn a_deleted_job_is_gone(harness: &dyn Harness) -> Check {
     let (backend, other) = (harness.open(), harness.open());
     let (gone, stays) = (job("gone")?, job("gone-not")?);
     ensure!(
-        !backend.delete_job(&gone, soon())?,
+        !backend.delete_job(&gone, None, soon())?,
         "the deletion of a job that never existed reported success"
     );
     fill(harness, &*backend, &gone)?;
     fill(harness, &*backend, &stays)?;
     is_whole(&*other, &gone)?;
-    ensure!(other.delete_job(&gone, soon())?, "nothing was deleted");
+    ensure!(other.delete_job(&gone, None, soon())?, "nothing was deleted");
     for handle in [&backend, &other, &harness.open()] {
         nothing_is_there(&**handle, &gone)?;
         is_whole(&**handle, &stays)?;
@@ -148,7 +149,7 @@ fn a_deleted_job_is_gone(harness: &dyn Harness) -> Check {
         );
     }
     ensure!(
-        !backend.delete_job(&gone, soon())?,
+        !backend.delete_job(&gone, None, soon())?,
         "the second deletion reported success"
     );
     Ok(())
@@ -157,7 +158,7 @@ fn a_deleted_job_is_gone(harness: &dyn Harness) -> Check {
 fn a_deleted_job_begins_again(harness: &dyn Harness) -> Check {
     let (backend, gone) = (harness.open(), job("gone")?);
     fill(harness, &*backend, &gone)?;
-    backend.delete_job(&gone, soon())?;
+    backend.delete_job(&gone, None, soon())?;
     append(&*backend, &gone, &["3"])?;
     put(harness, &*backend, &gone, &["z"])?;
     backend.add(
@@ -186,7 +187,7 @@ fn a_job_at_work_is_not_deleted(harness: &dyn Harness) -> Check {
         let name = LockName::new("shop/busy/coordinator")?;
         let guard = backend.lock(&name, &LockOptions::default(), soon())?;
         refused(
-            other.delete_job(&busy, soon()),
+            other.delete_job(&busy, None, soon()),
             ErrorKind::LockUnavailable,
             "a deletion under a lock",
         )?;
@@ -195,14 +196,14 @@ fn a_job_at_work_is_not_deleted(harness: &dyn Harness) -> Check {
     is_whole(&*backend, &busy)?;
     append(&*backend, &busy, &["3"])?;
     refused(
-        other.delete_job(&busy, soon()),
+        other.delete_job(&busy, None, soon()),
         ErrorKind::LockUnavailable,
         "a deletion under a writer",
     )?;
     ensure_eq!(payloads(&read(&*other, &busy)?), ["1", "2", "3"], "events");
     backend.seal(&busy, soon())?;
     ensure!(
-        other.delete_job(&busy, soon())?,
+        other.delete_job(&busy, None, soon())?,
         "an inactive job was not deleted"
     );
     Ok(())
@@ -213,7 +214,7 @@ fn a_scan_notices_the_deletion(harness: &dyn Harness) -> Check {
     fill(harness, &*backend, &gone)?;
     let mut scan = backend.scan(&gone, &ScanOptions::all(), soon())?;
     ensure!(scan.next()?.is_some(), "the scan returned no event");
-    backend.delete_job(&gone, soon())?;
+    backend.delete_job(&gone, None, soon())?;
     append(&*backend, &gone, &["3"])?;
     let ended = loop {
         match scan.next() {
@@ -233,7 +234,7 @@ fn a_cursor_into_a_deleted_log_is_refused(harness: &dyn Harness) -> Check {
     append(&*backend, &gone, &["2"])?;
     backend.seal(&gone, soon())?;
     let (_, end) = read_from(&*backend, &gone, None)?;
-    backend.delete_job(&gone, soon())?;
+    backend.delete_job(&gone, None, soon())?;
     for begun_again in [false, true] {
         if begun_again {
             append(&*backend, &gone, &["3", "4"])?;
@@ -251,13 +252,34 @@ fn a_cursor_into_a_deleted_log_is_refused(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
+fn a_deletion_is_fenced(harness: &dyn Harness) -> Check {
+    let (backend, gone) = (harness.open(), job("gone")?);
+    fill(harness, &*backend, &gone)?;
+    fill(harness, &*backend, &job("gone-not")?)?;
+    let (old, new) = ("shop/a=4".parse::<Fence>()?, "shop/a=5".parse::<Fence>()?);
+    let finished = Document::Finished(gone.clone());
+    let options = PutOptions::default().fencing(Some(new.clone()));
+    backend.put(&finished, object("{}")?, &options, soon())?;
+    refused(
+        backend.delete_job(&gone, Some(&old), soon()),
+        ErrorKind::Fenced,
+        "a deletion under a token that was overtaken",
+    )?;
+    is_whole(&*harness.open(), &gone)?;
+    ensure!(
+        backend.delete_job(&gone, Some(&new), soon())?,
+        "the newest holder deletes nothing"
+    );
+    nothing_is_there(&*harness.open(), &gone)
+}
+
 fn the_fencing_marks_outlast_the_job(harness: &dyn Harness) -> Check {
     let (backend, gone) = (harness.open(), job("gone")?);
     let under = |token: u64| -> Result<PutOptions, super::Failure> {
         Ok(PutOptions::default().fencing(Some(Fence::unnamed(token)?)))
     };
     backend.add(&gone, Phase::Map, object("{}")?, &under(7)?, soon())?;
-    ensure!(backend.delete_job(&gone, soon())?, "nothing was deleted");
+    ensure!(backend.delete_job(&gone, None, soon())?, "nothing was deleted");
     ensure_eq!(jobs(&*backend, &repo("shop")?)?.len(), 0, "jobs");
     refused(
         backend.add(&gone, Phase::Map, object("{}")?, &under(6)?, soon()),

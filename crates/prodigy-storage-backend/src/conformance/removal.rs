@@ -263,7 +263,7 @@ fn a_job_is_deleted_after_a_removal(harness: &dyn Harness) -> Check {
     let end = cursor(&*backend, &job, 8)?;
     backend.remove_before(&job, time(&times, 2)?, soon())?;
     backend.seal(&job, soon())?;
-    ensure!(backend.delete_job(&job, soon())?, "nothing was deleted");
+    ensure!(backend.delete_job(&job, None, soon())?, "nothing was deleted");
     ensure_eq!(read(&*backend, &job)?.len(), 0, "events of a deleted job");
     append(&*backend, &job, &["9"])?;
     ensure_eq!(

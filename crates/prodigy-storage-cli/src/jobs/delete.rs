@@ -72,6 +72,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         } else {
             app.line(format!("deleted {address}"))?;
         }
+        if !Parts::of(&opened.job)?.is_nothing() {
+            app.note(&format!(
+                "{address} is still listed: what another program stored in it was left untouched"
+            ));
+        }
         // A later job may be refused: the caller has to know which ones are gone.
         app.flush()?;
     }

@@ -32,6 +32,17 @@ fn memory_without_a_snapshot_warns_that_nothing_is_kept() {
 }
 
 #[test]
+fn a_job_in_a_snapshot_is_not_active() {
+    let bench = Bench::of_memory();
+    bench.append("1\n");
+    let listed = bench.run(&["job", "list", "--json", "--repo", "shop"]).code(0);
+    assert_eq!(listed.json()["state"], "open", "{}", listed.out);
+    bench
+        .run(&["job", "delete", "--repo", "shop", "job", "--yes"])
+        .code(0);
+}
+
+#[test]
 fn every_reading_command_reads_a_snapshot() {
     let bench = Bench::of_memory();
     bench.append("1\n");

@@ -287,3 +287,100 @@ fn a_failing_check_is_a_failure() {
         .run(&["health", "--base-dir", bench.root().to_str().unwrap()])
         .code(1);
 }
+
+#[test]
+fn health_finds_what_is_in_the_way_of_a_write() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let push = ["dlq", "push", "--repo", "shop", "--job", "job"];
+    bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}\n").code(0);
+    bench.run(&["health"]).code(0);
+    // A file with a name that could be a repository's is in nobody's way.
+    bench.write("home/.prodigy/events/README", "stray");
+    bench.run(&["health"]).code(0);
+    let save = [
+        "checkpoint",
+        "save",
+        "--repo",
+        "shop",
+        "--job",
+        "job",
+        "--phase",
+        "map",
+    ];
+    for (place, write, input) in [
+        ("state/shop/mapreduce", &save[..], "{}"),
+        ("state/shop", &save[..], "{}"),
+        ("locks/1", &["lock", "run", "l", "--", "true"][..], ""),
+        (
+            "dlq/shop/job/items.lock",
+            &push[..],
+            "{\"item_id\":\"b\",\"item_data\":1}\n",
+        ),
+    ] {
+        let path = bench.root().join(place);
+        let aside = bench.path("aside");
+        let was = fs::rename(&path, &aside).is_ok();
+        match place.ends_with(".lock") {
+            true => fs::create_dir(&path).unwrap(),
+            false => {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, "stray").unwrap();
+            }
+        }
+        assert_ne!(bench.feed(write, input).code, Some(0), "{place}");
+        let health = bench.run(&["health"]).code(1);
+        assert!(
+            health.out.contains(place) && health.out.contains("writes fail where"),
+            "{place}: {}",
+            health.out
+        );
+        match place.ends_with(".lock") {
+            true => fs::remove_dir(&path).unwrap(),
+            false => fs::remove_file(&path).unwrap(),
+        }
+        if was {
+            fs::rename(&aside, &path).unwrap();
+        }
+        bench.feed(write, input).code(0);
+        bench.run(&["health"]).code(0);
+    }
+}
+
+/// Processes in time namespaces of their own agree on when a lease ends.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_lease_counts_in_every_time_namespace() {
+    let bench = Bench::new();
+    let push = ["dlq", "push", "--repo", "shop", "--job", "job"];
+    bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}\n").code(0);
+    let take = [
+        "dlq", "take", "a", "--repo", "shop", "--job", "job", "--lease", "10m",
+    ];
+    let far = |arguments: &[&str]| {
+        let tool = bench.std(arguments);
+        let mut outer = std::process::Command::new("unshare");
+        outer.args(["--time", "--boottime", "86400", "--fork", "--"]);
+        outer.arg(tool.get_program()).args(tool.get_args()).env_clear();
+        outer.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        outer.current_dir(bench.path("here"));
+        outer
+    };
+    if !far(&["--version"])
+        .output()
+        .is_ok_and(|done| done.status.success())
+    {
+        eprintln!("SKIPPED: this machine allows no time namespace of its own (`unshare --time`)");
+        return;
+    }
+    assert_eq!(bench.run(&take).code(0).lines().len(), 1);
+    let again = crate::support::run(far(&take), "");
+    assert_eq!(again.out, "", "the item is leased");
+    let shown = ["dlq", "list", "--json", "--repo", "shop", "--job", "job"];
+    let (here, there) = (
+        bench.run(&shown).code(0),
+        crate::support::run(far(&shown), "").code(0),
+    );
+    assert_eq!(here.json()["queue_state"], "leased", "{}", here.out);
+    assert_eq!(there.json()["queue_state"], "leased", "{}", there.out);
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Activity, Deadline, DocumentCount, DocumentEntry, Durability, Entries, ErrorKind, LockInfo, Page,
+    Activity, Deadline, DocumentCount, DocumentEntry, Durability, Entries, ErrorKind, Fence, LockInfo, Page,
     PageOptions, Result, StorageError,
 };
 use prodigy_storage_layout::{
@@ -122,6 +122,7 @@ impl Stores {
     pub(super) fn delete_job(
         &self,
         job: &JobAddress,
+        fence: Option<&Fence>,
         last: Option<Timestamp>,
         deadline: Deadline,
     ) -> Result<bool> {
@@ -140,6 +141,10 @@ impl Stores {
                 .is_some_and(|written| written > last)
         {
             return Ok(false);
+        }
+        if let Some(fence) = fence {
+            let folder = checkpoints_folder(job);
+            self.documents.pass_fence(DELETE, job, fence, &folder, deadline)?;
         }
         self.documents.keep_tokens(job, deadline)?;
         let text = format!("{{\"deleted_at\":\"{}\"}}\n", self.root.now().to_rfc3339());

@@ -68,7 +68,7 @@ impl Documents {
     }
 
     /// Refuses a token below the mark of its lock, and otherwise raises the mark. The caller holds the job's state lock.
-    pub(super) fn pass_fence(
+    pub(crate) fn pass_fence(
         &self,
         operation: &'static str,
         job: &JobAddress,

@@ -46,6 +46,8 @@ pub(crate) fn who_holds(
     let state = last.filter(|_| !released).map(state_of);
     Ok(match (listed, state) {
         (Some(listed), Some(ProcessState::Alive)) if Some(listed) == pid => Who::Signer,
+        // The signer may be in another container, where it has another id.
+        (Some(_), Some(ProcessState::OutOfSight)) => Who::Unknown(None),
         (Some(listed), _) => Who::Unknown(Some(listed).filter(|pid| *pid > 0)),
         (None, Some(ProcessState::OutOfSight)) => Who::Unknown(None),
         (None, Some(ProcessState::Alive)) if !is_certain => Who::Signer,

@@ -398,7 +398,7 @@ fn what_another_program_stored_stays_when_a_job_is_deleted() {
     let before = place.files();
     let backend = place.backend();
     work(&backend);
-    assert!(backend.delete_job(&job(), never()).unwrap());
+    assert!(backend.delete_job(&job(), None, never()).unwrap());
     let after = place.files();
     for (path, facts) in &before {
         // Ours continues the array of the other program.
@@ -464,9 +464,9 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
     );
     // The process that deletes it again ends a deletion as well.
     place.write("deletions/ours/job-1.json", "{}");
-    assert!(backend.delete_job(&ours, never()).unwrap());
+    assert!(backend.delete_job(&ours, None, never()).unwrap());
     assert_eq!((count(), jobs()), (0, 0));
-    assert!(!backend.delete_job(&ours, never()).unwrap());
+    assert!(!backend.delete_job(&ours, None, never()).unwrap());
     assert!(!place.root().join("events/ours/job-1").exists());
 }
 

@@ -143,7 +143,7 @@ fn a_role_with_the_documented_rights_is_enough() {
     assert_eq!(read(&owner, &job("a"), None).0, [given(1)]);
     prodigy_storage_backend::Catalog::flush(&app, Deadline::never()).unwrap();
     app.seal(&job("a"), Deadline::never()).unwrap();
-    assert!(prodigy_storage_backend::Catalog::delete_job(&app, &job("a"), Deadline::never()).unwrap());
+    assert!(prodigy_storage_backend::Catalog::delete_job(&app, &job("a"), None, Deadline::never()).unwrap());
     // It may not create the tables of another schema.
     let error = PostgresBackend::open(options.schema("other"), Deadline::never()).unwrap_err();
     assert_eq!(

@@ -210,7 +210,15 @@ fn a_fresh_clone_is_a_conflict_while_a_job_is_active() {
     let error = fixture.storage.repo_at(&shop).unwrap_err();
     conflict(&error, "shop", &shop);
     assert!(error.to_string().contains("works on a job"), "{error}");
+    // A handle for reading decides as one for writing does.
+    let reader = builder(&fixture.folder)
+        .base_dir(fixture.folder.path().join("root"))
+        .read_only(true)
+        .open()
+        .unwrap();
+    conflict(&reader.repo_at(&shop).unwrap_err(), "shop", &shop);
     job.finish().unwrap();
+    assert_eq!(name(&reader, &shop), "shop");
     assert_eq!(name(&fixture.storage, &shop), "shop");
     // A lock whose name begins with the repository's.
     replace("2");
@@ -387,7 +395,7 @@ fn a_name_is_registered_for_one_repository_only() {
         let second = fixture.storage.register(&one, "second").unwrap_err();
         assert_eq!(second.kind(), ErrorKind::Conflict);
         assert!(
-            second.hint().unwrap().contains("repo relink second "),
+            second.hint().unwrap().contains("repo relink --new second "),
             "{second:?}"
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);

@@ -315,7 +315,7 @@ fn a_job_is_restored_beside_others() {
 
     // A job that was deleted comes back.
     other.seal(&job("a"), NEVER).unwrap();
-    assert!(other.delete_job(&job("a"), NEVER).unwrap());
+    assert!(other.delete_job(&job("a"), None, NEVER).unwrap());
     place.restore("other", &of_one, None).unwrap();
     assert_same(&backend, &other, &job("a"), &cursor);
 }

@@ -484,9 +484,9 @@ impl Catalog for Through {
         })
     }
 
-    fn delete_job(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+    fn delete_job(&self, job: &JobAddress, fence: Option<&Fence>, deadline: Deadline) -> Result<bool> {
         self.run(operation::DELETE_JOB, deadline, |inner| {
-            inner.delete_job(job, deadline)
+            inner.delete_job(job, fence, deadline)
         })
     }
 
