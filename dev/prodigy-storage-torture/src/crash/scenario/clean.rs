@@ -57,7 +57,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 fn run(scene: &Scene<'_>, words: &[&str], input: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let answer = scene.go(&[words, OF_JOB].concat(), input, SAYS)?;
+    let answer = scene.tool.run([words, OF_JOB].concat(), input)?.expect_code(0)?;
     Ok(answer.lines().map(<[u8]>::to_vec).collect())
 }
 
