@@ -140,7 +140,7 @@ fn every_property_holds_behind_a_pooler_in_transaction_mode() {
 fn random_sequences_agree_with_the_model() {
     if let Some(server) = Server::start() {
         let url = server.url();
-        run_sequences(&Factory { url, separate: false }, 40);
+        run_sequences(&Factory { url, separate: false }, 12);
     }
 }
 
@@ -148,6 +148,6 @@ fn random_sequences_agree_with_the_model() {
 fn random_sequences_agree_for_handles_of_several_processes() {
     if let Some(server) = Server::start() {
         let url = server.url();
-        run_sequences(&Factory { url, separate: true }, 10);
+        run_sequences(&Factory { url, separate: true }, 4);
     }
 }

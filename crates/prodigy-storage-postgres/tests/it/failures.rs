@@ -135,21 +135,36 @@ fn survives(url: String, rounds: usize, mut harm: impl FnMut()) {
     );
 }
 
-#[test]
-fn a_server_that_is_killed_loses_and_doubles_nothing() {
+fn kills(rounds: usize) {
     let Some(mut server) = Server::start() else { return };
-    survives(server.url(), 20, || server.kill_and_restart());
+    survives(server.url(), rounds, || server.kill_and_restart());
 }
 
-#[test]
-fn terminated_sessions_lose_and_double_nothing() {
+fn terminations(rounds: usize) {
     let Some(server) = Server::start() else { return };
-    survives(server.url(), 100, || {
+    survives(server.url(), rounds, || {
         server.psql(
             "select pg_terminate_backend(pid) from pg_stat_activity \
              where application_name = 'prodigy-storage' and random() < 0.7",
         );
     });
+}
+
+#[test]
+fn a_server_that_is_killed_loses_and_doubles_nothing() {
+    kills(4);
+}
+
+#[test]
+fn terminated_sessions_lose_and_double_nothing() {
+    terminations(20);
+}
+
+#[test]
+#[ignore = "takes minutes: the long form of the two tests above"]
+fn many_kills_and_terminations_lose_and_double_nothing() {
+    kills(20);
+    terminations(200);
 }
 
 #[test]
