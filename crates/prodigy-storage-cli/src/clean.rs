@@ -131,9 +131,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     }
     table.print(app)?;
     app.flush()?;
-    if report.unrecorded > 0 {
+    if let Some(why) = &report.unrecorded_why {
         let count = counted(report.unrecorded as usize, "removal");
-        app.error(&format!("the disk is full: the audit log lacks {count}"));
+        app.error(&format!("the audit log lacks {count}: {why}"));
         exit = Exit::Failed;
     }
     let size = bytes(report.bytes());

@@ -170,8 +170,10 @@ pub struct Removal {
 pub struct CleanReport {
     /// The removals, in the order in which they were made, or would be.
     pub removals: Vec<Removal>,
-    /// Removals that could not be written to the audit log, because the disk stayed full.
+    /// Removals that could not be written to the audit log.
     pub unrecorded: u64,
+    /// The reason, if there are any.
+    pub unrecorded_why: Option<String>,
 }
 
 impl CleanReport {

@@ -53,7 +53,7 @@ struct Clean<'s> {
     now: Timestamp,
     audit: Events,
     report: CleanReport,
-    /// Removals that the audit log does not have yet, because the disk is full.
+    /// Removals that the audit log does not have yet.
     unrecorded: Vec<Removal>,
     /// Removals that need space on the disk themselves.
     postponed: Vec<Due>,
@@ -152,11 +152,12 @@ impl Clean<'_> {
             return;
         }
         match self.audit.append_batch(&self.unrecorded) {
-            Ok(_) => self.unrecorded.clear(),
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the audit log could not be written: it is tried again after the next removal"
-            ),
+            Ok(_) => {
+                self.unrecorded.clear();
+                self.report.unrecorded_why = None;
+            }
+            // It is tried again after the next removal.
+            Err(error) => self.report.unrecorded_why = Some(format!("{error:#}")),
         }
     }
 }
