@@ -175,7 +175,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
         "schema",
         "migrate",
         "Example: with a role that may create tables
-  PRODIGY_STORAGE_URL=postgresql://owner@db.example.com/jobs prodigy-storage schema migrate",
+  PRODIGY_STORAGE_URL=postgresql://owner@db/jobs prodigy-storage schema migrate",
     ),
 ];
 
