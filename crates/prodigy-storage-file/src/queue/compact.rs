@@ -161,6 +161,10 @@ impl Queues {
                 continue;
             };
             deadline.check(OPERATION, &path.display(), "its turn")?;
+            // The lock file would begin the folder of a queue again that another process deleted.
+            if self.is_absent(OPERATION, &path)? {
+                continue;
+            }
             // Best effort: the store is correct without it.
             let turn = Turn::begin(self, OPERATION, &job, "queue", deadline);
             let tidied = turn.and_then(|turn| turn.end_tidy());

@@ -165,3 +165,14 @@ fn an_item_pushed_behind_an_unsynced_one_is_no_damage() {
         stage.push(other, &job, &["d"], Strict)
     });
 }
+
+#[test]
+fn a_flush_does_not_begin_a_queue_again_that_another_process_deleted() {
+    survives(|stage| {
+        let job = job("one")?;
+        let (one, other) = (stage.enter()?, stage.enter()?);
+        stage.push(one, &job, &["a"], Strict)?;
+        stage.delete_job(other, &job)?;
+        stage.flush(one)
+    });
+}
