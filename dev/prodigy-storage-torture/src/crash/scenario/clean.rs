@@ -128,8 +128,10 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
             .tool
             .run([&["events", "cat", "-o", "payload"], OF_JOB].concat(), b"")?;
         let found: Vec<_> = answer.lines().map(<[u8]>::to_vec).collect();
+        // On a full disk the events of the job go before the job, except those of the newest segment.
+        let is_last = found.len() == 1 && found.last() == sent.last();
         ensure!(
-            found.is_empty() || found == sent,
+            found.is_empty() || found == sent || is_last,
             "{} of {EVENTS} events are read",
             found.len()
         );
