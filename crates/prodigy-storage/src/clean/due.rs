@@ -240,7 +240,11 @@ impl Due {
         match self.job.delete_unless_written(last) {
             Err(error) if error.kind() == ErrorKind::DiskFull => {
                 self.job.events().remove_before(Timestamp::MAX)?;
-                self.job.delete_unless_written(last)
+                match self.job.delete_unless_written(last)? {
+                    true => Ok(true),
+                    // The first try may have removed a part before it failed.
+                    false => Err(error),
+                }
             }
             other => other,
         }

@@ -148,8 +148,8 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
     recorded(scene)
 }
 
-/// The audit log can be read. It may be empty: a process that could write to no file removed all the same, and reported what the
-/// log lacks.
+/// The audit log can be read. It may be empty: a process that could write to no file removes too, and reports what the log
+/// lacks.
 fn recorded(scene: &Scene<'_>) -> Result<()> {
     scene.look(&["clean", "--log", "--json"]).map(drop)
 }
