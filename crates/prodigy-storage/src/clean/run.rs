@@ -37,8 +37,13 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
         }
     }
     // Other removals freed space meanwhile.
-    for due in std::mem::take(&mut clean.postponed) {
-        let outcome = due.make().unwrap_or_else(|error| kept(&error));
+    for (due, first) in std::mem::take(&mut clean.postponed) {
+        let outcome = match due.make() {
+            Ok(RemovalOutcome::Removed) => RemovalOutcome::Removed,
+            // The first try may have removed a part: the disk is the reason, and not another writer.
+            Ok(_) => kept(&first),
+            Err(error) => kept(&error),
+        };
         clean.end(due.removal, outcome);
     }
     clean.record(None);
@@ -56,7 +61,7 @@ struct Clean<'s> {
     /// Removals that the audit log does not have yet.
     unrecorded: Vec<Removal>,
     /// Removals that need space on the disk themselves.
-    postponed: Vec<Due>,
+    postponed: Vec<(Due, StorageError)>,
 }
 
 impl Clean<'_> {
@@ -132,7 +137,7 @@ impl Clean<'_> {
         self.record(Some(&due.removal));
         match due.make() {
             Ok(outcome) => self.end(due.removal, outcome),
-            Err(error) if error.kind() == ErrorKind::DiskFull => self.postponed.push(due),
+            Err(error) if error.kind() == ErrorKind::DiskFull => self.postponed.push((due, error)),
             Err(error) => self.end(due.removal, kept(&error)),
         }
     }
