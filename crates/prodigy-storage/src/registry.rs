@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Body, Deadline, Entries, ErrorKind, Expected, PageOptions, PutOptions, Result, Revision, StorageError,
+    Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{
-    Decision, Document, DocumentScope, Evidence, Identity, IdentityError, IdentityKind, JobAddress, JobId,
-    Known, LockName, NameRole, Present, Relation, RepoName, Timestamp, decide,
+    Decision, Document, DocumentScope, Evidence, Identity, IdentityError, IdentityKind, Known, NameRole,
+    Present, Relation, RepoName, Timestamp, decide,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::call::operation::{ACTIVITY, FIND_WRITERS, LIST_JOBS, LIST_LOCKS};
+use crate::call::operation::FIND_WRITERS;
 use crate::error::{no_identity, other_shape};
 use crate::notice::StorageNotice;
 use crate::storage::Inner;
@@ -357,7 +357,10 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
     }
     for (candidate, known) in gathered.candidates.iter().zip(&mut gathered.known) {
         if known.recorded.relation(found) == (Relation::Replaced { same_origin: true }) {
-            known.active = is_active(inner, &candidate.name, deadline)?;
+            let name = &candidate.name;
+            known.active = inner.caller.call(FIND_WRITERS, name, deadline, |backend| {
+                backend.is_active(name, deadline)
+            })?;
         }
     }
     let is_found = |known: &Known| is_same(found, known);
@@ -365,42 +368,6 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
         Some(error) if !gathered.known.iter().any(is_found) => Err(error),
         _ => Ok(gathered),
     }
-}
-
-/// Whether a process works on a job of a repository. A handle for reading takes no lock to find out: it asks for each job.
-fn is_active(inner: &Inner, repo: &RepoName, deadline: Deadline) -> Result<bool> {
-    let caller = &inner.caller;
-    if !caller.is_read_only() {
-        return caller.call(FIND_WRITERS, repo, deadline, |backend| {
-            backend.is_active(repo, deadline)
-        });
-    }
-    let jobs = |page: &PageOptions<JobId>| {
-        caller.call(LIST_JOBS, repo, deadline, |backend| {
-            backend.jobs(repo, page, deadline)
-        })
-    };
-    for job in Entries::new(jobs) {
-        let job = JobAddress::new(repo.clone(), job?);
-        let activity = caller.call(ACTIVITY, &job, deadline, |backend| {
-            backend.activity(&job, deadline)
-        })?;
-        if activity.active {
-            return Ok(true);
-        }
-    }
-    let locks = |page: &PageOptions<LockName>| {
-        caller.call(LIST_LOCKS, repo, deadline, |backend| {
-            backend.locks(page, deadline)
-        })
-    };
-    for lock in Entries::new(locks) {
-        let lock = lock?;
-        if lock.held && lock.name.parts().next() == Some(repo.as_str()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 impl Gathered {

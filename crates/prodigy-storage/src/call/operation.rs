@@ -91,7 +91,7 @@ operations! {
     LIST_LOCKS:        "list locks",             Read,  Permit, Transient;
     LIST_REPOSITORIES: "list repositories",      Read,  Permit, Transient;
     LIST_JOBS:         "list jobs",              Read,  Permit, Transient;
-    FIND_WRITERS:      "find active jobs",       Write, Permit, Transient;
+    FIND_WRITERS:      "find active jobs",       Read,  Permit, Transient;
     ACTIVITY:          "look at job",            Read,  Permit, Transient;
     SURVEY:            "survey jobs",            Read,  Permit, Transient;
     DELETE_JOB:        "delete job",             Write, Permit, Transient;
