@@ -1,15 +1,18 @@
 //! Health checks: finds what would make the next write fail. They leave no files behind.
 
+mod in_the_way;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Check, Severity, StorageError, time_to_store};
-use prodigy_storage_layout::{DLQ, EVENTS, Entry, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE};
+use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
 
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
 use super::{FORMAT, Root, network};
 use crate::fs::{FileKind, Metadata};
+use in_the_way::InTheWay;
 
 /// The folders that are written to.
 const AREAS: [&str; 6] = [EVENTS, DLQ, STATE, LOCKS, ORPHANED, QUARANTINE];
@@ -132,9 +135,7 @@ struct TreeCheck<'a> {
     closed: Examples,
     /// Files and folders of another user than the owner of the root.
     strange: Examples,
-    /// Things of another kind than a write needs at their place: a file where a folder belongs, a link or a folder where a
-    /// file belongs.
-    in_the_way: Examples,
+    in_the_way: InTheWay,
 }
 
 /// The first few descriptions of a group of paths, and the size of the group.
@@ -170,7 +171,7 @@ impl<'a> TreeCheck<'a> {
             left: MOST,
             closed: Examples::default(),
             strange: Examples::default(),
-            in_the_way: Examples::default(),
+            in_the_way: InTheWay::default(),
         }
     }
 
@@ -212,10 +213,17 @@ impl<'a> TreeCheck<'a> {
                 ),
             );
         }
-        if self.in_the_way.count > 0 {
+        let (no_folders, no_files) = self.in_the_way.paths();
+        let mut in_the_way = Examples::default();
+        for (paths, kind) in [(no_folders, "folder"), (no_files, "file")] {
+            for path in paths {
+                in_the_way.add(|| format!("{} is no {kind}", self.root.absolute(&path).display()));
+            }
+        }
+        if in_the_way.count > 0 {
             let what = format!(
                 "writes fail where a file is in the way of a folder, or something else in the way of a file: {}",
-                self.in_the_way.text()
+                in_the_way.text()
             );
             checks.push(
                 Check::new("below the root", Severity::Failure, what)
@@ -241,17 +249,7 @@ impl<'a> TreeCheck<'a> {
     }
 
     fn look(&mut self, path: &Path, found: &Metadata) {
-        let is_file = found.kind == FileKind::File;
-        if is_folder(path) && found.kind != FileKind::Folder {
-            let root = self.root;
-            if is_needed(root, path) {
-                self.in_the_way
-                    .add(|| format!("{} is no folder", root.absolute(path).display()));
-            }
-        } else if is_opened_for_writing(path) && Entry::parse(path).is_some() && !is_file {
-            let at = self.root.absolute(path);
-            self.in_the_way.add(|| format!("{} is no file", at.display()));
-        }
+        self.in_the_way.add(path, found.kind);
         let write = match found.kind {
             FileKind::Folder => true,
             FileKind::File => is_opened_for_writing(path) || !found.is_sealed(),
@@ -271,57 +269,6 @@ impl<'a> TreeCheck<'a> {
             _ => {}
         }
     }
-}
-
-/// Whether the layout has a folder at this path.
-fn is_folder(path: &Path) -> bool {
-    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
-    let is_name = |part: &str| RepoName::new(part).is_ok();
-    match parts.as_slice() {
-        [_] => true,
-        [area, names @ ..] if [EVENTS, DLQ].contains(area) => {
-            names.len() <= 2 && names.iter().all(|part| is_name(part))
-        }
-        [STATE, repo] => is_name(repo),
-        [STATE, _, "mapreduce"] | [STATE, _, "mapreduce", "jobs"] => true,
-        [STATE, _, "mapreduce", "jobs", job] => is_name(job),
-        [STATE, .., "documents"] => true,
-        [LOCKS, STATE] | [LOCKS, "1" | "2" | "3" | "4"] => true,
-        [LOCKS, STATE, repo] => is_name(repo),
-        _ => false,
-    }
-}
-
-/// Whether a write needs the folder: one with the name of a repository or a job is needed if another area has a folder of it.
-fn is_needed(root: &Root, path: &Path) -> bool {
-    let mut parts = path.iter();
-    let area = parts.next();
-    let rest: PathBuf = parts.collect();
-    let is_own = |part: &std::ffi::OsStr| part == "mapreduce" || part == "jobs" || part == "documents";
-    if rest.as_os_str().is_empty()
-        || area.is_some_and(|area| area == LOCKS)
-        || rest.iter().next_back().is_some_and(is_own)
-    {
-        return true;
-    }
-    let mut names = rest.iter().filter(|part| !is_own(part));
-    let (Some(repo), job) = (names.next(), names.next()) else {
-        return true;
-    };
-    [EVENTS, DLQ, STATE].iter().any(|other| {
-        let mut folder = Path::new(other).join(repo);
-        if let Some(job) = job {
-            if *other == STATE {
-                folder = folder.join("mapreduce").join("jobs");
-            }
-            folder = folder.join(job);
-        }
-        folder != path
-            && root
-                .fs
-                .metadata(&folder)
-                .is_ok_and(|found| found.kind == FileKind::Folder)
-    })
 }
 
 /// True if writers open this existing file for writing: a queue or a lock. A segment may be sealed, and a document is
