@@ -79,29 +79,26 @@ fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Bo
     let folder = folder
         .filter(|folder| folder.is_symlink())
         .map(|folder| folder.uid());
-    let Some(owner) = [metadata.uid(), link.uid()]
-        .into_iter()
-        .chain(folder)
-        .find(|owner| !trusted(*owner))
-    else {
-        return match metadata.mode() & 0o002 {
-            0 => Ok(()),
-            _ => Err(ConfigError::new(
-                whole(path),
-                "every user may write the project's configuration file",
-            )
-            .why(format!("its mode is {:04o}", metadata.mode() & 0o7777))
-            .hint("check it, then take the permission away with `chmod o-w`, or name it in PRODIGY_CONFIG to use it on purpose")
-            .into()),
-        };
-    };
-    Err(ConfigError::new(
-        whole(path),
-        "the project's configuration file belongs to another user",
-    )
-    .why(format!("user {owner} owns it, and this is user {user}"))
-    .hint("check it, and name it in PRODIGY_CONFIG to use it on purpose")
-    .into())
+    let mut owners = [metadata.uid(), link.uid()].into_iter().chain(folder);
+    if let Some(owner) = owners.find(|owner| !trusted(*owner)) {
+        return Err(ConfigError::new(
+            whole(path),
+            "the project's configuration file belongs to another user",
+        )
+        .why(format!("user {owner} owns it, and this is user {user}"))
+        .hint("check it, and name it in PRODIGY_CONFIG to use it on purpose")
+        .into());
+    }
+    if metadata.mode() & 0o002 != 0 {
+        return Err(ConfigError::new(
+            whole(path),
+            "every user may write the project's configuration file",
+        )
+        .why(format!("its mode is {:04o}", metadata.mode() & 0o7777))
+        .hint("check it, then take the permission away with `chmod o-w`, or name it in PRODIGY_CONFIG to use it on purpose")
+        .into());
+    }
+    Ok(())
 }
 
 fn name(path: &Path) -> String {
