@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use crate::support::{Bench, close_for_all, run};
+use crate::support::{Bench, SAVE, close_for_all, run, started_by};
 
 const APPEND: [&str; 6] = ["events", "append", "--repo", "shop", "--job", "job"];
 
@@ -34,17 +34,7 @@ fn a_byte_order_mark_before_the_input_is_passed_over() {
     assert_eq!(payloads(&bench), "{\"a\":1}\n2\n");
     // Elsewhere it is no JSON.
     bench.feed(&append(&[]), "1\n\u{feff}2\n").code(1).says("line 2");
-    let save = [
-        "checkpoint",
-        "save",
-        "--repo",
-        "shop",
-        "--job",
-        "job",
-        "--phase",
-        "map",
-    ];
-    bench.feed(&save, "\u{feff}{\"n\":1}").code(0);
+    bench.feed(&SAVE, "\u{feff}{\"n\":1}").code(0);
 }
 
 #[test]
@@ -306,17 +296,8 @@ fn a_signal_that_was_ignored_at_the_start_ends_nothing() {
     let tool = bench.std(append(&["--ack"]));
     let script = "trap '' HUP; exec \"$@\"";
     let mut shell = std::process::Command::new("sh");
-    shell
-        .args(["-c", script, "sh"])
-        .arg(tool.get_program())
-        .args(tool.get_args());
-    for (key, value) in tool.get_envs() {
-        if let Some(value) = value {
-            shell.env(key, value);
-        }
-    }
-    let mut child = shell
-        .current_dir(bench.path("here"))
+    shell.args(["-c", script, "sh"]);
+    let mut child = started_by(shell, &tool)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

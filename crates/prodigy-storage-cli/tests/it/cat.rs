@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use crate::support::Bench;
+use crate::support::{Bench, SAVE};
 
 const CAT: [&str; 6] = ["events", "cat", "--repo", "shop", "--job", "job"];
 
@@ -172,17 +172,7 @@ fn a_job_that_is_not_known_is_told_and_one_without_events_is_empty() {
         .run(&["events", "stats", "--repo", "shop", "--job", "job"])
         .code(4);
     assert!(!bench.root().exists());
-    let save = [
-        "checkpoint",
-        "save",
-        "--repo",
-        "shop",
-        "--job",
-        "job",
-        "--phase",
-        "map",
-    ];
-    bench.feed(&save, "1").code(0);
+    bench.feed(&SAVE, "1").code(0);
     assert!(bench.run(&cat(&[])).code(0).out.is_empty());
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use crate::support::{Bench, send};
+use crate::support::{Bench, send, started_by};
 
 fn held_by<'a>(name: &'a str, more: &[&'a str], script: &'a str) -> Vec<&'a str> {
     let before = ["lock", "run", name];
@@ -266,10 +266,8 @@ fn what_the_tool_was_told_to_ignore_its_command_ignores() {
     let tool = bench.std(held_by("l", &[], "kill -HUP $$; echo alive"));
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]);
-    shell.arg(tool.get_program()).args(tool.get_args());
-    let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    shell.env_clear().envs(variables);
-    assert_eq!(crate::support::run(shell, "").code(0).out, "alive\n");
+    let run = crate::support::run(started_by(shell, &tool), "");
+    assert_eq!(run.code(0).out, "alive\n");
 }
 
 /// A command as process 1 of a process namespace; `None`, with a notice, where the machine allows none.
@@ -285,13 +283,7 @@ fn as_process_1(tool: &std::process::Command) -> Option<std::process::Command> {
     }
     let mut outer = std::process::Command::new("unshare");
     outer.args(["-p", "-f", "--kill-child", "--"]);
-    outer.arg(tool.get_program()).args(tool.get_args());
-    let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    outer.env_clear().envs(variables);
-    if let Some(folder) = tool.get_current_dir() {
-        outer.current_dir(folder);
-    }
-    Some(outer)
+    Some(started_by(outer, tool))
 }
 
 /// The only child of a process, once it has one.

@@ -1,17 +1,13 @@
 //! A standard output that is closed.
 
-use crate::support::{Bench, Run, run};
+use crate::support::{Bench, Run, run, started_by};
 
 /// The tool, started by a shell with this redirection of its standard output.
 fn redirected(bench: &Bench, to: &str, arguments: &[&str], input: &str) -> Run {
     let tool = bench.std(arguments);
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", &format!("exec \"$@\" {to}"), "sh"]);
-    shell.arg(tool.get_program()).args(tool.get_args());
-    let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    shell.env_clear().envs(variables);
-    shell.current_dir(bench.path("here"));
-    run(shell, input)
+    run(started_by(shell, &tool), input)
 }
 
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Bench, tree};
+use crate::support::{Bench, SAVE, started_by, tree};
 
 /// A repository that git would take for one.
 fn repository(bench: &Bench, below: &str) -> String {
@@ -97,18 +97,13 @@ fn mounted(bench: &Bench, source: &str, target: &str, arguments: &[&str]) -> Opt
     for flags in ["-m", "-rm"] {
         let mut command = std::process::Command::new("unshare");
         command
-            .env_clear()
-            .env("HOME", bench.path("home"))
-            .env("PRODIGY_HOME", bench.root())
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .args([flags, "sh", "-c", MOUNT, "sh"])
-            .args([bench.path(source), bench.path(target)])
-            .arg(env!("CARGO_BIN_EXE_prodigy-storage"))
-            .args(arguments);
+            .args([bench.path(source), bench.path(target)]);
         let allowed = std::process::Command::new("unshare")
             .args([flags, "sh", "-c", "mount --bind / /mnt"])
             .output();
         if allowed.is_ok_and(|output| output.status.success()) {
+            let command = started_by(command, &bench.std(arguments));
             return Some(crate::support::run(command, "1\n"));
         }
     }
@@ -298,19 +293,9 @@ fn health_finds_what_is_in_the_way_of_a_write() {
     // A file with a name that could be a repository's is in nobody's way.
     bench.write("home/.prodigy/events/README", "stray");
     bench.run(&["health"]).code(0);
-    let save = [
-        "checkpoint",
-        "save",
-        "--repo",
-        "shop",
-        "--job",
-        "job",
-        "--phase",
-        "map",
-    ];
     for (place, write, input) in [
-        ("state/shop/mapreduce", &save[..], "{}"),
-        ("state/shop", &save[..], "{}"),
+        ("state/shop/mapreduce", &SAVE[..], "{}"),
+        ("state/shop", &SAVE[..], "{}"),
         ("locks/1", &["lock", "run", "l", "--", "true"][..], ""),
         (
             "dlq/shop/job/items.lock",
@@ -361,10 +346,7 @@ fn a_lease_counts_in_every_time_namespace() {
         let tool = bench.std(arguments);
         let mut outer = std::process::Command::new("unshare");
         outer.args(["--time", "--boottime", "86400", "--fork", "--"]);
-        outer.arg(tool.get_program()).args(tool.get_args()).env_clear();
-        outer.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        outer.current_dir(bench.path("here"));
-        outer
+        started_by(outer, &tool)
     };
     if !far(&["--version"])
         .output()

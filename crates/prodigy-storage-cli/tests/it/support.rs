@@ -12,6 +12,18 @@ use tempfile::TempDir;
 /// Longer than any command takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Saves a checkpoint of `shop/job` from standard input.
+pub const SAVE: [&str; 8] = [
+    "checkpoint",
+    "save",
+    "--repo",
+    "shop",
+    "--job",
+    "job",
+    "--phase",
+    "map",
+];
+
 pub struct Bench {
     folder: TempDir,
     variables: Vec<(String, String)>,
@@ -154,6 +166,17 @@ impl Bench {
         assert_eq!(found.len(), 1, "{found:?}");
         found.pop().unwrap()
     }
+}
+
+/// The tool with its arguments, variables and folder, started by another program: they follow the program's own arguments.
+pub fn started_by(mut program: std::process::Command, tool: &std::process::Command) -> std::process::Command {
+    program.arg(tool.get_program()).args(tool.get_args());
+    let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    program.env_clear().envs(variables);
+    if let Some(folder) = tool.get_current_dir() {
+        program.current_dir(folder);
+    }
+    program
 }
 
 pub fn run(command: std::process::Command, input: impl Into<Vec<u8>>) -> Run {

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Bench, Run, run, tree};
+use crate::support::{Bench, Run, SAVE, run, started_by, tree};
 
 /// A user like any other.
 const USER: &str = "4242";
@@ -37,16 +37,7 @@ fn as_user_with(arguments: &[&str]) -> Command {
 
 /// The tool, run by the user.
 fn as_user(bench: &Bench, arguments: &[&str], input: &str) -> Run {
-    let tool = bench.std(arguments);
-    let mut command = as_user_with(&[env!("CARGO_BIN_EXE_prodigy-storage")]);
-    command
-        .args(arguments)
-        .env_clear()
-        .current_dir(bench.path("here"));
-    for (name, value) in tool.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    run(command, input)
+    run(started_by(as_user_with(&[]), &bench.std(arguments)), input)
 }
 
 /// Gives the home folder to the user, and has the user fill a root there.
@@ -56,21 +47,7 @@ fn fill(bench: &Bench) {
     as_user(bench, &append, "1\n").code(0);
     let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
     as_user(bench, &["dlq", "push", "--repo", "shop", "--job", "job"], letter).code(0);
-    as_user(
-        bench,
-        &[
-            "checkpoint",
-            "save",
-            "--repo",
-            "shop",
-            "--job",
-            "job",
-            "--phase",
-            "map",
-        ],
-        "{}",
-    )
-    .code(0);
+    as_user(bench, &SAVE, "{}").code(0);
 }
 
 #[test]
