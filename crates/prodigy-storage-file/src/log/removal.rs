@@ -11,7 +11,7 @@ use super::folder::LockedFolder;
 use super::listing::{self, Forms, Listing};
 use super::removed_mark::RemovedMark;
 use super::segment_ref::SegmentRef;
-use super::{Logs, archive, search, source};
+use super::{Logs, search};
 use crate::fs::{FsFile, OpenMode};
 use crate::root::{LockNow, Replace, TempFile};
 
@@ -111,13 +111,13 @@ impl Logs {
         for (name, forms) in by_age {
             let segment = SegmentRef::new(&self.root, folder, name);
             let stays = Some(name.made()) >= newest || !is_sealed(segment, *forms)?;
-            let last = if stays { None } else { last_event(segment, clock)? };
-            if stays || last.map_or(name.made(), |(_, time)| time) >= before {
+            let last = if stays { None } else { search::last_of(segment, clock)? };
+            if stays || last.map_or(name.made(), |last| last.time) >= before {
                 // Twins are removed together.
                 chosen.segments.retain(|(other, _)| other.made() < name.made());
                 break;
             }
-            chosen.newest = chosen.newest.max(last.map(|(id, _)| id));
+            chosen.newest = chosen.newest.max(last.map(|last| last.id));
             chosen.segments.push((name.clone(), *forms));
         }
         // A twin has the files of its base.
@@ -247,19 +247,5 @@ fn is_sealed(segment: SegmentRef<'_>, forms: Forms) -> Result<bool> {
         // It was compressed at this moment.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(segment.root.read_fault(REMOVE, &path, error)),
-    }
-}
-
-/// The id and the time of the last event of a segment; `None` if it holds none.
-fn last_event(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<Option<(EventId, Timestamp)>> {
-    if let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? {
-        let path = segment.path(SegmentForm::Plain);
-        let last = search::last_record(segment.root, &path, &*file, found.len, clock)?;
-        return Ok(last.map(|last| (last.id, last.time)));
-    }
-    match archive::summary(segment)? {
-        Some(summary) => Ok(summary.last.zip(summary.latest())),
-        // In format 1 an event's time was that of its id.
-        None => Ok(search::last_id_of(segment, clock)?.map(|id| (id, id.time()))),
     }
 }

@@ -234,19 +234,26 @@ fn last_in_long_line(
 
 /// The last id of a segment in whatever form; `None` if it holds no record or is gone.
 pub(crate) fn last_id_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<Option<EventId>> {
+    Ok(last_of(segment, clock)?.map(|last| last.id))
+}
+
+/// The last record of a segment in whatever form; `None` if it holds no record or is gone. Without a stated time, its time is that
+/// of its id.
+pub(crate) fn last_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<Option<Last>> {
     if let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? {
         let path = segment.path(SegmentForm::Plain);
-        let last = last_record(segment.root, &path, &*file, found.len, clock)?;
-        return Ok(last.map(|last| last.id));
+        return last_record(segment.root, &path, &*file, found.len, clock);
     }
     if let Some(summary) = super::archive::summary(segment)? {
-        return Ok(summary.last);
+        let last = summary.last.zip(summary.latest());
+        return Ok(last.map(|(id, time)| Last { id, time }));
     }
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(None);
     };
     while reader.next(clock)? {}
-    Ok(reader.last.map(|_| reader.order))
+    let (id, time) = (reader.order, reader.order.time());
+    Ok(reader.last.map(|_| Last { id, time }))
 }
 
 /// A reader at the first record that is not before the bound, or at damage before it, within a stretch.
