@@ -320,7 +320,7 @@ impl Stores {
         if is_ours(&orphans)? {
             let folder = orphans_folder(&job.repo);
             // Also where it is gone: who removed it may have died before its sync.
-            if unlink(root, &orphans.path())? || root.fs.metadata(&folder).is_ok() {
+            if root.unlink(DELETE, &orphans.path())? || root.fs.metadata(&folder).is_ok() {
                 root.sync_folder(&folder)?;
             }
         }
@@ -371,7 +371,7 @@ impl Stores {
     /// Lets the job appear, or begin again. The caller holds it.
     pub(crate) fn remove_tombstone(&self, job: &JobAddress) -> Result<()> {
         let tombstone = Entry::Tombstone(job.clone()).path();
-        unlink(&self.root, &tombstone)?;
+        self.root.unlink(DELETE, &tombstone)?;
         // Before the locks go: with a tombstone that comes back, what is written from now on would be removed.
         self.root.sync_folder(tombstone.parent().unwrap_or(Path::new("")))
     }
@@ -388,7 +388,7 @@ fn remove_folder(root: &Root, folder: &Path, is_ours: &dyn Fn(&DirEntry) -> Resu
     let mut is_any_left = false;
     for entry in root.names_in(DELETE, folder)? {
         match entry.kind == FileKind::File && is_ours(&entry)? {
-            true => drop(unlink(root, &folder.join(&entry.name))?),
+            true => drop(root.unlink(DELETE, &folder.join(&entry.name))?),
             false => is_any_left = true,
         }
     }
@@ -401,15 +401,6 @@ fn remove_folder(root: &Root, folder: &Path, is_ours: &dyn Fn(&DirEntry) -> Resu
         // A file in it has a name that is not Unicode.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => root.sync_folder(folder),
         Err(error) => Err(root.write_fault(DELETE, folder, error)),
-    }
-}
-
-/// False if there is no such file.
-fn unlink(root: &Root, path: &Path) -> Result<bool> {
-    match root.fs.unlink(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(root.write_fault(DELETE, path, error)),
     }
 }
 

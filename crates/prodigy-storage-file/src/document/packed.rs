@@ -53,12 +53,7 @@ impl Documents {
         if !document.may_be_packed() {
             return Ok(false);
         }
-        let packed = document.packed_path();
-        match self.root.fs.unlink(&packed) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.root.write_fault(operation, &packed, error)),
-        }
+        self.root.unlink(operation, &document.packed_path())
     }
 }
 

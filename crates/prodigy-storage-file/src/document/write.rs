@@ -1,6 +1,5 @@
 //! Replaces and deletes documents.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -91,11 +90,7 @@ impl Documents {
             self.check_expected(DELETE, &path, expected, found)?;
         }
         self.check_ours(DELETE, document, &path)?;
-        let removed = match self.root.fs.unlink(&path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(self.root.write_fault(DELETE, &path, error)),
-        };
+        let removed = self.root.unlink(DELETE, &path)?;
         let removed = self.unlink_packed(DELETE, document)? || removed;
         if !removed && !self.folder_is_there(&path) {
             return Ok(false);

@@ -83,7 +83,7 @@ impl Logs {
             self.unlink_segment(&folder, name, deadline)?;
         }
         for old in listing.removed_marks.iter().filter(|old| **old != mark) {
-            self.unlink(&old.path(&folder))?;
+            self.root.unlink(REMOVE, &old.path(&folder))?;
         }
         self.root.sync_folder(&folder)?;
         self.empty_mark(&folder, mark);
@@ -194,7 +194,7 @@ impl Logs {
     fn unlink_segment(&self, folder: &Path, name: &SegmentName, deadline: Deadline) -> Result<()> {
         let _lock = self.lock_removed(folder, name, deadline)?;
         for form in SegmentForm::ALL {
-            self.unlink(&folder.join(name.file_name(form)))?;
+            self.root.unlink(REMOVE, &folder.join(name.file_name(form)))?;
         }
         Ok(())
     }
@@ -216,15 +216,6 @@ impl Logs {
                 "a process holds the segment",
             )
             .with_hint("repeat the removal: it continues where it stopped")),
-        }
-    }
-
-    fn unlink(&self, path: &Path) -> Result<()> {
-        match self.root.fs.unlink(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.root.write_fault(REMOVE, path, error))
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -237,6 +237,15 @@ impl Root {
         }
     }
 
+    /// Removes a file. Returns false if it is absent.
+    pub(crate) fn unlink(&self, operation: &'static str, path: &Path) -> Result<bool> {
+        match self.fs.unlink(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.write_fault(operation, path, error)),
+        }
+    }
+
     /// Opens a folder to read its entries; `None` if it is absent.
     pub(crate) fn open_folder(
         &self,
