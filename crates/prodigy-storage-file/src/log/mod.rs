@@ -31,6 +31,7 @@ pub(crate) mod tail;
 mod tests;
 mod writer;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,13 +45,13 @@ use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, LogSummary, Result, Scan,
     ScanOptions, StorageError,
 };
-use prodigy_storage_layout::{Entry, JobAddress, SegmentForm, Timestamp, events_folder};
+use prodigy_storage_layout::{Entry, JobAddress, SegmentForm, SegmentName, Timestamp, events_folder};
 
-use crate::fs::{FsFile, OpenMode};
+use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 use crate::root::{LockNow, Root};
 use archive::Archive;
 use folder::LockedFolder;
-use listing::Listing;
+use listing::{Forms, Listing};
 pub(crate) use writer::HELD;
 use writer::LogWriter;
 
@@ -243,20 +244,9 @@ impl Logs {
             return Ok((summary, None));
         };
         for (name, forms) in &listed.segments {
-            // A segment that was compressed after the listing is in its other form.
-            let mut found = None;
-            for form in [forms.any(), SegmentForm::Zstd] {
-                let file = name.file_name(form);
-                match opened.metadata_of(file.as_ref()) {
-                    Ok(metadata) => {
-                        found = Some((form, metadata));
-                        break;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(self.root.read_fault(MEASURE, &folder.join(file), error)),
-                }
-            }
-            let Some((form, found)) = found else { continue };
+            let Some((form, found)) = self.find_form(&*opened, folder, name, *forms)? else {
+                continue;
+            };
             let plain = form == SegmentForm::Plain;
             summary.segments += 1;
             summary.bytes += found.len;
@@ -265,6 +255,26 @@ impl Logs {
             newest = newest.max(Some((name.made(), found.modified)));
         }
         Ok((summary, newest.map(|(_, modified)| modified)))
+    }
+
+    /// The form of a listed segment, and the metadata of its file; `None` if it is gone.
+    fn find_form(
+        &self,
+        opened: &dyn FsFolder,
+        folder: &Path,
+        name: &SegmentName,
+        forms: Forms,
+    ) -> Result<Option<(SegmentForm, Metadata)>> {
+        // A segment that was compressed after the listing is in its other form.
+        for form in [forms.any(), SegmentForm::Zstd] {
+            let file = name.file_name(form);
+            match opened.metadata_of(file.as_ref()) {
+                Ok(found) => return Ok(Some((form, found))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.root.read_fault(MEASURE, &folder.join(file), error)),
+            }
+        }
+        Ok(None)
     }
 
     /// True if a writer holds a segment of the log. Each segment is asked by trying its lock: another writer that looks
@@ -384,7 +394,21 @@ impl Logs {
     pub(crate) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let folder = events_folder(job);
         let listed = listing::list(&self.root, &folder, deadline)?;
-        Ok(self.measure(&folder, &listed)?.1)
+        let Some(opened) = self.root.open_folder(MEASURE, &folder)? else {
+            return Ok(None);
+        };
+        let mut by_age: Vec<_> = listed.segments.iter().collect();
+        by_age.sort_by_key(|(name, _)| Reverse(name.made()));
+        let mut newest = None;
+        for (name, forms) in by_age {
+            // Older segments are examined only if all newer ones are gone.
+            if newest.is_some_and(|(made, _)| made > name.made()) {
+                break;
+            }
+            let found = self.find_form(&*opened, &folder, name, *forms)?;
+            newest = newest.max(found.map(|(_, found)| (name.made(), found.modified)));
+        }
+        Ok(newest.map(|(_, modified)| modified))
     }
 
     /// The size of a log, whether a writer holds a segment of it, and when it was last written to: by one listing.

@@ -44,6 +44,24 @@ fn a_tail_reads_the_end_of_the_newest_segments_only() {
 }
 
 #[test]
+fn the_last_write_needs_the_metadata_of_the_newest_segment_only() {
+    let place = Place::new();
+    segments(&place, 40, 1);
+    let (store, reel) = place.taped(place.options());
+    reel.take();
+    let last = store.last_write(&place.job, NEVER).unwrap();
+    let newest = name(390_000, 390_000);
+    let looks = reel.take().into_iter();
+    let looks: Vec<_> = looks
+        .filter(|call| call.starts_with("stat ") && call.contains("events-"))
+        .collect();
+    assert!(looks.len() == 1 && looks[0].contains(&newest), "{looks:?}");
+    let written = std::fs::metadata(place.log().join(&newest)).unwrap().modified();
+    let written = written.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(last.map(|last| last.as_nanos() as u128), Some(written.as_nanos()));
+}
+
+#[test]
 fn the_end_takes_a_look_at_each_segment_and_reads_none() {
     let place = Place::new();
     segments(&place, 40, 4000);
