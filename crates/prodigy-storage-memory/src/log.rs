@@ -293,9 +293,8 @@ impl EventLog {
         (segments, end)
     }
 
-    /// The size of what [`remove_before`](Self::remove_before) would remove.
-    pub(crate) fn removable_before(&self, before: Timestamp) -> LogSummary {
-        let (segments, end) = self.removable(before);
+    /// The size of the oldest sealed segments up to `end`.
+    fn size_of(&self, segments: usize, end: usize) -> LogSummary {
         let lines = (self.removed.lines..end).filter_map(|at| self.get(at));
         LogSummary {
             segments: segments as u64,
@@ -305,10 +304,16 @@ impl EventLog {
         }
     }
 
+    /// The size of what [`remove_before`](Self::remove_before) would remove.
+    pub(crate) fn removable_before(&self, before: Timestamp) -> LogSummary {
+        let (segments, end) = self.removable(before);
+        self.size_of(segments, end)
+    }
+
     /// Removes sealed segments from the old end.
     pub(crate) fn remove_before(&mut self, before: Timestamp, budget: &Budget) -> LogSummary {
-        let summary = self.removable_before(before);
         let (segments, end) = self.removable(before);
+        let summary = self.size_of(segments, end);
         let is_gone = |at: &usize| *at < end;
         let late = self.late.partition_point(is_gone);
         for at in self.late.drain(..late).collect::<Vec<_>>() {
