@@ -199,14 +199,9 @@ pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Resul
     let Some(opened) = root.open_folder(LIST, folder)? else {
         return Ok(Listing::default());
     };
-    // A network file system may give what it remembers of the folder.
-    let mark = || match root.options.allow_network_fs {
-        true => None,
-        false => opened.mark().ok().flatten(),
-    };
-    let mark_before = mark();
+    let mark = mark_of(root, &*opened);
     let mut before = list_opened(root, folder, &*opened)?;
-    if mark_before.is_some() && mark_before == mark() {
+    if mark.is_some() && mark == mark_of(root, &*opened) {
         return finished(root, folder, before, deadline);
     }
     loop {
@@ -225,12 +220,18 @@ pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Resul
 
 /// The folder that a path leads to, and the mark of its names, if the file system gives one.
 fn mark(root: &Root, folder: &Path) -> Option<((u64, u64), FolderMark)> {
-    // A network file system may give what it remembers of the folder.
-    if root.options.allow_network_fs {
-        return None;
-    }
     let opened = root.fs.folder(folder).ok()?;
-    Some((opened.metadata().ok()?.identity, opened.mark().ok()??))
+    let mark = mark_of(root, &*opened)?;
+    Some((opened.metadata().ok()?.identity, mark))
+}
+
+/// The mark of the names of a folder, if the file system gives one.
+fn mark_of(root: &Root, opened: &dyn FsFolder) -> Option<FolderMark> {
+    // A network file system may give what it remembers of the folder.
+    match root.options.allow_network_fs {
+        true => None,
+        false => opened.mark().ok()?,
+    }
 }
 
 /// Lists the segments that a scan from `position` needs: all that the position does not cover, all that it names, and
