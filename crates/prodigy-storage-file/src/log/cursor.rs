@@ -23,6 +23,13 @@ pub(crate) struct Reached {
     pub(crate) done: bool,
 }
 
+impl Reached {
+    /// Whether a segment that is removed was read to its end. The ids in a segment ascend, and none is above the newest of all.
+    pub(crate) fn is_end_of(self, removed: RemovedMark) -> bool {
+        self.done || self.last >= Some(removed.newest)
+    }
+}
+
 /// A position. Every segment of ours that was made up to the mark is read to its end, except the named ones; every
 /// later one is unread, except the named ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,10 +138,8 @@ impl Position {
 
     /// Whether a removal may have taken what was not read.
     pub(crate) fn misses(&self, removed: RemovedMark) -> bool {
-        // The ids in a segment ascend: none is behind the newest of all.
-        let is_unread = |(name, reached): (&SegmentName, &Reached)| {
-            removed.covers(name) && !reached.done && reached.last.is_none_or(|last| last < removed.newest)
-        };
+        let is_unread =
+            |(name, reached): (&SegmentName, &Reached)| removed.covers(name) && !reached.is_end_of(removed);
         self.mark.is_none_or(|mark| mark < removed.up_to) || self.segments.iter().any(is_unread)
     }
 

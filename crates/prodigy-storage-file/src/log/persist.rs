@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Cursor, Deadline, Result};
 use prodigy_storage_layout::{JobAddress, SegmentForm, events_folder};
 
 use super::Logs;
-use super::cursor::{Position, Reached};
+use super::cursor::Position;
 use super::resume::{gap, removed};
 use super::segment_ref::SegmentRef;
 use crate::fs::OpenMode;
@@ -42,7 +42,8 @@ impl Logs {
             };
             if !own {
                 let plain = sync_plain(&self.root, &segment.path(SegmentForm::Plain))?;
-                if !plain && !is_compressed(segment) && !was_read(segment, *reached) {
+                let was_read = || removed(segment).is_some_and(|mark| reached.is_end_of(mark));
+                if !plain && !is_compressed(segment) && !was_read() {
                     return Err(gap(segment));
                 }
                 others = true;
@@ -67,11 +68,6 @@ pub(super) fn sync_plain(root: &Root, path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(root.read_fault("sync segment", path, error)),
     }
-}
-
-/// True for a segment that was removed after all of it was read.
-fn was_read(segment: SegmentRef<'_>, reached: Reached) -> bool {
-    removed(segment).is_some_and(|mark| reached.last >= Some(mark.newest))
 }
 
 fn is_compressed(segment: SegmentRef<'_>) -> bool {
