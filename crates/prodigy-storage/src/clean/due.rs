@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use prodigy_storage_backend::{Change, Claim, Eligible, ErrorKind, Result, Select, Settled, Settlement};
+use prodigy_storage_backend::{
+    Change, Claim, Eligible, ErrorKind, Result, Select, Settled, Settlement, StorageError,
+};
 use prodigy_storage_config::RetentionSettings;
 use prodigy_storage_layout::Timestamp;
 
@@ -199,11 +201,27 @@ impl Dues<'_> {
 impl Due {
     /// Makes the removal. The error that it gives says why data stays.
     pub(super) fn make(&self) -> Result<RemovalOutcome> {
+        match (self.try_once(), &self.act) {
+            // A deletion needs space for a tombstone. On a full disk the events of the job, which go with it, go first.
+            (Err(full), Act::Job(_)) if full.kind() == ErrorKind::DiskFull => {
+                self.job.events().remove_before(Timestamp::MAX)?;
+                or_full(self.try_once()?, full)
+            }
+            (made, _) => made,
+        }
+    }
+
+    /// Makes the removal after a full disk refused it.
+    pub(super) fn make_after(&self, full: StorageError) -> Result<RemovalOutcome> {
+        or_full(self.make()?, full)
+    }
+
+    fn try_once(&self) -> Result<RemovalOutcome> {
         let changed = || RemovalOutcome::Kept {
             why: "it was changed meanwhile".to_owned(),
         };
         Ok(match &self.act {
-            Act::Job(last) => match self.delete_job(*last)? {
+            Act::Job(last) => match self.job.delete_unless_written(*last)? {
                 true => RemovalOutcome::Removed,
                 false => changed(),
             },
@@ -234,19 +252,13 @@ impl Due {
             }
         })
     }
+}
 
-    /// A deletion needs space for a tombstone. On a full disk the events of the job, which go with it, go first.
-    fn delete_job(&self, last: Timestamp) -> Result<bool> {
-        match self.job.delete_unless_written(last) {
-            Err(error) if error.kind() == ErrorKind::DiskFull => {
-                self.job.events().remove_before(Timestamp::MAX)?;
-                match self.job.delete_unless_written(last)? {
-                    true => Ok(true),
-                    // The first try may have removed a part before it failed.
-                    false => Err(error),
-                }
-            }
-            other => other,
-        }
+/// The outcome of a second try. The first one may have removed a part: the full disk is the reason for what is kept, and not another
+/// writer.
+fn or_full(outcome: RemovalOutcome, full: StorageError) -> Result<RemovalOutcome> {
+    match outcome {
+        RemovalOutcome::Removed => Ok(outcome),
+        _ => Err(full),
     }
 }

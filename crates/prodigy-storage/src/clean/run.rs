@@ -37,13 +37,8 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
         }
     }
     // Other removals freed space meanwhile.
-    for (due, first) in std::mem::take(&mut clean.postponed) {
-        let outcome = match due.make() {
-            Ok(RemovalOutcome::Removed) => RemovalOutcome::Removed,
-            // The first try may have removed a part: the disk is the reason, and not another writer.
-            Ok(_) => kept(&first),
-            Err(error) => kept(&error),
-        };
+    for (due, full) in std::mem::take(&mut clean.postponed) {
+        let outcome = due.make_after(full).unwrap_or_else(|error| kept(&error));
         clean.end(due.removal, outcome);
     }
     clean.record(None);
