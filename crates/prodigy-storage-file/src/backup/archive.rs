@@ -153,7 +153,7 @@ impl<'w> ArchiveWriter<'w> {
         };
         let text = json_line(head)?;
         writer.entry(
-            &FileHead::of_text(Path::new(HEAD), head.made, text.len()),
+            &FileHead::of_text(Path::new(HEAD), head.made, text.len() as u64),
             &mut text.as_slice(),
         )?;
         Ok(writer)
@@ -188,11 +188,7 @@ impl<'w> ArchiveWriter<'w> {
             .and_then(|()| manifest.stream_position());
         let len = len.map_err(unwritten)?;
         manifest.seek(SeekFrom::Start(0)).map_err(unwritten)?;
-        let head = FileHead {
-            len,
-            ..FileHead::of_text(Path::new(MANIFEST), now, 0)
-        };
-        self.entry(&head, &mut manifest)?;
+        self.entry(&FileHead::of_text(Path::new(MANIFEST), now, len), &mut manifest)?;
         let ended = self.tar.into_inner().and_then(zstd::Encoder::finish);
         ended.and_then(Sealing::finish).map_err(unwritten)?;
         Ok(self.closing)
@@ -225,12 +221,12 @@ impl<'w> ArchiveWriter<'w> {
 
 impl<'p> FileHead<'p> {
     /// A file that is written with the text at hand.
-    pub(super) fn of_text(path: &'p Path, modified: Timestamp, len: usize) -> Self {
+    pub(super) fn of_text(path: &'p Path, modified: Timestamp, len: u64) -> Self {
         Self {
             path,
             mode: crate::fs::FILE_MODE,
             modified,
-            len: len as u64,
+            len,
         }
     }
 }

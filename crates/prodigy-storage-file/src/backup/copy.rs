@@ -169,12 +169,8 @@ impl<'c, 'w> Copy<'c, 'w> {
         let modified = changed.unwrap_or(found.modified).max(found.modified);
         let len = copied.stream_position().map_err(unwritten)?;
         copied.seek(SeekFrom::Start(0)).map_err(unwritten)?;
-        let head = FileHead {
-            len,
-            ..FileHead::of_text(&items, modified, 0)
-        };
-        self.add(&head, copied)?;
-        let head = FileHead::of_text(&journal, modified, copy.journal.len());
+        self.add(&FileHead::of_text(&items, modified, len), copied)?;
+        let head = FileHead::of_text(&journal, modified, copy.journal.len() as u64);
         self.add(&head, copy.journal.as_slice())
     }
 
