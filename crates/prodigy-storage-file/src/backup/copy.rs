@@ -229,7 +229,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             };
         };
         if !is_plain_and_ours {
-            return self.copy_of(path, &*file, &found, found.len);
+            return self.copy_of(path, &*file, &found);
         }
         let fault = |error| self.store.root.read_fault(BACKUP, path, error);
         let (end, lacks_line_end) = whole_lines(&*file, len.min(found.len)).map_err(fault)?;
@@ -246,23 +246,23 @@ impl<'c, 'w> Copy<'c, 'w> {
     /// Copies a file as it is; nothing if it is gone. A document that was compressed meanwhile has another name.
     fn file(&mut self, path: &Path) -> Result<()> {
         if let Some((file, found)) = self.open(path)? {
-            return self.copy_of(path, &*file, &found, found.len);
+            return self.copy_of(path, &*file, &found);
         }
         if let Some(Entry::Document(document)) = Entry::parse(path)
             && document.may_be_packed()
             && let Some((file, found)) = self.open(&document.packed_path())?
         {
-            return self.copy_of(&document.packed_path(), &*file, &found, found.len);
+            return self.copy_of(&document.packed_path(), &*file, &found);
         }
         Ok(())
     }
 
-    fn copy_of(&mut self, path: &Path, file: &dyn FsFile, found: &Metadata, len: u64) -> Result<()> {
+    fn copy_of(&mut self, path: &Path, file: &dyn FsFile, found: &Metadata) -> Result<()> {
         let head = FileHead {
             path,
             mode: found.mode,
             modified: found.modified,
-            len,
+            len: found.len,
         };
         self.add(&head, FileRead::new(file, 0))
     }

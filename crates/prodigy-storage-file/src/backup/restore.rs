@@ -93,7 +93,7 @@ impl Receiver for WholeRoot<'_> {
         if file.path == Entry::Format.path() {
             return read_small(file, contents, &mut self.format);
         }
-        self.folders.write(file, contents, Replace::Over)
+        self.folders.write(file, contents)
     }
 }
 
@@ -103,8 +103,8 @@ pub(super) struct OneJob<'s> {
     job: &'s JobAddress,
     folders: Folders<'s>,
     marks: Option<&'s FenceMarks>,
-    pub(super) files: u64,
-    pub(super) bytes: u64,
+    files: u64,
+    bytes: u64,
 }
 
 impl<'s> OneJob<'s> {
@@ -153,7 +153,7 @@ impl Receiver for OneJob<'_> {
         self.bytes += file.len;
         match entry {
             Some(Entry::Document(Document::Fencing(_))) => Ok(()),
-            _ => self.folders.write(file, contents, Replace::Over),
+            _ => self.folders.write(file, contents),
         }
     }
 }
@@ -209,7 +209,7 @@ impl<'r> Folders<'r> {
         Self { root, last: None }
     }
 
-    fn write(&mut self, file: &Archived, contents: &mut dyn Read, replace: Replace) -> Result<()> {
+    fn write(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()> {
         let folder = file.path.parent().unwrap_or(Path::new(""));
         if self.last.as_ref().is_some_and(|(last, _)| last != folder) {
             self.finish()?;
@@ -221,7 +221,7 @@ impl<'r> Folders<'r> {
             .set_mode(file.mode & 0o700 | SEALED)
             .and_then(|()| temp.file().set_modified(file.modified));
         prepared.map_err(|error| temp.fault(error))?;
-        temp.publish(&file.path, replace)?;
+        temp.publish(&file.path, Replace::Over)?;
         let newest = self
             .last
             .take()
