@@ -3,7 +3,7 @@
 //! The order makes the copy one that a crash could have left: documents and queues, then logs, then fencing marks and named
 //! locks. So no cursor is behind the end of its log, and no document has a token above its mark.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -198,15 +198,16 @@ impl<'c, 'w> Copy<'c, 'w> {
             }
         }
         // The lengths of all segments first: of two events, the copy has the later one only with the earlier one.
-        let mut copied = BTreeSet::new();
-        let mut files = Vec::new();
+        let mut files = BTreeMap::new();
         for path in segments {
             let compressed = path.with_extension("jsonl.zst");
             let found = match self.open(&path)? {
                 Some((_, found)) => Some((path, found.len)),
                 None => self.open(&compressed)?.map(|(_, found)| (compressed, found.len)),
             };
-            files.extend(found.filter(|(path, _)| copied.insert(path.clone())));
+            if let Some((path, len)) = found {
+                files.entry(path).or_insert(len);
+            }
         }
         files
             .into_iter()
@@ -222,11 +223,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         let is_plain_and_ours =
             name.ends_with(".jsonl") && SegmentName::parse(name).is_some_and(|(name, _)| name.is_canonical());
         let Some((file, found)) = self.open(path)? else {
-            let compressed = path.with_extension("jsonl.zst");
-            return match path == compressed {
-                true => Ok(()),
-                false => self.file(&compressed),
-            };
+            return self.file(&path.with_extension("jsonl.zst"));
         };
         if !is_plain_and_ours {
             return self.copy_of(path, &*file, &found);
