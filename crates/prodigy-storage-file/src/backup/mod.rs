@@ -142,7 +142,7 @@ impl Backup {
             archive: VERSION,
             id: uuid::Uuid::new_v4().simple().to_string(),
             made: root.now(),
-            written_by: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            written_by: root::WRITTEN_BY.to_owned(),
             repo: job.map(|job| job.repo.to_string()),
             job: job.map(|job| job.job.to_string()),
         };

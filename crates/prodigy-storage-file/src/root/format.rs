@@ -12,6 +12,8 @@ use crate::fs::{FsFile, OpenMode};
 
 /// The format that this version writes. It also reads format 1; its first write to such a store changes the number to 2.
 pub(crate) const FORMAT: u64 = 2;
+/// The program that writes, with its version, as files name it.
+pub(crate) const WRITTEN_BY: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 #[derive(Serialize, Deserialize)]
 struct FormatFile {
@@ -141,10 +143,9 @@ pub(crate) fn write_format(root: &Root) -> Result<()> {
 /// The `format.json` of this version; the store gets a new name if it has none.
 pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> {
     let name = name.unwrap_or_else(store_name::draw);
-    let written_by = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut text = serde_json::to_vec(&FormatFile {
         format: FORMAT,
-        written_by,
+        written_by: WRITTEN_BY.to_owned(),
         store: Some(name),
         restoring: None,
     })
@@ -166,7 +167,7 @@ pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> 
 pub(crate) fn restoring_text(archive: &str) -> Result<Vec<u8>> {
     let format = FormatFile {
         format: FORMAT,
-        written_by: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+        written_by: WRITTEN_BY.to_owned(),
         store: None,
         restoring: Some(archive.to_owned()),
     };

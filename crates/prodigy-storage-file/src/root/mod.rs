@@ -44,7 +44,7 @@ pub(crate) use counters::count;
 pub(crate) use deletion::deleted;
 pub(crate) use format::{FORMAT, format_text, read_format};
 #[cfg(feature = "backup")]
-pub(crate) use format::{restoring_text, unfinished_restore};
+pub(crate) use format::{WRITTEN_BY, restoring_text, unfinished_restore};
 pub(crate) use health::health;
 pub(crate) use lock_wait::{LockNow, LockWait, has_no_locks};
 pub(crate) use locked_file::LockedFile;
