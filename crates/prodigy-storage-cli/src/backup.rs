@@ -94,10 +94,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
         summary
     };
     if summary.damaged > 0 {
-        let places = counted(
-            usize::try_from(summary.damaged).unwrap_or(usize::MAX),
-            "damaged place",
-        );
+        let places = counted(summary.damaged, "damaged place");
         app.damaged(&format!(
             "{places} of dead-letter queues: left out; `prodigy-storage doctor` names each"
         ));
@@ -145,14 +142,13 @@ fn report(app: &mut App<'_>, summary: &BackupSummary, what: &str) -> Result<()> 
 }
 
 fn line(summary: &BackupSummary, what: &str) -> String {
-    let count = |number: u64, of: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), of);
     let of = match &summary.job {
         Some(job) => job.clone(),
-        None => count(summary.jobs, "job"),
+        None => counted(summary.jobs, "job"),
     };
     format!(
         "{what}: {of}, {}, {}; as of {}",
-        count(summary.files, "file"),
+        counted(summary.files, "file"),
         bytes(summary.bytes),
         summary.made.to_rfc3339()
     )

@@ -132,7 +132,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     if let Some(why) = &report.unrecorded_why {
-        let count = counted(report.unrecorded as usize, "removal");
+        let count = counted(report.unrecorded, "removal");
         app.error(&format!("the audit log lacks {count}: {why}"));
         exit = Exit::Failed;
     }

@@ -102,7 +102,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
         app.damaged_by(error);
     }
     if let Some(file) = &arguments.file {
-        let lines = counted(usize::try_from(lines).unwrap_or(usize::MAX), "line");
+        let lines = counted(lines, "line");
         app.line(format!("written to {}: {lines}", file.display()))?;
     }
     Ok(Exit::Done)

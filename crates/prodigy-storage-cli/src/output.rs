@@ -1,6 +1,7 @@
 //! Tables for people.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use crate::app::App;
 use crate::errors::Result;
@@ -99,8 +100,8 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// `1 event`, `2 events`.
-pub(crate) fn counted(count: usize, of: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
+pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, of: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
     format!("{count} {of}{plural}")
 }
 
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(3 << 40), "3.0 TiB");
-        assert_eq!(counted(1, "event"), "1 event");
-        assert_eq!(counted(0, "event"), "0 events");
+        assert_eq!(counted(1_usize, "event"), "1 event");
+        assert_eq!(counted(0_u64, "event"), "0 events");
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
     if unreadable > 0 {
         app.skipped(&format!(
             "{} that cannot be read: `dlq list` prints them, and they are taken only by their ids",
-            counted(usize::try_from(unreadable).unwrap_or(usize::MAX), "item")
+            counted(unreadable, "item")
         ));
     }
     if !any {

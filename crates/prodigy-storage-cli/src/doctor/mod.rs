@@ -154,17 +154,16 @@ fn tell_check(app: &mut App<'_>, check: &Check) -> Result<()> {
 }
 
 fn closing(summary: &DoctorSummary) -> String {
-    let count = |number: u64, of: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), of);
     let mut text = format!(
         "{}: {} and {} read, {} whole; damage: {} found, {} left; {}, {}",
-        count(summary.files, "file"),
-        count(summary.events, "event"),
-        count(summary.items, "item"),
-        count(summary.documents, "document"),
+        counted(summary.files, "file"),
+        counted(summary.events, "event"),
+        counted(summary.items, "item"),
+        counted(summary.documents, "document"),
         summary.damage,
         summary.left,
-        count(summary.warnings, "warning"),
-        count(summary.notes, "note"),
+        counted(summary.warnings, "warning"),
+        counted(summary.notes, "note"),
     );
     if summary.unread > 0 {
         text.push_str(&format!(

@@ -57,7 +57,7 @@ impl Parts {
             let at = finished.to_rfc3339();
             lines.push(format!("finished     {} ago, {at}", age(passed(finished))));
         }
-        let segments = counted(usize::try_from(log.segments).unwrap_or(usize::MAX), "segment");
+        let segments = counted(log.segments, "segment");
         lines.push(format!(
             "events       {} in {segments} ({} sealed, {} compressed)",
             bytes(log.bytes),

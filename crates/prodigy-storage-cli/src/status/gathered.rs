@@ -118,8 +118,7 @@ impl Gathered {
             .collect();
         problems.sort_by_key(|(word, ..)| *word);
         if let Some((items, address)) = &self.most_letters {
-            let count = |number: u64, of: &str| counted(usize::try_from(number).unwrap_or(usize::MAX), of);
-            let jobs = count(self.with_letters, "job");
+            let jobs = counted(self.with_letters, "job");
             let what = format!("dead letters in {jobs}; {address} has {items}");
             let fix = format!(
                 "prodigy-storage dlq analyze --repo {} --job {}",
