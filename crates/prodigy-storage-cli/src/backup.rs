@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::input::unreadable;
 use crate::job::RepoArgs;
 use crate::new_file;
 use crate::output::{bytes, counted};
@@ -116,7 +117,7 @@ pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit
         report(app, &summary, "whole")?;
         return Ok(Exit::Done);
     }
-    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("read {}: {error}", path.display()));
+    let failed = |error: io::Error| unreadable(path.display(), &error);
     let file = File::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     if arguments.check {

@@ -138,7 +138,8 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
-fn unreadable(name: &str, error: &std::io::Error) -> Failure {
+/// The failure for an input that can't be read.
+pub(crate) fn unreadable(name: impl std::fmt::Display, error: &std::io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("read {name}: {error}"))
 }
 

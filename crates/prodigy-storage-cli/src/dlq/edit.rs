@@ -16,6 +16,7 @@ use super::view::{State, View};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::input::unreadable;
 use crate::job::{JobArgs, Opened};
 use crate::json::{compact, merge_patch, pretty};
 use crate::signals::Stop;
@@ -271,6 +272,5 @@ impl Draft {
 
 /// The text of a file that an editor may have replaced by another one of its name.
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::Failed, format!("read {}: {error}", path.display())))
+    std::fs::read_to_string(path).map_err(|error| unreadable(path.display(), &error))
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::input::unreadable;
 use crate::output::Table;
 use crate::progress::Progress;
 use find::{Files, Found, Kind};
@@ -45,15 +46,13 @@ fn words(kind: Kind) -> &'static str {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     let path = &arguments.path;
-    let failed =
-        |error: std::io::Error| Failure::new(Exit::Failed, format!("read {}: {error}", path.display()));
     if let Some(repo) = &arguments.repo {
         RepoName::new(repo)?;
     }
     if path.is_file() {
         return import_lines(app, arguments);
     }
-    let mut files = Files::below(path).map_err(failed)?;
+    let mut files = Files::below(path).map_err(|error| unreadable(path.display(), &error))?;
     if let Some(repo) = &arguments.repo {
         files
             .found
