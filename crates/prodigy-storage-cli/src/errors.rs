@@ -132,6 +132,11 @@ impl From<NameError> for Failure {
     }
 }
 
+/// Whether an error is about this value alone, so that others can be stored.
+pub(crate) fn is_about_the_value(error: &StorageError) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
+}
+
 fn exit_of(error: &StorageError) -> Exit {
     match error.kind() {
         ErrorKind::InvalidConfig => Exit::Usage,

@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use prodigy_storage::{Dlq, ErrorKind, PutReport, StorageError};
+use prodigy_storage::{Dlq, PutReport};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::values::{Objects, Piece};
 use crate::app::{Access, App};
-use crate::errors::{Failure, Result};
+use crate::errors::{Failure, Result, is_about_the_value};
 use crate::exit::Exit;
 use crate::input::{InputArgs, Lines, Next};
 use crate::job::{JobArgs, Opened};
@@ -207,11 +207,11 @@ impl Sink {
         match self.dlq.push_batch(items.iter().map(|(_, item)| item)) {
             Ok(report) => self.count(report),
             // None was stored. One by one, so that the others are stored, and the message names the one that is refused.
-            Err(error) if is_about_an_item(&error) => {
+            Err(error) if is_about_the_value(&error) => {
                 for (place, item) in &items {
                     match self.dlq.push_raw(item) {
                         Ok(report) => self.count(report),
-                        Err(error) if !self.strict && is_about_an_item(&error) => {
+                        Err(error) if !self.strict && is_about_the_value(&error) => {
                             self.refused.push(Failure::at(place, &error));
                         }
                         Err(error) => return Err(Failure::at(place, &error)),
@@ -240,8 +240,4 @@ impl Sink {
         self.report.merged += report.merged;
         self.report.known += report.known;
     }
-}
-
-fn is_about_an_item(error: &StorageError) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
 }

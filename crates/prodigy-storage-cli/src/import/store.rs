@@ -7,15 +7,15 @@ use std::path::Path;
 
 use prodigy_storage::backend::Annotations;
 use prodigy_storage::{
-    Batch, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, ErrorKind, EventId, Expected, Job,
-    JobAddress, OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Storage, StorageError,
-    Timestamp,
+    Batch, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, EventId, Expected, Job, JobAddress,
+    OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Storage, StorageError, Timestamp,
 };
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::text;
+use crate::errors::is_about_the_value;
 
 /// Events of one write, and their bytes, at most.
 const BATCH: usize = 512;
@@ -435,11 +435,6 @@ impl<'a> Importer<'a> {
         }
         Ok(())
     }
-}
-
-/// Whether an error is about this value alone, so that others can be imported.
-fn is_about_the_value(error: &StorageError) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
 }
 
 /// The checkpoint of a job that is newer than a state and was not imported.
