@@ -5,7 +5,6 @@ mod lines;
 mod store;
 mod text;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage::{Job, JobId, RepoName, Storage};
@@ -18,7 +17,7 @@ use crate::input::unreadable;
 use crate::output::Table;
 use crate::progress::Progress;
 use find::{Files, Found, Kind};
-use store::{Count, Importer};
+use store::Importer;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
@@ -31,6 +30,15 @@ pub(crate) struct ImportArgs {
     /// Only print what would be imported.
     #[arg(long)]
     dry_run: bool,
+}
+
+impl ImportArgs {
+    fn access(&self) -> Access {
+        match self.dry_run {
+            true => Access::Read,
+            false => Access::Write,
+        }
+    }
 }
 
 /// The words for a kind, in the report.
@@ -66,12 +74,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         );
         return Err(Failure::usage(what).hint("name it with `--repo`"));
     }
-    let access = if arguments.dry_run {
-        Access::Read
-    } else {
-        Access::Write
-    };
-    let storage = app.open(access)?;
+    let storage = app.open(arguments.access())?;
     if is_the_root(&storage, path) {
         let what = format!("import {}: it is the root of the store itself", path.display());
         return Err(Failure::usage(what).hint(
@@ -81,60 +84,38 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     }
     let longest = storage.config().file.max_document_size;
     in_the_order_of_time(&mut files.found, longest);
-    let mut counts: BTreeMap<&'static str, Count> = BTreeMap::new();
     let mut importer = Importer::new(&storage, arguments.dry_run);
     let progress = Progress::of_items(files.found.len() as u64, app.terminal);
-    let mut refusals = Vec::new();
     for (at, file) in files.found.iter().enumerate() {
         let imported = one(&storage, &mut importer, file, files.found.get(at + 1));
-        let count = std::mem::take(&mut importer.count);
-        counts.entry(words(file.kind)).or_default().add(count);
-        refusals.append(&mut importer.refusals);
+        importer.count_as(words(file.kind));
         if let Err(error) = imported {
-            refusals.iter().for_each(|refusal| app.error(refusal));
+            importer.refusals.iter().for_each(|refusal| app.error(refusal));
             return Err(error);
         }
         progress.ended(at as u64 + 1, String::new());
     }
     drop(progress);
-    for refusal in &refusals {
-        app.error(&format!("left out: {refusal}"));
-    }
+    tell_refusals(app, &importer);
     for unknown in &files.unknown {
         app.skipped(&format!(
             "{}: no import of such a file is known",
             unknown.display()
         ));
     }
-    report(app, &counts, arguments.dry_run)?;
-    Ok(match refusals.is_empty() {
-        true => Exit::Done,
-        false => Exit::Failed,
-    })
+    report(app, &importer, arguments.dry_run)
 }
 
 /// Imports a file that `export` wrote: events first, so that checkpoints find their positions in the log.
 fn import_lines(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     let path = &arguments.path;
     let mut export = lines::check(path)?;
-    let access = if arguments.dry_run {
-        Access::Read
-    } else {
-        Access::Write
-    };
-    let storage = app.open(access)?;
+    let storage = app.open(arguments.access())?;
     let job = storage
         .repo(arguments.repo.as_ref().unwrap_or(&export.repo))?
         .job(&export.job)?;
     let mut importer = Importer::new(&storage, arguments.dry_run);
     importer.keys = std::mem::take(&mut export.keys);
-    let mut counts: BTreeMap<&'static str, Count> = BTreeMap::new();
-    let mut take = |importer: &mut Importer<'_>, kind| {
-        counts
-            .entry(words(kind))
-            .or_default()
-            .add(std::mem::take(&mut importer.count));
-    };
     let place = |number: u64| format!("{} line {number}", path.display());
     let mut events = store::Events::default();
     lines::each(path, |number, line| {
@@ -145,7 +126,7 @@ fn import_lines(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     })?;
     importer.append(&job, &mut events)?;
     importer.verify_events(&job)?;
-    take(&mut importer, Kind::Events);
+    importer.count_as(words(Kind::Events));
     let cursors = lines::cursors(&export, &job)?;
     let mut is_finished = false;
     lines::each(path, |number, line| {
@@ -185,21 +166,14 @@ fn import_lines(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
             }
             _ => return Ok(()),
         };
-        take(&mut importer, kind);
+        importer.count_as(words(kind));
         Ok(())
     })?;
     if is_finished && !arguments.dry_run && importer.refusals.is_empty() {
         job.finish()?;
     }
-    for refusal in &importer.refusals {
-        app.error(&format!("left out: {refusal}"));
-    }
-    let exit = match importer.refusals.is_empty() {
-        true => Exit::Done,
-        false => Exit::Failed,
-    };
-    report(app, &counts, arguments.dry_run)?;
-    Ok(exit)
+    tell_refusals(app, &importer);
+    report(app, &importer, arguments.dry_run)
 }
 
 fn is_the_root(storage: &Storage, path: &Path) -> bool {
@@ -247,45 +221,34 @@ fn one(storage: &Storage, importer: &mut Importer<'_>, file: &Found, next: Optio
     Ok(())
 }
 
-fn report(app: &mut App<'_>, counts: &BTreeMap<&'static str, Count>, dry: bool) -> Result<()> {
-    if app.json() {
-        for (
-            kind,
-            Count {
-                stored,
-                known,
-                refused,
-            },
-        ) in counts
-        {
-            app.json_line(
-                &json!({"kind": kind, "stored": stored, "known": known, "left_out": refused, "dry_run": dry}),
-            )?;
-        }
-        return Ok(());
+fn tell_refusals(app: &mut App<'_>, importer: &Importer<'_>) {
+    for refusal in &importer.refusals {
+        app.error(&format!("left out: {refusal}"));
     }
+}
+
+/// Prints the counts. The run fails if something was left out.
+fn report(app: &mut App<'_>, importer: &Importer<'_>, dry: bool) -> Result<Exit> {
     let mut table = Table::new(&[
         "KIND",
         if dry { "WOULD STORE" } else { "STORED" },
         "KNOWN",
         "LEFT OUT",
     ]);
-    for (
-        kind,
-        Count {
-            stored,
-            known,
-            refused,
-        },
-    ) in counts
-    {
-        let row = [
-            (*kind).to_owned(),
-            stored.to_string(),
-            known.to_string(),
-            refused.to_string(),
-        ];
-        table.row(app, row)?;
+    for (kind, count) in &importer.counts {
+        let (stored, known, refused) = (count.stored, count.known, count.refused);
+        if app.json() {
+            app.json_line(
+                &json!({"kind": kind, "stored": stored, "known": known, "left_out": refused, "dry_run": dry}),
+            )?;
+        } else {
+            let row = [stored, known, refused].map(|count| count.to_string());
+            table.row(app, std::iter::once((*kind).to_owned()).chain(row))?;
+        }
     }
-    table.print(app)
+    table.print(app)?;
+    Ok(match importer.refusals.is_empty() {
+        true => Exit::Done,
+        false => Exit::Failed,
+    })
 }

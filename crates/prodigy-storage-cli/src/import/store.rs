@@ -1,7 +1,7 @@
 //! Storing what was found, and reading it back. Everything gets a name that is derived from its contents, so a second import
 //! stores nothing twice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufRead;
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub(super) struct Count {
 }
 
 impl Count {
-    pub(super) fn add(&mut self, more: Self) {
+    fn add(&mut self, more: Self) {
         self.stored += more.stored;
         self.known += more.known;
         self.refused += more.refused;
@@ -67,7 +67,10 @@ pub(super) struct Importer<'a> {
     planned: HashSet<(JobAddress, String)>,
     /// The keys of the checkpoints of an export.
     pub(super) keys: HashSet<String>,
-    pub(super) count: Count,
+    /// What was imported since the last call of [`count_as`](Self::count_as).
+    count: Count,
+    /// What was imported before, by the words for its kind.
+    pub(super) counts: BTreeMap<&'static str, Count>,
     pub(super) refusals: Vec<Refusal>,
 }
 
@@ -106,8 +109,15 @@ impl<'a> Importer<'a> {
             planned: HashSet::new(),
             keys: HashSet::new(),
             count: Count::default(),
+            counts: BTreeMap::new(),
             refusals: Vec::new(),
         }
+    }
+
+    /// Adds what was imported since the last call to the count of a kind.
+    pub(super) fn count_as(&mut self, kind: &'static str) {
+        let count = std::mem::take(&mut self.count);
+        self.counts.entry(kind).or_default().add(count);
     }
 
     pub(super) fn refuse(&mut self, what: impl std::fmt::Display, why: impl std::fmt::Display) {
