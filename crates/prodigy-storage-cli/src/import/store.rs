@@ -11,7 +11,7 @@ use prodigy_storage::{
     OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Storage, StorageError, Timestamp,
 };
 use serde::Deserialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::text;
@@ -163,7 +163,7 @@ impl<'a> Importer<'a> {
         loop {
             line.clear();
             number += 1;
-            let place = format_args!("{} line {number}", path.display()).to_string();
+            let place = format!("{} line {number}", path.display());
             match file.read_until(b'\n', &mut line) {
                 Ok(0) => break,
                 Ok(_) => {}
@@ -495,8 +495,6 @@ fn phase_and_time(path: &Path, state: &RawValue) -> (Phase, Option<Timestamp>) {
 /// The time of a state, for the order in which states are imported.
 pub(super) fn time_of(path: &Path, longest: u64) -> Option<Timestamp> {
     let bytes = text::whole(path, longest).ok()?;
-    let state: Box<RawValue> = serde_json::from_slice(&bytes)
-        .or_else(|_| to_raw_value(&Value::Null))
-        .ok()?;
+    let state: Box<RawValue> = serde_json::from_slice(&bytes).ok()?;
     phase_and_time(path, &state).1
 }
