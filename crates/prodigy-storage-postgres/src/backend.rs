@@ -52,8 +52,7 @@ struct Shared {
 
 fn connect(options: &PostgresOptions) -> Result<Db> {
     let names = Names::new(options)?;
-    let pool = Pool::new(Target::new(options)?, options.connections);
-    Db::new(pool, names)
+    Db::new(Pool::new(Target::new(options)?, names, options.connections))
 }
 
 /// The state of the schema, also where it can't be used.
@@ -62,11 +61,10 @@ fn connect(options: &PostgresOptions) -> Result<Db> {
 /// Those of a connection.
 pub fn schema_state(options: &PostgresOptions) -> Result<SchemaState> {
     let db = connect(options)?;
-    let prefix = db.names.prefix.clone();
     let deadline = Deadline::after(options.connect_timeout * 2);
     let target = db.pool.target().shown.clone();
     db.call("read schema", &target, deadline, move |mut session| async move {
-        schema::state(&mut session, &prefix).await
+        schema::state(&mut session).await
     })
 }
 
@@ -77,13 +75,12 @@ pub fn schema_state(options: &PostgresOptions) -> Result<SchemaState> {
 /// connection.
 pub fn migrate_schema(options: &PostgresOptions, deadline: Deadline) -> Result<SchemaState> {
     let db = connect(options)?;
-    let prefix = db.names.prefix.clone();
     let target = db.pool.target().shown.clone();
     db.call(
         "migrate schema",
         &target,
         deadline,
-        move |mut session| async move { schema::migrate(&mut session, &prefix).await },
+        move |mut session| async move { schema::migrate(&mut session).await },
     )
 }
 
@@ -97,7 +94,7 @@ impl PostgresBackend {
     /// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for a schema of a newer version.
     pub fn open(options: PostgresOptions, deadline: Deadline) -> Result<Self> {
         let db = Arc::new(connect(&options)?);
-        let (prefix, may_migrate) = (db.names.prefix.clone(), options.migrate);
+        let may_migrate = options.migrate;
         let target = db.pool.target().shown.clone();
         let state = db.call(
             "open database",
@@ -105,9 +102,9 @@ impl PostgresBackend {
             deadline,
             move |mut session| async move {
                 let state = if may_migrate {
-                    schema::migrate(&mut session, &prefix).await?
+                    schema::migrate(&mut session).await?
                 } else {
-                    schema::state(&mut session, &prefix).await?
+                    schema::state(&mut session).await?
                 };
                 schema::check(&state, &session)?;
                 Ok(state)

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::db::Db;
 use crate::pool::{Link, Pool};
-use crate::session::{Claim, Names, Session};
+use crate::session::{Claim, Session};
 use crate::sql::Sql;
 
 /// A job is announced at most once in this time by one process.
@@ -78,12 +78,12 @@ impl Bell {
 
     /// Sends announcements until the handle is gone.
     pub(crate) fn send_always(self: &Arc<Self>, db: &Db) {
-        let (bell, pool, names) = (Arc::clone(self), Arc::clone(&db.pool), db.names.clone());
+        let (bell, pool) = (Arc::clone(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
             loop {
                 bell.rung.notified().await;
                 if let Some(announcement) = bell.announcement()
-                    && let Err(error) = send(&pool, &names, announcement).await
+                    && let Err(error) = send(&pool, announcement).await
                 {
                     // Those who wait look by themselves.
                     tracing::debug!(
@@ -101,10 +101,10 @@ impl Bell {
         if self.is_started.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (bell, pool, names) = (Arc::clone(self), Arc::clone(&db.pool), db.names.clone());
+        let (bell, pool) = (Arc::clone(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
             loop {
-                if let Err(error) = bell.hear(&pool, &names).await {
+                if let Err(error) = bell.hear(&pool).await {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "no notifications arrive: waits look instead"
@@ -137,7 +137,7 @@ impl Bell {
     }
 
     /// Listens, proves that it works, and stays until the connection ends.
-    async fn hear(self: &Arc<Self>, pool: &Arc<Pool>, names: &Names) -> Result<()> {
+    async fn hear(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
         let bell = Arc::clone(self);
         let notified = move |_: &str, payload: &str| bell.report(payload);
         let link = Link::open(pool.target(), Some(Arc::new(notified)), LISTEN).await?;
@@ -147,7 +147,7 @@ impl Bell {
         let to_oneself = Sql::new("select pg_notify($1, $2)::text")
             .arg(self.channel.clone())
             .arg(proof);
-        send(pool, names, to_oneself).await?;
+        send(pool, to_oneself).await?;
         if tokio::time::timeout(PROOF, self.heard.notified()).await.is_err() {
             tracing::debug!("no notification arrived: a pooler may be between");
             return Ok(());
@@ -173,9 +173,8 @@ impl Bell {
     }
 }
 
-async fn send(pool: &Arc<Pool>, names: &Names, statement: Sql) -> Result<()> {
-    let (pool, names) = (Arc::clone(pool), names.clone());
-    let mut session = Session::open(pool, names, Claim::default(), LISTEN, String::new()).await?;
+async fn send(pool: &Arc<Pool>, statement: Sql) -> Result<()> {
+    let mut session = Session::open(pool, Claim::default(), LISTEN, String::new()).await?;
     session
         .write(Durability::Relaxed, vec![statement])
         .await

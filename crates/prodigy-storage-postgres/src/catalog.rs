@@ -289,14 +289,13 @@ impl Catalog for PostgresBackend {
     }
 
     fn health(&self, deadline: Deadline) -> Result<Health> {
-        let prefix = self.db().names.prefix.clone();
         self.db().call("check health", &"", deadline, move |mut session| async move {
             let settings = Sql::new(
                 "select current_setting('server_version'), current_setting('fsync'), current_setting('full_page_writes')",
             );
             let answers = session.read(vec![settings]).await?;
             let setting = |at| first::<String>(rows(&answers, 0), at).map(Option::unwrap_or_default);
-            let schema = schema::state(&mut session, &prefix).await?;
+            let schema = schema::state(&mut session).await?;
             Ok(health(&setting(0)?, &setting(1)?, &setting(2)?, schema.found))
         })
     }

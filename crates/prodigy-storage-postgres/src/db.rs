@@ -9,18 +9,17 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::fault::unknown;
 use crate::pool::Pool;
-use crate::session::{Claim, Names, Session};
+use crate::session::{Claim, Session};
 
 /// The database: what every part of the backend calls.
 pub(crate) struct Db {
     runtime: Option<Runtime>,
     handle: Handle,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) names: Names,
 }
 
 impl Db {
-    pub(crate) fn new(pool: Pool, names: Names) -> Result<Self> {
+    pub(crate) fn new(pool: Pool) -> Result<Self> {
         let built = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("prodigy-postgres")
@@ -39,7 +38,6 @@ impl Db {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             pool: Arc::new(pool),
-            names,
         })
     }
 
@@ -64,9 +62,9 @@ impl Db {
         deadline.check(operation, target, "its turn")?;
         let (sender, receiver) = sync_channel(1);
         let (claim, of_task) = (Claim::default(), target.to_string());
-        let (pool, names, claim_of_task) = (Arc::clone(&self.pool), self.names.clone(), claim.clone());
+        let (pool, claim_of_task) = (Arc::clone(&self.pool), claim.clone());
         let task = self.handle.spawn(async move {
-            let result = match Session::open(pool, names, claim_of_task, operation, of_task).await {
+            let result = match Session::open(&pool, claim_of_task, operation, of_task).await {
                 Ok(session) => work(session).await,
                 Err(error) => Err(error),
             };
@@ -120,7 +118,7 @@ impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Db")
             .field("database", &self.pool.target().shown)
-            .field("schema", &self.names.prefix)
+            .field("schema", &self.pool.names().prefix)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::db::Db;
 use crate::log::WriterRow;
 use crate::pool::Pool;
-use crate::session::{Claim, Names, Session};
+use crate::session::{Claim, Session};
 use crate::sql::{Sql, column, rows};
 
 /// How long a lease lasts, by the server's clock.
@@ -61,12 +61,12 @@ impl Leases {
         db: &Db,
         writers: impl Fn() -> Vec<WriterRow> + Send + 'static,
     ) {
-        let (leases, pool, names) = (Arc::downgrade(self), Arc::clone(&db.pool), db.names.clone());
+        let (leases, pool) = (Arc::downgrade(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
             loop {
                 tokio::time::sleep(RENEWAL).await;
                 let Some(leases) = leases.upgrade() else { return };
-                let renewed = tokio::time::timeout(RENEWAL, leases.renew(&pool, &names, writers()));
+                let renewed = tokio::time::timeout(RENEWAL, leases.renew(&pool, writers()));
                 match renewed.await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
@@ -81,7 +81,7 @@ impl Leases {
         });
     }
 
-    async fn renew(&self, pool: &Arc<Pool>, names: &Names, writers: Vec<WriterRow>) -> Result<()> {
+    async fn renew(&self, pool: &Arc<Pool>, writers: Vec<WriterRow>) -> Result<()> {
         let held: HashMap<Uuid, Arc<Held>> = {
             let mut locks = self.locks.lock();
             locks.retain(|_, held| held.strong_count() > 0);
@@ -93,15 +93,7 @@ impl Leases {
         if held.is_empty() && writers.is_empty() {
             return Ok(());
         }
-        let pool = Arc::clone(pool);
-        let mut session = Session::open(
-            pool,
-            names.clone(),
-            Claim::default(),
-            "renew leases",
-            String::new(),
-        )
-        .await?;
+        let mut session = Session::open(pool, Claim::default(), "renew leases", String::new()).await?;
         let asked = SystemClock.uptime();
         let later = format!("clock_timestamp() + {LEASE_SECONDS} * interval '1 second'");
         let locks = format!(

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{AsyncMessage, Client, Connection};
 
 use crate::fault::{Stage, fault};
+use crate::session::Names;
 use crate::target::Target;
 
 /// A connection that was idle for longer is asked for a sign of life before it is lent: proxies cut idle ones silently.
@@ -96,6 +97,7 @@ async fn drive<S, T>(
 /// The connections of a handle.
 pub(crate) struct Pool {
     target: Target,
+    names: Names,
     idle: Mutex<Vec<Link>>,
     permits: Arc<Semaphore>,
 }
@@ -107,9 +109,10 @@ pub(crate) struct Lent {
 }
 
 impl Pool {
-    pub(crate) fn new(target: Target, size: usize) -> Self {
+    pub(crate) fn new(target: Target, names: Names, size: usize) -> Self {
         Self {
             target,
+            names,
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(size)),
         }
@@ -117,6 +120,10 @@ impl Pool {
 
     pub(crate) fn target(&self) -> &Target {
         &self.target
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     pub(crate) async fn lend(&self, operation: &'static str) -> Result<Lent> {

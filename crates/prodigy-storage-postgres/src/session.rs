@@ -17,7 +17,6 @@ use crate::pool::{Lent, Pool};
 use crate::sql::Sql;
 
 /// The schema's name, and the clock, in the texts of statements.
-#[derive(Clone)]
 pub(crate) struct Names {
     /// The quoted name of the schema, and a period.
     pub(crate) prefix: String,
@@ -83,7 +82,6 @@ impl Claim {
 /// The connection of a call. It goes back to the pool if no statement of it failed or was abandoned.
 pub(crate) struct Session {
     pool: Arc<Pool>,
-    names: Names,
     lent: Option<Lent>,
     claim: Claim,
     pub(crate) operation: &'static str,
@@ -102,22 +100,25 @@ impl Drop for Session {
 
 impl Session {
     pub(crate) async fn open(
-        pool: Arc<Pool>,
-        names: Names,
+        pool: &Arc<Pool>,
         claim: Claim,
         operation: &'static str,
         target: String,
     ) -> Result<Self> {
         let lent = pool.lend(operation).await?;
         Ok(Self {
-            pool,
-            names,
+            pool: Arc::clone(pool),
             lent: Some(lent),
             claim,
             operation,
             target,
             at_rest: true,
         })
+    }
+
+    /// The quoted name of the schema, and a period.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.pool.names().prefix
     }
 
     /// Statements that only read, each by itself, in one round trip.
@@ -208,7 +209,8 @@ impl Session {
             ));
         };
         let client = &lent.link.client;
-        let texts: Vec<String> = statements.iter().map(|sql| self.names.fill(&sql.text)).collect();
+        let names = self.pool.names();
+        let texts: Vec<String> = statements.iter().map(|sql| names.fill(&sql.text)).collect();
         let params: Vec<_> = statements.iter().map(Sql::params).collect();
         let simple = |text: Option<String>| async move {
             match text {

@@ -19,7 +19,7 @@ use crate::fault::unknown;
 use crate::job::{self, TRIES, check_mark, deleted_meanwhile};
 use crate::lease::LEASE_SECONDS;
 use crate::pool::Pool;
-use crate::session::{Claim, Names, Session};
+use crate::session::{Claim, Session};
 use crate::sql::{Sql, first, rows};
 
 /// Bytes of batches that one commit gathers at most, beside its first batch.
@@ -69,7 +69,6 @@ impl Writer {
         let row = Arc::new(Mutex::new(None));
         let task = Task {
             pool: Arc::clone(&db.pool),
-            names: db.names.clone(),
             job: job.clone(),
             row: Arc::clone(&row),
             number: 0,
@@ -147,7 +146,6 @@ impl Writer {
 
 struct Task {
     pool: Arc<Pool>,
-    names: Names,
     job: JobAddress,
     row: Arc<Mutex<Option<Row>>>,
     /// The number of the last event that was sent.
@@ -233,8 +231,7 @@ impl Task {
     }
 
     async fn try_store(&mut self, group: &mut Vec<Request>, claim: &Claim) -> Result<Vec<Appended>> {
-        let (pool, names, target) = (Arc::clone(&self.pool), self.names.clone(), self.job.to_string());
-        let mut session = Session::open(pool, names, claim.clone(), APPEND, target).await?;
+        let mut session = Session::open(&self.pool, claim.clone(), APPEND, self.job.to_string()).await?;
         // From here on each caller waits for the outcome. Those that gave up before are left out.
         group.retain(|request| request.claim.send());
         let Some(fence) = group.first().map(|request| request.batch.fence().cloned()) else {

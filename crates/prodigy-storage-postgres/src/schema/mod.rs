@@ -33,11 +33,13 @@ pub struct SchemaState {
     pub(crate) store: Option<Uuid>,
 }
 
-const EXISTS: &str = "select to_regclass($1) is not null";
+/// Finds out whether there are tables.
+fn exists(session: &Session) -> Sql {
+    Sql::new("select to_regclass($1) is not null").arg(format!("{}store", session.prefix()))
+}
 
-pub(crate) async fn state(session: &mut Session, prefix: &str) -> Result<SchemaState> {
-    let exists = Sql::new(EXISTS).arg(format!("{prefix}store"));
-    let answers = session.read(vec![exists]).await?;
+pub(crate) async fn state(session: &mut Session) -> Result<SchemaState> {
+    let answers = session.read(vec![exists(session)]).await?;
     let mut state = SchemaState {
         found: 0,
         wanted: VERSION,
@@ -54,20 +56,18 @@ pub(crate) async fn state(session: &mut Session, prefix: &str) -> Result<SchemaS
 }
 
 /// Creates or migrates the tables, in one transaction under a lock. Harmless if they are up to date.
-pub(crate) async fn migrate(session: &mut Session, prefix: &str) -> Result<SchemaState> {
-    let before = state(session, prefix).await?;
+pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
+    let before = state(session).await?;
     refuse_newer(&before, session)?;
     if before.found == VERSION {
         return Ok(before);
     }
     // The lock is named after the schema. A session that waited for it looks again.
-    let lock = Sql::new("select pg_advisory_xact_lock(hashtext($1))").arg(prefix.to_owned());
-    let exists = Sql::new(EXISTS).arg(format!("{prefix}store"));
-    let quoted = prefix.trim_end_matches('.');
-    let schema = Sql::new("select to_regnamespace($1) is not null").arg(quoted.to_owned());
-    let answers = session
-        .begin(Durability::Strict, vec![lock, exists, schema])
-        .await?;
+    let lock = Sql::new("select pg_advisory_xact_lock(hashtext($1))").arg(session.prefix().to_owned());
+    let quoted = session.prefix().trim_end_matches('.').to_owned();
+    let schema = Sql::new("select to_regnamespace($1) is not null").arg(quoted.clone());
+    let statements = vec![lock, exists(session), schema];
+    let answers = session.begin(Durability::Strict, statements).await?;
     let mut statements = Vec::new();
     if first(rows(&answers, 1), 0)? != Some(true) {
         // A role that may not create schemas can be given one.
@@ -100,7 +100,7 @@ pub(crate) async fn migrate(session: &mut Session, prefix: &str) -> Result<Schem
     }
     statements.push(Sql::new("update @.store set version = greatest(version, $1)").arg(VERSION));
     session.finish(statements).await?;
-    let after = state(session, prefix).await?;
+    let after = state(session).await?;
     tracing::info!(from = before.found, to = after.found, "schema migrated");
     Ok(after)
 }
