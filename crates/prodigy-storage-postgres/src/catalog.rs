@@ -135,15 +135,13 @@ fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
 const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed and w.expires > clock_timestamp())";
 
 async fn delete(session: &mut Session, job: &JobAddress, fence: Option<&Fence>) -> Result<bool> {
-    let look = || {
-        let holds = format!("select {HOLDS} from @.job j where j.id = {JOB}");
-        vec![
-            of_job(WRITERS.replace("{job}", JOB), job),
-            held_locks(&job.repo),
-            of_job(holds, job),
-        ]
-    };
-    let Some(locked) = job::begin(session, job, false, fence, Durability::Strict, look).await? else {
+    let holds = format!("select {HOLDS} from @.job j where j.id = {JOB}");
+    let look = vec![
+        of_job(WRITERS.replace("{job}", JOB), job),
+        held_locks(&job.repo),
+        of_job(holds, job),
+    ];
+    let Some(locked) = job::begin_existing(session, job, fence, Durability::Strict, look).await? else {
         return Ok(false);
     };
     if first(rows(&locked.answers, 2), 0)? != Some(true) {
@@ -159,8 +157,7 @@ async fn delete(session: &mut Session, job: &JobAddress, fence: Option<&Fence>) 
         let close =
             Sql::new("update @.writer set closed = true where job = $1 and not closed").arg(locked.job);
         let remove = Sql::new("update @.job set deleted = true where id = $1").arg(locked.job);
-        let statements = locked.raise.into_iter().chain([close, remove]).collect();
-        session.finish(statements).await?;
+        locked.finish(session, [close, remove]).await?;
         return Ok(true);
     };
     session.roll_back().await?;

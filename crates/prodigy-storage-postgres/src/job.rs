@@ -97,53 +97,86 @@ pub(crate) struct Locked {
     pub(crate) job: i64,
     /// The answers to the statements behind the lock.
     pub(crate) answers: Vec<Vec<Row>>,
-    /// The statement that raises the mark: the first one of the rest of the transaction.
+    /// The statement that raises the mark.
     pub(crate) raise: Option<Sql>,
 }
 
-/// Begins a transaction, locks the job, and checks the token. `None` if there is no such job and none is to be made.
+impl Locked {
+    /// Raises the mark, runs the rest of the transaction, and commits.
+    pub(crate) async fn finish(
+        self,
+        session: &mut Session,
+        statements: impl IntoIterator<Item = Sql>,
+    ) -> Result<Vec<Vec<Row>>> {
+        session
+            .finish(self.raise.into_iter().chain(statements).collect())
+            .await
+    }
+}
+
+/// Begins a transaction, makes the job if it is missing, locks it, and checks the token.
 pub(crate) async fn begin(
+    session: &mut Session,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    durability: Durability,
+    statements: impl Fn() -> Vec<Sql>,
+) -> Result<Locked> {
+    for _ in 0..TRIES {
+        if let Some(locked) = try_begin(session, job, true, fence, durability, statements()).await? {
+            return Ok(locked);
+        }
+    }
+    Err(deleted_meanwhile(session))
+}
+
+/// As [`begin`], but makes no job: `None` if there is no such job.
+pub(crate) async fn begin_existing(
+    session: &mut Session,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    durability: Durability,
+    statements: Vec<Sql>,
+) -> Result<Option<Locked>> {
+    try_begin(session, job, false, fence, durability, statements).await
+}
+
+async fn try_begin(
     session: &mut Session,
     job: &JobAddress,
     is_made: bool,
     fence: Option<&Fence>,
     durability: Durability,
-    statements: impl Fn() -> Vec<Sql>,
+    statements: Vec<Sql>,
 ) -> Result<Option<Locked>> {
-    for _ in 0..TRIES {
-        let mut all = Vec::new();
-        if is_made {
-            all.push(make(job));
-        }
-        all.push(lock(job));
-        if let Some(fence) = fence {
-            all.push(mark(job, fence));
-        }
-        let before = all.len();
-        all.extend(statements());
-        let mut answers = session.begin(durability, all).await?;
-        let behind = answers.split_off(before);
-        let Some(id) = first(rows(&answers, usize::from(is_made)), 0)? else {
-            session.roll_back().await?;
-            if is_made {
-                continue;
-            }
-            return Ok(None);
-        };
-        let mut raised = None;
-        if let Some(fence) = fence {
-            let mark = first(rows(&answers, before - 1), 0)?;
-            if let Err(error) = check_mark(session, fence, mark) {
-                session.roll_back().await?;
-                return Err(error);
-            }
-            raised = Some(raise(session.operation, job, fence)?);
-        }
-        return Ok(Some(Locked {
-            job: id,
-            answers: behind,
-            raise: raised,
-        }));
+    let mut all = Vec::new();
+    if is_made {
+        all.push(make(job));
     }
-    Err(deleted_meanwhile(session))
+    all.push(lock(job));
+    if let Some(fence) = fence {
+        all.push(mark(job, fence));
+    }
+    let before = all.len();
+    all.extend(statements);
+    let mut answers = session.begin(durability, all).await?;
+    let behind = answers.split_off(before);
+    let Some(id) = first(rows(&answers, usize::from(is_made)), 0)? else {
+        session.roll_back().await?;
+        return Ok(None);
+    };
+    let mut raised = None;
+    if let Some(fence) = fence {
+        let mark = first(rows(&answers, before - 1), 0)?;
+        if let Err(error) = check_mark(session, fence, mark) {
+            session.roll_back().await?;
+            return Err(error);
+        }
+        raised = Some(raise(session.operation, job, fence)?);
+    }
+    Ok(Some(Locked {
+        job: id,
+        answers: behind,
+        raise: raised,
+    }))
 }

@@ -147,13 +147,9 @@ async fn put_fenced(
     options: &PutOptions,
 ) -> Result<Revision> {
     let look = || vec![revision_of(&new.document)];
-    let Some(locked) = job::begin(session, job, true, Some(fence), options.durability, look).await? else {
-        return Err(deleted_meanwhile(session));
-    };
+    let locked = job::begin(session, job, Some(fence), options.durability, look).await?;
     in_section(session, &locked, options.expected).await?;
-    let mut statements: Vec<Sql> = locked.raise.into_iter().collect();
-    statements.push(new.write(Expected::Any));
-    session.finish(statements).await?;
+    locked.finish(session, [new.write(Expected::Any)]).await?;
     Ok(new.revision())
 }
 
@@ -225,9 +221,7 @@ async fn add(
         vec![job::of_job(newest, job), Sql::new("select {now}")]
     };
     let fence = options.fencing.as_ref();
-    let Some(locked) = job::begin(session, job, true, fence, options.durability, look).await? else {
-        return Err(deleted_meanwhile(session));
-    };
+    let locked = job::begin(session, job, fence, options.durability, look).await?;
     let now: i64 = first(rows(&locked.answers, 1), 0)?.unwrap_or_default();
     let mut stamp = options
         .not_before
@@ -256,9 +250,7 @@ async fn add(
         body,
         revision: Uuid::new_v4(),
     };
-    let mut statements: Vec<Sql> = locked.raise.into_iter().collect();
-    statements.push(new.write(Expected::Any));
-    session.finish(statements).await?;
+    locked.finish(session, [new.write(Expected::Any)]).await?;
     let revision = new.revision();
     Ok(Added {
         document: new.document,
@@ -281,12 +273,9 @@ async fn delete(
     };
     if let (Some(job), Some(fence)) = (document.job(), fence) {
         let look = || vec![revision_of(document)];
-        let Some(locked) = job::begin(session, job, true, Some(fence), durability, look).await? else {
-            return Err(deleted_meanwhile(session));
-        };
+        let locked = job::begin(session, job, Some(fence), durability, look).await?;
         let found = in_section(session, &locked, expected).await?;
-        let statements = locked.raise.into_iter().chain([remove("")]).collect();
-        session.finish(statements).await?;
+        locked.finish(session, [remove("")]).await?;
         return Ok(found.is_some());
     }
     let statement = match expected {

@@ -255,10 +255,7 @@ impl Task {
     /// Registers a writer under the lock of the job's row, so that ordinals are committed in their order. Those of writers
     /// that died are closed on the way.
     async fn register(&mut self, session: &mut Session) -> Result<Row> {
-        let Some(locked) = job::begin(session, &self.job, true, None, Durability::Strict, Vec::new).await?
-        else {
-            return Err(deleted_meanwhile(session));
-        };
+        let locked = job::begin(session, &self.job, None, Durability::Strict, Vec::new).await?;
         let close =
             "update @.writer set closed = true where job = $1 and not closed and expires < clock_timestamp()";
         let insert = "insert into @.writer (job, ordinal, expires) \

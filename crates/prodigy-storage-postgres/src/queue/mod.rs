@@ -72,18 +72,12 @@ async fn put(
         }
         look
     };
-    let Some(locked) = job::begin(session, &rules.job, true, fence, durability, look).await? else {
-        return Err(job::deleted_meanwhile(session));
-    };
+    let locked = job::begin(session, &rules.job, fence, durability, look).await?;
     let (mut staged, bytes) = staged(&locked.answers)?;
     let report = staged.put(items, rules)?;
     staged.has_room(bytes, rules)?;
-    let statements = locked
-        .raise
-        .into_iter()
-        .chain(staged.statements(locked.job)?)
-        .collect();
-    session.finish(statements).await?;
+    let statements = staged.statements(locked.job)?;
+    locked.finish(session, statements).await?;
     Ok(report)
 }
 
@@ -109,16 +103,12 @@ async fn settle(
             server_now(),
         ]
     };
-    let Some(locked) = job::begin(
-        session,
-        &rules.job,
-        fence.is_some(),
-        fence,
-        Durability::Strict,
-        look,
-    )
-    .await?
-    else {
+    let strict = Durability::Strict;
+    let locked = match fence {
+        Some(_) => Some(job::begin(session, &rules.job, fence, strict, look).await?),
+        None => job::begin_existing(session, &rules.job, None, strict, look()).await?,
+    };
+    let Some(locked) = locked else {
         return Ok(vec![Settled::Unknown; settlements.len()]);
     };
     let (mut staged, _) = staged(&locked.answers)?;
@@ -126,15 +116,11 @@ async fn settle(
         .iter()
         .map(|settlement| staged.settle(settlement, rules))
         .collect::<Result<Vec<_>>>()?;
-    let statements: Vec<Sql> = locked
-        .raise
-        .into_iter()
-        .chain(staged.statements(locked.job)?)
-        .collect();
-    if statements.is_empty() {
+    let statements = staged.statements(locked.job)?;
+    if statements.is_empty() && locked.raise.is_none() {
         session.roll_back().await?;
     } else {
-        session.finish(statements).await?;
+        locked.finish(session, statements).await?;
     }
     Ok(settled)
 }
@@ -169,12 +155,8 @@ async fn take(
             .await?;
         return Ok(answers.pop().unwrap_or_default());
     }
-    let Some(locked) = job::begin(session, job, true, fence, Durability::Strict, Vec::new).await? else {
-        return Err(job::deleted_meanwhile(session));
-    };
-    let mut answers = session
-        .finish(locked.raise.into_iter().chain([statement]).collect())
-        .await?;
+    let locked = job::begin(session, job, fence, Durability::Strict, Vec::new).await?;
+    let mut answers = locked.finish(session, [statement]).await?;
     Ok(answers.pop().unwrap_or_default())
 }
 
