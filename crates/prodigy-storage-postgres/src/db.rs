@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -71,37 +71,42 @@ impl Db {
             // The caller may have gone.
             let _ = sender.send(result);
         });
-        let answer = match deadline.remaining() {
-            Some(left) => receiver.recv_timeout(left),
-            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match answer {
-            Ok(result) => result,
-            Err(ended) => {
-                let was_sent = !claim.give_up();
-                task.abort();
-                if was_sent {
-                    // It may be answered at this moment.
-                    if let Ok(result) = receiver.try_recv() {
-                        return result;
-                    }
-                    return Err(unknown(
-                        operation,
-                        &target.to_string(),
-                        "the deadline passed during the commit",
-                    ));
-                }
-                Err(match ended {
-                    RecvTimeoutError::Timeout => StorageError::timeout(operation, target, "the database"),
-                    RecvTimeoutError::Disconnected => StorageError::new(
-                        ErrorKind::Unavailable,
-                        operation,
-                        target,
-                        "the handle on the database was closed",
-                    ),
-                })
-            }
-        }
+        let answer = answer(&receiver, &claim, deadline, operation, target);
+        // It has ended, unless the deadline passed.
+        task.abort();
+        answer
+    }
+}
+
+/// Waits for the answer of a task until the deadline. The fate of a write that was sent by then is unknown.
+pub(crate) fn answer<T>(
+    receiver: &Receiver<Result<T>>,
+    claim: &Claim,
+    deadline: Deadline,
+    operation: &'static str,
+    target: &dyn Display,
+) -> Result<T> {
+    let answer = match deadline.remaining() {
+        Some(left) => receiver.recv_timeout(left),
+        None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    };
+    match answer {
+        Ok(result) => result,
+        // It may be answered at this moment.
+        Err(_) if !claim.give_up() => receiver.try_recv().unwrap_or_else(|_| {
+            Err(unknown(
+                operation,
+                &target.to_string(),
+                "the deadline passed during the commit",
+            ))
+        }),
+        Err(RecvTimeoutError::Timeout) => Err(StorageError::timeout(operation, target, "the database")),
+        Err(RecvTimeoutError::Disconnected) => Err(StorageError::new(
+            ErrorKind::Unavailable,
+            operation,
+            target,
+            "the handle on the database was closed",
+        )),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The one writer of this process on one log: a task that stores what threads hand to it, many batches in one commit.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use super::APPEND;
-use crate::db::Db;
+use crate::db::{Db, answer};
 use crate::fault::unknown;
 use crate::job::{self, TRIES, check_mark, deleted_meanwhile};
 use crate::lease::LEASE_SECONDS;
@@ -93,7 +93,7 @@ impl Writer {
         durability: Durability,
         deadline: Deadline,
     ) -> Result<Appended> {
-        let (answer, receiver) = sync_channel(1);
+        let (sender, receiver) = sync_channel(1);
         let (claim, ids) = (Claim::default(), Arc::new(Mutex::new(Vec::new())));
         let request = Request {
             batch: batch.clone(),
@@ -102,33 +102,11 @@ impl Writer {
             deadline,
             claim: claim.clone(),
             ids: Arc::clone(&ids),
-            answer,
+            answer: sender,
         };
-        let closed = || {
-            StorageError::new(
-                ErrorKind::Unavailable,
-                APPEND,
-                job,
-                "the handle on the database was closed",
-            )
-        };
-        self.requests.send(request).map_err(|_| closed())?;
-        let answered = match deadline.remaining() {
-            Some(left) => receiver.recv_timeout(left),
-            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        let result = match answered {
-            Ok(result) => result,
-            Err(_) if claim.give_up() => return Err(StorageError::timeout(APPEND, job, "the database")),
-            // It may be answered at this moment.
-            Err(_) => receiver.try_recv().unwrap_or_else(|_| {
-                Err(unknown(
-                    APPEND,
-                    &job.to_string(),
-                    "the deadline passed during the commit",
-                ))
-            }),
-        };
+        // Without a task the request is dropped, and the wait for its answer ends at once.
+        let _ = self.requests.send(request);
+        let result = answer(&receiver, &claim, deadline, APPEND, job);
         let ids = std::mem::take(&mut *ids.lock());
         match result {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
@@ -192,12 +170,11 @@ impl Task {
 
     /// Stores a group, and answers each of it.
     async fn store(&mut self, mut group: Vec<Request>) {
-        let far = Deadline::after(LONGEST);
         let left = group
             .iter()
             .map(|request| request.deadline.remaining().unwrap_or(LONGEST))
             .max();
-        let limit = far.remaining().unwrap_or(LONGEST).min(left.unwrap_or(LONGEST));
+        let limit = left.unwrap_or(LONGEST).min(LONGEST);
         let claim = Claim::default();
         let stored = tokio::time::timeout(limit, self.try_store(&mut group, &claim)).await;
         let result = stored.unwrap_or_else(|_| {
