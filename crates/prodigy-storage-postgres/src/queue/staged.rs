@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use prodigy_storage_backend::dead_letter;
+use prodigy_storage_backend::dead_letter::{self, Facts};
 use prodigy_storage_backend::{
     Change, Claim, ErrorKind, ItemId, PutReport, QueueItem, QueueMark, Result, Settled, Settlement,
     StorageError,
@@ -245,56 +245,34 @@ impl Staged {
             number("revision"),
         );
         let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
+        let failures = |facts: &Facts| i64::try_from(facts.failure_count).unwrap_or(i64::MAX);
         statements.push(
             Sql::new(text)
                 .arg(job)
-                .arg(changed.iter().map(|item| item.birth).collect::<Vec<_>>())
-                .arg(
-                    changed
-                        .iter()
-                        .map(|item| item.id.as_str().as_bytes().to_vec())
-                        .collect::<Vec<_>>(),
-                )
-                .arg(changed.iter().map(|item| item.place).collect::<Vec<_>>())
-                .arg(changed.iter().map(|item| item.revision).collect::<Vec<_>>())
-                .arg(changed.iter().map(|item| item.token.clone()).collect::<Vec<_>>())
-                .arg(changed.iter().map(|item| item.leased_until).collect::<Vec<_>>())
-                .arg(changed.iter().map(|item| item.delayed_until).collect::<Vec<_>>())
-                .arg(
-                    changed
-                        .iter()
-                        .map(|item| item.body.get().as_bytes().to_vec())
-                        .collect::<Vec<_>>(),
-                )
-                .arg(facts.iter().map(|facts| facts.eligible).collect::<Vec<_>>())
-                .arg(
-                    facts
-                        .iter()
-                        .map(|facts| bytes(&facts.signature))
-                        .collect::<Vec<_>>(),
-                )
-                .arg(
-                    facts
-                        .iter()
-                        .map(|facts| bytes(&facts.error_type))
-                        .collect::<Vec<_>>(),
-                )
-                .arg(
-                    facts
-                        .iter()
-                        .map(|facts| facts.last_attempt.map(Timestamp::as_nanos))
-                        .collect::<Vec<_>>(),
-                )
-                .arg(
-                    facts
-                        .iter()
-                        .map(|facts| i64::try_from(facts.failure_count).unwrap_or(i64::MAX))
-                        .collect::<Vec<_>>(),
-                )
+                .arg(column(&changed, |item| item.birth))
+                .arg(column(&changed, |item| item.id.as_str().as_bytes().to_vec()))
+                .arg(column(&changed, |item| item.place))
+                .arg(column(&changed, |item| item.revision))
+                .arg(column(&changed, |item| item.token.clone()))
+                .arg(column(&changed, |item| item.leased_until))
+                .arg(column(&changed, |item| item.delayed_until))
+                .arg(column(&changed, |item| item.body.get().as_bytes().to_vec()))
+                .arg(column(&facts, |facts| facts.eligible))
+                .arg(column(&facts, |facts| bytes(&facts.signature)))
+                .arg(column(&facts, |facts| bytes(&facts.error_type)))
+                .arg(column(&facts, |facts| {
+                    facts.last_attempt.map(Timestamp::as_nanos)
+                }))
+                .arg(column(&facts, failures))
                 .arg(self.taken),
         );
         Ok(statements)
     }
+}
+
+/// The values of a column, one of each row.
+fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
+    rows.iter().map(value).collect()
 }
 
 fn fits(operation: &'static str, item: &Item, rules: &Rules) -> Result<()> {
