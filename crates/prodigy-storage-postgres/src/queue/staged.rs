@@ -133,7 +133,6 @@ impl Staged {
     }
 
     pub(crate) fn settle(&mut self, settlement: &Settlement, rules: &Rules) -> Result<Settled> {
-        settlement.check(SETTLE)?;
         let Some(stored) = self.claimed(&settlement.claim).cloned() else {
             return Ok(Settled::Unknown);
         };
