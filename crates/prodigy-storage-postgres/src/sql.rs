@@ -71,6 +71,11 @@ impl Sql {
     }
 }
 
+/// Gives the time of the server.
+pub(crate) fn server_now() -> Sql {
+    Sql::new("select {now}")
+}
+
 /// A column of a row.
 pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
     row.try_get(at).map_err(|error| {

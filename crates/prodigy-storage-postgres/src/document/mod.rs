@@ -15,9 +15,9 @@ use uuid::Uuid;
 pub(crate) use key::FINISHED;
 
 use crate::backend::PostgresBackend;
-use crate::job::{self, JOB, Locked, TRIES, deleted_meanwhile};
+use crate::job::{self, JOB, TRIES, deleted_meanwhile};
 use crate::session::Session;
-use crate::sql::{Sql, column, first, rows};
+use crate::sql::{Sql, column, first, rows, server_now};
 
 const PUT: &str = "put document";
 const ADD: &str = "add document";
@@ -148,19 +148,22 @@ async fn put_fenced(
 ) -> Result<Revision> {
     let look = || vec![revision_of(&new.document)];
     let locked = job::begin(session, job, Some(fence), options.durability, look).await?;
-    in_section(session, &locked, options.expected).await?;
+    check_or_roll_back(session, options.expected, revision_in(rows(&locked.answers, 0))?).await?;
     locked.finish(session, [new.write(Expected::Any)]).await?;
     Ok(new.revision())
 }
 
-/// Checks a condition inside of the critical section, whose first statement read the revision.
-async fn in_section(session: &mut Session, locked: &Locked, expected: Expected) -> Result<Option<Revision>> {
-    let found = revision_in(rows(&locked.answers, 0))?;
+/// Checks a condition inside of the critical section.
+async fn check_or_roll_back(
+    session: &mut Session,
+    expected: Expected,
+    found: Option<Revision>,
+) -> Result<()> {
     if let Err(error) = check_expected(session, expected, found) {
         session.roll_back().await?;
         return Err(error);
     }
-    Ok(found)
+    Ok(())
 }
 
 fn check_expected(session: &Session, expected: Expected, found: Option<Revision>) -> Result<()> {
@@ -215,10 +218,11 @@ async fn add(
     options: &PutOptions,
 ) -> Result<Added> {
     let look = || {
-        let newest = "select distinct on (series) path, revision from @.document \
-                      where job = (select id from @.job where repo = $1 and name = $2 and not deleted) and series is not null \
-                      order by series, key desc";
-        vec![job::of_job(newest, job), Sql::new("select {now}")]
+        let newest = format!(
+            "select distinct on (series) path, revision from @.document where job = {JOB} and series is not null \
+             order by series, key desc"
+        );
+        vec![job::of_job(newest, job), server_now()]
     };
     let fence = options.fencing.as_ref();
     let locked = job::begin(session, job, fence, options.durability, look).await?;
@@ -240,10 +244,7 @@ async fn add(
             stamp = stamp.max(of.time().next());
         }
     }
-    if let Err(error) = check_expected(session, options.expected, newest) {
-        session.roll_back().await?;
-        return Err(error);
-    }
+    check_or_roll_back(session, options.expected, newest).await?;
     let document = Document::checkpoint(job, phase, Stamp::from(stamp).with_key(options.key.clone()));
     let new = New {
         document,
@@ -274,7 +275,8 @@ async fn delete(
     if let (Some(job), Some(fence)) = (document.job(), fence) {
         let look = || vec![revision_of(document)];
         let locked = job::begin(session, job, Some(fence), durability, look).await?;
-        let found = in_section(session, &locked, expected).await?;
+        let found = revision_in(rows(&locked.answers, 0))?;
+        check_or_roll_back(session, expected, found).await?;
         locked.finish(session, [remove("")]).await?;
         return Ok(found.is_some());
     }

@@ -34,6 +34,11 @@ fn damaged(id: &[u8], why: String) -> StorageError {
         .with_hint("keep the row, and compare it with a backup")
 }
 
+/// Ids as the table holds them.
+pub(crate) fn bytes_of(ids: &[ItemId]) -> Vec<Vec<u8>> {
+    ids.iter().map(|id| id.as_str().as_bytes().to_vec()).collect()
+}
+
 fn mark(number: i64) -> QueueMark {
     QueueMark(number.unsigned_abs())
 }
@@ -112,8 +117,7 @@ pub(crate) fn selected(select: &Select, sql: &mut Sql) -> String {
     let mut conditions = Vec::new();
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     if let Some(ids) = &select.ids {
-        let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_str().as_bytes().to_vec()).collect();
-        conditions.push(format!("id = any({})", sql.push(ids)));
+        conditions.push(format!("id = any({})", sql.push(bytes_of(ids))));
     }
     match select.eligible {
         Eligible::Yes => conditions.push("eligible".into()),

@@ -21,8 +21,8 @@ use crate::backend::PostgresBackend;
 use crate::db::Db;
 use crate::job::{self, JOB, of_job};
 use crate::session::Session;
-use crate::sql::{Sql, column, first, rows};
-use item::{COLUMNS, Item, selected};
+use crate::sql::{Sql, column, first, rows, server_now};
+use item::{COLUMNS, Item, bytes_of, selected};
 use staged::{Rules, Staged};
 
 const PUT: &str = "put items";
@@ -35,11 +35,6 @@ const PAGE: usize = 256;
 /// Whether an item is neither leased nor delayed.
 const IS_PENDING: &str = "coalesce(leased_until <= {now}, true) and coalesce(delayed_until <= {now}, true)";
 
-/// The time of the server.
-fn server_now() -> Sql {
-    Sql::new("select {now}")
-}
-
 /// The answers of the statements behind the lock of a job: the items, the time, and the bytes of the queue.
 fn staged(answers: &[Vec<tokio_postgres::Row>]) -> Result<(Staged, u64)> {
     let items = rows(answers, 0)
@@ -49,10 +44,6 @@ fn staged(answers: &[Vec<tokio_postgres::Row>]) -> Result<(Staged, u64)> {
     let now: i64 = first(rows(answers, 1), 0)?.unwrap_or_default();
     let bytes: Option<i64> = first(rows(answers, 2), 0)?;
     Ok((Staged::new(items, now), bytes.unwrap_or_default().unsigned_abs()))
-}
-
-fn bytes_of(ids: &[ItemId]) -> Vec<Vec<u8>> {
-    ids.iter().map(|id| id.as_str().as_bytes().to_vec()).collect()
 }
 
 async fn put(
