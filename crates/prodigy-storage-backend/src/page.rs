@@ -82,6 +82,23 @@ impl<T, K> Page<T, K> {
         Self { entries, next }
     }
 
+    /// A page of the first `limit` of these entries. If there are more, the next page begins behind the key of the last one
+    /// of this page.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::Page;
+    ///
+    /// let page = Page::up_to(2, vec!["a", "b", "c"], |entry| *entry);
+    /// assert_eq!((page.entries, page.next), (vec!["a", "b"], Some("b")));
+    /// ```
+    #[must_use]
+    pub fn up_to(limit: usize, mut entries: Vec<T>, key: impl FnOnce(&T) -> K) -> Self {
+        let goes_on = entries.len() > limit;
+        entries.truncate(limit);
+        let next = entries.last().filter(|_| goes_on).map(key);
+        Self::new(entries, next)
+    }
+
     /// True if the page is empty and the last one.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
@@ -136,13 +153,8 @@ impl<K: Ord + Clone> PageBuilder<K> {
 
     /// The page, with its keys sorted.
     #[must_use]
-    pub fn finish(mut self) -> Page<K> {
-        let goes_on = self.keys.len() > self.options.limit;
-        if goes_on {
-            self.keys.pop_last();
-        }
-        let next = self.keys.last().filter(|_| goes_on).cloned();
-        Page::new(self.keys.into_iter().collect(), next)
+    pub fn finish(self) -> Page<K> {
+        Page::up_to(self.options.limit, self.keys.into_iter().collect(), K::clone)
     }
 }
 

@@ -312,14 +312,9 @@ impl DocumentStore for MemoryBackend {
         if let Some(after) = page.after.as_ref().map(order) {
             entries.retain(|entry| order(&entry.document) > after);
         }
-        let limit = page.limit.max(1);
-        let goes_on = entries.len() > limit;
-        entries.truncate(limit);
-        let next = entries
-            .last()
-            .filter(|_| goes_on)
-            .map(|entry| entry.document.clone());
-        Ok(Page::new(entries, next))
+        Ok(Page::up_to(page.limit.max(1), entries, |last| {
+            last.document.clone()
+        }))
     }
 
     fn newest(

@@ -123,13 +123,8 @@ impl LockTable {
             None => (Bound::Unbounded, Bound::Unbounded),
         };
         let table = self.table.lock();
-        let mut found = acquired(table.locks.range::<LockName, _>(behind));
-        let entries: Vec<LockInfo> = found.by_ref().take(limit).collect();
-        let next = found
-            .next()
-            .and_then(|_| entries.last())
-            .map(|last| last.name.clone());
-        Page::new(entries, next)
+        let found = acquired(table.locks.range::<LockName, _>(behind)).take(limit.saturating_add(1));
+        Page::up_to(limit, found.collect(), |last| last.name.clone())
     }
 
     /// Restores a lock from a snapshot: it is free and keeps its token.

@@ -60,14 +60,11 @@ pub(crate) async fn flush(session: &mut Session) -> Result<()> {
 
 /// Names of a listing, of which one more than the limit was asked for.
 fn page<T: Clone>(rows: &[Row], limit: usize, name: impl Fn(&str) -> Result<T>) -> Result<Page<T>> {
-    let mut entries = rows
+    let entries = rows
         .iter()
         .map(|row| name(column(row, 0)?))
-        .collect::<Result<Vec<_>>>()?;
-    let goes_on = entries.len() > limit;
-    entries.truncate(limit);
-    let next = entries.last().filter(|_| goes_on).cloned();
-    Ok(Page::new(entries, next))
+        .collect::<Result<_>>()?;
+    Ok(Page::up_to(limit, entries, T::clone))
 }
 
 fn refused_name(name: &str, error: prodigy_storage_layout::NameError) -> StorageError {

@@ -130,11 +130,8 @@ impl LockStore for PostgresBackend {
         self.db()
             .call("list locks", &"", deadline, move |mut session| async move {
                 let answers = session.read(vec![sql]).await?;
-                let mut entries = rows(&answers, 0).iter().map(info).collect::<Result<Vec<_>>>()?;
-                let goes_on = entries.len() > limit;
-                entries.truncate(limit);
-                let next = entries.last().filter(|_| goes_on).map(|last| last.name.clone());
-                Ok(Page::new(entries, next))
+                let entries = rows(&answers, 0).iter().map(info).collect::<Result<_>>()?;
+                Ok(Page::up_to(limit, entries, |last| last.name.clone()))
             })
     }
 }

@@ -421,14 +421,8 @@ impl DocumentStore for PostgresBackend {
         self.db()
             .call("list documents", &"", deadline, move |mut session| async move {
                 let answers = session.read(vec![list]).await?;
-                let mut entries = rows(&answers, 0).iter().map(entry).collect::<Result<Vec<_>>>()?;
-                let goes_on = entries.len() > limit;
-                entries.truncate(limit);
-                let next = entries
-                    .last()
-                    .filter(|_| goes_on)
-                    .map(|entry| entry.document.clone());
-                Ok(Page::new(entries, next))
+                let entries = rows(&answers, 0).iter().map(entry).collect::<Result<_>>()?;
+                Ok(Page::up_to(limit, entries, |last| last.document.clone()))
             })
     }
 
