@@ -141,14 +141,21 @@ fn decoded(text: &str) -> String {
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
+/// The hosts with their ports. One port counts for all hosts.
+fn hosts(config: &Config) -> impl Iterator<Item = (&Host, u16)> {
+    let ports = config.get_ports();
+    let port = move |at| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+    let hosts = config.get_hosts().iter().enumerate();
+    hosts.map(move |(at, host)| (host, port(at)))
+}
+
 fn shown(config: &Config) -> String {
     let mut out = String::new();
-    for (at, host) in config.get_hosts().iter().enumerate() {
-        let port = config.get_ports().get(at).or(config.get_ports().first());
-        let comma = if at == 0 { "" } else { "," };
+    for (host, port) in hosts(config) {
+        let comma = if out.is_empty() { "" } else { "," };
         let _ = match host {
-            Host::Tcp(host) => write!(out, "{comma}{host}:{}", port.unwrap_or(&5432)),
-            Host::Unix(path) => write!(out, "{comma}{}:{}", path.display(), port.unwrap_or(&5432)),
+            Host::Tcp(host) => write!(out, "{comma}{host}:{port}"),
+            Host::Unix(path) => write!(out, "{comma}{}:{port}", path.display()),
         };
     }
     let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
@@ -196,20 +203,6 @@ fn password_in(text: &str, config: &Config) -> Option<String> {
     let user = config.get_user().unwrap_or_default();
     let database = config.get_dbname().unwrap_or(user);
     let fits = |pattern: &str, value: &str| pattern == "*" || pattern == value;
-    let hosts = || {
-        config.get_hosts().iter().enumerate().map(|(at, host)| {
-            let port = config
-                .get_ports()
-                .get(at)
-                .or(config.get_ports().first())
-                .unwrap_or(&5432);
-            let host = match host {
-                Host::Tcp(host) => host.clone(),
-                Host::Unix(_) => "localhost".to_owned(),
-            };
-            (host, port.to_string())
-        })
-    };
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| {
@@ -217,9 +210,14 @@ fn password_in(text: &str, config: &Config) -> Option<String> {
             let [host, port, of_database, of_user, password] = fields.as_slice() else {
                 return None;
             };
-            let is_ours = hosts().any(|(name, number)| fits(host, &name) && fits(port, &number))
-                && fits(of_database, database)
-                && fits(of_user, user);
+            let is_host = hosts(config).any(|(name, number)| {
+                let name = match name {
+                    Host::Tcp(name) => name,
+                    Host::Unix(_) => "localhost",
+                };
+                fits(host, name) && fits(port, &number.to_string())
+            });
+            let is_ours = is_host && fits(of_database, database) && fits(of_user, user);
             is_ours.then(|| password.clone())
         })
 }
