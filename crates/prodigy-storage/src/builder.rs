@@ -171,9 +171,7 @@ impl StorageBuilder {
         if let (Some(root), Some(owner)) = (capabilities.root, capabilities.foreign_owner) {
             notices.push(StorageNotice::ForeignOwner { root, owner });
         }
-        for notice in &notices {
-            tracing::warn!("{notice}");
-        }
+        warn(&notices);
         Ok(Storage::from_inner(Inner {
             caller: Caller::new(backend, &config, self.read_only).interruptible(self.interrupt),
             config,
@@ -198,10 +196,7 @@ impl StorageBuilder {
     /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for a backend that keeps neither files nor a snapshot.
     #[cfg(feature = "file")]
     pub fn doctor(self) -> Result<Doctor> {
-        let (config, notices) = self.load()?;
-        for notice in &notices {
-            tracing::warn!("{notice}");
-        }
+        let config = self.load_and_warn()?;
         Doctor::of(&config, self.read_only, &self.clock)
     }
 
@@ -229,10 +224,7 @@ impl StorageBuilder {
     /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for a backend that keeps no files.
     #[cfg(feature = "backup")]
     pub fn backup(self) -> Result<crate::Backup> {
-        let (config, notices) = self.load()?;
-        for notice in &notices {
-            tracing::warn!("{notice}");
-        }
+        let config = self.load_and_warn()?;
         crate::backup::of(&config, self.read_only, &self.clock)
     }
 
@@ -243,11 +235,16 @@ impl StorageBuilder {
     /// than `postgres`.
     #[cfg(feature = "postgres")]
     pub fn schema(self) -> Result<crate::Schema> {
-        let (config, notices) = self.load()?;
-        for notice in &notices {
-            tracing::warn!("{notice}");
-        }
+        let config = self.load_and_warn()?;
         crate::Schema::of(&config, &self.clock)
+    }
+
+    /// Loads the configuration for what has no notices of its own.
+    #[cfg(any(feature = "file", feature = "postgres"))]
+    fn load_and_warn(&self) -> Result<StorageConfig> {
+        let (config, notices) = self.load()?;
+        warn(&notices);
+        Ok(config)
     }
 
     fn load(&self) -> Result<(StorageConfig, Vec<StorageNotice>)> {
@@ -324,6 +321,12 @@ impl StorageBuilder {
     fn ceilings(&self) -> Ceilings {
         let value = self.environment.var("GIT_CEILING_DIRECTORIES");
         value.map(|value| Ceilings::parse(&value)).unwrap_or_default()
+    }
+}
+
+fn warn(notices: &[StorageNotice]) {
+    for notice in notices {
+        tracing::warn!("{notice}");
     }
 }
 
