@@ -67,9 +67,9 @@ pub(super) struct Importer<'a> {
     planned: HashSet<(JobAddress, String)>,
     /// The keys of the checkpoints of an export.
     pub(super) keys: HashSet<String>,
-    /// What was imported since the last call of [`count_as`](Self::count_as).
+    /// The number of records imported since the last call of [`count_as`](Self::count_as).
     count: Count,
-    /// What was imported before, by the words for its kind.
+    /// The numbers imported before that, by the words for their kind.
     pub(super) counts: BTreeMap<&'static str, Count>,
     pub(super) refusals: Vec<Refusal>,
 }

@@ -111,7 +111,11 @@ impl Logs {
         for (name, forms) in by_age {
             let segment = SegmentRef::new(&self.root, folder, name);
             let stays = Some(name.made()) >= newest || !is_sealed(segment, *forms)?;
-            let last = if stays { None } else { search::last_of(segment, clock)? };
+            let last = if stays {
+                None
+            } else {
+                search::last_of(segment, clock)?
+            };
             if stays || last.map_or(name.made(), |last| last.time) >= before {
                 // Twins are removed together.
                 chosen.segments.retain(|(other, _)| other.made() < name.made());
