@@ -20,7 +20,7 @@ pub(crate) fn check(project: &Project) -> Result<()> {
     run(project, &Options { check: true })
 }
 
-/// Writes or checks the pages, and checks that the planted bugs fit the code.
+/// Writes or checks the pages, checks that the planted bugs fit the code, and builds the book.
 #[cfg(feature = "docs")]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     page(
@@ -34,7 +34,9 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
         crate::mutants::PAGE,
         &crate::mutants::page(project)?,
         options,
-    )
+    )?;
+    crate::book::build(project)?;
+    Ok(())
 }
 
 #[cfg(feature = "docs")]

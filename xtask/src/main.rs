@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod book;
 mod ci;
 mod conformance;
 mod demo;
@@ -53,8 +54,10 @@ enum Chore {
     Verify(torture::Arguments),
     /// Check the invariants of the architecture and of the files.
     Tidy,
-    /// Write what is generated from the code: docs/reference/configuration.md.
+    /// Write what is generated from the code, and build the book of all pages.
     Docs(docs::Options),
+    /// Build the book of all pages in the target folder; needs mdbook.
+    Book,
     /// Measure this project and what it is held against, side by side.
     Bench(bench::Options),
     /// Write shell completions and manual pages to the target folder.
@@ -84,6 +87,7 @@ impl Chore {
             Self::Verify(arguments) => return torture::run(project, "verify", arguments),
             Self::Tidy => tidy::run(project),
             Self::Docs(options) => docs::run(project, options),
+            Self::Book => book::run(project),
             Self::Bench(options) => bench::run(project, options),
             Self::Dist(options) => dist::run(project, options),
         }

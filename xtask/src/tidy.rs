@@ -5,7 +5,7 @@ mod dialect;
 mod direction;
 mod examples;
 mod files;
-mod links;
+pub(crate) mod links;
 mod packages;
 mod sources;
 

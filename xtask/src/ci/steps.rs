@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::report::Outcome;
 use super::{deny, examples};
 use crate::project::{Project, must, show};
-use crate::{demo, docs, tidy, torture};
+use crate::{book, demo, docs, tidy, torture};
 
 /// One step.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "docs",
-        about: "generated pages are what the code says, and planted bugs fit the code",
+        about: "generated pages are what the code says, planted bugs fit the code, and the book builds",
         run: drift,
     },
     Step {
@@ -267,7 +267,13 @@ fn rustdoc(project: &Project) -> Result<Outcome> {
 
 fn drift(project: &Project) -> Result<Outcome> {
     docs::check(project)?;
-    Ok(Outcome::Passed)
+    Ok(if book::has_mdbook() {
+        Outcome::Passed
+    } else {
+        Outcome::Partly(
+            "there is no mdbook here: the book was not built, and its links were not checked".to_owned(),
+        )
+    })
 }
 
 fn verify_tool(project: &Project) -> Result<Outcome> {

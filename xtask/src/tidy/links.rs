@@ -58,7 +58,7 @@ fn broken(
 }
 
 /// A path without `..`.
-fn plain(path: &Path) -> PathBuf {
+pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -73,7 +73,7 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 /// The lines outside of fenced code, with their numbers.
-fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     text.lines().enumerate().filter_map(move |(number, line)| {
         let fence = line.trim_start().starts_with("```");
@@ -101,7 +101,7 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 /// The targets of a line's links: `](target)`, outside of code.
-fn targets(line: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn targets(line: &str) -> impl Iterator<Item = &str> {
     let plain = line.split('`').step_by(2);
     plain.flat_map(|text| {
         text.split("](")

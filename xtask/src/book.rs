@@ -1,0 +1,181 @@
+//! `cargo xtask book`: the pages as an mdBook.
+//!
+//! Pages link to files all over the project. So mdBook gets a copy of them in which each is where it is in the project.
+
+mod html;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::project::{Project, must};
+use crate::tidy::links::{plain, prose, targets};
+
+/// The table of contents, which mdBook wants under this name.
+const SUMMARY: &str = "SUMMARY.md";
+
+/// True if this machine has mdBook.
+pub(crate) fn has_mdbook() -> bool {
+    Command::new("mdbook").arg("--version").output().is_ok()
+}
+
+/// Builds the book, for `cargo xtask book`.
+pub(crate) fn run(project: &Project) -> Result<()> {
+    if !build(project)? {
+        bail!("this machine has no mdbook: `cargo install --locked mdbook`");
+    }
+    Ok(())
+}
+
+/// Fails if a page is missing in the table of contents. Builds the book and checks its links where there is mdBook, else
+/// returns false.
+pub(crate) fn build(project: &Project) -> Result<bool> {
+    let docs = Path::new("docs");
+    let summary = read(&project.path(docs.join(SUMMARY)))?;
+    let pages = pages(project.root(), docs, &summary)?;
+    if !has_mdbook() {
+        println!(
+            "NOTICE: this machine has no mdbook: the book was not built, and its links were not checked"
+        );
+        return Ok(false);
+    }
+    let book = project.target().join("book");
+    let sources = book.join("src");
+    match fs::remove_dir_all(&book) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    for page in &pages {
+        copy(project.root(), page, &sources)?;
+        let folder = page.parent().unwrap_or(Path::new(""));
+        for (_, line) in prose(&read(&project.path(page))?) {
+            for target in targets(line).filter(|target| !target.contains(':') && !target.starts_with('#')) {
+                let file = plain(&folder.join(target.split('#').next().unwrap_or(target)));
+                if file.extension().is_some_and(|extension| extension == "md") {
+                    if !pages.contains(&file) {
+                        bail!(
+                            "{} links to {}, which docs/{SUMMARY} does not list",
+                            page.display(),
+                            file.display()
+                        );
+                    }
+                } else {
+                    copy(project.root(), &file, &sources)?;
+                }
+            }
+        }
+    }
+    fs::write(sources.join(SUMMARY), from_the_top(docs, &summary))?;
+    fs::copy(project.path("docs/book.toml"), book.join("book.toml"))?;
+    must(Command::new("mdbook").arg("build").arg(&book))?;
+    let links = html::check(&book.join("book"))?;
+    println!(
+        "{links} links of {} pages lead somewhere: {}",
+        pages.len(),
+        book.join("book/index.html").display()
+    );
+    Ok(true)
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
+}
+
+/// The pages that the table lists, as paths in the project. Each page of `docs` has to be among them once.
+fn pages(root: &Path, docs: &Path, summary: &str) -> Result<BTreeSet<PathBuf>> {
+    let mut listed = BTreeSet::new();
+    for (_, line) in prose(summary) {
+        for target in targets(line) {
+            let page = plain(&docs.join(target));
+            if !root.join(&page).is_file() {
+                bail!("docs/{SUMMARY} lists {target}, which does not exist");
+            }
+            if !listed.insert(page) {
+                bail!("docs/{SUMMARY} lists {target} twice");
+            }
+        }
+    }
+    let mut folders = vec![docs.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder))? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            let is_page = path.extension().is_some_and(|extension| extension == "md");
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if is_page && entry.file_name() != SUMMARY && !listed.contains(&path) {
+                bail!("docs/{SUMMARY} does not list {}", path.display());
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// The table of contents with links that begin at the project's folder.
+fn from_the_top(docs: &Path, summary: &str) -> String {
+    let mut parts = summary.split("](");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (target, rest) = part.split_once(')').unwrap_or((part, ""));
+        text.push_str(&format!("]({}){rest}", plain(&docs.join(target)).display()));
+    }
+    text
+}
+
+/// Copies a file, or a folder with all that is in it.
+fn copy(root: &Path, path: &Path, to: &Path) -> Result<()> {
+    let (from, to_path) = (root.join(path), to.join(path));
+    if from.is_dir() {
+        for entry in fs::read_dir(&from)? {
+            copy(root, &path.join(entry?.file_name()), to)?;
+        }
+        return Ok(());
+    }
+    if let Some(folder) = to_path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(&from, &to_path).with_context(|| format!("can't copy {}", path.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::{from_the_top, pages};
+
+    #[test]
+    fn each_page_is_listed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("docs/how-to")).unwrap();
+        for name in [
+            "TOP.md",
+            "docs/SUMMARY.md",
+            "docs/how-to/a.md",
+            "docs/how-to/b.md",
+        ] {
+            fs::write(root.join(name), "").unwrap();
+        }
+        let found =
+            |summary: &str| pages(root, Path::new("docs"), summary).map_err(|error| error.to_string());
+        let whole = "- [a](how-to/a.md)\n- [b](how-to/b.md)\n- [top](../TOP.md)\n";
+        assert_eq!(found(whole).unwrap().len(), 3);
+        let refused = |summary: &str| found(summary).unwrap_err();
+        assert_eq!(
+            refused("[a](how-to/a.md)"),
+            "docs/SUMMARY.md does not list docs/how-to/b.md"
+        );
+        assert!(refused("[c](c.md)").ends_with("lists c.md, which does not exist"));
+        assert!(refused("[a](how-to/a.md)\n[a](how-to/a.md)").ends_with("lists how-to/a.md twice"));
+        let top = from_the_top(Path::new("docs"), whole);
+        assert_eq!(
+            top,
+            "- [a](docs/how-to/a.md)\n- [b](docs/how-to/b.md)\n- [top](TOP.md)\n"
+        );
+    }
+}
