@@ -31,6 +31,8 @@ mod large;
 mod lock;
 mod memory;
 mod output;
+#[cfg(unix)]
+mod pages;
 mod places;
 #[cfg(unix)]
 mod planted;

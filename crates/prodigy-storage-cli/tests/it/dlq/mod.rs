@@ -5,7 +5,6 @@ mod bulk;
 mod edit;
 mod help;
 mod import;
-mod page;
 mod people;
 mod redrive;
 mod take;
