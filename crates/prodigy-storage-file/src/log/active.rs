@@ -16,13 +16,13 @@ use crate::fs::{FsFile, SEALED_MODE};
 pub(crate) struct SegmentFile {
     file: Box<dyn FsFile>,
     identity: OnceLock<(u64, u64)>,
-    /// Held during a sync: of two threads that sync one descriptor, the kernel reports a failure to only one.
+    /// Held during a sync: if two threads sync one descriptor, the kernel reports a failure to only one of them.
     failed: Mutex<bool>,
     written: AtomicU64,
     synced: AtomicU64,
-    /// Whether its name, and those of all folders above it, are known to survive power loss.
+    /// True if its name, and the names of all folders above it, are known to survive a power loss.
     named: AtomicBool,
-    /// True once it was synced and sealed: from then on its plain form may be replaced by a compressed one.
+    /// True once the segment is synced and sealed: from then on its plain form may be replaced by a compressed one.
     sealed: AtomicBool,
 }
 
@@ -32,7 +32,7 @@ impl SegmentFile {
             file,
             identity: OnceLock::new(),
             failed: Mutex::new(false),
-            // The bytes of a dead process were perhaps never synced.
+            // The bytes of a dead process may never have been synced.
             written: AtomicU64::new(1),
             synced: AtomicU64::new(0),
             named: AtomicBool::new(false),
@@ -44,7 +44,7 @@ impl SegmentFile {
         &*self.file
     }
 
-    /// Its identity, which no other file can get while it is open.
+    /// The identity of the file. No other file can get the same identity while this one is open.
     pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
         if let Some(known) = self.identity.get() {
             return Ok(*known);
@@ -58,7 +58,7 @@ impl SegmentFile {
         self.written.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether something was written since the last sync.
+    /// True if bytes were written since the last sync.
     pub(crate) fn is_dirty(&self) -> bool {
         self.written.load(Ordering::Acquire) > self.synced.load(Ordering::Acquire) || !self.is_named()
     }
@@ -71,7 +71,8 @@ impl SegmentFile {
         self.named.store(true, Ordering::Release);
     }
 
-    /// Makes everything written before the call survive power loss. After a failure every later call fails.
+    /// Makes everything that was written before the call survive a power loss. After a failure every later call
+    /// fails.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let mut failed = self.failed.lock();
         if *failed {
@@ -109,29 +110,30 @@ impl SegmentFile {
     }
 }
 
-/// A segment that this process holds.
+/// A segment that this process writes to.
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) name: SegmentName,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<SegmentFile>,
-    /// Where the next record goes.
+    /// The offset at which the next record is written.
     pub(crate) len: u64,
-    /// The newest id in it.
+    /// The newest id in the segment.
     pub(crate) last: Option<EventId>,
-    /// The time of its last record.
+    /// The time of the last record in the segment.
     pub(crate) time: Option<Timestamp>,
-    /// True if the last record lacks its line end, because a write failed right before it.
+    /// True if the last record has no line break at its end because a write failed there.
     pub(crate) unended: bool,
 }
 
-/// How far a clock may step back without a new segment: the records of a segment then keep the time of its last one.
+/// The maximum time by which a clock may step back without a new segment: the records of a segment then keep the time
+/// of its last one.
 const LARGEST_CLAMP: i64 = 1_000_000_000;
 
 impl Active {
-    /// How many of `bytes`, which a failed write was to put behind the last record, are in the file.
+    /// The number of bytes of a failed write of `bytes` that are in the file behind the last record.
     ///
-    /// The file is asked, and not the write: readers see what the file has.
+    /// Reads the file, since readers see the file and not the result of the write.
     fn reached(&self, bytes: &[u8]) -> io::Result<usize> {
         let file = self.file.file();
         let behind = file.metadata()?.len.saturating_sub(self.len);
@@ -142,19 +144,19 @@ impl Active {
         Ok(same.count())
     }
 
-    /// Keeps the whole records that a failed write of `bytes`, one record per line, put behind the last one, and cuts
-    /// the torn record behind them. Returns how many records it kept.
+    /// Keeps the whole records of a failed write of `bytes`, which has one record per line, and cuts the torn record
+    /// behind them. Returns the number of kept records.
     ///
-    /// A reader may have returned each of the whole records already, also one whose line end is missing: its checksum
-    /// matches. The next write then begins with the line end.
+    /// A reader may have returned each of the whole records already, even one without a line break at its end,
+    /// because its checksum matches. The next write then begins with the line break.
     ///
-    /// The cut is synced. Otherwise a power loss could bring the torn bytes back, under records that are written in
-    /// their place.
+    /// The cut is synced. Otherwise a power loss could restore the torn bytes below the records that are written
+    /// later.
     pub(crate) fn keep_whole(&mut self, bytes: &[u8]) -> io::Result<u64> {
         let reached = self.reached(bytes)?;
         let (mut kept, mut end, mut unended) = (0, 0, self.unended);
         if self.unended {
-            // The first byte is the line end that was still missing.
+            // The first byte is the line break that was still missing.
             end = usize::from(reached > 0);
             unended = end == 0;
         }
@@ -182,14 +184,14 @@ impl Active {
         Ok(kept)
     }
 
-    /// True if a failed write is behind the last record.
+    /// True if bytes of a failed write are behind the last record.
     pub(crate) fn is_torn(&self) -> bool {
         let found = self.file.file().metadata();
         found.is_ok_and(|found| found.len > self.len)
     }
 
-    /// Whether its last record is so far ahead of the clock that nothing may be appended now: times do not decrease within
-    /// a segment, and an event's time is at most a second from the clock's.
+    /// True if the last record is so far ahead of the clock that nothing may be appended now: times do not decrease
+    /// within a segment, and the time of an event differs from the clock by at most one second.
     pub(crate) fn is_ahead_of(&self, now: Timestamp) -> bool {
         let allowed = now.as_nanos().saturating_add(LARGEST_CLAMP);
         self.time.is_some_and(|time| time.as_nanos() > allowed)
@@ -201,7 +203,7 @@ impl Active {
         self.time.map_or(now, |time| time.max(now))
     }
 
-    /// Whether a record of this id may be appended: ids ascend within a segment, from its lower bound on.
+    /// True if a record with this id may be appended: the ids of a segment ascend from its lower bound on.
     pub(crate) fn takes(&self, id: EventId) -> bool {
         match self.last {
             Some(last) => last < id,

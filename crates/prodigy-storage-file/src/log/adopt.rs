@@ -1,4 +1,4 @@
-//! Which segment a new writer writes to.
+//! Chooses the segment that a new writer writes to.
 
 use std::ffi::OsStr;
 use std::io;
@@ -78,11 +78,11 @@ pub(crate) fn adopt(
             .map(|opened| opened.metadata_of(OsStr::new(&file)))
             .transpose()
         {
-            // It may have been compressed at this very moment.
+            // It may have been compressed at this moment.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => other.map_err(|error| root.read_fault("adopt segment", &folder.join(&file), error))?,
         };
-        // A file that was written to after now was written before the clock stepped back.
+        // A file with an mtime in the future was written to before the clock stepped back.
         let may_grow = |found: &Metadata| is_open(found) || found.is_unlocked() || found.modified > now;
         if age < RECENT || name.twin_form().is_some() || found.as_ref().is_some_and(may_grow) {
             newest = newest
@@ -112,7 +112,7 @@ pub(crate) fn adopt(
     Ok(Adoption { active, newest })
 }
 
-/// Seals a segment that ends in the future: a record of the present does not fit behind its last one.
+/// Seals a segment that ends in the future: a record of the present can't follow its last one.
 fn seal_ahead(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active) {
     match taken.file.seal() {
         Ok(()) => tracing::debug!(segment = %taken.path.display(), "sealed: it ends in the future"),
@@ -134,7 +134,7 @@ fn is_open(found: &Metadata) -> bool {
     !found.is_sealed() && !found.is_unlocked()
 }
 
-/// Takes an unsealed segment, unless someone holds it or it is not what it was.
+/// Locks an unsealed segment, unless another process holds it or it was changed since the listing.
 fn take(
     segment: SegmentRef<'_>,
     listing: &Listing,
@@ -146,18 +146,19 @@ fn take(
     let (file, ours) = match segment.root.lock_now(&path, OpenMode::Write) {
         Ok(LockNow::Taken(file, found)) => (file, found),
         Ok(LockNow::Absent | LockNow::Held | LockNow::Replaced) => return Ok(None),
-        // Sealed at this moment, or of another user: another one will do.
+        // It was sealed at this moment, or belongs to another user: the search continues with another one.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    // One with a second name, which may be outside of the root, is left as it is.
+    // A file with a second name, which may be outside of the root, stays as it is.
     if ours.links != 1 || !is_open(&ours) {
         return Ok(None);
     }
     let made = Some(segment.name.made());
     if ours.len == 0 && listing.newest_made() > made {
-        // Its writer died before the first record. A cursor may have passed it over, so nothing is written to it any more.
-        // The segment with the highest name is never removed, nor is the first one, by which cursors know the log.
+        // Its writer died before the first record. A cursor may count it as read, so nothing is written to it any
+        // more. The segment with the highest name is never removed, and neither is the first one, which identifies
+        // the log for cursors.
         if listing.oldest_made() != made {
             segment.root.fs.unlink(&path).map_err(fault)?;
         }
@@ -167,8 +168,8 @@ fn take(
         return Ok(None);
     };
     if len > 0 && durability == Durability::Strict {
-        // The bytes of the dead writer may be in memory only. If a loss of power took them, and not the bytes that are
-        // written behind them, a hole would be left.
+        // The bytes of the dead writer may be in memory only. A power loss that took them, but not the bytes that are
+        // written behind them, would leave a hole.
         segment.root.counters.sync(&path);
         if let Err(error) = file.sync_all() {
             tracing::error!(segment = %path.display(), %error, "a segment is left alone: its state on disk is unknown");
@@ -188,11 +189,11 @@ fn take(
     }))
 }
 
-/// Creates a new segment whose ids are not below `lower`, or, where `lower` is `None`, are new.
+/// Creates a new segment. Its ids are not below `lower`; if `lower` is `None`, they are new.
 ///
-/// It happens under the lock on the folder, so the segments of a log are created one after the other. The new name is
-/// unused in every form, and its `made` is above that of every other segment, whatever the clocks of the writers say. A
-/// cursor whose mark covers all segments up to one of them covers none that is created later.
+/// This happens under the lock on the folder, so the segments of a log are created one after the other. The new name
+/// is unused in every form, and its `made` is above that of every other segment, whatever the clocks of the writers
+/// show. A cursor whose mark covers all segments up to one of them covers none that is created later.
 pub(crate) fn create(
     root: &Root,
     job: &JobAddress,
@@ -233,7 +234,7 @@ pub(crate) fn create(
     }
 }
 
-/// Nothing can come after what the log says of itself.
+/// The error if the newest id or stamp of the log is the greatest possible one.
 pub(super) fn end_of_time(root: &Root, folder: &Path, what: &str) -> StorageError {
     StorageError::new(
         ErrorKind::Damaged,
@@ -256,8 +257,8 @@ fn create_locked(root: &Root, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
     if !root.try_lock(&file).map_err(fault)? {
         return Ok(None);
     }
-    // Between creating and locking it, another writer may have adopted it: written to it, sealed it, compressed it, and let
-    // it go again. It is ours only if it is as it was created.
+    // Between its creation and its lock, another writer may have adopted it: written to it, sealed it, compressed it,
+    // and released it. It is ours only if it is unchanged.
     let ours = file.metadata().map_err(fault)?;
     let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
     let is_named = root.leads_to(path, ours.identity).map_err(fault)?;

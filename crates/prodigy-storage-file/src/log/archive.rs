@@ -1,8 +1,8 @@
 //! Compressing sealed segments in the background.
 //!
-//! `events-….jsonl` becomes `events-….jsonl.zst`: temporary file, sync, rename, sync of the folder, and only then the
-//! plain form goes. What a dead process left half done, in any of these steps, is finished by the next one. Before
-//! the Zstandard frame is a skippable frame (RFC 8878, 3.1.2) that states the last id, for a search.
+//! `events-….jsonl` becomes `events-….jsonl.zst`: temporary file, sync, rename, sync of the folder, and then removal
+//! of the plain form. If a process dies at any of these steps, the next one finishes the work. A skippable frame (RFC
+//! 8878, 3.1.2) before the Zstandard frame states the last id, for searches.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ use crate::root::Root;
 /// The folder of a log, and a sealed segment to compress. Without a segment, the mark of sealed segments is renewed.
 type Task = (PathBuf, Option<SegmentName>);
 
-/// Segments that wait for their turn and keep their writer's lock, and a descriptor, meanwhile. More than these are locked
-/// again when their turn comes.
+/// The number of waiting segments that keep their writer's lock, and a descriptor. Further segments are locked again
+/// when their turn comes.
 const HELD: usize = 32;
 
-/// The compression of a root's segments by a background thread.
+/// Compresses the segments of a root in a background thread.
 #[derive(Debug)]
 pub(crate) struct Archive {
     root: Arc<Root>,
@@ -43,11 +43,11 @@ struct State {
 /// The content of the skippable frame of a compressed segment.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Summary {
-    /// The last id, if it holds a record.
+    /// The last id; `None` without a record.
     pub(crate) last: Option<EventId>,
-    /// Uncompressed bytes.
+    /// The uncompressed length in bytes.
     pub(crate) bytes: u64,
-    /// The times of the first record and of the last one. An archive of format 1 states neither.
+    /// The times of the first and of the last record. An archive of format 1 has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,8 +97,8 @@ impl Archive {
         })
     }
 
-    /// Has a sealed segment compressed, or its compression finished, some time soon. A writer hands its segment over with the lock
-    /// that it has on it, so nobody else comes in between.
+    /// Queues a sealed segment for compression, or for the end of a compression that was interrupted. A writer passes
+    /// its lock on the segment along, so no other process takes the lock in between.
     pub(crate) fn enqueue(
         self: &Arc<Self>,
         folder: &Path,
@@ -108,7 +108,7 @@ impl Archive {
         self.add(&(folder.to_owned(), Some(name.clone())), held);
     }
 
-    /// Has the mark of sealed segments renewed some time soon.
+    /// Queues the renewal of the mark of sealed segments.
     pub(super) fn mark_sealed(self: &Arc<Self>, folder: &Path) {
         self.add(&(folder.to_owned(), None), None);
     }
@@ -141,7 +141,8 @@ impl Archive {
         }
     }
 
-    /// Waits until no mark is left to renew: a process that ends early would leave the work to the next one, and that one to another.
+    /// Waits until no mark is left to renew. Otherwise a process that ends early would leave the work to the next
+    /// one, and that one to another.
     pub(super) fn finish_marks(&self, deadline: Deadline) {
         let mut state = self.state.lock();
         while let Some(at) = deadline.instant()
@@ -153,7 +154,7 @@ impl Archive {
         }
     }
 
-    /// Waits until there is nothing left to do.
+    /// Waits until the queue is empty.
     pub(crate) fn finish(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.state.lock();
         while !state.queued.is_empty() {
@@ -191,7 +192,8 @@ mod zstandard {
     pub(crate) const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
     const COPY: &str = "compress segment";
 
-    /// Compresses a sealed segment, or finishes what was begun. Harmless if there is nothing to do.
+    /// Compresses a sealed segment, or finishes an interrupted compression. Does nothing if the segment is compressed
+    /// already.
     pub(crate) fn compress(segment: SegmentRef<'_>) -> Result<()> {
         let plain = segment.path(SegmentForm::Plain);
         let fault = |error| segment.root.write_fault(COPY, &plain, error);
@@ -202,7 +204,7 @@ mod zstandard {
         };
         match file.try_lock() {
             Ok(true) => {}
-            // Without locks nothing shows that a thread still syncs the segment: it stays as it is.
+            // Without locks it can't be known whether a thread still syncs the segment, so the segment stays plain.
             Err(error) if has_no_locks(&error) => return Ok(()),
             Ok(false) => return Ok(()),
             Err(error) => return Err(fault(error)),
@@ -231,7 +233,7 @@ mod zstandard {
             }
             write(segment.root, segment.folder, &plain, &packed, file, found.len)?;
         }
-        // The plain form goes only when the other one is known to say the same.
+        // The plain form is removed only after a check that the compressed one has the same content.
         let again = segment
             .root
             .fs
@@ -314,7 +316,8 @@ mod zstandard {
         Ok(told)
     }
 
-    /// Where decoding begins: at the frame behind our header, also where that is damaged; else at the beginning.
+    /// The offset at which decoding begins: the frame behind our header, even if the header is damaged; without a
+    /// header 0.
     pub(crate) fn frame_start(file: &dyn FsFile) -> io::Result<u64> {
         let mut bytes = [0; 512];
         let filled = file.read_full_at(&mut bytes, 0)?;
@@ -325,7 +328,7 @@ mod zstandard {
         Ok(memchr::memmem::find(bytes, &FRAME).unwrap_or(0) as u64)
     }
 
-    /// Whether a compressed segment begins as ours do and its header does not hold.
+    /// True if a compressed segment begins with a header of ours that is not valid.
     pub(crate) fn header_is_damaged(segment: SegmentRef<'_>) -> Result<bool> {
         let Some((file, _)) = source::open_form(segment, SegmentForm::Zstd)? else {
             return Ok(false);
@@ -338,7 +341,7 @@ mod zstandard {
         Ok(!foreign && summary(segment)?.is_none())
     }
 
-    /// Whether a compressed form decodes to what the plain one holds.
+    /// True if a compressed form decodes to the content of the plain one.
     pub(crate) fn says_the_same(segment: SegmentRef<'_>, form: SegmentForm) -> Result<bool> {
         let (Some((plain, _)), Some((packed, _))) = (
             source::open_form(segment, SegmentForm::Plain)?,
@@ -356,7 +359,7 @@ mod zstandard {
         }
     }
 
-    /// Length and hash of all that can be read.
+    /// Length and hash of all bytes that can be read.
     fn digest(mut from: impl Read) -> io::Result<(u64, u128)> {
         let (mut hash, mut bytes) = (xxhash_rust::xxh3::Xxh3::new(), 0);
         let mut buffer = vec![0; 128 << 10];

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Deadline, Result, StorageError};
 
 use crate::root::Root;
 
-/// Bounds one step of a scan, without a look at the clock for each record.
+/// Limits the time of one step of a scan, without reading the clock for each record.
 #[derive(Debug, Default)]
 pub(crate) struct StepClock {
     timeout: Option<Duration>,
@@ -19,7 +19,7 @@ impl StepClock {
         Self { timeout, began: None }
     }
 
-    /// A clock that bounds all steps together.
+    /// A clock that limits the time of all steps together.
     pub(crate) fn until(deadline: Deadline) -> Self {
         Self {
             timeout: deadline.remaining(),

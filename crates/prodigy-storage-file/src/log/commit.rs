@@ -6,16 +6,16 @@ use prodigy_storage_backend::Deadline;
 
 use super::sync::{Condvar, Mutex, yield_now};
 
-/// Why a wait for a sync ended without one.
+/// The reason why a wait for a sync ended without one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unsynced {
-    /// The sync failed: what it said.
+    /// The sync failed, with this message.
     Failed(String),
     /// The deadline passed.
     TimedOut,
 }
 
-/// A sync that failed, and up to which write nothing is known.
+/// A failed sync, and the last write whose outcome it makes unknown.
 #[derive(Debug)]
 pub(crate) struct FailedSync {
     pub(crate) up_to: u64,
@@ -27,14 +27,14 @@ struct State {
     /// Writes up to this one are settled: synced, or in a range that failed.
     settled: u64,
     failed: Vec<(RangeInclusive<u64>, String)>,
-    /// Whether a thread is syncing for all.
+    /// True if a thread is syncing for all.
     leading: bool,
     waiting: usize,
-    /// Whether the last sync served more than the thread that made it.
+    /// True if the last sync served other threads besides the one that made it.
     shared: bool,
 }
 
-/// Numbers writes and knows which are synced.
+/// Numbers the writes and records which of them are synced.
 #[derive(Debug, Default)]
 pub(crate) struct Commit {
     state: Mutex<State>,
@@ -42,8 +42,8 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Waits until write number `seq` is synced. The first thread that comes syncs for all threads that wrote before
-    /// it; `sync` returns the number of the last write that it reached.
+    /// Waits until write number `seq` is synced. The first waiting thread syncs for all threads that wrote before it;
+    /// `sync` returns the number of the last write that it covered.
     pub(crate) fn wait(
         &self,
         seq: u64,
@@ -75,7 +75,8 @@ impl Commit {
             let in_company = state.shared;
             drop(state);
             if in_company {
-                // Threads that were just served are about to write again: one turn for them, and one sync for all.
+                // Threads that were just served are about to write again, so this one yields once: then one sync
+                // serves all of them.
                 yield_now();
             }
             let lead = Lead(self);
@@ -108,7 +109,7 @@ impl State {
     }
 }
 
-/// The thread that syncs for all. If its sync panics, those who wait look for another.
+/// The thread that syncs for all. If its sync panics, a waiting thread takes over.
 struct Lead<'a>(&'a Commit);
 
 impl Drop for Lead<'_> {

@@ -9,12 +9,12 @@ use super::cursor::Position;
 use super::replay_filter::MOST_COVERED;
 use crate::fs::FileKind;
 
-/// The names that are kept: all forms of as many segments as the replay filter searches.
+/// The number of names that are kept: all forms of as many segments as the replay filter searches.
 const MOST_KEPT: usize = MOST_COVERED * SegmentForm::ALL.len();
 /// The letters before the first stamp of a name.
 const PREFIX: &str = "events-";
 
-/// Picks the covered names out of a listing, and keeps the newest ones.
+/// Selects the covered names of a listing, and keeps the newest ones.
 #[derive(Debug)]
 pub(super) struct Covered<'p> {
     /// The mark, as the text of a stamp: canonical stamps sort as text.
@@ -43,8 +43,8 @@ impl<'p> Covered<'p> {
         }
     }
 
-    /// True for the name of a segment that the mark covers and the position does not name. Any doubt is a no: the name is
-    /// parsed then.
+    /// True for the name of a segment that the mark covers and the position does not name. In doubt false: then the
+    /// name is parsed.
     pub(super) fn takes(&mut self, name: &str, kind: FileKind) -> bool {
         let Some(stem) = stem(name) else {
             return false;
@@ -73,7 +73,7 @@ impl<'p> Covered<'p> {
         true
     }
 
-    /// The stamp that says when a segment of ours was made; `None` for a name that may be none of ours.
+    /// The stamp that states when a segment of ours was created; `None` if the name may not be ours.
     fn made<'n>(&mut self, stem: &'n str) -> Option<&'n str> {
         let stamps = stem.strip_prefix(PREFIX)?;
         let (lower, made) = match stamps.split_once('-') {
@@ -93,7 +93,7 @@ impl<'p> Covered<'p> {
         else {
             return false;
         };
-        // A leap second has another text.
+        // A leap second has another form.
         if [*a, *b] > *b"23" || [*c, *d] > *b"59" || [*e, *f] > *b"59" {
             return false;
         }

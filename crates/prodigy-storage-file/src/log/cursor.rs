@@ -12,33 +12,35 @@ use super::removed_mark::RemovedMark;
 /// The first bytes of a cursor of the file backend; the rest is JSON in base64url.
 const PREFIX: &str = "v1.file.";
 
-/// How far one segment was read.
+/// The part of a segment that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reached {
-    /// Behind the last record that was read, uncompressed.
+    /// The uncompressed offset behind the last record that was read.
     pub(crate) offset: u64,
     /// The id of that record.
     pub(crate) last: Option<EventId>,
-    /// Whether the segment was sealed and read to its end.
+    /// True if the segment was sealed and read to its end.
     pub(crate) done: bool,
 }
 
 impl Reached {
-    /// Whether a segment that is removed was read to its end. The ids in a segment ascend, and none is above the newest of all.
+    /// True if a removed segment was read to its end. The ids in a segment ascend, and none is above the newest of
+    /// all.
     pub(crate) fn is_end_of(self, removed: RemovedMark) -> bool {
         self.done || self.last >= Some(removed.newest)
     }
 }
 
-/// A position. Every segment of ours that was made up to the mark is read to its end, except the named ones; every
-/// later one is unread, except the named ones.
+/// A position. Every segment of ours that was created up to the mark is read to its end, except for the named ones.
+/// Every later one is unread, except for the named ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) mark: Option<Timestamp>,
     pub(crate) segments: BTreeMap<SegmentName, Reached>,
     /// The newest id that was read.
     pub(crate) newest: Option<EventId>,
-    /// When the first segment of the log was made, if an event was read: a log that was deleted and begun again has another one.
+    /// The time at which the first segment of the log was created, if an event was read: a log that was deleted and
+    /// begun again has another time.
     pub(crate) begun: Option<Timestamp>,
 }
 
@@ -56,7 +58,7 @@ struct Text<'a> {
 }
 
 impl Position {
-    /// Its text.
+    /// Encodes the cursor as text.
     pub(crate) fn encode(&self) -> Cursor {
         let text = Text {
             mark: self.mark.map(Timestamp::as_nanos),
@@ -64,7 +66,7 @@ impl Position {
                 .segments
                 .iter()
                 .map(|(name, reached)| {
-                    // A twin is named by its file.
+                    // A twin is identified by its file.
                     let text = match name.twin_form() {
                         Some(form) => name.file_name(form).into(),
                         None => name.stem().into(),
@@ -75,7 +77,7 @@ impl Position {
             newest: self.newest,
             begun: self.begun.map(Timestamp::as_nanos),
         };
-        // Numbers, ids and names of segments: nothing that JSON lacks.
+        // Numbers, ids and names of segments can always be encoded as JSON.
         let json = serde_json::to_vec(&text).unwrap_or_default();
         let mut encoded = String::with_capacity(PREFIX.len() + json.len() * 4 / 3 + 4);
         encoded.push_str(PREFIX);
@@ -83,7 +85,7 @@ impl Position {
         Cursor::from_backend(encoded)
     }
 
-    /// From its text.
+    /// Decodes the text of a cursor.
     pub(crate) fn decode(cursor: &Cursor) -> Result<Self> {
         let text = cursor.as_str();
         let refuse = |why: &'static str| {
@@ -121,13 +123,13 @@ impl Position {
         })
     }
 
-    /// The state of a segment that is there now.
+    /// The state of a segment that exists now.
     pub(crate) fn of(&self, name: &SegmentName) -> State {
         match self.segments.get(name) {
             Some(reached) if reached.done => State::Read,
             Some(reached) => State::Partly(*reached),
             None if name.is_canonical() && self.mark.is_some_and(|mark| name.made() <= mark) => State::Read,
-            // A cursor without a twin continues in it behind its id in the segment beside it.
+            // A cursor without a twin continues in the twin behind its id in the segment beside it.
             None => match name.twin_form().and_then(|_| self.segments.get(&name.base())) {
                 Some(reached) if reached.done => State::Read,
                 Some(reached) => State::Partly(*reached),
@@ -136,14 +138,14 @@ impl Position {
         }
     }
 
-    /// Whether a removal may have taken what was not read.
+    /// True if a removal may have taken unread events.
     pub(crate) fn misses(&self, removed: RemovedMark) -> bool {
         let is_unread =
             |(name, reached): (&SegmentName, &Reached)| removed.covers(name) && !reached.is_end_of(removed);
         self.mark.is_none_or(|mark| mark < removed.up_to) || self.segments.iter().any(is_unread)
     }
 
-    /// Forgets twins that are gone: a repair put their events into the segment beside them, or the two were the same after all.
+    /// Forgets twins that are gone: a repair put their events into the segment beside them, or the two were equal.
     /// The events before the cursor have ids up to the newest one.
     pub(crate) fn fold_twins(&mut self, is_there: impl Fn(&SegmentName) -> bool) {
         let gone: Vec<SegmentName> = self
@@ -167,7 +169,7 @@ impl Position {
     }
 }
 
-/// How much of a segment was read.
+/// The part of a segment that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Unread,

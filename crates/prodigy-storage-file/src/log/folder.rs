@@ -1,7 +1,7 @@
 //! The lock on a log's folder, under which segments are created.
 //!
-//! It is the operating system's lock on the folder itself, so no lock file is left behind. A writer holds it while it
-//! lists the folder and creates one file, and syncs nothing under it.
+//! It is a lock of the operating system on the folder itself, so no lock file is left behind. A writer holds it while
+//! it lists the folder and creates one file. It syncs nothing under it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ pub(super) struct LockedFolder {
 }
 
 impl LockedFolder {
-    /// Takes the lock on a folder, which is created if it is missing.
+    /// Takes the lock on a folder. Creates the folder if it is missing.
     pub(super) fn take(root: &Root, folder: &Path, deadline: Deadline) -> Result<Self> {
         let wait = LockWait {
             root,

@@ -14,11 +14,11 @@ use super::writer::{LogWriter, State, stored_len};
 use super::{listing, persist, search};
 use crate::root::{Root, count};
 
-/// How far ahead of the clock a given id may be: later ids have to lie above it.
+/// The maximum time by which a given id may be ahead of the clock: later ids have to be above it.
 const MOST_AHEAD: i64 = 60 * 60 * 1_000_000_000;
 
-/// Refuses ids that would spoil the order of the log: how far ahead they may be counts from now, or from the newest
-/// of the log where the clock stepped back behind that.
+/// Refuses ids that are too far ahead and would spoil the order of the log. The distance counts from now, or from the
+/// log's newest id if the clock stepped back behind that one.
 fn check(root: &Root, writer: &LogWriter, newest: EventId, ids: &[EventId]) -> Result<()> {
     let now = root.now().max(newest.time());
     let latest = Timestamp::from_nanos(now.as_nanos().saturating_add(MOST_AHEAD));
@@ -44,7 +44,7 @@ fn check(root: &Root, writer: &LogWriter, newest: EventId, ids: &[EventId]) -> R
 }
 
 impl LogWriter {
-    /// Appends a batch under the ids that it brings.
+    /// Appends a batch under the ids that its events bring.
     pub(crate) fn append_given(
         &self,
         batch: &Batch,
@@ -81,7 +81,7 @@ impl LogWriter {
             let at = self
                 .choose(&mut state, first, Some(first.time()), now, deadline)
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
-            // Where one segment takes an id, it takes all that follow, unless another one's last id comes between.
+            // A segment that takes an id takes all following ids, up to the last id of another segment.
             let bound = state.next_last(at, first);
             let run = rest
                 .iter()
@@ -108,7 +108,7 @@ impl LogWriter {
         Ok(appended)
     }
 
-    /// Which of `wanted` (ascending) are stored, and in which segment.
+    /// The ids of `wanted` (ascending) that are stored, each with its segment.
     fn find_stored(
         &self,
         state: &mut State,
@@ -133,7 +133,8 @@ impl LogWriter {
                 (Some(last), _) | (None, Some(last)) => last,
                 (None, None) if name.is_canonical() => {
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
-                    // Checked before its end is read: a segment that is sealed after that may have grown in between.
+                    // Checked before the segment's end is read: a segment that is sealed after the check may have
+                    // grown in between.
                     let sealed =
                         !forms.plain || self.root.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
                     let last = search::last_id_of(SegmentRef::new(&self.root, &self.folder, &name), clock)?;
@@ -142,7 +143,7 @@ impl LogWriter {
                     }
                     last
                 }
-                // The order of another program's file is its own.
+                // The file of another program may have its ids in any order.
                 (None, None) => Some(EventId::MAX),
             };
             if last.is_none_or(|last| last < smallest) {
@@ -166,16 +167,16 @@ impl LogWriter {
         Ok(stored)
     }
 
-    /// Syncs segments of other writers in which duplicates were found: what they wrote may not be on the disk yet.
+    /// Syncs segments of other writers in which duplicates were found: their bytes may not be on the disk yet.
     pub(super) fn sync_found<'n>(&self, names: impl Iterator<Item = &'n SegmentName>) -> Result<()> {
         for name in names {
-            // A compressed segment was synced before.
+            // A compressed segment was synced before it got its name.
             persist::sync_plain(&self.root, &self.folder.join(name.file_name(SegmentForm::Plain)))?;
         }
         self.root.sync_folder(&self.folder)
     }
 
-    /// An error of a write after an earlier one of the same batch was done.
+    /// The error of a write that failed after an earlier write of the same batch succeeded.
     fn partly(&self, error: StorageError, ids: &[EventId], begun: bool) -> StorageError {
         if begun || error.kind() == ErrorKind::OutcomeUnknown {
             self.unknown(format!("{error:#}"), ids)
@@ -190,7 +191,7 @@ impl LogWriter {
 }
 
 impl State {
-    /// Forgets the segments of another folder that had this path.
+    /// Forgets the segments of another folder that had the path of this log before.
     fn notice_folder(&mut self, root: &Root, folder: &Path) {
         let found = root.fs.metadata(folder).ok().map(|found| found.identity);
         if self.folder != found {
@@ -199,12 +200,13 @@ impl State {
         }
     }
 
-    /// The newest id of the log, as far as this writer knows.
+    /// The newest id of the log that this writer knows.
     fn newest_id(&self) -> EventId {
         self.ids.as_ref().map_or(EventId::MIN, IdSource::newest)
     }
 
-    /// Makes the next sync cover the segments in which duplicates were found. Gives the number that it has to reach.
+    /// Makes the next sync cover the segments in which duplicates were found. Returns the write number that the sync
+    /// has to reach.
     fn owe_sync(&mut self, stored: HashMap<EventId, SegmentName>) -> u64 {
         if stored.is_empty() {
             return 0;

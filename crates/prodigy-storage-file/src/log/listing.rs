@@ -1,4 +1,4 @@
-//! Which segments a log has.
+//! The segments of a log, by its folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::root::Root;
 
 const LIST: &str = "list log";
 
-/// In which forms a segment was seen.
+/// The forms in which a segment was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forms {
     pub(crate) plain: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
-    /// A form in which it is there, the plain one if possible.
+    /// A form that exists, the plain one if possible.
     pub(crate) fn any(self) -> SegmentForm {
         match (self.plain, self.zstd) {
             (true, _) => SegmentForm::Plain,
@@ -37,7 +37,7 @@ impl Forms {
         }
     }
 
-    /// Whether the plain form is the only one.
+    /// True if only the plain form exists.
     pub(crate) fn only_plain(self) -> bool {
         self.plain && !self.zstd && !self.gzip
     }
@@ -46,7 +46,8 @@ impl Forms {
 /// A listing of a log's folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// By lower bound. A compressed file beside a plain one with other events is a segment of its own, a twin.
+    /// The segments by lower bound. A compressed file beside a plain one with other events is a segment of its own, a
+    /// twin.
     pub(crate) segments: BTreeMap<SegmentName, Forms>,
     /// Names of temporary files.
     pub(crate) temps: Vec<String>,
@@ -54,9 +55,9 @@ pub(crate) struct Listing {
     pub(super) marks: Vec<SealedMark>,
     /// The marks of removed segments: one, except while it is renewed.
     pub(super) removed_marks: Vec<RemovedMark>,
-    /// Segments that are removed and whose files are still there.
+    /// Removed segments whose files still exist.
     pub(crate) leftovers: Vec<(SegmentName, Forms)>,
-    /// How many files of events lie there under names that no segment has.
+    /// The number of files of events with names that no segment has.
     pub(crate) others: u64,
 }
 
@@ -79,21 +80,21 @@ impl Listing {
         ours.map(SegmentName::made).min()
     }
 
-    /// Whether one of our segments was created at this time.
+    /// True if one of our segments was created at this time.
     pub(crate) fn has_made(&self, made: Timestamp) -> bool {
         self.segments
             .keys()
             .any(|name| name.is_canonical() && name.made() == made)
     }
 
-    /// When the newest of our segments was created, whatever its lower bound, removed ones included.
+    /// The time at which the newest of our segments was created, whatever its lower bound, removed ones included.
     pub(crate) fn newest_made(&self) -> Option<Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
         let newest = ours.map(SegmentName::made).max();
         newest.max(self.removed().map(|mark| mark.up_to))
     }
 
-    /// Takes out the segments that are removed, whatever of them is still there.
+    /// Drops the removed segments from the listing, even if files of them still exist.
     fn set_aside_removed(&mut self) {
         let Some(mark) = self.removed() else { return };
         let (gone, left) = std::mem::take(&mut self.segments)
@@ -106,7 +107,7 @@ impl Listing {
     fn add(&mut self, root: &Root, folder: &Path, name: &str, kind: FileKind) -> Result<()> {
         if kind != FileKind::File {
             match SegmentName::parse(name) {
-                // Events of ours that are not there must not pass for none.
+                // Missing events of ours must not look like an empty log.
                 Some((segment, _)) if segment.is_canonical() => {
                     return Err(root.read_fault(LIST, &folder.join(name), NotRegular.into()));
                 }
@@ -134,7 +135,8 @@ impl Listing {
     }
 }
 
-/// One pass over the folder; an absent one has no segments. A name that comes or goes meanwhile may be missed.
+/// Reads the folder once; a missing folder has no segments. A name that is created or removed at the same time may be
+/// missed.
 pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
     match root.open_folder(LIST, folder)? {
         Some(opened) => list_opened(root, folder, &*opened),
@@ -153,11 +155,11 @@ fn list_opened(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<List
     added.map(|()| listing)
 }
 
-/// The greatest `made` among the names of our segments, in whatever form they are stored, and that of the removed ones.
+/// The greatest `made` among the names of our segments, in any form, and of the removed ones.
 ///
-/// It is called for each new segment, in logs of thousands, and parses only the names that are greater than all before
-/// them. The caller holds the folder's lock, so no segment is created meanwhile. Two passes: a segment that is being
-/// compressed may show neither of its names to one pass, and that happens once in its life.
+/// It is called for each new segment, in logs of thousands, and parses only the names that are greater than all
+/// before them. The caller has locked the folder, so no segment is created in between. It makes two passes: a segment
+/// that is being compressed may show neither of its names to one pass, and that happens only once to a segment.
 pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp>> {
     let width = Timestamp::MIN.to_string().len();
     let mark = mark(root, folder);
@@ -166,7 +168,8 @@ pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp
         let opened = root.fs.folder(folder);
         let pass = opened.and_then(|opened| {
             opened.names(&mut |name, _| {
-                // In every form of a name the last stamp says when the segment was created, and stamps sort as text.
+                // In every form of a name the last stamp states when the segment was created, and stamps sort as
+                // text.
                 let stem = name.split(".jsonl").next().unwrap_or_default();
                 let stamp = stem.len().checked_sub(width).and_then(|at| stem.get(at..));
                 if let Some(stamp) =
@@ -191,10 +194,10 @@ fn made_of(name: &str) -> Option<Timestamp> {
     segment.map(|(segment, _)| segment.made()).or_else(removed)
 }
 
-/// Lists all segments. One pass is enough if the folder did not change meanwhile, and else until two passes agree.
+/// Lists all segments. One pass is enough if the folder did not change. Otherwise lists until two passes agree.
 ///
-/// A folder that changes while it is read may show neither of the two names of a segment that is renamed under way.
-/// A segment changes its name once in its life, so two passes that agree have missed none.
+/// A folder that changes while it is read may show neither of the two names of a segment that is being renamed. A
+/// segment is renamed only once, so two passes that agree have missed none.
 pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
     let Some(opened) = root.open_folder(LIST, folder)? else {
         return Ok(Listing::default());
@@ -218,24 +221,25 @@ pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Resul
     }
 }
 
-/// The folder that a path leads to, and the mark of its names, if the file system gives one.
+/// The folder at a path, and its change stamp, if the file system gives one.
 fn mark(root: &Root, folder: &Path) -> Option<((u64, u64), FolderMark)> {
     let opened = root.fs.folder(folder).ok()?;
     let mark = mark_of(root, &*opened)?;
     Some((opened.metadata().ok()?.identity, mark))
 }
 
-/// The mark of the names of a folder, if the file system gives one.
+/// The change stamp of a folder's names, if the file system gives one.
 fn mark_of(root: &Root, opened: &dyn FsFolder) -> Option<FolderMark> {
-    // A network file system may give what it remembers of the folder.
+    // A network file system may answer from its cache.
     match root.options.allow_network_fs {
         true => None,
         false => opened.mark().ok()?,
     }
 }
 
-/// Lists the segments that a scan from `position` needs: all that the position does not cover, all that it names, and
-/// the newest of the covered ones, for the replay filter, and the oldest one, which names the log. In a log of thousands, the other names are not parsed.
+/// Lists the segments that a scan from `position` needs: all that the position does not cover, all that it names, the
+/// newest of the covered ones for the replay filter, and the oldest one, which identifies the log. In a log of
+/// thousands, the other names are not parsed.
 pub(crate) fn list_after(
     root: &Arc<Root>,
     folder: &Path,
@@ -273,8 +277,8 @@ fn finished(root: &Arc<Root>, folder: &Path, mut listing: Listing, deadline: Dea
     Ok(listing)
 }
 
-/// Adds the twins. Format 1 could give a plain segment the name of a compressed one; where a compression is under way, or its
-/// process died, the two say the same.
+/// Adds the twins. Format 1 could give a plain segment the name of a compressed one. During a compression, or after
+/// its process died, both forms have the same content.
 fn add_twins(root: &Arc<Root>, folder: &Path, listing: &mut Listing, deadline: Deadline) -> Result<()> {
     let mut twins = Vec::new();
     for (name, forms) in &listing.segments {
@@ -297,7 +301,7 @@ fn add_twins(root: &Arc<Root>, folder: &Path, listing: &mut Listing, deadline: D
     Ok(())
 }
 
-/// True if a compressed form holds other events than the plain one. Our header answers it without decompressing.
+/// True if a compressed form has other events than the plain one. Our header answers this without decompression.
 fn differ(segment: SegmentRef<'_>, form: SegmentForm, deadline: Deadline) -> Result<bool> {
     let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? else {
         return Ok(false);

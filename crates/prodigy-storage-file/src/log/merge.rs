@@ -37,30 +37,30 @@ pub(crate) struct Merge {
     clock: StepClock,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    /// Only what comes at or behind this id; what comes before it counts as read.
+    /// The smallest id that is returned; everything before it counts as read.
     floor: Option<EventId>,
-    /// By lower bound, the smallest last; behind them those of other programs.
+    /// The segments that are not opened yet: by lower bound, the smallest last; behind them those of other programs.
     pending: Vec<Pending>,
     /// For each length of `pending`, the smallest `made` in it.
     pending_made: Vec<Timestamp>,
     readers: Readers,
-    /// The reader whose head was given last.
+    /// The reader whose head was returned last.
     current: Option<Slot>,
-    /// Segments that were read to their end, and not covered by a mark yet.
+    /// Segments that were read to their end and are not covered by a mark yet.
     finished: BTreeMap<SegmentName, Reached>,
-    /// The newest segment that was there.
+    /// The newest segment when the scan began.
     newest_made: Option<Timestamp>,
     last_id: Option<EventId>,
-    /// The newest id that was given, now or before the cursor.
+    /// The newest id that was returned, now or before the cursor.
     newest: Option<EventId>,
     replay_filter: ReplayFilter,
-    /// When the first segment of the log was made.
+    /// The time at which the first segment of the log was created.
     begun: Option<Timestamp>,
     start: Position,
 }
 
-/// Gives the files that another program rotated since the cursor was made their new names in it: the rotated name
-/// begins with the old one.
+/// Renames in the position the files that another program rotated since the cursor was made: the rotated name begins
+/// with the old one.
 fn follow_rotation(position: &mut Position, listing: &listing::Listing) {
     let gone = |name: &&SegmentName| !name.is_canonical() && !listing.segments.contains_key(*name);
     let gone: Vec<SegmentName> = position.segments.keys().filter(gone).cloned().collect();
@@ -80,7 +80,7 @@ fn follow_rotation(position: &mut Position, listing: &listing::Listing) {
     }
 }
 
-/// Begins a scan. With `floor` only what comes at or behind this id is read, and everything before it counts as read.
+/// Begins a scan. With `floor`, everything before this id counts as read.
 pub(crate) fn scan(
     root: &Arc<Root>,
     folder: &Path,
@@ -140,7 +140,7 @@ pub(crate) fn scan(
             }
         }
     }
-    // The files of another program may have any ids, whatever their names say.
+    // A file of another program may have ids in any order, whatever its name says.
     pending.append(&mut foreign);
     let mut smallest = Timestamp::MAX;
     let mut pending_made: Vec<Timestamp> = Vec::with_capacity(pending.len() + 1);
@@ -171,14 +171,14 @@ pub(crate) fn scan(
         start: position,
     };
     if merge.floor.is_some() {
-        // A cursor that is taken before the first event, too, says that what comes before it was read.
+        // A cursor that is taken before the first event also says that everything before the floor was read.
         merge.open_due()?;
     }
     Ok(merge)
 }
 
 impl Merge {
-    /// Opens what may come before the smallest head.
+    /// Opens the segments that may have events before the smallest head.
     fn open_due(&mut self) -> Result<()> {
         loop {
             let Some(next) = self.pending.last() else {
@@ -192,7 +192,7 @@ impl Merge {
             if !due {
                 return Ok(());
             }
-            // This runs while the mark is still below the segment: an empty segment holds it there.
+            // This runs while the mark is still below the segment: an empty segment keeps the mark there.
             self.trim_finished();
             let Some(segment) = self.pending.pop() else {
                 return Ok(());
@@ -237,20 +237,20 @@ impl Merge {
         };
         match opened {
             Some(reader) => self.place(reader),
-            // With a floor, what comes before it counts as read.
+            // With a floor, everything before it counts as read.
             None if self.floor.is_none() => {
                 let segment = SegmentRef::new(&self.root, &self.folder, name);
                 if let Some(mark) = removed(segment) {
                     return Err(mark.gap(&self.root, &self.folder));
                 }
-                // An empty segment that its maker gave up.
+                // An empty segment that its writer gave up.
             }
             None => {}
         }
         Ok(())
     }
 
-    /// True if a look at the ends of an unread segment shows that none of its events are asked for.
+    /// True if the name or the last record of an unread segment shows that it has no event in the range.
     ///
     /// A segment that begins at `until` or later stays unread for the cursor; a segment that ends before `since`
     /// counts as read.
@@ -337,9 +337,9 @@ impl Merge {
         self.readers.add(reader);
     }
 
-    /// Notes that a reader is at its end.
+    /// Marks a reader as finished.
     fn finish(&mut self, reader: SegmentReader) {
-        // An empty segment is as good as not begun: its maker may abandon it.
+        // An empty segment counts as not begun: its writer may abandon it.
         if reader.last.is_some() || reader.sealed || reader.position > 0 {
             let reached = Reached {
                 offset: reader.position,
@@ -376,7 +376,7 @@ impl Merge {
         Ok(())
     }
 
-    /// The mark that a cursor may carry now.
+    /// The mark for a cursor at the present position.
     fn mark(&self) -> Option<Timestamp> {
         let newest = self.newest_made.max(self.start.mark);
         let smallest = self
@@ -425,7 +425,8 @@ impl Merge {
         }
     }
 
-    /// Counts the head of a reader as read: whether it is to be given. `None` if it comes too late to be read at all.
+    /// Consumes the head of a reader. Returns whether the head is part of the result, or `None` if it is behind the
+    /// end of the range.
     fn pass(&mut self, slot: Slot) -> Result<Option<bool>> {
         self.readers.wake(slot, &mut self.clock)?;
         let Some(reader) = self.readers.get(slot) else {
@@ -442,7 +443,7 @@ impl Merge {
             return Ok(None);
         }
         let given = match reader.head {
-            // Only what carries our format can be damaged.
+            // Only records of our format can be damaged.
             Head::Damage { offset, len, .. } if !reader.name.is_canonical() => {
                 self.root
                     .foreign

@@ -55,7 +55,7 @@ use listing::{Forms, Listing};
 pub(crate) use writer::HELD;
 use writer::LogWriter;
 
-/// Logs that are held open for writing at once, where no one is writing to them.
+/// The number of idle logs that are kept open for writing.
 const MOST_WRITERS: usize = 128;
 
 /// A log that no process writes to, until this is dropped.
@@ -70,8 +70,8 @@ pub(crate) struct LockedLog {
 pub(crate) struct Logs {
     root: Arc<Root>,
     archive: Arc<Archive>,
-    /// One writer a log.
-    /// Looked into at each append, so by a cheap hash: who names jobs is no stranger.
+    /// One writer for each log.
+    /// It is read at each append, so it uses a fast hash: the names of jobs are not chosen by strangers.
     writers: Mutex<HashMap<JobAddress, Held, foldhash::fast::RandomState>>,
     uses: AtomicU64,
 }
@@ -103,7 +103,7 @@ impl Logs {
             let idle = writers
                 .iter()
                 .filter(|(_, held)| Arc::strong_count(&held.writer) == 1 && held.writer.is_forgettable());
-            // Relaxed writes must not slip past a later flush: where they can't be synced now, the writer stays.
+            // Relaxed writes must not be missed by a later flush: if they can't be synced now, the writer stays.
             if let Some((oldest, held)) = idle.min_by_key(|(_, held)| held.used)
                 && held.writer.flush().is_ok()
             {
@@ -130,12 +130,12 @@ impl Logs {
         self.writers.lock().get(job).map(|held| Arc::clone(&held.writer))
     }
 
-    /// Whether a segment of this log is open for writing.
+    /// True if a segment of this log is open for writing.
     pub(crate) fn is_writing_to(&self, job: &JobAddress) -> bool {
         self.existing(job).is_some_and(|writer| writer.is_writing())
     }
 
-    /// Whether a segment is open for writing.
+    /// True if any segment is open for writing.
     pub(crate) fn is_writing(&self) -> bool {
         self.writers.lock().values().any(|held| held.writer.is_writing())
     }
@@ -174,7 +174,7 @@ impl Logs {
 
     fn check_sizes(&self, job: &JobAddress, batch: &Batch) -> Result<()> {
         let limit = self.root.options.max_record_size;
-        // One look at the sum is enough for nearly all batches.
+        // The sum alone decides for nearly all batches.
         if (batch.bytes() + RECORD_OVERHEAD) as u64 <= limit {
             return Ok(());
         }
@@ -237,7 +237,7 @@ impl Logs {
         Ok(self.measure(&folder, &listed)?.0)
     }
 
-    /// The size of a log, and when its newest segment was last written to.
+    /// The size of a log in bytes, and the mtime of its newest segment.
     fn measure(&self, folder: &Path, listed: &Listing) -> Result<(LogSummary, Option<Timestamp>)> {
         let (mut summary, mut newest) = (LogSummary::default(), None);
         let Some(opened) = self.root.open_folder(MEASURE, folder)? else {
@@ -277,8 +277,8 @@ impl Logs {
         Ok(None)
     }
 
-    /// True if a writer holds a segment of the log. Each segment is asked by trying its lock: another writer that looks
-    /// for a segment at that moment makes one of its own.
+    /// True if a writer has a segment of the log open. Each segment's lock is tried: a writer that looks for a
+    /// segment at that moment creates a new one.
     pub(crate) fn is_written_to(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
         let folder = events_folder(job);
         let listed = listing::list(&self.root, &folder, deadline)?;
@@ -292,7 +292,7 @@ impl Logs {
         listed: &Listing,
         deadline: Deadline,
     ) -> Result<bool> {
-        // The locks of this process do not show on a file system without locks.
+        // On a file system without locks, the locks of this process are not visible.
         if let Some(writer) = self.existing(job)
             && writer.holds_a_segment(deadline)?
         {
@@ -315,7 +315,7 @@ impl Logs {
         Ok(false)
     }
 
-    /// Takes the lock on the folder and on each segment, so that no process writes to the log. `None` if one does.
+    /// Locks the folder and each segment, so that no process writes to the log. `None` if a process writes to it.
     pub(crate) fn hold(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<LockedLog>> {
         let folder = events_folder(job);
         let locked = LockedFolder::take(&self.root, &folder, deadline)?;
@@ -339,7 +339,7 @@ impl Logs {
         }))
     }
 
-    /// Takes the lock on a segment. A sealed one is held for as long as its compression takes.
+    /// Locks a segment. A sealed one is locked by its compression as long as that takes.
     fn lock_segment(&self, path: &Path, deadline: Deadline) -> Result<LockNow> {
         const HOLD: &str = "hold log";
         let fault = |error| self.root.read_fault(HOLD, path, error);
@@ -360,8 +360,9 @@ impl Logs {
         }
     }
 
-    /// Cuts all segments of a job that is being deleted to nothing: their names stay. For a full disk, on which not even
-    /// a small file finds room. The caller holds the log. A file with a second name, as a backup makes it, keeps its contents.
+    /// Empties all segments of a job that is being deleted; their names stay. For a disk so full that not even a
+    /// small file finds room. The caller has locked the log. A file with a second name, as a backup makes it, keeps
+    /// its contents.
     pub(crate) fn empty_segments(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         let folder = events_folder(job);
         for (name, _) in listing::list(&self.root, &folder, deadline)?.segments {
@@ -385,12 +386,12 @@ impl Logs {
         Ok(())
     }
 
-    /// When the newest segment was made, removed ones included.
+    /// The time at which the newest segment was created, removed ones included.
     pub(crate) fn newest_made(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         Ok(listing::list(&self.root, &events_folder(job), deadline)?.newest_made())
     }
 
-    /// When the newest segment was last written to.
+    /// The time of the last write to the newest segment.
     pub(crate) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let folder = events_folder(job);
         let listed = listing::list(&self.root, &folder, deadline)?;
@@ -411,7 +412,8 @@ impl Logs {
         Ok(newest.map(|(_, modified)| modified))
     }
 
-    /// The size of a log, whether a writer holds a segment of it, and when it was last written to: by one listing.
+    /// The size of a log, whether a writer has a segment of it open, and the time of the last write: all from one
+    /// listing.
     pub(crate) fn survey(
         &self,
         job: &JobAddress,
@@ -424,7 +426,7 @@ impl Logs {
         Ok((summary, active, last_write))
     }
 
-    /// The folder of a log, for a reader: one that does not exist, if the job is being deleted.
+    /// The folder of a log, for a reader. If the job is being deleted, a folder that does not exist.
     fn folder_of(&self, operation: &'static str, job: &JobAddress) -> Result<PathBuf> {
         Ok(match self.root.is_deleted(operation, job)? {
             true => Entry::Tombstone(job.clone()).path().with_extension(""),
@@ -440,7 +442,7 @@ impl Logs {
         }
     }
 
-    /// Ends the background work that the next process would have to begin again.
+    /// Finishes the background work that the next process would have to start again.
     pub(crate) fn close(&self, deadline: Deadline) {
         self.archive.finish_marks(deadline);
     }

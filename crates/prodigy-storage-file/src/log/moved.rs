@@ -1,4 +1,4 @@
-//! Whether the path of a segment still leads to what its writer wrote.
+//! Checks that the path of a segment still leads to the file that its writer wrote.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use crate::root::Root;
 /// How the path of a segment is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathLook {
-    /// By one call, which misses a link to the folder that was moved away.
+    /// With one call, which does not notice a link to the folder that was moved away.
     Quick,
-    /// As readers open it, without links.
+    /// As readers open it, without following links.
     Whole,
 }
 
-/// The error for a segment that its path leads to no longer, or that is shorter than `len`. If the root itself was replaced, it
-/// is lost from now on.
+/// The error for a segment whose path leads to another file, or that is shorter than `len`. If the root itself was
+/// replaced, it counts as lost from now on.
 pub(super) fn moved(
     root: &Root,
     file: &SegmentFile,

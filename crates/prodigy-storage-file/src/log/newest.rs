@@ -13,18 +13,19 @@ use super::segment_ref::SegmentRef;
 use super::{listing, search, source, tail};
 use crate::root::Root;
 
-/// The bytes of a plain segment that are read first, from its end.
+/// The number of bytes at the end of a plain segment that are read first.
 const WINDOW: u64 = 64 << 10;
-/// Bytes read at a time.
+/// The number of bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// A record's place in the order of a scan, and its id, which may differ in a file of another program.
+/// The position of a record in the order of a scan, and its id, which may differ in a file of another program.
 type Place = (EventId, EventId);
 
-/// The place in the order of a scan where the newest `count` records begin: the smallest id where there are fewer.
+/// The position in the order of a scan at which the newest `count` records begin. If there are fewer records, the
+/// smallest id.
 ///
-/// It looks at the last record of each segment, and reads the ends of those that hold one of the newest. It holds `count`
-/// ids at most.
+/// Reads the last record of each segment, and the ends of the segments that have one of the newest records. Keeps at
+/// most `count` ids in memory.
 pub(super) fn floor(root: &Arc<Root>, folder: &Path, count: usize, deadline: Deadline) -> Result<EventId> {
     if count == 0 {
         return Ok(EventId::MAX);
@@ -32,7 +33,7 @@ pub(super) fn floor(root: &Arc<Root>, folder: &Path, count: usize, deadline: Dea
     let clock = &mut StepClock::until(deadline);
     let mut segments = Vec::new();
     for name in listing::list(root, folder, deadline)?.segments.into_keys() {
-        // A file of another program may have any ids.
+        // A file of another program may have ids in any order.
         let last = match name.is_canonical() {
             true => search::last_id_of(SegmentRef::new(root, folder, &name), clock)?,
             false => Some(EventId::MAX),
@@ -56,8 +57,8 @@ pub(super) fn floor(root: &Arc<Root>, folder: &Path, count: usize, deadline: Dea
     Ok(least.map_or(EventId::MIN, |(least, _)| *least))
 }
 
-/// The places of the last records of a segment, `count` at most. A plain segment is read from its end, in windows that
-/// grow until they hold enough.
+/// The positions of the last records of a segment, at most `count`. A plain segment is read from its end, in windows
+/// that grow until they contain enough records.
 fn last_places(segment: SegmentRef<'_>, count: usize, clock: &mut StepClock) -> Result<VecDeque<Place>> {
     let plain = match segment.name.is_canonical() {
         true => source::open_form(segment, SegmentForm::Plain)?,

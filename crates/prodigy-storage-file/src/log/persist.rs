@@ -16,10 +16,10 @@ use crate::root::Root;
 const PERSIST: &str = "persist events";
 
 impl Logs {
-    /// Syncs each segment that the cursor names as read in part. A finished one was synced before it was sealed.
+    /// Syncs each segment that the cursor names as partly read. A finished segment was synced before it was sealed.
     ///
-    /// A segment of this process is synced through its writer, so that a failure gives the segment up. A segment of
-    /// another process is opened and synced: the kernel writes what any process put into the file.
+    /// A segment of this process is synced through its writer, so that the writer gives it up if the sync fails. A
+    /// segment of another process is opened and synced: the kernel writes the bytes of every process.
     pub(crate) fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
         self.root.prepare_write(PERSIST, job)?;
         let position = Position::decode(cursor)?;
@@ -56,7 +56,7 @@ impl Logs {
     }
 }
 
-/// Syncs a plain segment; false if it is not there. A compressed segment was synced before it got its name.
+/// Syncs a plain segment; returns false if it does not exist. A compressed segment was synced before it got its name.
 pub(super) fn sync_plain(root: &Root, path: &Path) -> Result<bool> {
     match root.fs.open(path, OpenMode::Read) {
         Ok(file) => {

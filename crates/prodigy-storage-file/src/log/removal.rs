@@ -39,8 +39,8 @@ impl Logs {
         self.size_of(&folder, chosen.segments.iter().chain(&listing.leftovers))
     }
 
-    /// Removes the oldest segments, up to the first one that is not sealed or has an event of `before` or later. The newest
-    /// segment stays. What an earlier removal left is removed as well.
+    /// Removes the oldest segments, up to the first one that is not sealed or has an event of `before` or later. The
+    /// newest segment stays. Files that an interrupted removal left are removed as well.
     pub(crate) fn remove_before(
         &self,
         job: &JobAddress,
@@ -77,7 +77,7 @@ impl Logs {
         if !segments.is_empty() {
             self.write_mark(&folder, mark, &segments, deadline)?;
         }
-        // Also a mark of a process that died: it may not be on the disk yet.
+        // The mark of a process that died may not be on the disk yet, so it is synced again.
         self.root.sync_folder(&folder)?;
         for (name, _) in segments.iter().chain(&listing.leftovers) {
             self.unlink_segment(&folder, name, deadline)?;
@@ -129,7 +129,7 @@ impl Logs {
         Ok(chosen)
     }
 
-    /// Their size.
+    /// The size of the files of all these segments, in bytes.
     fn size_of<'a>(
         &self,
         folder: &Path,
@@ -152,8 +152,8 @@ impl Logs {
         Ok(summary)
     }
 
-    /// Makes the mark: an empty file, which needs no space for its content. Where not even a new name can be had, a segment that is to
-    /// be removed gets the name of the mark.
+    /// Creates the mark: an empty file, which needs no space for its content. If the disk is too full for a new name,
+    /// a segment that is to be removed is renamed to the mark.
     fn write_mark(
         &self,
         folder: &Path,
@@ -183,7 +183,8 @@ impl Logs {
             .map_err(|error| root.write_fault(REMOVE, &path, error))
     }
 
-    /// Replaces a mark that was a segment by an empty file, now that there is space. Without space the next removal does it.
+    /// Replaces a mark that was a segment by an empty file, now that there is space. If there is still none, the next
+    /// removal does it.
     fn empty_mark(&self, folder: &Path, mark: RemovedMark) {
         let path = mark.path(folder);
         if self.root.fs.metadata(&path).is_ok_and(|found| found.len > 0)
@@ -194,7 +195,7 @@ impl Logs {
         }
     }
 
-    /// Removes each form of a segment. A compression of it that is under way ends first.
+    /// Removes each form of a segment. First waits for a compression of it that is running.
     fn unlink_segment(&self, folder: &Path, name: &SegmentName, deadline: Deadline) -> Result<()> {
         let _lock = self.lock_removed(folder, name, deadline)?;
         for form in SegmentForm::ALL {
@@ -231,7 +232,7 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Whether nothing is appended to a segment any more.
+/// True if no writer appends to the segment any more.
 fn is_sealed(segment: SegmentRef<'_>, forms: Forms) -> Result<bool> {
     if !forms.plain {
         return Ok(true);

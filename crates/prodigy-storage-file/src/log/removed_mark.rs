@@ -1,9 +1,10 @@
-//! The mark of removed segments: where a log begins now.
+//! The mark of removed segments: the new beginning of a log.
 //!
-//! It is a file in the folder of the log, `.removed-{begun}-{newest id}-{up to}`, and its name says: the first segment of this
-//! log was made at `begun`, each segment of ours that was made up to `up to` is removed, whether its file is still there or
-//! not, and none of their ids is above the newest id. The mark is durable before the first file goes. So a removal that was cut short is complete for every reader, and the next one
-//! removes the rest. A cursor that does not cover what was removed gets `CursorGap`.
+//! It is a file in the folder of the log, `.removed-{begun}-{newest id}-{up to}`. Its name states that the first
+//! segment of this log was created at `begun`, that each segment of ours that was created up to `up to` is removed,
+//! whether its file still exists or not, and that none of their ids is above the newest id. The mark is durable
+//! before the first file is removed. So for every reader an interrupted removal is complete, and the next one removes
+//! the rest. A cursor that does not cover the removed segments gets `CursorGap`.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::root::Root;
 
 const PREFIX: &str = ".removed-";
 
-/// A mark, as its name says it.
+/// A mark, as its name states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RemovedMark {
     /// When the first segment of the log was made: cursors know the log by it.

@@ -25,13 +25,13 @@ pub(super) const MOST_COVERED: usize = 64;
 /// once for this number of events, and not once for each.
 const KEPT: usize = 4096;
 
-/// A segment that was read, wholly or up to an id.
+/// A segment that was read wholly or up to an id.
 #[derive(Debug)]
 struct Read {
     name: SegmentName,
-    /// The last id that was read; searched for when it is needed.
+    /// The last id in the segment; searched for when it is needed.
     last: Option<EventId>,
-    /// All of its ids from the first of the range to the last of it, ascending.
+    /// All ids of the segment between the first and the last of the range, ascending.
     ids: Vec<EventId>,
     known: Option<RangeInclusive<EventId>>,
 }
@@ -46,7 +46,7 @@ impl Read {
         }
     }
 
-    /// Whether it holds the id, in what was read of it.
+    /// True if the part that was read has the id.
     fn holds(&mut self, root: &Arc<Root>, folder: &Path, id: EventId, clock: &mut StepClock) -> Result<bool> {
         let last = match self.last {
             Some(last) => last,

@@ -16,7 +16,7 @@ use super::source;
 use crate::fs::FsFile;
 use crate::root::{Root, count};
 
-/// A segment is gone that was not read to its end.
+/// The error of a segment that is gone although it was not read to its end.
 pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
     if let Some(mark) = removed(segment) {
         return mark.gap(segment.root, segment.folder);
@@ -36,7 +36,7 @@ pub(super) fn removed(segment: SegmentRef<'_>) -> Option<RemovedMark> {
     listing.removed().filter(|mark| mark.covers(segment.name))
 }
 
-/// The log was deleted since the cursor was made.
+/// The error of a log that was deleted since the cursor was made.
 pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     StorageError::new(
         ErrorKind::CursorGap,
@@ -94,7 +94,7 @@ fn from_start(
             Head::Damage {
                 offset: start, len, ..
             } if start + len <= offset => {}
-            // A record that states no id leaves none in the cursor.
+            // A record without an id leaves no id in the cursor.
             Head::TooLarge { id: None, len, .. } if reader.head_start() + len <= offset => {}
             _ => break,
         }
@@ -102,7 +102,7 @@ fn from_start(
     Ok(reader)
 }
 
-/// Whether the record `last` ends at `offset` in the plain form.
+/// True if the record `last` ends at `offset` in the plain form.
 fn stands(segment: SegmentRef<'_>, offset: u64, last: EventId) -> Result<bool> {
     let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? else {
         return Ok(false);
@@ -115,9 +115,9 @@ fn stands(segment: SegmentRef<'_>, offset: u64, last: EventId) -> Result<bool> {
         .map_err(|error| segment.root.read_fault("resume scan", &path, error))
 }
 
-/// Finds the place behind the record `last` by reading, where the record does not end at the cursor's offset: in a
-/// segment that was compressed, or behind damage. `None` if the record is not in the segment: a power loss took it, and
-/// what was appended since may have any id.
+/// Finds the position behind the record `last` by reading, for a record that does not end at the cursor's offset: the
+/// segment was compressed, or the record is behind damage. `None` if the segment does not have the record: a power
+/// loss took it, and events that were appended since may have any id.
 fn find_again(
     segment: SegmentRef<'_>,
     reached: Reached,
@@ -142,7 +142,7 @@ fn find_again(
     loop {
         match reader.head {
             Head::Damage { offset, len, .. } => {
-                // The record may be within the damage: with its line end it would end at the offset.
+                // The record may be within the damage: with its line break it would end at the offset.
                 let end = offset + len;
                 found |= offset < reached.offset && end + 1 >= reached.offset;
                 if end > reached.offset {
@@ -160,7 +160,7 @@ fn find_again(
     }
 }
 
-/// True if the record that ends at `offset` has this id, or was replaced by blanks.
+/// True if the record that ends at `offset` has this id or was replaced by blanks.
 fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::io::Result<bool> {
     let mut window = 4096u64;
     loop {

@@ -1,21 +1,21 @@
-//! Finding records in bytes that are no line as a whole.
+//! Finds records in bytes that are not a line as a whole.
 
 use std::ops::Range;
 
 use prodigy_storage_backend::EventId;
 use prodigy_storage_backend::record;
 
-/// The largest number of beginnings and ends of records that are tried without success within one line.
+/// The largest number of possible starts and ends of records that are tried without success within one line.
 const TRIES: usize = 4096;
-/// The largest number of bytes that are searched without success: as a rule, and as many times as the line is long.
-/// Each false beginning costs a pass over the bytes behind it.
+/// The largest number of bytes that are searched without success, at least; a longer line allows as many times its
+/// length. Each false start costs a pass over the bytes behind it.
 const IN_VAIN: usize = 64 << 20;
 const PASSES: usize = 256;
-/// `{"id":"`, the id, and what follows it in every record of ours.
+/// `{"id":"`, the id, and the bytes that follow it in every record of ours.
 const ID_AT: usize = 7;
 const TIME: &[u8] = b"\",\"timestamp\":\"";
 
-/// The records in `bytes` whose crc holds, and their ids.
+/// The records in `bytes` with a matching checksum, and their ids.
 pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, EventId)> {
     let (mut from, mut tries) = (0, 0);
     let mut left = bytes.len().saturating_mul(PASSES).max(IN_VAIN);
@@ -39,8 +39,8 @@ pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, Event
     })
 }
 
-/// The start of what may be a record of ours. An object that only begins with an `id`, as payloads do, is not one: each
-/// try costs a pass over the bytes behind it.
+/// The start of a possible record of ours. An object that only begins with an `id`, as payloads do, is not a
+/// candidate: each try costs a pass over the bytes behind it.
 fn start(bytes: &[u8], mut from: usize) -> Option<usize> {
     loop {
         let start = record::find_record_start(bytes, from)?;

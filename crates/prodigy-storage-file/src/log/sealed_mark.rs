@@ -1,9 +1,9 @@
-//! The mark of sealed segments: what a new writer needs to know of the older segments of a log.
+//! The mark of sealed segments: a summary of the older segments of a log for a new writer.
 //!
-//! It is an empty file in the folder of the log, `.sealed-{made}-{newest id}`, and says: each segment of ours that was made
-//! up to `made` is sealed, and none of their ids is above the newest id. Both stay true: nothing is appended to a sealed
-//! segment, and a new segment is made after all others. So a new writer need not look at each of thousands of segments. The
-//! mark is a hint: it is not synced, and a log without one is complete.
+//! It is an empty file in the folder of the log, `.sealed-{made}-{newest id}`. It says that each segment of ours that
+//! was created up to `made` is sealed, and that none of their ids is above the newest id. Both stay true: nothing is
+//! appended to a sealed segment, and a new segment is created after all others. So a new writer does not have to
+//! examine thousands of segments. The mark is a hint: it is not synced, and a log without a mark is complete.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,13 +20,13 @@ use crate::fs::OpenMode;
 use crate::root::Root;
 
 const PREFIX: &str = ".sealed-";
-/// The number of segments that a new writer may look at, and that a mark has to add to the one before it.
+/// The number of segments that a new writer may examine, and the least number that a mark adds to the one before it.
 pub(super) const WORTH: usize = 256;
 
 /// The number of segments that a mark adds at most to the one before it.
 const PART: usize = 1024;
 
-/// A mark, as its name says it.
+/// A mark, as its name states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SealedMark {
     pub(super) made: Timestamp,
@@ -53,8 +53,9 @@ impl SealedMark {
     }
 }
 
-/// Writes a mark that covers all sealed segments before the first one that is not, if it is worth it, and removes those
-/// before it. A mark is written after every [`PART`] segments, so that a process that ends early has not worked for nothing.
+/// Writes a mark that covers all sealed segments before the first one that is not sealed, if it covers enough new
+/// ones, and removes the older marks. A mark is written after every [`PART`] segments, so that the work of a process
+/// that ends early is not lost.
 pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
     while renew_by_a_part(root, folder)? {}
     Ok(())

@@ -1,4 +1,4 @@
-//! Finding a place in a segment by id, without reading all of it.
+//! Finds positions in a segment by id, without reading all of it.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,14 +16,14 @@ use super::tail;
 use crate::fs::FsFile;
 use crate::root::Root;
 
-/// A stretch that is read through rather than halved again.
+/// A range of this length is read through instead of being halved again.
 const STRETCH: u64 = 64 << 10;
-/// Bytes of one look into a file.
+/// The number of bytes that one probe of a file reads.
 const LOOK: usize = 4096;
-/// Bytes read at a time where a segment is read through.
+/// The number of bytes that are read at a time when a segment is read through.
 const CHUNK: usize = 64 << 10;
 
-/// The target of a search in a segment: the first record at or behind it.
+/// The bound that a search uses: it finds the first record at or behind the bound.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
     Id(EventId),
@@ -46,11 +46,11 @@ pub(crate) struct Last {
     pub(crate) time: Timestamp,
 }
 
-/// The start of a line before which all records lie before the bound: 0, or the start of such a record. It is at most
-/// [`STRETCH`] bytes and a line before the first record that does not.
+/// The start of a line before which all records are before the bound: 0, or the start of such a record. It is at most
+/// [`STRETCH`] bytes and a line before the first record that is not before the bound.
 ///
-/// Holds for a plain segment of ours, in which ids ascend and times do not decrease. Lines without a valid crc are skipped:
-/// a flipped id must not lead the search astray.
+/// Works on a plain segment of ours, in which ids ascend and times do not decrease. Lines without a valid checksum
+/// are skipped, because a flipped id would mislead the search.
 pub(crate) fn lower_bound(
     root: &Root,
     path: &Path,
@@ -81,7 +81,7 @@ fn line_after(
     clock: &mut StepClock,
 ) -> Result<Option<(u64, bool)>> {
     let mut bytes = vec![0; LOOK];
-    // The buffer holds what begins at `at`; the line that `at` is in the middle of is of no use.
+    // The buffer begins at `at`. If that is within a line, the rest of the line is of no use.
     let (mut at, mut begun) = (from, false);
     loop {
         clock.check(root, path)?;
@@ -118,19 +118,19 @@ fn line_after(
         } else if (bytes.len() as u64) < longest_line(root) {
             bytes.resize(bytes.len() * 8, 0);
         } else {
-            // Too long to be kept: nothing begins in the middle of it.
+            // Too long to be kept. No record begins within it.
             begun = false;
             at += filled as u64;
         }
     }
 }
 
-/// A longer line is not kept in memory: it is verified as it is read.
+/// A longer line is not kept in memory: its checksum is computed while it is read.
 pub(crate) fn longest_line(root: &Root) -> u64 {
     root.options.largest_read()
 }
 
-/// The time of the first record of a plain file, if its first bytes show one of ours.
+/// The time of the first record of a plain file, if the file begins with a record of ours.
 pub(crate) fn first_time(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option<Timestamp>> {
     let mut bytes = [0; LOOK];
     let filled = file
@@ -144,7 +144,7 @@ pub(crate) fn first_time(root: &Root, path: &Path, file: &dyn FsFile) -> Result<
         .map(|record| record.time()))
 }
 
-/// The last record of a plain file whose ids ascend. No more of its tail is read than needed. An id of another
+/// The last record of a plain file with ascending ids. Reads no more of the file's end than needed. An id of another
 /// version has no meaning for the order.
 pub(crate) fn last_record(
     root: &Root,
@@ -189,7 +189,7 @@ pub(crate) fn last_record(
             return Ok(None);
         }
         if from + (end as u64) < to {
-            // Whole lines, none of them a record: the line before them is next.
+            // Whole lines, but no record among them: the search continues with the line before.
             to = from + end as u64;
         } else if window < longest {
             window = window.saturating_mul(8).min(longest);
@@ -204,7 +204,7 @@ pub(crate) fn last_record(
     }
 }
 
-/// The record that a line is which is too long to be kept, if its checksum holds.
+/// The record in a line that is too long to be kept, if its checksum matches.
 fn last_in_long_line(
     root: &Root,
     path: &Path,
@@ -232,13 +232,13 @@ fn last_in_long_line(
     Ok(event.map(|(id, time)| Last { id, time }))
 }
 
-/// The last id of a segment in whatever form; `None` if it holds no record or is gone.
+/// The last id of a segment in any form; `None` if the segment has no record or is gone.
 pub(crate) fn last_id_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<Option<EventId>> {
     Ok(last_of(segment, clock)?.map(|last| last.id))
 }
 
-/// The last record of a segment in whatever form; `None` if it holds no record or is gone. Without a stated time, its time is that
-/// of its id.
+/// The last record of a segment in any form; `None` if the segment has no record or is gone. A record without a
+/// stated time has the time of its id.
 pub(crate) fn last_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<Option<Last>> {
     if let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? {
         let path = segment.path(SegmentForm::Plain);
@@ -256,8 +256,8 @@ pub(crate) fn last_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<
     Ok(reader.last.map(|_| Last { id, time }))
 }
 
-/// A reader at the first record that is not before the bound, or at damage before it, within a stretch.
-/// `None` if the segment is gone.
+/// A reader at most one stretch before the first record that is not before the bound, or at damage there. `None` if
+/// the segment is gone.
 pub(crate) fn seek(
     segment: SegmentRef<'_>,
     bound: Bound,
@@ -295,7 +295,7 @@ pub(crate) fn seek(
     Ok(Some(reader))
 }
 
-/// Which of `ids` (ascending) a segment holds, with a crc that holds.
+/// The ids among `ids` (ascending) that a segment has in records with a matching checksum.
 pub(crate) fn find_ids(
     segment: SegmentRef<'_>,
     ids: &[EventId],
@@ -306,7 +306,7 @@ pub(crate) fn find_ids(
     if !segment.name.is_canonical() {
         return find_anywhere(segment, ids, clock);
     }
-    // Ids that lie close together are looked for in one go, others each by a search of its own.
+    // Ids that are close together are found in one pass, others each by its own search.
     while let Some(&first) = rest.first() {
         let Some(mut reader) = seek(segment, Bound::Id(first), CHUNK, clock)? else {
             break;
@@ -349,7 +349,8 @@ pub(crate) fn find_ids(
     Ok(found)
 }
 
-/// The ids of a segment of ours from `from` on, ascending, `most` of them at most: those whose crc holds.
+/// The ids of a segment of ours, from `from` on, ascending, at most `most`. Only records with a matching checksum
+/// count.
 pub(crate) fn ids_from(
     segment: SegmentRef<'_>,
     from: EventId,
@@ -368,7 +369,7 @@ pub(crate) fn ids_from(
     Ok(ids)
 }
 
-/// As [`find_ids`], in a file whose order says nothing.
+/// Like [`find_ids`], for a file with ids in any order.
 fn find_anywhere(segment: SegmentRef<'_>, ids: &[EventId], clock: &mut StepClock) -> Result<Vec<EventId>> {
     let mut found = Vec::new();
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {

@@ -21,7 +21,7 @@ use super::segment_ref::SegmentRef;
 use super::source;
 use crate::root::Root;
 
-/// Why a line without a checksum of its own is damaged.
+/// The reason that is given for a damaged line without a checksum of its own.
 const NOT_INTACT: &str = "it has no checksum, and its file does not decompress as a whole";
 const NO_LINE_END: &str = "its line end is missing";
 
@@ -36,13 +36,13 @@ pub(crate) enum Head {
         id: EventId,
         verified: bool,
     },
-    /// Bytes that are no record.
+    /// Bytes that are not a record.
     Damage {
         offset: u64,
         len: u64,
         why: &'static str,
     },
-    /// A record that is too large to be given: no bytes of it are in the buffer.
+    /// A record that is too large to be returned: the buffer has no bytes of it.
     TooLarge {
         len: u64,
         /// `None` in a line of another program.
@@ -50,12 +50,12 @@ pub(crate) enum Head {
         time: Option<Timestamp>,
         verified: bool,
     },
-    /// The end of what was stored when the segment was opened.
+    /// The end of the data that the segment had when it was opened.
     End,
 }
 
 impl Head {
-    /// The id of a record whose checksum holds.
+    /// The id of a record whose checksum matches.
     pub(crate) fn verified_id(&self) -> Option<EventId> {
         match *self {
             Self::Record {
@@ -71,49 +71,49 @@ impl Head {
     }
 }
 
-/// A piece of a line that is no record as a whole.
+/// A fragment of a line that is not a record as a whole.
 #[derive(Debug)]
 enum Piece {
     Record(Range<usize>),
     Damage(Range<usize>, &'static str),
 }
 
-/// Reads a segment from a position on.
+/// Reads a segment, starting at a position.
 pub(crate) struct SegmentReader {
     root: Arc<Root>,
     folder: PathBuf,
     pub(crate) name: SegmentName,
     form: SegmentForm,
     pub(crate) sealed: bool,
-    /// Opened again by the next read where it was closed.
+    /// The open segment. If it was closed, the next read opens it again.
     source: Option<Box<dyn Read + Send>>,
     asleep: bool,
-    /// Where reading ends: the length of the segment when it was first opened.
+    /// The offset at which reading ends: the length of the segment when it was first opened.
     limit: u64,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that are filled.
+    /// The number of filled bytes in the buffer.
     filled: usize,
-    /// The next byte of the buffer that belongs to no line yet.
+    /// The first byte of the buffer that is not part of a line yet.
     next: usize,
-    /// The segment's offset of the buffer's first byte.
+    /// The offset in the segment of the first byte of the buffer.
     base: u64,
     chunk: usize,
     ended: bool,
-    /// Whether the decoder gave up: what follows is damage.
+    /// True if the decoder failed: the rest of the segment is damage.
     broken: bool,
-    /// Whether what comes before the damage is read byte by byte.
+    /// True if the bytes before the damage are read one by one.
     dripping: bool,
-    /// Whether it decompresses to its end, once that was checked.
+    /// The result of checking that the file decompresses to its end; `None` before the check.
     intact: Option<bool>,
     pieces: VecDeque<Piece>,
     long: Option<LongLine>,
     pub(crate) head: Head,
-    /// Where the head begins, and what comes behind it.
+    /// The offset of the head, and the element at it.
     head_start: u64,
     head_end: u64,
-    /// The key of the merge's order: the greatest id so far, so that the segment's own order is kept.
+    /// The key of the merge's order: the greatest id so far, so that a segment's own order is kept.
     pub(crate) order: EventId,
-    /// Behind the last item that was consumed.
+    /// The offset behind the last element that was consumed.
     pub(crate) position: u64,
     /// The last record that was consumed.
     pub(crate) last: Option<EventId>,
@@ -169,37 +169,37 @@ impl SegmentReader {
         }))
     }
 
-    /// The segment that it reads.
+    /// The segment of this reader.
     fn at(&self) -> SegmentRef<'_> {
         SegmentRef::new(&self.root, &self.folder, &self.name)
     }
 
-    /// Whether it holds a decoder, which weighs more than a descriptor.
+    /// True if the reader has a decoder, which takes much more memory than a descriptor.
     pub(crate) fn is_compressed(&self) -> bool {
         self.form != SegmentForm::Plain
     }
 
-    /// True if its buffer holds the head.
+    /// True if the buffer contains the head.
     pub(crate) fn is_awake(&self) -> bool {
         !self.asleep
     }
 
-    /// True if it holds a descriptor, and perhaps a decoder.
+    /// True if the reader has an open descriptor, and perhaps a decoder.
     pub(crate) fn is_open(&self) -> bool {
         self.source.is_some()
     }
 
-    /// Bytes that its buffer takes.
+    /// The size of the buffer in bytes.
     pub(crate) fn buffered(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Sets how many bytes the next read asks for.
+    /// Sets the number of bytes that the next read asks for.
     pub(crate) fn read_by(&mut self, chunk: usize) {
         self.chunk = chunk;
     }
 
-    /// Gives back the descriptor and the decoder, and keeps the bytes that were read; the next read opens it again.
+    /// Closes the descriptor and the decoder, and keeps the buffered bytes. The next read opens the segment again.
     pub(crate) fn close(&mut self) {
         self.source = None;
     }
@@ -209,12 +209,12 @@ impl SegmentReader {
         self.root.absolute(&self.path()).display().to_string()
     }
 
-    /// Where the head begins.
+    /// The offset of the head.
     pub(crate) fn head_start(&self) -> u64 {
         self.head_start
     }
 
-    /// Its file, below the root.
+    /// The path of the file, relative to the root.
     pub(crate) fn path(&self) -> PathBuf {
         self.at().path(self.form)
     }
@@ -245,7 +245,7 @@ impl SegmentReader {
         })
     }
 
-    /// The record at the head that is too large to be given.
+    /// The record at the head, if it is too large to be returned.
     pub(crate) fn too_large(&self) -> Option<TooLarge> {
         let Head::TooLarge {
             len, id, verified, ..
@@ -263,8 +263,8 @@ impl SegmentReader {
         })
     }
 
-    /// When the record at the head was appended, and whether its checksum holds. `None` for what is no record, or states
-    /// no time.
+    /// The time at which the record at the head was appended, and whether its checksum matches. `None` if the head is
+    /// not a record or states no time.
     pub(crate) fn time(&self) -> Option<(Timestamp, bool)> {
         match self.head {
             Head::TooLarge { time, verified, .. } => Some((time?, verified)),
@@ -272,7 +272,7 @@ impl SegmentReader {
         }
     }
 
-    /// Counts the head as read: the position is behind it.
+    /// Consumes the head: the position moves behind it.
     pub(crate) fn consume(&mut self) {
         self.position = self.head_end;
         if let Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } = self.head {
@@ -280,14 +280,14 @@ impl SegmentReader {
         }
     }
 
-    /// Has the next read begin at the head.
+    /// Makes the next read begin at the head.
     fn go_back(&mut self) {
         self.base = self.head_start;
         (self.filled, self.next, self.ended) = (0, 0, false);
         self.long = None;
     }
 
-    /// Gives back descriptor and buffer; [`wake`](Self::wake) reads the head again.
+    /// Closes the descriptor and frees the buffer; [`wake`](Self::wake) reads the head again.
     pub(crate) fn sleep(&mut self) {
         self.close();
         self.asleep = true;
@@ -295,16 +295,15 @@ impl SegmentReader {
         self.pieces.clear();
     }
 
-    /// Reads the head again after a sleep.
-    ///
-    /// Sealed since it was opened first or not: it is read to where it ended then, and may hold more by now.
+    /// Reads the head again after [`sleep`](Self::sleep). The segment is read to the end that it had when it was
+    /// first opened, although it may be longer or sealed by now.
     pub(crate) fn wake(&mut self, clock: &mut StepClock) -> Result<()> {
         self.go_back();
         self.asleep = false;
         self.step(clock).inspect_err(|_| self.sleep())
     }
 
-    /// Counts the head as read, and continues to the next one. False at the end.
+    /// Consumes the head, and continues to the next one. Returns false at the end.
     pub(crate) fn next(&mut self, clock: &mut StepClock) -> Result<bool> {
         self.consume();
         self.step(clock)?;
@@ -338,17 +337,17 @@ impl SegmentReader {
         }
     }
 
-    /// Makes the line the head; false if it is nothing to show, or if its pieces come next.
+    /// Makes the line the head. Returns false if the line is blank, or if its fragments come next.
     fn read_line(&mut self, mut line: Range<usize>, whole: bool, clock: &mut StepClock) -> Result<bool> {
         if !whole {
-            // A line end that became another white space costs no record.
+            // A line break that was changed into another white space does not make the record damaged.
             let bytes = self.buffer.get(line.clone()).unwrap_or_default();
             line.end = line.start + bytes.trim_ascii_end().len();
         }
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
         let start = self.base + line.start as u64;
         Ok(match record::read_line(bytes) {
-            // Without its line end, a line of another program may lack more than that.
+            // A line of another program without a line break at its end may lack more than the line break.
             Ok(record) if whole || record.verified => {
                 let (id, verified, len) = (record.id, record.verified, record.line.len());
                 let order = if id.is_v7() {
@@ -358,7 +357,7 @@ impl SegmentReader {
                 };
                 if !verified && self.is_compressed() {
                     let intact = self.is_intact(clock).inspect_err(|_| {
-                        // For the next try.
+                        // Kept for the next try.
                         (self.next, self.ended) = (line.start, false);
                     })?;
                     if !intact {
@@ -390,8 +389,8 @@ impl SegmentReader {
         })
     }
 
-    /// True if a compressed file decompresses to its end, where its own checksum is: one flipped byte of it may change
-    /// many lines, and a line without a checksum can't show it.
+    /// True if a compressed file decompresses to its end, where the checksum of the file is. One flipped byte of the
+    /// file may change many lines, and a line without a checksum of its own can't show that.
     fn is_intact(&mut self, clock: &mut StepClock) -> Result<bool> {
         if let Some(intact) = self.intact {
             return Ok(intact);
@@ -414,7 +413,7 @@ impl SegmentReader {
         Ok(intact)
     }
 
-    /// Finds the records within a line that is not a record itself.
+    /// Finds the records within a line that is not a record as a whole.
     fn salvage(&mut self, line: Range<usize>, fault: LineFault, whole: bool) {
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
         let mut at = 0;
@@ -432,13 +431,13 @@ impl SegmentReader {
         let found = at > 0;
         let rest = bytes.get(at..).unwrap_or_default();
         if found && !whole && !self.sealed && rest.iter().all(|byte| *byte == 0) {
-            // A loss of power took a line end, and the bytes behind it, but not the length: the next writer cuts
-            // them, and continues at the end of the record.
+            // A power loss took the line break and the bytes behind it, but not the file's length. The next writer
+            // cuts these bytes, and continues at the end of the record.
             self.next = line.start + at;
             return;
         }
-        // Bytes without a line end at the end look like a write under way, unless there is a record in them, or no
-        // process writes here any more.
+        // Bytes without a line break at the end of the segment may be a write in progress, unless they contain a
+        // record or no process writes to this segment any more.
         if !rest.is_empty() && (whole || self.sealed || found) {
             let why = if found {
                 "a line end is missing before it"

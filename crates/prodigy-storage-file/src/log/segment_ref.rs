@@ -1,4 +1,4 @@
-//! One segment of a log, in whatever form it is stored.
+//! One segment of a log, in any form.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName};
 
 use crate::root::Root;
 
-/// Names a segment: the root, the folder of its log, and its name.
+/// Identifies a segment: the root, the folder of its log, and its name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SegmentRef<'a> {
     pub(crate) root: &'a Arc<Root>,

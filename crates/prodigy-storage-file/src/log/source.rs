@@ -1,4 +1,4 @@
-//! The bytes of a segment, whatever its form.
+//! Reads the bytes of a segment in any form.
 
 use std::io::{self, Read};
 #[cfg(feature = "compression")]
@@ -12,11 +12,11 @@ use crate::fs::{FileRead, FsFile, Metadata, OpenMode};
 #[cfg(feature = "compression")]
 use crate::root::Root;
 
-/// Uncompressed bytes that are skipped between two checks of the clock.
+/// The number of uncompressed bytes that are skipped between two checks of the clock.
 const STRETCH: u64 = 16 << 20;
 
-/// Skips a beginning at the first read, so that damage in it is found at the same place as other damage. `Interrupted`
-/// says that it has not finished: the reader checks the clock, and reads again.
+/// Skips the beginning of a segment at the first read, so that damage in it is reported at the same place as other
+/// damage. Returns `Interrupted` if it has not finished: the reader checks the clock, and reads again.
 struct Skipping {
     inner: Box<dyn Read + Send>,
     left: u64,
@@ -43,10 +43,10 @@ impl Read for Skipping {
     }
 }
 
-/// Reads what a decoder gives before it gives up, byte by byte: of one call that meets damage it hands out nothing.
+/// Reads byte by byte up to the point where a decoder fails: a call that meets damage returns no bytes at all.
 struct Dripping {
     inner: Box<dyn Read + Send>,
-    /// The bytes that were read before and are skipped.
+    /// The number of bytes that were read before and are skipped.
     left: u64,
     failed: Option<io::Error>,
 }
@@ -81,7 +81,7 @@ impl Read for Dripping {
     }
 }
 
-/// Opens a compressed form that met damage once more, behind the bytes that it gave. `None` if it is gone.
+/// Opens a damaged compressed form once more, behind the bytes that were read. `None` if it is gone.
 pub(crate) fn open_again(
     segment: SegmentRef<'_>,
     form: SegmentForm,
@@ -101,11 +101,11 @@ pub(crate) fn open_again(
 /// A segment that is open for reading.
 pub(crate) struct Opened {
     pub(crate) bytes: Box<dyn Read + Send>,
-    /// The form that was found.
+    /// The form that was opened.
     pub(crate) form: SegmentForm,
-    /// Whether nothing is appended to it any more.
+    /// True if no writer appends to the segment any more.
     pub(crate) sealed: bool,
-    /// Uncompressed bytes at the moment of opening; unknown for a compressed form.
+    /// The number of uncompressed bytes when the segment was opened; `None` for a compressed form.
     pub(crate) len: Option<u64>,
 }
 
@@ -120,7 +120,7 @@ impl std::fmt::Debug for Opened {
 
 const FORMS: [SegmentForm; 3] = [SegmentForm::Plain, SegmentForm::Zstd, SegmentForm::Gzip];
 
-/// Opens one form of a segment, without decompression; `None` if it is not there.
+/// Opens one form of a segment, without decompression; `None` if it does not exist.
 pub(crate) fn open_form(
     segment: SegmentRef<'_>,
     form: SegmentForm,
@@ -140,10 +140,11 @@ pub(crate) fn open_form(
     Ok(Some((file, found)))
 }
 
-/// Opens a segment in the form that is there, the plain one first, and goes to an uncompressed offset. `None` if it
-/// is in no form: it was pruned.
+/// Opens the existing form of a segment, the plain one first, at an uncompressed offset. `None` if neither exists:
+/// the segment was removed.
 pub(crate) fn open(segment: SegmentRef<'_>, offset: u64) -> Result<Option<Opened>> {
-    // It is being compressed: the plain form goes only when the compressed one is complete, so a second try finds it.
+    // The segment may be in compression. The plain form is removed only when the compressed one is complete, so a
+    // second try finds it.
     for form in FORMS.into_iter().chain(FORMS) {
         let Some((file, found)) = open_form(segment, form)? else {
             continue;
@@ -172,8 +173,7 @@ pub(crate) fn open(segment: SegmentRef<'_>, offset: u64) -> Result<Option<Opened
 /// The first bytes of a gzip stream (RFC 1952, 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// The form that the bytes of a file have. The file of another program may be plain text although its name ends in
-/// `.gz`.
+/// The form that a file's bytes have. A file of another program may be plain text although its name ends in `.gz`.
 fn form_of_content(file: &dyn FsFile, form: SegmentForm) -> io::Result<SegmentForm> {
     if form != SegmentForm::Gzip {
         return Ok(form);
@@ -201,7 +201,7 @@ pub(crate) fn decode(
     match form {
         SegmentForm::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(file).and_then(|mut decoder| {
-                // The output of level 3 needs 2 MiB; 8 MiB bounds the demands of a hostile file.
+                // Output of level 3 needs a window of 2 MiB; 8 MiB limits the memory that a hostile file can demand.
                 decoder.window_log_max(23)?;
                 Ok(decoder)
             });
@@ -237,7 +237,7 @@ pub(crate) fn decode(
     .with_hint("build with the feature `compression`"))
 }
 
-/// A compressed segment that does not decode.
+/// The error of a compressed segment that can't be decoded.
 #[cfg(feature = "compression")]
 pub(crate) fn undecodable(root: &Root, path: &Path, error: io::Error) -> StorageError {
     StorageError::new(

@@ -24,9 +24,9 @@ use crate::root::LASTS;
 use crate::root::{Root, count};
 
 pub(super) const APPEND: &str = "append events";
-/// The words for an open segment in the reason why a root is lost.
+/// The name of an open segment in the message about a lost root.
 pub(crate) const HELD: &str = "an event log that is open for writing";
-/// Segments that are held at once.
+/// The number of segments that a writer keeps open.
 const MOST_OPEN: usize = 9;
 
 /// Writes one log.
@@ -42,24 +42,25 @@ pub(crate) struct LogWriter {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The segments that events go to. More than one only while given ids come in no order: new ids fit into each.
+    /// The segments that events are written to. There is more than one only while given ids come in no order: new ids
+    /// fit into each.
     pub(crate) open: Vec<Active>,
     pub(crate) index: SegmentIndex,
     pub(crate) ids: Option<IdSource>,
-    /// Whether a warning said that the newest id is ahead of the clock.
+    /// True if a warning about a newest id ahead of the clock was logged.
     warned: bool,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
-    /// Number of the last write, or of the last batch whose events another writer had stored.
+    /// The number of the last write, or of the last batch of events that another writer had stored already.
     pub(super) seq: u64,
-    /// Segments of other writers that hold events which this writer was given again, each with the number of the batch:
-    /// the next sync covers them, too.
+    /// Segments of other writers with events that were appended here again, each with the number of the batch: the
+    /// next sync covers these segments, too.
     pub(super) found: HashMap<SegmentName, u64>,
     /// The number of segments that this writer sealed.
     sealed: usize,
     /// The monotonic time of the last look at the paths of the segments.
     looked: Option<Duration>,
-    /// The folder of the log, as an append under given ids last found it.
+    /// The folder of the log at the last append under given ids.
     pub(super) folder: Option<(u64, u64)>,
 }
 
@@ -145,7 +146,7 @@ impl LogWriter {
         time_to_store(&*self.root.options.clock, APPEND, &self.job)
     }
 
-    /// Waits for the turn to write, until the deadline.
+    /// Waits for the writer's lock, until the deadline.
     pub(crate) fn enter(&self, deadline: Deadline) -> Result<MutexGuard<'_, State>> {
         match deadline.instant() {
             None => Ok(self.state.lock()),
@@ -155,10 +156,10 @@ impl LogWriter {
         }
     }
 
-    /// Fails if a segment of this writer is no longer what its path leads to: the segment or a folder above it was moved,
-    /// removed or replaced, or a backup was copied into it. The next append then begins with what the path leads to. Relaxed
-    /// appends look once a second. Strict ones look quickly each time, since the path is checked again before an event is
-    /// acknowledged.
+    /// Fails if the path of a segment of this writer leads to another file: the segment or a folder above it was
+    /// moved, removed or replaced, or a backup was copied into it. The next append then begins with the files that
+    /// are there. A relaxed append checks this once a second. A strict one checks it quickly each time, since the
+    /// path is checked again before an event is acknowledged.
     pub(crate) fn still_here(&self, state: &mut State, durability: Durability) -> Result<()> {
         let now = self.root.options.clock.monotonic();
         let look = match state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS) {
@@ -191,7 +192,7 @@ impl LogWriter {
         StorageError::new(ErrorKind::Io, APPEND, &self.job, "the writer lost its segment").transient()
     }
 
-    /// At the first call, takes a segment that a writer before has left, if there is one.
+    /// At the first call, adopts a segment that an earlier writer left, if there is one.
     pub(crate) fn adopt_first(
         &self,
         state: &mut State,
@@ -209,7 +210,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Lets the segments of a log go that is being deleted. While a segment is held, no deletion can begin.
+    /// Releases the segments of a log that is being deleted. While a segment is held, no deletion can begin.
     fn refuse_deleted(&self, state: &mut State) -> Result<()> {
         self.root.refuse_deleted(APPEND, &self.job).inspect_err(|_| {
             let mut index = std::mem::take(&mut state.index);
@@ -218,8 +219,8 @@ impl LogWriter {
         })
     }
 
-    /// The place of the segment whose last id is closest below `id`; of a new one, whose ids are not below `lower`, if no
-    /// segment fits. Segments that end in the future are closed.
+    /// The index of the segment whose last id is closest below `id`. If no segment fits, creates one whose ids are
+    /// not below `lower`. Closes segments that end in the future.
     pub(crate) fn choose(
         &self,
         state: &mut State,
@@ -259,7 +260,7 @@ impl LogWriter {
         Ok(state.open.len() - 1)
     }
 
-    /// Writes records to a segment with one call; gives the number of the write. Seals the segment when it is full.
+    /// Writes records to a segment with one call; returns the number of the write. Seals a full segment.
     pub(crate) fn write<'b>(
         &self,
         state: &mut State,
@@ -349,7 +350,7 @@ impl LogWriter {
             .transient()
     }
 
-    /// Closes a segment that is full or ends in the future. Threads that wait for its sync get a failure of it.
+    /// Closes a segment that is full or ends in the future.
     fn rotate(&self, state: &mut State, at: usize) {
         if at < state.open.len() {
             let active = state.open.remove(at);
@@ -358,8 +359,8 @@ impl LogWriter {
         }
     }
 
-    /// Syncs a segment, seals it and lets it go; one that fails is given up. Only then it is compressed: that takes its
-    /// lock, and does nothing where somebody has it.
+    /// Syncs a segment, seals it and releases it. A segment whose sync fails is given up. Compression comes last: it
+    /// takes the segment's lock, and does nothing if another process has it.
     fn close(&self, state: &mut State, active: Active) -> Result<()> {
         if let Err(error) = self.sync_and_seal(&active) {
             self.fail(state, &[active], &format!("{error:#}"));
@@ -389,7 +390,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Waits until a write is as durable as asked for.
+    /// Waits until a write has the durability that was asked for.
     pub(crate) fn settle(
         &self,
         seq: u64,
@@ -412,8 +413,8 @@ impl LogWriter {
         })
     }
 
-    /// Syncs a segment if this writer holds it; false if it does not. A segment that this writer gave up, because a sync
-    /// of it failed, can't be made durable any more.
+    /// Syncs a segment if this writer holds it; returns false if it does not. A segment that this writer gave up
+    /// after a failed sync can't be made durable any more.
     pub(crate) fn persist(&self, name: &SegmentName, deadline: Deadline) -> Result<bool> {
         const PERSIST: &str = "persist events";
         let state = self.enter(deadline)?;
@@ -443,7 +444,7 @@ impl LogWriter {
         Ok(true)
     }
 
-    /// Syncs all that was written; gives the number of the last write that it covers.
+    /// Syncs everything that was written; returns the number of the last write that is covered.
     pub(crate) fn sync(&self) -> Result<u64, FailedSync> {
         let (seq, dirty, found) = {
             let state = self.state.lock();
@@ -466,7 +467,7 @@ impl LogWriter {
         Ok(seq)
     }
 
-    /// Syncs segments that are held, or were a moment ago.
+    /// Syncs segments that this writer holds or held a moment ago.
     pub(crate) fn sync_files(&self, files: Vec<(Arc<SegmentFile>, PathBuf)>) -> Result<(), FailedSync> {
         for (file, path) in files {
             if let Err(error) = self.sync_file(&file, &path) {
@@ -479,7 +480,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Syncs a segment and, once, its name.
+    /// Syncs a segment and, the first time, its name.
     fn sync_file(&self, file: &SegmentFile, path: &Path) -> Result<()> {
         self.root.counters.sync(path);
         file.sync()
@@ -498,8 +499,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// After a failed sync: gives up every segment, so that the next append opens afresh. Returns the number of the last
-    /// write that is suspect.
+    /// After a failed sync: gives up every segment, so that the next append opens new ones. Returns the number of the
+    /// last write that is suspect.
     fn poison(&self, state: &mut State, why: &str) -> u64 {
         let given_up = std::mem::take(&mut state.open);
         self.fail(state, &given_up, why)
@@ -510,12 +511,13 @@ impl LogWriter {
             tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
             state.index.mark_suspect(&active.name);
             if !active.is_torn() {
-                // The mark keeps others from adopting it; the next writer finds out what the mark can't make durable.
-                // A torn record is left to the next writer that adopts it: under the mark it would stay, and be damage.
+                // The mark keeps other writers from adopting it. The next writer examines what could not be made
+                // durable. A torn record is not marked: the next writer adopts the segment and cuts the record, which
+                // under the mark would stay as damage.
                 let _ = active.file.seal();
             }
         }
-        // Other writes that were not synced yet are suspect too: their threads get the error and write again.
+        // Other writes that were not synced yet are suspect, too: their threads get the error and write again.
         self.commit.fail(FailedSync {
             up_to: state.seq,
             why: why.to_owned(),
@@ -528,13 +530,13 @@ impl LogWriter {
         Ok(!state.open.is_empty())
     }
 
-    /// Seals what this process appends to.
+    /// Seals the segments that this process appends to.
     pub(crate) fn seal(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.enter(deadline)?;
         let held = std::mem::take(&mut state.open);
         let mut outcome = Ok(());
         for active in held {
-            // An empty one may as well serve the next writer.
+            // An empty segment can serve the next writer.
             if active.last.is_some() {
                 outcome = outcome.and(self.close(&mut state, active));
             }
@@ -542,7 +544,7 @@ impl LogWriter {
         outcome
     }
 
-    /// Whether it has a segment open, or another thread is at work with it.
+    /// True if a segment is open, or another thread is using this writer.
     pub(crate) fn is_writing(&self) -> bool {
         self.state.try_lock().is_none_or(|state| !state.open.is_empty())
     }
@@ -554,7 +556,7 @@ impl LogWriter {
             .is_some_and(|state| !state.index.has_suspects())
     }
 
-    /// Makes relaxed writes survive power loss.
+    /// Makes relaxed writes survive a power loss.
     pub(crate) fn flush(&self) -> Result<()> {
         self.sync().map(drop).map_err(|failed| {
             StorageError::new(ErrorKind::OutcomeUnknown, "flush", &self.job, failed.why)
@@ -563,7 +565,7 @@ impl LogWriter {
     }
 }
 
-/// The bytes that these bodies take in a segment, each as a record with its line end.
+/// The size of these bodies in a segment, each as a record with its line break.
 pub(super) fn stored_len<'b>(bodies: impl Iterator<Item = &'b [u8]>) -> u64 {
     bodies.map(|body| (RECORD_OVERHEAD + body.len() + 1) as u64).sum()
 }

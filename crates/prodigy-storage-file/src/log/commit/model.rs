@@ -16,7 +16,7 @@ use super::*;
 enum Outcome {
     Unknown,
     Safe,
-    /// Suspect since this sync failed; 0 for a failure outside of any sync.
+    /// Not durable since this sync failed; 0 for a failure outside of any sync.
     Lost(usize),
 }
 
@@ -64,7 +64,8 @@ impl Disk {
         state.last()
     }
 
-    /// As the log's writer does it: looks how far it reaches, syncs, and after a failure marks all that is written as suspect.
+    /// Works like the writer of a log: notes the last write, syncs, and after a failure marks all writes so far as
+    /// suspect.
     fn sync(&self) -> Result<u64, FailedSync> {
         let (reach, number) = {
             let mut state = self.state.lock().unwrap();
@@ -161,7 +162,8 @@ fn none_returns_before_a_sync_that_began_after_its_write() {
 
 #[test]
 fn two_writers_in_every_order_there_is() {
-    // The system's atomics are no steps of the schedule: few enough are left to try every order.
+    // The atomics of the standard library are not steps of the schedule. So few steps are left that every order can
+    // be tried.
     #[derive(Default)]
     struct Log {
         commit: Commit,
@@ -218,7 +220,7 @@ fn a_failed_sync_fails_what_it_may_have_covered_and_nothing_later() {
                     .collect(),
             );
             disk.assert_idle();
-            // Whatever came after it is safe.
+            // All writes after it are safe.
             let seq = disk.write();
             assert!(disk.state.lock().unwrap().syncs < failing || disk.commit(seq) == Ok(()));
         });

@@ -8,30 +8,30 @@ use prodigy_storage_backend::{EventId, Result};
 use crate::log::clock::StepClock;
 use crate::log::segment::SegmentReader;
 
-/// Readers that hold a descriptor at once; one with a decoder counts for several.
+/// The maximum number of readers with an open descriptor; one with a decoder counts as several.
 const MOST_OPEN: usize = 48;
 const DECODER_WEIGHT: usize = 6;
-/// Each read takes this part of the memory that buffers may still take. So the chunks of many readers become as large as
-/// that memory allows, whatever the number of readers, and a segment is opened once per chunk rather than once per event.
+/// Each read takes this fraction of the memory that is left for buffers. The chunks are as large as that memory allows,
+/// however many readers share it, and a segment is opened once per chunk rather than once per event.
 const SHARE: usize = 128;
-/// The bounds of a chunk.
+/// The smallest and the largest size of a chunk.
 const LARGE_CHUNK: usize = 256 << 10;
 const SMALL_CHUNK: usize = 4 << 10;
 
-/// The place of a reader among the others.
+/// The index of a reader.
 pub(super) type Slot = usize;
 
-/// The readers of a merge, by the order of their heads.
+/// The readers of a merge, ordered by their heads.
 #[derive(Debug)]
 pub(super) struct Readers {
     readers: Vec<Option<SegmentReader>>,
     free: Vec<Slot>,
     heap: BinaryHeap<Reverse<(EventId, Slot)>>,
-    /// Readers that hold a descriptor.
+    /// The number of readers with an open descriptor, weighted.
     open: Vec<Slot>,
-    /// Bytes in the buffers of all readers.
+    /// The size of the buffers of all readers in bytes.
     buffered: usize,
-    /// Bytes that all buffers may take.
+    /// The maximum size of all buffers in bytes.
     memory: usize,
 }
 
@@ -55,17 +55,17 @@ impl Readers {
         self.readers.iter().flatten()
     }
 
-    /// How many bytes a read asks for now.
+    /// The number of bytes that a read asks for now.
     pub(super) fn chunk(&self) -> usize {
         (self.memory.saturating_sub(self.buffered) / SHARE).clamp(SMALL_CHUNK, LARGE_CHUNK)
     }
 
-    /// The order of the head that comes next.
+    /// The position of the next head in the order.
     pub(super) fn smallest(&self) -> Option<EventId> {
         self.heap.peek().map(|Reverse((order, _))| *order)
     }
 
-    /// Takes the reader whose head comes next out of the order.
+    /// Takes the reader with the next head out of the order.
     pub(super) fn pop(&mut self) -> Option<(EventId, Slot)> {
         self.heap.pop().map(|Reverse(next)| next)
     }
@@ -88,7 +88,7 @@ impl Readers {
         self.take_turn(slot);
     }
 
-    /// Takes out a reader that is at its end.
+    /// Removes a reader that is at its end.
     pub(super) fn remove(&mut self, slot: Slot) -> Option<SegmentReader> {
         let reader = self.readers.get_mut(slot)?.take()?;
         self.free.push(slot);
@@ -96,7 +96,7 @@ impl Readers {
         Some(reader)
     }
 
-    /// Goes to the next head of a reader. After an error the reader stays at its place.
+    /// Moves a reader to its next head. After an error the reader stays where it is.
     pub(super) fn step(&mut self, slot: Slot, clock: &mut StepClock) -> Result<()> {
         let stepped = self.with(slot, |reader, chunk| {
             reader.read_by(chunk);
@@ -105,7 +105,7 @@ impl Readers {
         stepped.unwrap_or(Ok(()))
     }
 
-    /// Gives a reader its buffer back.
+    /// Gives a sleeping reader its buffer back.
     pub(super) fn wake(&mut self, slot: Slot, clock: &mut StepClock) -> Result<()> {
         if self.get(slot).is_none_or(SegmentReader::is_awake) {
             return Ok(());
@@ -117,19 +117,19 @@ impl Readers {
         woken.unwrap_or(Ok(()))
     }
 
-    /// Takes the buffer of a reader.
+    /// Frees the buffer of a reader.
     pub(super) fn sleep(&mut self, slot: Slot) {
         self.with(slot, |reader, _| reader.sleep());
     }
 
-    /// Counts the head of a reader as read.
+    /// Consumes the head of a reader.
     pub(super) fn consume(&mut self, slot: Slot) {
         if let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) {
             reader.consume();
         }
     }
 
-    /// Changes a reader, and counts the bytes that its buffer takes afterwards.
+    /// Changes a reader, and then counts the size of its buffer.
     fn with<T>(&mut self, slot: Slot, act: impl FnOnce(&mut SegmentReader, usize) -> T) -> Option<T> {
         let chunk = self.chunk();
         let reader = self.readers.get_mut(slot)?.as_mut()?;
@@ -139,7 +139,7 @@ impl Readers {
         Some(acted)
     }
 
-    /// Puts a reader's head among the others. A reader beyond the bounds gives back its descriptor or its buffer.
+    /// Inserts a reader's head into the order. A reader beyond the limits closes its descriptor or frees its buffer.
     pub(super) fn take_turn(&mut self, slot: Slot) {
         self.bound_open(slot);
         let Some(order) = self.get(slot).map(|reader| reader.order) else {
@@ -152,7 +152,7 @@ impl Readers {
         self.put_back(order, slot);
     }
 
-    /// Notes whether a reader holds a descriptor. If that is one too many, closes the one whose head comes last.
+    /// Counts an opened or closed descriptor. If that is one too many, closes the reader whose head comes last.
     pub(super) fn bound_open(&mut self, slot: Slot) {
         let is_open = |readers: &[Option<SegmentReader>], slot: Slot| {
             let reader = readers.get(slot).and_then(Option::as_ref);

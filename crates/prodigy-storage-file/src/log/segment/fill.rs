@@ -1,4 +1,4 @@
-//! The bytes of a segment, and the lines in them.
+//! The bytes of a segment, and its lines.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ use crate::log::{archive, search, source};
 /// The result of a search for the next line.
 pub(super) enum Line {
     Whole(Range<usize>),
-    /// Its end is missing.
+    /// The end of the line is missing.
     Tail(Range<usize>),
-    /// It is too long to be kept. It was read to its end, and is the head.
+    /// The line is too long to be kept. It was read to its end, and is the head.
     TooLong,
     Nothing,
 }
 
 impl SegmentReader {
-    /// Opens it at an uncompressed offset, in the form that is there now.
+    /// Opens the segment at an uncompressed offset, in the form that exists now.
     fn open_at(&mut self, offset: u64) -> Result<()> {
         let opened = source::open(self.at(), offset)?;
         let opened = opened.ok_or_else(|| gap(self.at()))?;
@@ -32,7 +32,7 @@ impl SegmentReader {
         Ok(())
     }
 
-    /// The next line, without its end.
+    /// The next line, without its line break.
     pub(super) fn next_line(&mut self, clock: &mut StepClock) -> Result<Line> {
         if self.long.is_some() {
             return self.long_line(clock);
@@ -69,13 +69,13 @@ impl SegmentReader {
         }
     }
 
-    /// Bytes of the mark that another program may begin a file with.
+    /// The length of the byte order mark with which another program may begin a file.
     fn byte_order_mark(&self) -> usize {
         let begins = self.base == 0 && self.next == 0 && self.buffer.starts_with(b"\xef\xbb\xbf");
         if begins { 3 } else { 0 }
     }
 
-    /// Reads more behind what is pending, which moves to the front of the buffer. False at the end.
+    /// Reads more bytes behind the pending ones, which move to the front of the buffer. Returns false at the end.
     pub(super) fn fill(&mut self, clock: &mut StepClock) -> Result<bool> {
         let path = self.path();
         clock.check(&self.root, &path)?;
@@ -85,17 +85,17 @@ impl SegmentReader {
         self.next = 0;
         let read_to = self.base + self.filled as u64;
         let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
-        // No more than there is: a log may have many small segments.
+        // Not larger than the segment: a log may have many small segments.
         let longest = usize::try_from(search::longest_line(&self.root)).unwrap_or(usize::MAX);
         let wanted = (self.filled + self.chunk)
             .max((self.filled * 2).min(longest))
             .min(self.filled.saturating_add(left));
         if self.buffer.len() > wanted.saturating_mul(8) {
-            // One long line must not cost its memory for the rest of the segment.
+            // After a long line, its memory is freed for the rest of the segment.
             self.buffer.truncate(wanted);
             self.buffer.shrink_to_fit();
         } else if self.filled == 0 && self.buffer.len() < wanted {
-            // Nothing is kept: fresh pages come zeroed.
+            // No bytes are kept: new pages come zeroed.
             self.buffer = vec![0; wanted];
         } else if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
@@ -118,7 +118,7 @@ impl SegmentReader {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     clock.check(&self.root, &path)?;
                 }
-                // The decoder reports this, and not the operating system.
+                // This error comes from the decoder and not from the operating system.
                 Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
                     if !std::mem::replace(&mut self.dripping, true)
                         && let Some(again) = source::open_again(self.at(), self.form, read_to)?
@@ -135,17 +135,17 @@ impl SegmentReader {
         };
         self.filled += read;
         if read == 0 || read_to + read as u64 >= self.limit {
-            // Nothing comes after this.
+            // Nothing can follow.
             self.close();
         }
         Ok(read > 0)
     }
 
-    /// Moves to the damage behind which nothing decompresses; all whole lines before it were returned.
+    /// Moves to the damage behind which nothing can be decompressed; all whole lines before it were returned.
     pub(super) fn give_up(&mut self) {
         let start = self.base + self.next as u64;
         let told = archive::summary(self.at());
-        // Of another program's file it is not known how much is lost.
+        // In a file of another program the extent of the loss is unknown.
         let end = told.ok().flatten().map_or(0, |summary| summary.bytes);
         self.next = self.filled;
         self.head_start = start;

@@ -1,4 +1,4 @@
-//! Lines that are too long to be kept: verified as they are read, and copied in pieces.
+//! Lines that are too long to be kept: their checksum is computed while they are read, and they are copied in pieces.
 
 use prodigy_storage_backend::record::{Checksum, LineFault};
 use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, StreamedLine};
@@ -7,17 +7,17 @@ use super::fill::Line;
 use super::{Head, NO_LINE_END, NOT_INTACT, SegmentReader};
 use crate::log::clock::StepClock;
 
-/// A line that is too long to be kept, as far as it was read: a step that is cut short continues in it.
+/// The state of reading a line that is too long to be kept: an interrupted step continues with it.
 #[derive(Debug)]
 pub(super) struct LongLine {
     pub(super) start: u64,
     seen: StreamedLine,
-    /// Once it was read to its end: whether it has a line end.
+    /// After the line was read to its end: true if it ends with a line break.
     whole: Option<bool>,
 }
 
 impl SegmentReader {
-    /// Reads a record at the head again that is too large to be given, and gives it in pieces.
+    /// Reads the record at the head, which is too large to be returned, once more, and passes it on in pieces.
     pub(crate) fn copy_head(
         &mut self,
         clock: &mut StepClock,
@@ -48,7 +48,7 @@ impl SegmentReader {
         Ok(())
     }
 
-    /// Reads a line that is too long to be kept to its end, and verifies it meanwhile.
+    /// Reads a line that is too long to be kept to its end, and checks it on the way.
     pub(super) fn long_line(&mut self, clock: &mut StepClock) -> Result<Line> {
         while let Some(long) = self.long.as_mut()
             && long.whole.is_none()
@@ -104,7 +104,7 @@ impl SegmentReader {
             None => LineFault::TooLong.as_str(),
         };
         if !whole && !self.sealed {
-            // A write under way.
+            // A write in progress.
             return Ok(Line::Nothing);
         }
         self.head_start = start;
@@ -127,8 +127,9 @@ impl LongLine {
         }
     }
 
-    /// Of a line that was read to its end: whether it has a line end, whether its checksum holds (`None` if it is no
-    /// record), and the length of the record. `None` for a line of white space, and one that was not read to its end.
+    /// For a line that was read to its end: whether it ends with a line break, whether its checksum matches (`None`
+    /// if it is not a record), and the length of the record. `None` for a line of white space and for one that was
+    /// not read to its end.
     fn outcome(&self) -> Option<(bool, Option<bool>, u64)> {
         let whole = self.whole?;
         let trim: fn(&[u8]) -> &[u8] = if whole {
