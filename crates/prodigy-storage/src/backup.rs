@@ -8,7 +8,7 @@ pub use prodigy_storage_file::{Backup, BackupSummary};
 
 use crate::open;
 
-/// Opens the backend that a configuration asks for, to write and restore archives.
+/// Opens the backend that a configuration names, to write and restore archives.
 pub(crate) fn of(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> Result<Backup> {
     if config.backend != BackendKind::File {
         let why = "an archive is a copy of files, and this backend keeps none";

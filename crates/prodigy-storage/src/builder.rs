@@ -1,4 +1,4 @@
-//! How to open storage.
+//! Builds a [`Storage`].
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,7 +24,7 @@ use crate::notice::StorageNotice;
 use crate::open;
 use crate::storage::{Inner, Storage};
 
-/// How to open [`Storage`]: what it is read from, and what the program decides itself.
+/// Options for opening [`Storage`]: the sources of its configuration, and the settings that the program makes itself.
 ///
 /// ```no_run
 /// use prodigy_storage::Storage;
@@ -70,39 +70,39 @@ impl StorageBuilder {
         self
     }
 
-    /// The home folder, instead of what the environment says.
+    /// The home folder, in place of the one in the environment.
     pub fn home(mut self, home: impl Into<PathBuf>) -> Self {
         self.home = Some(home.into());
         self
     }
 
-    /// A path in the project whose `.prodigy/config.*` counts; by default the current folder. If a worktree contains the
-    /// path, the root of the worktree counts.
+    /// A path in the project whose `.prodigy/config.*` is used; by default the current folder. If the path is in a
+    /// worktree, the root of the worktree is used.
     pub fn project_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.project_dir = Some(path.into());
         self
     }
 
-    /// A configuration file named outright. It must exist.
+    /// The path of a configuration file. The file must exist.
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.config_file = Some(path.into());
         self
     }
 
-    /// The whole configuration. No file is read, and only these variables: those behind `~` and `PRODIGY_HOME` where
-    /// the [`base_dir`](crate::config::FileSettings::base_dir) is left at its default, and `GIT_CEILING_DIRECTORIES`.
+    /// The whole configuration. No file is read, and only these variables: those behind `~` and `PRODIGY_HOME` if the
+    /// [`base_dir`](crate::config::FileSettings::base_dir) has its default, and `GIT_CEILING_DIRECTORIES`.
     pub fn config(mut self, config: StorageConfig) -> Self {
         self.config = Some(config);
         self
     }
 
-    /// A value from a command line, for the key at this path: it wins over files and variables.
+    /// A value from a command line, for the key at this path: it overrides files and variables.
     pub fn flag(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.flags.push((key.into(), value.into()));
         self
     }
 
-    /// A value that the program decides, for the key at this path: it wins over everything else.
+    /// A value of the program, for the key at this path: it overrides everything else.
     pub fn set(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.settings.push((key.into(), value.into()));
         self
@@ -113,13 +113,13 @@ impl StorageBuilder {
         self.set("backend_config.base_dir", path.into())
     }
 
-    /// A backend of your own, instead of the configured one. Retries, limit and cache apply to it as well.
+    /// A backend of your own, in place of the configured one. Retries, limit and cache apply to it as well.
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.backend = Some(backend);
         self
     }
 
-    /// The wall clock, for tests. A backend of your own has its own.
+    /// The wall clock, for tests. A backend of your own has its own clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -140,7 +140,7 @@ impl StorageBuilder {
         self
     }
 
-    /// Loads the configuration and opens the backend. The root of a file backend is not made before the first write.
+    /// Loads the configuration and opens the backend. The root of a file backend is created by the first write.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig), whose [`source`](std::error::Error::source) is the
@@ -188,8 +188,8 @@ impl StorageBuilder {
         }))
     }
 
-    /// Loads the configuration and gives what finds damage and moves it out of the way. Unlike [`open`](Self::open) it
-    /// also serves a root whose `format.json` is damaged.
+    /// Loads the configuration and returns the doctor, which finds damage and moves it out of the way. Unlike
+    /// [`open`](Self::open) this also works on a root whose `format.json` is damaged.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Refused`](crate::ErrorKind::Refused) for a root that is not
@@ -200,8 +200,8 @@ impl StorageBuilder {
         Doctor::of(&config, self.read_only, &self.clock)
     }
 
-    /// Loads the configuration and gives what writes a store, or one of its jobs, to an archive, and restores it. A root that a restore
-    /// has not ended in can't be [opened](Self::open), and is served here.
+    /// Loads the configuration and returns the backup, which writes a store or one of its jobs to an archive, and
+    /// restores it. It also works on a root with an unfinished restore, which can't be [opened](Self::open).
     ///
     /// ```
     /// use std::io::Cursor;
@@ -228,7 +228,7 @@ impl StorageBuilder {
         crate::backup::of(&config, self.read_only, &self.clock)
     }
 
-    /// Loads the configuration and gives the schema of its database, which need not exist yet.
+    /// Loads the configuration and returns the schema of its database, which need not exist yet.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Unsupported`](crate::ErrorKind::Unsupported) for another backend
@@ -239,7 +239,7 @@ impl StorageBuilder {
         crate::Schema::of(&config, &self.clock)
     }
 
-    /// Loads the configuration for what has no notices of its own.
+    /// Loads the configuration, and logs its notices.
     #[cfg(any(feature = "file", feature = "postgres"))]
     fn load_and_warn(&self) -> Result<StorageConfig> {
         let (config, notices) = self.load()?;
@@ -312,7 +312,7 @@ impl StorageBuilder {
             Some(path) => path.clone(),
             None => std::env::current_dir().ok()?,
         };
-        // A broken `.git` file is for `repo_at` to complain of: configuration does not depend on git.
+        // Only `repo_at` reports a broken `.git` file: the configuration does not depend on git.
         let identity = Identity::below(&path, &self.ceilings()).ok();
         Some(identity.and_then(|identity| identity.worktree).unwrap_or(path))
     }

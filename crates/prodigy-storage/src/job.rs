@@ -22,7 +22,7 @@ use crate::storage::Inner;
 
 /// A job: its events, checkpoints, documents, dead letters and orphaned worktrees.
 ///
-/// Cheap to clone, and so are the stores that it hands out.
+/// It is cheap to clone, and so are the stores that it returns.
 ///
 /// ```
 /// # use prodigy_storage::{SaveOptions, Storage};
@@ -38,7 +38,7 @@ use crate::storage::Inner;
 pub struct Job {
     inner: Arc<Inner>,
     address: JobAddress,
-    /// The token that every write carries.
+    /// The fencing token of every write.
     fence: Option<Fence>,
 }
 
@@ -47,7 +47,7 @@ struct Finished {
     finished_at: Timestamp,
 }
 
-/// The stage of a job in its life.
+/// The state of a job.
 ///
 /// ```
 /// use prodigy_storage::{JobState, Storage};
@@ -66,13 +66,13 @@ struct Finished {
 pub enum JobState {
     /// A live process appends to its log, or holds a lock whose name begins with its repository and id.
     Active,
-    /// No process works on it, and it was not finished: it will be resumed, or it crashed.
+    /// No process works on it, and it is not finished: it will be resumed, or it crashed.
     Open,
     /// It was [finished](Job::finish), and nothing was written to it after that.
     Finished,
 }
 
-/// The life of a job, as [`Job::status`] found it.
+/// The state of a job and its times, as [`Job::status`] found them.
 ///
 /// ```
 /// use prodigy_storage::{JobState, Storage};
@@ -88,9 +88,10 @@ pub enum JobState {
 pub struct JobStatus {
     /// Its stage.
     pub state: JobState,
-    /// When an event, a checkpoint, a document or a dead letter of it was last written; `None` if nothing is stored.
+    /// The time of the last write of an event, a checkpoint, a document or a dead letter; `None` if nothing is
+    /// stored.
     pub last_activity: Option<Timestamp>,
-    /// When it was last finished, if ever.
+    /// The time at which it was last finished, if it ever was.
     pub finished_at: Option<Timestamp>,
 }
 
@@ -109,7 +110,7 @@ impl JobStatus {
     }
 }
 
-/// A job in numbers that cost no reading of its events and documents: [`Job::overview`], and an entry of
+/// Counts and sizes of a job, found without reading its events and documents: [`Job::overview`], and an entry of
 /// [`Repo::survey`](crate::Repo::survey).
 ///
 /// ```
@@ -129,7 +130,7 @@ impl JobStatus {
 pub struct JobOverview {
     /// Its repository and id.
     pub address: JobAddress,
-    /// As [`Job::status`] gives it.
+    /// The result of [`Job::status`].
     pub status: JobStatus,
     /// Its log.
     pub log: LogSummary,
@@ -157,7 +158,7 @@ impl JobOverview {
         })
     }
 
-    /// Bytes of its log, dead letters, checkpoints and documents, as stored.
+    /// The size of its log, dead letters, checkpoints and documents in bytes, as stored.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.log.bytes + self.letters.bytes + self.checkpoints.bytes + self.documents.bytes
@@ -180,8 +181,8 @@ impl Job {
         }
     }
 
-    /// The same job, whose writes all carry the fencing token of a lock that is held: appends, saves, pushes, takes,
-    /// settlements, and puts and deletions of documents. A write is refused as [`Fenced`](ErrorKind::Fenced) once the job was
+    /// The same job, with the fencing token of a held lock on all writes: appends, saves, pushes, takes, settlements,
+    /// and puts and deletions of documents. A write is refused as [`Fenced`](ErrorKind::Fenced) once the job was
     /// written to under a newer token of that lock.
     ///
     /// The job keeps a high-water mark per lock that only rises. An append is checked before it is written and again before it
@@ -211,7 +212,7 @@ impl Job {
         Ok(self.with_fence(guard.fencing()?))
     }
 
-    /// The same job, whose writes all carry this token: for a token that another process took and passed on as text. See
+    /// The same job, with this token on all writes: for a token that another process took and passed on as text. See
     /// [`fenced`](Self::fenced).
     #[must_use]
     pub fn with_fence(&self, fence: impl Into<Option<Fence>>) -> Job {
@@ -221,7 +222,8 @@ impl Job {
         }
     }
 
-    /// The fencing token that its writes carry. [`Storage::open`](crate::Storage::open) takes it from `PRODIGY_STORAGE_FENCE`,
+    /// The fencing token of its writes. [`Storage::open`](crate::Storage::open) takes it from
+    /// `PRODIGY_STORAGE_FENCE`,
     /// which `prodigy-storage lock run` sets for its command.
     #[must_use]
     pub fn fence(&self) -> Option<&Fence> {
@@ -275,8 +277,8 @@ impl Job {
         Orphans::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
-    /// Closes what this process appends to and marks the job as finished. A second time changes nothing: the first
-    /// mark stays, unless something was written since. Nothing is refused afterwards: a write reopens the job.
+    /// Closes the segment that this process appends to, and marks the job as finished. A second call changes nothing:
+    /// the first mark stays, unless something was written since. Later writes are not refused: they reopen the job.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -307,8 +309,8 @@ impl Job {
             .map(drop)
     }
 
-    /// Whether a process works on it, whether it was finished, and when it was last written to. Each time is the wall
-    /// clock's at that write.
+    /// The state of the job, and the times of its end and of its last write. Each time is from the wall clock at that
+    /// write.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -324,8 +326,8 @@ impl Job {
         Ok(JobStatus::new(activity, finished_at))
     }
 
-    /// The job in numbers that cost no reading of its events and documents. [`Repo::survey`](crate::Repo::survey) gives those of
-    /// many jobs at less cost.
+    /// Counts and sizes of the job, found without reading its events and documents.
+    /// [`Repo::survey`](crate::Repo::survey) returns those of many jobs at less cost.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -340,12 +342,12 @@ impl Job {
         JobOverview::new(self.address.clone(), facts)
     }
 
-    /// Removes all that is stored of the job: events, checkpoints, documents, dead letters, the record of its orphaned
-    /// worktrees. False if nothing was stored.
+    /// Removes everything that is stored of the job: events, checkpoints, documents, dead letters, and the record of
+    /// its orphaned worktrees. Returns false if nothing was stored.
     ///
-    /// The job is gone at one moment, whatever happens to this process: a reader finds everything or nothing. A scan that is
-    /// under way ends with [`Deleted`](ErrorKind::Deleted), a cursor gets [`CursorGap`](ErrorKind::CursorGap), and a later write
-    /// begins the job again. Worktrees stay on the disk, and an old holder of a lock stays fenced off.
+    /// The job disappears at one moment, even if this process dies: a reader finds everything or nothing. A running
+    /// scan ends with [`Deleted`](ErrorKind::Deleted), a cursor gets [`CursorGap`](ErrorKind::CursorGap), and a later
+    /// write begins the job again. Worktrees stay on the disk, and an old holder of a lock stays fenced off.
     ///
     /// ```
     /// use prodigy_storage::Storage;
@@ -382,7 +384,7 @@ impl Job {
             })
     }
 
-    /// When it was finished; `None` while it is not.
+    /// The time at which it was finished; `None` while it is not.
     ///
     /// # Errors
     /// The errors of the backend.

@@ -1,11 +1,11 @@
-//! Parsing what is stored.
+//! Parses stored JSON.
 
 use prodigy_storage_backend::record::parse_nested;
 use serde::Deserialize;
 
-/// Parses a stored object whose payload may be nested as deep as a payload may be, and is one level down.
+/// Parses a stored object. Its payload is one level down, and may be nested as deep as a payload may be.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
-    // Once for all of it, instead of the parser's own look at each string.
+    // Checked once for all of it, instead of by the parser for each string.
     let Ok(text) = std::str::from_utf8(json) else {
         return serde_json::from_slice(json);
     };

@@ -8,7 +8,7 @@ use prodigy_storage_layout::LockName;
 use crate::call::operation::LOCK;
 use crate::storage::Inner;
 
-/// How to take a lock; `Default` waits for the configured `timeout`.
+/// Options of a lock acquisition; `Default` waits for the configured `timeout`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -27,12 +27,12 @@ use crate::storage::Inner;
 pub struct LockOptions {
     /// The purpose of the lock; waiting processes see it.
     pub purpose: String,
-    /// How long to wait for it, instead of the configured `timeout`. Zero tries once.
+    /// The longest wait, in place of the configured `timeout`. Zero tries once.
     pub wait: Option<Duration>,
 }
 
 impl LockOptions {
-    /// For this purpose.
+    /// Options with this purpose.
     #[must_use]
     pub fn new(purpose: impl Into<String>) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl LockOptions {
     }
 }
 
-/// A lock that is held. Dropping it releases it; so does the death of the process.
+/// A lock that is held. It is released when the guard is dropped or the process dies.
 ///
 /// ```
 /// # use prodigy_storage::{SaveOptions, Storage};
@@ -86,16 +86,16 @@ impl StorageLock {
         Fence::of(&*self.guard)
     }
 
-    /// Whether it protects nothing, since locking is disabled.
+    /// True if the guard protects nothing, because locking is disabled.
     #[must_use]
     pub fn is_inert(&self) -> bool {
         self.guard.is_inert()
     }
 
-    /// Fails if the lock is no longer held: it is lost when the folder of the store is moved, removed or replaced.
+    /// Fails if the lock is lost, because the folder of the store was moved, removed or replaced.
     ///
     /// # Errors
-    /// [`Replaced`](crate::ErrorKind::Replaced), with what happened.
+    /// [`Replaced`](crate::ErrorKind::Replaced), with the reason.
     pub fn check(&self) -> Result<()> {
         self.guard.check()
     }
@@ -120,7 +120,7 @@ pub(crate) fn take(inner: &Inner, name: &LockName, options: LockOptions) -> Resu
     take_since(inner, name, options, None)
 }
 
-/// Continues a wait that began earlier, if a moment is given.
+/// Continues a wait that began at an earlier moment, if one is given.
 pub(crate) fn take_since(
     inner: &Inner,
     name: &LockName,

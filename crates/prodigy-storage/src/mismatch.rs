@@ -1,8 +1,8 @@
-//! Why stored JSON is not of the type asked for, without a word of what is stored.
+//! Reports why stored JSON does not have the requested type, without quoting stored data.
 
 use std::fmt;
 
-/// The error of a parser, reduced to the reader's type and the position: the parser's message contains values, and
+/// The error of a parser, reduced to the reader's type and the position. The parser's message contains values, and
 /// stored data must not appear in a log.
 #[derive(Debug)]
 pub(crate) struct Mismatch {
@@ -28,7 +28,7 @@ impl From<serde_json::Error> for Mismatch {
         let text = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let text = text.strip_suffix(&place).unwrap_or(&text);
-        // `invalid type: string "..", expected u32`. What is expected comes last, and from the type of the reader.
+        // `invalid type: string "..", expected u32`: the expected type comes last, and is the reader's.
         let kind = [
             "invalid type",
             "invalid value",

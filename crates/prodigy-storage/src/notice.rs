@@ -1,4 +1,4 @@
-//! Notices about a working handle, for the user.
+//! Notices to the user about a handle that works.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,11 +25,11 @@ use prodigy_storage_layout::RepoName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StorageNotice {
-    /// The configuration is valid, and something about it should be known.
+    /// The configuration is valid, but the user should know something about it.
     Config(Notice),
     /// `enable_locking: false`: named locks are inert, and protect nothing.
     LockingDisabled,
-    /// `backend: memory` without a snapshot: what is stored ends with the process.
+    /// `backend: memory` without a snapshot: stored data is lost when the process ends.
     NothingKept,
     /// Files that this process writes do not belong to the owner of the root.
     ForeignOwner {

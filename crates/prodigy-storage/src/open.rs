@@ -1,4 +1,4 @@
-//! The backend that a configuration asks for.
+//! Opens the backend that a configuration names.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(crate) fn open(
     }
 }
 
-/// How the memory backend is opened.
+/// The options of the memory backend.
 #[cfg(feature = "memory")]
 fn memory_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> MemoryOptions {
     let options = MemoryOptions::new()
@@ -56,7 +56,7 @@ fn memory_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock
     }
 }
 
-/// How the PostgreSQL backend is opened.
+/// The options of the PostgreSQL backend.
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres_options(config: &StorageConfig, clock: &Arc<dyn Clock>) -> PostgresOptions {
     let postgres = &config.postgres;
@@ -73,11 +73,11 @@ pub(crate) fn postgres_options(config: &StorageConfig, clock: &Arc<dyn Clock>) -
         .clock(Arc::clone(clock))
 }
 
-/// A server that does not answer for longer is down: the next one of the connection string is tried.
+/// The longest wait for a server's answer while connecting; then the next server of the connection string is tried.
 #[cfg(feature = "postgres")]
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// How the file backend is opened.
+/// The options of the file backend.
 #[cfg(feature = "file")]
 pub(crate) fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> FileOptions {
     let file = &config.file;

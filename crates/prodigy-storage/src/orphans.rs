@@ -27,23 +27,23 @@ use crate::storage::Inner;
 pub struct OrphanedWorktree {
     /// The agent that worked in it.
     pub agent_id: String,
-    /// The item that it worked on.
+    /// The item that the agent worked on.
     pub item_id: String,
-    /// Where it is.
+    /// The path of the worktree.
     #[serde(alias = "path")]
     pub worktree_path: PathBuf,
-    /// When it was left.
+    /// The time at which it was left behind.
     #[serde(alias = "failed_at")]
     pub timestamp: Timestamp,
-    /// Why it could not be cleaned up.
+    /// The reason why it could not be cleaned up.
     pub error: String,
-    /// Fields of other programs, kept.
+    /// Unknown fields, written by other programs. They are kept.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl OrphanedWorktree {
-    /// A worktree, left now.
+    /// A worktree that is left behind now.
     #[must_use]
     pub fn new(
         agent_id: impl Into<String>,
@@ -104,10 +104,10 @@ pub(crate) struct OrphansDocument {
     extra: Map<String, Value>,
 }
 
-/// A job's orphaned worktrees: one document, changed by compare-and-set, so that no process loses what another
-/// records.
+/// A job's orphaned worktrees: one document, changed by compare-and-set, so that processes that record at the same
+/// time lose nothing.
 ///
-/// The list that another program keeps for the job, such as a bare array of `path`, `agent_id`, `item_id`, `failed_at`
+/// A list that another program keeps for the job, such as a bare array of `path`, `agent_id`, `item_id`, `failed_at`
 /// and `error`, is read and never changed.
 ///
 /// ```
@@ -125,7 +125,7 @@ pub(crate) struct OrphansDocument {
 pub struct Orphans {
     inner: Arc<Inner>,
     job: JobAddress,
-    /// The token that every write carries.
+    /// The fencing token of every write.
     fence: Option<Fence>,
 }
 
@@ -134,7 +134,7 @@ impl Orphans {
         Self { inner, job, fence }
     }
 
-    /// Records a worktree. One with the same path takes the place of what was recorded before.
+    /// Records a worktree. Replaces an earlier record of the same path.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not Unicode;
@@ -155,10 +155,10 @@ impl Orphans {
         .map(drop)
     }
 
-    /// The worktrees that are recorded, in the order in which they were.
+    /// The recorded worktrees, in the order of their records.
     ///
     /// # Errors
-    /// [`Damaged`](crate::ErrorKind::Damaged), and what else the backend says.
+    /// [`Damaged`](crate::ErrorKind::Damaged), and the errors of the backend.
     pub fn list(&self) -> Result<Vec<OrphanedWorktree>> {
         Ok(
             read_orphans(&self.inner, &self.job)?
@@ -166,7 +166,7 @@ impl Orphans {
         )
     }
 
-    /// Takes the worktree at this path off the record; false if it is not on it. The folder is not touched.
+    /// Removes the record of the worktree at this path; returns false if no record has the path. The folder is not touched.
     ///
     /// # Errors
     /// As [`record`](Self::record).
@@ -179,7 +179,7 @@ impl Orphans {
         })
     }
 
-    /// Takes the worktrees off the record that were recorded before a moment.
+    /// Removes the records that are older than a moment.
     pub(crate) fn remove_older(&self, before: Timestamp) -> Result<bool> {
         self.change("remove old orphaned worktrees", |orphans| {
             let count = orphans.len();
@@ -188,7 +188,8 @@ impl Orphans {
         })
     }
 
-    /// Applies a change until no one else changed the document in between. True if it changed anything.
+    /// Applies a change, and tries again if another process changed the document in between. True if it changed
+    /// anything.
     fn change(
         &self,
         operation: &'static str,

@@ -22,7 +22,7 @@ use crate::error::{no_identity, other_shape};
 use crate::notice::StorageNotice;
 use crate::storage::Inner;
 
-/// An entry as it is stored.
+/// An entry, as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
     /// The name as it was registered: it distinguishes names on a file system that folds case.
@@ -77,7 +77,7 @@ impl Entry {
         }
     }
 
-    /// The facts about the entry for the decision.
+    /// The input of the decision about the entry.
     fn known(&self, role: NameRole, found: &Evidence) -> Known {
         let recorded = self.evidence();
         let concerns = role != NameRole::Other || recorded.relation(found) != Relation::Unrelated;
@@ -93,7 +93,7 @@ impl Entry {
     }
 }
 
-/// The kind of an entry that takes the place of a damaged one: see `docs/reference/on-disk-format.md`.
+/// The kind of an entry that replaces a damaged one: see `docs/reference/on-disk-format.md`.
 const LOST: &str = "lost";
 
 /// A repository and its name.
@@ -187,7 +187,7 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
             }
         };
         match written {
-            // Another process was quicker: look again at what it wrote.
+            // Another process was faster: read again what it wrote.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 deadline.check(
                     "register repository",
@@ -201,13 +201,13 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
     }
 }
 
-/// Gives a name to the repository, also a name of another repository, unless that one is still there.
+/// Gives a name to the repository, even a name of another repository, unless that one still exists.
 pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
     let deadline = inner.deadline();
     let holder = match read(inner, name, deadline) {
-        // Nobody knows any more whose it was; the caller says it now.
+        // The owner of the entry is unknown; the caller names the new one.
         Err(error) if error.kind() == ErrorKind::Damaged => Err(error),
         holder => Ok(holder?),
     };
@@ -226,7 +226,8 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
             );
         }
     }
-    // The others go first: where this ends half-way, the repository is looked up again, and never under two names.
+    // The other entries are removed first: if this is interrupted, the repository is searched for again, and never
+    // has two names.
     for (other, listed) in entries(inner, deadline)? {
         let Ok((entry, revision)) = listed else { continue };
         if other != *name && is_same(&found, &entry.known(NameRole::Other, &found)) {
@@ -247,7 +248,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
     Ok(identity)
 }
 
-/// Registers a repository that has no name under one that no other repository has.
+/// Registers a repository without a name under a name that no other repository has.
 pub(crate) fn register(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
     const REGISTER: &str = "register repository";
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
@@ -295,8 +296,8 @@ struct Gathered {
     unclear: Option<(RepoName, Option<StorageError>)>,
 }
 
-/// Reads the entries of both names that the repository may get, and, unless one is certainly its own, all others:
-/// `relink` and `register` may have given it any name.
+/// Reads the entries of both names that the repository may get. Unless one of them is certainly its own, reads all
+/// others too: `relink` and `register` may have given it any name.
 fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadline) -> Result<Gathered> {
     let roles = [
         (NameRole::Suggested, identity.suggested_name()),
@@ -328,7 +329,7 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
         }
         let mut known = entry.known(*role, found);
         if entry.name != name.as_str() {
-            // It only looks the same to a file system that folds case.
+            // It only looks equal, on a file system that folds case.
             known.recorded = Evidence::default();
             known.present = Present::Unreadable;
         }
@@ -381,7 +382,7 @@ impl Gathered {
     }
 }
 
-/// An entry and its revision; in place of one that is damaged, the error that says so.
+/// An entry and its revision, or the error of a damaged one.
 type Listed = Result<(Entry, Revision)>;
 
 /// Every entry.
@@ -394,7 +395,7 @@ fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>>
         match read(inner, &name, deadline) {
             Ok(Some(entry)) => found.push((name, Ok(entry))),
             Ok(None) => {}
-            // An entry that can't be read must not keep every other repository from being found.
+            // One unreadable entry must not keep other repositories from being found.
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 tracing::warn!(repo = %name, error = &error as &dyn std::error::Error, "a registry entry is damaged");
                 found.push((name, Err(error)));
@@ -417,7 +418,7 @@ fn read(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<Option<(En
     Ok(Some((entry, stored.revision())))
 }
 
-/// Records what the entry should say from now on. A handle for reading records nothing.
+/// Records the new content of the entry. A handle for reading records nothing.
 fn renew(
     inner: &Inner,
     candidate: &Candidate,
@@ -449,8 +450,8 @@ fn put(inner: &Inner, name: &RepoName, entry: &Entry, expected: Expected, deadli
         .map(drop)
 }
 
-/// The name to propose for a repository: the one that its path gives, so that every message for the path proposes the
-/// same, unless that name is taken.
+/// The name that is proposed for a repository: the one that its path gives, so that every message about the path
+/// proposes the same, unless that name is taken.
 fn free_name(inner: &Inner, identity: &Identity, deadline: Deadline) -> RepoName {
     let name = identity.distinct_name();
     match read(inner, &name, deadline) {
@@ -459,7 +460,7 @@ fn free_name(inner: &Inner, identity: &Identity, deadline: Deadline) -> RepoName
     }
 }
 
-/// A repository that may be that of an entry, or another one: both ways out are named.
+/// The repository may be the one of the entry or another one: the error names both ways out.
 fn conflict(candidate: &Candidate, active: bool, identity: &Identity, free: &RepoName) -> StorageError {
     let (name, recorded) = (&candidate.name, &candidate.entry.identity);
     let here = text_of(&identity.common_dir);
@@ -517,7 +518,7 @@ fn no_name(identity: &Identity) -> StorageError {
     ))
 }
 
-/// The repository's path as a word of a shell's command line.
+/// The path of the repository, quoted for a shell.
 fn place(identity: &Identity) -> String {
     let path = identity.worktree.as_ref().unwrap_or(&identity.common_dir);
     let Some(text) = path.to_str() else {
@@ -540,7 +541,7 @@ const fn kind_of(kind: IdentityKind) -> &'static str {
     }
 }
 
-/// Begins the text of a path that is not Unicode. No absolute path begins like it.
+/// The prefix of the text of a path that is not Unicode. No absolute path begins with it.
 const HEX: &str = "hex:";
 
 /// A path as text: unchanged if it is Unicode, else its bytes in hexadecimal digits.

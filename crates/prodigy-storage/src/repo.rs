@@ -17,7 +17,7 @@ use crate::orphans::{JobOrphans, read_orphans};
 use crate::storage::Inner;
 use crate::worktrees::Worktrees;
 
-/// The namespace of one repository: its jobs, and its sessions' worktrees.
+/// The namespace of one repository: its jobs, and the worktrees of its sessions.
 ///
 /// ```
 /// # use prodigy_storage::Storage;
@@ -75,7 +75,7 @@ impl Repo {
     /// A job. Nothing is created before the first write.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no id of a job.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid job id.
     pub fn job(&self, id: impl AsRef<str>) -> Result<Job> {
         let id = JobId::new(id).map_err(refused_name)?;
         Ok(Job::new(
@@ -84,9 +84,9 @@ impl Repo {
         ))
     }
 
-    /// Deletes all its jobs, its documents, and its entry in the registry. Gives the number of jobs that were deleted.
+    /// Deletes all its jobs, its documents, and its entry in the registry. Returns the number of deleted jobs.
     ///
-    /// Jobs go one after the other, as with [`Job::delete`]: after an error some are gone, and the others are whole.
+    /// Deletes job after job, as [`Job::delete`] does: after an error some are gone, and the others are whole.
     /// Worktrees stay on the disk.
     ///
     /// ```
@@ -125,7 +125,7 @@ impl Repo {
         Ok(deleted)
     }
 
-    /// The jobs that hold anything, sorted.
+    /// The jobs that have data, sorted.
     pub fn jobs(&self) -> Listing<JobId> {
         let (inner, repo) = (Arc::clone(&self.inner), self.name.clone());
         Listing::new(inner, LIST_JOBS, repo.clone(), move |backend, page, deadline| {
@@ -133,8 +133,8 @@ impl Repo {
         })
     }
 
-    /// The same jobs, each in numbers, at much less cost than asking for each: no event and no document is read. A job that
-    /// can't be read is an error inside its entry, and the others follow.
+    /// The same jobs with counts and sizes. It costs much less than asking each job, because it reads no event and no
+    /// document. A job that can't be read is an error within its entry, and the others follow.
     ///
     /// ```
     /// # use prodigy_storage::Storage;
@@ -157,7 +157,7 @@ impl Repo {
         })
     }
 
-    /// Its documents of a kind of your own, such as `workflows`: they belong to the repository and to no job.
+    /// Documents of a kind of your own, such as `workflows`. They belong to the repository and not to a job.
     ///
     /// ```
     /// # use prodigy_storage::{DocumentOptions, Storage};
@@ -169,12 +169,12 @@ impl Repo {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name.
     pub fn documents(&self, kind: impl AsRef<str>) -> Result<Documents> {
         Documents::new(Arc::clone(&self.inner), self.owner(), kind, None)
     }
 
-    /// Its documents of every kind of your own, by kind and name.
+    /// The repository's documents of all kinds of your own, by kind and name.
     pub fn all_documents(&self) -> Listing<DocumentInfo> {
         documents::list(&self.inner, self.owner(), None)
     }
@@ -183,11 +183,11 @@ impl Repo {
         DocumentOwner::Repo(self.name.clone())
     }
 
-    /// Follows the events of all its jobs, also of those that come later.
+    /// Follows the events of all its jobs, including jobs that are created later.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options with a cursor or with `until_finished`, which belong to one
-    /// job; else as [`Events::follow_with`](crate::Events::follow_with).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options with a cursor or with `until_finished`, which
+    /// belong to one job; otherwise as [`Events::follow_with`](crate::Events::follow_with).
     pub fn follow<T: DeserializeOwned>(&self, options: FollowOptions) -> Result<FollowAll<T>> {
         Ok(FollowAll::new(self.follow_lines(options)?))
     }
@@ -220,7 +220,7 @@ impl Repo {
                     job: address.job,
                     orphans: orphans.orphaned_worktrees,
                 })),
-                // Removed since it was listed.
+                // It was removed after the listing.
                 Ok(None) => None,
                 Err(error) => Some(Err(error)),
             },

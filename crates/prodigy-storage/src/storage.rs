@@ -1,4 +1,4 @@
-//! The handle.
+//! The storage handle.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,25 +39,25 @@ pub(crate) struct Inner {
     pub(crate) config: StorageConfig,
     pub(crate) notices: Vec<StorageNotice>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Whether the program brought the backend.
+    /// True if the program supplied the backend.
     #[cfg(feature = "file")]
     pub(crate) given: bool,
-    /// The setup checkpoints that this handle has seen.
+    /// The setup checkpoints that this handle has loaded.
     pub(crate) setups: Setups,
-    /// The dead letters that this handle took.
+    /// The dead letters that this handle has leased.
     pub(crate) in_hand: InHand,
-    /// Counts the folders of other programs that were skipped. The backend has a registry of its own.
+    /// Counts the skipped folders of other programs. The backend has counters of its own.
     pub(crate) foreign: Foreign,
-    /// Where the search for a repository ends.
+    /// The folder at which the search for a repository ends.
     pub(crate) ceilings: Ceilings,
-    /// Ends waits for other processes when it is raised.
+    /// Cancels waits for other processes when it is raised.
     pub(crate) interrupt: Option<&'static AtomicBool>,
     /// The fencing token that the process was started with.
     pub(crate) fence: Option<Fence>,
 }
 
 impl Inner {
-    /// The moment by which a call that begins now has to end.
+    /// The deadline of a call that begins now.
     pub(crate) fn deadline(&self) -> Deadline {
         #[cfg(feature = "tokio")]
         let waited = crate::asynchronous::waited();
@@ -66,7 +66,7 @@ impl Inner {
         self.deadline_after(self.config.timeout.saturating_sub(waited))
     }
 
-    /// The moment this long from now, or an interrupt.
+    /// A deadline after this duration, or at an interrupt.
     pub(crate) fn deadline_after(&self, wait: Duration) -> Deadline {
         let deadline = Deadline::after(wait);
         match self.interrupt {
@@ -75,7 +75,7 @@ impl Inner {
         }
     }
 
-    /// The documents of a scope, oldest first, without their bodies, by one deadline.
+    /// The documents of a scope, oldest first, without their bodies, within one deadline.
     pub(crate) fn list(
         &self,
         scope: &DocumentScope,
@@ -88,10 +88,10 @@ impl Inner {
     }
 }
 
-/// Storage, opened: the way to everything in it.
+/// An opened storage: repositories, locks, health checks and everything else are reached from it.
 ///
-/// Cheap to clone, and to be shared between threads. Every call ends by the configured `timeout`, waits and retries
-/// counted; iterators count a step at a time.
+/// It is cheap to clone, and threads can share it. Every call ends within the configured `timeout`, including waits
+/// and retries. Each step of an iterator has the whole `timeout`.
 ///
 /// ```no_run
 /// use prodigy_storage::Storage;
@@ -118,7 +118,7 @@ impl Storage {
         &self.inner
     }
 
-    /// Opens what configuration files and the environment say.
+    /// Opens the storage that configuration files and the environment describe.
     ///
     /// # Errors
     /// As [`StorageBuilder::open`].
@@ -126,7 +126,7 @@ impl Storage {
         StorageBuilder::new().open()
     }
 
-    /// Opens what configuration files and the environment say, for reading only: see
+    /// Opens the storage that configuration files and the environment describe, for reading only: see
     /// [`StorageBuilder::read_only`].
     ///
     /// # Errors
@@ -143,8 +143,8 @@ impl Storage {
         StorageBuilder::new().config(config).open()
     }
 
-    /// A store in the memory of this process, with the default settings: for tests. It reads no file and no variable, and
-    /// what it holds is gone with its last handle. Two calls give two stores.
+    /// A store in the memory of this process, with the default settings: for tests. It reads no file and no variable.
+    /// Its data is gone with its last handle, and two calls give two stores.
     ///
     /// ```
     /// use prodigy_storage::Storage;
@@ -167,15 +167,15 @@ impl Storage {
             .open()
     }
 
-    /// For everything beyond that.
+    /// A builder, for all other ways to open a storage.
     pub fn builder() -> StorageBuilder {
         StorageBuilder::new()
     }
 
-    /// The namespace by this name, outright: nothing is registered, and nothing created before the first write.
+    /// The namespace with this name. Nothing is registered, and nothing is created before the first write.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name.
     pub fn repo(&self, name: impl AsRef<str>) -> Result<Repo> {
         let name = RepoName::new(name).map_err(refused_name)?;
         Ok(Repo::new(Arc::clone(&self.inner), name, None))
@@ -201,31 +201,31 @@ impl Storage {
         Ok(repo.with_notice(found.notice))
     }
 
-    /// Gives a name, with all data under it, to the repository that contains a path, from now on: for a
-    /// repository that was moved, copied or cloned again. Data is neither moved nor changed.
+    /// From now on, gives a name and all data under it to the repository that contains a path: for a repository that
+    /// was moved, copied or cloned again. Data is neither moved nor changed.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository that is still there.
-    /// Else as [`repo_at`](Self::repo_at).
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository that still exists.
+    /// Otherwise as [`repo_at`](Self::repo_at).
     pub fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
         let name = RepoName::new(name).map_err(refused_name)?;
         let identity = registry::relink(&self.inner, path.as_ref(), &name)?;
         Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
     }
 
-    /// Registers the repository that contains a path under a name of your choice: for a repository that is not the one
-    /// that owns the name of its folder.
+    /// Registers the repository that contains a path under a name of your choice, if the name of its folder belongs
+    /// to another repository.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository, whether or not it is
-    /// still there, and where this one is registered under another name. Else as [`repo_at`](Self::repo_at).
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository, even one that no longer
+    /// exists, or if this repository is registered under another name. Otherwise as [`repo_at`](Self::repo_at).
     pub fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
         let name = RepoName::new(name).map_err(refused_name)?;
         let identity = registry::register(&self.inner, path.as_ref(), &name)?;
         Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
     }
 
-    /// The namespaces that hold anything, sorted.
+    /// The namespaces that have data, sorted.
     pub fn repositories(&self) -> Listing<RepoName> {
         let inner = Arc::clone(&self.inner);
         Listing::new(inner, LIST_REPOSITORIES, "", |backend, page, deadline| {
@@ -233,7 +233,7 @@ impl Storage {
         })
     }
 
-    /// Follows the events of all jobs of all repositories, also of those that come later.
+    /// Follows the events of all jobs of all repositories, including jobs that are created later.
     ///
     /// # Errors
     /// As [`Repo::follow`].
@@ -342,7 +342,7 @@ impl Storage {
         self.call(FLUSH, |backend, deadline| backend.flush(deadline))
     }
 
-    /// The configuration that counts.
+    /// The configuration in effect.
     #[must_use]
     pub fn config(&self) -> &StorageConfig {
         &self.inner.config
@@ -360,8 +360,8 @@ impl Storage {
         self.inner.caller.capabilities()
     }
 
-    /// The backend itself, for what the typed stores do not offer. A call of it takes its deadline, and is neither
-    /// repeated nor limited, cached or counted by this handle.
+    /// The backend, for functions that this handle does not offer. Each call of it takes its own deadline, and this
+    /// handle neither repeats, limits, caches nor counts it.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
         self.inner.caller.backend()
@@ -372,12 +372,12 @@ impl Storage {
         self.inner.caller.check_writable(operation, &"")
     }
 
-    /// The time of day, by the clock of the handle.
+    /// The time of day, from the clock of the handle.
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 
-    /// Makes one operation on the whole storage, within the deadline of a call that begins now.
+    /// Runs one operation on the whole storage, with the deadline of a call that begins now.
     fn call<T>(
         &self,
         operation: Operation,

@@ -1,4 +1,4 @@
-//! Where the worktrees of sessions belong.
+//! Paths of the worktrees of sessions.
 #![expect(
     clippy::disallowed_methods,
     reason = "lists the folders of worktrees, which belong to git"
@@ -13,8 +13,8 @@ use prodigy_storage_layout::{Entry, RepoName, SessionId, worktrees_folder};
 
 use crate::storage::Inner;
 
-/// The worktrees of a repository's sessions. Their contents are git's: this says where they belong and which are
-/// there.
+/// The worktrees of a repository's sessions. Git makes them and fills them; this type gives their paths, and lists
+/// the existing ones.
 ///
 /// ```no_run
 /// use prodigy_storage::{SessionId, Storage};
@@ -63,7 +63,7 @@ impl Worktrees {
         })
     }
 
-    /// The sessions whose worktree is there, sorted. Links are not followed and not listed. Folders of another program are
+    /// The sessions with a worktree, sorted. Links are not followed and not listed. Folders of another program are
     /// skipped and counted in [`Storage::stats`](crate::Storage::stats).
     ///
     /// # Errors
@@ -86,13 +86,13 @@ impl Worktrees {
         Ok(sessions)
     }
 
-    /// The folder on this machine that worktrees lie in.
+    /// The folder of all worktrees, on this machine.
     fn root(&self) -> Option<PathBuf> {
         self.inner.caller.capabilities().root
     }
 }
 
-/// The names of the folders in a folder below `root`; none if it does not exist. No link is followed below `root`.
+/// The names of the folders in a folder below `root`; empty if it does not exist. No link is followed below `root`.
 fn folders_in(root: &Path, folder: &Path) -> Result<Vec<String>> {
     let fault = |path: &Path, error: io::Error| {
         StorageError::new(

@@ -1,4 +1,4 @@
-//! The removals that are due of one job.
+//! The due removals of one job.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Removal, RemovalKind, RemovalOutcome};
 use crate::checkpoints::{CheckpointId, PruneOptions};
 use crate::job::{Job, JobState, JobStatus};
 
-/// A removal, and how it is made.
+/// A removal, and the way to make it.
 #[derive(Debug)]
 pub(super) struct Due {
     pub(super) removal: Removal,
@@ -22,7 +22,7 @@ pub(super) struct Due {
 
 #[derive(Debug)]
 enum Act {
-    /// Deletes the job, if this is still its last write.
+    /// Deletes the job, unless it was written to after this moment.
     Job(Timestamp),
     Events,
     Checkpoints(Vec<CheckpointId>),
@@ -30,13 +30,13 @@ enum Act {
     Orphans,
 }
 
-/// The moment of this long ago.
+/// The moment at this distance before now.
 pub(super) fn before(now: Timestamp, age: Duration) -> Timestamp {
     let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
     Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos))
 }
 
-/// The removals that are due of a job, those that need no space on the disk first.
+/// The due removals of a job. Those that need no space on the disk come first.
 pub(super) fn of_job(job: &Job, rules: &RetentionSettings, now: Timestamp) -> Result<Vec<Due>> {
     let status = job.status()?;
     let mut due = Dues {
@@ -163,7 +163,7 @@ impl Dues<'_> {
             };
             let size = item.body.get().len() as u64;
             let claim = Claim::Revision(item.id.clone(), item.revision);
-            // One without a time has no age.
+            // An item without a time has no age.
             if item.summary()?.last_attempt.is_some_and(|last| last < cut) {
                 claims.push(claim);
                 bytes += size;
@@ -199,7 +199,7 @@ impl Dues<'_> {
 }
 
 impl Due {
-    /// Makes the removal. The error that it gives says why data stays.
+    /// Makes the removal. Its error is the reason why data stays.
     pub(super) fn make(&self) -> Result<RemovalOutcome> {
         match (self.try_once(), &self.act) {
             // A deletion needs space for a tombstone. On a full disk the events of the job, which go with it, go first.
@@ -254,8 +254,8 @@ impl Due {
     }
 }
 
-/// The outcome of a second try. The first one may have removed a part: the full disk is the reason for what is kept, and not another
-/// writer.
+/// The outcome of a second try. The first one may have removed a part, so the full disk is reported as the reason for
+/// the rest, and not another writer.
 fn or_full(outcome: RemovalOutcome, full: StorageError) -> Result<RemovalOutcome> {
     match outcome {
         RemovalOutcome::Removed => Ok(outcome),

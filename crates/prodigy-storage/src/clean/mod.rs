@@ -1,4 +1,4 @@
-//! Removing what is old: see [`Storage::clean`].
+//! Removes old data: see [`Storage::clean`].
 
 mod due;
 mod run;
@@ -116,11 +116,11 @@ impl RemovalKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RemovalOutcome {
-    /// It is due. In the audit log: it is about to be removed.
+    /// It is due. In the audit log: its removal is about to begin.
     Due,
     /// It was removed.
     Removed,
-    /// It is still there, or a part of it.
+    /// It was kept, wholly or in part.
     Kept {
         /// The reason.
         why: String,
@@ -142,15 +142,15 @@ pub enum RemovalOutcome {
 pub struct Removal {
     /// The kind of the data.
     pub kind: RemovalKind,
-    /// Whose data; `None` for the quarantine.
+    /// The owner of the data; `None` for the quarantine.
     pub job: Option<JobAddress>,
     /// The key of the rule: `retention.finished_jobs`.
     pub rule: String,
-    /// Everything older than this is due: now, less the age that the rule says.
+    /// Data older than this is due: now, less the age that the rule sets.
     pub before: Timestamp,
-    /// How many jobs, segments, checkpoints, items, records or files.
+    /// The number of jobs, segments, checkpoints, items, records or files.
     pub count: u64,
-    /// Their bytes, as stored.
+    /// Their size in bytes, as stored.
     pub bytes: u64,
     /// The state of the removal.
     pub outcome: RemovalOutcome,
@@ -168,16 +168,16 @@ pub struct Removal {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CleanReport {
-    /// The removals, in the order in which they were made, or would be.
+    /// The removals, in the order of their execution.
     pub removals: Vec<Removal>,
-    /// Removals that could not be written to the audit log.
+    /// The number of removals that could not be written to the audit log.
     pub unrecorded: u64,
     /// The reason, if there are any.
     pub unrecorded_why: Option<String>,
 }
 
 impl CleanReport {
-    /// The bytes that were freed, or would be.
+    /// The bytes that were freed, or that a dry run would free.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let freed = |removal: &&Removal| !matches!(removal.outcome, RemovalOutcome::Kept { .. });
@@ -190,8 +190,8 @@ impl CleanReport {
 }
 
 impl Storage {
-    /// Removes what is older than the retention rules allow, or with [`dry_run`](CleanOptions::dry_run) returns the plan. Without a
-    /// rule nothing is due.
+    /// Removes data that is older than the retention rules allow, or with [`dry_run`](CleanOptions::dry_run) returns
+    /// the plan. Without a rule nothing is due.
     ///
     /// A job is deleted only if it was not written to since it was found old; the newest valid checkpoint of each phase of a job
     /// that stays is never removed, nor are events of a job that is active. Each removal is written to the
@@ -199,8 +199,8 @@ impl Storage {
     /// died is continued by the next one. A removal that fails is reported, and the others are made.
     ///
     /// # Errors
-    /// Where repositories or jobs can't be listed; [`ReadOnly`](crate::ErrorKind::ReadOnly) for a handle for reading, unless it is a dry
-    /// run.
+    /// Fails if repositories or jobs can't be listed. [`ReadOnly`](crate::ErrorKind::ReadOnly) for a handle for
+    /// reading, unless it is a dry run.
     pub fn clean(&self, options: CleanOptions) -> Result<CleanReport> {
         run::run(self, options)
     }

@@ -1,4 +1,4 @@
-//! A clean: each removal is recorded, made, and reported.
+//! Runs a clean: each removal is recorded, made, and reported.
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_config::RetentionSettings;
@@ -55,7 +55,7 @@ struct Clean<'s> {
     report: CleanReport,
     /// Removals that the audit log does not have yet.
     unrecorded: Vec<Removal>,
-    /// Removals that need space on the disk themselves.
+    /// Removals that themselves need space on the disk.
     postponed: Vec<(Due, StorageError)>,
 }
 
@@ -145,7 +145,7 @@ impl Clean<'_> {
         self.report.removals.push(removal);
     }
 
-    /// Appends to the audit log. What a full disk does not take is appended later.
+    /// Appends to the audit log. On a full disk the rest is appended later.
     fn record(&mut self, removal: Option<&Removal>) {
         self.unrecorded.extend(removal.cloned());
         if self.unrecorded.is_empty() || self.options.dry_run {
@@ -156,7 +156,7 @@ impl Clean<'_> {
                 self.unrecorded.clear();
                 self.report.unrecorded_why = None;
             }
-            // It is tried again after the next removal.
+            // The append is tried again after the next removal.
             Err(error) => self.report.unrecorded_why = Some(format!("{error:#}")),
         }
     }

@@ -11,20 +11,20 @@ thread_local! {
     static BATCH: RefCell<Batch> = RefCell::new(Batch::new());
 }
 
-/// Lends this thread's batch, empty: no allocation an event once it has grown.
+/// Passes this thread's empty batch to a closure: once it has grown, an event costs no allocation.
 pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
-    // Taken out rather than borrowed: serialising an event may itself append one.
+    // The batch is moved out rather than borrowed, because serialising an event may itself append one.
     let mut batch = BATCH.try_with(RefCell::take).unwrap_or_default();
     let result = work(&mut batch);
     if batch.bytes() <= KEPT {
         batch.clear();
-        // Fails while the thread ends; the batch is then dropped.
+        // This fails while the thread ends; the batch is then dropped.
         let _ = BATCH.try_with(|kept| kept.replace(batch));
     }
     result
 }
 
-/// How to append: the optional fields of an event, its id, and the durability. Each may be left out, and they go together.
+/// Options of an append: the optional fields of an event, its id, and the durability. Each may be left out.
 ///
 /// ```
 /// use prodigy_storage::{AppendOptions, Durability};
@@ -35,19 +35,19 @@ pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AppendOptions<'a, M = ()> {
-    /// The id of the event, where the caller chooses it: what is stored already under that id is acknowledged and not stored
-    /// again.
+    /// The id of the event, if the caller chooses it: an event that is already stored under that id is acknowledged
+    /// and not stored again.
     pub id: Option<EventId>,
-    /// The id that events of one cause share.
+    /// The id that related events share.
     pub correlation_id: Option<&'a str>,
-    /// Any JSON object about the event.
+    /// A JSON object with facts about the event.
     pub metadata: Option<&'a M>,
-    /// The durability of this call, instead of the configured one.
+    /// The durability of this call, in place of the configured one.
     pub durability: Option<Durability>,
 }
 
 impl AppendOptions<'_> {
-    /// Nothing beside the event, and the configured durability.
+    /// Options without optional fields, with the configured durability.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -59,7 +59,7 @@ impl AppendOptions<'_> {
     }
 }
 
-// Derived ones would ask for an `M` that can be copied.
+// A derived implementation would require `M: Clone`.
 impl<M> Copy for AppendOptions<'_, M> {}
 
 impl<M> Clone for AppendOptions<'_, M> {
@@ -75,21 +75,22 @@ impl Default for AppendOptions<'_> {
 }
 
 impl<'a, M> AppendOptions<'a, M> {
-    /// Stores the event under this id, once. [`EventId::for_key`] makes one that a program finds again after a restart.
+    /// Stores the event under this id, once. [`EventId::for_key`] makes an id that a program computes again after a
+    /// restart.
     #[must_use]
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Ties it to events of the same cause.
+    /// Connects it to events with the same correlation id.
     #[must_use]
     pub fn correlation_id(mut self, id: &'a str) -> Self {
         self.correlation_id = Some(id);
         self
     }
 
-    /// Any JSON object about the event.
+    /// Adds a JSON object with facts about the event.
     #[must_use]
     pub fn metadata<N>(self, metadata: &'a N) -> AppendOptions<'a, N> {
         AppendOptions {

@@ -1,9 +1,9 @@
-//! Counting events without parsing them.
+//! Counts events without parsing them.
 
 use prodigy_storage_backend::{EventId, ScanItem};
 use prodigy_storage_layout::Timestamp;
 
-/// The counts of a log, or of a part of it. No payload is parsed for them.
+/// The number and size of events in a log, or in a part of it. No payload is parsed for them.
 ///
 /// ```
 /// # use prodigy_storage::{ReadOptions, Storage};
@@ -17,15 +17,15 @@ use prodigy_storage_layout::Timestamp;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventCounts {
-    /// Events.
+    /// The number of events.
     pub events: u64,
-    /// Those of them that carry no checksum: another program wrote them.
+    /// The number of events without a checksum: another program wrote them.
     pub unverified: u64,
-    /// Stretches of bytes that are no record.
+    /// The number of damaged ranges.
     pub damaged: u64,
-    /// Records over `max_record_size`.
+    /// The number of records over `max_record_size`.
     pub too_large: u64,
-    /// Bytes of the events as lines.
+    /// The size of the events as lines, in bytes.
     pub line_bytes: u64,
     /// The earliest time of an event. A line of another program may state none.
     pub first: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! An event as it is read.
+//! Events in the form in which they are returned.
 
 use prodigy_storage_backend::{EventId, Fence, Record, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
@@ -21,11 +21,11 @@ use crate::error::other_shape;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event<T> {
-    /// Its id: of version 7 and in the order of the log, except for lines of other programs.
+    /// The id: of version 7 and in the order of the log, except for lines of other programs.
     pub id: EventId,
-    /// When it was stored.
+    /// The time at which it was stored.
     pub timestamp: Timestamp,
-    /// The id that events of one cause share.
+    /// The id that related events share.
     pub correlation_id: Option<String>,
     /// The payload.
     pub event: T,
@@ -34,7 +34,7 @@ pub struct Event<T> {
     /// The fencing token that it was appended under, on a [fenced](crate::Job::fenced) job. An event whose token is lower than one
     /// before it of the same lock was appended by a writer that had been replaced.
     pub fence: Option<Fence>,
-    /// Whether its line carried a checksum that held. A line of another program has none.
+    /// True if its line had a checksum that matched. A line of another program has none.
     pub verified: bool,
 }
 

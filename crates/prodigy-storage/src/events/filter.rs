@@ -1,7 +1,7 @@
 //! Filters on events.
 //!
-//! Only what a filter names is parsed, so that a value elsewhere in the record that no number type holds, such as `1e999`,
-//! stops nothing. Numbers are compared by their digits: nothing is rounded.
+//! Only the fields that a filter names are parsed, so a value elsewhere in the record that no number type can
+//! represent, such as `1e999`, does no harm. Numbers are compared by their digits: nothing is rounded.
 
 mod value;
 
@@ -23,9 +23,9 @@ const AGENT: &str = "agent_id";
 /// A condition on an event, for [`ReadOptions::filter`](crate::ReadOptions::filter) and
 /// [`FollowOptions::filter`](crate::FollowOptions::filter).
 ///
-/// A field is a path of names, or places in an array, joined by dots. It is looked up in the payload first, then, if the
-/// payload has no such field, in the envelope around it. A wanted value that is a text matches that text; any other is
-/// compared as JSON, whatever the order of fields and the form of numbers.
+/// A field is a path of names, or indices of an array, joined by dots. It is searched in the payload first and then,
+/// if the payload has no such field, in the envelope around it. A wanted text matches an equal string; any other
+/// value is compared as JSON, whatever the order of fields and the form of numbers.
 ///
 /// ```
 /// # use prodigy_storage::{EventFilter, ReadOptions, Storage};
@@ -52,7 +52,7 @@ enum Condition {
     Agent(Wanted),
 }
 
-/// A test of the caller's.
+/// A test that the caller supplies.
 #[derive(Clone)]
 struct Test(Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
@@ -81,7 +81,7 @@ impl Wanted {
         }
     }
 
-    /// A text, whatever it would be as JSON.
+    /// A text, even if it could be parsed as other JSON.
     fn text(text: String) -> Self {
         Self { text, literal: None }
     }
@@ -96,7 +96,7 @@ impl Wanted {
         }
     }
 
-    /// False if no value in a line without escapes can be this one.
+    /// False if this value can't occur in a line without escapes.
     fn may_be_in(&self, line: &str) -> bool {
         self.literal.is_some() || line.contains(&self.text)
     }
@@ -136,7 +136,7 @@ impl EventFilter {
         Self(Condition::PayloadMatches(Test(Arc::new(test))))
     }
 
-    /// The field is there, whatever its value; `null` is a value.
+    /// The field exists, whatever its value; `null` is a value.
     #[must_use]
     pub fn exists(field: impl Into<String>) -> Self {
         Self(Condition::Exists(field.into()))
@@ -148,8 +148,8 @@ impl EventFilter {
         Self(Condition::CorrelationId(Wanted::text(id.into())))
     }
 
-    /// The event is of this agent: the field `agent_id` of the payload says so, or, if the payload has none, that of the
-    /// payload's only field (an enum as serde writes it), or else that of the metadata.
+    /// The event is of this agent, by the field `agent_id` of the payload. If the payload has none, by that of the
+    /// payload's only field (an enum as serde writes it), or else by that of the metadata.
     #[must_use]
     pub fn agent(id: impl Into<String>) -> Self {
         Self(Condition::Agent(Wanted::new(id.into())))
@@ -180,7 +180,7 @@ impl EventFilter {
         }
     }
 
-    /// False if the text of a line shows that the filter does not hold. A line with an escape may say anything.
+    /// False if the text of a line shows that the filter does not match. A line with an escape can contain any value.
     fn may_hold(&self, line: &str) -> bool {
         let names = |field: &str| {
             let is_there = |name: &str| name.parse::<usize>().is_ok() || line.contains(name);
@@ -196,8 +196,8 @@ impl EventFilter {
     }
 }
 
-/// `FIELD=VALUE` as for [`equals`](EventFilter::equals), `FIELD!=VALUE` as for [`not_equals`](EventFilter::not_equals). The
-/// first `=` ends the field.
+/// `FIELD=VALUE` as for [`equals`](EventFilter::equals), `FIELD!=VALUE` as for
+/// [`not_equals`](EventFilter::not_equals). The first `=` ends the field.
 impl std::str::FromStr for EventFilter {
     type Err = StorageError;
 
@@ -229,7 +229,7 @@ fn agent_of(envelope: &RawValue) -> Option<&RawValue> {
         .or_else(|| look_up(look_up(envelope, "metadata")?, AGENT))
 }
 
-/// The filters of a read, all of which have to hold.
+/// The filters of a read. An event has to pass all of them.
 #[derive(Clone, Debug)]
 pub(super) struct Filters {
     job: JobAddress,
@@ -248,7 +248,7 @@ impl Filters {
         self.filters.is_empty()
     }
 
-    /// True if all of them hold. An error for a line of another program that is no JSON.
+    /// True if all filters pass. An error for a line of another program that is not JSON.
     pub(super) fn hold(&self, record: &Record<'_>) -> Result<bool> {
         let may_hold = || self.filters.iter().all(|filter| filter.may_hold(record.line));
         if self.is_empty() || (!record.line.contains('\\') && !may_hold()) {
@@ -273,7 +273,7 @@ mod tests {
         hold(LINE, &filter.parse().unwrap())
     }
 
-    /// True if the filter holds for a line, as a reader asks it.
+    /// True if a line passes the filters, in the form that a reader needs.
     fn hold(line: &str, filter: &EventFilter) -> bool {
         let job = prodigy_storage_layout::JobAddress::new("shop".parse().unwrap(), "job".parse().unwrap());
         let record = Record {

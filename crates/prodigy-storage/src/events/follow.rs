@@ -1,4 +1,4 @@
-//! Reading what is appended from now on.
+//! Follows a log: reads events as they are appended.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,11 +17,11 @@ use super::event::Event;
 use super::filter::{EventFilter, Filters};
 use super::read::{Found, ReadOptions, next_held};
 
-/// How to follow; `Default` begins at the first event and waits without limit.
+/// Options of a follow; `Default` begins at the first event and waits without limit.
 ///
-/// An append of this process or another one wakes the follow at once, where the backend is notified of it. The file backend
-/// is notified on Linux, by inotify, within the limits of the system. Where a backend is not notified, the follow
-/// looks for new events [ten times a second](Self::poll).
+/// An append of this process or another one wakes the follow at once, if the backend gets notifications. The file
+/// backend gets them on Linux, by inotify, within the limits of the system. Without notifications, the follow looks
+/// for new events [ten times a second](Self::poll).
 ///
 /// ```
 /// # use std::time::Duration;
@@ -36,17 +36,17 @@ use super::read::{Found, ReadOptions, next_held};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FollowOptions {
-    /// Only what comes after this position.
+    /// Returns only events after this position.
     pub from: Option<Cursor>,
-    /// Only what is stored after the follow began, if there is no position to begin at.
+    /// If there is no position: returns only events that are stored after the follow began.
     pub from_now: bool,
-    /// The longest pause between two looks. An append ends the pause, if the backend is notified of it.
+    /// The longest pause between two looks for new events. A notification ends the pause.
     pub poll: Duration,
-    /// Ends when no event was new for this duration; never if `None`. Zero reads the events that are stored now.
+    /// Ends after this duration without a new event; `None` never ends. Zero reads the events that are stored now.
     pub wait: Option<Duration>,
-    /// Ends when the job is [finished](crate::Job::finish) and every event that was stored before was given.
+    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned.
     pub until_finished: bool,
-    /// Only events for which all of these hold.
+    /// Returns only events that pass all of these filters.
     pub filters: Vec<EventFilter>,
 }
 
@@ -64,20 +64,20 @@ impl Default for FollowOptions {
 }
 
 impl FollowOptions {
-    /// From the first event, without limit.
+    /// Options that begin at the first event, without limit.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only what comes after this position, if there is one.
+    /// Returns only events after this position, if there is one.
     #[must_use]
     pub fn from(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         self.from = cursor.into();
         self
     }
 
-    /// Only what is stored from now on. The events that are stored already are not read.
+    /// Returns only events that are stored from now on. Events that are already stored are not read.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -95,7 +95,7 @@ impl FollowOptions {
         self
     }
 
-    /// Ends when the job is [finished](crate::Job::finish) and every event that was stored before was given.
+    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned.
     ///
     /// ```
     /// # use prodigy_storage::{FollowOptions, Storage};
@@ -112,21 +112,21 @@ impl FollowOptions {
         self
     }
 
-    /// Only events for which this filter holds too.
+    /// Returns only events that also pass this filter.
     #[must_use]
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.filters.push(filter);
         self
     }
 
-    /// With this longest pause between two looks.
+    /// Sets the longest pause between two looks for new events.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
         self
     }
 
-    /// Ends when no event was new for this duration.
+    /// Ends after this duration without a new event.
     #[must_use]
     pub fn wait(mut self, wait: impl Into<Option<Duration>>) -> Self {
         self.wait = wait.into();
@@ -134,7 +134,7 @@ impl FollowOptions {
     }
 }
 
-/// Ends a follow, or has it look at once, from another thread.
+/// Ends a follow, or makes it look for new events at once, from another thread.
 ///
 /// ```
 /// # use prodigy_storage::Storage;
@@ -154,13 +154,13 @@ pub struct FollowHandle {
 }
 
 impl FollowHandle {
-    /// Ends the follow: what it has read and not given yet is left.
+    /// Ends the follow. Events that it has read and not returned yet stay unread for its cursor.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.interrupt.raise();
     }
 
-    /// Has the follow look for new events now, without waiting for the end of its pause.
+    /// Makes the follow look for new events now, without waiting for the end of its pause.
     pub fn wake(&self) {
         self.interrupt.raise();
     }
@@ -175,7 +175,7 @@ impl FollowHandle {
     }
 }
 
-/// Lines as they are appended, each lent until the next is asked for.
+/// Lines as they are appended. Each is borrowed until the next call.
 ///
 /// ```
 /// # use prodigy_storage::{FollowOptions, ScanItem, Storage};
@@ -201,9 +201,9 @@ pub struct FollowLines {
     handle: FollowHandle,
     waiting: WaitOptions,
     wait: Option<Duration>,
-    /// Whether the job was finished when the last scan began.
+    /// True if the job was finished when the last scan began.
     finished: bool,
-    /// The line that is lent.
+    /// The borrowed line.
     line: String,
     ended: bool,
 }
@@ -237,11 +237,11 @@ impl FollowLines {
         })
     }
 
-    /// The next line, or what can't be given as one; waits for it. `None` when it was stopped, when nothing was new for as
-    /// long as the options say, and at the end of a finished job if they say so.
+    /// Waits for the next line, damage or skipped record. `None` after the follow was stopped, after the idle time of
+    /// the options, and at the end of a finished job if the options ask for that.
     ///
     /// # Errors
-    /// A failure that ends the following; begin another one from [`cursor`](Self::cursor).
+    /// A failure that ends the follow; a new follow can begin at [`cursor`](Self::cursor).
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
@@ -251,7 +251,7 @@ impl FollowLines {
         self.give(step)
     }
 
-    /// The next line of those that were read already, without a wait and without another look.
+    /// The next line of those that were read already, without waiting and without looking for new ones.
     #[cfg(feature = "tokio")]
     fn next_now(&mut self) -> Result<Option<ScanItem<'_>>> {
         if self.ended || self.handle.is_stopped() {
@@ -275,7 +275,7 @@ impl FollowLines {
 
     fn step(&mut self) -> Result<Option<Found>> {
         let gives_up = self.wait.map_or(Deadline::never(), Deadline::after);
-        // A scan that an earlier step began knows nothing of what was stored since.
+        // A scan that an earlier step began does not see events that were stored since.
         let mut looked = false;
         loop {
             if self.ended || self.handle.is_stopped() {
@@ -308,7 +308,7 @@ impl FollowLines {
         }
     }
 
-    /// A step of the scan that has begun, without a wait. `None` without such a scan, and at its end.
+    /// One step of the present scan, without waiting. `None` without a scan, and at its end.
     fn step_now(&mut self) -> Result<Option<Found>> {
         let Some(scan) = &mut self.scan else {
             return Ok(None);
@@ -321,8 +321,8 @@ impl FollowLines {
         Ok(found)
     }
 
-    /// Waits until [`next`](Self::next) has something to say without a wait: true. False after `timeout`, and when the
-    /// handle woke or stopped the follow.
+    /// Waits until [`next`](Self::next) can return without waiting: true. False after `timeout`, and when the handle
+    /// woke or stopped the follow.
     ///
     /// A caller that has work to do before each wait, such as flushing its output, sets
     /// [`wait`](FollowOptions::wait) to zero and calls this method when `next` returns `None`.
@@ -340,13 +340,13 @@ impl FollowLines {
         self.events.wait(&self.cursor, &self.waiting, deadline)
     }
 
-    /// True if the follow gave everything and ended because the job is finished.
+    /// True if the follow returned everything and ended because the job is finished.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.finished && self.scan.is_none()
     }
 
-    /// The position behind the last item given.
+    /// The position behind the last returned item.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.scan
@@ -371,8 +371,8 @@ impl fmt::Debug for FollowLines {
 
 /// Events as they are appended: a blocking iterator.
 ///
-/// Damage, records over `max_record_size` and payloads that are no `T` are `Err` items, as in a [read](Events::read). It ends when it was stopped, when
-/// nothing was new for as long as its options say, and after any other error.
+/// Damage, records over `max_record_size` and payloads that are not a `T` are `Err` items, as in a
+/// [read](Events::read). It ends after it was stopped, after the idle time of its options, and after any other error.
 ///
 /// ```
 /// # use prodigy_storage::Storage;
@@ -403,7 +403,7 @@ impl<T> Follow<T> {
         }
     }
 
-    /// The position behind the last item given.
+    /// The position behind the last returned item.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.lines.cursor()
@@ -426,12 +426,12 @@ impl<T: DeserializeOwned> Iterator for Follow<T> {
 
 #[cfg(feature = "tokio")]
 impl<T: DeserializeOwned> Follow<T> {
-    /// The next event of those that were read already, without a wait. `None` is not the end.
+    /// The next event of those that were read already, without waiting. `None` is not the end.
     pub(crate) fn next_now(&mut self) -> Option<Result<Event<T>>> {
         event(self.lines.next_now(), &self.job)
     }
 
-    /// The size of the line that was read last.
+    /// The size of the last line in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.lines.line.len()
     }

@@ -1,4 +1,4 @@
-//! Following many jobs at once.
+//! Follows many jobs at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -23,20 +23,22 @@ use crate::listing::Listing;
 use crate::storage::Inner;
 
 const FOLLOW: &str = "follow events";
-/// The time between two looks into all logs while their appends are reported: no report is relied upon alone.
+/// The time between two looks into all logs while appends are notified, since notifications alone are not relied
+/// upon.
 const RARELY: Duration = Duration::from_secs(30);
 
-/// How far a job was followed.
+/// The state of following one job.
 #[derive(Debug)]
 enum Followed {
-    /// To this cursor; `None` before its first event.
+    /// It was read up to this cursor; `None` before its first event.
     To(Option<Cursor>),
-    /// No further: an error was given.
+    /// It is not followed any more: an error was returned.
     Lost,
 }
 
 impl Followed {
-    /// How a job is followed after an error was given. One that was deleted begins again, if it does, with another log.
+    /// The state of a job after an error was returned. A job that was deleted is followed again if it is created
+    /// again.
     fn after(error: &StorageError) -> Self {
         match error.kind() {
             ErrorKind::Deleted | ErrorKind::CursorGap => Self::To(None),
@@ -45,7 +47,7 @@ impl Followed {
     }
 }
 
-/// Lines of many jobs as they are appended, each lent until the next is asked for.
+/// Lines of many jobs as they are appended. Each is borrowed until the next call.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -70,16 +72,16 @@ pub struct FollowAllLines {
     /// The generation of the store that the cursors belong to.
     generation: u64,
     jobs: BTreeMap<JobAddress, Followed>,
-    /// The jobs to look into next.
+    /// The jobs to read next.
     due: VecDeque<JobAddress>,
     current: Option<(JobAddress, Box<dyn Scan>, Filters)>,
-    /// Whether the appends of other processes are reported.
+    /// True if the appends of other processes are notified.
     reported: bool,
-    /// When all jobs were looked into.
+    /// The time of the last look into all jobs.
     looked: Instant,
-    /// Whether a failure concerned all jobs.
+    /// True if a failure concerned all jobs.
     failed: bool,
-    /// The line that is lent.
+    /// The borrowed line.
     line: String,
 }
 
@@ -91,7 +93,7 @@ impl FollowAllLines {
         }
         let handle = FollowHandle::default();
         let reports = LogReports::new(handle.interrupt());
-        // Before the jobs are listed: one that comes later is reported.
+        // Subscribed before the jobs are listed: a job that is created later is notified.
         let watch = inner.caller.call(WATCH, &scope, inner.deadline(), |backend| {
             backend.watch(&scope, &reports)
         })?;
@@ -120,12 +122,13 @@ impl FollowAllLines {
         Ok(all)
     }
 
-    /// The next line and its job, or what can't be given as a line; waits for it. `None` when it was stopped, or when
-    /// nothing was new for as long as the options say.
+    /// Waits for the next line, damage or skipped record, and returns it with its job. `None` after the follow was
+    /// stopped, and after the idle time of the options.
     ///
     /// # Errors
-    /// A failure that concerns one job is given once, and that job is not followed any more; a job that was deleted is
-    /// followed again from its first event if it begins again. After any other failure every call fails.
+    /// A failure that concerns one job is returned once, and that job is not followed any more. A job that was
+    /// deleted is followed again, from its first event, if it is created again. After any other failure every call
+    /// fails.
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
@@ -168,8 +171,8 @@ impl FollowAllLines {
         Ok(None)
     }
 
-    /// Waits until [`next`](Self::next) may have something to say without a wait: true. False after `timeout`, and when the
-    /// handle woke or stopped the follow.
+    /// Waits until [`next`](Self::next) may be able to return without waiting: true. False after `timeout`, and when
+    /// the handle woke or stopped the follow.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -186,7 +189,7 @@ impl FollowAllLines {
         Ok(false)
     }
 
-    /// Waits for reports, no longer than until all jobs are to be looked into. True if a job is due.
+    /// Waits for notifications, until the next look into all jobs is due. True if a job is due.
     fn find_due(&mut self, deadline: Deadline) -> Result<bool> {
         let interval = match self.reported {
             true => RARELY.max(self.options.poll),
@@ -201,13 +204,13 @@ impl FollowAllLines {
                 self.look_for_jobs(false)?;
             }
         } else if !self.handle.is_stopped() {
-            // Its handle has it look.
+            // Its handle woke it.
             self.look_for_jobs(true)?;
         }
         Ok(!self.due.is_empty())
     }
 
-    /// Lists the jobs. New ones are due, and with `all` the others too.
+    /// Lists the jobs. New ones are due, and if `all` is true the others too.
     fn look_for_jobs(&mut self, all: bool) -> Result<()> {
         if all {
             self.looked = Instant::now();
@@ -250,14 +253,14 @@ impl FollowAllLines {
         Listing::new(Arc::clone(&self.inner), operation, self.scope.clone(), read).all()
     }
 
-    /// Begins a scan of what a job has behind its cursor.
+    /// Begins a scan of a job behind its cursor.
     fn look_into(&mut self, job: JobAddress) -> Result<()> {
         let from = match self.jobs.get(&job) {
             Some(Followed::Lost) => return Ok(()),
             Some(Followed::To(cursor)) => cursor.clone(),
             None => None,
         };
-        // Before the scan: what is stored after it is reported.
+        // Subscribed before the scan: events that are stored after it are notified.
         self.reported &= self.watch.include(&job)?;
         let events = Events::new(Arc::clone(&self.inner), job.clone(), None);
         let scan = events.scan(ReadOptions::new().from(from));
@@ -277,7 +280,8 @@ impl FollowAllLines {
         }
     }
 
-    /// Gives a log up after an error. The job may have another log by now, whose reports may have come already: it is due.
+    /// Stops reading a log after an error. The job may have a new log whose notifications have been received already,
+    /// so it is due.
     fn give_up(&mut self, job: JobAddress, error: &StorageError) {
         let followed = Followed::after(error);
         if matches!(followed, Followed::To(_)) {
@@ -286,7 +290,7 @@ impl FollowAllLines {
         self.jobs.insert(job, followed);
     }
 
-    /// A handle that stops the follow or has it look, from another thread.
+    /// A handle that stops or wakes the follow from another thread.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.handle.clone()
@@ -304,12 +308,14 @@ impl fmt::Debug for FollowAllLines {
 
 /// Events of many jobs as they are appended: a blocking iterator over jobs and their events.
 ///
-/// It begins with what each job holds, job by job, unless it [begins now](FollowOptions::from_now), and continues with
-/// what is appended to any of them, also to jobs that come later. It holds a cursor for each job in memory.
+/// It begins with the stored events of each job, job by job, unless it [begins now](FollowOptions::from_now). It
+/// continues with the events that are appended to any job, including jobs that are created later. It keeps a cursor
+/// for each job in memory.
 ///
-/// Damage and payloads that are no `T` are `Err` items, as in a [read](Events::read), and so is a failure that concerns one
-/// job. The other jobs are followed on: report such an item, and take the next one. The job is not followed any more, or, if it was
-/// deleted, from the first event of its next log. After a failure that concerns all jobs the follow ends.
+/// Damage and payloads that are not a `T` are `Err` items, as in a [read](Events::read), and so is a failure that
+/// concerns one job. The other jobs are still followed: report such an item, and take the next one. The failed job is
+/// not followed any more; if it was deleted, it is followed again from the first event of its next log. After a
+/// failure that concerns all jobs the follow ends.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -339,7 +345,7 @@ impl<T> FollowAll<T> {
         }
     }
 
-    /// A handle that stops the follow or has it look, from another thread.
+    /// A handle that stops or wakes the follow from another thread.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.lines.handle()
@@ -362,7 +368,7 @@ impl<T: DeserializeOwned> Iterator for FollowAll<T> {
             Ok(Some((_, ScanItem::TooLarge(record)))) => Some(Err(StorageError::from(record))),
             Ok(None) => None,
             Err(error) => {
-                // Without its root there is nothing to follow.
+                // Without its root nothing can be followed.
                 self.ended = self.lines.failed || error.kind() == ErrorKind::Replaced;
                 Some(Err(error))
             }

@@ -30,7 +30,7 @@ use crate::call::operation::{END, FIND_OLD, REMOVE_OLD, REVISION, SCAN, SUMMARIS
 use crate::storage::Inner;
 use filter::Filters;
 
-/// The log of a job: what every worktree, process and thread appends, read as one.
+/// The log of a job. Every worktree, process and thread appends to it, and it is read as one sequence.
 ///
 /// ```
 /// # use prodigy_storage::Storage;
@@ -49,7 +49,7 @@ use filter::Filters;
 pub struct Events {
     pub(crate) inner: Arc<Inner>,
     pub(crate) job: JobAddress,
-    /// The token that every write carries.
+    /// The fencing token of every write.
     pub(crate) fence: Option<Fence>,
 }
 
@@ -58,7 +58,7 @@ impl Events {
         Self { inner, job, fence }
     }
 
-    /// Appends an event. Acknowledged is stored: see the crate's page for what that survives.
+    /// Appends an event. `Ok` means that it is stored: see the crate's page for the failures that it survives.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an event
@@ -69,7 +69,7 @@ impl Events {
         self.append_with(event, AppendOptions::new())
     }
 
-    /// Appends an event with an id of the caller's, optional fields and a durability of its own.
+    /// Appends an event with an id of the caller, optional fields and a durability of its own.
     ///
     /// ```
     /// # use prodigy_storage::{AppendOptions, EventId, Storage, Timestamp};
@@ -105,13 +105,13 @@ impl Events {
     /// their tokens.
     ///
     /// # Errors
-    /// As [`append`](Self::append). Where one event is refused, none is stored.
+    /// As [`append`](Self::append). If one event is refused, none is stored.
     pub fn append_batch<T: Serialize>(&self, events: impl IntoIterator<Item = T>) -> Result<Vec<EventId>> {
         self.append_batch_with(events, AppendOptions::new())
     }
 
-    /// As [`append_batch`](Self::append_batch), each event with the optional fields of the options. For ids of the caller's,
-    /// or fields that differ, fill a [`Batch`].
+    /// Like [`append_batch`](Self::append_batch), with the optional fields of the options for each event. For ids of
+    /// your own, or fields that differ, fill a [`Batch`].
     ///
     /// # Errors
     /// As [`append_batch`](Self::append_batch); [`InvalidInput`](crate::ErrorKind::InvalidInput) for options with an id, as
@@ -154,8 +154,8 @@ impl Events {
             .try_for_each(|event| batch.push_with(&event, options.annotations()))
     }
 
-    /// Appends a batch that the caller filled, and may have given ids. It holds its ids afterwards, also where the
-    /// outcome is unknown: the same batch appended again stores each event once. An empty one is no write.
+    /// Appends a batch that the caller filled, with or without ids. Afterwards the batch has its ids, even if the
+    /// outcome is unknown: appending the same batch again stores each event once. An empty batch writes nothing.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -171,7 +171,7 @@ impl Events {
             .append(&self.job, batch, &options, self.inner.deadline())
     }
 
-    /// Reads what is stored now, merged by id, each id once.
+    /// Reads the events that are stored now, merged by id, each id once.
     ///
     /// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), an event that is larger than
     /// `max_record_size` one of kind [`TooLarge`](crate::ErrorKind::TooLarge), a payload that is no `T` one of kind
@@ -183,7 +183,7 @@ impl Events {
         self.read_with(ReadOptions::default())
     }
 
-    /// Reads a part of what is stored now.
+    /// Reads a part of the events that are stored now.
     ///
     /// # Errors
     /// [`CursorGap`](crate::ErrorKind::CursorGap) where what the cursor points into is gone; else as
@@ -193,7 +193,7 @@ impl Events {
         Ok(EventReader::new(scan, &self.job, filters))
     }
 
-    /// Reads a part of what is stored now line by line, without parsing or copying.
+    /// Reads a part of the stored events line by line, without parsing or copying.
     ///
     /// # Errors
     /// As [`read_with`](Self::read_with).
@@ -202,8 +202,8 @@ impl Events {
         Ok(EventLines::new(scan, filters))
     }
 
-    /// Reads what is stored, from a cursor or from the beginning, and then what is appended from now on. The iterator
-    /// blocks until there is something, across rotation, compression and restarts of writers.
+    /// Reads the stored events, from a cursor or from the beginning, and then events as they are appended. The
+    /// iterator blocks until there is an event, across rotation, compression and restarts of writers.
     ///
     /// An event that another process stores late is returned late, never skipped: order holds within a segment.
     ///
@@ -213,7 +213,7 @@ impl Events {
         self.follow_with(FollowOptions::new().from(cursor))
     }
 
-    /// Follows with other waits than the usual ones.
+    /// Follows with options.
     ///
     /// # Errors
     /// As [`read_with`](Self::read_with).
@@ -229,8 +229,8 @@ impl Events {
         FollowLines::begin(self.clone(), options)
     }
 
-    /// Reads the newest `count` events of what is stored now, oldest first, without reading the rest. A log with fewer is
-    /// read whole. The reader's cursor continues behind the newest one, so a follow from it misses nothing.
+    /// Reads the newest `count` stored events, oldest first, without reading the rest. A shorter log is read whole.
+    /// The reader's cursor continues behind the newest event, so a follow from it misses nothing.
     ///
     /// ```
     /// # use prodigy_storage::Storage;
@@ -260,7 +260,7 @@ impl Events {
         Ok(EventLines::new(self.scan_tail(count)?, self.unfiltered()))
     }
 
-    /// Counts the events of a part of what is stored now, by reading it. No payload is parsed, except for filters.
+    /// Counts a part of the stored events by reading it. No payload is parsed, except for filters.
     ///
     /// # Errors
     /// As [`read_lines`](Self::read_lines).
@@ -272,7 +272,8 @@ impl Events {
         Ok(counts)
     }
 
-    /// The cursor behind everything that is stored now, without reading it. What is read from it was stored later.
+    /// The cursor behind everything that is stored now, found without reading. All events that are read from it were
+    /// stored later.
     ///
     /// ```
     /// # use prodigy_storage::{ReadOptions, Storage};
@@ -294,14 +295,14 @@ impl Events {
         })
     }
 
-    /// Waits until something is stored behind a cursor: true. False at the deadline or when it is interrupted.
+    /// Waits until an event is stored behind a cursor: true. False at the deadline and after an interrupt.
     fn wait(&self, cursor: &Cursor, options: &WaitOptions, deadline: Deadline) -> Result<bool> {
         self.inner.caller.call(WAIT, &self.job, deadline, |backend| {
             backend.wait(&self.job, cursor, options, deadline)
         })
     }
 
-    /// True if the job carries the mark of [`Job::finish`](crate::Job::finish).
+    /// True if the job has the mark of [`Job::finish`](crate::Job::finish).
     fn is_finished(&self) -> Result<bool> {
         let (mark, deadline) = (Document::Finished(self.job.clone()), self.inner.deadline());
         let revision = self.inner.caller.call(REVISION, &mark, deadline, |backend| {
@@ -321,7 +322,7 @@ impl Events {
         })
     }
 
-    /// The size of what [`remove_before`](Self::remove_before) would remove now.
+    /// The size of the segments that [`remove_before`](Self::remove_before) would remove now.
     ///
     /// # Errors
     /// As [`remove_before`](Self::remove_before).
@@ -332,11 +333,12 @@ impl Events {
         })
     }
 
-    /// Removes old events, to free space: the oldest sealed segments, up to the first one that holds an event of `before` or
-    /// later. The newest segment stays. Returns the size of what was removed.
+    /// Removes old events to free space: the oldest sealed segments, up to the first one with an event of `before` or
+    /// later. The newest segment stays. Returns the size of the removed segments.
     ///
-    /// A cursor that does not cover all of it is refused from then on, with [`CursorGap`](crate::ErrorKind::CursorGap). The ids
-    /// of removed events are forgotten: an append under one of them stores the event again.
+    /// A cursor that does not cover all of them is refused from then on, with
+    /// [`CursorGap`](crate::ErrorKind::CursorGap). The ids of removed events are forgotten: an append under one of
+    /// them stores the event again.
     ///
     /// ```
     /// # let storage = prodigy_storage::Storage::in_memory()?;
@@ -350,7 +352,7 @@ impl Events {
     /// ```
     ///
     /// # Errors
-    /// The errors of the backend. A removal that failed, or whose process died, is continued by the next one.
+    /// The errors of the backend. If a removal fails or its process dies, the next one continues it.
     pub fn remove_before(&self, before: Timestamp) -> Result<LogSummary> {
         let deadline = self.inner.deadline();
         self.inner

@@ -1,4 +1,4 @@
-//! Reading what is stored now.
+//! Reads the events that are stored now.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -24,24 +24,25 @@ use super::filter::{EventFilter, Filters};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// Only what comes after this position.
+    /// Returns only events after this position.
     pub from: Option<Cursor>,
-    /// Only events whose time is not before this.
+    /// Returns only events at this time or later.
     pub since: Option<Timestamp>,
-    /// Only events whose time is before this.
+    /// Returns only events before this time.
     pub until: Option<Timestamp>,
-    /// Only events for which all of these hold. Damage and records over `max_record_size` are reported as ever.
+    /// Returns only events that pass all of these filters. Damage and records over `max_record_size` are reported
+    /// regardless.
     pub filters: Vec<EventFilter>,
 }
 
 impl ReadOptions {
-    /// Everything that is stored now.
+    /// Reads everything that is stored now.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only what comes after this position.
+    /// Returns only events after this position.
     #[must_use]
     pub fn after(cursor: Cursor) -> Self {
         Self {
@@ -50,35 +51,35 @@ impl ReadOptions {
         }
     }
 
-    /// Only what comes after this position, if there is one.
+    /// Returns only events after this position, if there is one.
     #[must_use]
     pub fn from(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         self.from = cursor.into();
         self
     }
 
-    /// Only events whose time is not before this.
+    /// Returns only events at this time or later.
     #[must_use]
     pub fn since(mut self, time: impl Into<Option<Timestamp>>) -> Self {
         self.since = time.into();
         self
     }
 
-    /// Only events whose time is before this.
+    /// Returns only events before this time.
     #[must_use]
     pub fn until(mut self, time: impl Into<Option<Timestamp>>) -> Self {
         self.until = time.into();
         self
     }
 
-    /// Only events for which this filter holds too.
+    /// Returns only events that also pass this filter.
     #[must_use]
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.filters.push(filter);
         self
     }
 
-    /// Only events for which these filters hold too.
+    /// Returns only events that also pass these filters.
     #[must_use]
     pub fn filters(mut self, filters: impl IntoIterator<Item = EventFilter>) -> Self {
         self.filters.extend(filters);

@@ -1,4 +1,4 @@
-//! Looking into a JSON value without parsing the rest of it, and comparing values exactly.
+//! Finds a part of a JSON value without parsing the rest, and compares values exactly.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,7 +7,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The value at a path of names, or places in an array, joined by dots. Of two fields with one name the last one counts.
+/// The value at a path of names, or indices of an array, joined by dots. If two fields have the same name, the last
+/// one is used.
 pub(super) fn look_up<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValue> {
     path.split('.').try_fold(value, |value, name| {
         let mut json = serde_json::Deserializer::from_str(value.get());
