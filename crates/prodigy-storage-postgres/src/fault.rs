@@ -1,5 +1,7 @@
 //! Errors of the server and of the connection.
 
+use std::error::Error as _;
+
 use prodigy_storage_backend::{ErrorKind, StorageError};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
@@ -17,6 +19,10 @@ pub(crate) enum Stage {
 
 /// The meaning of a failure.
 pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target: &str) -> StorageError {
+    if let Some(why) = refused_tls(&error) {
+        let refused = StorageError::new(ErrorKind::Unauthorised, operation, target, why);
+        return refused.with_hint("see `sslmode` and `sslrootcert` in docs/how-to/postgresql.md");
+    }
     let state = error.code().cloned();
     let is_lost = state.is_none();
     let code = state.as_ref().map_or("", SqlState::code);
@@ -64,6 +70,18 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
         _ => new(ErrorKind::Io).with_hint("the log of the server has more"),
     };
     with_cause(mapped, error)
+}
+
+/// The reason for which one side refused to encrypt a new connection; a connection that broke meanwhile has none.
+fn refused_tls(error: &Error) -> Option<String> {
+    let cause = error.source()?;
+    if let Some(broken) = cause.downcast_ref::<std::io::Error>() {
+        let refusal = broken.get_ref()?.downcast_ref::<rustls::Error>()?;
+        return Some(format!(
+            "the server's certificate or its TLS was refused: {refusal}"
+        ));
+    }
+    (cause.to_string() == "server does not support TLS").then(|| "the server offers no TLS".to_owned())
 }
 
 /// Adds the cause, except an answer of the server: its details may hold contents, and its text is in the message.

@@ -1,5 +1,6 @@
 //! The steps, in the order in which they run: the quick ones first.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -214,13 +215,38 @@ fn test(project: &Project) -> Result<Outcome> {
         "prodigy-storage/tokio,prodigy-storage-cli/postgres",
         "--no-fail-fast",
     ]))?;
-    Ok(if has_postgresql() {
-        Outcome::Passed
+    let mut skipped = Vec::new();
+    if has_postgresql() {
+        let pooler = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
+        if !pooler
+            .iter()
+            .any(|folder| Path::new(folder).join("pgbouncer").is_file())
+        {
+            skipped.push("no pgbouncer is installed: the tests behind a pooler were skipped");
+        }
+        if !can_mount()? {
+            skipped.push("no small disk can be mounted: the tests of a server's full disk were skipped");
+        }
     } else {
-        Outcome::Partly(
-            "no PostgreSQL server is installed: the tests of that backend were skipped".to_owned(),
-        )
+        skipped.push("no PostgreSQL server is installed: the tests of that backend were skipped");
+    }
+    Ok(match skipped.as_slice() {
+        [] => Outcome::Passed,
+        _ => Outcome::Partly(skipped.join("; ")),
     })
+}
+
+/// Whether this user may mount a disk in memory.
+fn can_mount() -> Result<bool> {
+    let point = tempfile::tempdir()?;
+    let run = |command: &mut Command| {
+        let status = command
+            .arg(point.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        status.is_ok_and(|status| status.success())
+    };
+    Ok(run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"])) && run(&mut Command::new("umount")))
 }
 
 /// Whether the tests of the PostgreSQL backend find a server: on the path, or in Debian's place.

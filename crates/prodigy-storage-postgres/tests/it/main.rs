@@ -10,7 +10,11 @@
 )]
 
 mod conformance;
+mod disk;
 mod failures;
+mod health;
 mod late;
 mod listen;
+mod replica;
 mod server;
+mod tls;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each crate that includes this file uses a part of it")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -72,6 +73,11 @@ fn command(program: &Path) -> Command {
 impl Server {
     /// Starts one, or says loudly why it cannot.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments for `initdb`.
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
         let Some(binaries) = binaries() else {
             // `cargo xtask ci` counts these lines.
             eprintln!("SKIPPED: no PostgreSQL server is installed (apt install postgresql)");
@@ -89,6 +95,7 @@ impl Server {
                 "-D",
             ])
             .arg(&data)
+            .args(arguments)
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -98,7 +105,7 @@ impl Server {
     fn run(binaries: PathBuf, folder: TempDir) -> Self {
         let port = free_port();
         let process = Self::spawn(&binaries, folder.path(), port);
-        let server = Self {
+        let mut server = Self {
             folder,
             binaries,
             port,
@@ -123,8 +130,7 @@ impl Server {
             String::from_utf8_lossy(&copied.stderr)
         );
         let standby = Self::run(self.binaries.clone(), folder);
-        self.psql("alter system set synchronous_standby_names = '*'");
-        self.psql("select pg_reload_conf()");
+        self.set("synchronous_standby_names", "*");
         let began = Instant::now();
         while self
             .psql("select count(*) from pg_stat_replication where sync_state = 'sync'")
@@ -144,9 +150,34 @@ impl Server {
         self.port
     }
 
+    /// Changes a setting that needs no restart, and returns when new sessions have it.
+    pub fn set(&self, name: &str, value: &str) {
+        self.psql(&format!("alter system set {name} = '{value}'"));
+        self.psql("select pg_reload_conf()");
+        let began = Instant::now();
+        while self.psql(&format!("select current_setting('{name}')")).trim() != value {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "{name} does not become {value}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Writes a file beside the data that the server's user alone may read.
+    pub fn private_file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = unprivileged() {
+            std::os::unix::fs::chown(&path, Some(user), Some(group)).unwrap();
+        }
+        path
+    }
+
     /// Kills the server and all its processes at once.
     pub fn kill(&mut self) {
-        self.process.kill().unwrap();
+        self.signal("-KILL");
         self.process.wait().unwrap();
     }
 
@@ -175,13 +206,14 @@ impl Server {
             .unwrap()
     }
 
-    fn wait_until_ready(&self) {
+    fn wait_until_ready(&mut self) {
         let began = Instant::now();
         loop {
             let asked = command(&self.binaries.join("pg_isready"))
                 .args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()])
                 .status();
-            if asked.is_ok_and(|status| status.success()) {
+            let has_ended = self.process.try_wait().unwrap().is_some();
+            if !has_ended && asked.is_ok_and(|status| status.success()) {
                 return;
             }
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
@@ -191,29 +223,21 @@ impl Server {
                 log()
             );
             std::thread::sleep(Duration::from_millis(50));
+            if has_ended {
+                // A process of a killed server has the shared memory still.
+                self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
+            }
         }
     }
 
     /// Kills the server and all its processes at once, and starts it again.
     pub fn kill_and_restart(&mut self) {
         self.kill();
-        let began = Instant::now();
-        loop {
-            self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
-            // It ends again while a process of the killed one has the shared memory.
-            std::thread::sleep(Duration::from_millis(100));
-            if self.process.try_wait().unwrap().is_none() {
-                break;
-            }
-            assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "the killed server leaves its memory in use"
-            );
-        }
+        self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
         self.wait_until_ready();
     }
 
-    /// Stops or continues all processes of the server.
+    /// Sends a signal to all processes of the server.
     pub fn signal(&self, signal: &str) {
         let pid = self.process.id().to_string();
         let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
@@ -307,6 +331,53 @@ impl Drop for Pooler {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A small disk in memory that the server's user may write to.
+pub struct SmallDisk {
+    point: TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts one, or says loudly why it cannot.
+    pub fn mount(size: &str) -> Option<Self> {
+        let Some((user, group)) = unprivileged() else {
+            eprintln!("SKIPPED: only root may mount a small disk");
+            return None;
+        };
+        let point = TempDir::new().unwrap();
+        let options = format!("size={size},mode=0700,uid={user},gid={group}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(point.path())
+            .output()
+            .unwrap();
+        if !mounted.status.success() {
+            let why = String::from_utf8_lossy(&mounted.stderr);
+            eprintln!("SKIPPED: no small disk can be mounted here: {}", why.trim());
+            return None;
+        }
+        Some(Self { point })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.point.path()
+    }
+
+    pub fn resize(&self, size: &str) {
+        let resized = Command::new("mount")
+            .args(["-o", &format!("remount,size={size}")])
+            .arg(self.path())
+            .status();
+        assert!(resized.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Out of sight at once, and gone with the last process that uses it.
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }
 
