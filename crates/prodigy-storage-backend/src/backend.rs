@@ -153,7 +153,8 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// Removes the oldest sealed segments, up to the first one that holds an event of `before` or later, and returns their
     /// size. The newest segment stays, so ids and cursors never begin again.
     ///
-    /// The removal is whole for every reader at one moment, and one that was cut short is finished by the next. A cursor
+    /// At each moment a reader finds the log without a beginning of it: a backend removes all at one moment, or in steps from
+    /// the old end. A removal that was cut short is finished by the next. A cursor
     /// that does not cover what was removed gets [`CursorGap`](crate::ErrorKind::CursorGap), and so does a scan that is about to
     /// read it. The ids of removed events are forgotten: an append that brings one of them stores it again.
     ///

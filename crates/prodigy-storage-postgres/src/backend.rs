@@ -184,7 +184,11 @@ impl PostgresBackend {
         if let Some(writer) = writers.get(job) {
             return Arc::clone(writer);
         }
-        let writer = Arc::new(Writer::start(self.db(), job));
+        let writer = Arc::new(Writer::start(
+            self.db(),
+            job,
+            self.shared.options.max_segment_size,
+        ));
         writers.insert(job.clone(), Arc::clone(&writer));
         writer
     }

@@ -16,13 +16,14 @@ use crate::lock::IS_HELD;
 use crate::schema;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
+use crate::survey;
 
 const DELETE: &str = "delete job";
 /// Rows that one transaction of a deletion removes.
 const STEP: i64 = 2_000;
 
 /// Whether a job holds anything.
-const HOLDS: &str = "(exists (select from @.event e where e.job = j.id) or exists (select from @.document d where d.job = j.id) \
+pub(crate) const HOLDS: &str = "(exists (select from @.event e where e.job = j.id) or exists (select from @.document d where d.job = j.id) \
                      or exists (select from @.item i where i.job = j.id))";
 
 #[derive(Debug, Default)]
@@ -67,7 +68,7 @@ fn page<T: Clone>(rows: &[Row], limit: usize, name: impl Fn(&str) -> Result<T>) 
     Ok(Page::up_to(limit, entries, T::clone))
 }
 
-fn refused_name(name: &str, error: prodigy_storage_layout::NameError) -> StorageError {
+pub(crate) fn refused_name(name: &str, error: prodigy_storage_layout::NameError) -> StorageError {
     StorageError::new(
         ErrorKind::Damaged,
         "list names",
@@ -113,13 +114,13 @@ async fn sweep(session: &mut Session) -> Result<()> {
 }
 
 /// The names of held locks that begin with a repository.
-fn held_locks(repo: &RepoName) -> Sql {
+pub(crate) fn held_locks(repo: &RepoName) -> Sql {
     let text =
         format!("select name from @.lock where {IS_HELD} and (name = $1 or starts_with(name, $1 || '/'))");
     Sql::new(text).arg(repo.as_str().to_owned())
 }
 
-fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
+pub(crate) fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
     for row in locks {
         if LockName::new(column::<&str>(row, 0)?).is_ok_and(|name| job.owns(&name)) {
             return Ok(true);
@@ -129,15 +130,35 @@ fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
 }
 
 /// Writers of a job whose lease lasts.
-const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed and w.expires > clock_timestamp())";
+pub(crate) const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed and w.expires > clock_timestamp())";
 
-async fn delete(session: &mut Session, job: &JobAddress, fence: Option<&Fence>) -> Result<bool> {
+/// When a job was last written to; the mark of a finished job does not count.
+pub(crate) const LAST_WRITE: &str = "select greatest((select max(time) from (select (select e.time from @.event e where e.job = w.job \
+       and e.writer = w.ordinal order by e.number desc limit 1) as time from @.writer w where w.job = {job}) t), \
+     (select max(modified) from @.document where job = {job} and kind <> {finished}), \
+     (select max(modified) from @.item where job = {job}))";
+
+/// The statement of a fragment, for the job that the first two parameters name.
+pub(crate) fn of_this(fragment: &str, job: &JobAddress) -> Sql {
+    of_job(for_job(fragment, JOB), job)
+}
+
+/// A fragment with this id of a job.
+pub(crate) fn for_job(fragment: &str, id: &str) -> String {
+    fragment
+        .replace("{job}", id)
+        .replace("{finished}", &FINISHED.to_string())
+}
+
+/// Deletes a job, unless something was written to it after `last`.
+async fn delete(
+    session: &mut Session,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    last: Option<Timestamp>,
+) -> Result<bool> {
     let holds = format!("select {HOLDS} from @.job j where j.id = {JOB}");
-    let look = vec![
-        of_job(WRITERS.replace("{job}", JOB), job),
-        held_locks(&job.repo),
-        of_job(holds, job),
-    ];
+    let look = vec![of_this(WRITERS, job), held_locks(&job.repo), of_job(holds, job)];
     let Some(locked) = job::begin_existing(session, job, fence, Durability::Strict, look).await? else {
         return Ok(false);
     };
@@ -150,11 +171,17 @@ async fn delete(session: &mut Session, job: &JobAddress, fence: Option<&Fence>) 
     } else if owns_one(job, rows(&locked.answers, 1))? {
         "a lock whose name begins with repository and job is held"
     } else {
-        // A writer whose lease has ended may still try: its row is closed first.
+        // A writer whose lease has ended may still try: its row is closed first, which waits for its transaction.
         let close =
             Sql::new("update @.writer set closed = true where job = $1 and not closed").arg(locked.job);
+        let answers = session.more(vec![close, of_this(LAST_WRITE, job)]).await?;
+        let written: Option<i64> = first(rows(&answers, 1), 0)?;
+        if last.is_some_and(|last| written.is_some_and(|written| written > last.as_nanos())) {
+            session.roll_back().await?;
+            return Ok(false);
+        }
         let remove = Sql::new("update @.job set deleted = true where id = $1").arg(locked.job);
-        locked.finish(session, [close, remove]).await?;
+        locked.finish(session, [remove]).await?;
         return Ok(true);
     };
     session.roll_back().await?;
@@ -165,6 +192,32 @@ async fn delete(session: &mut Session, job: &JobAddress, fence: Option<&Fence>) 
         format!("the job is active: {why}"),
     )
     .with_hint("finish the job, or release the lock; then delete it"))
+}
+
+impl PostgresBackend {
+    fn delete(
+        &self,
+        job: &JobAddress,
+        fence: Option<&Fence>,
+        last: Option<Timestamp>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let (of, fence) = (job.clone(), fence.cloned());
+        let deleted = self
+            .db()
+            .call(DELETE, job, deadline, move |mut session| async move {
+                delete(&mut session, &of, fence.as_ref(), last).await
+            })?;
+        self.announce(job);
+        // The job is gone. What is left of it, and of others, is removed by this call or by the next one.
+        let swept = self.db().call(DELETE, job, deadline, |mut session| async move {
+            sweep(&mut session).await
+        });
+        if let Err(error) = swept {
+            tracing::warn!(%job, error = &error as &dyn std::error::Error, "rows of deleted jobs are left for the next deletion");
+        }
+        Ok(deleted)
+    }
 }
 
 impl Catalog for PostgresBackend {
@@ -227,16 +280,10 @@ impl Catalog for PostgresBackend {
     }
 
     fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
-        let last = format!(
-            "select greatest((select max(time) from (select (select e.time from @.event e where e.job = w.job \
-               and e.writer = w.ordinal order by e.number desc limit 1) as time from @.writer w where w.job = {JOB}) t), \
-             (select max(modified) from @.document where job = {JOB} and kind <> {FINISHED}), \
-             (select max(modified) from @.item where job = {JOB}))"
-        );
         let statements = vec![
-            of_job(WRITERS.replace("{job}", JOB), job),
+            of_this(WRITERS, job),
             held_locks(&job.repo),
-            of_job(last, job),
+            of_this(LAST_WRITE, job),
         ];
         let of = job.clone();
         self.db()
@@ -255,25 +302,20 @@ impl Catalog for PostgresBackend {
         page: &PageOptions<JobId>,
         deadline: Deadline,
     ) -> Result<Page<JobSurvey, JobId>> {
-        JobSurvey::by_calls(self, repo, page, deadline)
+        let (limit, of) = (page.limit.clamp(1, survey::PAGE), repo.clone());
+        let statements = survey::statements(repo, page.after.as_ref(), limit);
+        self.db()
+            .call("survey jobs", repo, deadline, move |mut session| async move {
+                survey::page(&of, &session.read(statements).await?, limit)
+            })
     }
 
     fn delete_job(&self, job: &JobAddress, fence: Option<&Fence>, deadline: Deadline) -> Result<bool> {
-        let (of, fence) = (job.clone(), fence.cloned());
-        let deleted = self
-            .db()
-            .call(DELETE, job, deadline, move |mut session| async move {
-                delete(&mut session, &of, fence.as_ref()).await
-            })?;
-        self.announce(job);
-        // The job is gone. What is left of it, and of others, is removed by this call or by the next one.
-        let swept = self.db().call(DELETE, job, deadline, |mut session| async move {
-            sweep(&mut session).await
-        });
-        if let Err(error) = swept {
-            tracing::warn!(%job, error = &error as &dyn std::error::Error, "rows of deleted jobs are left for the next deletion");
-        }
-        Ok(deleted)
+        self.delete(job, fence, None, deadline)
+    }
+
+    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+        self.delete(job, None, Some(last), deadline)
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

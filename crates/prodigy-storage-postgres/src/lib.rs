@@ -56,6 +56,7 @@ mod queue;
 mod schema;
 mod session;
 mod sql;
+mod survey;
 mod target;
 
 pub use backend::{PostgresBackend, migrate_schema, schema_state};

@@ -41,6 +41,7 @@ pub struct PostgresOptions {
     pub(crate) max_record_size: u64,
     pub(crate) max_document_size: u64,
     pub(crate) max_queue_size: Option<u64>,
+    pub(crate) max_segment_size: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) server_clock: Option<ServerClock>,
 }
@@ -60,6 +61,7 @@ impl PostgresOptions {
             max_record_size: 64 << 20,
             max_document_size: 64 << 20,
             max_queue_size: None,
+            max_segment_size: 100 << 20,
             clock: Arc::new(SystemClock),
             server_clock: None,
         }
@@ -135,6 +137,14 @@ impl PostgresOptions {
     #[must_use]
     pub fn max_queue_size(mut self, bytes: Option<u64>) -> Self {
         self.max_queue_size = bytes;
+        self
+    }
+
+    /// Sets the size in bytes of events at which a writer is closed and another one begins; 100 MiB if it is not set. The events of
+    /// closed writers are what retention can remove.
+    #[must_use]
+    pub fn max_segment_size(mut self, bytes: u64) -> Self {
+        self.max_segment_size = bytes;
         self
     }
 

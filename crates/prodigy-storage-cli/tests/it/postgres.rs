@@ -18,12 +18,16 @@ fn the_schema_is_shown_and_migrated() {
     let Some(server) = Server::start() else { return };
     let bench = bench(&server);
     let before = bench.run(&["schema", "show"]).code(1).out;
-    assert_eq!(before, "version 0, and this program needs 1\n");
+    assert!(
+        before.starts_with("version 0, and this program needs "),
+        "{before}"
+    );
     bench.run(&["usage"]).code(4).says("schema migrate");
     bench.run(&["schema", "migrate"]).code(0);
     bench.run(&["schema", "migrate"]).code(0);
     let after = bench.run(&["schema", "show", "--json"]).code(0).json();
-    assert_eq!((&after["found"], &after["wanted"]), (&1.into(), &1.into()));
+    assert!(after["found"].as_i64() > Some(0));
+    assert_eq!(after["found"], after["wanted"]);
     bench.run(&["usage"]).code(0);
     let other = Bench::of_memory();
     other

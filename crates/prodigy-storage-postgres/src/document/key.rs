@@ -65,7 +65,7 @@ pub(crate) fn kind(document: &Document) -> i16 {
 const ORPHANS: i16 = 4;
 pub(crate) const FINISHED: i16 = 5;
 const REPOSITORY: i16 = 7;
-const OWN: i16 = 8;
+pub(crate) const OWN: i16 = 8;
 
 /// The phase of a checkpoint.
 pub(crate) fn series(document: &Document) -> Option<String> {

@@ -12,7 +12,7 @@ use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-pub(crate) use key::FINISHED;
+pub(crate) use key::{FINISHED, OWN};
 
 use crate::backend::PostgresBackend;
 use crate::job::{self, JOB, TRIES, deleted_meanwhile};

@@ -1,6 +1,7 @@
 //! The logs.
 
 mod position;
+mod removal;
 mod scan;
 mod writer;
 
@@ -13,19 +14,20 @@ use prodigy_storage_backend::{
     LogSummary, LogWatch, LookReason, Reporting, Result, Scan, ScanOptions, StorageError, WaitOptions,
     time_to_store,
 };
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, Timestamp};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 pub(crate) use writer::{Row as WriterRow, Writer};
 
 use crate::backend::PostgresBackend;
 use crate::bell::Bell;
-use crate::catalog::flush;
+use crate::catalog::{flush, of_this};
 use crate::document::is_finished;
 use crate::job::{JOB, of_job};
 use crate::sql::{Sql, column, first, rows};
 use position::Position;
-use scan::{Opened, PostgresScan, end};
+use scan::{Opened, PostgresScan, end, whole};
 
 /// The longest pause between two looks of a wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -36,11 +38,8 @@ pub(crate) const APPEND: &str = "append event";
 pub(crate) const READ: &str = "read events";
 
 impl PostgresBackend {
-    fn position(&self, job: &JobAddress, cursor: Option<&Cursor>) -> Result<Position> {
-        cursor.map_or_else(
-            || Ok(Position::default()),
-            |cursor| Position::decode(cursor, self.store(), job),
-        )
+    fn position(&self, job: &JobAddress, cursor: &Cursor) -> Result<Position> {
+        Position::decode(cursor, self.store(), job)
     }
 
     fn open_scan(
@@ -49,10 +48,17 @@ impl PostgresBackend {
         options: &ScanOptions,
         deadline: Deadline,
     ) -> Result<Box<dyn Scan>> {
-        let (position, of) = (self.position(job, options.from.as_ref())?, job.clone());
+        let from = options.from.as_ref();
+        let (position, of) = (
+            from.map(|cursor| self.position(job, cursor)).transpose()?,
+            job.clone(),
+        );
         let opened = self
             .db()
             .call(READ, job, deadline, move |mut session| async move {
+                let Some(position) = position else {
+                    return whole(&mut session, &of).await;
+                };
                 let end = end(&mut session, &of, &position).await?;
                 Ok(Opened { position, end })
             })?;
@@ -87,6 +93,22 @@ impl PostgresBackend {
         }
         Ok(())
     }
+}
+
+/// The size of a log: its writers, those of them that are closed, and the bytes of their events.
+pub(crate) const SIZE: &str = "select count(*), count(*) filter (where w.closed), coalesce(sum(e.bytes), 0)::bigint from \
+     (select writer, sum(octet_length(line) + 1) as bytes from @.event where job = {job} group by writer) e \
+     join @.writer w on w.job = {job} and w.ordinal = e.writer";
+
+/// The size in three columns of a row.
+pub(crate) fn summary(row: &Row, at: usize) -> Result<LogSummary> {
+    let number = |at| column::<i64>(row, at).map(i64::unsigned_abs);
+    Ok(LogSummary {
+        segments: number(at)?,
+        sealed: number(at + 1)?,
+        compressed: 0,
+        bytes: number(at + 2)?,
+    })
 }
 
 impl LogStore for PostgresBackend {
@@ -126,16 +148,15 @@ impl LogStore for PostgresBackend {
         let opened = self
             .db()
             .call("read last events", job, deadline, move |mut session| async move {
-                let end = end(&mut session, &of, &Position::default()).await?;
+                let Opened { position, end } = whole(&mut session, &of).await?;
                 let count = i64::try_from(count).unwrap_or(i64::MAX);
                 let text =
                     format!("select id from @.event where job = {JOB} order by id desc offset $3 limit 1");
                 let answers = session.read(vec![of_job(text, &of).arg(count)]).await?;
                 let before: Option<Uuid> = first(rows(&answers, 0), 0)?;
-                let start = Position::end(end.job.unwrap_or_default(), Default::default());
                 let position = match before {
-                    Some(given) => start.behind(EventId::from(given), &end.reach),
-                    None => start,
+                    Some(given) => position.behind(EventId::from(given), &end.reach),
+                    None => position,
                 };
                 Ok(Opened { position, end })
             })?;
@@ -156,7 +177,7 @@ impl LogStore for PostgresBackend {
             job,
             deadline,
             move |mut session| async move {
-                let end = end(&mut session, &of, &Position::default()).await?;
+                let Opened { end, .. } = whole(&mut session, &of).await?;
                 Ok(Position::end(end.job.unwrap_or_default(), end.reach).encode(store))
             },
         )
@@ -169,7 +190,7 @@ impl LogStore for PostgresBackend {
         options: &WaitOptions,
         deadline: Deadline,
     ) -> Result<bool> {
-        let position = self.position(job, Some(cursor))?;
+        let position = self.position(job, cursor)?;
         let bell = self.bell();
         // It listens before the first look, so that no append falls between the two.
         bell.await_proof(deadline);
@@ -205,25 +226,12 @@ impl LogStore for PostgresBackend {
     }
 
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
-        let text = format!(
-            "select count(*), count(*) filter (where w.closed), coalesce(sum(e.bytes), 0)::bigint from \
-             (select writer, sum(octet_length(line) + 1) as bytes from @.event where job = {JOB} group by writer) e \
-             join @.writer w on w.job = {JOB} and w.ordinal = e.writer"
-        );
-        let sql = of_job(text, job);
+        let sql = of_this(SIZE, job);
         self.db()
             .call("summarise events", job, deadline, move |mut session| async move {
                 let answers = session.read(vec![sql]).await?;
-                let Some(row) = rows(&answers, 0).first() else {
-                    return Ok(LogSummary::default());
-                };
-                let number = |at| column::<i64>(row, at).map(i64::unsigned_abs);
-                Ok(LogSummary {
-                    segments: number(0)?,
-                    sealed: number(1)?,
-                    compressed: 0,
-                    bytes: number(2)?,
-                })
+                let row = rows(&answers, 0).first();
+                row.map_or(Ok(LogSummary::default()), |row| summary(row, 0))
             })
     }
 
@@ -243,8 +251,29 @@ impl LogStore for PostgresBackend {
             })
     }
 
+    fn removable_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        let of = job.clone();
+        self.db()
+            .call("find old events", job, deadline, move |mut session| async move {
+                removal::plan(&mut session, &of, before).await
+            })
+    }
+
+    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
+        let of = job.clone();
+        self.db()
+            .call("remove events", job, deadline, move |mut session| async move {
+                removal::remove(&mut session, &of, before).await
+            })
+    }
+
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
-        let (position, of) = (self.position(job, Some(cursor))?, job.clone());
+        let (position, of) = (self.position(job, cursor)?, job.clone());
         self.db()
             .call("persist events", job, deadline, move |mut session| async move {
                 end(&mut session, &of, &position).await?;

@@ -176,6 +176,28 @@ impl Position {
         }
         Err(gap(job, "the log that it was made on was deleted"))
     }
+
+    /// Refuses a position before events of a writer that were removed: those up to number `removed`, of which `newest` has
+    /// the greatest id.
+    ///
+    /// A window covers a writer's events if it covers the newest of them, so a position between the windows of two scans may be
+    /// refused although nothing is missing.
+    pub(crate) fn check_removed(
+        &self,
+        job: &JobAddress,
+        writer: i64,
+        removed: i64,
+        newest: EventId,
+    ) -> Result<()> {
+        let mut low = self.from.of(writer);
+        for window in self.windows.iter().filter(|window| window.given >= newest) {
+            low = low.max(window.end.of(writer));
+        }
+        if low >= removed {
+            return Ok(());
+        }
+        Err(gap(job, "events behind it were removed"))
+    }
 }
 
 fn gap(job: &JobAddress, why: &'static str) -> StorageError {
@@ -266,6 +288,21 @@ mod tests {
                 given: id(7)
             }]
         );
+    }
+
+    #[test]
+    fn a_position_before_removed_events_is_a_gap() {
+        let id = EventId::from_u128;
+        let is_covered = |position: &Position| position.check_removed(&job(), 2, 10, id(50)).is_ok();
+        let end = |number| Position::end(7, reach(&[(1, ALL), (2, number)]));
+        assert!(!is_covered(&end(9)) && is_covered(&end(10)) && is_covered(&end(ALL)));
+        assert!(!is_covered(&Position::default()));
+        // In the middle of a scan: what it gave counts, up to where the log ended then.
+        let scan = |given, last| end(3).behind(id(given), &reach(&[(1, ALL), (2, last)]));
+        assert!(is_covered(&scan(50, 10)) && !is_covered(&scan(49, 10)) && !is_covered(&scan(50, 9)));
+        let second = scan(60, 6).behind(id(55), &reach(&[(2, 12)]));
+        assert!(is_covered(&second));
+        assert!(!is_covered(&scan(60, 6).behind(id(49), &reach(&[(2, 12)]))));
     }
 
     #[test]

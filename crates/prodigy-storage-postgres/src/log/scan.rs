@@ -18,7 +18,7 @@ use super::position::{ALL, Position, Reach};
 use crate::db::Db;
 use crate::job::of_job;
 use crate::session::Session;
-use crate::sql::{Sql, column, rows};
+use crate::sql::{Sql, column, first, rows};
 
 /// A page has as many events as fit into this, by the size of those before.
 const PAGE_BYTES: usize = 4 << 20;
@@ -35,35 +35,67 @@ pub(crate) struct End {
     /// Each writer that the position has not read to its end, with its last number.
     writers: Vec<(i64, i64)>,
     pub(crate) reach: Reach,
+    /// The events that were removed: each scan from the beginning starts behind them.
+    removed: Reach,
+    /// A number that changes with each removal.
+    removals: i64,
+}
+
+/// Reads the end of a log for a scan from its first event.
+pub(crate) async fn whole(session: &mut Session, job: &JobAddress) -> Result<Opened> {
+    let end = read_end(session, job, None).await?;
+    let position = Position::end(end.job.unwrap_or_default(), end.removed.clone());
+    Ok(Opened { position, end })
 }
 
 /// Reads the end of a log; of the writers that `position` has read to their ends nothing is looked up.
 pub(crate) async fn end(session: &mut Session, job: &JobAddress, position: &Position) -> Result<End> {
-    let (first_closed, last_closed): (Vec<i64>, Vec<i64>) = position.from.closed().unzip();
+    read_end(session, job, Some(position)).await
+}
+
+async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Position>) -> Result<End> {
+    let (first_closed, last_closed): (Vec<i64>, Vec<i64>) = position
+        .iter()
+        .flat_map(|position| position.from.closed())
+        .unzip();
     let text = "select j.id, w.ordinal, w.closed, \
                   coalesce((select e.number from @.event e where e.job = w.job and e.writer = w.ordinal \
-                    order by e.number desc limit 1), 0) \
+                    order by e.number desc limit 1), w.removed), w.removed, w.newest, j.removals \
                 from @.job j left join @.writer w on w.job = j.id \
                   and not exists (select from unnest($3::bigint[], $4::bigint[]) as c (low, high) where w.ordinal between c.low and c.high) \
                 where j.repo = $1 and j.name = $2 and not j.deleted order by w.ordinal";
     let answers = session
         .read(vec![of_job(text, job).arg(first_closed).arg(last_closed)])
         .await?;
-    let (mut found, mut all) = (Vec::new(), Vec::new());
+    let (mut found, mut all, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     let mut end = End::default();
     for row in rows(&answers, 0) {
         end.job = Some(column(row, 0)?);
+        end.removals = column(row, 6)?;
         let (Some(writer), closed): (Option<i64>, Option<bool>) = (column(row, 1)?, column(row, 2)?) else {
             continue;
         };
         let last: i64 = column(row, 3)?;
         found.push((writer, last));
         // Nothing is stored under a closed writer any more: all of it counts.
-        all.push((writer, if closed == Some(true) { ALL } else { last }));
+        let all_of_it = if closed == Some(true) { ALL } else { last };
+        all.push((writer, all_of_it));
+        let removed: i64 = column(row, 4)?;
+        if removed > 0 {
+            let all_is_removed = removed == last;
+            end.removed
+                .push(writer, if all_is_removed { all_of_it } else { removed });
+            gone.push((writer, removed, EventId::from(column::<Uuid>(row, 5)?)));
+        }
     }
-    position.check(job, end.job)?;
+    if let Some(position) = position {
+        position.check(job, end.job)?;
+        for (writer, removed, newest) in gone {
+            position.check_removed(job, writer, removed, newest)?;
+        }
+    }
     // The reach has every writer, those that were read before as well.
-    for (low, high) in position.from.closed() {
+    for (low, high) in position.iter().flat_map(|position| position.from.closed()) {
         all.extend((low..=high).map(|writer| (writer, ALL)));
     }
     all.sort_unstable();
@@ -132,7 +164,7 @@ fn parts(position: &Position, end: &End) -> Vec<Part> {
             }
         }
         part.by_id = events > FEW;
-        part.is_whole = part.by_id && bound.is_none() && position.is_start();
+        part.is_whole = part.by_id && position.windows.is_empty() && position.from == end.removed;
         if !part.writers.is_empty() {
             parts.push(part);
         }
@@ -253,8 +285,16 @@ impl PostgresScan {
         self.db
             .call(READ, &self.job, self.step(), move |mut session| async move {
                 let answers = session.read(vec![is_there(id)]).await?;
-                check_there(rows(&answers, 0), &job)
+                check_there(rows(&answers, 0), &job).map(drop)
             })
+    }
+
+    /// The position behind the pages that were fetched.
+    fn position(&self) -> Position {
+        match self.after {
+            Some(given) => self.start.behind(given, &self.end.reach),
+            None => self.start.clone(),
+        }
     }
 
     fn fetch(&mut self) -> Result<()> {
@@ -264,17 +304,21 @@ impl PostgresScan {
             return Ok(());
         };
         let page = page(id, &self.parts, self.after, self.between, self.page);
-        let job = self.job.clone();
-        let fetched = self
+        let (job, position, removals) = (self.job.clone(), self.position(), self.end.removals);
+        let (fetched, removals) = self
             .db
             .call(READ, &self.job, deadline, move |mut session| async move {
                 let mut statements: Vec<Sql> = page.into_iter().collect();
-                // Behind the page: a job that is deleted while the page is read is noticed.
+                // Behind the page: what is deleted or removed while the page is read is noticed.
                 statements.push(is_there(id));
                 let mut answers = session.read(statements).await?;
-                check_there(&answers.pop().unwrap_or_default(), &job)?;
-                Ok(answers.pop().unwrap_or_default())
+                let found = check_there(&answers.pop().unwrap_or_default(), &job)?;
+                if found != removals {
+                    end(&mut session, &job, &position).await?;
+                }
+                Ok((answers.pop().unwrap_or_default(), found))
             })?;
+        self.end.removals = removals;
         self.fetched_all = (fetched.len() as i64) < self.page;
         let mut bytes = 0;
         for row in &fetched {
@@ -298,17 +342,14 @@ impl PostgresScan {
     }
 }
 
-/// Finds the row of the job unless it was deleted.
+/// Finds the row of the job unless it was deleted, with the number of its removals.
 fn is_there(job: i64) -> Sql {
-    Sql::new("select 1 from @.job where id = $1 and not deleted").arg(job)
+    Sql::new("select removals from @.job where id = $1 and not deleted").arg(job)
 }
 
-fn check_there(found: &[Row], job: &JobAddress) -> Result<()> {
-    if !found.is_empty() {
-        return Ok(());
-    }
+fn check_there(found: &[Row], job: &JobAddress) -> Result<i64> {
     let why = "the log was deleted while it was read";
-    Err(StorageError::new(ErrorKind::Deleted, READ, job, why))
+    first(found, 0)?.ok_or_else(|| StorageError::new(ErrorKind::Deleted, READ, job, why))
 }
 
 impl Scan for PostgresScan {

@@ -64,13 +64,16 @@ impl std::fmt::Debug for Request {
 }
 
 impl Writer {
-    pub(crate) fn start(db: &Db, job: &JobAddress) -> Self {
+    pub(crate) fn start(db: &Db, job: &JobAddress, max_bytes: u64) -> Self {
         let (requests, receiver) = unbounded_channel();
         let row = Arc::new(Mutex::new(None));
         let task = Task {
             pool: Arc::clone(&db.pool),
             job: job.clone(),
             row: Arc::clone(&row),
+            full: None,
+            max_bytes,
+            bytes: 0,
             number: 0,
             ids: IdSource::above(EventId::MIN),
             encoder: RecordEncoder::new(),
@@ -126,6 +129,11 @@ struct Task {
     pool: Arc<Pool>,
     job: JobAddress,
     row: Arc<Mutex<Option<Row>>>,
+    /// A writer that has its share of events: the next registration closes it.
+    full: Option<Row>,
+    max_bytes: u64,
+    /// The bytes of the events that were sent under the row.
+    bytes: u64,
     /// The number of the last event that was sent.
     number: i64,
     ids: IdSource,
@@ -214,6 +222,10 @@ impl Task {
         let Some(fence) = group.first().map(|request| request.batch.fence().cloned()) else {
             return Ok(Vec::new());
         };
+        if self.bytes >= self.max_bytes {
+            // It renews no more, so it is closed with its lease if the registration of the next one fails.
+            self.full = self.row.lock().take().or(self.full);
+        }
         for _ in 0..TRIES {
             let row = *self.row.lock();
             let row = match row {
@@ -233,14 +245,19 @@ impl Task {
     /// that died are closed on the way.
     async fn register(&mut self, session: &mut Session) -> Result<Row> {
         let locked = job::begin(session, &self.job, None, Durability::Strict, Vec::new).await?;
-        let close =
-            "update @.writer set closed = true where job = $1 and not closed and expires < clock_timestamp()";
+        let close = "update @.writer set closed = true where job = $1 and not closed \
+                     and (expires < clock_timestamp() or ordinal = $2)";
+        let full = self
+            .full
+            .filter(|full| full.job == locked.job)
+            .map(|full| full.ordinal);
         let insert = "insert into @.writer (job, ordinal, expires) \
                       select $1, coalesce(max(ordinal), 0) + 1, clock_timestamp() + $2 * interval '1 second' \
                       from @.writer where job = $1 returning ordinal";
-        let newest = "select id from @.event where job = $1 order by id desc limit 1";
+        let newest = "select greatest((select id from @.event where job = $1 order by id desc limit 1), \
+                      (select newest from @.job where id = $1))";
         let statements = vec![
-            Sql::new(close).arg(locked.job),
+            Sql::new(close).arg(locked.job).arg(full),
             Sql::new(insert).arg(locked.job).arg(LEASE_SECONDS),
             Sql::new(newest).arg(locked.job),
         ];
@@ -259,7 +276,7 @@ impl Task {
         };
         let newest: Option<Uuid> = first(rows(&answers, 2), 0)?;
         self.ids.raise(newest.map_or(EventId::MIN, EventId::from));
-        self.number = 0;
+        (self.number, self.bytes, self.full) = (0, 0, None);
         *self.row.lock() = Some(row);
         Ok(row)
     }
@@ -286,6 +303,7 @@ impl Task {
                 let mut line = Vec::with_capacity(record::RECORD_OVERHEAD + body.len());
                 self.encoder.encode(&mut line, id, time, body);
                 self.number += 1;
+                self.bytes += line.len() as u64;
                 columns.push(self.number, id, time, line);
             }
             *request.ids.lock() = ids;

@@ -16,8 +16,10 @@ use prodigy_storage_backend::{
     time_to_store,
 };
 use prodigy_storage_layout::JobAddress;
+use tokio_postgres::Row;
 
 use crate::backend::PostgresBackend;
+use crate::catalog::of_this;
 use crate::db::Db;
 use crate::job::{self, JOB, of_job};
 use crate::session::Session;
@@ -163,6 +165,25 @@ impl PostgresBackend {
     }
 }
 
+/// The counts of a queue.
+pub(crate) const COUNTS: &str = "select count(*), count(*) filter (where coalesce(leased_until > {now}, false)), \
+       count(*) filter (where not coalesce(leased_until > {now}, false) and not eligible), \
+       count(*) filter (where not coalesce(leased_until > {now}, false) and eligible and delayed_until > {now}), \
+       coalesce(sum(octet_length(body)), 0)::bigint, \
+       coalesce((select last_value from @.mark where is_called and {job} is not null), 0) from @.item where job = {job}";
+
+/// The counts in six columns of a row.
+pub(crate) fn summary(row: &Row, at: usize) -> Result<QueueSummary> {
+    let number = |of| column::<i64>(row, at + of).map(i64::unsigned_abs);
+    let mut summary = QueueSummary::default();
+    (summary.items, summary.leased, summary.parked) = (number(0)?, number(1)?, number(2)?);
+    (summary.delayed, summary.bytes, summary.mark) = (number(3)?, number(4)?, QueueMark(number(5)?));
+    summary.pending = summary
+        .items
+        .saturating_sub(summary.leased + summary.parked + summary.delayed);
+    Ok(summary)
+}
+
 impl QueueStore for PostgresBackend {
     fn queue_put(
         &self,
@@ -218,28 +239,12 @@ impl QueueStore for PostgresBackend {
     }
 
     fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
-        let leased = "coalesce(leased_until > {now}, false)";
-        let text = format!(
-            "select count(*), count(*) filter (where {leased}), count(*) filter (where not {leased} and not eligible), \
-               count(*) filter (where not {leased} and eligible and delayed_until > {{now}}), \
-               coalesce(sum(octet_length(body)), 0)::bigint, \
-               coalesce((select last_value from @.mark where is_called and exists {JOB}), 0) from @.item where job = {JOB}"
-        );
-        let sql = of_job(text, job);
+        let sql = of_this(COUNTS, job);
         self.db()
             .call("summarise items", job, deadline, move |mut session| async move {
                 let answers = session.read(vec![sql]).await?;
-                let mut summary = QueueSummary::default();
-                if let Some(row) = rows(&answers, 0).first() {
-                    let number = |at| column::<i64>(row, at).map(i64::unsigned_abs);
-                    (summary.items, summary.leased, summary.parked) = (number(0)?, number(1)?, number(2)?);
-                    (summary.delayed, summary.bytes, summary.mark) =
-                        (number(3)?, number(4)?, QueueMark(number(5)?));
-                    summary.pending = summary
-                        .items
-                        .saturating_sub(summary.leased + summary.parked + summary.delayed);
-                }
-                Ok(summary)
+                let row = rows(&answers, 0).first();
+                row.map_or(Ok(QueueSummary::default()), |row| summary(row, 0))
             })
     }
 
@@ -288,7 +293,7 @@ impl QueueStore for PostgresBackend {
 }
 
 /// An item, whose row ends with the time of the server.
-fn entry(row: &tokio_postgres::Row, clock: &dyn Clock) -> Result<QueueEntry> {
+fn entry(row: &Row, clock: &dyn Clock) -> Result<QueueEntry> {
     Ok(Item::read(row)?.entry(clock, column(row, 8)?))
 }
 

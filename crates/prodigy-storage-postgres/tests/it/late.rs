@@ -13,11 +13,11 @@ use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 use crate::server::Server;
 
 /// A session that holds a transaction open.
-struct Session(Child);
+pub struct Session(Child);
 
 impl Session {
     /// Runs the statements, and returns when they are done.
-    fn begin(server: &Server, statements: &str) -> Self {
+    pub fn begin(server: &Server, statements: &str) -> Self {
         let mut psql = server
             .psql_command()
             .stdin(Stdio::piped())
@@ -38,7 +38,7 @@ impl Session {
         Self(psql)
     }
 
-    fn roll_back(mut self) {
+    pub fn roll_back(mut self) {
         writeln!(self.0.stdin.take().unwrap(), "rollback;").unwrap();
         assert!(self.0.wait().unwrap().success());
     }

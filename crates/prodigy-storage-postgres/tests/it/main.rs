@@ -15,6 +15,7 @@ mod failures;
 mod health;
 mod late;
 mod listen;
+mod removal;
 mod replica;
 mod server;
 mod tls;

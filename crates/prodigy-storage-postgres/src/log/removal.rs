@@ -1,0 +1,88 @@
+//! The removal of the oldest events.
+//!
+//! A writer is what a segment is to files: closed writers are removed from the old end. Each transaction removes a bounded number of
+//! rows, and notes with the writer how far it came. At each moment the log lacks its oldest events and no other, also where
+//! a removal was cut short, and a cursor that does not cover what was removed is found out.
+
+use prodigy_storage_backend::{Durability, LogSummary, Result};
+use prodigy_storage_layout::{JobAddress, Timestamp};
+use tokio_postgres::Row;
+
+use super::summary;
+use crate::job::{self, JOB, of_job};
+use crate::session::Session;
+use crate::sql::{Sql, column, first, rows};
+
+/// Rows that one transaction removes.
+const STEP: i64 = 2_000;
+
+/// Finds the writer in front of which all events go, and the size of what goes. The parameters name the job and the time.
+fn removable(job: &JobAddress, before: Timestamp) -> Sql {
+    // The last event of a writer is nearly always its newest: the others are read only where it is old.
+    let text = format!(
+        "with last as (select w.job, w.ordinal, w.closed or w.expires < clock_timestamp() as closed, \
+             (select e.time from @.event e where e.job = w.job and e.writer = w.ordinal order by e.number desc limit 1) as time \
+           from @.writer w where w.job = {JOB}), \
+         segment as (select * from last where time is not null), \
+         first_kept as (select min(ordinal) as ordinal from segment \
+           where not closed or time >= $3 or ordinal = (select max(ordinal) from segment)), \
+         old as (select ordinal from segment s where ordinal < (select ordinal from first_kept) \
+           and exists (select from @.event e where e.job = s.job and e.writer = s.ordinal and e.time >= $3)), \
+         kept as (select least((select ordinal from first_kept), (select min(ordinal) from old)) as ordinal) \
+         select coalesce((select ordinal from kept), 0), count(distinct e.writer), count(distinct e.writer), coalesce(sum(octet_length(e.line) + 1), 0)::bigint \
+           from @.event e where e.job = {JOB} and e.writer < (select ordinal from kept)"
+    );
+    of_job(text, job).arg(before.as_nanos())
+}
+
+/// The first writer that stays, and the size of what goes.
+fn removable_in(found: &[Row]) -> Result<(i64, LogSummary)> {
+    match found.first() {
+        Some(row) => Ok((column(row, 0)?, summary(row, 1)?)),
+        None => Ok((0, LogSummary::default())),
+    }
+}
+
+pub(crate) async fn plan(session: &mut Session, job: &JobAddress, before: Timestamp) -> Result<LogSummary> {
+    let answers = session.read(vec![removable(job, before)]).await?;
+    Ok(removable_in(rows(&answers, 0))?.1)
+}
+
+pub(crate) async fn remove(session: &mut Session, job: &JobAddress, before: Timestamp) -> Result<LogSummary> {
+    // Writers whose lease has ended are closed first, so that nothing is stored under them any more.
+    let close = format!(
+        "update @.writer set closed = true where job = {JOB} and not closed and expires < clock_timestamp()"
+    );
+    let look = vec![of_job(close, job), removable(job, before)];
+    let Some(locked) = job::begin_existing(session, job, None, Durability::Strict, look).await? else {
+        return Ok(LogSummary::default());
+    };
+    let (id, (kept, summary)) = (locked.job, removable_in(rows(&locked.answers, 1))?);
+    locked.finish(session, []).await?;
+    if summary.segments == 0 {
+        return Ok(summary);
+    }
+    let step = format!(
+        "with gone as (delete from @.event where job = $1 and (writer, number) in \
+             (select writer, number from @.event where job = $1 and writer < $2 order by writer, number limit {STEP}) \
+           returning writer, number, id), \
+         by_writer as (select writer, max(number) as number, (array_agg(id order by id desc))[1] as newest from gone group by writer), \
+         noted as (update @.writer w set removed = greatest(w.removed, g.number), newest = greatest(w.newest, g.newest) \
+           from by_writer g where w.job = $1 and w.ordinal = g.writer), \
+         counted as (update @.job set removals = removals + 1, \
+             newest = greatest(newest, (select newest from by_writer order by newest desc limit 1)) \
+           where id = $1 and exists (select from gone)) \
+         select count(*) from gone"
+    );
+    loop {
+        // The job's row is locked first, as every other change of it does.
+        let statements = vec![
+            Sql::new("select 1 from @.job where id = $1 for update").arg(id),
+            Sql::new(step.clone()).arg(id).arg(kept),
+        ];
+        let answers = session.write(Durability::Strict, statements).await?;
+        if first::<i64>(rows(&answers, 1), 0)?.unwrap_or_default() < STEP {
+            return Ok(summary);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Removals of old events that are cut short, and writers that are closed at their size.
+
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    AppendOptions, Batch, Cursor, Deadline, ErrorKind, EventId, LogStore, ScanOptions,
+};
+use prodigy_storage_layout::Timestamp;
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
+
+use crate::late::{Session, job, read};
+use crate::server::Server;
+
+fn append(backend: &PostgresBackend, count: usize) -> Vec<EventId> {
+    let mut batch = Batch::new();
+    for number in 0..count {
+        batch.push(&number).unwrap();
+    }
+    let options = AppendOptions::default();
+    backend
+        .append(&job("a"), &mut batch, &options, Deadline::never())
+        .unwrap();
+    batch.ids().to_vec()
+}
+
+/// Appends one event under a given id again, and returns whether it was stored.
+fn repeat(backend: &PostgresBackend, id: EventId) -> bool {
+    let mut batch = Batch::new();
+    batch.push("again").unwrap();
+    batch.set_ids([id]);
+    let appended = backend.append(
+        &job("a"),
+        &mut batch,
+        &AppendOptions::default(),
+        Deadline::never(),
+    );
+    appended.unwrap().stored == 1
+}
+
+fn cursor_behind(backend: &PostgresBackend, count: usize) -> Cursor {
+    let mut scan = backend
+        .scan(&job("a"), &ScanOptions::all(), Deadline::never())
+        .unwrap();
+    for _ in 0..count {
+        scan.next().unwrap().unwrap();
+    }
+    scan.cursor()
+}
+
+#[test]
+fn a_removal_that_was_cut_short_has_removed_a_beginning_and_is_finished_by_the_next() {
+    let Some(server) = Server::start() else { return };
+    let open = || PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
+    let (backend, other) = (open(), open());
+    let ids = append(&backend, 5_000);
+    backend.seal(&job("a"), Deadline::never()).unwrap();
+    // A writer that is registered needs no lock of the job, which a removal holds.
+    let newest = append(&other, 1);
+    let cursors = [1_999, 2_000, 4_999].map(|count| cursor_behind(&backend, count));
+    let mut under_way = other
+        .scan(&job("a"), &ScanOptions::all(), Deadline::never())
+        .unwrap();
+    under_way.next().unwrap().unwrap();
+    // A row of the second transaction is locked, so the removal waits between its first and its second step.
+    let blocker = Session::begin(
+        &server,
+        "select from prodigy.event where writer = 1 and number = 2500 for update",
+    );
+    std::thread::scope(|scope| {
+        let removal = scope.spawn(|| backend.remove_before(&job("a"), Timestamp::MAX, Deadline::never()));
+        while server.psql("select count(*) from prodigy.event").trim() != "3001" {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (left, _) = read(&other, &job("a"), None);
+        assert_eq!(left, [&ids[2_000..], &newest].concat());
+        let [gap, fits, later] = &cursors;
+        let refused = other
+            .scan(&job("a"), &ScanOptions::after(gap.clone()), Deadline::never())
+            .err()
+            .unwrap();
+        assert_eq!(refused.kind(), ErrorKind::CursorGap);
+        assert_eq!(read(&other, &job("a"), Some(fits.clone())).0.len(), 3_001);
+        assert_eq!(read(&other, &job("a"), Some(later.clone())).0.len(), 2);
+        assert!(
+            !repeat(&other, ids[4_500]),
+            "an event that is stored was stored again"
+        );
+        assert!(
+            repeat(&other, ids[1_999]),
+            "an event that was removed counts as stored"
+        );
+        blocker.roll_back();
+        let removed = removal.join().unwrap().unwrap();
+        assert_eq!((removed.segments, removed.sealed), (1, 1));
+    });
+    assert_eq!(read(&other, &job("a"), None).0, [ids[1_999], newest[0]]);
+    let mut given = 1;
+    let error = loop {
+        match under_way.next() {
+            Ok(Some(_)) => given += 1,
+            Ok(None) => panic!("the scan ended after {given} events"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::CursorGap);
+    // Nothing is left to remove: the newest writers stay.
+    let plan = backend
+        .removable_before(&job("a"), Timestamp::MAX, Deadline::never())
+        .unwrap();
+    assert_eq!(plan.segments, 0);
+}
+
+#[test]
+fn a_writer_is_closed_at_its_size_and_another_one_continues() {
+    let Some(server) = Server::start() else { return };
+    let options = PostgresOptions::new(server.url()).max_segment_size(500);
+    let backend = PostgresBackend::open(options, Deadline::never()).unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.extend(append(&backend, 8));
+    }
+    let summary = backend.log_summary(&job("a"), Deadline::never()).unwrap();
+    assert_eq!((summary.segments, summary.sealed), (6, 5));
+    assert_eq!(read(&backend, &job("a"), None).0, ids);
+    let removed = backend
+        .remove_before(&job("a"), Timestamp::MAX, Deadline::never())
+        .unwrap();
+    assert_eq!(removed.segments, 5);
+    assert_eq!(read(&backend, &job("a"), None).0, ids[40..]);
+}
