@@ -14,6 +14,7 @@ mod limits;
 mod many;
 mod places;
 mod pool;
+mod postgres;
 mod power;
 mod random;
 mod report;
@@ -140,6 +141,11 @@ const SECTIONS: &[Section] = &[
         name: "places",
         about: "the root restored, moved, replaced, removed, linked, read-only or another user's, under running processes",
         run: places::run,
+    },
+    Section {
+        name: "postgres",
+        about: "sixteen processes on a database, killed, while its server is killed and its sessions are terminated",
+        run: postgres::run,
     },
 ];
 

@@ -5,6 +5,7 @@
 //! lines, one before and one after it, with the time since the boot in nanoseconds.
 #![allow(clippy::print_stdout, reason = "a program of the command line")]
 
+mod opened;
 mod told;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{
     Change, Claim, DeadLetter, Dlq, Eligible, ErrorKind, Failure, ItemId, LeaseToken, Outcome,
     RedriveOptions, Select, Settled, Settlement, Storage, StorageError, Taken,
@@ -44,10 +44,7 @@ fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let mut word = |what: &str| words.next().with_context(|| format!("no {what} is given"));
     let (store, by, seed, role) = (word("store")?, word("name")?, word("seed")?, word("role")?);
-    let storage = Storage::builder()
-        .environment(MapEnvironment::new())
-        .base_dir(store)
-        .open()?;
+    let storage = opened(&store)?;
     let dlq = storage.repo("letters")?.job(&role)?.dlq();
     let seed: u64 = seed.parse().context("the seed is no number")?;
     match role.as_str() {
@@ -65,8 +62,18 @@ fn main() -> Result<()> {
     }
 }
 
+/// Opens a store; a database may be away for the moment.
+fn opened(store: &str) -> Result<Storage> {
+    loop {
+        match opened::open(store) {
+            Err(error) if error.is_transient() => thread::sleep(Duration::from_millis(20)),
+            opened => return Ok(opened?),
+        }
+    }
+}
+
 /// Reports a call, makes it, and reports its result. A wait that ended by its deadline, or an unknown outcome, is one:
-/// others are killed and stopped meanwhile.
+/// others are killed and stopped meanwhile. So is a failure for the moment, where a database is killed.
 fn report<T>(
     call: &Value,
     make: impl FnOnce() -> Result<T, StorageError>,
@@ -75,6 +82,7 @@ fn report<T>(
     tell(&json!({"begin": {"at": now(), "call": call}}))?;
     let (result, done) = match make() {
         Ok(done) => (shown(&done), Some(done)),
+        Err(error) if error.is_transient() => (json!("unclear"), None),
         Err(error) => match error.kind() {
             ErrorKind::LockUnavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown => {
                 (json!("unclear"), None)

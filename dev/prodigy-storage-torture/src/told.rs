@@ -1,4 +1,5 @@
 //! The reports of a worker, for the program that kills it.
+#![allow(dead_code, reason = "each program that includes this file uses a part of it")]
 
 use std::io::Write;
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use prodigy_storage_backend::reference::Stored;
 
-use self::history::Call;
+pub(super) use self::history::{Call, calls};
 use super::audit::is_sound;
 use super::many::stored;
 use super::power::process::Process;
@@ -107,8 +107,17 @@ fn changes(workshop: &Workshop<'_>, tally: &mut Tally) -> Result<()> {
     let calls = calls.into_inner().unwrap_or_else(PoisonError::into_inner);
     tally.add("kills of a worker on a queue", killed.into_inner());
     tally.add("stops of one", stopped.into_inner());
+    check_calls(&calls, &workshop.stored("change")?, tally)
+}
+
+/// Compares the calls of all workers with the stored items.
+pub(super) fn check_calls(
+    calls: &[Call],
+    stored: &BTreeMap<String, Stored>,
+    tally: &mut Tally,
+) -> Result<()> {
     tally.add("calls on the queue", calls.len());
-    let counts = history::by_item(&calls)?.check(&workshop.stored("change")?)?;
+    let counts = history::by_item(calls)?.check(stored)?;
     ensure!(
         counts.takes > 0 && counts.removed > 0,
         "nothing was taken, or nothing removed"
@@ -143,5 +152,5 @@ fn one_life(
         "{}",
         ended.unexpected("a life until it is killed")
     );
-    history::calls(&ended).with_context(|| format!("worker {name}"))
+    calls(&ended).with_context(|| format!("worker {name}"))
 }

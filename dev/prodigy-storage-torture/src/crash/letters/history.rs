@@ -12,7 +12,7 @@ type Nanos = u64;
 
 /// A call of a worker.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(in crate::crash) struct Call {
     span: Span,
     what: What,
     /// `None` if it did not return, or if its outcome is unknown.
@@ -99,7 +99,7 @@ enum Line {
 }
 
 /// The calls that a worker reported.
-pub(super) fn calls(ended: &Ended) -> Result<Vec<Call>> {
+pub(in crate::crash) fn calls(ended: &Ended) -> Result<Vec<Call>> {
     let mut calls: Vec<Call> = Vec::new();
     for line in ended.lines() {
         let shown = || format!("it printed {}", String::from_utf8_lossy(line));
