@@ -17,6 +17,7 @@ use crate::console::Console;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
 use crate::output::shortened;
+use crate::shell::{as_word, tool};
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
 use crate::{
@@ -321,7 +322,7 @@ impl<'c> App<'c> {
 
     /// Reports data of another program that was skipped, once per kind; the run then ends with its code.
     pub(crate) fn tell_foreign(&mut self) {
-        let Some(storage) = self.opened.as_ref().filter(|_| self.reads != Reads::Nothing) else {
+        let Some(storage) = self.opened.clone().filter(|_| self.reads != Reads::Nothing) else {
             return;
         };
         let stats = storage.stats();
@@ -336,12 +337,17 @@ impl<'c> App<'c> {
             let count = stats.get(kind.counter());
             if count > 0 && !self.foreign.contains(&kind) {
                 self.foreign.push(kind);
-                let import = if kind == ForeignKind::DeadLetters {
-                    "`prodigy-storage dlq import` reads their files"
-                } else {
-                    "`prodigy-storage import` imports such data from a copy of the folder"
+                let root = storage.capabilities().root.unwrap_or_default();
+                let remedy = match kind {
+                    ForeignKind::EventFiles | ForeignKind::Checkpoints | ForeignKind::DeadLetters => format!(
+                        "; `{} import {}` stores their contents, after which they are not reported again",
+                        tool(&self.global),
+                        as_word(&root.to_string_lossy())
+                    ),
+                    ForeignKind::Worktrees => String::new(),
+                    _ => format!("; `{} doctor --verbose` names them", tool(&self.global)),
                 };
-                let what = format!("{}: not read, and left untouched; {import}", kind.describe(count));
+                let what = format!("{}: not read, and left untouched{remedy}", kind.describe(count));
                 match self.reads {
                     Reads::All => self.skipped(&what),
                     _ => self.note(&what),

@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-#[cfg(feature = "file")]
 use crate::cli::Global;
 
 /// The tool's name, with the flags that lead to the store of this run.
-#[cfg(feature = "file")]
 pub(crate) fn tool(global: &Global) -> String {
     let mut tool = "prodigy-storage".to_owned();
     let flags = [("--config", &global.config), ("--base-dir", &global.base_dir)];
@@ -40,7 +38,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "file")]
     fn the_flags_of_the_run_are_part_of_a_command() {
         let mut global = Global::default();
         assert_eq!(tool(&global), "prodigy-storage");

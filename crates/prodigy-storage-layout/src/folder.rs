@@ -23,6 +23,9 @@ pub const DELETIONS: &str = "deletions";
 /// The folder of damaged data that repairs moved away.
 pub const QUARANTINE: &str = "quarantine";
 
+/// The folder of the notes about files of other programs whose contents were imported.
+pub const IMPORTED: &str = "imported";
+
 /// The folder of the caller-defined documents, below the state of a repository or of a job.
 pub(crate) const DOCUMENTS: &str = "documents";
 

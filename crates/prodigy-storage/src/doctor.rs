@@ -2,6 +2,7 @@
 //! `file`.
 #![expect(clippy::disallowed_methods, reason = "a look whether the snapshot is there")]
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,28 @@ impl Doctor {
         match &self.0 {
             Kind::Files(doctor) => doctor.repair(scope, wait, found),
             Kind::Snapshot(snapshot) => snapshot.examine(scope, true, found),
+        }
+    }
+
+    /// True if readers of the store read the file at this path, relative to the root, where it is. An import of it would store its
+    /// contents twice.
+    #[must_use]
+    pub fn is_read(&self, path: &Path) -> bool {
+        match &self.0 {
+            Kind::Files(doctor) => doctor.is_read(path),
+            Kind::Snapshot(_) => false,
+        }
+    }
+
+    /// Notes files of another program whose contents were imported, each by its path relative to the root, and its length and mtime
+    /// before it was read. From then on readers do not report that they skip them, until they are written to again.
+    ///
+    /// # Errors
+    /// [`ReadOnly`](ErrorKind::ReadOnly) for a root opened for reading; what the operating system says about a write.
+    pub fn mark_imported(&self, files: &[(PathBuf, u64, Timestamp)]) -> Result<()> {
+        match &self.0 {
+            Kind::Files(doctor) => doctor.mark_imported(files),
+            Kind::Snapshot(_) => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@ use super::values::{Objects, Piece};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result, is_about_the_value};
 use crate::exit::Exit;
+use crate::import::originals::Originals;
 use crate::input::{InputArgs, Lines, Next};
 use crate::job::{JobArgs, Opened};
 use crate::output::counted;
@@ -80,13 +81,25 @@ pub(crate) fn import(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> 
     if files.is_empty() {
         files.push(InputArgs::default());
     }
+    let originals = Originals::of(&opened.storage);
+    let mut imported = Vec::new();
     let mut refused = 0;
     let mut ended = Ok(Exit::Done);
-    for file in &files {
+    for (at, file) in files.iter().enumerate() {
+        let path = arguments.files.get(at);
+        let original = originals
+            .as_ref()
+            .zip(path)
+            .and_then(|(root, path)| root.seen(root.inside(path)?));
+        let before = refused;
         ended = import_one(app, &opened, &mut sink, file, &mut refused);
         if !matches!(ended, Ok(Exit::Done)) {
             break;
         }
+        imported.extend(original.filter(|_| refused == before));
+    }
+    if let Some(root) = originals {
+        root.mark(&imported)?;
     }
     let PutReport {
         added, merged, known, ..

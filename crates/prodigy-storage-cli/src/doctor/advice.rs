@@ -47,7 +47,7 @@ impl Advice {
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
             FindingKind::Link => Some(format!("rm {place}")),
-            FindingKind::Stray => {
+            FindingKind::Stray | FindingKind::Imported => {
                 let quarantine = self.root.as_ref()?.join("quarantine");
                 let quarantine = as_word(quarantine.to_str()?).into_owned();
                 Some(format!(

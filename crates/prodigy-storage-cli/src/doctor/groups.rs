@@ -28,6 +28,11 @@ pub(super) struct Groups(BTreeMap<(std::cmp::Reverse<FindingSeverity>, String, S
 impl Groups {
     pub(super) fn add(&mut self, finding: Finding, command: Option<String>) {
         let remedy = command.clone().unwrap_or_else(|| finding.advice.clone());
+        // One line for all of them: `--verbose` gives the command of each.
+        let remedy = match finding.kind {
+            FindingKind::Imported => String::new(),
+            _ => remedy,
+        };
         let key = (std::cmp::Reverse(finding.severity), title(finding.kind), remedy);
         let group = self.0.entry(key).or_insert_with(|| Group {
             first: finding.clone(),
@@ -145,6 +150,7 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::Mode => "other users of this machine may read or change it",
         FindingKind::Stray => "it takes space, and nothing reads it",
         FindingKind::Foreign => "it belongs to another program, which may still need it",
+        FindingKind::Imported => "it takes space; its contents are stored",
         FindingKind::Link => "nothing follows it: data behind it is not seen",
         FindingKind::NewerFormat => "this version can't read it",
         FindingKind::Unreadable => "every read of it fails",

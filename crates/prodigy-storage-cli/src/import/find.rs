@@ -38,6 +38,8 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) found: Vec<Found>,
+    /// Lists of dead letters, which hold nothing of their own.
+    pub(super) indexes: Vec<PathBuf>,
     /// Files that nobody knows how to import.
     pub(super) unknown: Vec<PathBuf>,
 }
@@ -83,6 +85,7 @@ impl Files {
                 repo: repo.map(str::to_owned),
                 job: job.map(str::to_owned),
             }),
+            Class::Nothing if parts.last() == Some(&"index.json") => self.indexes.push(path),
             Class::Nothing => {}
             Class::Unknown => self.unknown.push(path),
         }
@@ -112,7 +115,7 @@ impl Files {
 /// Whether a folder belongs to a store, and holds nothing to import.
 fn is_of_the_store(parts: &[String]) -> bool {
     match parts {
-        [folder] => ["locks", "deletions", "quarantine", "worktrees"].contains(&folder.as_str()),
+        [folder] => ["locks", "deletions", "imported", "quarantine", "worktrees"].contains(&folder.as_str()),
         [.., folder] => folder == ".git",
         [] => false,
     }

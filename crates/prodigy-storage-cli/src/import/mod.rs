@@ -2,10 +2,11 @@
 
 mod find;
 mod lines;
+pub(crate) mod originals;
 mod store;
 mod text;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use prodigy_storage::{Job, JobId, RepoName, Storage};
 use serde_json::json;
@@ -14,9 +15,10 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::unreadable;
-use crate::output::Table;
+use crate::output::{Table, counted};
 use crate::progress::Progress;
 use find::{Files, Found, Kind};
+use originals::{Done, Originals};
 use store::Importer;
 
 #[derive(Debug, clap::Args)]
@@ -75,19 +77,24 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         return Err(Failure::usage(what).hint("name it with `--repo`"));
     }
     let storage = app.open(arguments.access())?;
-    if is_the_root(&storage, path) {
+    let originals = Originals::of(&storage);
+    let is_root = originals.as_ref().is_some_and(|root| root.is_root(path));
+    if is_root && arguments.repo.is_some() {
         let what = format!("import {}: it is the root of the store itself", path.display());
         return Err(Failure::usage(what).hint(
-            "its events, checkpoints and orphans are read where they are; to import the rest, copy the folder and import the copy, or \
-             use another `--base-dir`",
+            "leave out `--repo` to store what readers skip there; to store all of it under another name, import a copy of the folder",
         ));
     }
+    let read = originals::leave_what_is_read(&mut files, path, originals.as_ref());
     let longest = storage.config().file.max_document_size;
     in_the_order_of_time(&mut files.found, longest);
     let mut importer = Importer::new(&storage, arguments.dry_run);
     let progress = Progress::of_items(files.found.len() as u64, app.terminal);
+    let mut done = Done::new(path, originals.as_ref());
     for (at, file) in files.found.iter().enumerate() {
+        let (original, refused) = (done.before(&file.path), importer.refusals.len());
         let imported = one(&storage, &mut importer, file, files.found.get(at + 1));
+        done.after(file, original, importer.refusals.len() == refused);
         importer.count_as(words(file.kind));
         if let Err(error) = imported {
             importer.refusals.iter().for_each(|refusal| app.error(refusal));
@@ -96,8 +103,24 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         progress.ended(at as u64 + 1, String::new());
     }
     drop(progress);
+    if !arguments.dry_run {
+        done.mark(&files.indexes)?;
+    }
+    if read > 0 {
+        app.note(&format!(
+            "{} of this root not imported: readers read them where they are",
+            counted(read, "file")
+        ));
+    }
+    if importer.superseded > 0 {
+        app.note(&format!(
+            "{} older than a checkpoint of the job: stored as a document of the kind `states`, so that no job resumes from it",
+            counted(importer.superseded, "state")
+        ));
+    }
     tell_refusals(app, &importer);
-    for unknown in &files.unknown {
+    // The doctor names the unknown files of the root itself.
+    for unknown in files.unknown.iter().filter(|_| !is_root) {
         app.skipped(&format!(
             "{}: no import of such a file is known",
             unknown.display()
@@ -174,12 +197,6 @@ fn import_lines(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     }
     tell_refusals(app, &importer);
     report(app, &importer, arguments.dry_run)
-}
-
-fn is_the_root(storage: &Storage, path: &Path) -> bool {
-    let of = |path: &Path| path.canonicalize().ok();
-    let root = storage.capabilities().root.and_then(|root| of(&root));
-    root.is_some() && root == of(path)
 }
 
 /// Sorts the states of a job by their time: the newest is stored last, and a job resumes from it.

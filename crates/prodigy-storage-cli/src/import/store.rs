@@ -72,6 +72,8 @@ pub(super) struct Importer<'a> {
     /// The numbers imported before that, by the words for their kind.
     pub(super) counts: BTreeMap<&'static str, Count>,
     pub(super) refusals: Vec<Refusal>,
+    /// States that are older than a checkpoint of their job.
+    pub(super) superseded: usize,
 }
 
 type Outcome<T = ()> = Result<T, StorageError>;
@@ -111,6 +113,7 @@ impl<'a> Importer<'a> {
             count: Count::default(),
             counts: BTreeMap::new(),
             refusals: Vec::new(),
+            superseded: 0,
         }
     }
 
@@ -384,7 +387,12 @@ impl<'a> Importer<'a> {
             self.count.known += 1;
             return Ok(());
         }
-        if let Some(newer) = newer_than(job, &state, &self.keys)? {
+        let newer = newer_than(job, &state, &self.keys)?;
+        if newer.is_some() && state.key.is_none() {
+            self.superseded += 1;
+            return self.value(&job.documents("states")?, place, &key, state.data);
+        }
+        if let Some(newer) = newer {
             let why =
                 format!("the job has the newer checkpoint {newer}: it would resume from an older state");
             self.refuse(place, why);

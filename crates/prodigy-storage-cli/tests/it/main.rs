@@ -25,6 +25,7 @@ mod export;
 mod follow;
 mod foreign;
 mod import;
+mod imported;
 mod in_process;
 mod job;
 mod large;

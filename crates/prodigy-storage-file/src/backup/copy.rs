@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{
-    DELETIONS, DLQ, Document, EVENTS, Entry, JobAddress, LOCKS, ORPHANED, QUARANTINE, STATE, SegmentName,
-    checkpoints_folder, events_folder, orphans_folder, queue_folder,
+    DELETIONS, DLQ, Document, EVENTS, Entry, IMPORTED, JobAddress, LOCKS, ORPHANED, QUARANTINE, STATE,
+    SegmentName, checkpoints_folder, events_folder, orphans_folder, queue_folder,
 };
 use tempfile::SpooledTempFile;
 
@@ -80,7 +80,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             self.file(&path)?;
         }
         if self.job.is_none() {
-            for folder in [LOCKS, DELETIONS, QUARANTINE] {
+            for folder in [LOCKS, DELETIONS, IMPORTED, QUARANTINE] {
                 self.walk(Path::new(folder), 0, &mut |copy, path| copy.file(path))?;
             }
         }

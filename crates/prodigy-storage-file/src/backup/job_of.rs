@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use prodigy_storage_layout::{
-    DELETIONS, DLQ, EVENTS, Entry, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE,
+    DELETIONS, DLQ, EVENTS, Entry, IMPORTED, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE,
 };
 
 use crate::fs::TEMP_PREFIX;
@@ -35,7 +35,7 @@ pub(super) fn may_be_archived(path: &Path) -> bool {
     match names.as_slice() {
         [LOCKS, ..] => matches!(Entry::parse(path), Some(Entry::Lock(_))),
         [DELETIONS, ..] => matches!(Entry::parse(path), Some(Entry::DeletedLogs(_))),
-        [EVENTS | DLQ | STATE | ORPHANED | QUARANTINE, _, ..] => {
+        [EVENTS | DLQ | STATE | ORPHANED | IMPORTED | QUARANTINE, _, ..] => {
             !matches!(Entry::parse(path), Some(Entry::QueueLock(_)))
         }
         _ => *path == Entry::Format.path(),

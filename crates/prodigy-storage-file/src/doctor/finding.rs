@@ -120,6 +120,8 @@ pub enum FindingKind {
     Stray,
     /// Files of another program. They are left as they are.
     Foreign,
+    /// A file of another program whose contents were imported, and that was not written to since. Readers do not report it.
+    Imported,
     /// A link, or another thing that is no file and no folder.
     Link,
     /// A document of a newer format.

@@ -32,11 +32,12 @@ mod segment;
 mod tests;
 mod walk;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
-use prodigy_storage_layout::Timestamp;
+use prodigy_storage_layout::{Entry, Timestamp};
 
 pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 
@@ -44,7 +45,7 @@ use crate::document::Documents;
 use crate::fs::FileSystem;
 use crate::lock::Locks;
 use crate::queue::Queues;
-use crate::root::{self, FileOptions, Quarantine, Root};
+use crate::root::{self, AsImported, FileOptions, Imported, Quarantine, Root};
 
 /// Looks through a root for damage, and repairs it.
 ///
@@ -141,6 +142,35 @@ impl Doctor {
             self.check_writable("clear quarantine")?;
         }
         Quarantine::of(root).clear(before, dry_run)
+    }
+
+    /// True if readers of the store read the file at this path, relative to the root, where it is. An import of it would store its
+    /// contents twice.
+    #[must_use]
+    pub fn is_read(&self, path: &Path) -> bool {
+        Entry::parse(path).is_some()
+    }
+
+    /// Notes files of another program whose contents were imported, each by its path relative to the root, and its length and mtime
+    /// before it was read. From then on readers do not report that they skip them, until they are written to again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`] for a root opened for reading; what the operating system says about a write.
+    pub fn mark_imported(&self, files: &[(PathBuf, u64, Timestamp)]) -> Result<()> {
+        self.check_writable("mark as imported")?;
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, len, modified)| {
+                (
+                    path.clone(),
+                    AsImported {
+                        len: *len,
+                        modified: *modified,
+                    },
+                )
+            })
+            .collect();
+        Imported::mark(&self.parts.root, &files)
     }
 
     /// Fails if this process may not change the root.

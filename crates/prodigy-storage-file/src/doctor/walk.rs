@@ -1,14 +1,14 @@
 //! Going through the root.
 
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, Result, StorageError};
 use prodigy_storage_layout::{
-    DELETIONS, DLQ, EVENTS, Entry, Evidence, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE,
-    WORKTREES,
+    DELETIONS, DLQ, EVENTS, Entry, Evidence, IMPORTED, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE,
+    RepoName, STATE, WORKTREES,
 };
 
 use super::Parts;
@@ -19,7 +19,7 @@ use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
 use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
-use crate::root::{Root, TempFile};
+use crate::root::{Imported, Root, TempFile};
 
 /// Folders that lie deeper than any of ours are not gone into.
 const DEEPEST: usize = 8;
@@ -39,6 +39,8 @@ pub(super) struct Examination<'a> {
     pub(super) is_open_to_others: bool,
     /// Files that are reported once for all of their kind.
     pub(super) groups: Groups,
+    /// The folder whose files were last looked up, and its note of imported ones.
+    imported: Option<(PathBuf, Imported)>,
 }
 
 impl<'a> Examination<'a> {
@@ -59,6 +61,7 @@ impl<'a> Examination<'a> {
             is_open_to_others: (parts.root.fs.metadata(Path::new("")))
                 .is_ok_and(|root| root.mode & 0o011 != 0),
             groups: Groups::default(),
+            imported: None,
         }
     }
 
@@ -71,7 +74,7 @@ impl<'a> Examination<'a> {
                 (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS | DELETIONS) => {
                     self.folder(path, 1);
                 }
-                (FileKind::Folder, QUARANTINE) => self.mode(path),
+                (FileKind::Folder, QUARANTINE | IMPORTED) => self.mode(path),
                 // Sessions make it for what they check out there.
                 (FileKind::Folder, WORKTREES) => {}
                 _ if path == Entry::Format.path() => {}
@@ -236,9 +239,24 @@ impl<'a> Examination<'a> {
             self.tell(finding);
         } else if entry.kind == FileKind::File && entry.name.starts_with(TEMP_PREFIX) {
             self.temporary(path);
+        } else if entry.kind == FileKind::File && self.is_imported(path, entry) {
+            let why = "another program's file, whose contents were imported";
+            let finding = self
+                .note(FindingKind::Imported, path, why)
+                .advice("nothing has to be done; move it away once its program needs it no more");
+            self.tell(finding);
         } else {
             self.group(Group::of(path), path);
         }
+    }
+
+    fn is_imported(&mut self, path: &Path, entry: &DirEntry) -> bool {
+        let folder = path.parent().unwrap_or(path);
+        if self.imported.as_ref().is_none_or(|(noted, _)| noted != folder) {
+            self.imported = Some((folder.to_owned(), Imported::in_folder(self.root, folder)));
+        }
+        let note = self.imported.as_ref();
+        note.is_some_and(|(_, note)| note.covers(self.root, folder, &entry.name))
     }
 
     /// A temporary file: that of a write under way, or left by a dead writer.

@@ -90,16 +90,17 @@ impl Documents {
                 _ => None,
             },
         };
-        let mut others = 0;
+        let mut others = Vec::new();
         folder
             .names(&mut |name, _| match parse(name) {
                 Some(document) if scope.contains(&document) => keys.offer(key(document)),
                 Some(_) => {}
-                None => others += u64::from(is_anothers_state(path, name)),
+                None if is_anothers_state(path, name) => others.push(name.to_owned()),
+                None => {}
             })
             .map_err(|error| self.root.read_fault(LIST, path, error))?;
         if let DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) = scope {
-            self.skip_state(LIST, job, others)?;
+            self.skip_state(LIST, job, &others)?;
         }
         Ok(Some(folder))
     }

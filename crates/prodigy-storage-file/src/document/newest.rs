@@ -18,8 +18,8 @@ pub(super) struct Names {
     newest: Vec<(Phase, Stamp)>,
     /// The names of temporary files, whether their writers are alive or dead.
     pub(super) temps: Vec<String>,
-    /// The number of files in which another program stores the state of the job.
-    pub(super) others: u64,
+    /// The files in which another program stores the state of the job.
+    pub(super) others: Vec<String>,
 }
 
 impl Names {
@@ -76,7 +76,7 @@ impl Documents {
             };
             // For the setup phase, this pass only counts the files of other programs.
             let names = self.look_over(NEWEST, &*folder, &path, before)?;
-            self.skip_state(NEWEST, job, names.others)?;
+            self.skip_state(NEWEST, job, &names.others)?;
             let document = if phase == Phase::Setup {
                 Document::Setup(job.clone())
             } else {
@@ -119,25 +119,33 @@ impl Documents {
                 } else if name.starts_with(TEMP_PREFIX) {
                     names.temps.push(name.to_owned());
                 } else if is_anothers_state(path, name) {
-                    names.others += 1;
+                    names.others.push(name.to_owned());
                 }
             })
             .map_err(|error| self.root.read_fault(operation, path, error))?;
         Ok(names)
     }
 
-    /// Counts the skipped files in which another program stores the state of a job: `others` files in the folder of its
+    /// Counts the skipped files in which another program stores the state of a job: the `others` in the folder of its
     /// checkpoints, and the files in the folder that this program has for the job outside of all repositories.
-    pub(super) fn skip_state(&self, operation: &'static str, job: &JobAddress, others: u64) -> Result<()> {
+    pub(super) fn skip_state(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        others: &[String],
+    ) -> Result<()> {
         self.root
-            .foreign
-            .skip(ForeignKind::Checkpoints, &checkpoints_folder(job), others);
+            .skip_files(ForeignKind::Checkpoints, &checkpoints_folder(job), others);
         let folder = Path::new(STATE).join("reduce_checkpoints").join(job.job.as_str());
         let names = self.root.names_in(operation, &folder)?;
         let is_state =
             |entry: &&DirEntry| entry.kind == FileKind::File && is_anothers_state(&folder, &entry.name);
-        let count = names.iter().filter(is_state).count() as u64;
-        self.root.foreign.skip(ForeignKind::Checkpoints, &folder, count);
+        let files: Vec<String> = names
+            .iter()
+            .filter(is_state)
+            .map(|entry| entry.name.clone())
+            .collect();
+        self.root.skip_files(ForeignKind::Checkpoints, &folder, &files);
         Ok(())
     }
 }

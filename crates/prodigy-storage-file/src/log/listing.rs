@@ -57,8 +57,8 @@ pub(crate) struct Listing {
     pub(super) removed_marks: Vec<RemovedMark>,
     /// Removed segments whose files still exist.
     pub(crate) leftovers: Vec<(SegmentName, Forms)>,
-    /// The number of files of events with names that no segment has.
-    pub(crate) others: u64,
+    /// The files of events with names that no segment has.
+    pub(crate) others: Vec<String>,
 }
 
 impl Listing {
@@ -111,7 +111,7 @@ impl Listing {
                 Some((segment, _)) if segment.is_canonical() => {
                     return Err(root.read_fault(LIST, &folder.join(name), NotRegular.into()));
                 }
-                Some(_) => self.others += 1,
+                Some(_) => self.others.push(name.to_owned()),
                 None => {}
             }
         } else if let Some((segment, form)) = SegmentName::parse(name) {
@@ -129,7 +129,7 @@ impl Listing {
         } else if let Some(mark) = RemovedMark::parse(name) {
             self.removed_marks.push(mark);
         } else if name.contains(".jsonl") {
-            self.others += 1;
+            self.others.push(name.to_owned());
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ pub(crate) fn scan(
             return Err(gap(SegmentRef::new(root, folder, name)));
         }
     }
-    root.foreign.skip(ForeignKind::EventFiles, folder, listing.others);
+    root.skip_files(ForeignKind::EventFiles, folder, &listing.others);
     let newest_made = listing.newest_made();
     let mut finished = BTreeMap::new();
     let (mut pending, mut foreign) = (Vec::new(), Vec::new());

@@ -198,14 +198,15 @@ impl Queues {
     ) -> Result<bool> {
         let items_in = |folder: &Path| {
             deadline.check(operation, &folder.display(), "its turn")?;
-            let names = self.root.names_in(operation, folder)?;
-            Ok::<_, StorageError>(names.iter().filter(is_json).count() as u64)
+            let names = self.root.names_in(operation, folder)?.into_iter();
+            let items = names.filter(|entry| is_json(&entry)).map(|entry| entry.name);
+            Ok::<Vec<String>, StorageError>(items.collect())
         };
         let below = Path::new("mapreduce/dlq").join(job.job.as_str()).join("items");
         let skip = |folder: &Path| {
             let items = items_in(folder)?;
-            self.root.foreign.skip(ForeignKind::DeadLetters, folder, items);
-            Ok::<_, StorageError>(())
+            self.root.skip_files(ForeignKind::DeadLetters, folder, &items);
+            Ok::<_, StorageError>(items.len())
         };
         skip(&state_folder(&job.repo).join(&below))?;
         let folder = queue_folder(job);
@@ -215,12 +216,14 @@ impl Queues {
         }
         skip(&folder.join(below))?;
         // The same files beside the queue.
-        let items = items_in(&folder.join("items"))?;
-        let has = |name: &str| names.iter().any(|entry| is_json(&entry) && entry.name == name);
+        let items = skip(&folder.join("items"))?;
         // An index lists the items, so it is counted only if no item exists.
-        let index = u64::from(items == 0 && has("index.json"));
-        let count = items + index + u64::from(has("dlq-items.json"));
-        self.root.foreign.skip(ForeignKind::DeadLetters, &folder, count);
+        let is_counted = |name: &str| name == "dlq-items.json" || (name == "index.json" && items == 0);
+        let beside = names
+            .into_iter()
+            .filter(|entry| is_json(&entry) && is_counted(&entry.name));
+        let beside: Vec<String> = beside.map(|entry| entry.name).collect();
+        self.root.skip_files(ForeignKind::DeadLetters, &folder, &beside);
         Ok(true)
     }
 

@@ -11,6 +11,7 @@ mod fault;
 mod format;
 mod health;
 pub(crate) mod holder;
+mod imported;
 mod lock_wait;
 mod locked_file;
 mod network;
@@ -46,6 +47,7 @@ pub(crate) use format::{FORMAT, format_text, read_format};
 #[cfg(feature = "backup")]
 pub(crate) use format::{WRITTEN_BY, restoring_text, unfinished_restore};
 pub(crate) use health::health;
+pub(crate) use imported::{AsImported, Imported};
 pub(crate) use lock_wait::{LockNow, LockWait, has_no_locks};
 pub(crate) use locked_file::LockedFile;
 pub use options::FileOptions;

@@ -109,6 +109,35 @@ fn each_reading_call_counts_what_it_skips() {
 }
 
 #[test]
+fn the_counters_of_skipped_files_leave_out_those_that_were_imported() {
+    let place = Place::new();
+    let items = format!("dlq/shop/{JOB}/mapreduce/dlq/{JOB}/items");
+    let noted = ["item_0.json", "item_1.json"].map(|name| {
+        let path = Path::new(&items).join(name);
+        let found = std::fs::metadata(place.root().join(&path)).unwrap();
+        (path, found.len(), Timestamp::from(found.modified().unwrap()))
+    });
+    Doctor::new(place.options())
+        .unwrap()
+        .mark_imported(&noted)
+        .unwrap();
+    let count = || {
+        let backend = place.backend();
+        backend
+            .queue_scan(&job(), &Select::any(), never())
+            .unwrap()
+            .for_each(drop);
+        skipped(&backend, ForeignKind::DeadLetters)
+    };
+    assert_eq!(count(), 1);
+    place.write(&format!("{items}/item_1.json"), "{}");
+    assert_eq!(count(), 2, "the other program wrote to it again");
+    // A note that can't be read hides nothing.
+    place.write(&format!("imported/{items}/files.json"), "{");
+    assert_eq!(count(), 3);
+}
+
+#[test]
 fn a_list_of_orphans_or_a_checkpoint_that_is_not_read_is_no_damage() {
     let place = Place::new();
     place.write(ORPHANS, "[{\"path\":1}]");
