@@ -2,12 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::civil::Time;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::TimeZone;
 use prodigy_storage::Timestamp;
 use prodigy_storage::config::parse_duration;
 
 /// The forms of a time.
-const FORMS: &str = "write a time from 1970 to 2262 as RFC 3339 (`2026-11-24T21:01:58Z`), a date (`2026-11-24`), or how long \
-     ago (`10m`)";
+const FORMS: &str = "write a time from 1970 to 2262: a local date (`2026-11-24`) or date and time (`2026-11-24 21:01`), a time with \
+     its zone (`2026-11-24T21:01:58Z`), or how long ago (`10m`)";
 
 /// A duration: `90s`, `1h 30m`; at most `100y`.
 ///
@@ -17,15 +20,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{error}; write a duration such as `90s` or `1h 30m`"))
 }
 
-/// A time: RFC 3339, the compact form, a date (its beginning, UTC), or a duration before now.
+/// A time: RFC 3339, the compact form, a date or a date and a time in the zone of this machine or of `TZ`, or a duration before now.
 ///
 /// # Errors
 /// The text, what is wrong with it, and what to write instead.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
-    if let Some(time) = Timestamp::parse(text) {
-        return Ok(time);
-    }
-    if let Some(time) = Timestamp::parse(&format!("{text}T00:00:00Z")) {
+    if let Some(time) = date(text, TimeZone::system) {
         return Ok(time);
     }
     match parse_duration(text) {
@@ -36,6 +36,23 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
         Err(_) if text.contains('-') => Err(format!("`{text}` is not a time that exists; {FORMS}")),
         Err(error) => Err(format!("{error}; {FORMS}")),
     }
+}
+
+/// A date, or a date and a time. One without a zone is local: of two that a clock put back shows alike the earlier, and of an hour that
+/// was left out the one after it.
+fn date(text: &str, local: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
+    let pieces = Pieces::parse(text).ok()?;
+    let civil = pieces
+        .date()
+        .to_datetime(pieces.time().unwrap_or(Time::midnight()));
+    let zone = match (pieces.to_numeric_offset(), pieces.time_zone_annotation()) {
+        (Some(offset), _) => offset.to_time_zone(),
+        (None, None) => local(),
+        (None, Some(_)) => pieces.to_time_zone().ok()??,
+    };
+    let nanos = zone.to_timestamp(civil).ok()?.as_nanosecond();
+    let nanos = i64::try_from(nanos).ok()?;
+    (nanos >= 0).then(|| Timestamp::from_nanos(nanos))
 }
 
 /// The time since then; zero for a time to come.
@@ -93,16 +110,38 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_a_time() {
-        let expected = Timestamp::parse("2026-11-24T00:00:00Z").unwrap();
-        for text in [
-            "2026-11-24",
-            "2026-11-24T00:00:00Z",
-            "2026-11-24T01:00:00+01:00",
-            "20261124T000000.000000000Z",
+    fn a_date_without_a_zone_is_local_and_one_with_a_zone_is_not() {
+        let zone = || TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
+        for (text, wanted) in [
+            ("2026-11-24", "2026-11-24T05:00:00Z"),
+            ("20261124", "2026-11-24T05:00:00Z"),
+            ("2026-11-24 21:01", "2026-11-25T02:01:00Z"),
+            ("2026-11-24T21:01:58.5", "2026-11-25T02:01:58.5Z"),
+            ("2026-07-01 12:00", "2026-07-01T16:00:00Z"),
+            ("2026-11-24 21:01Z", "2026-11-24T21:01:00Z"),
+            ("2026-11-24 21:01:58Z", "2026-11-24T21:01:58Z"),
+            ("2026-11-24T01:00:00+01:00", "2026-11-24T00:00:00Z"),
+            ("2026-11-24 01:00+01", "2026-11-24T00:00:00Z"),
+            ("20261124T000000.000000000Z", "2026-11-24T00:00:00Z"),
+            // The clock shows this hour twice, and that one never.
+            ("2026-11-01 01:30", "2026-11-01T05:30:00Z"),
+            ("2026-03-08 02:30", "2026-03-08T07:30:00Z"),
         ] {
-            assert_eq!(time(text), Ok(expected), "{text}");
+            assert_eq!(date(text, zone), Timestamp::parse(wanted), "{text}");
         }
+        for text in [
+            "",
+            "24.11.2026",
+            "1969-12-31",
+            "2300-01-01",
+            "2026-11-24 21:01 CET",
+        ] {
+            assert_eq!(date(text, zone), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_may_be_how_long_ago_and_one_that_does_not_exist_is_refused() {
         let ago = time("10m").unwrap();
         let passed = Timestamp::now().as_millis() - ago.as_millis();
         assert!((600_000..660_000).contains(&passed), "{passed}");

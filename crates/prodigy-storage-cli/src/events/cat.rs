@@ -1,25 +1,25 @@
 //! `events cat`.
 
-use prodigy_storage::{EventFilter, EventLines, ReadOptions, ScanItem, Timestamp, escape};
+use prodigy_storage::{EventFilter, Events, ReadOptions, ScanItem, Timestamp};
 
 use super::filter::FilterArgs;
+use super::jobs::{Jobs, JobsArgs};
 use super::shown::{self, Form, FormArgs};
-use crate::app::{Access, App};
+use super::tail;
+use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::JobArgs;
-use crate::output::counted;
 use crate::time::time;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CatArgs {
     #[command(flatten)]
-    job: JobArgs,
+    jobs: JobsArgs,
     #[command(flatten)]
     form: FormArgs,
     #[command(flatten)]
     range: RangeArgs,
-    /// Only the last N events of what is stored. The rest is not read.
+    /// Only the last N events of what is stored; of several jobs, the N newest of all. The rest is not read.
     #[arg(long, value_name = "N", conflicts_with_all = ["since", "until", "filter", "worktree", "has", "correlation_id", "agent"])]
     last: Option<usize>,
 }
@@ -27,7 +27,8 @@ pub(crate) struct CatArgs {
 /// Which events of a log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RangeArgs {
-    /// Only events not before this: RFC 3339, a date, or how long ago (`10m`).
+    /// Only events not before this: a local date (`2026-11-24`) or time (`2026-11-24 21:01`), a time with its zone
+    /// (`2026-11-24T21:01:58Z`), or how long ago (`10m`).
     #[arg(long, value_name = "T", value_parser = time)]
     since: Option<Timestamp>,
     /// Only events before this.
@@ -57,45 +58,20 @@ impl RangeArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
     let form = arguments.form.form(app);
-    let opened = arguments.job.open(app, Access::Read)?;
-    let events = opened.job.events();
-    let mut lines = match arguments.last {
-        Some(count) => events.tail_lines(count)?,
-        None => events.read_lines(arguments.range.options())?,
-    };
-    if !each(app, &mut lines, form, |app, line| shown::print(app, &line, form))? {
-        opened.must_be_known()?;
+    let jobs = arguments.jobs.open(app)?;
+    if let Some(count) = arguments.last {
+        return tail::newest(app, &jobs, count, &arguments.range, form, |_, _| ());
     }
-    Ok(Exit::Done)
+    print(app, &jobs, &arguments.range.options(), form)
 }
 
-/// Gives each event in its form, and reports damage.
-pub(super) fn each(
-    app: &mut App<'_>,
-    lines: &mut EventLines,
-    form: Form,
-    mut give: impl FnMut(&mut App<'_>, String) -> Result<()>,
-) -> Result<bool> {
-    let (mut any, mut unverified) = (false, 0);
-    while let Some(item) = lines.next()? {
-        any = true;
-        match item {
-            ScanItem::Record(record) => {
-                unverified += usize::from(!record.verified);
-                give(app, shown::line(&record, None, form)?)?;
-            }
-            ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
-            ScanItem::TooLarge(record) => app.too_large(&record),
-        }
-    }
-    note_unverified(app, unverified);
-    Ok(any)
-}
-
-/// Notes the events that no checksum verifies.
-pub(super) fn note_unverified(app: &mut App<'_>, count: usize) {
-    if count > 0 {
-        let events = counted(count, "event");
-        app.note(&format!("{events} without a checksum, not verified"));
-    }
+/// Prints the events that the options ask for, job after job.
+pub(super) fn print(app: &mut App<'_>, jobs: &Jobs, options: &ReadOptions, form: Form) -> Result<Exit> {
+    let begin = |events: &Events| events.read_lines(options.clone());
+    let read = jobs.read(app, begin, |app, job, item| match item {
+        ScanItem::Record(record) => shown::print(app, &shown::line(record, jobs.shown(job), form)?, form),
+        _ => Ok(()),
+    })?;
+    read.note_unverified(app);
+    read.end(app)
 }

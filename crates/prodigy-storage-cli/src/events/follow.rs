@@ -1,13 +1,14 @@
 //! `events follow`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use prodigy_storage::{
-    Cursor, ErrorKind, EventFilter, Events, FollowAllLines, FollowHandle, FollowLines, FollowOptions,
-    JobAddress, JobId, ScanItem, escape,
+    Cursor, ErrorKind, EventId, FollowAllLines, FollowHandle, FollowLines, FollowOptions, JobAddress, JobId,
+    ScanItem, escape,
 };
 use serde_json::json;
 
@@ -80,29 +81,26 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
         None if arguments.all_repos => Lines::All(app.open(Access::Read)?.follow_lines(options)?),
         None => Lines::All(arguments.repo.open(app, Access::Read)?.follow_lines(options)?),
     };
-    follow_all(app, lines, &stop, arguments.time, Form::Json)
+    follow_all(app, lines, Printed::new(), &stop, arguments.time, Form::Json)
 }
 
-/// Follows a log from a position on, and prints its events in a form.
-pub(super) fn follow_after(
+/// Prints what a follow gives in a form, without the events that were printed already.
+pub(super) fn follow_behind(
     app: &mut App<'_>,
-    events: &Events,
-    cursor: Cursor,
-    filters: Vec<EventFilter>,
+    lines: Lines,
+    printed: Printed,
     time: Option<Duration>,
     form: Form,
 ) -> Result<Exit> {
     let stop = Stop::on_request().ends_waits();
-    let mut options = FollowOptions::new().from(cursor).wait(Duration::ZERO);
-    options.filters = filters;
-    let lines = Lines::Of(events.follow_lines(options)?);
-    follow_all(app, lines, &stop, time, form)
+    follow_all(app, lines, printed, &stop, time, form)
 }
 
 /// Prints lines until the end, and the cursor behind them.
 fn follow_all(
     app: &mut App<'_>,
     mut lines: Lines,
+    mut printed: Printed,
     stop: &Stop,
     time: Option<Duration>,
     form: Form,
@@ -110,7 +108,7 @@ fn follow_all(
     let until = time.and_then(|time| Instant::now().checked_add(time));
     let mut given = lines.cursor();
     let followed = interruptible(stop, app.closed, lines.handle(), || {
-        follow(app, &mut lines, &mut given, stop, until, form)
+        follow(app, &mut lines, &mut printed, &mut given, stop, until, form)
     });
     // In what took the place of the store, the cursor may be behind events that were not given.
     let is_valid = !matches!(&followed, Err(Failure::Storage(error)) if error.kind() == ErrorKind::Replaced);
@@ -124,8 +122,11 @@ fn follow_all(
     followed
 }
 
+/// Events that were printed, each with its job if there are many.
+pub(super) type Printed = BTreeSet<(Option<JobAddress>, EventId)>;
+
 /// The lines of one job, or of many.
-enum Lines {
+pub(super) enum Lines {
     Of(FollowLines),
     All(FollowAllLines),
 }
@@ -169,13 +170,14 @@ impl Lines {
 fn follow(
     app: &mut App<'_>,
     lines: &mut Lines,
+    printed: &mut Printed,
     given: &mut Option<Cursor>,
     stop: &Stop,
     until: Option<Instant>,
     form: Form,
 ) -> Result<Exit> {
     loop {
-        let idle = step(app, lines, form)?;
+        let idle = step(app, lines, printed, form)?;
         *given = lines.cursor();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // Events that are stored when the time ends are printed, however many.
@@ -207,11 +209,14 @@ fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, wor
 }
 
 /// Gives the lines that are there, a bounded number of them, and hands them over. True if there are no more now.
-fn step(app: &mut App<'_>, lines: &mut Lines, form: Form) -> Result<bool> {
+fn step(app: &mut App<'_>, lines: &mut Lines, printed: &mut Printed, form: Form) -> Result<bool> {
     let mut idle = false;
     for _ in 0..LINES {
         match lines.next()? {
             Some((job, ScanItem::Record(record))) => {
+                if !printed.is_empty() && printed.remove(&(job.clone(), record.id)) {
+                    continue;
+                }
                 shown::print(app, &shown::line(&record, job.as_ref(), form)?, form)?;
             }
             Some((_, ScanItem::Damage(damage))) => app.damaged(&escape(&damage.to_string())),

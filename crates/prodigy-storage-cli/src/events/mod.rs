@@ -6,6 +6,7 @@ mod cat;
 mod end;
 mod filter;
 mod follow;
+mod jobs;
 mod rates;
 mod search;
 mod shown;

@@ -1,51 +1,61 @@
 //! `events stats`.
 
-use prodigy_storage::{EventCounts, LogSummary, ScanItem, Timestamp, escape};
+use prodigy_storage::{EventCounts, Events, LogSummary, ScanItem, Timestamp};
 use serde_json::{Value, json};
 
 use super::ahead;
 use super::cat::RangeArgs;
+use super::jobs::JobsArgs;
 use super::rates::Rates;
-use crate::app::{Access, App};
+use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::JobArgs;
 use crate::output::bytes;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
-    job: JobArgs,
+    jobs: JobsArgs,
     #[command(flatten)]
     range: RangeArgs,
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &StatsArgs) -> Result<Exit> {
-    let opened = arguments.job.open(app, Access::Read)?;
-    let events = opened.job.events();
-    let (mut any, mut counts, mut rates) = (false, EventCounts::default(), Rates::default());
-    let mut lines = events.read_lines(arguments.range.options())?;
-    while let Some(item) = lines.next()? {
-        any = true;
-        counts.add(&item);
-        match item {
-            ScanItem::Record(record) => rates.add(&record),
-            ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
-            ScanItem::TooLarge(record) => app.too_large(&record),
+    let jobs = arguments.jobs.open(app)?;
+    let (mut counts, mut rates, mut log) = (EventCounts::default(), Rates::default(), LogSummary::default());
+    let begin = |events: &Events| {
+        let of = events.summary()?;
+        log.segments += of.segments;
+        log.sealed += of.sealed;
+        log.compressed += of.compressed;
+        log.bytes += of.bytes;
+        events.read_lines(arguments.range.options())
+    };
+    let read = jobs.read(app, begin, |_, _, item| {
+        counts.add(item);
+        if let ScanItem::Record(record) = item {
+            rates.add(record);
         }
+        Ok(())
+    })?;
+    if !read.is_nothing() {
+        ahead::warn(app, counts.newest);
+        print(&counts, &rates, app, &log, read.jobs)?;
     }
-    if !any {
-        opened.must_be_known()?;
-    }
-    ahead::warn(app, counts.newest);
-    print(&counts, &rates, app, &events.summary()?)?;
-    Ok(Exit::Done)
+    read.end(app)
 }
 
-fn print(counts: &EventCounts, rates: &Rates, app: &mut App<'_>, log: &LogSummary) -> Result<()> {
+fn print(
+    counts: &EventCounts,
+    rates: &Rates,
+    app: &mut App<'_>,
+    log: &LogSummary,
+    jobs: usize,
+) -> Result<()> {
     let time = |time: Option<Timestamp>| time.map(Timestamp::to_rfc3339);
     if app.json() {
         let mut json = json!({
+            "jobs": jobs,
             "events": counts.events,
             "unverified": counts.unverified,
             "damaged": counts.damaged,
@@ -65,6 +75,9 @@ fn print(counts: &EventCounts, rates: &Rates, app: &mut App<'_>, log: &LogSummar
         return app.json_line(&json);
     }
     let none = || "-".to_owned();
+    if jobs != 1 {
+        app.line(format!("jobs        {jobs}"))?;
+    }
     app.line(format!("events      {}", counts.events))?;
     app.line(format!("unverified  {}", counts.unverified))?;
     app.line(format!("damaged     {}", counts.damaged))?;

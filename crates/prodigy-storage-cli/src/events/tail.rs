@@ -1,26 +1,28 @@
 //! `events tail`.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
-use prodigy_storage::{Cursor, Events};
+use prodigy_storage::{EventId, Events, FollowOptions, JobAddress, ScanItem};
 
-use super::cat::{RangeArgs, each};
+use super::cat::RangeArgs;
 use super::follow;
+use super::jobs::{Jobs, JobsArgs};
 use super::shown::{self, Form, FormArgs};
-use crate::app::{Access, App};
+use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::JobArgs;
+use crate::top::Top;
 
-pub(super) const HELP: &str = "Examples: the last events; the last failures, and those to come
+pub(super) const HELP: &str = "Examples: the last events; of all jobs; the last failures, and those to come
   prodigy-storage events tail --job J -n 20
+  prodigy-storage events tail --all-jobs
   prodigy-storage events tail --job J --filter 'status~fail' -f --for 1s";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {
     #[command(flatten)]
-    job: JobArgs,
-    /// Print the last N events.
+    jobs: JobsArgs,
+    /// Print the last N events; of several jobs, the N newest of all.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
     lines: usize,
     /// Then print what is appended, until an interrupt or a closed output.
@@ -37,43 +39,62 @@ pub(crate) struct TailArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &TailArgs) -> Result<Exit> {
     let form = arguments.form.form(app);
-    let opened = arguments.job.open(app, Access::Read)?;
-    let events = opened.job.events();
-    let (any, cursor) = match arguments.range.is_all() {
-        true => last(app, &events, arguments.lines, form)?,
-        false => last_held(app, &events, arguments, form)?,
-    };
+    let jobs = arguments.jobs.open(app)?.may_be_missing(arguments.follow);
+    let (count, range) = (arguments.lines, &arguments.range);
     if !arguments.follow {
-        if !any {
-            opened.must_be_known()?;
-        }
-        return Ok(Exit::Done);
+        return newest(app, &jobs, count, range, form, |_, _| ());
     }
+    // It begins before the newest events are read, so that none is missed; those that both find are printed once.
+    let mut options = FollowOptions::new().from_now().wait(std::time::Duration::ZERO);
+    options.filters = range.filters();
+    let lines = jobs.follow(options)?;
+    let mut printed = BTreeSet::new();
+    newest(app, &jobs, count, range, form, |job, id| {
+        printed.insert((job.cloned(), id));
+    })?;
     app.flush()?;
-    let filters = arguments.range.filters();
-    follow::follow_after(app, &events, cursor, filters, arguments.time, form)
+    follow::follow_behind(app, lines, printed, arguments.time, form)
 }
 
-/// Prints the newest events without reading the rest. True if there are any; and the position behind them.
-fn last(app: &mut App<'_>, events: &Events, count: usize, form: Form) -> Result<(bool, Cursor)> {
-    let mut lines = events.tail_lines(count)?;
-    let any = each(app, &mut lines, form, |app, line| shown::print(app, &line, form))?;
-    Ok((any, lines.cursor()))
-}
-
-/// Prints the newest events for which the filters hold: reads all of the range, and holds as many as are printed.
-fn last_held(app: &mut App<'_>, events: &Events, arguments: &TailArgs, form: Form) -> Result<(bool, Cursor)> {
-    let mut lines = events.read_lines(arguments.range.options())?;
-    let mut newest = VecDeque::new();
-    each(app, &mut lines, form, |_, line| {
-        newest.push_back(line);
-        if newest.len() > arguments.lines {
-            newest.pop_front();
+/// Prints the newest events, the oldest of them first, and reports each. Those of one log are in its order, those of several in that
+/// of their times.
+pub(super) fn newest(
+    app: &mut App<'_>,
+    jobs: &Jobs,
+    count: usize,
+    range: &RangeArgs,
+    form: Form,
+    mut report: impl FnMut(Option<&JobAddress>, EventId),
+) -> Result<Exit> {
+    let begin = |events: &Events| match range.is_all() {
+        true => events.tail_lines(count),
+        false => events.read_lines(range.options()),
+    };
+    // A scan that gives no more than what is printed need not be held.
+    let at_once = jobs.is_one() && range.is_all();
+    let mut top = Top::new(count);
+    let mut number = 0_u64;
+    let read = jobs.read(app, begin, |app, job, item| {
+        let ScanItem::Record(record) = item else {
+            return Ok(());
+        };
+        let job = jobs.shown(job);
+        let line = shown::line(record, job, form)?;
+        if at_once {
+            report(job, record.id);
+            return shown::print(app, &line, form);
         }
+        number += 1;
+        let time = job.map(|_| record.time());
+        top.offer((time, number), (job.cloned(), record.id, line));
         Ok(())
     })?;
-    for line in &newest {
-        shown::print(app, line, form)?;
+    let mut newest: Vec<_> = top.into_sorted().collect();
+    newest.reverse();
+    for (job, id, line) in newest {
+        report(job.as_ref(), id);
+        shown::print(app, &line, form)?;
     }
-    Ok((!newest.is_empty(), lines.cursor()))
+    read.note_unverified(app);
+    read.end(app)
 }

@@ -44,6 +44,7 @@ mod security;
 #[cfg(feature = "postgres")]
 #[path = "../../../prodigy-storage-postgres/tests/it/server.rs"]
 mod server;
+mod several_jobs;
 mod status;
 mod support;
 mod terminal;

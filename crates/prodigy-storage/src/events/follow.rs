@@ -1,5 +1,6 @@
 //! Follows a log: reads events as they are appended.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use prodigy_storage_backend::{
     Cursor, Deadline, Interrupt, Result, Scan, ScanItem, StorageError, WaitOptions,
 };
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, JobId};
 use serde::de::DeserializeOwned;
 
 use super::Events;
@@ -48,6 +49,8 @@ pub struct FollowOptions {
     pub until_finished: bool,
     /// Returns only events that pass all of these filters.
     pub filters: Vec<EventFilter>,
+    /// Of many jobs, follows only these, also if they come later; follows all if it is empty.
+    pub jobs: BTreeSet<JobId>,
 }
 
 impl Default for FollowOptions {
@@ -59,6 +62,7 @@ impl Default for FollowOptions {
             wait: None,
             until_finished: false,
             filters: Vec::new(),
+            jobs: BTreeSet::new(),
         }
     }
 }
@@ -116,6 +120,25 @@ impl FollowOptions {
     #[must_use]
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.filters.push(filter);
+        self
+    }
+
+    /// Of many jobs, follows only these, also if they come later.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use prodigy_storage::{FollowOptions, JobId, Storage};
+    /// # let shop = Storage::in_memory()?.repo("shop")?;
+    /// shop.job("map-1")?.events().append(&1)?;
+    /// let options = FollowOptions::new().wait(Duration::ZERO).jobs([JobId::new("map-2")?]);
+    /// let mut follow = shop.follow::<u64>(options)?;
+    /// shop.job("map-2")?.events().append(&2)?;
+    /// assert_eq!(follow.next().expect("an event")?.1.event, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn jobs(mut self, jobs: impl IntoIterator<Item = JobId>) -> Self {
+        self.jobs.extend(jobs);
         self
     }
 

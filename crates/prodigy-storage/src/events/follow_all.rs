@@ -10,7 +10,7 @@ use prodigy_storage_backend::{
     Cursor, Deadline, ErrorKind, LogReports, LogScope, LogWatch, PageOptions, Result, Scan, ScanItem,
     StorageError,
 };
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, JobId};
 use serde::de::DeserializeOwned;
 
 use super::Events;
@@ -199,7 +199,8 @@ impl FollowAllLines {
         if rest.is_zero() {
             self.look_for_jobs(true)?;
         } else if let Some(reported) = self.reports.wait(Deadline::after(rest).min(deadline)) {
-            self.due.extend(reported.jobs);
+            let jobs = reported.jobs.into_iter();
+            self.due.extend(jobs.filter(|job| wants(&self.options, &job.job)));
             if reported.jobs_may_have_come {
                 self.look_for_jobs(false)?;
             }
@@ -228,7 +229,7 @@ impl FollowAllLines {
             let jobs = self.listing(LIST_JOBS, move |backend, page, deadline| {
                 backend.jobs(&of, page, deadline)
             })?;
-            for job in jobs {
+            for job in jobs.into_iter().filter(|job| wants(&self.options, job)) {
                 let job = JobAddress::new(repo.clone(), job);
                 if all || !self.jobs.contains_key(&job) {
                     self.due.push_back(job.clone());
@@ -295,6 +296,11 @@ impl FollowAllLines {
     pub fn handle(&self) -> FollowHandle {
         self.handle.clone()
     }
+}
+
+/// Whether the options ask for this job.
+fn wants(options: &FollowOptions, job: &JobId) -> bool {
+    options.jobs.is_empty() || options.jobs.contains(job)
 }
 
 impl fmt::Debug for FollowAllLines {

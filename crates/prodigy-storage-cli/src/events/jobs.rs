@@ -1,0 +1,162 @@
+//! The jobs whose events a command reads: one, several, or all of a repository.
+
+use prodigy_storage::{
+    EventLines, Events, FollowOptions, Job, JobAddress, JobId, Repo, ScanItem, Storage, escape,
+};
+
+use super::follow::Lines;
+use crate::app::{Access, App};
+use crate::errors::{Failure, Result};
+use crate::exit::Exit;
+use crate::job::{Opened, RepoArgs, no_repo};
+use crate::output::counted;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JobsArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The id of a job; several are read one after the other.
+    #[arg(long = "job", value_name = "JOB", required_unless_present = "all_jobs")]
+    jobs: Vec<String>,
+    /// All jobs of the repository. Then, and with several jobs, a line of JSON is an object with `repo`, `job` and `record`.
+    #[arg(long, conflicts_with = "jobs")]
+    all_jobs: bool,
+}
+
+impl JobsArgs {
+    /// Checks the names, then opens storage.
+    pub(super) fn open(&self, app: &mut App<'_>) -> Result<Jobs> {
+        let name = self.repo.name()?;
+        let mut named: Vec<JobId> = Vec::new();
+        for id in &self.jobs {
+            let id = JobId::new(id)?;
+            if !named.contains(&id) {
+                named.push(id);
+            }
+        }
+        let storage = app.open(Access::Read)?;
+        let repo = app.repo(&storage, name.as_ref())?;
+        Ok(Jobs {
+            storage,
+            repo,
+            named,
+            may_be_missing: false,
+        })
+    }
+}
+
+/// Such jobs, and the storage that holds them.
+pub(super) struct Jobs {
+    storage: Storage,
+    repo: Repo,
+    /// The jobs; all of the repository if it is empty.
+    named: Vec<JobId>,
+    may_be_missing: bool,
+}
+
+impl Jobs {
+    /// The same, where a job without anything is no failure: it may come later.
+    pub(super) fn may_be_missing(self, may_be_missing: bool) -> Self {
+        Self {
+            may_be_missing,
+            ..self
+        }
+    }
+
+    /// True for one job. The events of several are printed with their jobs.
+    pub(super) fn is_one(&self) -> bool {
+        self.named.len() == 1
+    }
+
+    /// The address that is printed with an event of this job.
+    pub(super) fn shown<'a>(&self, job: &'a Job) -> Option<&'a JobAddress> {
+        (!self.is_one()).then(|| job.address())
+    }
+
+    /// Follows them.
+    pub(super) fn follow(&self, options: FollowOptions) -> Result<Lines> {
+        Ok(match self.named.as_slice() {
+            [job] => Lines::Of(self.repo.job(job.as_str())?.events().follow_lines(options)?),
+            jobs => Lines::All(self.repo.follow_lines(options.jobs(jobs.iter().cloned()))?),
+        })
+    }
+
+    /// Reads each job with `begin`, gives what it reads, and reports damage. A job that does not exist is no reason not to read the
+    /// others: its failure is a part of the result.
+    pub(super) fn read(
+        &self,
+        app: &mut App<'_>,
+        mut begin: impl FnMut(&Events) -> prodigy_storage::Result<EventLines>,
+        mut give: impl FnMut(&mut App<'_>, &Job, &ScanItem<'_>) -> Result<()>,
+    ) -> Result<Read> {
+        let mut read = Read::default();
+        let ids: Box<dyn Iterator<Item = prodigy_storage::Result<JobId>>> = match self.named.is_empty() {
+            true => Box::new(self.repo.jobs()),
+            false => Box::new(self.named.iter().cloned().map(Ok)),
+        };
+        for id in ids {
+            let job = self.repo.job(id?.as_str())?;
+            let mut lines = begin(&job.events())?;
+            let mut any = false;
+            while let Some(item) = lines.next()? {
+                any = true;
+                give(app, &job, &item)?;
+                match item {
+                    ScanItem::Record(record) => read.unverified += usize::from(!record.verified),
+                    ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
+                    ScanItem::TooLarge(record) => app.too_large(&record),
+                }
+            }
+            let (storage, repo) = (self.storage.clone(), self.repo.clone());
+            let known = match any || self.named.is_empty() || self.may_be_missing {
+                true => Ok(()),
+                false => Opened { storage, repo, job }.must_be_known(),
+            };
+            match known {
+                Ok(()) => read.jobs += 1,
+                Err(failure) if failure.exit() == Exit::Missing => read.missing.push(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        if read.jobs == 0 && self.named.is_empty() && !self.may_be_missing {
+            let name = self.repo.name();
+            let missing = no_repo(&self.storage, name, &format!("no job in the repository `{name}`"))?;
+            read.missing.extend(missing);
+        }
+        Ok(read)
+    }
+}
+
+/// The jobs that were read, and what was noted about them.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Read {
+    /// The number of jobs.
+    pub(super) jobs: usize,
+    unverified: usize,
+    missing: Vec<Failure>,
+}
+
+impl Read {
+    /// True if no job exists.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.jobs == 0 && !self.missing.is_empty()
+    }
+
+    /// Notes the events that no checksum verifies.
+    pub(super) fn note_unverified(&self, app: &mut App<'_>) {
+        if self.unverified > 0 {
+            let events = counted(self.unverified, "event");
+            app.note(&format!("{events} without a checksum, not verified"));
+        }
+    }
+
+    /// The end of the command: the failures for jobs that do not exist.
+    pub(super) fn end(mut self, app: &mut App<'_>) -> Result<Exit> {
+        let last = self.missing.pop();
+        for missing in &self.missing {
+            missing.tell(&mut app.err);
+        }
+        last.map_or(Ok(Exit::Done), Err)
+    }
+}
