@@ -2,6 +2,7 @@
 
 mod deny;
 mod examples;
+mod packed;
 mod report;
 mod steps;
 

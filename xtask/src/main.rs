@@ -60,7 +60,7 @@ enum Chore {
     Book,
     /// Measure this project and what it is held against, side by side.
     Bench(bench::Options),
-    /// Write shell completions and manual pages to the target folder.
+    /// Write a release archive with the tool, its completions and manual pages, and a checksum.
     Dist(dist::Options),
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::report::Outcome;
-use super::{deny, examples};
+use super::{deny, examples, packed};
 use crate::project::{Project, must, show};
 use crate::{book, demo, docs, tidy, torture};
 
@@ -82,6 +82,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "demo",
         about: "the main job, end to end",
         run: show_demo,
+    },
+    Step {
+        name: "dist",
+        about: "the release archive unpacks, its checksum holds, and its tool starts",
+        run: packed::run,
     },
     Step {
         name: "deny",

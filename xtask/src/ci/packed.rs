@@ -1,0 +1,68 @@
+//! The release archive, taken apart as its user does.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::report::Outcome;
+use crate::dist;
+use crate::project::{Project, must, show};
+
+/// Packs the tool as it was built for the tests, then checks the checksum, unpacks, and starts what comes out.
+pub(crate) fn run(project: &Project) -> Result<Outcome> {
+    let mut build = project.cargo(["build", "--locked", "--package", "prodigy-storage-cli"]);
+    println!("$ {}", show(&build));
+    must(&mut build)?;
+    let folder = tempfile::Builder::new().prefix("prodigy-dist-").tempdir()?;
+    let dir = folder.path();
+    dist::run(
+        project,
+        &dist::Options {
+            dir: Some(dir.to_owned()),
+            binary: Some(project.built("prodigy-storage")),
+        },
+    )?;
+    let name = std::fs::read_dir(dir)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .find_map(|name| Some(name.strip_suffix(".tar.gz")?.to_owned()))
+        .context("no archive was written")?;
+    must(
+        Command::new("sha256sum")
+            .current_dir(dir)
+            .args(["--check", &format!("{name}.tar.gz.sha256")]),
+    )?;
+    must(
+        Command::new("tar")
+            .current_dir(dir)
+            .args(["-xzf", &format!("{name}.tar.gz")]),
+    )?;
+    let unpacked = dir.join(&name);
+    for file in [
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "completions/prodigy-storage.bash",
+        "completions/_prodigy-storage",
+        "man/prodigy-storage.1",
+        "man/prodigy-storage-events-cat.1",
+    ] {
+        let size = unpacked
+            .join(file)
+            .metadata()
+            .with_context(|| file.to_owned())?
+            .len();
+        if size == 0 {
+            bail!("{file} is empty");
+        }
+    }
+    let output = Command::new(unpacked.join("prodigy-storage"))
+        .arg("--version")
+        .output()
+        .context("can't start the tool of the archive")?;
+    let version = String::from_utf8(output.stdout)?;
+    if !name.starts_with(&version.trim().replace(' ', "-")) {
+        bail!("the tool of {name} says that it is `{}`", version.trim());
+    }
+    Ok(Outcome::Passed)
+}
