@@ -1,7 +1,7 @@
 //! `checkpoint`.
 
 mod diff;
-mod verify;
+mod list;
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -30,9 +30,10 @@ pub(crate) enum CheckpointCommand {
     Save(SaveArgs),
     /// Print the latest valid checkpoint.
     Show(ShowArgs),
-    /// List the checkpoints, oldest first within a phase.
+    /// List the checkpoints, oldest first within a phase: age, size, and whether the checksum holds. The exit code is 5 if one does
+    /// not.
     List(ListArgs),
-    /// Read each checkpoint, and print whether its checksum holds. The exit code is 5 if one does not.
+    /// The same as `list`, by its other name.
     Verify(ListArgs),
     /// Print the differences of two checkpoints of a job, by path.
     Diff(diff::DiffArgs),
@@ -128,8 +129,9 @@ pub(crate) fn run(app: &mut App<'_>, command: CheckpointCommand) -> Result<Exit>
     match command {
         CheckpointCommand::Save(arguments) => save(app, &arguments),
         CheckpointCommand::Show(arguments) => show(app, &arguments),
-        CheckpointCommand::List(arguments) => list(app, &arguments),
-        CheckpointCommand::Verify(arguments) => verify::run(app, &arguments),
+        CheckpointCommand::List(arguments) | CheckpointCommand::Verify(arguments) => {
+            list::run(app, &arguments)
+        }
         CheckpointCommand::Diff(arguments) => diff::run(app, &arguments),
         CheckpointCommand::Delete(arguments) => delete(app, &arguments),
         CheckpointCommand::Prune(arguments) => prune(app, &arguments),
@@ -308,21 +310,6 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
         }
     }
     Ok(found)
-}
-
-fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
-    let opened = arguments.job.open(app, Access::Read)?;
-    let checkpoints = opened.job.checkpoints();
-    let entries = match arguments.phase {
-        Some(phase) => checkpoints.list_phase(phase),
-        None => checkpoints.list(),
-    }
-    .all()?;
-    if entries.is_empty() {
-        opened.must_be_known()?;
-    }
-    print(app, &entries)?;
-    Ok(Exit::Done)
 }
 
 fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {

@@ -376,29 +376,33 @@ fn a_checkpoint_is_found_by_a_name_of_your_own() {
 }
 
 #[test]
-fn verify_reads_each_checkpoint_and_ends_with_5_if_one_is_damaged() {
+fn list_and_verify_read_each_checkpoint_and_end_with_5_if_one_is_damaged() {
     let bench = Bench::new();
     save(&bench, "setup", "1");
     let damaged = save(&bench, "map", "{\"a\":2}");
-    let checksums = |code| -> Vec<String> {
-        let found = bench.run(&of("verify", &["--json"])).code(code).jsonl();
+    let checksums = |command, code| -> Vec<String> {
+        let found = bench.run(&of(command, &["--json"])).code(code).jsonl();
         found
             .iter()
             .map(|one| one["checksum"].as_str().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(checksums(0), ["valid", "valid"]);
+    for command in ["list", "verify"] {
+        assert_eq!(checksums(command, 0), ["valid", "valid"]);
+    }
     let name = damage(&bench, &damaged);
-    let mut found = checksums(5);
-    found.sort();
-    assert_eq!(found, ["mismatch", "valid"]);
-    let table = bench
-        .run(&of("verify", &["--phase", "map"]))
-        .code(5)
-        .says(&name)
-        .out;
-    assert!(table.contains("mismatch  map-checkpoint-"), "{table}");
-    Bench::new().run(&of("verify", &[])).code(4).says("no job `job`");
+    for command in ["list", "verify"] {
+        let mut found = checksums(command, 5);
+        found.sort();
+        assert_eq!(found, ["mismatch", "valid"]);
+        let table = bench
+            .run(&of(command, &["--phase", "map"]))
+            .code(5)
+            .says(&name)
+            .out;
+        assert!(table.contains("mismatch  map-checkpoint-"), "{table}");
+        Bench::new().run(&of(command, &[])).code(4).says("no job `job`");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `checkpoint verify`.
+//! `checkpoint list`, which is `checkpoint verify` too: a checkpoint that can't be read is worth nothing to its job.
 
 use prodigy_storage::ErrorKind;
 use serde_json::json;
