@@ -1,8 +1,10 @@
 //! One run: the streams, the global flags, and how storage is opened.
 
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::time::Duration;
 
+use clap::builder::styling::Style;
 #[cfg(feature = "file")]
 use prodigy_storage::Backup;
 use prodigy_storage::config::Notice;
@@ -16,8 +18,9 @@ use crate::cli::{Command, Global};
 use crate::console::Console;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::output::shortened;
+use crate::output::{shortened, style_of};
 use crate::shell::{as_word, tool};
+use crate::terminal::{Output, Terminal};
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
 use crate::{
@@ -51,11 +54,12 @@ pub(crate) struct App<'c> {
     pub(crate) global: Global,
     pub(crate) input: Box<dyn std::io::Read + 'c>,
     pub(crate) ready: fn(Duration) -> bool,
-    pub(crate) out: BufWriter<Box<dyn Write + 'c>>,
+    pub(crate) out: BufWriter<Output<Box<dyn Write + 'c>>>,
     pub(crate) err: Box<dyn Write + 'c>,
     pub(crate) terminal: bool,
     /// The columns of the terminal that the output is.
     pub(crate) width: Option<usize>,
+    colour: bool,
     pub(crate) closed: fn() -> bool,
     closed_from_start: bool,
     opened: Option<Storage>,
@@ -73,14 +77,19 @@ pub(crate) struct App<'c> {
 
 impl<'c> App<'c> {
     pub(crate) fn new(global: Global, console: Console<'c>) -> Self {
+        let output = match console.width {
+            Some(_) => Output::Terminal(Terminal::new(console.output)),
+            None => Output::Plain(console.output),
+        };
         Self {
             global,
             input: console.input,
             ready: console.ready,
-            out: BufWriter::with_capacity(BUFFER, console.output),
+            out: BufWriter::with_capacity(BUFFER, output),
             err: console.errors,
             terminal: console.terminal,
             width: console.width,
+            colour: console.colour,
             closed: console.closed,
             closed_from_start: console.closed_from_start,
             opened: None,
@@ -263,6 +272,22 @@ impl<'c> App<'c> {
         self.line(shown.as_ref())
     }
 
+    /// Writes a line of output in which some ranges have a style, where styles are welcome.
+    pub(crate) fn styled_line(&mut self, line: &str, styles: &[(Range<usize>, Style)]) -> Result<()> {
+        if !self.colour || styles.is_empty() {
+            return self.line(line);
+        }
+        // Past the buffer, which holds text that is not escaped yet.
+        self.flush()?;
+        self.out.get_mut().styled(line, styles).map_err(Failure::output)
+    }
+
+    /// Writes a line that begins with a word for a severity or an outcome.
+    pub(crate) fn finding(&mut self, word: &str, what: &str) -> Result<()> {
+        let styles = style_of(word).map(|style| (0..word.len(), style));
+        self.styled_line(&format!("{word:<8} {what}"), styles.as_slice())
+    }
+
     /// Writes a value as a line of JSON.
     pub(crate) fn json_line(&mut self, value: &impl serde::Serialize) -> Result<()> {
         let line = serde_json::to_vec(value)
@@ -278,7 +303,7 @@ impl<'c> App<'c> {
     /// Drops what was not handed over: it will not be written any more.
     pub(crate) fn discard(&mut self) {
         let sink: Box<dyn Write + 'c> = Box::new(std::io::sink());
-        let out = std::mem::replace(&mut self.out, BufWriter::with_capacity(0, sink));
+        let out = std::mem::replace(&mut self.out, BufWriter::with_capacity(0, Output::Plain(sink)));
         let (output, _) = out.into_parts();
         self.out = BufWriter::with_capacity(BUFFER, output);
     }
@@ -291,6 +316,11 @@ impl<'c> App<'c> {
     /// Warns.
     pub(crate) fn warn(&mut self, text: &str) {
         say(&mut self.err, "warning", text);
+    }
+
+    /// Says what to do about something that was reported.
+    pub(crate) fn hint(&mut self, text: &str) {
+        say(&mut self.err, "hint", text);
     }
 
     /// Reports a failure that does not end the command.
@@ -359,14 +389,14 @@ impl<'c> App<'c> {
     /// Reports that an event was skipped because it is larger than this reader's limit.
     pub(crate) fn too_large(&mut self, record: &TooLarge) {
         self.skipped(&record.to_string());
-        say(&mut self.err, "hint", &record.hint());
+        self.hint(&record.hint());
     }
 
     /// The same for a record that came as an error.
     pub(crate) fn skipped_by(&mut self, error: &StorageError) {
         self.skipped(&format!("{}: {}", error.target(), error.why()));
         if let Some(hint) = error.hint() {
-            say(&mut self.err, "hint", hint);
+            self.hint(hint);
         }
     }
 

@@ -4,11 +4,11 @@
 //! the words and the environment say. A store that can't be read has no names to offer: a completion never fails and prints no
 //! message.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::Command;
-use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
-use prodigy_storage::{Repo, Storage};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use prodigy_storage::{DocumentInfo, Job, Listing, Repo, Result, Select, Storage};
 
 /// Names that are offered at most.
 const MOST: usize = 1000;
@@ -19,14 +19,69 @@ pub fn complete() {
     clap_complete::CompleteEnv::with_factory(|| with_names(crate::command())).complete();
 }
 
-/// The table of commands, whose flags and arguments for jobs and repositories have the names of the store.
+/// The table of commands, whose flags and arguments for what is stored have its names.
 fn with_names(table: Command) -> Command {
-    let table = table.mut_args(|argument| match argument.get_id().as_str() {
-        "job" | "jobs" => argument.add(ArgValueCandidates::new(jobs)),
-        "repo" => argument.add(ArgValueCandidates::new(repositories)),
-        _ => argument,
+    let path = table.get_name().to_owned();
+    below(table, &path)
+}
+
+/// The same for a command; `path` leads to it.
+fn below(command: Command, path: &str) -> Command {
+    let command = command.mut_args(|argument| match find_names(path, argument.get_id().as_str()) {
+        Some(names) => argument.add(ArgValueCompleter::new(move |begun: &OsStr| offer(names, begun))),
+        None => argument,
     });
-    table.mut_subcommands(with_names)
+    command.mut_subcommands(|command| {
+        let path = format!("{path} {}", command.get_name());
+        below(command, &path)
+    })
+}
+
+/// Gives names to a function until that wants no more.
+type Names = fn(&mut dyn FnMut(&str) -> bool) -> Option<()>;
+
+/// The names for an argument of a command.
+fn find_names(path: &str, argument: &str) -> Option<Names> {
+    let mut words = path.split(' ').skip(1);
+    Some(match (words.next()?, words.next(), argument) {
+        ("repo", Some("relink"), "name") | (_, _, "repo") => repositories,
+        (_, _, "job" | "jobs") => jobs,
+        ("dlq", _, "id" | "ids" | "keys") => items,
+        ("checkpoint", _, "document" | "one" | "other") => checkpoints,
+        ("checkpoint", _, "phase") => phases,
+        ("document", _, "kind") => kinds,
+        ("document", _, "name") => documents,
+        ("lock", Some("run"), "name") => locks,
+        ("worktree", Some("path"), "session") => sessions,
+        _ => return None,
+    })
+}
+
+/// The names that begin as the word does.
+fn offer(names: Names, begun: &OsStr) -> Vec<CompletionCandidate> {
+    let begun = begun.to_string_lossy();
+    let mut found: Vec<String> = Vec::new();
+    // A store that can't be read has no names.
+    let _ = names(&mut |name| {
+        if name.starts_with(&*begun) && found.last().is_none_or(|last| last != name) {
+            found.push(name.to_owned());
+        }
+        found.len() < MOST
+    });
+    found.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// Gives what can be read, up to the first error.
+fn give<T>(
+    items: impl Iterator<Item = Result<T>>,
+    name: impl Fn(T) -> String,
+    take: &mut dyn FnMut(&str) -> bool,
+) -> Option<()> {
+    items
+        .map_while(Result::ok)
+        .map(name)
+        .all(|name| take(&name))
+        .then_some(())
 }
 
 /// The value of a flag among the words of the line.
@@ -57,27 +112,68 @@ fn open() -> Option<Storage> {
     builder.open().ok()
 }
 
-fn repositories() -> Vec<CompletionCandidate> {
-    let names = open().into_iter().flat_map(|storage| storage.repositories());
-    names
-        .map_while(Result::ok)
-        .take(MOST)
-        .map(|name| CompletionCandidate::new(name.as_str()))
-        .collect()
+/// The repository that the line names, or the one here.
+fn repo() -> Option<Repo> {
+    let storage = open()?;
+    match word("--repo") {
+        Some(name) => storage.repo(name.to_str()?).ok(),
+        None => storage.repo_at(".").ok(),
+    }
 }
 
-/// The jobs of the repository that the line names, or of the one here.
-fn jobs() -> Vec<CompletionCandidate> {
-    let repo = |storage: Storage| -> Option<Repo> {
-        match word("--repo") {
-            Some(name) => storage.repo(name.to_str()?).ok(),
-            None => storage.repo_at(".").ok(),
-        }
-    };
-    let names = open().and_then(repo).into_iter().flat_map(|repo| repo.jobs());
-    names
-        .map_while(Result::ok)
-        .take(MOST)
-        .map(|name| CompletionCandidate::new(name.as_str()))
-        .collect()
+/// The job that the line names.
+fn job() -> Option<Job> {
+    repo()?.job(word("--job")?.to_str()?).ok()
+}
+
+fn repositories(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    give(open()?.repositories(), |name| name.to_string(), take)
+}
+
+fn jobs(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    give(repo()?.jobs(), |name| name.to_string(), take)
+}
+
+fn items(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    let items = job()?.dlq().list(&Select::any()).ok()?;
+    give(items, |item| item.id.to_string(), take)
+}
+
+fn checkpoints(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    give(job()?.checkpoints().list(), |entry| entry.id.to_string(), take)
+}
+
+fn phases(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    let phases = job()?.checkpoints().phases().ok()?;
+    give(phases.into_iter().map(Ok), |phase| phase.to_string(), take)
+}
+
+fn locks(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    give(open()?.locks(), |lock| lock.name.to_string(), take)
+}
+
+fn sessions(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    let sessions = repo()?.worktrees().list().ok()?;
+    give(sessions.into_iter().map(Ok), |session| session.to_string(), take)
+}
+
+/// The documents of the job, or of the repository if the line names no job.
+fn all_documents() -> Option<Listing<DocumentInfo>> {
+    Some(match word("--job") {
+        Some(_) => job()?.all_documents(),
+        None => repo()?.all_documents(),
+    })
+}
+
+fn kinds(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    give(all_documents()?, |found| found.kind.to_string(), take)
+}
+
+fn documents(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
+    let kind = word("--kind");
+    let of_kind = all_documents()?.filter(|found| match (found, &kind) {
+        (Ok(found), Some(kind)) => found.kind.as_str() == kind,
+        _ => true,
+    });
+    give(of_kind, |found| found.name.to_string(), take)
 }

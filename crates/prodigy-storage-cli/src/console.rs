@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::terminal::Terminal;
@@ -18,7 +19,7 @@ pub struct Console<'a> {
     pub input: Box<dyn Read + 'a>,
     /// Whether `input` has bytes, or its end, within this time: asked before each read of lines.
     pub ready: fn(Duration) -> bool,
-    /// Standard output: data alone. It need not be buffered.
+    /// Standard output: data alone. It need not be buffered. What goes to a terminal is escaped before.
     pub output: Box<dyn Write + 'a>,
     /// Standard error: errors, warnings, counts.
     pub errors: Box<dyn Write + 'a>,
@@ -26,6 +27,8 @@ pub struct Console<'a> {
     pub terminal: bool,
     /// The columns of the terminal that `output` is; `None` if it is a pipe or a file.
     pub width: Option<usize>,
+    /// Whether words and headings for people have colours and styles.
+    pub colour: bool,
     /// Whether nobody reads `output` any more: asked while a command that follows waits.
     pub closed: fn() -> bool,
     /// Whether `output` was closed when the process started. A command whose result is what it prints is then refused before
@@ -40,11 +43,7 @@ impl Console<'static> {
         Self {
             input: Box::new(io::stdin()),
             ready: |wait| ready(io::stdin(), wait),
-            output: if io::stdout().is_terminal() {
-                Box::new(Terminal::new(output()))
-            } else {
-                output()
-            },
+            output: output(),
             errors: if io::stderr().is_terminal() {
                 Box::new(Terminal::new(io::stderr()))
             } else {
@@ -52,6 +51,7 @@ impl Console<'static> {
             },
             terminal: io::stderr().is_terminal(),
             width: io::stdout().is_terminal().then(columns),
+            colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
             closed,
             closed_from_start: closed_from_start(),
         }

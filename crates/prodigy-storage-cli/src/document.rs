@@ -15,6 +15,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::InputArgs;
 use crate::job::RepoArgs;
+use crate::near::Near;
 use crate::output::{Table, bytes};
 
 #[derive(Debug, Subcommand)]
@@ -151,14 +152,22 @@ impl Owner {
         }
     }
 
-    fn missing(&self, at: &NameArgs) -> Failure {
+    /// The failure for a document that does not exist. It names some that do.
+    fn missing(&self, at: &NameArgs) -> Result<Failure> {
         let what = format!(
             "no document `{}` of kind `{}` in {}",
             at.name,
             at.kind,
             self.words()
         );
-        Failure::new(Exit::Missing, what).hint("`prodigy-storage document list` shows what is there")
+        let wanted = format!("{}/{}", at.kind, at.name);
+        let mut near = Near::to(&wanted);
+        for found in self.all()? {
+            let found = found?;
+            near.offer(&format!("{}/{}", found.kind, found.name));
+        }
+        let hint = near.hint("documents", "`prodigy-storage document list` lists them");
+        Ok(Failure::new(Exit::Missing, what).hint(hint))
     }
 }
 
@@ -212,7 +221,7 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     let at = &arguments.at;
     let (owner, documents) = at.open(app, Access::Read)?;
     let Some(found) = documents.get_raw(&at.name)? else {
-        return Err(owner.missing(at));
+        return Err(owner.missing(at)?);
     };
     if arguments.payload {
         app.line(found.data.get())?;
@@ -252,7 +261,7 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let expected = arguments.expected_revision.map(Expected::Revision);
     let options = DocumentOptions::new().expected_revision(expected.unwrap_or_default());
     if !documents.delete(&at.name, options)? {
-        return Err(owner.missing(at));
+        return Err(owner.missing(at)?);
     }
     if app.json() {
         app.json_line(&json!({"kind": at.kind, "name": at.name}))?;

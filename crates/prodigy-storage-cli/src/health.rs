@@ -19,7 +19,7 @@ pub(crate) fn run(app: &mut App<'_>) -> Result<Exit> {
                 Severity::Warning => "warning",
                 Severity::Failure => "failure",
             };
-            app.line(format!("{word:<8} {}: {}", check.name, escape(&check.found)))?;
+            app.finding(word, &format!("{}: {}", check.name, escape(&check.found)))?;
             if let Some(hint) = &check.hint {
                 app.line(format!("         hint: {}", escape(hint)))?;
             }

@@ -30,6 +30,7 @@
 //!     errors: Box::new(&mut errors),
 //!     terminal: false,
 //!     width: None,
+//!     colour: false,
 //!     closed: || false,
 //!     closed_from_start: false,
 //! };

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
+use clap::builder::styling::{AnsiColor, Style};
+
 use crate::app::App;
 use crate::errors::Result;
 
@@ -16,6 +18,25 @@ pub(crate) struct Table {
     widths: Vec<usize>,
     any: bool,
     cut: bool,
+    /// Whether the headings were printed.
+    printed: bool,
+    /// The column whose words have a colour.
+    state: Option<usize>,
+}
+
+const HEADING: Style = Style::new().bold();
+/// The headings of columns with words of the tool's own.
+const STATES: [&str; 3] = ["STATE", "CHECKSUM", "OUTCOME"];
+
+/// The style of a word for a state, a severity or an outcome.
+pub(crate) fn style_of(word: &str) -> Option<Style> {
+    let colour = match word {
+        "active" | "held" | "ok" | "valid" => AnsiColor::Green,
+        "delayed" | "leased" | "none" | "unread" | "warning" => AnsiColor::Yellow,
+        "damage" | "failure" | "mismatch" | "parked" => AnsiColor::Red,
+        _ => return None,
+    };
+    Some(colour.on_default())
 }
 
 impl Table {
@@ -26,6 +47,8 @@ impl Table {
             widths: vec![0; headings.len()],
             any: false,
             cut: false,
+            printed: false,
+            state: headings.iter().position(|heading| STATES.contains(heading)),
         }
     }
 
@@ -59,13 +82,19 @@ impl Table {
         }
         for row in self.rows.drain(..) {
             let mut line = String::new();
-            for (cell, &width) in row.iter().zip(&self.widths) {
+            let mut styles = Vec::new();
+            for (number, (cell, &width)) in row.iter().zip(&self.widths).enumerate() {
+                let style = style_of(cell).filter(|_| self.printed && Some(number) == self.state);
+                styles.extend(style.map(|style| (line.len()..line.len() + cell.len(), style)));
                 line.push_str(&format!("{cell:width$}  "));
             }
             let line = line.trim_end();
-            match self.cut {
-                true => app.cut_line(line)?,
-                false => app.line(line)?,
+            if !std::mem::replace(&mut self.printed, true) {
+                styles.push((0..line.len(), HEADING));
+            }
+            match app.width.filter(|_| self.cut) {
+                Some(width) => app.styled_line(&shortened(line, width), &styles)?,
+                None => app.styled_line(line, &styles)?,
             }
         }
         Ok(())
@@ -120,6 +149,7 @@ mod tests {
             errors: Box::new(std::io::sink()),
             terminal: false,
             width: None,
+            colour: false,
             closed: || false,
             closed_from_start: false,
         };

@@ -1,7 +1,9 @@
 //! The characters that are safe to print on a terminal.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
+use clap::builder::styling::Style;
 use prodigy_storage::escape;
 
 /// Bytes that are escaped at once.
@@ -20,6 +22,65 @@ impl<W: Write> Terminal<W> {
         Self {
             inner,
             begun: Vec::new(),
+        }
+    }
+
+    /// What is behind it, for text of the tool's own that is escaped already.
+    fn inner(&mut self) -> &mut W {
+        &mut self.inner
+    }
+}
+
+/// Standard output: a terminal, or something that gets every byte as it is.
+pub(crate) enum Output<W> {
+    Terminal(Terminal<W>),
+    Plain(W),
+}
+
+impl<W: Write> Output<W> {
+    /// Writes a line in which some ranges have a style. All else in it is escaped on a terminal.
+    pub(crate) fn styled(&mut self, line: &str, styles: &[(Range<usize>, Style)]) -> io::Result<()> {
+        let shows = |text: &str| match self {
+            Self::Terminal(_) => {
+                let mut shown = String::new();
+                show(text, &mut shown);
+                shown
+            }
+            Self::Plain(_) => text.to_owned(),
+        };
+        let (mut styled, mut at) = (String::new(), 0);
+        for (range, style) in styles {
+            // A line that was cut may end before it.
+            let range = range.start..range.end.min(line.len());
+            let Some(text) = line.get(range.clone()) else {
+                break;
+            };
+            styled.push_str(&shows(line.get(at..range.start).unwrap_or_default()));
+            styled.push_str(&format!("{style}{}{style:#}", shows(text)));
+            at = range.end;
+        }
+        styled.push_str(&shows(line.get(at..).unwrap_or_default()));
+        styled.push('\n');
+        let inner = match self {
+            Self::Terminal(terminal) => terminal.inner(),
+            Self::Plain(inner) => inner,
+        };
+        inner.write_all(styled.as_bytes())
+    }
+}
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Terminal(terminal) => terminal.write(bytes),
+            Self::Plain(inner) => inner.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Terminal(terminal) => terminal.flush(),
+            Self::Plain(inner) => inner.flush(),
         }
     }
 }
@@ -92,6 +153,31 @@ mod tests {
         assert_eq!(
             shown(&["\n\nä\t€ \u{1f600}\n".as_bytes()]),
             "\n\nä\t€ \u{1f600}\n"
+        );
+    }
+
+    #[test]
+    fn a_style_goes_around_its_range_and_what_drives_a_terminal_is_escaped_on_one() {
+        let style = Style::new().bold();
+        let styled = |mut output: Output<Vec<u8>>, line: &str| {
+            output.styled(line, &[(2..4, style), (7..9, style)]).unwrap();
+            let inner = match output {
+                Output::Terminal(terminal) => terminal.inner,
+                Output::Plain(inner) => inner,
+            };
+            String::from_utf8(inner).unwrap()
+        };
+        let terminal = || Output::Terminal(Terminal::new(Vec::new()));
+        assert_eq!(
+            styled(terminal(), "a ok \u{1b} no"),
+            "a \u{1b}[1mok\u{1b}[0m \\u{1b} \u{1b}[1mno\u{1b}[0m\n"
+        );
+        assert_eq!(styled(terminal(), "a ok"), "a \u{1b}[1mok\u{1b}[0m\n");
+        assert_eq!(styled(terminal(), "a o"), "a \u{1b}[1mo\u{1b}[0m\n");
+        assert_eq!(styled(terminal(), "a"), "a\n");
+        assert_eq!(
+            styled(Output::Plain(Vec::new()), "a ok \r"),
+            "a \u{1b}[1mok\u{1b}[0m \r\n"
         );
     }
 

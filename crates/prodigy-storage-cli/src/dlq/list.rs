@@ -1,6 +1,6 @@
 //! `dlq list`, `dlq show` and `dlq export`.
 
-use prodigy_storage::{Dlq, DlqItem, Eligible, ErrorKind, ItemId};
+use prodigy_storage::{Dlq, DlqItem, Eligible, ErrorKind, ItemId, Select};
 
 use super::line_of;
 use super::select::{StateArgs, tell_missing, tell_none};
@@ -10,6 +10,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::{JobArgs, Opened};
 use crate::json::pretty;
+use crate::near::Near;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
@@ -124,7 +125,7 @@ pub(super) fn get(opened: &Opened, dlq: &Dlq, id: &ItemId) -> Result<DlqItem> {
         Some(item) => Ok(item),
         None => {
             opened.must_be_known()?;
-            Err(Failure::new(Exit::Missing, no_item(opened, id)).hint("`dlq list` prints the items"))
+            Err(Failure::new(Exit::Missing, no_item(opened, id)).hint(hint(dlq, id.as_str())?))
         }
     }
 }
@@ -143,6 +144,16 @@ pub(super) fn holds(dlq: &Dlq, id: &ItemId) -> Result<bool> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What to do about an id that the queue does not hold: the nearest one, and some that are there.
+pub(super) fn hint(dlq: &Dlq, id: &str) -> Result<String> {
+    let mut near = Near::to(id);
+    // An item that can't be read has no id to offer.
+    for item in dlq.list(&Select::any())?.flatten() {
+        near.offer(item.id.as_str());
+    }
+    Ok(near.hint("items", "`prodigy-storage dlq list` lists them"))
 }
 
 pub(super) fn no_item(opened: &Opened, id: &ItemId) -> String {

@@ -93,6 +93,10 @@ pub(super) fn tell_missing(app: &mut App<'_>, opened: &Opened, ids: &[ItemId]) -
     for id in once(ids) {
         if !list::holds(&dlq, id)? {
             app.error(&list::no_item(opened, id));
+            // One listing is enough, however many ids are wrong.
+            if exit == Exit::Done {
+                app.hint(&list::hint(&dlq, id.as_str())?);
+            }
             exit = Exit::Missing;
         }
     }

@@ -7,6 +7,7 @@ use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, LeaseToken, Select, 
 use serde_json::json;
 
 use super::bulk::{self, Bulk};
+use super::list;
 use super::select::{Filters, SelectArgs, tell_missing, tell_none};
 use super::take::must_last;
 use super::view::State;
@@ -90,7 +91,7 @@ pub(crate) fn ack(app: &mut App<'_>, arguments: &AckArgs) -> Result<Exit> {
     let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
         by_token(key, Change::Remove)
     })?;
-    outcome.tell(app, "acknowledged", NO_TOKEN)
+    outcome.tell(app, "acknowledged", NO_TOKEN, None)
 }
 
 pub(crate) fn renew(app: &mut App<'_>, arguments: &RenewArgs) -> Result<Exit> {
@@ -99,7 +100,7 @@ pub(crate) fn renew(app: &mut App<'_>, arguments: &RenewArgs) -> Result<Exit> {
     let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
         by_token(key, Change::Extend(arguments.lease))
     })?;
-    outcome.tell(app, "renewed", NO_TOKEN)
+    outcome.tell(app, "renewed", NO_TOKEN, None)
 }
 
 pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit> {
@@ -110,7 +111,7 @@ pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit
     let dlq = opened.job.dlq();
     let before = Named::of(&dlq, &arguments.keys)?;
     let outcome = settle_either(&dlq, &arguments.keys, &change)?;
-    let exit = outcome.tell(app, "released", NEITHER)?;
+    let exit = outcome.tell(app, "released", NEITHER, Some(&dlq))?;
     app.flush()?;
     for named in before.iter().filter(|named| outcome.settled.contains(&named.key)) {
         if named.state == State::Parked || named.is_parked {
@@ -169,7 +170,7 @@ pub(crate) fn park(app: &mut App<'_>, arguments: &ParkArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let dlq = opened.job.dlq();
     if named {
-        return settle_either(&dlq, &arguments.keys, &change)?.tell(app, "parked", NEITHER);
+        return settle_either(&dlq, &arguments.keys, &change)?.tell(app, "parked", NEITHER, Some(&dlq));
     }
     let select = arguments.filters.select(Eligible::Yes);
     bulk(app, &opened, &select, &arguments.filters, &change, "parked")
@@ -183,8 +184,9 @@ pub(crate) fn unpark(app: &mut App<'_>, arguments: &UnparkArgs) -> Result<Exit> 
     let opened = arguments.job.open(app, Access::Write)?;
     if !arguments.select.filters.says() {
         let keys = bulk::texts(&arguments.select.ids);
-        let outcome = settle(&opened.job.dlq(), &keys, |key| by_id(key, Change::Unpark))?;
-        return outcome.tell(app, "unparked", NO_ITEM);
+        let dlq = opened.job.dlq();
+        let outcome = settle(&dlq, &keys, |key| by_id(key, Change::Unpark))?;
+        return outcome.tell(app, "unparked", NO_ITEM, Some(&dlq));
     }
     let missing = tell_missing(app, &opened, &arguments.select.ids)?;
     let select = arguments.select.select(Eligible::No).with(Eligible::No);
@@ -212,8 +214,9 @@ fn bulk(
 pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let keys = bulk::texts(&arguments.ids);
-    let outcome = settle(&opened.job.dlq(), &keys, |key| by_id(key, Change::Remove))?;
-    outcome.tell(app, "removed", NO_ITEM)
+    let dlq = opened.job.dlq();
+    let outcome = settle(&dlq, &keys, |key| by_id(key, Change::Remove))?;
+    outcome.tell(app, "removed", NO_ITEM, Some(&dlq))
 }
 
 /// The outcome for each key.
@@ -236,10 +239,13 @@ impl Outcome {
         }
     }
 
-    /// Prints the counts, and the keys that match no item.
-    fn tell(&self, app: &mut App<'_>, done: &str, unknown: &str) -> Result<Exit> {
+    /// Prints the counts, and the keys that match no item; with the queue whose ids they may be, also what exists.
+    fn tell(&self, app: &mut App<'_>, done: &str, unknown: &str, ids: Option<&Dlq>) -> Result<Exit> {
         for key in &self.unknown {
             app.error(&format!("{unknown} `{key}`"));
+        }
+        if let (Some(dlq), Some(key)) = (ids, self.unknown.first()) {
+            app.hint(&list::hint(dlq, key)?);
         }
         for key in &self.kept {
             app.note(&format!(

@@ -133,6 +133,9 @@ pub(super) fn tell_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[I
     for id in once(ids) {
         if !list::holds(dlq, id)? {
             app.error(&list::no_item(opened, id));
+            if exit == Exit::Done {
+                app.hint(&list::hint(dlq, id.as_str())?);
+            }
             exit = Exit::Missing;
             continue;
         }

@@ -68,12 +68,8 @@ impl Group {
             1 => String::new(),
             count => format!(" ({count}; the first)"),
         };
-        app.line(format!(
-            "{:<8} {title}{times}: {}: {}",
-            word(first.severity),
-            place(first),
-            escape(&first.why)
-        ))?;
+        let what = format!("{title}{times}: {}: {}", place(first), escape(&first.why));
+        app.finding(word(first.severity), &what)?;
         app.line(format!("         why it matters: {}", matters(first.kind)))?;
         if first.lost != "nothing" {
             app.line(format!("         lost: {}", escape(&first.lost)))?;

@@ -117,7 +117,7 @@ fn tell(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<(
         return app.json_line(&json);
     }
     let word = word(finding.severity);
-    app.line(format!("{word:<8} {}: {}", place(finding), escape(&finding.why)))?;
+    app.finding(word, &format!("{}: {}", place(finding), escape(&finding.why)))?;
     app.line(format!("         lost: {}", escape(&finding.lost)))?;
     match &finding.outcome {
         FindingOutcome::Repaired { kept: Some(kept) } => app.line(format!(
@@ -143,7 +143,7 @@ fn tell_check(app: &mut App<'_>, check: &Check) -> Result<()> {
         Severity::Failure => "failure",
         _ => "warning",
     };
-    app.line(format!("{word:<8} {}: {}", check.name, escape(&check.found)))?;
+    app.finding(word, &format!("{}: {}", check.name, escape(&check.found)))?;
     let Some(hint) = &check.hint else {
         return Ok(());
     };

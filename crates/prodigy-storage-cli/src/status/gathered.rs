@@ -224,7 +224,7 @@ impl Gathered {
             app.line("no problems")?;
         }
         for (word, what, fix) in problems {
-            app.line(format!("{word}   {}", escape(&what)))?;
+            app.finding(word, &format!(" {}", escape(&what)))?;
             if let Some(fix) = fix {
                 app.line(format!("          to do: {}", escape(&fix)))?;
             }

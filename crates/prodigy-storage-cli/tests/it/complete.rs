@@ -44,6 +44,53 @@ fn jobs_and_repositories_of_the_store_are_completed() {
 }
 
 #[test]
+fn ids_of_what_is_stored_are_completed() {
+    let bench = Bench::new();
+    let of = ["--repo", "shop", "--job", "job"];
+    let feed = |words: &[&str], input: &str| bench.feed(&[words, &of].concat(), input).code(0);
+    feed(
+        &["dlq", "push"],
+        "{\"item_id\":\"item-1\",\"item_data\":1}\n{\"item_id\":\"item-2\",\"item_data\":1}\n",
+    );
+    feed(&["checkpoint", "save", "--phase", "map"], "1");
+    feed(&["document", "put", "--kind", "plan", "--name", "first"], "1");
+    feed(&["document", "put", "--kind", "plan", "--name", "second"], "1");
+    bench.run(&["lock", "run", "shop/build", "--", "true"]).code(0);
+    bench.write("home/.prodigy/worktrees/shop/session-7/x", "");
+    let of_job = |words: &[&str], begun: &str| completed(&bench, &[words, &of, &[begun]].concat());
+    for command in ["show", "edit", "remove", "park", "release", "list", "take"] {
+        assert_eq!(
+            of_job(&["dlq", command], "item"),
+            ["item-1", "item-2"],
+            "{command}"
+        );
+    }
+    assert_eq!(of_job(&["dlq", "show"], "item-2"), ["item-2"]);
+    let checkpoint = bench
+        .run(&[&["checkpoint", "list", "--json"], &of[..]].concat())
+        .code(0)
+        .json();
+    let name = checkpoint["document"].as_str().unwrap();
+    assert_eq!(of_job(&["checkpoint", "delete"], "map"), [name]);
+    assert_eq!(of_job(&["checkpoint", "diff", name], "map"), [name]);
+    let last = |words: &[&str], flag: &str| completed(&bench, &[words, &of, &[flag, ""]].concat());
+    assert_eq!(last(&["checkpoint", "prune"], "--phase"), ["map"]);
+    assert_eq!(last(&["document", "list"], "--kind"), ["plan"]);
+    assert_eq!(
+        last(&["document", "show", "--kind", "plan"], "--name"),
+        ["first", "second"]
+    );
+    assert_eq!(completed(&bench, &["lock", "run", "shop/"]), ["shop/build"]);
+    assert_eq!(
+        completed(&bench, &["worktree", "path", "--repo", "shop", ""])
+            .first()
+            .unwrap(),
+        "7"
+    );
+    assert_eq!(completed(&bench, &["repo", "relink", "sh"]), ["shop"]);
+}
+
+#[test]
 fn a_store_that_cannot_be_read_offers_no_name_and_says_nothing() {
     let bench = Bench::new().with("PRODIGY_CONFIG", "/no/such/file.yaml");
     assert_eq!(completed(&bench, &["events", "cat", "--job", "map"]), [""]);

@@ -26,6 +26,7 @@ fn run_into(output: impl Write, arguments: &[&str]) -> (Exit, String) {
         errors: Box::new(&mut errors),
         terminal: false,
         width: None,
+        colour: false,
         closed: || false,
         closed_from_start: false,
     };

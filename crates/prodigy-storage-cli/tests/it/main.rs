@@ -15,6 +15,7 @@ mod backup;
 mod cat;
 mod checkpoint;
 mod clean;
+mod colour;
 mod command_line;
 mod complete;
 mod config;

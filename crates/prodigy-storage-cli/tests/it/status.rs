@@ -184,7 +184,7 @@ fn a_watch_ends_when_its_output_is_closed() {
 #[cfg(target_os = "linux")]
 #[test]
 fn on_a_terminal_it_is_redrawn_fits_its_width_and_changes_no_mode() {
-    let bench = filled();
+    let bench = filled().with("NO_COLOR", "1");
     let long = "j".repeat(120);
     bench
         .feed(
