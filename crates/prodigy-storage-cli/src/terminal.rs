@@ -25,7 +25,7 @@ impl<W: Write> Terminal<W> {
         }
     }
 
-    /// What is behind it, for text of the tool's own that is escaped already.
+    /// The stream behind it, for text of the tool's own that is escaped already.
     fn inner(&mut self) -> &mut W {
         &mut self.inner
     }

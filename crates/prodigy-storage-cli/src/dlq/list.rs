@@ -146,7 +146,7 @@ pub(super) fn holds(dlq: &Dlq, id: &ItemId) -> Result<bool> {
     }
 }
 
-/// What to do about an id that the queue does not hold: the nearest one, and some that are there.
+/// The hint for an id that the queue does not hold: the nearest one, and some that exist.
 pub(super) fn hint(dlq: &Dlq, id: &str) -> Result<String> {
     let mut near = Near::to(id);
     // An item that can't be read has no id to offer.
