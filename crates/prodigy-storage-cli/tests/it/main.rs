@@ -29,6 +29,7 @@ mod import;
 mod imported;
 mod in_process;
 mod job;
+mod json_output;
 mod large;
 mod lock;
 mod memory;
