@@ -24,8 +24,8 @@ use crate::terminal::{Output, Terminal};
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
 use crate::{
-    checkpoint, clean, config, dlq, document, events, export, health, import, jobs, lock, repo, status,
-    usage, worktree,
+    checkpoint, clean, config, dlq, document, events, export, health, import, jobs, lock, repo, report,
+    status, usage, worktree,
 };
 
 /// Bytes of the buffer before standard output.
@@ -146,6 +146,7 @@ impl<'c> App<'c> {
             Command::Health => health::run(self),
             Command::Export(arguments) => export::run(self, &arguments),
             Command::Import(arguments) => import::run(self, &arguments),
+            Command::Report(arguments) => report::run(self, &arguments),
             #[cfg(feature = "file")]
             Command::Backup(arguments) => backup::run(self, &arguments),
             #[cfg(feature = "file")]

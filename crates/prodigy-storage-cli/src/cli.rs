@@ -21,6 +21,7 @@ use crate::import::ImportArgs;
 use crate::jobs::JobCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
+use crate::report::ReportArgs;
 #[cfg(feature = "postgres")]
 use crate::schema::SchemaCommand;
 use crate::status::{self, StatusArgs};
@@ -132,6 +133,10 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
+    /// Write a page of a job, or of all jobs of a repository, for a browser: events over time, dead letters, checkpoints, space, and a search.
+    ///
+    /// The page is one file that loads nothing. It holds events: pass it on as you would the log.
+    Report(ReportArgs),
     /// Show what is older than the rules of retention allow, and remove it with `--yes`.
     ///
     /// A job that is at work, the newest valid checkpoint of each phase and the newest events of a log always stay.
@@ -154,7 +159,7 @@ impl Command {
             Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
             Self::Status(_) | Self::Clean(_) | Self::Repo(RepoCommand::List) => Reads::Some,
             Self::Import(_) => Reads::Nothing,
-            Self::Export(_) => Reads::All,
+            Self::Export(_) | Self::Report(_) => Reads::All,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
                 Reads::Nothing
             }
@@ -188,7 +193,7 @@ impl Command {
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
             Self::Clean(arguments) => arguments.prints(),
-            Self::Health | Self::Import(_) => false,
+            Self::Health | Self::Import(_) | Self::Report(_) => false,
             Self::Export(arguments) => arguments.prints(),
             #[cfg(feature = "file")]
             Self::Backup(arguments) => arguments.prints(),

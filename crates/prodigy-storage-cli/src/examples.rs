@@ -180,7 +180,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
 ];
 
 /// Examples of the commands without commands of their own.
-const SINGLE: [(&str, &str); 8] = [
+const SINGLE: [(&str, &str); 9] = [
     (
         "health",
         "Example:
@@ -226,6 +226,12 @@ const SINGLE: [(&str, &str); 8] = [
   prodigy-storage clean --finished-jobs 30d --events 14d --yes
   prodigy-storage clean --auto
   prodigy-storage clean --log",
+    ),
+    (
+        "report",
+        "Examples: a job; all jobs of the repository here
+  prodigy-storage report --job J --output J.html
+  prodigy-storage report --output all.html",
     ),
     (
         "usage",

@@ -18,7 +18,7 @@ pub(crate) struct JobArgs {
 }
 
 /// Whose data a command works on.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RepoArgs {
     /// The repository's name; without it, that of the git repository here, or of this folder outside of any.
     #[arg(long, value_name = "REPO")]

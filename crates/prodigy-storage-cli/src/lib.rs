@@ -68,6 +68,7 @@ mod new_file;
 mod output;
 mod progress;
 mod repo;
+mod report;
 #[cfg(feature = "postgres")]
 mod schema;
 mod shell;

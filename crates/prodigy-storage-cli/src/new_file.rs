@@ -15,13 +15,7 @@ const BUFFER: usize = 256 << 10;
 /// Writes a new file. One that is there already is never replaced.
 pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("write {}: {error}", path.display()));
-    let there = || {
-        let what = format!("write {}: it is there already", path.display());
-        Err(Failure::new(Exit::Failed, what).hint("name another file: an existing one is never replaced"))
-    };
-    if path.symlink_metadata().is_ok() {
-        return there();
-    }
+    must_be_free(path)?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -32,11 +26,24 @@ pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result
     let temporary = out.into_inner().map_err(|error| failed(error.into_error()))?;
     temporary.as_file().sync_all().map_err(failed)?;
     match temporary.persist_noclobber(path) {
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return there(),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(there(path)),
         other => other.map_err(|error| failed(error.error))?,
     };
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(failed)?;
     Ok(result)
+}
+
+/// Fails if something is at the path: for a command that works for some time before it writes.
+pub(crate) fn must_be_free(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(there(path)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn there(path: &Path) -> Failure {
+    let what = format!("write {}: it is there already", path.display());
+    Failure::new(Exit::Failed, what).hint("name another file: an existing one is never replaced")
 }

@@ -235,9 +235,22 @@ fn test(project: &Project) -> Result<Outcome> {
     } else {
         skipped.push("no PostgreSQL server is installed: the tests of that backend were skipped");
     }
+    if !has_chromium() {
+        skipped.push("no Chromium is installed: the tests of `report` in a browser were skipped");
+    }
     Ok(match skipped.as_slice() {
         [] => Outcome::Passed,
         _ => Outcome::Partly(skipped.join("; ")),
+    })
+}
+
+/// Whether the tests of `report` find a browser on the path.
+fn has_chromium() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    folders.any(|folder| {
+        let names = ["chromium", "chromium-browser", "google-chrome"];
+        names.iter().any(|name| folder.join(name).is_file())
     })
 }
 

@@ -18,6 +18,7 @@ use prodigy_storage::{Delay, DlqItem, ItemState, Lease};
 use serde_json::value::RawValue;
 
 use self::view::State;
+pub(crate) use self::view::{each as each_item, words_of};
 use crate::app::{App, Reads};
 use crate::errors::Result;
 use crate::exit::Exit;

@@ -211,7 +211,7 @@ fn shown(reason: Option<String>, error: Option<String>) -> String {
 }
 
 /// The type of the last failure with the first line of its message, and the reason that an item was parked for.
-fn words_of(body: &RawValue) -> (Option<String>, Option<String>) {
+pub(crate) fn words_of(body: &RawValue) -> (Option<String>, Option<String>) {
     #[derive(Default, Deserialize)]
     struct Item<'a> {
         #[serde(borrow)]

@@ -4,6 +4,7 @@ mod ahead;
 mod append;
 mod cat;
 mod end;
+mod facts;
 mod filter;
 mod follow;
 mod jobs;
@@ -15,6 +16,7 @@ mod tail;
 
 use clap::Subcommand;
 
+pub(crate) use self::facts::{Facts, payload};
 use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;

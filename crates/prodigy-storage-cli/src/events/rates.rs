@@ -1,20 +1,15 @@
 //! The kinds of events, their worktrees, and their number over time.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use prodigy_storage::{Record, Timestamp, escape};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::facts::{Facts, payload};
 use crate::app::App;
 use crate::errors::Result;
 use crate::time::left;
 
-/// Fields of a payload that name the kind of an event, the first one that is there.
-const KIND: [&str; 4] = ["event_type", "type", "kind", "event"];
-const WORKTREE: &str = "worktree";
 /// The number of names that are counted apart; further ones are counted together.
 const NAMES: usize = 1000;
 /// The number of names that are shown to people.
@@ -122,14 +117,6 @@ pub(super) struct Rates {
     over_time: Option<OverTime>,
 }
 
-#[derive(Deserialize)]
-struct Payload<'a> {
-    #[serde(borrow)]
-    event: &'a RawValue,
-}
-
-type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-
 impl Rates {
     pub(super) fn add(&mut self, record: &Record<'_>) {
         let time = record.time();
@@ -138,28 +125,11 @@ impl Rates {
                 .get_or_insert_with(|| OverTime::new(time))
                 .add(time);
         }
-        let payload = record.parse::<Payload<'_>>().map(|payload| payload.event.get());
-        let payload = payload.unwrap_or_default();
-        let fields: Fields<'_> = serde_json::from_str(payload).unwrap_or_default();
-        let text = |fields: &Fields<'_>, name: &str| -> Option<String> {
-            serde_json::from_str(fields.get(name)?.get()).ok()
-        };
-        let kind = KIND.iter().find_map(|name| text(&fields, name));
-        // `{"AgentStarted":{..}}`: the only member is the kind, and has the fields.
-        let only = fields
-            .iter()
-            .next()
-            .filter(|_| fields.len() == 1 && kind.is_none());
-        let inner: Fields<'_> = only
-            .and_then(|(_, inner)| serde_json::from_str(inner.get()).ok())
-            .unwrap_or_default();
-        let tag = only
-            .filter(|_| !inner.is_empty())
-            .map(|(name, _)| name.to_string());
-        if let Some(kind) = kind.or(tag) {
+        let facts = Facts::of(payload(record));
+        if let Some(kind) = facts.kind {
             self.kinds.add(&kind);
         }
-        if let Some(worktree) = text(&fields, WORKTREE).or_else(|| text(&inner, WORKTREE)) {
+        if let Some(worktree) = facts.worktree {
             self.worktrees.add(&worktree);
         }
     }

@@ -296,6 +296,8 @@ fn each_line_fits_the_definition_of_its_command() {
             jobs.to_str().unwrap(),
         ])
         .code(0);
+    let page = bench.path("page.html");
+    check(&["report", "--output", page.to_str().unwrap()], "");
     check(&["import", jobs.to_str().unwrap(), "--repo", "mill"], "");
     check(&["clean", "--idle-jobs", "1ns"], "");
     check(&["job", "delete", "other", "--yes"], "");

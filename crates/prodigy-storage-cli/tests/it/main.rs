@@ -12,6 +12,7 @@
 mod ahead;
 mod append;
 mod backup;
+mod browser;
 mod cat;
 mod checkpoint;
 mod clean;
@@ -41,6 +42,7 @@ mod places;
 mod planted;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod report;
 mod search;
 mod security;
 #[cfg(feature = "postgres")]

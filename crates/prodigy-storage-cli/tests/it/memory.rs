@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, run};
 
-const EVERY_READING_COMMAND: [&[&str]; 15] = [
+const EVERY_READING_COMMAND: [&[&str]; 16] = [
     &["events", "cat", "--repo", "shop", "--job", "job"],
     &["events", "stats", "--repo", "shop", "--job", "job"],
     &["dlq", "list", "--repo", "shop", "--job", "job"],
@@ -20,6 +20,7 @@ const EVERY_READING_COMMAND: [&[&str]; 15] = [
     &["dlq", "redrive", "--dry-run", "--repo", "shop", "--job", "job"],
     &["worktree", "list", "--repo", "shop"],
     &["repo", "identify"],
+    &["report", "--repo", "shop", "--output", "../page.html"],
 ];
 
 #[test]

@@ -139,6 +139,11 @@ impl Log {
         store::job(&self.storage)
     }
 
+    /// The root of its store.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
     /// Files of the log with this ending.
     pub(crate) fn segments(&self, ending: &str) -> Result<Vec<PathBuf>> {
         let folder = self

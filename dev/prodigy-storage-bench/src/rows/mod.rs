@@ -9,6 +9,7 @@ mod footprint;
 pub(crate) mod log;
 mod open;
 pub(crate) mod processes;
+mod report;
 pub(crate) mod resident;
 mod scan;
 mod status;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Row> {
         cache::rows(),
         open::rows(),
         status::rows(),
+        report::rows(),
         resident::rows(),
         footprint::rows(),
         follow::rows(),

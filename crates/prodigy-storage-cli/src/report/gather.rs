@@ -1,0 +1,318 @@
+//! The figures of a report. Their size depends on no number of jobs, events or items.
+
+use prodigy_storage::{
+    CheckpointEntry, DlqItem, ErrorKind, EventCounts, Job, JobId, JobOverview, ReadOptions, Record, Repo,
+    RepoName, ScanItem, Select, Storage, StorageError, Timestamp, escape,
+};
+use serde::Serialize;
+
+use super::kept::{Entries, Entry, Kept, NAME, Sort, shortened};
+use super::timeline::{self, Timeline};
+use crate::app::App;
+use crate::dlq::{each_item, words_of};
+use crate::errors::{Failure, Result};
+use crate::events::{Facts, payload};
+use crate::exit::Exit;
+use crate::jobs::state_word;
+use crate::top::Top;
+
+/// Jobs and checkpoints that a page lists: the newest ones.
+const LISTED: usize = 200;
+
+/// A report under way.
+pub(super) struct Report {
+    scope: Scope,
+    jobs: u64,
+    listed: Top<(Option<Timestamp>, u64), JobRow>,
+    counts: EventCounts,
+    events: Timeline,
+    kinds: Timeline,
+    letters: Letters,
+    by_signature: Timeline,
+    checkpoints: Count,
+    newest_checkpoints: Top<(Timestamp, u64), CheckpointRow>,
+    space: Space,
+    kept: Kept,
+}
+
+#[derive(Serialize)]
+struct Scope {
+    repo: RepoName,
+    job: Option<JobId>,
+    backend: &'static str,
+    /// Milliseconds since 1970.
+    made: i64,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct JobRow {
+    job: JobId,
+    state: &'static str,
+    events: u64,
+    letters: u64,
+    checkpoints: u64,
+    bytes: u64,
+    last: Option<i64>,
+}
+
+#[derive(Default, Serialize)]
+struct Letters {
+    items: u64,
+    pending: u64,
+    leased: u64,
+    delayed: u64,
+    parked: u64,
+    unreadable: u64,
+}
+
+#[derive(Default, Serialize)]
+struct Count {
+    count: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct CheckpointRow {
+    job: JobId,
+    phase: String,
+    name: String,
+    time: i64,
+    bytes: u64,
+}
+
+/// Bytes by kind of data, as stored.
+#[derive(Default, Serialize)]
+struct Space {
+    events: u64,
+    dead_letters: u64,
+    checkpoints: u64,
+    documents: u64,
+}
+
+impl Report {
+    pub(super) fn new(storage: &Storage, repo: &RepoName, job: Option<&JobId>) -> Self {
+        Self {
+            scope: Scope {
+                repo: repo.clone(),
+                job: job.cloned(),
+                backend: storage.capabilities().backend,
+                made: Timestamp::now().as_millis(),
+                version: env!("CARGO_PKG_VERSION"),
+            },
+            jobs: 0,
+            listed: Top::new(LISTED),
+            counts: EventCounts::default(),
+            events: Timeline::default(),
+            kinds: Timeline::default(),
+            letters: Letters::default(),
+            by_signature: Timeline::default(),
+            checkpoints: Count::default(),
+            newest_checkpoints: Top::new(LISTED),
+            space: Space::default(),
+            kept: Kept::new(),
+        }
+    }
+
+    /// The number of jobs that were added.
+    pub(super) fn jobs(&self) -> u64 {
+        self.jobs
+    }
+
+    /// Reads all of a job.
+    pub(super) fn add(&mut self, app: &mut App<'_>, repo: &Repo, row: &JobOverview) -> Result<()> {
+        let job = repo.job(row.address.job.as_str())?;
+        let before = self.counts.events;
+        self.add_events(app, &job)?;
+        self.add_letters(app, &job)?;
+        for entry in job.checkpoints().list() {
+            self.add_checkpoint(&row.address.job, &entry?);
+        }
+        self.letters.add(row);
+        self.space.add(row);
+        self.jobs += 1;
+        let last = row.status.last_activity;
+        self.listed.offer(
+            (last, self.jobs),
+            JobRow {
+                job: row.address.job.clone(),
+                state: state_word(row.status.state),
+                events: self.counts.events - before,
+                letters: row.letters.items,
+                checkpoints: row.checkpoints.count,
+                bytes: row.bytes(),
+                last: last.map(Timestamp::as_millis),
+            },
+        );
+        Ok(())
+    }
+
+    fn add_events(&mut self, app: &mut App<'_>, job: &Job) -> Result<()> {
+        let id = job.address().job.as_str();
+        let mut lines = job.events().read_lines(ReadOptions::new())?;
+        while let Some(item) = lines.next()? {
+            self.counts.add(&item);
+            match item {
+                ScanItem::Record(record) => self.add_event(id, &record),
+                ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
+                ScanItem::TooLarge(record) => app.too_large(&record),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_event(&mut self, job: &str, record: &Record<'_>) {
+        let (time, payload) = (record.time(), payload(record));
+        let facts = Facts::of(payload);
+        self.events.add(facts.worktree.as_deref(), time, facts.failed);
+        self.kinds.add(facts.kind.as_deref(), time, facts.failed);
+        let sort = match facts.failed {
+            true => Sort::Failure,
+            false => Sort::Event,
+        };
+        self.kept.offer(
+            time,
+            Entry {
+                job: job.to_owned(),
+                kind: facts.kind.map(name),
+                worktree: facts.worktree.map(name),
+                ..Entry::new(time, record.id.to_string(), sort, payload)
+            },
+        );
+    }
+
+    fn add_letters(&mut self, app: &mut App<'_>, job: &Job) -> Result<()> {
+        each_item(app, job.dlq().scan(&Select::any())?, |app, item| {
+            match self.add_letter(job, item) {
+                Err(error) if error.kind() == ErrorKind::Foreign => app.skipped_by(&error),
+                added => added?,
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn add_letter(&mut self, job: &Job, item: DlqItem) -> Result<(), StorageError> {
+        let body = item.body.clone();
+        let facts = item.summary()?;
+        let time = facts
+            .last_attempt
+            .or(facts.first_attempt)
+            .unwrap_or(Timestamp::MIN);
+        let signature = facts.signature.as_deref().or(facts.error_type.as_deref());
+        self.by_signature.add(signature, time, !facts.eligible);
+        self.kept.offer(
+            time,
+            Entry {
+                job: job.address().job.to_string(),
+                signature: signature.map(str::to_owned).map(name),
+                kind: words_of(&body).0.or_else(|| facts.error_type.clone()).map(name),
+                ..Entry::new(time, facts.id.to_string(), Sort::DeadLetter, body.get())
+            },
+        );
+        Ok(())
+    }
+
+    fn add_checkpoint(&mut self, job: &JobId, entry: &CheckpointEntry) {
+        self.checkpoints.count += 1;
+        self.checkpoints.bytes += entry.bytes;
+        // The name of a checkpoint states the time of its save, also in a copy of the store.
+        let time = entry.id.time().unwrap_or(entry.modified);
+        let key = (time, self.checkpoints.count);
+        self.newest_checkpoints.offer(
+            key,
+            CheckpointRow {
+                job: job.clone(),
+                phase: entry.id.phase().to_string(),
+                name: entry.id.to_string(),
+                time: time.as_millis(),
+                bytes: entry.bytes,
+            },
+        );
+    }
+
+    /// The report as its page has it.
+    pub(super) fn into_shown(self) -> Result<Shown> {
+        let millis = |time: Option<Timestamp>| time.map(Timestamp::as_millis);
+        let entries = self.kept.into_shown();
+        Ok(Shown {
+            scope: self.scope,
+            jobs: self.jobs,
+            job_rows: self.listed.into_sorted().collect(),
+            counts: Counts {
+                events: self.counts.events,
+                unverified: self.counts.unverified,
+                damaged: self.counts.damaged,
+                too_large: self.counts.too_large,
+                first: millis(self.counts.first),
+                last: millis(self.counts.last),
+            },
+            events: self.events.into_shown(),
+            kinds: self.kinds.into_shown(),
+            letters: self.letters,
+            by_signature: self.by_signature.into_shown(),
+            checkpoints: self.checkpoints,
+            checkpoint_rows: self.newest_checkpoints.into_sorted().collect(),
+            space: self.space,
+            entries: entries.map_err(|error| Failure::new(Exit::Failed, format!("write JSON: {error}")))?,
+        })
+    }
+}
+
+impl Letters {
+    fn add(&mut self, row: &JobOverview) {
+        self.items += row.letters.items;
+        self.pending += row.letters.pending;
+        self.leased += row.letters.leased;
+        self.delayed += row.letters.delayed;
+        self.parked += row.letters.parked;
+        self.unreadable += row.letters.unreadable;
+    }
+}
+
+impl Space {
+    fn add(&mut self, row: &JobOverview) {
+        self.events += row.log.bytes;
+        self.dead_letters += row.letters.bytes;
+        self.checkpoints += row.checkpoints.bytes;
+        self.documents += row.documents.bytes;
+    }
+}
+
+/// A report that is complete.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    scope: Scope,
+    /// The number of jobs; the newest of them are rows.
+    jobs: u64,
+    job_rows: Vec<JobRow>,
+    counts: Counts,
+    /// By worktree; marked are failures.
+    events: timeline::Shown,
+    /// The events by kind.
+    kinds: timeline::Shown,
+    letters: Letters,
+    /// The dead letters by signature, at their last attempt; marked are parked ones.
+    by_signature: timeline::Shown,
+    checkpoints: Count,
+    checkpoint_rows: Vec<CheckpointRow>,
+    space: Space,
+    entries: Entries,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    events: u64,
+    unverified: u64,
+    damaged: u64,
+    too_large: u64,
+    first: Option<i64>,
+    last: Option<i64>,
+}
+
+fn name(name: String) -> String {
+    match name.len() > NAME {
+        true => shortened(&name, NAME).to_owned(),
+        false => name,
+    }
+}
