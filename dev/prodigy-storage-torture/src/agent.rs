@@ -43,7 +43,10 @@ fn main() -> Result<()> {
         next: 0,
     };
     match role.as_str() {
-        "work" => agent.work(),
+        "work" => {
+            opened::end_with_parent();
+            agent.work()
+        }
         "list" => agent.list(),
         other => bail!("no role is named `{other}`"),
     }

@@ -44,6 +44,7 @@ fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let mut word = |what: &str| words.next().with_context(|| format!("no {what} is given"));
     let (store, by, seed, role) = (word("store")?, word("name")?, word("seed")?, word("role")?);
+    opened::end_with_parent();
     let storage = opened(&store)?;
     let dlq = storage.repo("letters")?.job(&role)?.dlq();
     let seed: u64 = seed.parse().context("the seed is no number")?;

@@ -1,7 +1,18 @@
 //! The store that a worker is given: a folder, or a database.
 
+use std::io::Read;
+
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{Storage, StorageError};
+
+/// Ends this process with the one that started it, which holds its standard input.
+pub(crate) fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        #[expect(clippy::exit, reason = "the thread ends the process")]
+        std::process::exit(1);
+    });
+}
 
 /// Opens it without the environment of this process.
 pub(crate) fn open(store: &str) -> Result<Storage, StorageError> {

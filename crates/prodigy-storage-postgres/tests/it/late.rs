@@ -126,29 +126,3 @@ fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
     });
     assert_eq!(read(&reader, &job("a"), None).0, [1, 2, 3, 4, 5, 6, 7].map(given));
 }
-
-#[test]
-fn a_role_with_the_documented_rights_is_enough() {
-    let Some(server) = Server::start() else { return };
-    let owner = PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
-    server.psql(
-        "create role jobs_app login; grant usage on schema prodigy to jobs_app; \
-         grant select, insert, update, delete on all tables in schema prodigy to jobs_app; \
-         revoke insert, update, delete on prodigy.store from jobs_app; \
-         grant usage, select on all sequences in schema prodigy to jobs_app;",
-    );
-    let options = PostgresOptions::new(server.url().replace("app@", "jobs_app@"));
-    let app = PostgresBackend::open(options.clone(), Deadline::never()).unwrap();
-    append(&app, &[given(1)]);
-    assert_eq!(read(&owner, &job("a"), None).0, [given(1)]);
-    prodigy_storage_backend::Catalog::flush(&app, Deadline::never()).unwrap();
-    app.seal(&job("a"), Deadline::never()).unwrap();
-    assert!(prodigy_storage_backend::Catalog::delete_job(&app, &job("a"), None, Deadline::never()).unwrap());
-    // It may not create the tables of another schema.
-    let error = PostgresBackend::open(options.schema("other"), Deadline::never()).unwrap_err();
-    assert_eq!(
-        error.kind(),
-        prodigy_storage_backend::ErrorKind::Unauthorised,
-        "{error}"
-    );
-}

@@ -11,6 +11,7 @@
 
 mod conformance;
 mod disk;
+mod docs;
 mod failures;
 mod health;
 mod late;

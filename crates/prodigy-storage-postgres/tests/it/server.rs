@@ -243,13 +243,25 @@ impl Server {
         let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
         let children = String::from_utf8(children.stdout).unwrap();
         for pid in std::iter::once(pid.as_str()).chain(children.lines()) {
-            let _ = Command::new("kill").args([signal, pid]).status();
+            let _ = Command::new("kill")
+                .args([signal, pid])
+                .stderr(Stdio::null())
+                .status();
         }
     }
 
     /// Runs statements, and gives what they print.
     pub fn psql(&self, statements: &str) -> String {
-        let output = self.psql_command().args(["-c", statements]).output().unwrap();
+        self.psql_at(&self.url(), statements)
+    }
+
+    /// The same as the user and in the database of a connection string.
+    pub fn psql_at(&self, url: &str, statements: &str) -> String {
+        let output = self
+            .psql_command_at(url)
+            .args(["-c", statements])
+            .output()
+            .unwrap();
         assert!(
             output.status.success(),
             "{}",
@@ -260,8 +272,12 @@ impl Server {
 
     /// `psql`, to be given statements.
     pub fn psql_command(&self) -> Command {
+        self.psql_command_at(&self.url())
+    }
+
+    fn psql_command_at(&self, url: &str) -> Command {
         let mut psql = command(&self.binaries.join("psql"));
-        psql.args(["--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", &self.url()]);
+        psql.args(["--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", url]);
         psql
     }
 

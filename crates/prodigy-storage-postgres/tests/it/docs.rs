@@ -1,0 +1,143 @@
+//! The SQL statements of the pages, run as their readers run them.
+
+use std::path::Path;
+
+use prodigy_storage_backend::{
+    AppendOptions, Batch, Catalog, Deadline, DocumentStore, ErrorKind, LogStore, ScanOptions,
+};
+use prodigy_storage_layout::Document;
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions, migrate_schema};
+
+use crate::late::{job, read};
+use crate::server::Server;
+
+/// The SQL of a section of a page, block by block.
+fn statements(page: &str, section: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/how-to");
+    let text = std::fs::read_to_string(folder.join(page)).unwrap();
+    let (_, section) = text.split_once(&format!("\n## {section}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let blocks = section.split("```sql\n").skip(1);
+    blocks
+        .map(|block| block.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+fn url(server: &Server, user: &str) -> String {
+    server
+        .url()
+        .replace("app@", &format!("{user}@"))
+        .replace("/postgres", "/jobs")
+}
+
+fn open(server: &Server, user: &str) -> PostgresBackend {
+    PostgresBackend::open(PostgresOptions::new(url(server, user)), Deadline::never()).unwrap()
+}
+
+/// A server with the roles and tables of the pages.
+fn prepared() -> Option<Server> {
+    let server = Server::start()?;
+    let [roles, grants] = &statements("postgresql.md", "Roles")[..] else {
+        panic!("the page has two blocks about roles");
+    };
+    for statement in roles.lines() {
+        server.psql(statement);
+    }
+    migrate_schema(
+        &PostgresOptions::new(url(&server, "jobs_owner")),
+        Deadline::never(),
+    )
+    .unwrap();
+    server.psql_at(&url(&server, "jobs_owner"), grants);
+    Some(server)
+}
+
+fn append(backend: &PostgresBackend) {
+    let mut batch = Batch::new();
+    batch.push("event").unwrap();
+    backend
+        .append(
+            &job("a"),
+            &mut batch,
+            &AppendOptions::default(),
+            Deadline::never(),
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_role_with_the_documented_rights_is_enough() {
+    let Some(server) = prepared() else { return };
+    let service = open(&server, "jobs_app");
+    append(&service);
+    assert_eq!(read(&service, &job("a"), None).0.len(), 1);
+    service.flush(Deadline::never()).unwrap();
+    service.seal(&job("a"), Deadline::never()).unwrap();
+    assert!(service.delete_job(&job("a"), None, Deadline::never()).unwrap());
+    // It may not create the tables of another schema.
+    let other = PostgresOptions::new(url(&server, "jobs_app")).schema("other");
+    let error = PostgresBackend::open(other, Deadline::never()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorised, "{error}");
+    // It may use a table of a later version.
+    server.psql_at(&url(&server, "jobs_owner"), "create table prodigy.later (n int)");
+    server.psql_at(&url(&server, "jobs_app"), "insert into prodigy.later values (1)");
+}
+
+#[test]
+fn the_monitoring_role_can_run_each_statement() {
+    let Some(server) = prepared() else { return };
+    let [role] = &statements("run-postgresql.md", "A role that only looks")[..] else {
+        panic!("the page has one block about the role");
+    };
+    server.psql_at(&url(&server, "app"), role);
+    let service = open(&server, "jobs_app");
+    append(&service);
+    let monitoring = statements("run-postgresql.md", "Monitoring");
+    assert!(monitoring.len() >= 10, "{monitoring:?}");
+    let found: Vec<String> = monitoring
+        .iter()
+        .map(|statement| server.psql_at(&url(&server, "jobs_monitor"), statement))
+        .collect();
+    let rows = |word: &str| {
+        let at = monitoring
+            .iter()
+            .position(|statement| statement.contains(word))
+            .unwrap();
+        found[at].clone()
+    };
+    assert!(rows("group by 1, 2 order by 3 desc;").contains("prodigy-storage"));
+    assert!(rows("n_dead_tup").contains("event|"));
+    assert_eq!(rows("as alive"), "1|0|0\n");
+    assert_eq!(rows("where deleted"), "0\n");
+    let [setting] = &statements("run-postgresql.md", "Sizing")[..] else {
+        panic!("the page has one block about sizing");
+    };
+    server.psql_at(&url(&server, "jobs_owner"), setting);
+}
+
+#[test]
+fn a_cursor_of_before_a_restore_is_refused_after_the_documented_statement() {
+    let Some(server) = prepared() else { return };
+    let service = open(&server, "jobs_app");
+    append(&service);
+    let (_, cursor) = read(&service, &job("a"), None);
+    drop(service);
+    let [identity] = &statements("run-postgresql.md", "Backup")[..] else {
+        panic!("the page has one block about a restore");
+    };
+    server.psql_at(&url(&server, "jobs_owner"), identity);
+    let service = open(&server, "jobs_app");
+    let options = ScanOptions::after(cursor);
+    let error = service
+        .scan(&job("a"), &options, Deadline::never())
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::CursorGap, "{error}");
+    assert_eq!(read(&service, &job("a"), None).0.len(), 1);
+    assert!(
+        service
+            .get(&Document::Orphans(job("a")), Deadline::never())
+            .unwrap()
+            .is_none()
+    );
+}
