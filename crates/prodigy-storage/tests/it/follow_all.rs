@@ -46,11 +46,15 @@ fn after_a_deletion_the_next_log_of_the_job_is_followed_at_once_and_so_are_the_o
 #[test]
 fn a_follow_of_many_jobs_ends_when_they_cannot_be_listed() {
     let fixture = file_with(|builder| builder);
-    let mut follow = follow(&fixture);
+    job(&fixture, "a").events().append(&0).unwrap();
+    let mut follow = fixture.storage.follow::<u32>(FollowOptions::new()).unwrap();
+    assert!(follow.next().unwrap().is_ok());
     let queues = fixture.folder.path().join("root/dlq");
     std::fs::create_dir_all(&queues).unwrap();
     std::fs::write(queues.join("shop"), "this is no folder").unwrap();
     job(&fixture, "later").events().append(&2).unwrap();
-    assert!(follow.next().unwrap().is_err());
+    // This process reports the append, and the kernel the new folder, which has the jobs listed again. Whichever report comes first,
+    // the failure comes.
+    assert!(follow.any(|item| item.is_err()));
     assert!(follow.next().is_none());
 }
