@@ -586,6 +586,7 @@ impl Catalog for FileBackend {
             checks: match self.handle.enter("check health", Look::Now) {
                 Ok(store) => {
                     let mut checks = root::health(&store.root);
+                    checks.extend(store.documents.health());
                     checks.extend(store.queues.health());
                     checks
                 }

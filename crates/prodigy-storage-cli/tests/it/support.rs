@@ -54,6 +54,21 @@ fn let_signals_through() {
     });
 }
 
+/// A command that a script of a shell starts: its `"$0" "$@"`.
+pub fn within(script: &str, command: &std::process::Command) -> std::process::Command {
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", script])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.env_clear();
+    for (name, value) in command.get_envs() {
+        shell.env(name, value.unwrap_or_default());
+    }
+    shell.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    shell
+}
+
 impl Bench {
     pub fn new() -> Self {
         let_signals_through();

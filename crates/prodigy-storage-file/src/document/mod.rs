@@ -7,6 +7,7 @@
 mod body;
 mod envelope;
 mod fence;
+mod health;
 mod listing;
 mod newest;
 mod ours;

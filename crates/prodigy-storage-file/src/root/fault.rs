@@ -13,6 +13,15 @@ use crate::fs::{FileKind, NotRegular};
 const IMMUTABLE: &str = "it, or its folder, may be immutable or for appending only: `lsattr -d` shows an `i` or an `a`, which \
      `chattr -i -a` takes away; or a security module refuses it";
 
+/// The hint where the limit of open files is too small.
+pub(super) const RAISE_FILES: &str = "raise it: `ulimit -n 1024` in the shell that starts the process, `LimitNOFILE=1024` in a unit of systemd; or look for \
+     what keeps files open";
+
+/// The number of files that this process may have open; `None` if it is not limited.
+pub(super) fn file_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 /// The kind of access that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -93,9 +102,13 @@ pub(super) fn fault(
         _ if raw == Some(rustix::io::Errno::MFILE.raw_os_error())
             || raw == Some(rustix::io::Errno::NFILE.raw_os_error()) =>
         {
-            make(ErrorKind::Io, "too many files are open".into())
+            let limit = file_limit().filter(|_| raw == Some(rustix::io::Errno::MFILE.raw_os_error()));
+            let limit = limit.map_or_else(String::new, |limit| {
+                format!(": the limit of this process is {limit}")
+            });
+            make(ErrorKind::Io, format!("too many files are open{limit}"))
                 .transient()
-                .with_hint("raise `ulimit -n`, or look for what keeps files open")
+                .with_hint(RAISE_FILES)
         }
         _ if raw == Some(rustix::io::Errno::NOLCK.raw_os_error()) => {
             make(ErrorKind::Io, "the kernel has no lock left".into()).transient()

@@ -10,6 +10,7 @@ use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
 
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
+use super::fault::{RAISE_FILES, file_limit};
 use super::{FORMAT, Root, network};
 use crate::fs::{FileKind, Metadata};
 use in_the_way::InTheWay;
@@ -18,6 +19,10 @@ use in_the_way::InTheWay;
 const AREAS: [&str; 6] = [EVENTS, DLQ, STATE, LOCKS, ORPHANED, QUARANTINE];
 /// The largest number of files and folders below the root to check.
 const MOST: usize = 10_000;
+/// With a lower limit of open files, a process can't make every kind of write.
+const LEAST_FILES: u64 = 20;
+/// With a lower limit, a process that works on many jobs at once may run out.
+const FEW_FILES: u64 = 256;
 /// The largest number of paths that one check names.
 const NAMED: usize = 5;
 /// Fewer free inodes than this cause a warning.
@@ -64,6 +69,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
         }
         Err(error) => checks.push(failure("root", &root.write_fault("check health", top, error))),
     }
+    checks.extend(open_files());
     checks.extend(way(root));
     checks.push(file_system(root));
     // A read-only handle holds no lock on the root: take it here, and release it at once.
@@ -296,6 +302,24 @@ fn way(root: &Root) -> Option<Check> {
         ),
     };
     Some(Check::new("way to the root", Severity::Warning, found).with_hint(hint))
+}
+
+/// The check of the limit of open files of this process.
+fn open_files() -> Option<Check> {
+    let limit = file_limit()?;
+    let (severity, why) = match limit {
+        0..LEAST_FILES => (
+            Severity::Failure,
+            "writes and reads fail: one of them opens several files",
+        ),
+        LEAST_FILES..FEW_FILES => (
+            Severity::Warning,
+            "a process that works on many jobs at once opens more",
+        ),
+        _ => return None,
+    };
+    let found = format!("the limit of open files of this process is {limit}: {why}");
+    Some(Check::new("open files", severity, found).with_hint(RAISE_FILES))
 }
 
 fn file_system(root: &Root) -> Check {
