@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use prodigy_storage::{
-    Checkpoint, CheckpointEntry, CheckpointId, CheckpointKey, Checkpoints, Cursor, ErrorKind, Expected,
-    Fence, LockName, Phase, PruneOptions, Revision, SaveOptions, StorageError,
+    Checkpoint, CheckpointEntry, CheckpointKey, Checkpoints, Cursor, ErrorKind, Expected, Fence, LockName,
+    Phase, PruneOptions, RemovalKind, Revision, SaveOptions, StorageError,
 };
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::app::{Access, App};
+use crate::audit::Audited;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::InputArgs;
@@ -315,8 +316,10 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
 fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let checkpoints = opened.job.checkpoints();
-    let id = named(&opened, &checkpoints, &arguments.document)?;
-    if !checkpoints.delete(&id)? {
+    let entry = named(&opened, &checkpoints, &arguments.document)?;
+    let (is_deleted, exit) = audited(&opened, "checkpoint delete", std::slice::from_ref(&entry))
+        .make(app, |_| Ok(checkpoints.delete(&entry.id)?))?;
+    if !is_deleted {
         return Err(missing(&opened, &arguments.document));
     }
     if app.json() {
@@ -324,17 +327,29 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     } else {
         app.line(format!("deleted {}", arguments.document))?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// The removal of checkpoints by a command, for the audit log.
+fn audited<'o>(opened: &'o Opened, command: &str, entries: &[CheckpointEntry]) -> Audited<'o> {
+    let bytes = entries.iter().map(|entry| entry.bytes).sum();
+    Audited::new(
+        &opened.storage,
+        RemovalKind::Checkpoints,
+        opened.job.address(),
+        command,
+    )
+    .size(entries.len(), bytes)
 }
 
 /// The checkpoint whose file has this name. The error names those that exist.
-fn named(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<CheckpointId> {
+fn named(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<CheckpointEntry> {
     let mut near = Near::to(name);
     for entry in checkpoints.list() {
-        let id = entry?.id;
-        let found = id.to_string();
+        let entry = entry?;
+        let found = entry.id.to_string();
         if found == name {
-            return Ok(id);
+            return Ok(entry);
         }
         near.offer(&found);
     }
@@ -350,18 +365,21 @@ fn missing(opened: &Opened, name: &str) -> Failure {
 fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let checkpoints = opened.job.checkpoints();
-    // Prune keeps the newest valid one; of the rest, the old ones are deleted one by one.
-    let options = PruneOptions::new()
-        .dry_run(arguments.dry_run || arguments.older_than.is_some())
-        .phase(arguments.phase);
-    let mut removed = checkpoints.prune(arguments.keep.get(), options)?;
+    // The newest valid one of each phase is not among them, nor are the other newest ones.
+    let options = PruneOptions::new().phase(arguments.phase);
+    let mut removed = checkpoints.prune(arguments.keep.get(), options.dry_run(true))?;
     if let Some(oldest) = arguments.older_than {
         removed.retain(|entry| passed(entry.modified) > oldest);
-        if !arguments.dry_run {
-            for entry in &removed {
-                checkpoints.delete(&entry.id)?;
-            }
-        }
+    }
+    let mut exit = Exit::Done;
+    if !arguments.dry_run && !removed.is_empty() {
+        let removal = audited(&opened, "checkpoint prune", &removed);
+        (_, exit) = removal.make(app, |_| {
+            removed
+                .iter()
+                .try_for_each(|entry| checkpoints.delete(&entry.id).map(drop))?;
+            Ok(())
+        })?;
     }
     if removed.is_empty() {
         opened.must_be_known()?;
@@ -378,7 +396,7 @@ fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
             crate::output::counted(removed.len(), "checkpoint")
         ));
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn print(app: &mut App<'_>, entries: &[CheckpointEntry]) -> Result<()> {

@@ -39,6 +39,7 @@
 //! ```
 
 mod app;
+mod audit;
 #[cfg(feature = "file")]
 mod backup;
 mod checkpoint;

@@ -51,8 +51,8 @@ pub(super) fn run(app: &mut App<'_>, arguments: &DiffArgs) -> Result<Exit> {
 }
 
 fn state(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<Box<RawValue>> {
-    let id = named(opened, checkpoints, name)?;
-    match checkpoints.get::<Box<RawValue>>(&id)? {
+    let entry = named(opened, checkpoints, name)?;
+    match checkpoints.get::<Box<RawValue>>(&entry.id)? {
         Some(found) => Ok(found.data),
         // It was removed after it was found.
         None => Err(super::missing(opened, name)),

@@ -1,11 +1,12 @@
 //! Changes of all items that filters select, and `dlq purge`.
 
-use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, ItemState, Select, Settled, Settlement};
+use prodigy_storage::{Change, Claim, Eligible, ItemId, ItemState, RemovalKind, Select, Settled, Settlement};
 use serde_json::json;
 
 use super::select::{StateArgs, tell_missing, tell_none};
 use super::view;
 use crate::app::{Access, App};
+use crate::audit::Audited;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::{JobArgs, Opened};
@@ -41,13 +42,19 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
     let missing = tell_missing(app, &opened, &which.select.ids)?;
     let select = which.select.select(Eligible::Any);
     let change = arguments.yes.then_some(Change::Remove);
-    let found = Bulk::run(app, &opened, &select, Some(which), change.as_ref())?;
+    let mut found = Bulk {
+        is_recorded: true,
+        ..Bulk::default()
+    };
+    found.run(app, &opened, &select, Some(which), change.as_ref())?;
     if found.is_nothing() {
         tell_none(app, &opened.job.dlq(), &which.select.filters)?;
     }
     if arguments.yes {
-        found.tell(app, "removed")?;
-        return Ok(missing);
+        return Ok(match found.tell(app, "removed")? {
+            Exit::Done => missing,
+            failed => failed,
+        });
     }
     if app.json() {
         app.json_line(&json!({"would_remove": found.matched, "taken": found.taken}))?;
@@ -70,27 +77,31 @@ pub(super) struct Bulk {
     changed: usize,
     /// Items that another process has taken.
     taken: usize,
+    /// Whether the audit log gets what is removed.
+    is_recorded: bool,
+    /// Whether it lacks something.
+    is_unrecorded: bool,
 }
 
 impl Bulk {
     /// Changes the selected items that nobody has taken, if their contents are still those that were read; or only counts them.
     pub(super) fn run(
+        &mut self,
         app: &mut App<'_>,
         opened: &Opened,
         select: &Select,
         which: Option<&StateArgs>,
         change: Option<&Change>,
-    ) -> Result<Self> {
+    ) -> Result<()> {
         let dlq = opened.job.dlq();
         let named = is_ids_alone(select) || which.is_some_and(|which| !which.select.filters.says());
-        let mut bulk = Self::default();
         let mut pending: Vec<Settlement> = Vec::new();
         let any = view::each(app, dlq.scan(select)?, |app, item| {
             if which.is_some_and(|which| !which.takes(&item)) {
                 return Ok(());
             }
             if item.state == ItemState::Leased {
-                bulk.taken += 1;
+                self.taken += 1;
                 return Ok(());
             }
             let claim = Claim::Revision(item.id.clone(), item.revision);
@@ -104,11 +115,11 @@ impl Bulk {
                     return Ok(());
                 }
             }
-            bulk.matched += 1;
+            self.matched += 1;
             if let Some(change) = change {
                 pending.push(Settlement::new(claim, change.clone()));
                 if pending.len() >= BATCH {
-                    bulk.settle(&dlq, &mut pending)?;
+                    self.settle(app, opened, &mut pending)?;
                 }
             }
             Ok(())
@@ -116,15 +127,25 @@ impl Bulk {
         if !any {
             opened.must_be_known()?;
         }
-        bulk.settle(&dlq, &mut pending)?;
-        Ok(bulk)
+        self.settle(app, opened, &mut pending)
     }
 
-    fn settle(&mut self, dlq: &Dlq, pending: &mut Vec<Settlement>) -> Result<()> {
+    fn settle(&mut self, app: &mut App<'_>, opened: &Opened, pending: &mut Vec<Settlement>) -> Result<()> {
         if pending.is_empty() {
             return Ok(());
         }
-        for settled in dlq.settle(&std::mem::take(pending))? {
+        let pending = std::mem::take(pending);
+        let settle = |_: &mut App<'_>| Ok(opened.job.dlq().settle(&pending)?);
+        let settled = if self.is_recorded {
+            let address = opened.job.address();
+            let removal = Audited::new(&opened.storage, RemovalKind::DeadLetters, address, "dlq purge");
+            let (settled, recorded) = removal.size(pending.len(), 0).make(app, settle)?;
+            self.is_unrecorded |= recorded != Exit::Done;
+            settled
+        } else {
+            settle(app)?
+        };
+        for settled in settled {
             match settled {
                 Settled::Done => self.done += 1,
                 _ => self.changed += 1,
@@ -151,7 +172,10 @@ impl Bulk {
                 app.note(&format!("{items} changed meanwhile, and stayed as they are"));
             }
         }
-        Ok(Exit::Done)
+        Ok(match self.is_unrecorded {
+            true => Exit::Failed,
+            false => Exit::Done,
+        })
     }
 
     fn tell_taken(&self, app: &mut App<'_>) {

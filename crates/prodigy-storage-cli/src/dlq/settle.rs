@@ -204,7 +204,8 @@ fn bulk(
     change: &Change,
     done: &str,
 ) -> Result<Exit> {
-    let changed = Bulk::run(app, opened, select, None, Some(change))?;
+    let mut changed = Bulk::default();
+    changed.run(app, opened, select, None, Some(change))?;
     if changed.is_nothing() {
         tell_none(app, &opened.job.dlq(), filters)?;
     }

@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 
+use prodigy_storage::RemovalKind;
 use serde_json::json;
 
 use super::open_all;
 use super::parts::Parts;
 use crate::app::{Access, App};
+use crate::audit::Audited;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::RepoArgs;
@@ -34,8 +36,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let jobs = open_all(app, &arguments.repo, &arguments.jobs, access)?;
     // Deletions that a process began and could not end: readers find nothing of these jobs.
     let mut ended = Vec::new();
+    let mut sizes = Vec::new();
     for opened in &jobs {
         let parts = Parts::of(&opened.job)?;
+        sizes.push(parts.bytes());
         if parts.is_nothing() {
             match arguments.yes && opened.job.delete()? {
                 true => ended.push(opened.job.address().clone()),
@@ -64,9 +68,15 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
             return Ok(Exit::Failed);
         }
     }
-    for opened in jobs {
+    let mut exit = Exit::Done;
+    for (opened, bytes) in jobs.iter().zip(sizes) {
         let address = opened.job.address();
-        let deleted = opened.job.delete()? || ended.contains(address);
+        let removal = Audited::new(&opened.storage, RemovalKind::Job, address, "job delete").size(1, bytes);
+        let (deleted, recorded) = removal.make(app, |_| Ok(opened.job.delete()?))?;
+        let deleted = deleted || ended.contains(address);
+        if recorded != Exit::Done {
+            exit = recorded;
+        }
         if app.json() {
             app.json_line(&json!({"repo": address.repo, "job": address.job, "deleted": deleted}))?;
         } else {
@@ -80,7 +90,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         // A later job may be refused: the caller has to know which ones are gone.
         app.flush()?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// Asks on the terminal. Anything but `y` or `yes` is a no.

@@ -29,6 +29,10 @@ impl Parts {
             && row.status.finished_at.is_none()
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.row.bytes()
+    }
+
     pub(crate) fn json(&self) -> Value {
         let mut json = row_json(&self.row);
         if let Value::Object(json) = &mut json {

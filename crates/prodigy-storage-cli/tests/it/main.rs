@@ -11,6 +11,7 @@
 
 mod ahead;
 mod append;
+mod audit;
 mod backup;
 mod browser;
 mod cat;
@@ -26,6 +27,7 @@ mod document;
 mod export;
 mod follow;
 mod foreign;
+mod health;
 mod import;
 mod imported;
 mod in_process;

@@ -144,7 +144,7 @@ pub struct Removal {
     pub kind: RemovalKind,
     /// The owner of the data; `None` for the quarantine.
     pub job: Option<JobAddress>,
-    /// The key of the rule: `retention.finished_jobs`.
+    /// The key of the rule: `retention.finished_jobs`. In the audit log of the tool also the command: `job delete`.
     pub rule: String,
     /// Data older than this is due: now, less the age that the rule sets.
     pub before: Timestamp,
@@ -154,6 +154,48 @@ pub struct Removal {
     pub bytes: u64,
     /// The state of the removal.
     pub outcome: RemovalOutcome,
+}
+
+impl Removal {
+    /// A removal that is about to be made, for a record of your own in the [audit log](Storage::audit_log).
+    ///
+    /// ```
+    /// use prodigy_storage::{Removal, RemovalKind, Storage, Timestamp};
+    ///
+    /// let storage = Storage::in_memory()?;
+    /// let job = storage.repo("shop")?.job("mapreduce-7")?;
+    /// let removal = Removal::new(RemovalKind::Job, "end of the run", Timestamp::now()).job(job.address().clone()).size(1, 0);
+    /// storage.audit_log()?.append(&removal)?;
+    /// job.delete()?;
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    #[must_use]
+    pub fn new(kind: RemovalKind, rule: impl Into<String>, before: Timestamp) -> Self {
+        Self {
+            kind,
+            job: None,
+            rule: rule.into(),
+            before,
+            count: 0,
+            bytes: 0,
+            outcome: RemovalOutcome::Due,
+        }
+    }
+
+    /// Sets the number of removed things, and their bytes.
+    #[must_use]
+    pub fn size(mut self, count: u64, bytes: u64) -> Self {
+        (self.count, self.bytes) = (count, bytes);
+        self
+    }
+
+    setters! {
+        /// Whose data.
+        job: into Option<JobAddress>,
+
+        /// The state of the removal.
+        outcome: RemovalOutcome,
+    }
 }
 
 /// The result of a clean, or its plan.
@@ -205,7 +247,7 @@ impl Storage {
         run::run(self, options)
     }
 
-    /// The audit log: each [`Removal`] of each clean, as an event. It is the log of a job in the repository `_audit`.
+    /// The audit log: each [`Removal`] of each clean, and of the commands of the tool that remove, as an event. It is the log of a job in the repository `_audit`.
     ///
     /// # Errors
     /// None today.

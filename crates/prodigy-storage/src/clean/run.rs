@@ -85,15 +85,7 @@ impl Clean<'_> {
     }
 
     fn of(&self, kind: RemovalKind, rule: &str, before: Timestamp) -> Removal {
-        Removal {
-            kind,
-            job: None,
-            rule: rule.to_owned(),
-            before,
-            count: 0,
-            bytes: 0,
-            outcome: RemovalOutcome::Due,
-        }
+        Removal::new(kind, rule, before)
     }
 
     /// The files of the quarantine, where the backend has one.
