@@ -15,6 +15,7 @@ use crate::lease::Leases;
 use crate::log::{Writer, WriterRow};
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
+use crate::queue::Fronts;
 use crate::schema::{self, SchemaState};
 use crate::session::Names;
 use crate::sql::Sql;
@@ -48,6 +49,7 @@ struct Shared {
     leases: Arc<Leases>,
     bell: Arc<Bell>,
     counters: Counters,
+    fronts: Arc<Fronts>,
 }
 
 fn connect(options: &PostgresOptions) -> Result<Db> {
@@ -135,6 +137,7 @@ impl PostgresBackend {
                 bell,
                 leases,
                 counters: Counters::default(),
+                fronts: Arc::default(),
             }),
         })
     }
@@ -161,6 +164,11 @@ impl PostgresBackend {
 
     pub(crate) fn leases(&self) -> &Arc<Leases> {
         &self.shared.leases
+    }
+
+    /// Where takes of items begin.
+    pub(crate) fn fronts(&self) -> &Arc<Fronts> {
+        &self.shared.fronts
     }
 
     pub(crate) fn counters(&self) -> &Counters {

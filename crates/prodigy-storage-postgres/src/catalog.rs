@@ -22,9 +22,10 @@ const DELETE: &str = "delete job";
 /// Rows that one transaction of a deletion removes.
 const STEP: i64 = 2_000;
 
-/// Whether a job holds anything.
-pub(crate) const HOLDS: &str = "(exists (select from @.event e where e.job = j.id) or exists (select from @.document d where d.job = j.id) \
-                     or exists (select from @.item i where i.job = j.id))";
+/// Whether a job holds anything. With `offset 0` the server looks one job up in the index and does not read whole tables.
+pub(crate) const HOLDS: &str = "(exists (select from @.event e where e.job = j.id offset 0) \
+                     or exists (select from @.document d where d.job = j.id offset 0) \
+                     or exists (select from @.item i where i.job = j.id offset 0))";
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -130,7 +131,8 @@ pub(crate) fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
 }
 
 /// Writers of a job whose lease lasts.
-pub(crate) const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed and w.expires > clock_timestamp())";
+pub(crate) const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed \
+     and w.expires > clock_timestamp() offset 0)";
 
 /// When a job was last written to; the mark of a finished job does not count.
 pub(crate) const LAST_WRITE: &str = "select greatest((select max(time) from (select (select e.time from @.event e where e.job = w.job \
@@ -230,10 +232,17 @@ impl Catalog for PostgresBackend {
 
     fn repositories(&self, options: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>> {
         let limit = options.limit.clamp(1, 1 << 30);
-        let after = "($1::text is null or repo > $1)";
+        // From one name to the next along the index, so that the number of jobs does not count.
+        let next = |after: &str| {
+            format!("select repo from @.job where not deleted and repo > {after} order by repo limit 1")
+        };
         let text = format!(
-            "select repo from (select distinct repo from @.job j where id > 0 and not deleted and {after} and {HOLDS} \
-             union select distinct repo from @.document where job = 0 and {after}) r order by repo limit {}",
+            "with recursive n as (({}) union all select l.repo from n cross join lateral ({}) l) \
+             select repo from (select repo from n where exists \
+               (select from @.job j where j.repo = n.repo and not deleted and {HOLDS} offset 0) \
+             union select distinct repo from @.document where job = 0 and repo > coalesce($1, '')) r order by repo limit {}",
+            next("coalesce($1::text, '')"),
+            next("n.repo"),
             limit + 1
         );
         let sql = Sql::new(text).arg(options.after.as_ref().map(|after| after.as_str().to_owned()));
@@ -263,9 +272,9 @@ impl Catalog for PostgresBackend {
     }
 
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
-        let writers = WRITERS.replace(
-            "{job}",
-            "any(array(select id from @.job where repo = $1 and not deleted))",
+        let writers = format!(
+            "select exists (select from @.job j where repo = $1 and not deleted and ({}) offset 0)",
+            for_job(WRITERS, "j.id")
         );
         let statements = vec![Sql::new(writers).arg(repo.as_str().to_owned()), held_locks(repo)];
         self.db().call(

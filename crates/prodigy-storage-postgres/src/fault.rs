@@ -13,7 +13,7 @@ pub(crate) enum Stage {
     Before,
     /// A commit was sent behind the failed statement: nothing is stored if the server refused the statement.
     Pipelined,
-    /// The commit itself failed.
+    /// The commit itself failed, or a statement that is a transaction by itself.
     Commit,
 }
 
@@ -26,7 +26,8 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
     let state = error.code().cloned();
     let is_lost = state.is_none();
     let code = state.as_ref().map_or("", SqlState::code);
-    let is_refused = matches!(code.get(..2), Some("22" | "23" | "40" | "42" | "53")) && code != "40003";
+    let is_refused =
+        matches!(code.get(..2), Some("22" | "23" | "40" | "42" | "53" | "55")) && code != "40003";
     let is_unknown = matches!(code, "08007" | "40003")
         || match stage {
             Stage::Before => false,

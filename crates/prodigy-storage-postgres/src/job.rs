@@ -26,6 +26,7 @@ pub(crate) fn make(job: &JobAddress) -> Sql {
         "insert into @.job (repo, name) values ($1, $2) on conflict (repo, name) where not deleted do nothing",
         job,
     )
+    .frequent()
 }
 
 /// Locks the row of a job against all other writers that lock it, and gives its id.
@@ -34,6 +35,7 @@ pub(crate) fn lock(job: &JobAddress) -> Sql {
         "select id from @.job where repo = $1 and name = $2 and not deleted for update",
         job,
     )
+    .frequent()
 }
 
 pub(crate) fn deleted_meanwhile(session: &Session) -> StorageError {

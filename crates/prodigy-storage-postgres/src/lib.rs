@@ -10,7 +10,7 @@
 //! - A cursor holds the last number that was read of each living writer. Writers that ended are closed; a run of closed
 //!   writers takes a few bytes.
 //! - Locks and writers are leases by the clock of the server, renewed in the background. They need no session, so a pooler in
-//!   transaction mode works; statements are never prepared by name, and settings are local to a transaction.
+//!   transaction mode works: behind one no statement is prepared by name, and settings are local to a transaction.
 //! - Leases of dead letters count by the clock of the server.
 //! - Calls come from any thread; one thread of the handle drives all connections. A call whose deadline passes closes its
 //!   connection.
@@ -44,6 +44,7 @@ mod backend;
 mod bell;
 mod catalog;
 mod db;
+mod direct;
 mod document;
 mod fault;
 mod job;

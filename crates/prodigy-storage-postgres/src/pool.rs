@@ -1,16 +1,19 @@
 //! Connections, checked before they are lent.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use prodigy_storage_backend::{Result, StorageError};
+use prodigy_storage_backend::StorageError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::{AsyncMessage, Client, Connection};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Statement};
 
+use crate::direct::is_direct;
 use crate::fault::{Stage, fault};
-use crate::session::Names;
+use crate::session::{Names, SETTINGS};
+use crate::sql::Sql;
 use crate::target::Target;
 
 /// A connection that was idle for longer is asked for a sign of life before it is lent: proxies cut idle ones silently.
@@ -18,12 +21,17 @@ const TRUSTED: Duration = Duration::from_secs(5);
 /// The longest wait for that sign.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
+/// The most statements that a connection has prepared.
+const STATEMENTS: usize = 64;
+
 /// A connection. Dropping it closes it.
 pub(crate) struct Link {
     pub(crate) client: Client,
     /// The server reported that it stopped waiting for its synchronous standby.
     pub(crate) unreplicated: Arc<AtomicBool>,
     idle_since: Instant,
+    /// The statements that its process of the server knows; `None` behind a pooler.
+    prepared: Option<Mutex<HashMap<String, Statement>>>,
 }
 
 /// Gets the notifications of a connection: channel and payload.
@@ -35,7 +43,7 @@ impl Link {
         target: &Target,
         notified: Option<Notified>,
         operation: &'static str,
-    ) -> Result<Self> {
+    ) -> Result<Self, StorageError> {
         let opened = target.config.connect(target.tls.clone()).await;
         let (client, connection) =
             opened.map_err(|error| fault(error, Stage::Before, operation, &target.shown))?;
@@ -45,11 +53,45 @@ impl Link {
             client,
             unreplicated,
             idle_since: Instant::now(),
+            prepared: None,
         })
     }
 
+    /// Whether it leads to one process of the server, whose session has [`SETTINGS`].
+    pub(crate) fn is_direct(&self) -> bool {
+        self.prepared.is_some()
+    }
+
+    /// Makes use of the session if the connection has one for itself.
+    async fn settle(&mut self) -> Result<(), Error> {
+        if is_direct(&self.client).await? {
+            self.client.batch_execute(SETTINGS).await?;
+            self.prepared = Some(Mutex::default());
+        }
+        Ok(())
+    }
+
+    /// The prepared form of a frequent statement, which is prepared when it is first asked for.
+    pub(crate) async fn prepared(&self, sql: &Sql, text: &str) -> Result<Option<Statement>, Error> {
+        let Some(prepared) = self.prepared.as_ref().filter(|_| sql.is_frequent) else {
+            return Ok(None);
+        };
+        {
+            let prepared = prepared.lock();
+            match prepared.get(text) {
+                Some(statement) => return Ok(Some(statement.clone())),
+                None if prepared.len() >= STATEMENTS => return Ok(None),
+                None => {}
+            }
+        }
+        let types: Vec<_> = sql.params().into_iter().map(|(_, kind)| kind).collect();
+        let statement = self.client.prepare_typed(text, &types).await?;
+        prepared.lock().insert(text.to_owned(), statement.clone());
+        Ok(Some(statement))
+    }
+
     /// Runs a statement without an answer.
-    pub(crate) async fn run(&self, statement: &str, operation: &'static str) -> Result<()> {
+    pub(crate) async fn run(&self, statement: &str, operation: &'static str) -> Result<(), StorageError> {
         self.client
             .batch_execute(statement)
             .await
@@ -126,7 +168,7 @@ impl Pool {
         &self.names
     }
 
-    pub(crate) async fn lend(&self, operation: &'static str) -> Result<Lent> {
+    pub(crate) async fn lend(&self, operation: &'static str) -> Result<Lent, StorageError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit
             .map_err(|error| StorageError::timeout(operation, "", "a connection").with_source(error))?;
@@ -136,7 +178,12 @@ impl Pool {
             let link = match idle {
                 Some(link) if link.is_alive().await => link,
                 Some(_) => continue,
-                None => Link::open(&self.target, None, operation).await?,
+                None => {
+                    let mut link = Link::open(&self.target, None, operation).await?;
+                    let settled = link.settle().await;
+                    settled.map_err(|error| fault(error, Stage::Before, operation, &self.target.shown))?;
+                    link
+                }
             };
             return Ok(Lent {
                 link,

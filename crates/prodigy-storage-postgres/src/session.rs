@@ -123,7 +123,7 @@ impl Session {
 
     /// Statements that only read, each by itself, in one round trip.
     pub(crate) async fn read(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
-        let answers = self.send(None, &statements, None).await?;
+        let answers = self.send(None, &statements, Stage::Before).await?;
         self.at_rest = true;
         Ok(answers)
     }
@@ -135,9 +135,15 @@ impl Session {
         statements: Vec<Sql>,
     ) -> Result<Vec<Vec<Row>>> {
         self.claimed()?;
-        let answers = self
-            .send(Some(begin(durability)), &statements, Some("commit"))
-            .await?;
+        let has_settings = self.lent.as_ref().is_some_and(|lent| lent.link.is_direct());
+        // With the settings of the session a statement is a transaction by itself.
+        let is_whole = statements.len() == 1 && durability == Durability::Strict && has_settings;
+        let (begin, stage) = if is_whole {
+            (None, Stage::Commit)
+        } else {
+            (Some(begin(durability)), Stage::Pipelined)
+        };
+        let answers = self.send(begin, &statements, stage).await?;
         self.committed(answers)
     }
 
@@ -147,24 +153,25 @@ impl Session {
         durability: Durability,
         statements: Vec<Sql>,
     ) -> Result<Vec<Vec<Row>>> {
-        self.send(Some(begin(durability)), &statements, None).await
+        self.send(Some(begin(durability)), &statements, Stage::Before)
+            .await
     }
 
     /// More statements of the transaction that is open.
     pub(crate) async fn more(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
-        self.send(None, &statements, None).await
+        self.send(None, &statements, Stage::Before).await
     }
 
     /// More statements of the transaction that is open, and its commit.
     pub(crate) async fn finish(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
         self.claimed()?;
-        let answers = self.send(None, &statements, Some("commit")).await?;
+        let answers = self.send(None, &statements, Stage::Pipelined).await?;
         self.committed(answers)
     }
 
     /// Ends the transaction that is open without a trace.
     pub(crate) async fn roll_back(&mut self) -> Result<()> {
-        self.send(Some("rollback".into()), &[], None).await?;
+        self.send(Some("rollback".into()), &[], Stage::Before).await?;
         self.at_rest = true;
         Ok(())
     }
@@ -193,12 +200,12 @@ impl Session {
         Ok(answers)
     }
 
-    /// Sends everything at once, and waits for all answers.
+    /// Sends everything at once, and waits for all answers; [`Stage::Pipelined`] with a commit behind the statements.
     async fn send(
         &mut self,
         begin: Option<String>,
         statements: &[Sql],
-        commit: Option<&'static str>,
+        stage: Stage,
     ) -> Result<Vec<Vec<Row>>> {
         self.at_rest = false;
         let Some(lent) = &self.lent else {
@@ -208,33 +215,37 @@ impl Session {
                 "a connection",
             ));
         };
-        let client = &lent.link.client;
-        let names = self.pool.names();
-        let texts: Vec<String> = statements.iter().map(|sql| names.fill(&sql.text)).collect();
-        let params: Vec<_> = statements.iter().map(Sql::params).collect();
+        let link = &lent.link;
+        let failed = |error, stage| fault(error, stage, self.operation, &self.target);
+        let mut messages = Vec::with_capacity(statements.len());
+        for sql in statements {
+            let text = self.pool.names().fill(&sql.text);
+            let prepared = link.prepared(sql, &text).await;
+            messages.push((
+                sql.params(),
+                prepared.map_err(|error| failed(error, Stage::Before))?,
+                text,
+            ));
+        }
         let simple = |text: Option<String>| async move {
             match text {
-                Some(text) => client.batch_execute(&text).await,
+                Some(text) => link.client.batch_execute(&text).await,
                 None => Ok(()),
             }
         };
         // Each future sends its message when it is polled first, and they are polled in this order.
-        let queries = texts
-            .iter()
-            .zip(&params)
-            .map(|(text, params)| client.query_typed(text, params));
-        let (begun, answers, committed) = join3(
-            simple(begin),
-            join_all_in_order(queries),
-            simple(commit.map(str::to_owned)),
-        )
-        .await;
-        let stage = if commit.is_some() {
-            Stage::Pipelined
-        } else {
-            Stage::Before
-        };
-        let failed = |error, stage| fault(error, stage, self.operation, &self.target);
+        let queries = messages.iter().map(|(params, prepared, text)| async move {
+            match prepared {
+                Some(statement) => {
+                    let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+                    link.client.query(statement, &values).await
+                }
+                None => link.client.query_typed(text, params).await,
+            }
+        });
+        let commit = (stage == Stage::Pipelined).then(|| "commit".to_owned());
+        let (begun, answers, committed) =
+            join3(simple(begin), join_all_in_order(queries), simple(commit)).await;
         begun.map_err(|error| failed(error, stage))?;
         let answers: Result<Vec<_>, _> = answers.into_iter().collect();
         let answers = answers.map_err(|error| failed(error, stage))?;
@@ -271,6 +282,9 @@ fn begin(durability: Durability) -> String {
         LOCK_TIMEOUT.as_millis()
     )
 }
+
+/// The settings of a strict transaction, as those of a session.
+pub(crate) const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set synchronous_commit = on; set lock_timeout = 60000";
 
 /// An abandoned session waits no longer than this for a row that another one holds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);

@@ -41,6 +41,8 @@ params! {
 pub(crate) struct Sql {
     pub(crate) text: std::borrow::Cow<'static, str>,
     params: Vec<(Box<dyn ToSql + Send + Sync>, Type)>,
+    /// Whether it is prepared where that is possible.
+    pub(crate) is_frequent: bool,
 }
 
 impl Sql {
@@ -48,7 +50,15 @@ impl Sql {
         Self {
             text: text.into(),
             params: Vec::new(),
+            is_frequent: false,
         }
+    }
+
+    /// Has it prepared once for each connection that leads to one process of the server. For texts of which there are few:
+    /// each stays prepared until its connection is closed.
+    pub(crate) fn frequent(mut self) -> Self {
+        self.is_frequent = true;
+        self
     }
 
     /// Adds the next parameter.

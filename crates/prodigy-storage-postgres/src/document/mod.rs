@@ -57,6 +57,7 @@ fn revision_of(document: &Document) -> Sql {
         document,
         "select revision from @.document where job = {owner} and key = $3",
     )
+    .frequent()
 }
 
 /// The body and what describes it, to be written.
@@ -95,7 +96,7 @@ impl New {
                                       from o where d.job = o.id and d.key = $3 and d.revision = $6 returning 1"
                 .to_owned(),
         };
-        let sql = of(document, text);
+        let sql = of(document, text).frequent();
         match expected {
             Expected::Revision(wanted) => sql.arg(self.revision).arg(self.body.clone()).arg(uuid_of(wanted)),
             _ => sql
@@ -218,11 +219,18 @@ async fn add(
     options: &PutOptions,
 ) -> Result<Added> {
     let look = || {
+        // From one series to the one before it along the index, so that the number of checkpoints does not count.
+        let last = |below: &str| {
+            format!(
+                "select series, path, revision from @.document where job = {JOB} and {below} order by series desc, key desc limit 1"
+            )
+        };
         let newest = format!(
-            "select distinct on (series) path, revision from @.document where job = {JOB} and series is not null \
-             order by series, key desc"
+            "with recursive s as (({}) union all select n.* from s cross join lateral ({}) n) select path, revision from s",
+            last("series is not null"),
+            last("series < s.series")
         );
-        vec![job::of_job(newest, job), server_now()]
+        vec![job::of_job(newest, job).frequent(), server_now()]
     };
     let fence = options.fencing.as_ref();
     let locked = job::begin(session, job, fence, options.durability, look).await?;
@@ -300,7 +308,8 @@ impl DocumentStore for PostgresBackend {
         let get = of(
             document,
             "select body, revision from @.document where job = {owner} and key = $3",
-        );
+        )
+        .frequent();
         self.db().call(
             "get document",
             document,

@@ -405,6 +405,7 @@ impl Columns {
              case when (select count(*) from s) < cardinality($3) then array(select number from s) end"
         );
         let sql = Sql::new(text)
+            .frequent()
             .arg(row.job)
             .arg(row.ordinal)
             .arg(std::mem::take(&mut self.numbers))

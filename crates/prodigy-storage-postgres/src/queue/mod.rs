@@ -4,7 +4,9 @@
 //! of the job, which makes no new version of it.
 
 mod item;
+mod remove;
 mod staged;
+mod take;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,9 +25,11 @@ use crate::catalog::of_this;
 use crate::db::Db;
 use crate::job::{self, JOB, of_job};
 use crate::session::Session;
-use crate::sql::{Sql, column, first, rows, server_now};
+use crate::sql::{column, first, rows, server_now};
 use item::{COLUMNS, Item, bytes_of, selected};
 use staged::{Rules, Staged};
+
+pub(crate) use take::Fronts;
 
 const PUT: &str = "put items";
 const SETTLE: &str = "settle items";
@@ -116,41 +120,6 @@ async fn settle(
         locked.finish(session, statements).await?;
     }
     Ok(settled)
-}
-
-/// Takes items in the order of their places: one statement, under the lock of the job's row.
-fn take_statement(job: &JobAddress, select: &Select, limit: usize, lease: Duration) -> Sql {
-    let mut sql = of_job("", job);
-    let condition = selected(select, &mut sql);
-    let length = sql.push(i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX / 4));
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    sql.text = format!(
-        "with c as (select birth, nextval('@.mark') as place from \
-           (select birth from @.item where job = {JOB} and {IS_PENDING}{condition} order by place limit {limit}) o), \
-         t as (update @.item i set place = c.place, token = replace(gen_random_uuid()::text, '-', ''), \
-           leased_until = {{now}} + least({length}, 9223372036854775807 - {{now}}), delayed_until = null, modified = {{now}} \
-           from c where i.job = {JOB} and i.birth = c.birth returning i.*) \
-         select {COLUMNS}, {{now}} from t order by place"
-    )
-    .into();
-    sql
-}
-
-async fn take(
-    session: &mut Session,
-    job: &JobAddress,
-    fence: Option<&Fence>,
-    statement: Sql,
-) -> Result<Vec<tokio_postgres::Row>> {
-    if fence.is_none() {
-        let mut answers = session
-            .write(Durability::Strict, vec![job::lock(job), statement])
-            .await?;
-        return Ok(answers.pop().unwrap_or_default());
-    }
-    let locked = job::begin(session, job, fence, Durability::Strict, Vec::new).await?;
-    let mut answers = locked.finish(session, [statement]).await?;
-    Ok(answers.pop().unwrap_or_default())
 }
 
 impl PostgresBackend {
@@ -258,15 +227,14 @@ impl QueueStore for PostgresBackend {
         deadline: Deadline,
     ) -> Result<Vec<QueueEntry>> {
         time_to_store(&*self.options().clock, TAKE, job)?;
-        let (statement, of, fence) = (
-            take_statement(job, select, limit, lease),
-            job.clone(),
-            fence.cloned(),
-        );
+        let fronts = Arc::clone(self.fronts());
+        let statement = take::statement(job, select, limit, lease, fronts.of(job, select));
+        let (of, fence) = (job.clone(), fence.cloned());
         let clock = Arc::clone(&self.options().clock);
         self.db()
             .call(TAKE, job, deadline, move |mut session| async move {
-                let taken = take(&mut session, &of, fence.as_ref(), statement).await?;
+                let taken = take::take(&mut session, &of, fence.as_ref(), statement).await?;
+                fronts.learn(&of, &taken)?;
                 taken.iter().map(|row| entry(row, &*clock)).collect()
             })
     }
@@ -281,6 +249,9 @@ impl QueueStore for PostgresBackend {
         let (rules, settlements, fence) = (self.rules(SETTLE, job)?, settlements.to_vec(), fence.cloned());
         self.db()
             .call(SETTLE, job, deadline, move |mut session| async move {
+                if let (Some(tokens), None) = (remove::tokens(&settlements), &fence) {
+                    return remove::remove(&mut session, &rules.job, tokens).await;
+                }
                 settle(&mut session, &settlements, fence.as_ref(), &rules).await
             })
     }

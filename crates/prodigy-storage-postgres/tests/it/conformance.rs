@@ -9,6 +9,7 @@ use prodigy_storage_backend::{Backend, BootId, Clock, Deadline};
 use prodigy_storage_layout::Timestamp;
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
+use crate::plans::{explain, scans};
 use crate::server::Server;
 
 const RECORD_LIMIT: usize = 256 << 10;
@@ -114,8 +115,14 @@ impl HarnessFactory for Factory {
 #[test]
 fn every_property_holds() {
     if let Some(server) = Server::start() {
+        explain(&server);
+        server.set("enable_seqscan", "off");
         let url = server.url();
         run_all(&Factory { url, separate: false });
+        let log = server.log();
+        assert!(log.contains("Index Scan"), "no plans were logged");
+        let scans = scans(&log);
+        assert!(scans.is_empty(), "no index serves these: {scans:#?}");
     }
 }
 

@@ -16,6 +16,7 @@ mod failures;
 mod health;
 mod late;
 mod listen;
+mod plans;
 mod removal;
 mod replica;
 mod server;

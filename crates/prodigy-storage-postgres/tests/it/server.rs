@@ -250,6 +250,11 @@ impl Server {
         }
     }
 
+    /// The log of the server.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
     /// Runs statements, and gives what they print.
     pub fn psql(&self, statements: &str) -> String {
         self.psql_at(&self.url(), statements)

@@ -1,0 +1,51 @@
+//! Acknowledging items: the one settlement that needs no decision here, in one round trip.
+
+use std::collections::HashMap;
+
+use prodigy_storage_backend::{Change, Claim, Durability, Result, Settled, Settlement};
+use prodigy_storage_layout::JobAddress;
+
+use crate::job::{self, JOB, of_job};
+use crate::session::Session;
+use crate::sql::{column, rows};
+
+/// The tokens, if each settlement removes what is taken under one.
+pub(super) fn tokens(settlements: &[Settlement]) -> Option<Vec<String>> {
+    settlements
+        .iter()
+        .map(|settlement| match (&settlement.claim, &settlement.change) {
+            (Claim::Lease(token), Change::Remove) => Some(token.as_str().to_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Removes the items under the lock of the job's row. One that changed since it was taken is kept, behind all others.
+pub(super) async fn remove(
+    session: &mut Session,
+    job: &JobAddress,
+    tokens: Vec<String>,
+) -> Result<Vec<Settled>> {
+    let text = format!(
+        "with f as materialized (select birth, token, revision > place as is_kept, nextval('@.mark') as number \
+           from @.item where job = {JOB} and token = any($3)), \
+         g as (delete from @.item i using f where i.job = {JOB} and i.birth = f.birth and not f.is_kept), \
+         k as (update @.item i set place = f.number, token = null, leased_until = null, modified = {{now}} \
+           from f where i.job = {JOB} and i.birth = f.birth and f.is_kept) \
+         select token, is_kept from f"
+    );
+    let remove = of_job(text, job).frequent().arg(tokens.clone());
+    let answers = session
+        .write(Durability::Strict, vec![job::lock(job), remove])
+        .await?;
+    let mut found: HashMap<String, bool> = HashMap::new();
+    for row in rows(&answers, 1) {
+        found.insert(column(row, 0)?, column(row, 1)?);
+    }
+    let settled = tokens.iter().map(|token| match found.remove(token) {
+        Some(true) => Settled::Kept,
+        Some(false) => Settled::Done,
+        None => Settled::Unknown,
+    });
+    Ok(settled.collect())
+}

@@ -1,0 +1,127 @@
+//! Taking items, and where the next take begins.
+//!
+//! A take gives an item another place, and its old entry of the index stays until vacuum removes it. While a transaction
+//! elsewhere keeps vacuum from that, each take would pass over the entries of all takes before it. So a handle remembers
+//! the least place that has an item, and begins there: places ascend, and an item below that place has to have changed
+//! since, which its revision shows.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prodigy_storage_backend::{Durability, Eligible, Fence, Result, Select};
+use prodigy_storage_layout::JobAddress;
+use tokio_postgres::Row;
+
+use super::IS_PENDING;
+use super::item::{COLUMNS, selected};
+use crate::job::{self, JOB, of_job};
+use crate::session::Session;
+use crate::sql::{Sql, column};
+
+/// After this time a front is forgotten: a database that lost its last commits gives their numbers out again.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// The most jobs whose fronts are remembered.
+const JOBS: usize = 1_000;
+
+/// No eligible item had a place below `place` when `seen` was the last number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Front {
+    place: i64,
+    seen: i64,
+    found: Instant,
+}
+
+/// The fronts of a handle.
+#[derive(Debug, Default)]
+pub(crate) struct Fronts(Mutex<HashMap<JobAddress, Front>>);
+
+impl Fronts {
+    /// The place to begin at, and the last number of that time.
+    pub(super) fn of(&self, job: &JobAddress, select: &Select) -> (i64, i64) {
+        if select.eligible != Eligible::Yes {
+            return (0, 0);
+        }
+        let fronts = self.0.lock();
+        let front = fronts.get(job);
+        front
+            .filter(|front| front.found.elapsed() < REMEMBERED)
+            .map_or((0, 0), |front| (front.place, front.seen))
+    }
+
+    /// Remembers what the rows of a take show.
+    pub(super) fn learn(&self, job: &JobAddress, taken: &[Row]) -> Result<()> {
+        let Some(last) = taken.last() else { return Ok(()) };
+        // The items have the last numbers of the job as their places, and the front comes behind their columns.
+        let (Some(place), seen): (Option<i64>, i64) = (column(last, 9)?, column(last, 2)?) else {
+            return Ok(());
+        };
+        let mut fronts = self.0.lock();
+        let began = match fronts.get(job) {
+            Some(front) if front.found.elapsed() < REMEMBERED => front.found,
+            _ => Instant::now(),
+        };
+        if fronts.len() >= JOBS {
+            fronts.clear();
+        }
+        let front = Front {
+            place,
+            seen,
+            found: began,
+        };
+        fronts.insert(job.clone(), front);
+        Ok(())
+    }
+}
+
+/// Takes items in the order of their places: one statement, under the lock of the job's row.
+pub(super) fn statement(
+    job: &JobAddress,
+    select: &Select,
+    limit: usize,
+    lease: Duration,
+    (place, seen): (i64, i64),
+) -> Sql {
+    let mut sql = of_job("", job).frequent();
+    let condition = selected(select, &mut sql);
+    let length = sql.push(i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX / 4));
+    let limit = sql.push(i64::try_from(limit).unwrap_or(i64::MAX));
+    let (place, seen) = (sql.push(place), sql.push(seen));
+    // Without a filter on eligible items there is no front: all places count.
+    let front = match select.eligible {
+        Eligible::Yes => format!(
+            "select place from @.item where job = {JOB} and eligible and place >= (select place from f) order by place limit 1"
+        ),
+        _ => "select null::bigint".into(),
+    };
+    sql.text = format!(
+        "with f as materialized (select case when exists (select from @.item where job = {JOB} and eligible \
+             and revision > place and revision > {seen} and place < {place}) then 0 else {place} end as place), \
+         c as (select birth, nextval('@.mark') as place from \
+           (select birth from @.item where job = {JOB} and {IS_PENDING}{condition} and place >= (select place from f) \
+             order by place limit {limit}) o), \
+         t as (update @.item i set place = c.place, token = replace(gen_random_uuid()::text, '-', ''), \
+           leased_until = {{now}} + least({length}, 9223372036854775807 - {{now}}), delayed_until = null, modified = {{now}} \
+           from c where i.job = {JOB} and i.birth = c.birth returning i.*) \
+         select {COLUMNS}, {{now}}, ({front}) as front from t order by place"
+    )
+    .into();
+    sql
+}
+
+pub(super) async fn take(
+    session: &mut Session,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    statement: Sql,
+) -> Result<Vec<Row>> {
+    if fence.is_none() {
+        let mut answers = session
+            .write(Durability::Strict, vec![job::lock(job), statement])
+            .await?;
+        return Ok(answers.pop().unwrap_or_default());
+    }
+    let locked = job::begin(session, job, fence, Durability::Strict, Vec::new).await?;
+    let mut answers = locked.finish(session, [statement]).await?;
+    Ok(answers.pop().unwrap_or_default())
+}

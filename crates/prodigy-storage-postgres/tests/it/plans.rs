@@ -1,0 +1,306 @@
+//! The plans of statements: the server logs each that it runs, so none is forgotten.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    AppendOptions, Backend, Batch, Body, Catalog, Change, Claim, Deadline, DocumentStore, Durability,
+    Expected, Fence, ItemId, LockOptions, LockStore, LogStore, PageOptions, PutOptions, QueueItem,
+    QueueStore, ScanOptions, Select, Settlement, WaitOptions,
+};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, LockName, Phase, RepoName};
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
+
+use crate::late::job;
+use crate::server::Server;
+
+/// Has the server log the plan of each statement of sessions that begin from now on.
+pub fn explain(server: &Server) {
+    let settings = [
+        "load 'auto_explain'",
+        "alter system set session_preload_libraries = 'auto_explain'",
+        "alter system set auto_explain.log_min_duration = 0",
+        "select pg_reload_conf()",
+    ];
+    let mut psql = server.psql_command();
+    for setting in settings {
+        psql.args(["-c", setting]);
+    }
+    assert!(psql.output().unwrap().status.success());
+    while server.psql("show auto_explain.log_min_duration").trim() != "0" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Tables that grow.
+const TABLES: [&str; 7] = ["document", "event", "fence", "item", "job", "lock", "writer"];
+
+/// The statements in a log that read one of our tables from end to end, each with its plan.
+pub fn scans(log: &str) -> BTreeSet<String> {
+    let plans = log.split(" plan:\n").skip(1);
+    let plans = plans.map(|plan| {
+        let lines: Vec<&str> = plan.lines().take_while(|line| line.starts_with('\t')).collect();
+        lines.join("\n")
+    });
+    let is_scan = |plan: &String| {
+        let mut tables = plan.split("Seq Scan on ").skip(1);
+        tables.any(|table| {
+            TABLES
+                .iter()
+                .any(|name| table.split_whitespace().next() == Some(name))
+        })
+    };
+    plans.filter(is_scan).collect()
+}
+
+#[test]
+fn a_scan_of_a_whole_table_is_seen() {
+    let Some(server) = Server::start() else { return };
+    explain(&server);
+    server.psql("create table item as select n from generate_series(1, 1000) n");
+    server.psql("select * from item where n = 7");
+    let scans = scans(&server.log());
+    assert!(scans.iter().any(|scan| scan.contains("n = 7")), "{scans:?}");
+}
+
+/// Fills the tables: a hundredth of the rows belongs to the job `a`.
+fn fill(server: &Server, rows: usize) {
+    let job = "1 + n % 100";
+    let id =
+        "(lpad(to_hex(1700000000000 + n), 12, '0') || '7000' || '8000' || lpad(to_hex(n), 12, '0'))::uuid";
+    let statements = [
+        format!(
+            "insert into prodigy.job (repo, name) select 'shop' || n % 10, 'job' || n from generate_series(1, {}) n",
+            rows / 10
+        ),
+        format!(
+            "insert into prodigy.writer select {job}, 1000 + n, n % 2 = 0, now() - interval '1 day' from generate_series(1, {}) n",
+            rows / 10
+        ),
+        format!(
+            "insert into prodigy.event select {job}, 1000 + n / 1000, n, {id}, n, 'x' from generate_series(1, {rows}) n"
+        ),
+        format!(
+            "insert into prodigy.document select {job}, ('\\x01' || int8send(n) || 'key'::bytea), 'shop', 1, 'map', null, \
+             (select path from prodigy.document limit 1), gen_random_uuid(), n, 'x' from generate_series(1, {rows}) n"
+        ),
+        format!(
+            "insert into prodigy.item (job, birth, id, place, revision, token, leased_until, eligible, failures, modified, body) \
+             select {job}, n, ('item-' || n)::bytea, n, n, case when n % 7 = 0 then 'token-' || n end, \
+             case when n % 7 = 0 then 1 end, true, 1, n, convert_to('{{\"item_id\":\"item-' || n || '\"}}', 'UTF8') \
+             from generate_series(1, {rows}) n"
+        ),
+        format!("select setval('prodigy.mark', {rows})"),
+        format!(
+            "insert into prodigy.lock select 'shop/lock' || n, n, '', null, now() from generate_series(1, {}) n",
+            rows / 10
+        ),
+        format!(
+            "insert into prodigy.fence select 'shop', 'job' || n, 'lock', n from generate_series(1, {}) n",
+            rows / 10
+        ),
+        "vacuum analyze".to_owned(),
+    ];
+    for statement in statements {
+        server.psql(&statement);
+    }
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(60))
+}
+
+/// Calls every method on the job. What they answer is the subject of the conformance suite.
+fn call_everything(backend: &PostgresBackend, of: &JobAddress, round: u64) {
+    let log = |batch: &mut Batch| backend.append(of, batch, &AppendOptions::default(), soon());
+    let mut batch = Batch::new();
+    batch.push("event").unwrap();
+    log(&mut batch).unwrap();
+    log(&mut batch).unwrap();
+    let mut scan = backend.scan(of, &ScanOptions::all(), soon()).unwrap();
+    let mut cursor = scan.cursor();
+    for _ in 0..600 {
+        scan.next().unwrap();
+        cursor = scan.cursor();
+    }
+    let _ = backend
+        .scan(of, &ScanOptions::after(cursor.clone()), soon())
+        .unwrap()
+        .next();
+    let _ = backend.tail(of, 3, None, soon()).unwrap().next();
+    let end = backend.end(of, soon()).unwrap();
+    let _ = backend
+        .scan(of, &ScanOptions::after(end.clone()), soon())
+        .unwrap()
+        .next();
+    for cursor in [&cursor, &end] {
+        let _ = backend.wait(
+            of,
+            cursor,
+            &WaitOptions::default(),
+            Deadline::after(Duration::from_millis(50)),
+        );
+    }
+    backend.log_summary(of, soon()).unwrap();
+    backend.persist(of, &end, soon()).unwrap();
+
+    let guard = backend
+        .lock(
+            &LockName::new("shop/mine").unwrap(),
+            &LockOptions::default(),
+            soon(),
+        )
+        .unwrap();
+    let fence = Fence::new(guard.name().clone(), guard.fencing()).unwrap();
+    let mut fenced = Batch::new();
+    fenced.push("event").unwrap();
+    fenced.set_fence(Some(&fence));
+    log(&mut fenced).unwrap();
+    backend.locks(&PageOptions::default(), soon()).unwrap();
+    drop(guard);
+
+    let strict = || PutOptions::new(Durability::Strict);
+    let body = || Body::parse(b"{}").unwrap();
+    let document = Document::Setup(of.clone());
+    let revision = backend.put(&document, body(), &strict(), soon()).unwrap();
+    let _ = backend.put(&document, body(), &strict().expect(Expected::Absent), soon());
+    backend
+        .put(
+            &document,
+            body(),
+            &strict().expect(Expected::Revision(revision)),
+            soon(),
+        )
+        .unwrap();
+    backend
+        .put(&document, body(), &strict().fencing(Some(fence.clone())), soon())
+        .unwrap();
+    backend.get(&document, soon()).unwrap();
+    backend.revision(&document, soon()).unwrap();
+    let added = backend.add(of, Phase::Map, body(), &strict(), soon()).unwrap();
+    let _ = backend.newest(of, Phase::Map, None, soon());
+    let _ = backend.newest(of, Phase::Map, Some(&added.document), soon());
+    for scope in [
+        DocumentScope::Checkpoints(of.clone(), Phase::Map),
+        DocumentScope::Job(of.clone()),
+        DocumentScope::Orphans(of.repo.clone()),
+        DocumentScope::Repositories,
+    ] {
+        let _ = backend.list(&scope, &PageOptions::default(), soon());
+    }
+    backend
+        .delete(&added.document, Expected::Any, Durability::Strict, None, soon())
+        .unwrap();
+    backend
+        .delete(&document, Expected::Any, Durability::Strict, Some(&fence), soon())
+        .unwrap();
+
+    let item = |name: String| {
+        let body = format!("{{\"item_id\":\"{name}\",\"item_data\":1}}");
+        QueueItem {
+            id: ItemId::new(name).unwrap(),
+            body: serde_json::from_str(&body).unwrap(),
+        }
+    };
+    let items: Vec<QueueItem> = (0..5).map(|n| item(format!("new-{round}-{n}"))).collect();
+    backend
+        .queue_put(of, &items, Durability::Strict, None, soon())
+        .unwrap();
+    backend.queue_get(of, &items[0].id, soon()).unwrap();
+    backend.queue_scan(of, &Select::any(), soon()).unwrap().next();
+    backend.queue_summary(of, soon()).unwrap();
+    let minute = Duration::from_secs(60);
+    let taken = backend
+        .queue_take(of, &Select::eligible(), 3, minute, None, soon())
+        .unwrap();
+    let claims = taken
+        .iter()
+        .map(|entry| Claim::Lease(entry.lease.as_ref().unwrap().token.clone()));
+    let mut claims = claims.collect::<Vec<_>>().into_iter();
+    let by_id = Select::ids([items[4].id.clone()]);
+    backend
+        .queue_take(of, &by_id, 1, minute, Some(&fence), soon())
+        .unwrap();
+    let settle = |claim: Option<Claim>, change: Change| {
+        let settlement = Settlement::new(claim.unwrap(), change);
+        backend.queue_settle(of, &[settlement], None, soon()).unwrap();
+    };
+    settle(claims.next(), Change::Remove);
+    settle(
+        claims.next(),
+        Change::Release {
+            delay: Duration::ZERO,
+        },
+    );
+    settle(claims.next(), Change::Extend(minute));
+    settle(
+        Some(Claim::Item(items[1].id.clone())),
+        Change::Park { reason: None },
+    );
+    settle(Some(Claim::Item(items[2].id.clone())), Change::Remove);
+
+    let everything: &dyn Backend = backend;
+    everything.repositories(&PageOptions::default(), soon()).unwrap();
+    backend.jobs(&of.repo, &PageOptions::default(), soon()).unwrap();
+    backend.is_active(&of.repo, soon()).unwrap();
+    backend.activity(of, soon()).unwrap();
+    let _ = backend.survey(&of.repo, &PageOptions::default(), soon());
+    backend.seal(of, soon()).unwrap();
+    backend.health(soon()).unwrap();
+    backend.flush(soon()).unwrap();
+}
+
+fn plans_with(rows: usize) {
+    let Some(server) = Server::start() else { return };
+    let open = || PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
+    // The first job gets the first number, which the rows name, and a checkpoint whose path all rows have.
+    open()
+        .append(&job("a"), &mut one(), &AppendOptions::default(), soon())
+        .unwrap();
+    open()
+        .add(
+            &job("a"),
+            Phase::Map,
+            Body::parse(b"{}").unwrap(),
+            &PutOptions::new(Durability::Strict),
+            soon(),
+        )
+        .unwrap();
+    fill(&server, rows);
+    explain(&server);
+    let backend = open();
+    // A prepared statement gets its lasting plan in the sixth call.
+    for round in 0..7 {
+        call_everything(&backend, &job("a"), round);
+    }
+    let old = job("job7");
+    backend
+        .delete_job(
+            &JobAddress::new(RepoName::new("shop7").unwrap(), old.job),
+            None,
+            soon(),
+        )
+        .unwrap();
+    drop(backend);
+    let log = server.log();
+    assert!(log.matches("Index").count() > 100, "no plans were logged");
+    let scans = scans(&log);
+    assert!(scans.is_empty(), "{scans:#?}");
+}
+
+fn one() -> Batch {
+    let mut batch = Batch::new();
+    batch.push("event").unwrap();
+    batch
+}
+
+#[test]
+fn statements_use_an_index_at_100_000_rows() {
+    plans_with(100_000);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn statements_use_an_index_at_a_million_rows() {
+    plans_with(1_000_000);
+}
