@@ -55,6 +55,9 @@ pub(crate) struct Lab {
     big: RefCell<BTreeMap<u64, Rc<Big>>>,
     /// The log of many segments.
     many: OnceCell<Rc<Many>>,
+    /// The PostgreSQL server, if one is installed.
+    #[cfg(feature = "postgres")]
+    postgres: OnceCell<Option<Rc<crate::rows::postgres::Database>>>,
 }
 
 impl Lab {
@@ -73,6 +76,8 @@ impl Lab {
             log: OnceCell::new(),
             big: RefCell::default(),
             many: OnceCell::new(),
+            #[cfg(feature = "postgres")]
+            postgres: OnceCell::new(),
         })
     }
 
@@ -112,6 +117,13 @@ impl Lab {
         }
         let many = follow::many(self)?;
         Ok(Rc::clone(self.many.get_or_init(|| many)))
+    }
+
+    /// The PostgreSQL server, started when it is first asked for.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres(&self) -> Option<Rc<crate::rows::postgres::Database>> {
+        let start = || crate::rows::postgres::Database::start().map(Rc::new);
+        self.postgres.get_or_init(start).clone()
     }
 
     /// Writes out what earlier turns left to the system, so that no turn pays for another's.

@@ -182,7 +182,8 @@ pub(crate) fn scan(path: &Path, mut each: impl FnMut(&Event)) -> Result<usize> {
     }
 }
 
-fn parsed(line: &[u8]) -> Result<Event> {
+/// The event of a line whose checksum holds.
+pub(crate) fn parsed(line: &[u8]) -> Result<Event> {
     let (body, trailer) = line
         .split_at_checked(line.len().wrapping_sub(TRAILER))
         .context("it is too short")?;

@@ -8,6 +8,8 @@ pub(crate) mod follow;
 mod footprint;
 pub(crate) mod log;
 mod open;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod processes;
 mod report;
 pub(crate) mod resident;
@@ -35,6 +37,8 @@ pub(crate) fn all() -> Vec<Row> {
         resident::rows(),
         footprint::rows(),
         follow::rows(),
+        #[cfg(feature = "postgres")]
+        postgres::rows(),
     ]
     .into_iter()
     .flatten()
