@@ -146,6 +146,7 @@ impl<'c> App<'c> {
             Command::Health => health::run(self),
             Command::Export(arguments) => export::run(self, &arguments),
             Command::Import(arguments) => import::run(self, &arguments),
+            Command::Migrate(arguments) => import::migrate(self, &arguments),
             Command::Report(arguments) => report::run(self, &arguments),
             #[cfg(feature = "file")]
             Command::Backup(arguments) => backup::run(self, &arguments),

@@ -17,7 +17,7 @@ use crate::doctor::DoctorArgs;
 use crate::document::DocumentCommand;
 use crate::events::EventsCommand;
 use crate::export::ExportArgs;
-use crate::import::ImportArgs;
+use crate::import::{ImportArgs, MigrateArgs};
 use crate::jobs::JobCommand;
 use crate::lock::LockCommand;
 use crate::repo::RepoCommand;
@@ -131,6 +131,10 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Import a file of `export`, or what other programs left in a folder: events, states, dead letters, orphans, sessions. A second run stores nothing twice.
     Import(ImportArgs),
+    /// Import what the folder `.prodigy` of a project holds into the store that all worktrees share.
+    ///
+    /// The folder is read and never changed, and what was stored is read back and compared. Run it again after an interruption: it stores nothing twice.
+    Migrate(MigrateArgs),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
     /// Write a page of a job, or of all jobs of a repository, for a browser: events over time, dead letters, checkpoints, space, and a search.
@@ -158,7 +162,7 @@ impl Command {
             Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
             Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
             Self::Status(_) | Self::Clean(_) | Self::Repo(RepoCommand::List) => Reads::Some,
-            Self::Import(_) => Reads::Nothing,
+            Self::Import(_) | Self::Migrate(_) => Reads::Nothing,
             Self::Export(_) | Self::Report(_) => Reads::All,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
                 Reads::Nothing
@@ -193,7 +197,7 @@ impl Command {
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
             Self::Clean(arguments) => arguments.prints(),
-            Self::Health | Self::Import(_) | Self::Report(_) => false,
+            Self::Health | Self::Import(_) | Self::Migrate(_) | Self::Report(_) => false,
             Self::Export(arguments) => arguments.prints(),
             #[cfg(feature = "file")]
             Self::Backup(arguments) => arguments.prints(),

@@ -180,7 +180,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
 ];
 
 /// Examples of the commands without commands of their own.
-const SINGLE: [(&str, &str); 9] = [
+const SINGLE: [(&str, &str); 10] = [
     (
         "health",
         "Example:
@@ -218,6 +218,12 @@ const SINGLE: [(&str, &str); 9] = [
         "Examples: show what would be imported from a project's own folder; import it
   prodigy-storage import old/.prodigy --repo here --dry-run
   prodigy-storage import old/.prodigy --repo here",
+    ),
+    (
+        "migrate",
+        "Examples: show what would be stored of the project here; store it
+  prodigy-storage migrate --dry-run
+  prodigy-storage migrate",
     ),
     (
         "clean",

@@ -92,11 +92,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
     let mut damaged = Vec::new();
     let lines = match &arguments.file {
         None => {
-            let lines = Export::new(&mut app.out, &mut damaged).job(&opened.job)?;
+            let lines = write(&opened.job, &mut app.out, &mut damaged)?;
             app.flush()?;
             lines
         }
-        Some(file) => new_file::write(file, |out| Export::new(out, &mut damaged).job(&opened.job))?,
+        Some(file) => new_file::write(file, |out| write(&opened.job, out, &mut damaged))?,
     };
     for error in &damaged {
         app.damaged_by(error);
@@ -106,6 +106,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
         app.line(format!("written to {}: {lines}", file.display()))?;
     }
     Ok(Exit::Done)
+}
+
+/// Writes a job; the number of lines.
+pub(crate) fn write(job: &Job, out: &mut dyn Write, damaged: &mut Vec<StorageError>) -> Result<u64> {
+    Export::new(out, damaged).job(job)
 }
 
 /// An export under way.

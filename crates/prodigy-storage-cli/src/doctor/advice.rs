@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
 
 use super::DoctorArgs;
+use super::problems::SET_CLOCK;
 use crate::app::{Access, App};
 use crate::shell::{as_word, tool};
 
@@ -46,6 +47,7 @@ impl Advice {
             FindingKind::Registry if finding.severity == FindingSeverity::Damage => Some(self.repair.clone()),
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
+            FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
             FindingKind::Link => Some(format!("rm {place}")),
             FindingKind::Stray | FindingKind::Imported => {
                 let quarantine = self.root.as_ref()?.join("quarantine");
@@ -54,6 +56,7 @@ impl Advice {
                     "mkdir -p -m 0700 {quarantine} && mv {place} {quarantine}/"
                 ))
             }
+            FindingKind::NameCollision => self.rename(path),
             FindingKind::UnfinishedDeletion => {
                 let job = path.file_stem()?.to_str()?;
                 let repo = path.parent()?.file_name()?.to_str()?;
@@ -62,5 +65,29 @@ impl Advice {
             }
             _ => None,
         }
+    }
+
+    /// Moves a job to a name that is free. `None` for a repository: it also has a registry entry, documents and worktrees.
+    fn rename(&self, path: &Path) -> Option<String> {
+        let (job, repo) = (path.file_name()?.to_str()?, path.parent()?);
+        let repo = match repo.file_name()?.to_str()? {
+            "jobs" => repo.parent()?.parent()?.file_name()?.to_str()?,
+            name => name,
+        };
+        let areas = self
+            .root
+            .iter()
+            .flat_map(|root| ["events", "dlq", "state"].map(|area| root.join(area)));
+        if areas.into_iter().any(|area| path.parent() == Some(&area)) {
+            return None;
+        }
+        let free = (2..).map(|number| format!("{job}-{number}"));
+        let mut free = free.filter(|name| !path.with_file_name(name).exists());
+        let (new, tool) = (free.next()?, &self.tool);
+        let (new, job, repo) = (as_word(&new), as_word(job), as_word(repo));
+        Some(format!(
+            "file=$(mktemp -d)/job.jsonl && {tool} export --repo {repo} --job {job} \"$file\" && \
+             {tool} import \"$file\" --repo {repo} --job {new} && {tool} job delete {job} --repo {repo} --yes"
+        ))
     }
 }

@@ -144,6 +144,7 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
         FindingKind::Mode => "other users of this machine may read or change it",
+        FindingKind::NameCollision => "on a file system that folds case, as on macOS, both are one",
         FindingKind::Stray => "it takes space, and nothing reads it",
         FindingKind::Foreign => "it belongs to another program, which may still need it",
         FindingKind::Imported => "it takes space; its contents are stored",

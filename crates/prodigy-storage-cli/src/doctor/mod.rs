@@ -2,11 +2,12 @@
 
 mod advice;
 mod groups;
+mod problems;
 
 use std::time::Duration;
 
 use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingOutcome};
-use prodigy_storage::{Check, JobId, Result as Stored, Severity, escape};
+use prodigy_storage::{JobId, Result as Stored, escape};
 
 use self::advice::Advice;
 use self::groups::{Groups, place, word};
@@ -65,15 +66,15 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     told?;
     let summary = looked?;
     groups.print(app)?;
-    let checks = match arguments.repo.is_none() && arguments.job.is_none() {
-        true => checks(app),
+    let problems = match arguments.repo.is_none() && arguments.job.is_none() {
+        true => problems::all(app),
         false => Vec::new(),
     };
     if app.json() {
-        app.json_line(&serde_json::json!({"summary": summary, "checks": checks}))?;
+        app.json_line(&serde_json::json!({"summary": summary, "checks": problems}))?;
     } else {
-        for check in &checks {
-            tell_check(app, check)?;
+        for problem in &problems {
+            problems::tell(app, problem)?;
         }
         app.line(closing(&summary))?;
     }
@@ -83,15 +84,6 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         summary if summary.unread > 0 => Exit::Skipped,
         _ => Exit::Done,
     })
-}
-
-/// The checks of `health` that did not end well. Storage that can't be opened has none: the findings say why.
-fn checks(app: &mut App<'_>) -> Vec<Check> {
-    let health = app
-        .open_quietly(Access::Read)
-        .and_then(|storage| Ok(storage.health()?));
-    let checks = health.map(|health| health.checks).unwrap_or_default().into_iter();
-    checks.filter(|check| check.severity > Severity::Ok).collect()
 }
 
 fn look(
@@ -136,21 +128,6 @@ fn tell_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result
         Some(command) => app.line(format!("         run: {}", escape(command))),
         None => app.line(format!("         to do: {}", escape(advice))),
     }
-}
-
-fn tell_check(app: &mut App<'_>, check: &Check) -> Result<()> {
-    let word = match check.severity {
-        Severity::Failure => "failure",
-        _ => "warning",
-    };
-    app.finding(word, &format!("{}: {}", check.name, escape(&check.found)))?;
-    let Some(hint) = &check.hint else {
-        return Ok(());
-    };
-    let command = hint
-        .strip_prefix("run `")
-        .and_then(|command| command.strip_suffix('`'));
-    tell_remedy(app, command, hint)
 }
 
 fn closing(summary: &DoctorSummary) -> String {

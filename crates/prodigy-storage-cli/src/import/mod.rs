@@ -2,11 +2,13 @@
 
 mod find;
 mod lines;
+mod migrate;
 pub(crate) mod originals;
+mod own;
 mod store;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use prodigy_storage::{Job, JobId, RepoName, Storage};
 use serde_json::json;
@@ -29,6 +31,9 @@ pub(crate) struct ImportArgs {
     /// Import everything under this repository's name; without it, under the names that the folder has.
     #[arg(long, value_name = "REPO")]
     repo: Option<String>,
+    /// Import a file of `export` under this job's id; without it, under its own.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
     /// Only print what would be imported.
     #[arg(long)]
     dry_run: bool,
@@ -54,15 +59,38 @@ fn words(kind: Kind) -> &'static str {
     }
 }
 
+pub(crate) use migrate::{MigrateArgs, run as migrate};
+
 pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     let path = &arguments.path;
     if let Some(repo) = &arguments.repo {
         RepoName::new(repo)?;
     }
     if path.is_file() {
-        return import_lines(app, arguments);
+        lines::check(path)?;
+        let storage = app.open(arguments.access())?;
+        let mut importer = Importer::new(&storage, arguments.dry_run);
+        let (repo, job) = (arguments.repo.as_deref(), arguments.job.as_deref());
+        import_lines(&storage, &mut importer, path, repo, job)?;
+        tell_refusals(app, &importer);
+        return report(app, &importer, arguments.dry_run);
+    }
+    if arguments.job.is_some() {
+        let what = format!(
+            "import {}: `--job` is for a file that `export` wrote",
+            path.display()
+        );
+        return Err(Failure::usage(what).hint("the jobs of a folder keep their ids"));
     }
     let mut files = Files::below(path).map_err(|error| unreadable(path.display(), &error))?;
+    let storage = app.open(arguments.access())?;
+    let own = match own::is_copy(&storage, path) && arguments.repo.is_none() {
+        true => None,
+        false => own::store(path)?,
+    };
+    if own.is_some() {
+        own::leave_out(&mut files, path);
+    }
     if let Some(repo) = &arguments.repo {
         files
             .found
@@ -76,7 +104,6 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         );
         return Err(Failure::usage(what).hint("name it with `--repo`"));
     }
-    let storage = app.open(arguments.access())?;
     let originals = Originals::of(&storage);
     let is_root = originals.as_ref().is_some_and(|root| root.is_root(path));
     if is_root && arguments.repo.is_some() {
@@ -89,6 +116,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     let longest = storage.config().file.max_document_size;
     in_the_order_of_time(&mut files.found, longest);
     let mut importer = Importer::new(&storage, arguments.dry_run);
+    if let Some(own) = own {
+        own::import(app, &own, &storage, &mut importer, arguments.repo.as_deref())?;
+    }
     let progress = Progress::of_items(files.found.len() as u64, app.terminal);
     let mut done = Done::new(path, originals.as_ref());
     for (at, file) in files.found.iter().enumerate() {
@@ -130,14 +160,18 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
 }
 
 /// Imports a file that `export` wrote: events first, so that checkpoints find their positions in the log.
-fn import_lines(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
-    let path = &arguments.path;
+fn import_lines(
+    storage: &Storage,
+    importer: &mut Importer<'_>,
+    path: &Path,
+    repo: Option<&str>,
+    job: Option<&str>,
+) -> Result<()> {
     let mut export = lines::check(path)?;
-    let storage = app.open(arguments.access())?;
     let job = storage
-        .repo(arguments.repo.as_ref().unwrap_or(&export.repo))?
-        .job(&export.job)?;
-    let mut importer = Importer::new(&storage, arguments.dry_run);
+        .repo(repo.unwrap_or(&export.repo))?
+        .job(job.unwrap_or(&export.job))?;
+    let refused = importer.refusals.len();
     importer.keys = std::mem::take(&mut export.keys);
     let place = |number: u64| format!("{} line {number}", path.display());
     let mut events = store::Events::default();
@@ -192,11 +226,11 @@ fn import_lines(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         importer.count_as(words(kind));
         Ok(())
     })?;
-    if is_finished && !arguments.dry_run && importer.refusals.is_empty() {
+    importer.verify_letters(&job)?;
+    if is_finished && !importer.dry && importer.refusals.len() == refused {
         job.finish()?;
     }
-    tell_refusals(app, &importer);
-    report(app, &importer, arguments.dry_run)
+    Ok(())
 }
 
 /// Sorts the states of a job by their time: the newest is stored last, and a job resumes from it.
@@ -212,25 +246,31 @@ fn in_the_order_of_time(files: &mut Vec<Found>, longest: u64) {
     files.extend(timed.into_iter().map(|(file, _)| file));
 }
 
-/// Imports a file. After the last file with events of a job, these are compared with what is stored.
+/// Imports a file. After the last file with events or dead letters of a job, these are compared with what is stored.
 fn one(storage: &Storage, importer: &mut Importer<'_>, file: &Found, next: Option<&Found>) -> Result<()> {
     let repo = storage.repo(RepoName::new(file.repo.as_deref().unwrap_or_default())?)?;
     let job = |file: &Found| -> Result<Job> {
         let id = JobId::new(file.job.as_deref().unwrap_or_default())?;
         Ok(repo.job(id.as_str())?)
     };
+    let is_same = |next: &Found| (next.kind, &next.repo, &next.job) == (file.kind, &file.repo, &file.job);
+    let is_last = !next.is_some_and(is_same);
     match file.kind {
         Kind::Events => {
             let job = job(file)?;
             importer.events(&job, &file.path)?;
-            let is_same =
-                |next: &Found| (next.kind, &next.repo, &next.job) == (file.kind, &file.repo, &file.job);
-            if !next.is_some_and(is_same) {
+            if is_last {
                 importer.verify_events(&job)?;
             }
         }
+        Kind::Letters => {
+            let job = job(file)?;
+            importer.letters(&job, &file.path)?;
+            if is_last {
+                importer.verify_letters(&job)?;
+            }
+        }
         Kind::Checkpoint => importer.checkpoint(&job(file)?, &file.path)?,
-        Kind::Letters => importer.letters(&job(file)?, &file.path)?,
         Kind::Orphans => importer.orphans(&job(file)?, &file.path)?,
         Kind::JobDocument(kind) => importer.document(&job(file)?.documents(kind)?, &file.path)?,
         Kind::RepoDocument(kind) => importer.document(&repo.documents(kind)?, &file.path)?,

@@ -8,7 +8,7 @@ use std::path::Path;
 use prodigy_storage::backend::Annotations;
 use prodigy_storage::{
     Batch, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, EventId, Expected, Job, JobAddress,
-    OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Storage, StorageError, Timestamp,
+    OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Select, Storage, StorageError, Timestamp,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -60,9 +60,11 @@ pub(super) struct State<'s> {
 pub(super) struct Importer<'a> {
     storage: &'a Storage,
     /// True if nothing is stored.
-    dry: bool,
+    pub(super) dry: bool,
     /// The checksums of the payloads of a job's events, by id.
     events: HashMap<EventId, u128>,
+    /// The dead letters that were pushed to a job, with the checksums of the data of those that were new.
+    letters: HashMap<String, Option<u128>>,
     /// The keys of the checkpoints of a dry run: two files may hold one state.
     planned: HashSet<(JobAddress, String)>,
     /// The keys of the checkpoints of an export.
@@ -97,6 +99,20 @@ struct EventLine<'l> {
     metadata: Option<&'l RawValue>,
 }
 
+/// A dead letter. Other fields are kept, and not compared: a push adds to some of them.
+#[derive(Deserialize)]
+struct Letter<'l> {
+    item_id: String,
+    #[serde(borrow)]
+    item_data: &'l RawValue,
+}
+
+/// The checksum of a value, however it is written.
+fn sum_of_value(value: &RawValue) -> u128 {
+    let value: Value = serde_json::from_str(value.get()).unwrap_or_default();
+    sum(value.to_string().as_bytes())
+}
+
 /// 128 bits of a hash of the bytes.
 fn sum(bytes: &[u8]) -> u128 {
     EventId::for_key(Timestamp::from_nanos(0), bytes).as_u128()
@@ -108,6 +124,7 @@ impl<'a> Importer<'a> {
             storage,
             dry,
             events: HashMap::new(),
+            letters: HashMap::new(),
             planned: HashSet::new(),
             keys: HashSet::new(),
             count: Count::default(),
@@ -303,9 +320,39 @@ impl<'a> Importer<'a> {
             Ok(report) => {
                 self.count.stored += (report.added + report.merged) as u64;
                 self.count.known += report.known as u64;
+                if let Ok(letter) = serde_json::from_str::<Letter<'_>>(item.get()) {
+                    // The data of an item that was there already may have been edited since.
+                    let sum = (report.added > 0).then(|| sum_of_value(letter.item_data));
+                    self.letters.insert(letter.item_id, sum);
+                }
             }
             Err(error) if is_about_the_value(&error) => self.refuse(place, format!("{error:#}")),
             Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Ends the dead letters of a job: compares each with what is read.
+    pub(super) fn verify_letters(&mut self, job: &Job) -> Outcome {
+        let mut expected = std::mem::take(&mut self.letters);
+        if expected.is_empty() {
+            return Ok(());
+        }
+        for item in job.dlq().scan(&Select::any())? {
+            if let Ok(item) = item
+                && let Ok(letter) = serde_json::from_str::<Letter<'_>>(item.body.get())
+                && let Some(sum) = expected.get(&letter.item_id)
+                && sum.is_none_or(|sum| sum == sum_of_value(letter.item_data))
+            {
+                expected.remove(&letter.item_id);
+            }
+        }
+        if let Some(id) = expected.keys().min() {
+            let why = format!(
+                "{} dead letters are not as they were imported, the first is {id}",
+                expected.len()
+            );
+            self.refuse(job.address(), why);
         }
         Ok(())
     }
@@ -345,6 +392,13 @@ impl<'a> Importer<'a> {
         }
         if !self.dry {
             job.orphans().record(orphan)?;
+            if !job.orphans().list()?.contains(orphan) {
+                self.refuse(
+                    job.address(),
+                    format!("the orphaned worktree of {} can't be read back", orphan.agent_id),
+                );
+                return Ok(());
+            }
         }
         self.count.stored += 1;
         Ok(())

@@ -98,6 +98,7 @@ fn the_table_has_the_commands_and_no_others() {
             "schema show|migrate",
             "export",
             "import",
+            "migrate",
             "usage",
             "report",
             "clean",

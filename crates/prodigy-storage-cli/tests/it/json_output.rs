@@ -116,8 +116,8 @@ impl Schema {
             .get(&name)
             .unwrap_or_else(|| panic!("no definition for {words:?}"));
         let of_job = [
-            "status", "health", "doctor", "backup", "restore", "import", "usage", "clean", "lock", "config",
-            "schema",
+            "status", "health", "doctor", "backup", "restore", "import", "migrate", "usage", "clean", "lock",
+            "config", "schema",
         ];
         let mut all = words.to_vec();
         let end = all.iter().position(|word| *word == "--").unwrap_or(all.len());
@@ -299,6 +299,10 @@ fn each_line_fits_the_definition_of_its_command() {
     let page = bench.path("page.html");
     check(&["report", "--output", page.to_str().unwrap()], "");
     check(&["import", jobs.to_str().unwrap(), "--repo", "mill"], "");
+    let event = "{\"timestamp\":\"2026-01-02T03:04:05Z\",\"event\":1}\n";
+    bench.write("here/.prodigy/events/old/events-1.jsonl", event);
+    check(&["migrate", "--repo", "mill"], "");
+    check(&["doctor"], "");
     check(&["clean", "--idle-jobs", "1ns"], "");
     check(&["job", "delete", "other", "--yes"], "");
     // Damage is a finding.

@@ -44,6 +44,8 @@ mod places;
 mod planted;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(unix)]
+mod problems;
 mod report;
 mod search;
 mod security;

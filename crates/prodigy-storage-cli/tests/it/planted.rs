@@ -145,7 +145,7 @@ fn plant(root: &Path, pattern: &str, harm: &Harm) {
 }
 
 /// Runs a line of a shell that calls the tool by its name.
-fn shell(bench: &Bench, line: &str) -> crate::support::Run {
+pub fn shell(bench: &Bench, line: &str) -> crate::support::Run {
     let tool = bench.std([] as [&str; 0]);
     let folder = Path::new(tool.get_program()).parent().unwrap().to_owned();
     let mut shell = Command::new("sh");

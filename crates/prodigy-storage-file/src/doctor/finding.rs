@@ -116,6 +116,8 @@ pub enum FindingKind {
     UnfinishedDeletion,
     /// Permission bits that are not those that the backend sets.
     Mode,
+    /// Two repositories, or two jobs of one, whose names differ by case only.
+    NameCollision,
     /// A name that the layout does not have.
     Stray,
     /// Files of another program. They are left as they are.

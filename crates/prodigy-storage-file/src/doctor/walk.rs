@@ -1,5 +1,6 @@
 //! Going through the root.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(super) struct Examination<'a> {
     pub(super) registry: Vec<(Evidence, RepoName)>,
     /// Whether other users may go through the root to what is in it.
     pub(super) is_open_to_others: bool,
+    /// Repositories and jobs whose names differ from another one by case only, and that were reported.
+    collisions: BTreeSet<PathBuf>,
     /// Files that are reported once for all of their kind.
     pub(super) groups: Groups,
     /// The folder whose files were last looked up, and its note of imported ones.
@@ -60,6 +63,7 @@ impl<'a> Examination<'a> {
             registry: Vec::new(),
             is_open_to_others: (parts.root.fs.metadata(Path::new("")))
                 .is_ok_and(|root| root.mode & 0o011 != 0),
+            collisions: BTreeSet::new(),
             groups: Groups::default(),
             imported: None,
         }
@@ -174,6 +178,7 @@ impl<'a> Examination<'a> {
     fn folder(&mut self, folder: &Path, depth: usize) {
         self.mode(folder);
         let entries = self.names(folder);
+        self.same_but_for_case(folder, &entries);
         if let Some(job) = log_of(folder) {
             self.log(&job, folder);
         }
@@ -187,6 +192,29 @@ impl<'a> Examination<'a> {
                 FileKind::File if !entry.name.starts_with(TEMP_PREFIX) => self.file(&path, &entry),
                 _ => self.other(&path, &entry),
             }
+        }
+    }
+
+    /// Names of repositories, or of jobs of one repository, that are one name where the file system folds case.
+    fn same_but_for_case(&mut self, folder: &Path, entries: &[DirEntry]) {
+        let Some(of) = holder_of_names(folder) else {
+            return;
+        };
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| entry.kind == FileKind::Folder) {
+            let Some(first) = seen.insert(entry.name.to_lowercase(), &entry.name) else {
+                continue;
+            };
+            let path = folder.join(&entry.name);
+            if !self.in_scope(&path) || !self.collisions.insert(of.join(&entry.name)) {
+                continue;
+            }
+            let why = format!("`{first}` and `{}` are two names here", entry.name);
+            let finding = self.note(FindingKind::NameCollision, &path, why).advice(
+                "before the store moves to a file system that folds case, export what has one of the names, and import it under \
+                 another name",
+            );
+            self.tell(finding);
         }
     }
 
@@ -323,6 +351,16 @@ impl<'a> Examination<'a> {
 pub(super) fn left(error: &StorageError) -> FindingOutcome {
     FindingOutcome::Left {
         why: format!("{error:#}"),
+    }
+}
+
+/// The repository whose jobs have folders in this one, or an empty path for a folder of repositories.
+fn holder_of_names(folder: &Path) -> Option<PathBuf> {
+    let parts: Vec<&str> = folder.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+    match parts[..] {
+        [EVENTS | DLQ | STATE] => Some(PathBuf::new()),
+        [EVENTS | DLQ, repo] | [STATE, repo, "mapreduce", "jobs"] => Some(PathBuf::from(repo)),
+        _ => None,
     }
 }
 

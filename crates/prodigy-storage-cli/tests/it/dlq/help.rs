@@ -67,6 +67,10 @@ fn place() -> (Bench, Vec<(&'static str, String)>) {
     bench.write("here/letters.jsonl", item("imported", ""));
     bench.write("here/old/.prodigy/dlq/J/items/item_9.json", item("item_9", ""));
     bench.write("here/mapreduce/dlq/J/items/item_0.json", item("item_0", ""));
+    bench.write(
+        "here/.prodigy/mapreduce/dlq/J/items/item_8.json",
+        item("item_8", ""),
+    );
     for (name, text) in [
         ("here/work.sh", "#!/bin/sh\nexit 0\n"),
         ("here/fix.sh", "#!/bin/sh\nexit 0\n"),

@@ -1,0 +1,92 @@
+//! A store of this program, as a project's own folder may be one: its jobs go the way of `export` and `import`, since its files
+//! hold more than they show. A journal, for example, says which dead letters are gone.
+
+use std::path::Path;
+
+use prodigy_storage::Storage;
+
+use super::find::Files;
+use super::store::Importer;
+use crate::app::App;
+use crate::errors::{Failure, Result};
+use crate::{export, new_file};
+
+/// The file that makes a folder a store.
+const FORMAT: &str = "format.json";
+
+/// Opens the store in this folder for reading, if there is one.
+pub(super) fn store(folder: &Path) -> Result<Option<Storage>> {
+    if !folder.join(FORMAT).is_file() {
+        return Ok(None);
+    }
+    let builder = Storage::builder().read_only(true).flag("backend", "file");
+    Ok(Some(builder.flag("backend_config.base_dir", folder).open()?))
+}
+
+/// True if the folder is the root of this store, or a copy of it: they share the name that `format.json` gives to a store.
+pub(super) fn is_copy(storage: &Storage, folder: &Path) -> bool {
+    let format = |folder: &Path| std::fs::read(folder.join(FORMAT)).ok();
+    let root = storage.capabilities().root.and_then(|root| format(&root));
+    root.is_some() && root == format(folder)
+}
+
+/// Leaves out the files that the store reads itself. The others are another program's.
+pub(super) fn leave_out(files: &mut Files, folder: &Path) {
+    let is_other = |path: &Path| {
+        let relative = path.strip_prefix(folder).unwrap_or(path);
+        let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        !is_own(&parts)
+    };
+    files.found.retain(|file| is_other(&file.path));
+    files.unknown.retain(|path| is_other(path));
+}
+
+fn is_own(parts: &[&str]) -> bool {
+    match parts {
+        ["events" | "orphaned_worktrees" | "locks", ..] | ["dlq", _, _, _] => true,
+        ["state", _, "repository.json"] | ["state", _, "documents", ..] => true,
+        ["state", _, "mapreduce", "jobs", _, "documents", ..] => true,
+        ["state", _, "mapreduce", "jobs", _, file] => {
+            file.contains("-checkpoint") || ["finished.json", "fencing.json"].contains(file)
+        }
+        _ => false,
+    }
+}
+
+/// Imports every job of the store, and the documents of its repositories.
+pub(super) fn import(
+    app: &mut App<'_>,
+    source: &Storage,
+    storage: &Storage,
+    importer: &mut Importer<'_>,
+    under: Option<&str>,
+) -> Result<()> {
+    let folder = tempfile::tempdir().map_err(Failure::output)?;
+    for name in source.repositories() {
+        let from = source.repo(name?)?;
+        let to = storage.repo(under.unwrap_or(from.name().as_str()))?;
+        for job in from.jobs() {
+            let job = from.job(job?)?;
+            let file = folder.path().join("job.jsonl");
+            let mut damaged = Vec::new();
+            new_file::write(&file, |out| export::write(&job, out, &mut damaged))?;
+            for error in &damaged {
+                app.damaged_by(error);
+            }
+            super::import_lines(storage, importer, &file, under, None)?;
+            std::fs::remove_file(&file).map_err(Failure::output)?;
+        }
+        for info in from.all_documents() {
+            let info = info?;
+            let Some(found) = from.documents(info.kind.as_str())?.get_raw(info.name.as_str())? else {
+                continue;
+            };
+            let place = format!("{} of {}", info.name, from.name());
+            let documents = to.documents(info.kind.as_str())?;
+            importer.value(&documents, &place, info.name.as_str(), &found.data)?;
+            importer.count_as("documents");
+        }
+    }
+    Ok(())
+}

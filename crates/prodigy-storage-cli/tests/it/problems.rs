@@ -1,0 +1,307 @@
+//! `doctor`, on problems outside of the files of the store: settings, the clock, inodes, names. Each is found, and is gone after
+//! the command that the doctor names.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::planted::shell;
+use crate::support::{Bench, Run};
+
+/// A bench with a home, and a store with an event.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.append("{\"n\":1}\n");
+    bench
+}
+
+fn program(bench: &Bench, name: &str, text: &str) {
+    let path = bench.write(&format!("bin/{name}"), text);
+    fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+}
+
+/// The command that the doctor names for a problem of this title.
+fn command(found: &str, title: &str) -> String {
+    let mut lines = found.lines().skip_while(|line| !line.starts_with(title));
+    assert!(lines.next().is_some(), "no {title} in\n{found}");
+    let matters = lines.next().unwrap_or_default();
+    assert!(matters.starts_with("         why it matters: "), "{found}");
+    let command = lines.next().and_then(|line| line.strip_prefix("         run: "));
+    command
+        .unwrap_or_else(|| panic!("no command in\n{found}"))
+        .to_owned()
+}
+
+/// Finds the problem, runs the command in a shell, and looks again in the same shell.
+fn is_fixed(bench: &Bench, title: &str) -> Run {
+    is_fixed_in(bench, title, "")
+}
+
+/// The same, where `before` has to run in the shell first.
+fn is_fixed_in(bench: &Bench, title: &str, before: &str) -> Run {
+    let found = shell(bench, &format!("{before}\nprodigy-storage doctor"));
+    let command = command(&found.out, title);
+    let line = format!("{before}\n{{ {command}\n}} >&2 || exit 99\nprodigy-storage doctor");
+    let left = shell(bench, &line);
+    assert_eq!(left.code, Some(0), "after {command}\n{}{}", left.out, left.err);
+    assert!(
+        !left.out.contains(title),
+        "after {command}\n{}{}",
+        left.out,
+        left.err
+    );
+    left
+}
+
+#[test]
+fn a_deprecated_variable_is_replaced_by_its_successor() {
+    let bench = bench();
+    let root = bench.root();
+    let bench = bench.with("PRODIGY_STORAGE_DIR", root.to_str().unwrap());
+    let left = is_fixed(
+        &bench,
+        "warning  deprecated setting: variable PRODIGY_STORAGE_DIR",
+    );
+    assert!(left.out.contains("1 event "), "the same root: {}", left.out);
+}
+
+#[test]
+fn a_deprecated_key_is_changed_in_its_file() {
+    for (name, text) in [
+        (
+            "config.yml",
+            "storage:\n  backend_config:\n    use_global: false\n",
+        ),
+        ("config.toml", "[storage.backend_config]\nuse_global = false\n"),
+    ] {
+        let bench = bench();
+        let file = bench.write(&format!("home/.prodigy/{name}"), text);
+        is_fixed(
+            &bench,
+            "warning  deprecated setting: `backend_config.use_global: false`",
+        );
+        let fixed = fs::read_to_string(file).unwrap();
+        assert_eq!(fixed, text.replace("false", "true"));
+    }
+}
+
+#[test]
+fn a_setting_without_effect_is_removed() {
+    let bench = bench();
+    let root = bench.root();
+    let root = root.to_str().unwrap();
+    let bench = bench
+        .with("PRODIGY_STORAGE_DIR", root)
+        .with("PRODIGY_STORAGE_BASE_PATH", root);
+    is_fixed(
+        &bench,
+        "warning  ignored setting: variable PRODIGY_STORAGE_DIR is ignored",
+    );
+
+    let bench = self::bench();
+    bench.write(
+        "home/.prodigy/config.yml",
+        "storage:\n  durability: strict\ntimeout: 5s\n",
+    );
+    program(&bench, "editor", "#!/bin/sh\nsed -i \"${1#+}d\" \"$2\"\n");
+    let editor = bench.path("bin/editor");
+    let bench = bench.with("EDITOR", editor.to_str().unwrap());
+    is_fixed(&bench, "warning  ignored setting: `timeout`");
+}
+
+#[test]
+fn data_in_a_projects_own_folder_is_migrated_and_moved_away() {
+    let bench = Bench::new();
+    let local = "export PRODIGY__STORAGE__BACKEND_CONFIG__USE_GLOBAL=false\n";
+    let filled = shell(
+        &bench,
+        &format!(
+            "{local}job='--repo here --job job'\n\
+             printf '%s\\n' 1 2 | prodigy-storage events append $job\n\
+             echo '{{\"done\":1}}' | prodigy-storage checkpoint save $job --phase map --cursor $(prodigy-storage events end $job)\n\
+             printf '%s\\n' 3 | prodigy-storage events append $job\n\
+             echo '[7]' | prodigy-storage document put --repo here --kind notes --name n\n\
+             for item in a b; do echo '{{\"item_id\":\"'$item'\",\"item_data\":1}}'; done | prodigy-storage dlq push $job\n\
+             prodigy-storage dlq remove $job a"
+        ),
+    );
+    assert_eq!(filled.code, Some(0), "{}", filled.err);
+    is_fixed(&bench, "warning  unused local storage: ");
+    let job = ["--repo", "here", "--job", "job"];
+    let of = |command: &[&str]| bench.run(&[command, &job].concat()).code(0);
+    assert_eq!(of(&["events", "cat", "--payload"]).out, "1\n2\n3\n");
+    let state = of(&["checkpoint", "show"]).json();
+    assert_eq!(state["data"]["done"], 1);
+    let cursor = state["cursor"].as_str().unwrap();
+    assert_eq!(
+        of(&["events", "follow", "--for", "0s", "--cursor", cursor]).jsonl()[0]["event"],
+        3
+    );
+    let items = of(&["dlq", "export"]).jsonl();
+    assert_eq!(
+        (items.len(), &items[0]["item_id"]),
+        (1, &"b".into()),
+        "an item that was removed stays so"
+    );
+    let note = [
+        "document",
+        "show",
+        "--repo",
+        "here",
+        "--kind",
+        "notes",
+        "--name",
+        "n",
+        "--payload",
+    ];
+    assert_eq!(bench.run(&note).code(0).out.trim(), "[7]");
+    assert!(bench.path("here/.prodigy/migrated/events").is_dir());
+}
+
+#[test]
+fn migrate_finds_the_folder_from_below_and_stores_nothing_twice() {
+    let bench = Bench::new();
+    bench.write(
+        "here/.prodigy/events/job/events-1.jsonl",
+        "{\"timestamp\":\"2026-01-02T03:04:05Z\",\"event\":1}\n",
+    );
+    let below = bench.path("here/src/deep");
+    fs::create_dir_all(&below).unwrap();
+    let migrate = |more: &str| {
+        shell(
+            &bench,
+            &format!("cd src/deep && prodigy-storage --json migrate --repo shop{more}"),
+        )
+    };
+    let stored = |run: Run| run.code(0).jsonl()[0]["stored"].as_u64().unwrap();
+    assert_eq!(stored(migrate(" --dry-run")), 1);
+    assert!(!bench.root().exists(), "a dry run stores nothing");
+    assert_eq!((stored(migrate("")), stored(migrate(""))), (1, 0));
+    let elsewhere = Bench::new();
+    elsewhere
+        .run(&["migrate"])
+        .code(2)
+        .says("there is no folder `.prodigy`");
+}
+
+#[test]
+fn jobs_whose_names_differ_by_case_are_told_apart_by_a_rename() {
+    let bench = bench();
+    let job = ["--repo", "shop", "--job", "Job"];
+    bench
+        .feed(&[&["events", "append"][..], &job].concat(), "2\n")
+        .code(0);
+    bench
+        .feed(
+            &[&["checkpoint", "save", "--phase", "map"][..], &job].concat(),
+            "7",
+        )
+        .code(0);
+    let left = is_fixed(&bench, "note     name collision: ");
+    assert!(left.out.contains(" 0 notes"), "{}", left.out);
+    let cat = |job: &str| {
+        bench
+            .run(&["events", "cat", "--payload", "--repo", "shop", "--job", job])
+            .code(0)
+            .out
+    };
+    assert_eq!(
+        (cat("job-2"), cat("Job")),
+        ("{\"n\":1}\n".to_owned(), "2\n".to_owned())
+    );
+}
+
+#[test]
+fn repositories_whose_names_differ_by_case_are_noted_once() {
+    let bench = bench();
+    for command in [
+        &["events", "append"][..],
+        &["checkpoint", "save", "--phase", "map"],
+    ] {
+        let command = [command, &["--repo", "Shop", "--job", "other"]].concat();
+        bench.feed(&command, "1\n").code(0);
+    }
+    let run = bench.run(&["doctor"]).code(0);
+    let found = run
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with("note     name collision: "));
+    assert_eq!(found.count(), 1, "{}", run.out);
+}
+
+/// The library that gives a program another clock, or `None`, with a notice.
+fn clock_library() -> Option<String> {
+    let asked = Command::new("faketime")
+        .args(["-f", "+0", "printenv", "LD_PRELOAD"])
+        .output();
+    let found = asked
+        .ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok());
+    let found = found
+        .map(|text| text.trim().to_owned())
+        .filter(|text| Path::new(text).exists());
+    if found.is_none() {
+        eprintln!("SKIPPED: this machine has no `faketime`, which gives a program another clock");
+    }
+    found
+}
+
+#[test]
+fn a_wrong_clock_is_set() {
+    let Some(library) = clock_library() else {
+        return;
+    };
+    for (wrong, title) in [
+        ("-2d", "warning  ahead of clock: "),
+        ("@1960-01-01 00:00:00", "failure  clock: "),
+    ] {
+        // The programs of a machine whose clock is a file.
+        let bench = bench();
+        let clock = bench.write("clock", wrong);
+        program(&bench, "sudo", "#!/bin/sh\nexec \"$@\"\n");
+        let set = format!(
+            "#!/bin/sh\n[ \"$*\" = 'set-ntp true' ] && echo +0 > '{}'\n",
+            clock.display()
+        );
+        program(&bench, "timedatectl", &set);
+        let before = format!(
+            "PATH='{}':$PATH\nexport FAKETIME_TIMESTAMP_FILE='{}' FAKETIME_NO_CACHE=1\n\
+             prodigy-storage() {{ LD_PRELOAD='{library}' command prodigy-storage \"$@\"; }}",
+            bench.path("bin").display(),
+            clock.display()
+        );
+        is_fixed_in(&bench, title, &before);
+    }
+}
+
+#[test]
+fn a_file_system_without_inodes_is_cleaned() {
+    let bench = Bench::new();
+    let root = bench.root().display().to_string();
+    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes=1600,mode=700 none '{root}'");
+    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
+        return;
+    }
+    // All of it in one namespace: the doctor looks, the command that it names runs, the doctor looks again.
+    let script = format!(
+        "{mount}\necho 1 | prodigy-storage events append --repo shop --job job >&2\n\
+         mkdir -m 700 '{root}/quarantine' && cd '{root}/quarantine'\n\
+         seq 1000 | xargs touch -d '40 days ago'\nchmod 600 *\ncd /\n\
+         prodigy-storage doctor > '{root}/../found'\n\
+         line=$(grep -A2 '^warning  inodes: ' '{root}/../found' | sed -n 's/^ *run: //p')\n\
+         echo \"$line\"\neval \"$line\" >&2\nprodigy-storage doctor"
+    );
+    let file = bench.write("script", script);
+    let run = shell(&bench, &format!("unshare -rm sh '{}'", file.display()));
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    let (command, left) = run.out.split_once('\n').unwrap();
+    assert_eq!(
+        command, "prodigy-storage clean --finished-jobs 30d --quarantine 30d --yes",
+        "{}",
+        run.err
+    );
+    assert!(!left.contains("inodes"), "{left}{}", run.err);
+}
