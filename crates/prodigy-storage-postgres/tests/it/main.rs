@@ -10,6 +10,7 @@
 )]
 
 mod conformance;
+mod direct;
 mod disk;
 mod docs;
 mod failures;
