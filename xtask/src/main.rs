@@ -17,6 +17,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod mutants;
+mod pictures;
 mod project;
 mod tidy;
 mod torture;
@@ -60,6 +61,8 @@ enum Chore {
     Book,
     /// Measure this project and what it is held against, side by side.
     Bench(bench::Options),
+    /// Draw what `status` shows on terminals of 80 and of 200 columns, to `docs/pictures` (needs `script`).
+    Pictures,
     /// Write a release archive with the tool, its completions and manual pages, and a checksum.
     Dist(dist::Options),
 }
@@ -89,6 +92,7 @@ impl Chore {
             Self::Docs(options) => docs::run(project, options),
             Self::Book => book::run(project),
             Self::Bench(options) => bench::run(project, options),
+            Self::Pictures => pictures::run(project),
             Self::Dist(options) => dist::run(project, options),
         }
         .map(|()| ExitCode::SUCCESS)

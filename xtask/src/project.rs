@@ -94,7 +94,7 @@ impl Project {
     }
 
     /// This program once more, with the cargo feature of the chore that needs one.
-    #[cfg(not(all(feature = "docs", feature = "dist")))]
+    #[cfg(not(all(feature = "docs", feature = "dist", feature = "pictures")))]
     pub(crate) fn again(&self, chore: &str) -> Command {
         let run = [
             "run",

@@ -26,6 +26,8 @@ fn the_screen_has_the_root_the_repositories_the_jobs_and_the_problems() {
     ] {
         assert!(shown.contains(part), "no {part:?} in {shown}");
     }
+    let space = shown.lines().find(|line| line.starts_with("space ")).unwrap();
+    assert!(space.ends_with("iB are free"), "{space}");
     let problem = "dead letters in 1 job; mill/job has 1\n          to do: prodigy-storage dlq analyze --repo mill --job job\n";
     assert!(shown.contains(problem), "{shown}");
 }

@@ -349,12 +349,20 @@ fn file_system(root: &Root) -> Check {
     }
 }
 
+/// A size for people.
+fn size(bytes: u64) -> String {
+    match bytes >> 30 {
+        0 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
 fn space(root: &Root) -> Vec<Check> {
     let Ok(space) = root.fs.space() else {
         return Vec::new();
     };
     let mut checks = Vec::new();
-    let found = format!("{} of {} bytes are free", space.free, space.capacity);
+    let found = format!("{} of {} are free", size(space.free), size(space.capacity));
     let severity = if space.free == 0 {
         Severity::Failure
     } else if space.free < (64 << 20) || space.free < space.capacity / 100 {
