@@ -12,6 +12,7 @@ mod flips;
 mod letters;
 mod limits;
 mod many;
+mod moves;
 mod places;
 mod pool;
 mod postgres;
@@ -133,6 +134,11 @@ const SECTIONS: &[Section] = &[
         run: deletions::run,
     },
     Section {
+        name: "moves",
+        about: "backups beside writers; backups, restores, exports and imports struck at their system calls and run again",
+        run: moves::run,
+    },
+    Section {
         name: "clocks",
         about: "many processes whose clocks differ and step back and forth, some of them killed or stopped",
         run: clocks::run,
@@ -150,7 +156,7 @@ const SECTIONS: &[Section] = &[
 ];
 
 /// Sections that kill and hinder processes only: a disk in memory shows the same, and many times sooner.
-const IN_MEMORY: &[&str] = &["syscalls", "faults", "limits"];
+const IN_MEMORY: &[&str] = &["syscalls", "faults", "limits", "moves"];
 /// The folder in memory, if the machine has it.
 const MEMORY: &str = "/dev/shm";
 

@@ -22,7 +22,7 @@ const QUICK: usize = 5;
 
 /// A failing call, and its error.
 #[derive(Clone, Debug)]
-struct Fault {
+pub(super) struct Fault {
     point: Point,
     error: &'static str,
     lasting: bool,
@@ -58,7 +58,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
 }
 
 /// Some of all faults that there could be: half of them in calls that change the store.
-fn sample(lab: &Lab<'_>, name: &str, points: &[Point]) -> Vec<Fault> {
+pub(super) fn sample(lab: &Lab<'_>, name: &str, points: &[Point]) -> Vec<Fault> {
     let mut random = lab.random(name);
     let all: Vec<Fault> = points
         .iter()
@@ -115,7 +115,7 @@ fn errors(call: &str) -> &'static [&'static str] {
 }
 
 /// True if the fault was reported as an error.
-fn trial(prepared: &Prepared<'_>, fault: &Fault, unharmed: usize) -> Result<bool> {
+pub(super) fn trial(prepared: &Prepared<'_>, fault: &Fault, unharmed: usize) -> Result<bool> {
     let Fault {
         point,
         error,
@@ -142,7 +142,7 @@ fn trial(prepared: &Prepared<'_>, fault: &Fault, unharmed: usize) -> Result<bool
     )?;
     let told = judge(&answer, fault, unharmed).with_context(|| place.clone())?;
     trial
-        .check(&answer.stdout)
+        .check(&answer)
         .with_context(|| format!("{place}; it had said: {}", answer.stderr))?;
     Ok(told)
 }
@@ -187,7 +187,12 @@ fn words(fault: &Fault) -> &'static [&'static str] {
         // An interrupted call is repeated.
         "EINTR" => &["nothing: it has to be tried again"],
         "ENOSPC" | "EDQUOT" | "EFBIG" => &["disk space full", "No space left"],
-        "EACCES" | "EROFS" => &["storage directory not writable"],
+        // A file outside of the root is named with the words of the system.
+        "EACCES" | "EROFS" => &[
+            "storage directory not writable",
+            "Permission denied",
+            "Read-only file system",
+        ],
         "ENOLCK" => &["no lock left", "can't lock files", "this file system has none"],
         "EMFILE" => &["too many files are open"],
         _ => &["input/output error", "outcome unknown", "Input/output error"],

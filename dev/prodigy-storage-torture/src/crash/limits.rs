@@ -206,7 +206,7 @@ fn trial(prepared: &Prepared<'_>, number: usize, limit: &Limit) -> Result<bool> 
     let answer = finish(started_by(outer, &trial.command()), &trial.act.input)?;
     let felt = judge(&answer, limit).with_context(|| place.clone())?;
     trial
-        .check(&answer.stdout)
+        .check(&answer)
         .with_context(|| format!("{place}; it had said: {}", answer.stderr))?;
     Ok(felt)
 }

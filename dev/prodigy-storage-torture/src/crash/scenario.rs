@@ -7,6 +7,7 @@ mod documents;
 mod events;
 mod letters;
 mod locks;
+mod moves;
 mod orphans;
 mod repositories;
 
@@ -68,6 +69,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static Scenario> {
     .flatten()
 }
 
+/// The scenarios that move data. They make many calls, and have a section of their own.
+pub(super) fn moves() -> &'static [Scenario] {
+    moves::SCENARIOS
+}
+
 /// Where a scenario takes place.
 #[derive(Clone, Debug)]
 pub(super) struct Scene<'a> {
@@ -76,6 +82,8 @@ pub(super) struct Scene<'a> {
     /// True if the next writer has to mend every torn tail. It leaves a tail that can't be synced, which nobody reports
     /// as damage.
     pub(super) mended: bool,
+    /// The standard error of the struck command.
+    told: String,
 }
 
 /// The known state before the tool is struck.
@@ -146,6 +154,7 @@ impl Scenario {
             lab,
             tool,
             mended: true,
+            told: String::new(),
         })
     }
 }
@@ -192,9 +201,13 @@ impl Trial<'_, '_> {
     }
 
     /// Whether all holds, given what the struck command had printed; the copy goes if so.
-    pub(super) fn check(&self, said: &[u8]) -> Result<()> {
-        (self.prepared.scenario.check)(&self.scene, &self.prepared.before, said)?;
-        let folder = self.scene.tool.base().parent();
+    pub(super) fn check(&self, answer: &Answer) -> Result<()> {
+        let scene = Scene {
+            told: answer.stderr.clone(),
+            ..self.scene.clone()
+        };
+        (self.prepared.scenario.check)(&scene, &self.prepared.before, &answer.stdout)?;
+        let folder = scene.tool.base().parent();
         let folder = folder.context("a store lies in a folder")?;
         std::fs::remove_dir_all(folder).with_context(|| format!("can't remove {}", folder.display()))
     }

@@ -45,7 +45,7 @@ pub(super) fn survey(prepared: &Prepared<'_>, name: &str) -> Result<(Vec<Point>,
     let threads = prepared.scenario.threads;
     let (answer, points) = strace::census(&trial.command(), threads, base, &trial.act.input)?;
     let answer = answer.expect_code(0)?;
-    trial.check(&answer.stdout).context("unharmed")?;
+    trial.check(&answer).context("unharmed")?;
     Ok((points.into_iter().collect(), answer.lines().count()))
 }
 
@@ -93,7 +93,7 @@ fn one(lab: &Lab<'_>, scenario: &'static Scenario, folder: &Path, tally: &mut Ta
 }
 
 /// Whether it was killed there.
-fn trial(prepared: &Prepared<'_>, point: &Point, number: usize) -> Result<bool> {
+pub(super) fn trial(prepared: &Prepared<'_>, point: &Point, number: usize) -> Result<bool> {
     let name = format!("{}-{}-{number}", point.call, point.nth);
     let trial = prepared.trial(&name)?;
     let threads = prepared.scenario.threads;
@@ -110,6 +110,6 @@ fn trial(prepared: &Prepared<'_>, point: &Point, number: usize) -> Result<bool> 
         }
     };
     let place = || format!("killed at {} number {}", point.call, point.nth);
-    trial.check(&answer.stdout).with_context(place)?;
+    trial.check(&answer).with_context(place)?;
     Ok(killed)
 }

@@ -80,7 +80,7 @@ pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
         let answer = finish(command, &trial.act.input)?
             .expect_code(0)
             .with_context(place)?;
-        trial.check(&answer.stdout).with_context(place)?;
+        trial.check(&answer).with_context(place)?;
         let told = std::fs::read_to_string(&told).with_context(place)?;
         Ok(told
             .lines()

@@ -1,6 +1,7 @@
 //! Retention: a clean that was struck is continued by the next one, and both end as one does.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::{Act, BASE, Before, JOB, REPO, Scenario, Scene};
 use crate::segment;
@@ -98,6 +99,15 @@ fn check_parts(scene: &Scene<'_>) -> Result<()> {
     let sent = all(scene)?;
     let last = sent.last().context("there is an event")?;
     let (events, checkpoints, letters) = contents(scene)?;
+    for (kind, is_removed) in [
+        ("events", events.len() < EVENTS),
+        ("checkpoints", checkpoints < CHECKPOINTS),
+        ("dead_letters", letters == 0),
+    ] {
+        if is_removed {
+            is_recorded_or_told(scene, kind)?;
+        }
+    }
     // Whole segments are gone at one moment.
     ensure!(
         events == sent || events == [last.clone()],
@@ -136,6 +146,9 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
             found.len()
         );
     }
+    if !folder.exists() {
+        is_recorded_or_told(scene, "job")?;
+    }
     scene.go(WHOLE, b"", SAYS)?;
     // A deletion whose tombstone is there is ended by the next write to the job.
     run(scene, &["events", "append"], &scene.text(0..1))?;
@@ -148,8 +161,29 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
     recorded(scene)
 }
 
-/// The audit log can be read. It may be empty: a process that could write to no file removes too, and reports what the log
-/// lacks.
+/// The audit log has a removal of this kind, or the struck command said that it lacks some: one that could write to no file removes,
+/// too.
+fn is_recorded_or_told(scene: &Scene<'_>, kind: &str) -> Result<()> {
+    let log = scene
+        .tool
+        .run(["clean", "--log", "--json"], b"")?
+        .expect_code(0)?;
+    let kinds: Vec<Value> = log
+        .lines()
+        .map(|line| {
+            let entry: Value = serde_json::from_slice(line)?;
+            Ok(entry.pointer("/removal/kind").cloned().unwrap_or_default())
+        })
+        .collect::<Result<_>>()?;
+    ensure!(
+        kinds.iter().any(|found| found == kind) || scene.told.contains("the audit log lacks"),
+        "{kind} were removed, the audit log has {kinds:?}, and the command said: {}",
+        scene.told
+    );
+    Ok(())
+}
+
+/// The audit log can be read.
 fn recorded(scene: &Scene<'_>) -> Result<()> {
     scene.look(&["clean", "--log", "--json"]).map(drop)
 }
