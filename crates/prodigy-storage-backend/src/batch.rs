@@ -7,7 +7,7 @@ use crate::body::{Guard, Loadable, Outcome, Raw};
 use crate::error::Result;
 use crate::fence::Fence;
 use crate::id::EventId;
-use crate::record::{FENCE_FIELD, MAX_NESTING};
+use crate::record::{FENCE_FIELD, MAX_NESTING, Record};
 
 /// Events that are serialised and ready to be appended, in one reusable buffer.
 ///
@@ -230,6 +230,28 @@ impl Batch {
                 Err(error)
             }
         }
+    }
+
+    /// Adds the event of a record with its optional fields, byte for byte, to store it in another log. False for a record of another
+    /// program, which is not added.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::record::{RecordEncoder, read_line};
+    /// use prodigy_storage_backend::{Batch, EventId};
+    /// use prodigy_storage_layout::Timestamp;
+    ///
+    /// let (now, mut line) = (Timestamp::from_millis(1_764_018_118_000), Vec::new());
+    /// RecordEncoder::new().encode(&mut line, EventId::floor(now), now, br#","event":"started""#);
+    /// let mut batch = Batch::new();
+    /// assert!(batch.push_record(&read_line(&line).expect("it is whole")));
+    /// assert_eq!(batch.bodies().next(), Some(&br#","event":"started""#[..]));
+    /// ```
+    pub fn push_record(&mut self, record: &Record<'_>) -> bool {
+        let Some(body) = record.body() else { return false };
+        self.bytes.extend_from_slice(body.as_bytes());
+        self.ends.push(self.bytes.len());
+        self.ids.clear();
+        true
     }
 
     fn write_body<T, M>(&mut self, event: &T, beside: &Annotations<'_, M>) -> Result<()>

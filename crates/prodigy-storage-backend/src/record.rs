@@ -145,6 +145,25 @@ impl<'a> Record<'a> {
         })
     }
 
+    /// The text between the timestamp and the checksum, which a log keeps byte for byte: the payload and the optional fields.
+    /// `None` for a line of another program.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::EventId;
+    /// use prodigy_storage_backend::record::{RecordEncoder, read_line};
+    /// use prodigy_storage_layout::Timestamp;
+    ///
+    /// let (now, mut line) = (Timestamp::from_millis(1_764_018_118_000), Vec::new());
+    /// RecordEncoder::new().encode(&mut line, EventId::floor(now), now, br#","event":"started""#);
+    /// let record = read_line(&line).expect("it is whole");
+    /// assert_eq!(record.body(), Some(r#","event":"started""#));
+    /// ```
+    #[must_use]
+    pub fn body(&self) -> Option<&'a str> {
+        let in_form = self.verified.then(|| parts_in_form(self.line)).flatten();
+        in_form.map(|(_, body)| body)
+    }
+
     /// Parses envelope and payload in one pass.
     ///
     /// # Errors

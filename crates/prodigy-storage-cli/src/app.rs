@@ -24,7 +24,7 @@ use crate::terminal::{Output, Terminal};
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
 use crate::{
-    checkpoint, clean, config, dlq, document, events, export, health, import, jobs, lock, repo, report,
+    checkpoint, clean, config, copy, dlq, document, events, export, health, import, jobs, lock, repo, report,
     status, usage, worktree,
 };
 
@@ -148,6 +148,7 @@ impl<'c> App<'c> {
             Command::Import(arguments) => import::run(self, &arguments),
             Command::Migrate(arguments) => import::migrate(self, &arguments),
             Command::Report(arguments) => report::run(self, &arguments),
+            Command::Copy(arguments) => copy::run(self, &arguments),
             #[cfg(feature = "file")]
             Command::Backup(arguments) => backup::run(self, &arguments),
             #[cfg(feature = "file")]

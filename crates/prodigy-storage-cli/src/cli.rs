@@ -11,6 +11,7 @@ use crate::backup::{BackupArgs, RestoreArgs};
 use crate::checkpoint::CheckpointCommand;
 use crate::clean::CleanArgs;
 use crate::config::ConfigCommand;
+use crate::copy::CopyArgs;
 use crate::dlq::{self, DlqCommand};
 #[cfg(feature = "file")]
 use crate::doctor::DoctorArgs;
@@ -135,6 +136,8 @@ pub(crate) enum Command {
     ///
     /// The folder is read and never changed, and what was stored is read back and compared. Run it again after an interruption: it stores nothing twice.
     Migrate(MigrateArgs),
+    /// Copy everything, a repository or a job into a database or a folder, and compare. It can be killed and run again.
+    Copy(CopyArgs),
     /// Print what takes the space, by area and repository, or by job.
     Usage(UsageArgs),
     /// Write a page of a job, or of all jobs of a repository, for a browser: events over time, dead letters, checkpoints, space, and a search.
@@ -162,7 +165,7 @@ impl Command {
             Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
             Self::Job(JobCommand::Delete(_)) => Reads::Nothing,
             Self::Status(_) | Self::Clean(_) | Self::Repo(RepoCommand::List) => Reads::Some,
-            Self::Import(_) | Self::Migrate(_) => Reads::Nothing,
+            Self::Import(_) | Self::Migrate(_) | Self::Copy(_) => Reads::Nothing,
             Self::Export(_) | Self::Report(_) => Reads::All,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
                 Reads::Nothing
@@ -197,7 +200,7 @@ impl Command {
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
             Self::Clean(arguments) => arguments.prints(),
-            Self::Health | Self::Import(_) | Self::Migrate(_) | Self::Report(_) => false,
+            Self::Health | Self::Import(_) | Self::Migrate(_) | Self::Copy(_) | Self::Report(_) => false,
             Self::Export(arguments) => arguments.prints(),
             #[cfg(feature = "file")]
             Self::Backup(arguments) => arguments.prints(),

@@ -180,7 +180,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
 ];
 
 /// Examples of the commands without commands of their own.
-const SINGLE: [(&str, &str); 10] = [
+const SINGLE: [(&str, &str); 11] = [
     (
         "health",
         "Example:
@@ -224,6 +224,12 @@ const SINGLE: [(&str, &str); 10] = [
         "Examples: show what would be stored of the project here; store it
   prodigy-storage migrate --dry-run
   prodigy-storage migrate",
+    ),
+    (
+        "copy",
+        "Examples: a job into another folder; all of a repository
+  prodigy-storage copy --to ../other/store --repo here --job job-7
+  prodigy-storage copy --to ../other/store --repo shop",
     ),
     (
         "clean",

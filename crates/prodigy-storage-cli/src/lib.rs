@@ -48,6 +48,7 @@ mod cli;
 mod complete;
 mod config;
 mod console;
+mod copy;
 mod dlq;
 #[cfg(feature = "file")]
 mod doctor;

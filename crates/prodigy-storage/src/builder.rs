@@ -125,6 +125,11 @@ impl StorageBuilder {
         self
     }
 
+    /// The clock that [`clock`](Self::clock) set, or that of the system.
+    pub(crate) fn clock_in_use(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Opens for reading only: nothing is created, moved, registered or repaired, and every write is refused as
     /// [`ReadOnly`](crate::ErrorKind::ReadOnly). Works on a read-only mount and on a root that does not exist.
     pub fn read_only(mut self, yes: bool) -> Self {

@@ -139,6 +139,7 @@ mod builder;
 mod call;
 mod checkpoints;
 mod clean;
+mod copy;
 mod dlq;
 #[cfg(feature = "file")]
 pub mod doctor;
@@ -174,6 +175,7 @@ pub use checkpoints::{
     Skipped,
 };
 pub use clean::{CleanOptions, CleanReport, Removal, RemovalKind, RemovalOutcome};
+pub use copy::{CopiedJob, CopyOptions, CopyReport};
 pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
     SignatureCount, SignatureCounts, SignatureGroups, Taken,

@@ -113,7 +113,6 @@ impl Storage {
         }
     }
 
-    #[cfg(feature = "tokio")]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }

@@ -99,6 +99,7 @@ fn the_table_has_the_commands_and_no_others() {
             "export",
             "import",
             "migrate",
+            "copy",
             "usage",
             "report",
             "clean",

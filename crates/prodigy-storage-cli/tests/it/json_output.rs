@@ -303,6 +303,9 @@ fn each_line_fits_the_definition_of_its_command() {
     bench.write("here/.prodigy/events/old/events-1.jsonl", event);
     check(&["migrate", "--repo", "mill"], "");
     check(&["doctor"], "");
+    let copied = bench.path("copied");
+    let copied = copied.to_str().unwrap();
+    check(&["copy", "--to", copied, "--repo", "shop", "--job", "other"], "");
     check(&["clean", "--idle-jobs", "1ns"], "");
     check(&["job", "delete", "other", "--yes"], "");
     // Damage is a finding.

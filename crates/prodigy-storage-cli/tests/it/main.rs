@@ -21,6 +21,7 @@ mod colour;
 mod command_line;
 mod complete;
 mod config;
+mod copy;
 mod dlq;
 mod doctor;
 mod document;

@@ -90,3 +90,51 @@ fn everything_is_stored_and_read_and_no_password_is_shown() {
         );
     }
 }
+
+#[test]
+fn a_job_is_copied_from_files_to_the_database_and_back() {
+    let Some(server) = Server::start() else { return };
+    let files = Bench::new().with("PGPASSWORD", PASSWORD);
+    let job = ["--repo", "shop", "--job", "job"];
+    files.append("{\"n\":1}\n{\"n\":2}\n");
+    let end = ["events", "end"];
+    let cursor = files.run(&[&end[..], &job].concat()).code(0).out;
+    let save = ["checkpoint", "save", "--phase", "map", "--cursor", cursor.trim()];
+    files.feed(&[&save[..], &job].concat(), "2").code(0);
+    files.append("{\"n\":3}\n");
+    files
+        .feed(
+            &[&["dlq", "push"][..], &job].concat(),
+            "{\"item_id\":\"a\",\"item_data\":1}\n",
+        )
+        .code(0);
+    let there = files
+        .run(&["copy", "--to", &server.url(), "--json"])
+        .code(0)
+        .json();
+    assert_eq!((&there["events"], &there["letters"]), (&3.into(), &1.into()));
+
+    let database = bench(&server);
+    let behind = |bench: &Bench, more: &[&str]| {
+        let shown = bench.run(&[more, &["checkpoint", "show"], &job].concat()).code(0);
+        let cursor = shown.json()["cursor"].as_str().unwrap().to_owned();
+        let follow = ["events", "follow", "--for", "0s", "--cursor", &cursor];
+        let found = bench.run(&[more, &follow[..], &job].concat()).code(0).jsonl();
+        found
+            .iter()
+            .map(|event| event["event"]["n"].as_i64())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(behind(&database, &[]), [Some(3)]);
+    let folder = database.path("back");
+    let folder = folder.to_str().unwrap();
+    let back = database.run(&["copy", "--to", folder, "--json"]).code(0).json();
+    assert_eq!(back["checksum"], there["checksum"]);
+    assert_eq!(behind(&files, &["--base-dir", folder]), [Some(3)]);
+    // And into another schema of the same server.
+    let other = ["copy", "--to", &server.url(), "--schema", "other", "--json"];
+    let second = database.run(&other).code(0).json();
+    assert_eq!(second["checksum"], there["checksum"]);
+    let itself = database.run(&["copy", "--to", &server.url()]).code(1);
+    itself.says("the same store");
+}

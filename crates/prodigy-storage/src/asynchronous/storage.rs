@@ -12,6 +12,7 @@ use super::threads::{Threads, open};
 use super::{AsyncEvents, AsyncRepo, AsyncStorageLock, Call, FollowAllStream, ItemStream};
 use crate::builder::StorageBuilder;
 use crate::clean::{CleanOptions, CleanReport};
+use crate::copy::{CopyOptions, CopyReport};
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
 use crate::error::refused_name;
@@ -72,6 +73,7 @@ mirror! {
         async fn health(&self) -> Health;
         async fn usage(&self) -> Usage;
         async fn clean(&self, options: CleanOptions) -> CleanReport;
+        async fn copy_to(&self, target: StorageBuilder, options: CopyOptions) -> CopyReport;
         #[wrapped]
         fn audit_log(&self) -> Result<AsyncEvents>;
         fn stats(&self) -> Stats;

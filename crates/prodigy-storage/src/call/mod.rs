@@ -9,7 +9,7 @@ mod append;
 mod document;
 pub(crate) mod operation;
 #[cfg(all(test, feature = "file", feature = "memory"))]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -5,6 +5,6 @@ mod appends;
 mod conformance;
 mod documents;
 mod rules;
-mod through;
+pub(crate) mod through;
 mod tracing;
 mod unclear;

@@ -31,7 +31,7 @@ const UNCLEAR: u64 = 50;
 /// A backend behind a [`Caller`]. If it is [`faulty`](Self::faulty), 30 % of its calls fail at random with a transient
 /// error; half of the failing appends have an unknown outcome.
 #[derive(Debug)]
-pub(super) struct Through {
+pub(crate) struct Through {
     caller: Caller,
     faults: Option<Faults>,
 }
@@ -48,6 +48,8 @@ struct Faults {
 enum Source {
     /// Random faults, from the state of a random number generator.
     Random(AtomicU64),
+    /// No fault for this number of calls, and then no call succeeds.
+    Death(AtomicU64),
     /// These faults in order, and then no more.
     Script(Mutex<VecDeque<Fault>>),
 }
@@ -79,6 +81,10 @@ impl Faults {
     fn draw(&self, deadline: Deadline) -> Option<Fault> {
         let fault = match &self.source {
             Source::Script(faults) => faults.lock().pop_front(),
+            Source::Death(left) => {
+                let lives = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                lives.is_err().then_some(Fault::Lasting(ErrorKind::Io))
+            }
             Source::Random(dice) => {
                 let number = Self::roll(dice);
                 let unclear = (number / 100) % 100 < UNCLEAR;
@@ -143,6 +149,11 @@ impl Through {
     pub(super) fn scripted(backend: Arc<dyn Backend>, faults: impl IntoIterator<Item = Fault>) -> Self {
         let script = Source::Script(Mutex::new(faults.into_iter().collect()));
         Self::over_faults(backend, script, true)
+    }
+
+    /// The backend of a process that dies after this number of calls: no later call does anything.
+    pub(crate) fn dying(backend: Arc<dyn Backend>, calls: u64) -> Self {
+        Self::over_faults(backend, Source::Death(AtomicU64::new(calls)), true)
     }
 
     fn over_faults(backend: Arc<dyn Backend>, source: Source, stores_given: bool) -> Self {

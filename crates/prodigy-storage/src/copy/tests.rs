@@ -1,0 +1,315 @@
+//! Copies, also those that die in between.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prodigy_storage_backend::dead_letter::DeadLetter;
+use prodigy_storage_backend::{Backend, Batch, Cursor, ErrorKind, EventId, ItemId, Select};
+use prodigy_storage_config::{BackendKind, MapEnvironment, StorageConfig};
+use prodigy_storage_layout::Timestamp;
+use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::call::tests::through::Through;
+use crate::checkpoints::SaveOptions;
+use crate::documents::DocumentOptions;
+use crate::events::ReadOptions;
+use crate::job::{Job, JobState};
+
+/// Folders of stores, below one that goes with this value.
+struct Folders(TempDir);
+
+impl Folders {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn at(&self, name: &str) -> StorageBuilder {
+        Storage::builder()
+            .environment(MapEnvironment::new())
+            .home(self.0.path())
+            .project_dir(self.0.path())
+            .base_dir(self.0.path().join(name))
+    }
+}
+
+fn memory() -> Arc<dyn Backend> {
+    Arc::new(MemoryBackend::new(MemoryOptions::new()).unwrap())
+}
+
+/// A store over this backend.
+fn over(backend: Arc<dyn Backend>) -> StorageBuilder {
+    let config = StorageConfig::default().backend(BackendKind::Memory);
+    Storage::builder().config(config).backend(backend)
+}
+
+fn job(storage: &Storage) -> Job {
+    storage.repo("shop").unwrap().job("job-1").unwrap()
+}
+
+fn given(millis: i64) -> EventId {
+    EventId::for_key(Timestamp::from_millis(1_767_225_600_000 + millis), "copy")
+}
+
+fn append(job: &Job, ids: &[EventId]) {
+    let mut batch = Batch::new();
+    for id in ids {
+        batch.push(&id.to_string()).unwrap();
+    }
+    batch.set_ids(ids.iter().copied());
+    job.events().append_prepared(&mut batch, None).unwrap();
+}
+
+/// A job with data of every kind. Its checkpoints have cursors at the end, in the middle of a read, before a late event, and none.
+fn fill(storage: &Storage) {
+    let job = job(storage);
+    append(&job, &[1, 2, 3, 4].map(given));
+    let save = |name: &str, cursor: Option<Cursor>| {
+        let options = SaveOptions::new().cursor(cursor);
+        job.checkpoints()
+            .save_map(&json!({"saved": name}), options)
+            .unwrap();
+    };
+    save("without", None);
+    let mut reader = job.events().read::<Value>().unwrap();
+    reader.next().unwrap().unwrap();
+    save("in the middle", Some(reader.cursor()));
+    save("at the end", Some(job.events().end().unwrap()));
+    save("at the end again", Some(job.events().end().unwrap()));
+    // Two events arrive late: their ids are below those that were read.
+    append(&job, &[given(0), given(9)]);
+    append(
+        &job,
+        &[EventId::for_key(
+            Timestamp::from_millis(1_767_225_600_003),
+            "late",
+        )],
+    );
+    save("behind late events", Some(job.events().end().unwrap()));
+    append(&job, &[given(12)]);
+    job.checkpoints()
+        .save_setup(&json!({"items": 3}), SaveOptions::new())
+        .unwrap();
+    let documents = job.documents("notes").unwrap();
+    documents
+        .put("one", &json!({"a": 1.50}), DocumentOptions::new())
+        .unwrap();
+    let of_repo = storage.repo("shop").unwrap().documents("workflows").unwrap();
+    of_repo
+        .put("nightly", &["build"], DocumentOptions::new())
+        .unwrap();
+    for name in ["x", "y", "z"] {
+        let letter = DeadLetter::new(ItemId::new(name).unwrap(), json!({"of": name}));
+        job.dlq().push(&letter).unwrap();
+    }
+    // `x` goes behind the others, and waits.
+    let taken = job
+        .dlq()
+        .take(
+            &Select::ids([ItemId::new("x").unwrap()]),
+            1,
+            Duration::from_secs(60),
+        )
+        .unwrap();
+    for item in taken {
+        item.release(Duration::from_secs(3600)).unwrap();
+    }
+    job.finish().unwrap();
+}
+
+fn ids(job: &Job, after: Option<Cursor>) -> Vec<EventId> {
+    let read = job
+        .events()
+        .read_with::<Value>(ReadOptions::new().from(after))
+        .unwrap();
+    read.map(|event| event.unwrap().id).collect()
+}
+
+/// All that is stored of the job, in words.
+fn contents(storage: &Storage, with_times: bool) -> Vec<String> {
+    let job = job(storage);
+    let mut found = Vec::new();
+    for event in job.events().read::<Value>().unwrap() {
+        let event = event.unwrap();
+        let time = with_times.then_some(event.timestamp);
+        found.push(format!("event {} at {time:?}: {}", event.id, event.event));
+    }
+    for entry in job.checkpoints().list() {
+        let id = entry.unwrap().id;
+        let checkpoint = job.checkpoints().get::<Value>(&id).unwrap().unwrap();
+        let behind = checkpoint.cursor.map(|cursor| ids(&job, Some(cursor)));
+        found.push(format!(
+            "checkpoint {id} of {}: {} before {behind:?}",
+            checkpoint.saved_at, checkpoint.data
+        ));
+    }
+    let mut letters: Vec<String> = job
+        .dlq()
+        .scan(&Select::any())
+        .unwrap()
+        .map(|item| {
+            let item = item.unwrap();
+            format!("letter {} {}", item.body, item.delay.is_some())
+        })
+        .collect();
+    letters.sort();
+    found.extend(letters);
+    let notes = job.documents("notes").unwrap();
+    found.push(format!(
+        "{:?}",
+        notes.get_raw("one").unwrap().map(|found| found.data.to_string())
+    ));
+    let flows = storage.repo("shop").unwrap().documents("workflows").unwrap();
+    found.push(format!(
+        "{:?}",
+        flows
+            .get_raw("nightly")
+            .unwrap()
+            .map(|found| found.data.to_string())
+    ));
+    found.push(format!("{:?}", job.status().unwrap().state));
+    found
+}
+
+fn copy_whole(source: &Storage, target: StorageBuilder) -> CopyReport {
+    let report = source.copy_to(target, CopyOptions::new()).unwrap();
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    report
+}
+
+#[test]
+fn a_copy_has_all_that_the_source_has() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let report = copy_whole(&source, folders.at("copy"));
+    let [copied] = &report.jobs[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!((copied.events, copied.stored, copied.letters), (8, 8, 3));
+    assert_eq!((copied.documents, report.documents), (7, 1));
+    let copy = folders.at("copy").open().unwrap();
+    assert_eq!(contents(&copy, true), contents(&source, true));
+    assert_eq!(job(&copy).status().unwrap().state, JobState::Finished);
+
+    // Again: nothing is stored twice.
+    drop(copy);
+    let again = copy_whole(&source, folders.at("copy"));
+    assert_eq!(
+        (again.jobs[0].stored, again.jobs[0].checksum),
+        (0, copied.checksum)
+    );
+    // And from there into another backend.
+    let store = memory();
+    copy_whole(&folders.at("copy").open().unwrap(), over(Arc::clone(&store)));
+    assert_eq!(
+        contents(&over(store).open().unwrap(), false),
+        contents(&source, false)
+    );
+}
+
+#[test]
+fn a_copy_that_dies_at_any_call_is_made_whole_by_the_next() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let wanted = contents(&source, false);
+    let mut calls = 0;
+    loop {
+        let store = memory();
+        let dying = Arc::new(Through::dying(Arc::clone(&store), calls));
+        let first = source.copy_to(over(dying), CopyOptions::new());
+        copy_whole(&source, over(Arc::clone(&store)));
+        assert_eq!(
+            contents(&over(store).open().unwrap(), false),
+            wanted,
+            "after {calls} calls"
+        );
+        if first.is_ok_and(|report| report.refused.is_empty()) {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 40, "the copy took only {calls} calls");
+}
+
+/// The kind of the error for the one job.
+fn refusal(source: &Storage, target: StorageBuilder) -> ErrorKind {
+    let report = source.copy_to(target, CopyOptions::new()).unwrap();
+    assert!(report.jobs.is_empty(), "{report:?}");
+    report.refused[0].1.kind()
+}
+
+#[test]
+fn what_can_not_be_copied_exactly_is_refused() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    append(&job(&source), &[given(1)]);
+    assert_eq!(
+        refusal(&source, folders.at("copy")),
+        ErrorKind::LockUnavailable,
+        "an active job"
+    );
+    job(&source).finish().unwrap();
+
+    let other = folders.at("other").open().unwrap();
+    append(&job(&other), &[given(7)]);
+    job(&other).finish().unwrap();
+    drop(other);
+    assert_eq!(
+        refusal(&source, folders.at("other")),
+        ErrorKind::Conflict,
+        "another job of that name"
+    );
+
+    let letter = DeadLetter::new(ItemId::new("x").unwrap(), 1);
+    job(&source).dlq().push(&letter).unwrap();
+    let taken = job(&source)
+        .dlq()
+        .take(&Select::any(), 1, Duration::from_secs(60))
+        .unwrap();
+    assert_eq!(
+        refusal(&source, folders.at("copy")),
+        ErrorKind::LockUnavailable,
+        "a taken dead letter"
+    );
+    drop(taken);
+    copy_whole(&source, folders.at("copy"));
+
+    // A link makes another path of the same store.
+    std::os::unix::fs::symlink(folders.0.path().join("source"), folders.0.path().join("link")).unwrap();
+    let itself = source
+        .copy_to(folders.at("link"), CopyOptions::new())
+        .unwrap_err();
+    assert!(itself.to_string().contains("same store"), "{itself}");
+}
+
+#[test]
+fn a_part_is_copied_alone() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    for (repo, name) in [("shop", "a"), ("shop", "b"), ("mill", "a")] {
+        let job = source.repo(repo).unwrap().job(name).unwrap();
+        append(&job, &[given(1)]);
+        job.finish().unwrap();
+    }
+    let shop = CopyOptions::new().repo(RepoName::new("shop").unwrap());
+    let names = |options: &CopyOptions, target: &str| -> Vec<String> {
+        let report = source.copy_to(folders.at(target), options.clone()).unwrap();
+        report.jobs.iter().map(|job| job.address.to_string()).collect()
+    };
+    assert_eq!(names(&shop, "one"), ["shop/a", "shop/b"]);
+    assert_eq!(names(&shop.job(JobId::new("b").unwrap()), "two"), ["shop/b"]);
+    assert_eq!(
+        names(&CopyOptions::new(), "three"),
+        ["mill/a", "shop/a", "shop/b"]
+    );
+}
