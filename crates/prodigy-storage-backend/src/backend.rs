@@ -159,9 +159,16 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// read it. The ids of removed events are forgotten: an append that brings one of them stores it again.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) from a backend that can't.
-    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
-        let _ = (before, deadline);
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) from a backend that can't, and
+    /// [`Fenced`](crate::ErrorKind::Fenced) for an overtaken `fence`: nothing was removed.
+    fn remove_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        let _ = (before, fence, deadline);
         Err(cannot_remove("remove events", job))
     }
 
@@ -422,10 +429,16 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`delete_job`](Self::delete_job).
-    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+    fn delete_old_job(
+        &self,
+        job: &JobAddress,
+        last: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         let written = self.activity(job, deadline)?.last_write;
         match written.is_none_or(|written| written <= last) {
-            true => self.delete_job(job, None, deadline),
+            true => self.delete_job(job, fence, deadline),
             false => Ok(false),
         }
     }

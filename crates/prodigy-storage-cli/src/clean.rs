@@ -114,7 +114,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         .rules(rules)
         .repo(repo)
         .job(job)
-        .dry_run(!arguments.removes());
+        .dry_run(!arguments.removes())
+        .unattended(arguments.auto);
     let report = storage.clean(options)?;
     let mut table = Table::new(&["DATA", "COUNT", "SIZE", "OLDER THAN", "JOB"]);
     let mut exit = Exit::Done;

@@ -211,9 +211,18 @@ impl LogStore for FileBackend {
         })
     }
 
-    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
+    fn remove_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
         self.handle.write("remove events", Durability::Strict, |store| {
             store.past_deletion(Some(job), deadline, || {
+                if let Some(fence) = fence {
+                    store.documents.pass_mark("remove events", job, fence, deadline)?;
+                }
                 store.logs.remove_before(job, before, deadline)
             })
         })
@@ -568,9 +577,15 @@ impl Catalog for FileBackend {
         deleted
     }
 
-    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+    fn delete_old_job(
+        &self,
+        job: &JobAddress,
+        last: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         let deleted = self.handle.write("delete old job", Durability::Strict, |store| {
-            store.delete_job(job, None, Some(last), deadline)
+            store.delete_job(job, fence, Some(last), deadline)
         });
         self.handle.waiters.notify(job);
         deleted

@@ -178,12 +178,24 @@ impl LogStore for MemoryBackend {
             .unwrap_or_default())
     }
 
-    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
-        Store::check(deadline, "remove events", job)?;
+    fn remove_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        const REMOVE: &str = "remove events";
+        Store::check(deadline, REMOVE, job)?;
         let Some(held) = self.store.job(job) else {
             return Ok(LogSummary::default());
         };
-        let removed = held.data.lock().log.remove_before(before, &self.store.budget);
+        let now = time_to_store(&*self.store.options.clock, REMOVE, job)?;
+        let mut data = held.data.lock();
+        data.documents
+            .raise_mark(REMOVE, job, fence, now, &self.store.budget)?;
+        let removed = data.log.remove_before(before, &self.store.budget);
+        drop(data);
         self.store.touch();
         Ok(removed)
     }
@@ -582,8 +594,14 @@ impl Catalog for MemoryBackend {
         self.delete(job, fence, None, deadline)
     }
 
-    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
-        self.delete(job, None, Some(last), deadline)
+    fn delete_old_job(
+        &self,
+        job: &JobAddress,
+        last: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        self.delete(job, fence, Some(last), deadline)
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

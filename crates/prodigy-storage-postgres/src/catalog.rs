@@ -323,8 +323,14 @@ impl Catalog for PostgresBackend {
         self.delete(job, fence, None, deadline)
     }
 
-    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
-        self.delete(job, None, Some(last), deadline)
+    fn delete_old_job(
+        &self,
+        job: &JobAddress,
+        last: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        self.delete(job, fence, Some(last), deadline)
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

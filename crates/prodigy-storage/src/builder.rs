@@ -230,7 +230,7 @@ impl StorageBuilder {
     #[cfg(feature = "backup")]
     pub fn backup(self) -> Result<crate::Backup> {
         let config = self.load_and_warn()?;
-        crate::backup::of(&config, self.read_only, &self.clock)
+        Ok(crate::backup::of(&config, self.read_only, &self.clock)?.with_fence(self.fence()?))
     }
 
     /// Loads the configuration and returns the schema of its database, which need not exist yet.

@@ -380,7 +380,7 @@ impl Job {
         self.inner
             .caller
             .call(DELETE_OLD_JOB, &self.address, deadline, |backend| {
-                backend.delete_old_job(&self.address, last, deadline)
+                backend.delete_old_job(&self.address, last, self.fence.as_ref(), deadline)
             })
     }
 

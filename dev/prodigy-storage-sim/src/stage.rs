@@ -467,7 +467,7 @@ impl Stage {
             ids,
         };
         self.perform(who, action, |backend| {
-            backend.remove_before(&job, before, patience())?;
+            backend.remove_before(&job, before, None, patience())?;
             Ok(Answer::Done)
         })?;
         Ok(())

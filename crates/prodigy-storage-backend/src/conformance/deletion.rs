@@ -265,6 +265,11 @@ fn a_deletion_is_fenced(harness: &dyn Harness) -> Check {
         ErrorKind::Fenced,
         "a deletion under a token that was overtaken",
     )?;
+    refused(
+        backend.delete_old_job(&gone, Timestamp::MAX, Some(&old), soon()),
+        ErrorKind::Fenced,
+        "a deletion of an old job under a token that was overtaken",
+    )?;
     is_whole(&*harness.open(), &gone)?;
     ensure!(
         backend.delete_job(&gone, Some(&new), soon())?,
@@ -337,22 +342,22 @@ fn an_old_job_is_deleted_only_if_it_stayed_old(harness: &dyn Harness) -> Check {
     };
     let earlier = Timestamp::from_nanos(last.as_nanos() - 1);
     ensure!(
-        !backend.delete_old_job(&old, earlier, soon())?,
+        !backend.delete_old_job(&old, earlier, None, soon())?,
         "a job with a later write was deleted"
     );
     is_whole(&*backend, &old)?;
     ensure!(
-        backend.delete_old_job(&old, last, soon())?,
+        backend.delete_old_job(&old, last, None, soon())?,
         "a job that stayed old was not deleted"
     );
     nothing_is_there(&*backend, &old)?;
     is_whole(&*backend, &other)?;
     ensure!(
-        !backend.delete_old_job(&old, last, soon())?,
+        !backend.delete_old_job(&old, last, None, soon())?,
         "a job that is gone was deleted"
     );
     append(&*backend, &other, &["3"])?;
-    let refused = backend.delete_old_job(&other, Timestamp::MAX, soon());
+    let refused = backend.delete_old_job(&other, Timestamp::MAX, None, soon());
     ensure!(
         refused.is_err_and(|error| error.kind() == ErrorKind::LockUnavailable),
         "an active job was deleted"

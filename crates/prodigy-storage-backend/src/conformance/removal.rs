@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
-use prodigy_storage_layout::{JobAddress, Timestamp};
+use prodigy_storage_layout::{JobAddress, Phase, Timestamp};
 
 use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
-use super::tools::{Check, append, append_given, given, job, payloads, read, read_from, read_some, soon};
+use super::tools::{
+    Check, append, append_given, given, job, object, payloads, read, read_from, read_some, refused, soon,
+};
 use crate::backend::Backend;
 use crate::clock::Clock;
+use crate::document::PutOptions;
 use crate::error::ErrorKind;
+use crate::fence::Fence;
 use crate::log::{Cursor, ScanItem, ScanOptions};
 
 topic! { "removal":
+    a_removal_is_fenced "no event is removed under an overtaken token",
     the_oldest_segments_go "sealed segments go from the old end, up to the first with a later event; the newest stays",
     what_is_not_sealed_stays "a segment that is appended to stays, whatever its age",
     the_plan_is_what_is_removed "what can be removed is reported as it is then removed, and changes nothing",
@@ -73,13 +78,36 @@ fn is_gap(backend: &dyn Backend, job: &JobAddress, cursor: &Cursor) -> Result<bo
     }
 }
 
+fn a_removal_is_fenced(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    fill(harness, &*backend, &job)?;
+    let (old, new) = ("shop/a=4".parse::<Fence>()?, "shop/a=5".parse::<Fence>()?);
+    let mark = PutOptions::default().fencing(Some(new.clone()));
+    backend.add(&job, Phase::Map, object("{}")?, &mark, soon())?;
+    harness.clock().advance(Duration::from_secs(60));
+    let now = harness.clock().now();
+    refused(
+        backend.remove_before(&job, now, Some(&old), soon()),
+        ErrorKind::Fenced,
+        "a removal under a token that was overtaken",
+    )?;
+    ensure_eq!(
+        payloads(&read(&*backend, &job)?),
+        ["0", "1", "2", "3", "4", "5", "6", "7"],
+        "events"
+    );
+    let removed = backend.remove_before(&job, now, Some(&new), soon())?;
+    ensure!(removed.segments > 0, "nothing was removed");
+    Ok(())
+}
+
 fn the_oldest_segments_go(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     let times = fill(harness, &*backend, &job)?;
-    let none = backend.remove_before(&job, time(&times, 0)?, soon())?;
+    let none = backend.remove_before(&job, time(&times, 0)?, None, soon())?;
     ensure_eq!((none.segments, none.bytes), (0, 0), "removed before the first");
     let before = backend.log_summary(&job, soon())?;
-    let removed = backend.remove_before(&job, time(&times, 2)?, soon())?;
+    let removed = backend.remove_before(&job, time(&times, 2)?, None, soon())?;
     ensure_eq!((removed.segments, removed.sealed), (2, 2), "segments removed");
     let after = backend.log_summary(&job, soon())?;
     ensure_eq!(
@@ -91,7 +119,7 @@ fn the_oldest_segments_go(harness: &dyn Harness) -> Check {
     ensure_eq!(payloads(&read(&*backend, &job)?), ["4", "5", "6", "7"], "events");
     backend.seal(&job, soon())?;
     harness.clock().advance(Duration::from_secs(60));
-    backend.remove_before(&job, harness.clock().now(), soon())?;
+    backend.remove_before(&job, harness.clock().now(), None, soon())?;
     ensure_eq!(
         payloads(&read(&*harness.open(), &job)?),
         ["6", "7"],
@@ -104,7 +132,7 @@ fn what_is_not_sealed_stays(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     append(&*backend, &job, &["1", "2"])?;
     harness.clock().advance(Duration::from_secs(60));
-    let removed = backend.remove_before(&job, harness.clock().now(), soon())?;
+    let removed = backend.remove_before(&job, harness.clock().now(), None, soon())?;
     ensure_eq!(removed.segments, 0, "segments removed");
     ensure_eq!(payloads(&read(&*backend, &job)?), ["1", "2"], "events");
     Ok(())
@@ -124,7 +152,7 @@ fn the_plan_is_what_is_removed(harness: &dyn Harness) -> Check {
     let plan = backend.removable_before(&job, time(&times, 3)?, soon())?;
     ensure_eq!(plan.segments, 3, "segments in the plan");
     ensure_eq!(read(&*backend, &job)?.len(), 8, "events after a plan");
-    let removed = backend.remove_before(&job, time(&times, 3)?, soon())?;
+    let removed = backend.remove_before(&job, time(&times, 3)?, None, soon())?;
     // A segment that is compressed meanwhile has fewer bytes.
     ensure_eq!(plan.segments, removed.segments, "segments in the plan");
     Ok(())
@@ -137,7 +165,7 @@ fn a_cursor_into_removed_events_is_a_gap(harness: &dyn Harness) -> Check {
     let cursors: Vec<Cursor> = (1..4)
         .map(|count| cursor(&*backend, &job, count))
         .collect::<Result<_, _>>()?;
-    backend.remove_before(&job, time(&times, 2)?, soon())?;
+    backend.remove_before(&job, time(&times, 2)?, None, soon())?;
     for (cursor, count) in cursors.iter().zip(1..) {
         ensure!(
             is_gap(&*backend, &job, cursor)?,
@@ -157,9 +185,9 @@ fn a_cursor_behind_removed_events_goes_on(harness: &dyn Harness) -> Check {
     let cursors: Vec<Cursor> = (4..=8)
         .map(|count| cursor(&*backend, &job, count))
         .collect::<Result<_, _>>()?;
-    backend.remove_before(&job, time(&times, 1)?, soon())?;
+    backend.remove_before(&job, time(&times, 1)?, None, soon())?;
     let between = cursor(&*backend, &job, 4)?;
-    backend.remove_before(&job, time(&times, 2)?, soon())?;
+    backend.remove_before(&job, time(&times, 2)?, None, soon())?;
     append(&*backend, &job, &["8"])?;
     for (cursor, count) in cursors.into_iter().zip(4usize..) {
         backend.persist(&job, &cursor, soon())?;
@@ -190,7 +218,7 @@ fn a_scan_does_not_pass_removed_events_over(harness: &dyn Harness) -> Check {
     harness.clock().advance(Duration::from_secs(60));
     let mut scan = backend.scan(&job, &ScanOptions::all(), soon())?;
     ensure!(scan.next()?.is_some(), "no first event");
-    backend.remove_before(&job, harness.clock().now(), soon())?;
+    backend.remove_before(&job, harness.clock().now(), None, soon())?;
     let mut given = 1;
     loop {
         match scan.next() {
@@ -217,7 +245,7 @@ fn removed_ids_are_forgotten(harness: &dyn Harness) -> Check {
         1,
         "duplicates before the removal"
     );
-    let removed = backend.remove_before(&job, harness.clock().now(), soon())?;
+    let removed = backend.remove_before(&job, harness.clock().now(), None, soon())?;
     ensure_eq!(removed.segments, 1, "segments removed");
     ensure_eq!(
         append_given(&*backend, &job, &[(given(5), "1")])?.stored,
@@ -232,7 +260,7 @@ fn ids_go_on_ascending(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     let times = fill(harness, &*backend, &job)?;
     let newest = read(&*backend, &job)?.last().map(|event| event.0);
-    backend.remove_before(&job, time(&times, 3)?, soon())?;
+    backend.remove_before(&job, time(&times, 3)?, None, soon())?;
     harness.clock().set(time(&times, 0)?);
     let id = append(&*harness.open(), &job, &["8"])?;
     ensure!(id.first().copied() > newest, "{id:?} after {newest:?}");
@@ -244,7 +272,7 @@ fn a_removal_outlives_the_process(harness: &dyn Harness) -> Check {
     let backend = harness.open();
     let times = fill(harness, &*backend, &job)?;
     let (early, late) = (cursor(&*backend, &job, 1)?, cursor(&*backend, &job, 6)?);
-    backend.remove_before(&job, time(&times, 2)?, soon())?;
+    backend.remove_before(&job, time(&times, 2)?, None, soon())?;
     drop(backend);
     ensure!(harness.restart(), "a harness that could restart can't any more");
     let backend = harness.open();
@@ -252,7 +280,7 @@ fn a_removal_outlives_the_process(harness: &dyn Harness) -> Check {
     ensure!(is_gap(&*backend, &job, &early)?, "no gap after a restart");
     let (events, _) = read_from(&*backend, &job, Some(late))?;
     ensure_eq!(payloads(&events), ["6", "7"], "events behind the cursor");
-    let removed = backend.remove_before(&job, time(&times, 3)?, soon())?;
+    let removed = backend.remove_before(&job, time(&times, 3)?, None, soon())?;
     ensure_eq!(removed.segments, 1, "segments removed after a restart");
     Ok(())
 }
@@ -261,7 +289,7 @@ fn a_job_is_deleted_after_a_removal(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
     let times = fill(harness, &*backend, &job)?;
     let end = cursor(&*backend, &job, 8)?;
-    backend.remove_before(&job, time(&times, 2)?, soon())?;
+    backend.remove_before(&job, time(&times, 2)?, None, soon())?;
     backend.seal(&job, soon())?;
     ensure!(backend.delete_job(&job, None, soon())?, "nothing was deleted");
     ensure_eq!(read(&*backend, &job)?.len(), 0, "events of a deleted job");

@@ -106,6 +106,78 @@ fn a_timer_hears_nothing_where_nothing_is_due_and_the_configuration_is_its_rule(
 }
 
 #[test]
+fn a_timer_removes_nothing_when_the_clock_is_so_far_ahead_that_all_data_looks_old() {
+    let bench = bench().with("PRODIGY__STORAGE__RETENTION__IDLE_JOBS", "30d");
+    append(&bench, 0..5);
+    make_old(&bench.root());
+    let refused = bench.run(&["clean", "--auto"]).code(1);
+    assert!(
+        refused.err.contains("nothing was removed") && refused.err.contains("clean --yes"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(payloads(&bench), "0\n1\n2\n3\n4\n");
+    let other = ["events", "append", "--repo", "shop", "--job", "other"];
+    bench.feed(&other, "1\n").code(0);
+    bench.run(&["clean", "--auto"]).code(0).says("removed ");
+    bench.run(&["job", "show", "job", "--repo", "shop"]).code(4);
+    make_old(&bench.root());
+    bench.run(&["clean", "--yes"]).code(0).says("removed ");
+    bench.run(&["job", "show", "other", "--repo", "shop"]).code(4);
+}
+
+#[test]
+fn an_overtaken_holder_of_a_lock_removes_nothing_and_restores_nothing() {
+    let bench = filled();
+    let archive = bench.path("archive");
+    let archive = archive.to_str().unwrap();
+    let of_job = ["--repo", "shop", "--job", "job"];
+    bench.run(&[&["backup", archive][..], &of_job].concat()).code(0);
+    let words = [
+        &[
+            "checkpoint",
+            "save",
+            "--phase",
+            "map",
+            "--fencing",
+            "shop/resume=2",
+        ][..],
+        &JOB,
+    ]
+    .concat();
+    bench.feed(&words, "9").code(0);
+    let bench = bench.with("PRODIGY_STORAGE_FENCE", "shop/resume=1");
+    for rule in ["--idle-jobs", "--events"] {
+        let refused = bench.run(&["clean", rule, "1ns", "--yes"]).code(1);
+        assert!(refused.err.contains("fenced off"), "{}", refused.err);
+        assert_eq!(payloads(&bench), "0\n1\n2\n3\n4\n");
+    }
+    let bench = bench.with("PRODIGY_STORAGE_FENCE", "shop/resume=3");
+    bench.run(&["clean", "--idle-jobs", "1ns", "--yes"]).code(0);
+    let bench = bench.with("PRODIGY_STORAGE_FENCE", "shop/resume=2");
+    bench.run(&["restore", archive]).code(1).says("fenced off");
+    bench.run(&["job", "show", "job", "--repo", "shop"]).code(4);
+    let bench = bench.with("PRODIGY_STORAGE_FENCE", "shop/resume=3");
+    bench.run(&["restore", archive]).code(0);
+    assert_eq!(payloads(&bench), "0\n1\n2\n3\n4\n");
+}
+
+/// Sets the mtime of everything in a folder to a time long ago.
+fn make_old(folder: &std::path::Path) {
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_hours(24 * 365 * 40);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            make_old(&entry.path());
+        }
+        std::fs::File::open(entry.path())
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+    }
+}
+
+#[test]
 fn a_reader_that_did_not_get_the_removed_events_is_refused_and_one_that_did_goes_on() {
     let bench = bench();
     let end = || {

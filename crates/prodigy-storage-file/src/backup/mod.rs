@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{Deadline, ErrorKind, Fence, Result, StorageError};
 use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, Timestamp};
 use serde::Serialize;
 
@@ -62,6 +62,8 @@ const MOMENT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Backup {
     store: Arc<Stores>,
+    /// The fencing token of a restore of one job.
+    fence: Option<Fence>,
 }
 
 /// The contents of an archive, or of it what was restored, in numbers.
@@ -113,7 +115,16 @@ impl Backup {
         root::check_place(&root)?;
         Ok(Self {
             store: Stores::new(root),
+            fence: None,
         })
+    }
+
+    /// Restores one job under this token: the restore is refused as [`Fenced`](ErrorKind::Fenced) if the job was written to,
+    /// before it was deleted, under a newer token of the lock.
+    #[must_use]
+    pub fn with_fence(mut self, fence: impl Into<Option<Fence>>) -> Self {
+        self.fence = fence.into();
+        self
     }
 
     /// Writes an archive of the whole root, or of one job. Takes no lock, and writes nothing to the root: the archive holds all that
@@ -215,6 +226,10 @@ impl Backup {
         root.prepare_write(RESTORE, job)?;
         self.store.finish_deletion(job, Deadline::after(MOMENT))?;
         refuse_existing(root, job)?;
+        if let Some(fence) = &self.fence {
+            let moment = Deadline::after(MOMENT);
+            self.store.documents.pass_mark(RESTORE, job, fence, moment)?;
+        }
         let marks = match jobs.marks.is_empty() {
             true => None,
             false => Some(self.store.documents.marks_in(job, jobs.marks)?),

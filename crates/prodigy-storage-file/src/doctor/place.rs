@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prodigy_storage_backend::{Durability, ErrorKind, Result};
-use prodigy_storage_layout::{Entry, SegmentForm};
+use prodigy_storage_layout::{DLQ, EVENTS, Entry, STATE, SegmentForm};
 
 use super::finding::{FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::Group;
@@ -43,7 +43,7 @@ impl Examination<'_> {
         let mut finding = self
             .damage(FindingKind::DamagedFormat, &path, error.why().to_owned())
             .lost("no data, but this root can't be opened until the file is repaired")
-            .advice("repair writes it again if the root is plainly ours; otherwise restore it from a backup");
+            .advice("repair writes it again if the root is plainly ours; otherwise restore it from a backup, or move it away: the next write makes another one");
         if !self.repairs() {
             self.tell(finding);
             return Ok(());
@@ -51,7 +51,7 @@ impl Examination<'_> {
         let repaired = self.repair_format(&path);
         if let Ok(None) = repaired {
             finding.outcome = FindingOutcome::Left {
-                why: "too much of it is damaged to tell that it was ours".into(),
+                why: "too much of it is damaged to know that it was ours".into(),
             };
             self.tell(finding);
         } else {
@@ -71,7 +71,12 @@ impl Examination<'_> {
             .zip(&bytes)
             .filter(|(ours, found)| ours != found)
             .count();
-        if bytes.len() < OURS.len() || wrong > MOST_WRONG {
+        let is_ours = match bytes.iter().all(|byte| *byte == 0) {
+            // A power loss on some file systems leaves a file empty or full of zeros.
+            true => self.has_data(),
+            false => bytes.len() >= OURS.len() && wrong <= MOST_WRONG,
+        };
+        if !is_ours {
             return Ok(None);
         }
         let kept = keep(
@@ -83,6 +88,15 @@ impl Examination<'_> {
         let text = root::format_text(path, name_in(&bytes))?;
         TempFile::write_whole(root, "repair", path, &[&text], Replace::Over, Durability::Strict)?;
         Ok(Some(kept))
+    }
+
+    /// True if the root has a folder of events, dead letters or documents.
+    fn has_data(&self) -> bool {
+        let is_folder = |area: &&str| {
+            let found = self.root.fs.metadata(Path::new(area));
+            found.is_ok_and(|found| found.kind == FileKind::Folder)
+        };
+        [EVENTS, DLQ, STATE].iter().any(is_folder)
     }
 
     /// Permission bits of a folder, or of a file that is no segment.

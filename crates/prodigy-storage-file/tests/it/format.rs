@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use prodigy_storage_backend::{
     AppendOptions, Batch, Deadline, ErrorKind, LogStore, Result, ScanItem, ScanOptions,
 };
-use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_file::{Doctor, DoctorScope, FileBackend, FileOptions};
 use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 use tempfile::TempDir;
 
@@ -77,4 +77,31 @@ fn a_newer_format_is_refused_by_readers_and_writers() {
     }
     assert_eq!(append(&root, "new").unwrap_err().kind(), ErrorKind::NewerFormat);
     assert_eq!(format(&root), Some(3));
+}
+
+#[test]
+fn a_file_that_a_power_loss_left_empty_or_full_of_zeros_is_repaired_where_there_is_data() {
+    for left in ["", "\0\0\0\0\0\0\0\0\0\0"] {
+        let (folder, root) = root(Some(left));
+        let refused = append(&root, "new").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Damaged);
+        repair(&root);
+        assert_eq!(format(&root), Some(2));
+        append(&root, "new").unwrap();
+        assert_eq!(events(FileOptions::new(&root)).unwrap(), 2);
+
+        // In a folder with nothing of ours it may be the file of another program.
+        let other = folder.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::write(other.join("format.json"), left).unwrap();
+        repair(&other);
+        assert_eq!(std::fs::read_to_string(other.join("format.json")).unwrap(), left);
+    }
+}
+
+fn repair(root: &Path) {
+    let doctor = Doctor::new(FileOptions::new(root)).unwrap();
+    let wait = std::time::Duration::ZERO;
+    doctor.repair(&DoctorScope::all(), wait, &mut |_| ()).unwrap();
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::record::RECORD_OVERHEAD;
 use prodigy_storage_backend::{
-    AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, LogReports, LogScope, LogStore,
-    LogSummary, LogWatch, LookReason, Reporting, Result, Scan, ScanOptions, StorageError, WaitOptions,
-    time_to_store,
+    AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, Fence, LogReports, LogScope,
+    LogStore, LogSummary, LogWatch, LookReason, Reporting, Result, Scan, ScanOptions, StorageError,
+    WaitOptions, time_to_store,
 };
 use prodigy_storage_layout::{JobAddress, Timestamp};
 use tokio_postgres::Row;
@@ -264,11 +264,17 @@ impl LogStore for PostgresBackend {
             })
     }
 
-    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
-        let of = job.clone();
+    fn remove_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
+        let (of, fence) = (job.clone(), fence.cloned());
         self.db()
             .call("remove events", job, deadline, move |mut session| async move {
-                removal::remove(&mut session, &of, before).await
+                removal::remove(&mut session, &of, before, fence.as_ref()).await
             })
     }
 

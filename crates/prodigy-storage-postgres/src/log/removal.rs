@@ -4,7 +4,7 @@
 //! rows, and notes with the writer how far it came. At each moment the log lacks its oldest events and no other, also where
 //! a removal was cut short, and a cursor that does not cover what was removed is found out.
 
-use prodigy_storage_backend::{Durability, LogSummary, Result};
+use prodigy_storage_backend::{Durability, Fence, LogSummary, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 use tokio_postgres::Row;
 
@@ -48,13 +48,18 @@ pub(crate) async fn plan(session: &mut Session, job: &JobAddress, before: Timest
     Ok(removable_in(rows(&answers, 0))?.1)
 }
 
-pub(crate) async fn remove(session: &mut Session, job: &JobAddress, before: Timestamp) -> Result<LogSummary> {
+pub(crate) async fn remove(
+    session: &mut Session,
+    job: &JobAddress,
+    before: Timestamp,
+    fence: Option<&Fence>,
+) -> Result<LogSummary> {
     // Writers whose lease has ended are closed first, so that nothing is stored under them any more.
     let close = format!(
         "update @.writer set closed = true where job = {JOB} and not closed and expires < clock_timestamp()"
     );
     let look = vec![of_job(close, job), removable(job, before)];
-    let Some(locked) = job::begin_existing(session, job, None, Durability::Strict, look).await? else {
+    let Some(locked) = job::begin_existing(session, job, fence, Durability::Strict, look).await? else {
         return Ok(LogSummary::default());
     };
     let (id, (kept, summary)) = (locked.job, removable_in(rows(&locked.answers, 1))?);

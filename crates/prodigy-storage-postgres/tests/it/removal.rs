@@ -67,7 +67,8 @@ fn a_removal_that_was_cut_short_has_removed_a_beginning_and_is_finished_by_the_n
         "select from prodigy.event where writer = 1 and number = 2500 for update",
     );
     std::thread::scope(|scope| {
-        let removal = scope.spawn(|| backend.remove_before(&job("a"), Timestamp::MAX, Deadline::never()));
+        let removal =
+            scope.spawn(|| backend.remove_before(&job("a"), Timestamp::MAX, None, Deadline::never()));
         while server.psql("select count(*) from prodigy.event").trim() != "3001" {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -123,7 +124,7 @@ fn a_writer_is_closed_at_its_size_and_another_one_continues() {
     assert_eq!((summary.segments, summary.sealed), (6, 5));
     assert_eq!(read(&backend, &job("a"), None).0, ids);
     let removed = backend
-        .remove_before(&job("a"), Timestamp::MAX, Deadline::never())
+        .remove_before(&job("a"), Timestamp::MAX, None, Deadline::never())
         .unwrap();
     assert_eq!(removed.segments, 5);
     assert_eq!(read(&backend, &job("a"), None).0, ids[40..]);

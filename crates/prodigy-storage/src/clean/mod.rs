@@ -3,6 +3,8 @@
 mod due;
 mod run;
 
+use std::time::Duration;
+
 use prodigy_storage_backend::{Result, setters};
 use prodigy_storage_config::RetentionSettings;
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
@@ -40,9 +42,14 @@ pub struct CleanOptions {
     pub job: Option<JobId>,
     /// Removes nothing, and returns the plan.
     pub dry_run: bool,
+    /// Refuses to remove anything if nothing in the store was written during the last [`RECENT`](Self::RECENT).
+    pub unattended: bool,
 }
 
 impl CleanOptions {
+    /// The age that the newest write of a store may have for an [unattended](Self::unattended) clean: 7 days.
+    pub const RECENT: Duration = Duration::from_hours(7 * 24);
+
     /// The whole store, by the configured rules.
     #[must_use]
     pub fn new() -> Self {
@@ -61,6 +68,11 @@ impl CleanOptions {
 
         /// Removes nothing if true, and returns the plan.
         dry_run: bool,
+
+        /// For a clean that nobody watches: if true, it refuses to remove anything if nothing in the store, the audit
+        /// log included, was written during the last [`RECENT`](Self::RECENT). A clock that is far ahead makes all data
+        /// look old.
+        unattended: bool,
     }
 }
 
@@ -242,7 +254,8 @@ impl Storage {
     ///
     /// # Errors
     /// Fails if repositories or jobs can't be listed. [`ReadOnly`](crate::ErrorKind::ReadOnly) for a handle for
-    /// reading, unless it is a dry run.
+    /// reading, unless it is a dry run. [`Refused`](crate::ErrorKind::Refused) for an
+    /// [unattended](CleanOptions::unattended) clean of a store without a recent write: nothing was removed.
     pub fn clean(&self, options: CleanOptions) -> Result<CleanReport> {
         run::run(self, options)
     }

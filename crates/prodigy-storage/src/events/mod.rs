@@ -352,13 +352,14 @@ impl Events {
     /// ```
     ///
     /// # Errors
-    /// The errors of the backend. If a removal fails or its process dies, the next one continues it.
+    /// [`Fenced`](crate::ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job whose token was overtaken: nothing was
+    /// removed. The errors of the backend. If a removal fails or its process dies, the next one continues it.
     pub fn remove_before(&self, before: Timestamp) -> Result<LogSummary> {
         let deadline = self.inner.deadline();
         self.inner
             .caller
             .call(REMOVE_OLD, &self.job, deadline, |backend| {
-                backend.remove_before(&self.job, before, deadline)
+                backend.remove_before(&self.job, before, self.fence.as_ref(), deadline)
             })
     }
 

@@ -9,7 +9,7 @@ use prodigy_storage::{
     Phase, ReadOptions, Removal, RemovalKind, RemovalOutcome, SaveOptions, Select, Storage,
 };
 
-use crate::support::{Fixture, TestClock, file_with, on_each, on_each_with_clock};
+use crate::support::{Fixture, TestClock, file_with, memory_with, on_each, on_each_with_clock};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -182,6 +182,29 @@ fn old_events_parts_and_records_of_a_job_that_stays_are_removed() {
         assert!(clean(&fixture.storage, &rules).removals.is_empty());
         assert_eq!(audit(&fixture.storage).len(), 3);
     });
+}
+
+#[test]
+fn an_unattended_clean_refuses_a_store_without_a_recent_write() {
+    let clock = TestClock::new();
+    let fixture = memory_with(|builder| builder.clock(Arc::clone(&clock) as _));
+    let old = job(&fixture, "old");
+    fill(&old);
+    let rules = RetentionSettings::default().finished_jobs(Some(5 * DAY));
+    let options = CleanOptions::new().rules(rules).unattended(true);
+    clock.advance(CleanOptions::RECENT + Duration::from_nanos(1));
+    let plan = fixture.storage.clean(options.clone().dry_run(true)).unwrap();
+    assert_eq!(kinds(&plan), [RemovalKind::Job]);
+    let refused = fixture.storage.clean(options.clone()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert_eq!(old.checkpoints().list().count(), 4);
+    assert!(audit(&fixture.storage).is_empty());
+    job(&fixture, "young").events().append(&"now").unwrap();
+    let report = fixture.storage.clean(options.clone()).unwrap();
+    assert_eq!(kinds(&report), [RemovalKind::Job]);
+    // Nothing is due, so nothing is refused.
+    clock.advance(3 * DAY);
+    assert!(fixture.storage.clean(options).unwrap().removals.is_empty());
 }
 
 /// The time a number of days after the clock's.

@@ -286,9 +286,15 @@ impl LogStore for Through {
         })
     }
 
-    fn remove_before(&self, job: &JobAddress, before: Timestamp, deadline: Deadline) -> Result<LogSummary> {
+    fn remove_before(
+        &self,
+        job: &JobAddress,
+        before: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<LogSummary> {
         self.run(operation::REMOVE_OLD, deadline, |inner| {
-            inner.remove_before(job, before, deadline)
+            inner.remove_before(job, before, fence, deadline)
         })
     }
 
@@ -501,9 +507,15 @@ impl Catalog for Through {
         })
     }
 
-    fn delete_old_job(&self, job: &JobAddress, last: Timestamp, deadline: Deadline) -> Result<bool> {
+    fn delete_old_job(
+        &self,
+        job: &JobAddress,
+        last: Timestamp,
+        fence: Option<&Fence>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         self.run(operation::DELETE_OLD_JOB, deadline, |inner| {
-            inner.delete_old_job(job, last, deadline)
+            inner.delete_old_job(job, last, fence, deadline)
         })
     }
 
