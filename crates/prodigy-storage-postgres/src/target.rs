@@ -11,7 +11,9 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio_postgres::Config;
+use tokio_postgres::Socket;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::options::PostgresOptions;
@@ -22,7 +24,7 @@ const OPEN: &str = "open database";
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) config: Config,
-    pub(crate) tls: MakeRustlsConnect,
+    pub(crate) tls: Tls,
     /// Hosts and database, without user and password: for messages.
     pub(crate) shown: String,
 }
@@ -63,7 +65,7 @@ impl Target {
             }
         };
         config.ssl_mode(mode);
-        let tls = tls(&shown, mode, own.root_certificates.as_deref())?;
+        let tls = Tls(tls(&shown, mode, own.root_certificates.as_deref())?);
         Ok(Self { config, tls, shown })
     }
 }
@@ -236,6 +238,21 @@ fn fields(line: &str) -> Vec<String> {
         }
     }
     fields
+}
+
+/// TLS, also for a socket, whose host has no name. Such a connection makes a TLS session and never uses it.
+#[derive(Clone)]
+pub(crate) struct Tls(MakeRustlsConnect);
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> std::result::Result<Self::TlsConnect, Self::Error> {
+        let name = if host.is_empty() { "localhost" } else { host };
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut self.0, name)
+    }
 }
 
 /// TLS that verifies the certificate and its host name.

@@ -126,3 +126,12 @@ fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
     });
     assert_eq!(read(&reader, &job("a"), None).0, [1, 2, 3, 4, 5, 6, 7].map(given));
 }
+
+#[test]
+fn a_connection_by_the_socket_of_the_server_is_made_without_tls() {
+    let Some(server) = Server::start() else { return };
+    let options = PostgresOptions::new(server.socket_url());
+    let backend = PostgresBackend::open(options, Deadline::never()).unwrap();
+    append(&backend, &[given(1)]);
+    assert_eq!(read(&backend, &job("a"), None).0, [given(1)]);
+}

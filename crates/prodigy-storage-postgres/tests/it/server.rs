@@ -289,6 +289,12 @@ impl Server {
     pub fn url(&self) -> String {
         format!("postgresql://app@127.0.0.1:{}/postgres", self.port)
     }
+
+    /// The same by its socket, which every network namespace reaches.
+    pub fn socket_url(&self) -> String {
+        let folder = self.folder.path().display();
+        format!("postgresql://app@/postgres?host={folder}&port={}", self.port)
+    }
 }
 
 /// A pgbouncer in transaction mode before a server.
