@@ -1,13 +1,15 @@
 //! `cargo xtask demo`: the example `demo` of the facade.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::project::{Project, must};
+use crate::server::Server;
 
 /// Options of `demo`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// An empty or absent folder to work in; a new temporary one if it is not given.
     #[arg(long, value_name = "DIR")]
@@ -15,29 +17,68 @@ pub(crate) struct Options {
     /// Remove the folder at the end.
     #[arg(long)]
     pub(crate) remove: bool,
+    /// Where the data goes: `postgres` starts a private server for itself.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) backend: Backend,
 }
 
-/// Builds the tool, which the summary suggests commands for, and runs the example.
+/// A backend that the demo runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Backend {
+    #[default]
+    File,
+    Postgres,
+}
+
+/// Builds the tool, which the summary suggests commands for, and runs the example. On a database the three processes share nothing else.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     println!("building ...");
     must(&mut project.cargo(["build", "--quiet", "--locked", "--package", "prodigy-storage-cli"]))?;
-    let example = [
-        "run",
-        "--quiet",
-        "--locked",
-        "--package",
-        "prodigy-storage",
-        "--example",
-        "demo",
-        "--",
-    ];
-    let mut command = project.cargo(example);
-    command.arg("--tool").arg(project.built("prodigy-storage"));
+    let example = ["--locked", "--package", "prodigy-storage", "--example", "demo"];
+    let mut build = project.cargo(["build", "--quiet"]);
+    build.args(example);
+    let mut command = project.cargo(["run", "--quiet"]);
+    command.args(example);
+    let server = match options.backend {
+        Backend::File => None,
+        Backend::Postgres => {
+            let Some(server) = Server::start() else {
+                bail!("the demo on `postgres` needs the programs of a PostgreSQL server");
+            };
+            for command in [&mut build, &mut command] {
+                command.args(["--features", "postgres"]);
+            }
+            command.env("PRODIGY_DEMO_DATABASE", server.socket_url());
+            if has_namespaces() {
+                println!("each of the three processes has a network namespace of its own");
+                command.env("PRODIGY_DEMO_APART", "1");
+            } else {
+                println!(
+                    "SKIPPED: this machine allows no network namespaces: the three processes share that of this one"
+                );
+            }
+            Some(server)
+        }
+    };
+    must(&mut build)?;
+    command
+        .arg("--")
+        .arg("--tool")
+        .arg(project.built("prodigy-storage"));
     if let Some(dir) = &options.dir {
         command.arg("--dir").arg(std::path::absolute(dir)?);
     }
     if options.remove {
         command.arg("--remove");
     }
-    must(&mut command)
+    let ended = must(&mut command);
+    drop(server);
+    ended
+}
+
+/// Whether a process may be started in a network namespace of its own.
+pub(crate) fn has_namespaces() -> bool {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--", "true"]).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }

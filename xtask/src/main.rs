@@ -19,6 +19,7 @@ mod fuzz;
 mod mutants;
 mod pictures;
 mod project;
+mod server;
 mod tidy;
 mod torture;
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::report::Outcome;
 use super::steps::has_git;
 use crate::project::{Project, must, show};
+use crate::server::Server;
 
 /// The crate whose examples they are.
 const CRATE: &str = "prodigy-storage";
@@ -15,8 +16,8 @@ const CRATE: &str = "prodigy-storage";
 const SAME: &str = "job";
 /// Makes a git repository. It runs on every backend.
 const WITH_GIT: &str = "orchestrator";
-/// The backends that an example can run on without a server.
-const BACKENDS: [&str; 2] = ["file", "memory"];
+/// The backends that an example runs on.
+const BACKENDS: [&str; 3] = ["file", "memory", "postgres"];
 /// Lines of code, without comments and blank lines, of each example that promises to be short.
 const SHORT: [(&str, usize); 2] = [("orchestrator", 150), ("third_party_store/ours", 150)];
 /// A configuration for each backend: nothing in it is of one alone.
@@ -43,7 +44,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         bail!("{CRATE} has no example");
     }
     let mut build = project.cargo(["build", "--locked", "--package", CRATE, "--examples"]);
-    build.args(["--features", "tokio"]);
+    build.args(["--features", "tokio,postgres"]);
     println!("$ {}", show(&build));
     must(&mut build)?;
     for name in &names {
@@ -59,9 +60,17 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         let why = format!("there is no git here, and the example `{WITH_GIT}` makes a repository");
         return Ok(Outcome::Partly(why));
     }
+    let server = Server::start();
     for backend in BACKENDS {
         let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
         let mut command = example(project, WITH_GIT, home.path());
+        if backend == "postgres" {
+            let Some(server) = &server else {
+                let why = format!("there is no PostgreSQL server here to run `{WITH_GIT}` on");
+                return Ok(Outcome::Partly(why));
+            };
+            command.env("PRODIGY_STORAGE_URL", server.url());
+        }
         println!("$ PRODIGY_STORAGE_TYPE={backend} {WITH_GIT}");
         must(command.env("PRODIGY_STORAGE_TYPE", backend))
             .with_context(|| format!("example `{WITH_GIT}` on the {backend} backend"))?;

@@ -268,7 +268,7 @@ fn can_mount() -> Result<bool> {
 }
 
 /// Whether the tests of the PostgreSQL backend find a server: on the path, or in Debian's place.
-fn has_postgresql() -> bool {
+pub(super) fn has_postgresql() -> bool {
     let debian = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -341,14 +341,22 @@ fn show_demo(project: &Project) -> Result<Outcome> {
             "there is no git here, and the demo makes a repository".to_owned(),
         ));
     }
-    demo::run(
-        project,
-        &demo::Options {
-            dir: None,
-            remove: true,
-        },
-    )?;
-    Ok(Outcome::Passed)
+    let on = |backend| demo::Options {
+        dir: None,
+        remove: true,
+        backend,
+    };
+    demo::run(project, &on(demo::Backend::File))?;
+    if !has_postgresql() {
+        return Ok(Outcome::Partly(
+            "there is no PostgreSQL server here to run the demo on".to_owned(),
+        ));
+    }
+    demo::run(project, &on(demo::Backend::Postgres))?;
+    Ok(match demo::has_namespaces() {
+        true => Outcome::Passed,
+        false => Outcome::Partly("this machine allows no network namespaces".to_owned()),
+    })
 }
 
 /// Compiles with the oldest supported compiler: the one that runs everything else if it is that version, else a

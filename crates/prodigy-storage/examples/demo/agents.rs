@@ -7,13 +7,13 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use prodigy_storage::{AppendOptions, FollowOptions, Job, Repo, SaveOptions, SessionId};
+use prodigy_storage::{AppendOptions, FollowOptions, Job, Repo, SaveOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::plan::{Commit, Plan, Step, Task, attempt, commit_text};
 use crate::support::{Outcome, check};
-use crate::{JOB, itself, open};
+use crate::{JOB, open, worktree};
 
 /// The session whose agent is killed.
 const VICTIM: &str = "agent-2";
@@ -113,7 +113,7 @@ fn supervise(
     session: &str,
     tasks: &[Task],
 ) -> Outcome<Option<(usize, usize)>> {
-    let worktree = repo.worktrees().path(&SessionId::new(session)?)?;
+    let worktree = worktree(repo, store, session)?;
     if session != VICTIM {
         hand_out(store, &worktree, session, tasks, None)?;
         return Ok(None);
@@ -142,7 +142,7 @@ fn hand_out(
     tasks: &[Task],
     kill_at: Option<usize>,
 ) -> Outcome<usize> {
-    let mut child = itself()?
+    let mut child = crate::agent()?
         .arg("agent")
         .args([store, worktree])
         .arg(session)

@@ -16,14 +16,18 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use prodigy_storage::Storage;
 use prodigy_storage::config::MapEnvironment;
+use prodigy_storage::{ErrorKind, Repo, SessionId, Storage};
 use support::{Outcome, check};
 
 /// The job's id.
 const JOB: &str = "mapreduce-demo";
 /// The folder of the git repository. The store names the repository after it.
 const REPO: &str = "shop";
+/// The variable with the connection string of the database, in place of a folder.
+const DATABASE: &str = "PRODIGY_DEMO_DATABASE";
+/// The variable that puts each agent into a network namespace of its own.
+const APART: &str = "PRODIGY_DEMO_APART";
 
 fn main() -> Outcome {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -96,7 +100,7 @@ fn run(folder: &Path, tool: &str) -> Outcome {
     println!("1. a git repository with three worktrees, each with an agent");
     repository::create(&repository)?;
     let repo = open(&store)?.repo_at(&repository)?;
-    let plan = plan::make(&repo, &repository)?;
+    let plan = plan::make(&repo, &store, &repository)?;
     let job = repo.job(JOB)?;
 
     println!("2. three processes append to one job's log; one is killed and resumed from the checkpoint");
@@ -120,12 +124,37 @@ fn run(folder: &Path, tool: &str) -> Outcome {
     check(status.success(), "the proof succeeds")
 }
 
-/// The store, with default settings: the environment of the user has no influence.
+/// The store, with default settings: the environment of the user has no influence. `cargo xtask demo --backend postgres` names a database.
 fn open(store: &Path) -> prodigy_storage::Result<Storage> {
-    Storage::builder()
-        .environment(MapEnvironment::new())
-        .base_dir(store)
-        .open()
+    let builder = Storage::builder().environment(MapEnvironment::new());
+    match std::env::var(DATABASE) {
+        Ok(url) => builder
+            .set("backend", "postgres")
+            .set("backend_config.url", url)
+            .open(),
+        Err(_) => builder.base_dir(store).open(),
+    }
+}
+
+/// The worktree of a session. A database has no folder for worktrees: there they are beside the repository.
+fn worktree(repo: &Repo, store: &Path, session: &str) -> Outcome<PathBuf> {
+    match repo.worktrees().path(&SessionId::new(session)?) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            Ok(store.with_file_name("worktrees").join(session))
+        }
+        path => Ok(path?),
+    }
+}
+
+/// A command that starts this program again as an agent: in a network namespace of its own if that is asked for, so that it reaches nothing
+/// but the socket of the database.
+fn agent() -> Outcome<std::process::Command> {
+    if std::env::var_os(APART).is_none() {
+        return itself();
+    }
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--net", "--"]).arg(std::env::current_exe()?);
+    Ok(command)
 }
 
 /// A command that starts this program again.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use prodigy_storage::{EventId, Failure, Repo, SaveOptions, SessionId, Timestamp};
+use prodigy_storage::{EventId, Failure, Repo, SaveOptions, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::JOB;
 use crate::repository::git;
 use crate::support::Outcome;
+use crate::{JOB, worktree};
 
 /// Commits of the public history of a workflow tool, one JSON object per line.
 const COMMITS: &str = include_str!("commits.jsonl");
@@ -51,10 +51,10 @@ pub(crate) struct Commit {
 }
 
 /// Creates a worktree for each session, deals out the commits, and saves the plan.
-pub(crate) fn make(repo: &Repo, repository: &Path) -> Outcome<Plan> {
+pub(crate) fn make(repo: &Repo, store: &Path, repository: &Path) -> Outcome<Plan> {
     let mut plan = Plan::new();
     for session in SESSIONS {
-        let path = repo.worktrees().path(&SessionId::new(session)?)?;
+        let path = worktree(repo, store, session)?;
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
