@@ -179,7 +179,7 @@ mod zstandard {
     use prodigy_storage_backend::{ErrorKind, StorageError};
 
     use super::*;
-    use crate::fs::{FileRead, FsFile, OpenMode, SEALED_MODE};
+    use crate::fs::{FileRead, FsFile, Metadata, OpenMode, SEALED_MODE};
     use crate::log::clock::StepClock;
     use crate::log::search;
     use crate::log::source;
@@ -231,7 +231,7 @@ mod zstandard {
             if !segment.root.options.compression {
                 return Ok(());
             }
-            write(segment.root, segment.folder, &plain, &packed, file, found.len)?;
+            write(segment.root, segment.folder, &plain, &packed, file, &found)?;
         }
         // The plain form is removed only after a check that the compressed one has the same content.
         let again = segment
@@ -262,8 +262,9 @@ mod zstandard {
         plain: &Path,
         packed: &Path,
         file: &dyn FsFile,
-        len: u64,
+        found: &Metadata,
     ) -> Result<()> {
+        let len = found.len;
         let from = search::first_time(root, plain, file)?;
         let last = search::last_record(root, plain, file, len, &mut StepClock::default())?;
         let summary = Summary {
@@ -273,7 +274,10 @@ mod zstandard {
             to: last.map(|last| last.time),
         };
         let mut temp = TempFile::create(root, COPY, folder)?;
-        pack(&mut temp, summary, file).map_err(|error| temp.fault(error))?;
+        // The job was last written to when the plain segment was: a compression is no write to it.
+        pack(&mut temp, summary, file)
+            .and_then(|()| temp.file().set_modified(found.modified))
+            .map_err(|error| temp.fault(error))?;
         temp.publish(packed, Replace::Never)
     }
 

@@ -422,6 +422,17 @@ impl Turn<'_> {
             .chain(old)
             .map(|open| std::sync::Arc::clone(&open.syncer));
         self.replaced = syncers.collect();
+        // The job was last written to when these files were: a compaction is no write to it.
+        let mut written = None;
+        for open in items.into_iter().chain(old) {
+            let found = open.file.metadata().map_err(|error| temp.fault(error))?;
+            written = written.max(Some(found.modified));
+        }
+        if let Some(written) = written {
+            let set = |new: &TempFile<'_>| new.file().set_modified(written).map_err(|error| new.fault(error));
+            set(temp)?;
+            set(&journal)?;
+        }
         self.ahead = true;
         temp.publish(&self.items_path, Replace::Over)?;
         root.sync_folder(&folder)?;

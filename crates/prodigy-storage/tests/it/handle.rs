@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use prodigy_storage::config::{ConfigErrors, MapEnvironment, Notice};
 use prodigy_storage::{
-    DeadLetter, ErrorKind, Expected, ItemId, LeaseToken, LockOptions, OrphanedWorktree, ReadOptions,
-    SaveOptions, Severity, Storage, StorageConfig, StorageNotice,
+    DeadLetter, ErrorKind, Expected, ItemId, JobState, LeaseToken, LockOptions, OrphanedWorktree,
+    ReadOptions, SaveOptions, Severity, Storage, StorageConfig, StorageNotice,
 };
 use serde_json::Value;
 
@@ -258,6 +258,29 @@ fn a_finished_job_is_marked_once() {
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
     });
+}
+
+#[test]
+fn a_finished_job_stays_finished_while_its_files_are_compacted_and_compressed() {
+    for compression in ["false", "true"] {
+        let fixture = file_with(|builder| builder.set("backend_config.enable_compression", compression));
+        let job = fixture.job();
+        job.events().append(&"started").unwrap();
+        for id in ["a", "b"] {
+            let letter = DeadLetter::new(ItemId::new(id).unwrap(), 1);
+            job.dlq().push(&letter).unwrap();
+        }
+        job.dlq().remove(&[ItemId::new("a").unwrap()]).unwrap();
+        job.finish().unwrap();
+        let at = job.status().unwrap().last_activity;
+        fixture.storage.flush().unwrap();
+        let status = job.status().unwrap();
+        assert_eq!((status.state, status.last_activity), (JobState::Finished, at));
+        assert_eq!(
+            job.events().summary().unwrap().compressed,
+            u64::from(compression == "true")
+        );
+    }
 }
 
 #[test]
