@@ -36,17 +36,20 @@ pub enum ForeignKind {
     OrphanLists,
     /// Folders beside the worktrees of sessions.
     Worktrees,
+    /// Links and other things at the path of a file or a folder of the store.
+    OtherThings,
 }
 
 impl ForeignKind {
     /// All kinds of foreign data.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::EventFiles,
         Self::EventLines,
         Self::Checkpoints,
         Self::DeadLetters,
         Self::OrphanLists,
         Self::Worktrees,
+        Self::OtherThings,
     ];
 
     /// The name of the counter in [`Stats`] for skipped data of this kind.
@@ -59,6 +62,7 @@ impl ForeignKind {
             Self::DeadLetters => "foreign.dead_letters",
             Self::OrphanLists => "foreign.orphan_lists",
             Self::Worktrees => "foreign.worktrees",
+            Self::OtherThings => "foreign.other_things",
         }
     }
 
@@ -84,6 +88,13 @@ impl ForeignKind {
                 "folder that is not a session's worktree",
                 "folders that are not a session's worktrees",
             ),
+            Self::OtherThings => {
+                let what = match count {
+                    1 => "link or other thing",
+                    _ => "links or other things",
+                };
+                return format!("{count} {what} at the path of a file or a folder of the store");
+            }
         };
         let what = if count == 1 { one } else { many };
         format!("{count} {what} of another program")

@@ -373,16 +373,21 @@ impl<'c> App<'c> {
                 let root = storage.capabilities().root.unwrap_or_default();
                 let remedy = match kind {
                     ForeignKind::EventFiles | ForeignKind::Checkpoints | ForeignKind::DeadLetters => format!(
-                        "; `{} import {}` stores their contents, after which they are not reported again",
+                        "; `{} import {}` stores the contents of those that it knows, which are then not reported again",
                         tool(&self.global),
                         as_word(&root.to_string_lossy())
                     ),
                     ForeignKind::Worktrees => String::new(),
+                    ForeignKind::OtherThings => {
+                        format!("; `{} doctor` says what to do about each", tool(&self.global))
+                    }
                     _ => format!("; `{} doctor --verbose` names them", tool(&self.global)),
                 };
                 let what = format!("{}: not read, and left untouched{remedy}", kind.describe(count));
                 match self.reads {
                     Reads::All => self.skipped(&what),
+                    // Data of the store itself may be missing from what was listed.
+                    Reads::Some if kind == ForeignKind::OtherThings && !self.writes => self.skipped(&what),
                     _ => self.note(&what),
                 }
             }

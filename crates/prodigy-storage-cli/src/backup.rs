@@ -12,7 +12,7 @@ use crate::job::RepoArgs;
 use crate::new_file;
 use crate::output::{bytes, counted};
 use crate::progress::Progress;
-use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId};
+use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId, escape};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
@@ -99,6 +99,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
         app.damaged(&format!(
             "{places} of dead-letter queues: left out; `prodigy-storage doctor` names each"
         ));
+    }
+    for what in &summary.left_out {
+        app.skipped(&format!("{}: left out of the archive", escape(what)));
+    }
+    if !summary.left_out.is_empty() {
+        app.hint("`prodigy-storage doctor` says what to do about each");
     }
     Ok(Exit::Done)
 }

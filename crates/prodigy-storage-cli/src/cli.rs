@@ -167,6 +167,7 @@ impl Command {
             Self::Status(_) | Self::Clean(_) | Self::Repo(RepoCommand::List) => Reads::Some,
             Self::Import(_) | Self::Migrate(_) | Self::Copy(_) => Reads::Nothing,
             Self::Export(_) | Self::Report(_) => Reads::All,
+            Self::Lock(LockCommand::List) => Reads::Some,
             Self::Document(_) | Self::Lock(_) | Self::Config(_) | Self::Health | Self::Repo(_) => {
                 Reads::Nothing
             }

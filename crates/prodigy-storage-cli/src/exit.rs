@@ -16,7 +16,7 @@ pub enum Exit {
     Missing,
     /// 5: damaged data was found; the rest was printed.
     Damaged,
-    /// 6: data was skipped that is another program's or larger than `max_record_size`; the rest was printed.
+    /// 6: data was skipped that is another program's, larger than `max_record_size`, or behind a link; the rest was printed.
     Skipped,
     /// 7: the lock that a command ran under was lost while the command ran.
     LockLost,

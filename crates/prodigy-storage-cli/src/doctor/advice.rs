@@ -48,8 +48,11 @@ impl Advice {
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
-            FindingKind::Link => Some(format!("rm {place}")),
-            FindingKind::Stray | FindingKind::Imported => {
+            // A link that leads to nothing hides nothing.
+            FindingKind::Link | FindingKind::InTheWay if path.is_symlink() => {
+                (!path.exists()).then(|| format!("rm {place}"))
+            }
+            FindingKind::Stray | FindingKind::Imported | FindingKind::Link | FindingKind::InTheWay => {
                 let quarantine = self.root.as_ref()?.join("quarantine");
                 let quarantine = as_word(quarantine.to_str()?).into_owned();
                 Some(format!(

@@ -149,6 +149,7 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::Foreign => "it belongs to another program, which may still need it",
         FindingKind::Imported => "it takes space; its contents are stored",
         FindingKind::Link => "nothing follows it: data behind it is not seen",
+        FindingKind::InTheWay => "every read and write there fails, and listings and backups lack the data",
         FindingKind::NewerFormat => "this version can't read it",
         FindingKind::Unreadable => "every read of it fails",
         _ => "it is not as it was written",

@@ -70,18 +70,20 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         true => problems::all(app),
         false => Vec::new(),
     };
+    let failures = problems.iter().filter(|problem| problem.is_failure()).count();
     if app.json() {
         app.json_line(&serde_json::json!({"summary": summary, "checks": problems}))?;
     } else {
         for problem in &problems {
             problems::tell(app, problem)?;
         }
-        app.line(closing(&summary))?;
+        app.line(closing(&summary, failures))?;
     }
     Ok(match &summary {
         summary if !summary.is_clean() => Exit::Damaged,
         summary if summary.unrepaired > 0 => Exit::Failed,
         summary if summary.unread > 0 => Exit::Skipped,
+        _ if failures > 0 => Exit::Failed,
         _ => Exit::Done,
     })
 }
@@ -130,7 +132,7 @@ fn tell_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result
     }
 }
 
-fn closing(summary: &DoctorSummary) -> String {
+fn closing(summary: &DoctorSummary, failures: usize) -> String {
     let mut text = format!(
         "{}: {} and {} read, {} whole; damage: {} found, {} left; {}, {}",
         counted(summary.files, "file"),
@@ -142,9 +144,12 @@ fn closing(summary: &DoctorSummary) -> String {
         counted(summary.warnings, "warning"),
         counted(summary.notes, "note"),
     );
+    if failures > 0 {
+        text.push_str(&format!("; {}", counted(failures, "failure")));
+    }
     if summary.unread > 0 {
         text.push_str(&format!(
-            "; {} could not be read by this user: what is in there was not examined",
+            "; {} could not be read by this user or process: what is in there was not examined",
             summary.unread
         ));
     }

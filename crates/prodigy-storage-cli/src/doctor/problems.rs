@@ -24,6 +24,12 @@ pub(super) struct Problem {
     command: Option<String>,
 }
 
+impl Problem {
+    pub(super) fn is_failure(&self) -> bool {
+        self.severity == Severity::Failure
+    }
+}
+
 /// All of them. Storage that can't be opened has none: the findings say why.
 pub(super) fn all(app: &mut App<'_>) -> Vec<Problem> {
     let Ok(storage) = app.open_quietly(Access::Read) else {

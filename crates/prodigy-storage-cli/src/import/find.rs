@@ -42,6 +42,8 @@ pub(super) struct Files {
     pub(super) indexes: Vec<PathBuf>,
     /// Files that nobody knows how to import.
     pub(super) unknown: Vec<PathBuf>,
+    /// Links, and other things that are no file: nothing reads them.
+    pub(super) other: Vec<PathBuf>,
 }
 
 impl Files {
@@ -66,10 +68,12 @@ impl Files {
                 continue;
             };
             parts.push(name);
-            if kind.is_dir() && parts.len() < DEEPEST && !is_of_the_store(parts) {
-                self.enter(&entry.path(), parts)?;
-            } else if kind.is_file() {
+            if kind.is_file() {
                 self.file(entry.path(), parts);
+            } else if !kind.is_dir() || parts.len() >= DEEPEST || has_the_name_of_a_file(parts) {
+                self.other.push(entry.path());
+            } else if !is_of_the_store(parts) {
+                self.enter(&entry.path(), parts)?;
             }
             parts.pop();
         }
@@ -119,6 +123,12 @@ fn is_of_the_store(parts: &[String]) -> bool {
         [.., folder] => folder == ".git",
         [] => false,
     }
+}
+
+/// Whether a folder has the name that data of a job has, in a folder of that job.
+fn has_the_name_of_a_file(parts: &[String]) -> bool {
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    matches!(classify(&parts), Class::Data(_, Some(_), Some(_)))
 }
 
 /// The meaning of a path.

@@ -10,7 +10,7 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use prodigy_storage::{Job, JobId, RepoName, Storage};
+use prodigy_storage::{Job, JobId, RepoName, Storage, escape};
 use serde_json::json;
 
 use crate::app::{Access, App};
@@ -154,6 +154,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         app.skipped(&format!(
             "{}: no import of such a file is known",
             unknown.display()
+        ));
+    }
+    for other in &files.other {
+        app.skipped(&format!(
+            "{}: left out: it is a link, or another thing that is no file",
+            escape(&other.to_string_lossy())
         ));
     }
     report(app, &importer, arguments.dry_run)

@@ -57,7 +57,7 @@ pub(super) fn log_json(log: &LogSummary) -> Value {
     })
 }
 
-/// Gives each job of a repository, in the order of their ids. A job with a damaged part is reported, and the others are given. A
+/// Gives each job of a repository, in the order of their ids. A job with a part that is damaged or not opened is reported, and the others are given. A
 /// bounded number of jobs is in memory.
 pub(crate) fn each_row(
     app: &mut App<'_>,
@@ -68,6 +68,8 @@ pub(crate) fn each_row(
         match found? {
             Ok(found) => row(app, found)?,
             Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
+            // A link, or a folder at the path of a file.
+            Err(error) if error.kind() == ErrorKind::Refused => app.skipped_by(&error),
             Err(error) => return Err(error.into()),
         }
     }

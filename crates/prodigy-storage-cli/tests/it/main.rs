@@ -34,6 +34,7 @@ mod imported;
 mod in_process;
 mod job;
 mod json_output;
+mod kinds;
 mod large;
 mod lock;
 mod memory;

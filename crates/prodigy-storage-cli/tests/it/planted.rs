@@ -32,7 +32,7 @@ const PLANTED: [(&str, Harm, &str); 36] = [
     ("events/shop/job/events-*", Harm::Mode(0o644), "warning  mode"),
     ("events/shop/job/notes.txt", Harm::Write("mine"), "note     stray"),
     ("events/shop/job/.tmp-0123", Harm::Write("half"), "note     temporary"),
-    ("events/shop/other", Harm::Link, "warning  link"),
+    ("events/shop/other", Harm::Link, "damage   in the way"),
     ("events/shop", Harm::Open, "warning  mode"),
     ("state/shop/mapreduce/jobs/job/setup-checkpoint.json", Harm::Flip("\"data\":"), "damage   damaged document"),
     ("state/shop/mapreduce/jobs/job/setup-checkpoint.json", Harm::Cut(60), "damage   damaged document"),

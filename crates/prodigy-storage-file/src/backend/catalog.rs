@@ -51,8 +51,10 @@ impl Stores {
         let folder = orphans_folder(repo);
         deadline.check(JOBS, &repo, "the file system")?;
         for entry in self.root.names_in(JOBS, &folder)? {
+            let path = folder.join(&entry.name);
+            self.root.pass_over(&path, entry.kind);
             if entry.kind == FileKind::File
-                && let Some(Entry::Document(Document::Orphans(job))) = Entry::parse(&folder.join(&entry.name))
+                && let Some(Entry::Document(Document::Orphans(job))) = Entry::parse(&path)
             {
                 jobs.offer(job.job);
             }
@@ -88,13 +90,14 @@ impl Stores {
         Ok(false)
     }
 
+    /// The names of the folders in a folder. Links at the path of one are counted.
     fn folders_in(&self, operation: &'static str, folder: &Path) -> Result<impl Iterator<Item = String>> {
-        Ok(self
-            .root
-            .names_in(operation, folder)?
-            .into_iter()
-            .filter(|entry| entry.kind == FileKind::Folder)
-            .map(|entry| entry.name))
+        let entries = self.root.names_in(operation, folder)?;
+        for entry in &entries {
+            self.root.pass_over(&folder.join(&entry.name), entry.kind);
+        }
+        let folders = entries.into_iter().filter(|entry| entry.kind == FileKind::Folder);
+        Ok(folders.map(|entry| entry.name))
     }
 }
 

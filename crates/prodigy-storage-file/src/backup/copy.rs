@@ -21,7 +21,7 @@ use crate::backend::Stores;
 use crate::fs::{FileKind, FileRead, FsFile, Metadata, OpenMode};
 use crate::log::sealed_mark::SealedMark;
 use crate::log::tail::whole_lines;
-use crate::root::FolderId;
+use crate::root::{FolderId, is_misplaced};
 
 /// Folders that are nested deeper are left out: none of ours are.
 const DEEPEST: usize = 32;
@@ -35,6 +35,15 @@ pub(super) struct Copy<'c, 'w> {
     jobs: HashMap<JobAddress, Option<FolderId>>,
     /// Damaged places of queues, which are left out.
     damaged: u64,
+    /// All else that is left out: links, and other things at the path of a file. Each with what it is.
+    left_out: Vec<String>,
+}
+
+/// The result of a copy, with all that it lacks.
+pub(super) struct Copied<'w> {
+    pub(super) archive: ArchiveWriter<'w>,
+    pub(super) damaged: u64,
+    pub(super) left_out: Vec<String>,
 }
 
 impl<'c, 'w> Copy<'c, 'w> {
@@ -45,11 +54,12 @@ impl<'c, 'w> Copy<'c, 'w> {
             job,
             jobs: HashMap::new(),
             damaged: 0,
+            left_out: Vec::new(),
         }
     }
 
-    /// Copies everything; returns the archive, and the number of damaged places.
-    pub(super) fn run(mut self) -> Result<(ArchiveWriter<'w>, u64)> {
+    /// Copies everything.
+    pub(super) fn run(mut self) -> Result<Copied<'w>> {
         self.file(&Entry::Format.path())?;
         let (documents, logs): (Vec<PathBuf>, PathBuf) = match self.job {
             Some(job) => (
@@ -87,7 +97,23 @@ impl<'c, 'w> Copy<'c, 'w> {
         self.find_deleted()?;
         let closing = &mut self.archive.closing;
         closing.jobs = (self.jobs.len() - closing.deleted.len()) as u64;
-        Ok((self.archive, self.damaged))
+        Ok(Copied {
+            archive: self.archive,
+            damaged: self.damaged,
+            left_out: self.left_out,
+        })
+    }
+
+    /// Leaves out something that is not of the kind that belongs at its path, and a link at any path. False for all else.
+    fn leaves_out(&mut self, path: &Path, kind: FileKind) -> bool {
+        let is_left_out = kind == FileKind::Other || is_misplaced(path, kind);
+        if is_left_out {
+            let root = &self.store.root;
+            let what = root.describe_misplaced(path);
+            self.left_out
+                .push(format!("{}: {what}", root.absolute(path).display()));
+        }
+        is_left_out
     }
 
     /// Gives each file below a folder to `copy`, except those of jobs that are being deleted.
@@ -102,6 +128,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         for entry in entries {
             let path = folder.join(&entry.name);
             match entry.kind {
+                kind if self.leaves_out(&path, kind) => {}
                 FileKind::Folder if depth < DEEPEST => self.walk(&path, depth + 1, copy)?,
                 FileKind::File if may_be_archived(&path) && self.begins(job_of(&path))? => copy(self, &path)?,
                 _ => {}
@@ -186,6 +213,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         for (name, kind) in &names {
             let path = folder.join(name);
             match kind {
+                kind if self.leaves_out(&path, *kind) => {}
                 FileKind::Folder if depth < DEEPEST => self.logs(&path, depth + 1)?,
                 FileKind::File
                     if may_be_archived(&path)

@@ -91,6 +91,8 @@ pub struct BackupSummary {
     pub jobs: u64,
     /// Damaged places of dead-letter queues, which a backup leaves out.
     pub damaged: u64,
+    /// The links, and the other things at the path of a file or a folder, that a backup left out: each path, and what is there.
+    pub left_out: Vec<String>,
 }
 
 impl Backup {
@@ -158,17 +160,18 @@ impl Backup {
             job: job.map(|job| job.job.to_string()),
         };
         let archive = ArchiveWriter::begin(out, &head)?;
-        let (archive, damaged) = Copy::new(&self.store, archive, job).run()?;
+        let copied = Copy::new(&self.store, archive, job).run()?;
         // A root that was replaced meanwhile was not copied.
         self.store.still_here(BACKUP)?;
-        let closing = archive.finish(root.now())?;
+        let closing = copied.archive.finish(root.now())?;
         Ok(BackupSummary {
             made: head.made,
             job: job.map(ToString::to_string),
             files: closing.files,
             bytes: closing.bytes,
             jobs: closing.jobs,
-            damaged,
+            damaged: copied.damaged,
+            left_out: copied.left_out,
         })
     }
 
@@ -313,6 +316,7 @@ impl Verified {
             bytes: self.closing.bytes,
             jobs: self.closing.jobs,
             damaged: 0,
+            left_out: Vec::new(),
         }
     }
 

@@ -64,7 +64,7 @@ pub enum FindingSeverity {
     Note,
     /// Nothing is damaged, but a person should look at it.
     Warning,
-    /// Bytes differ from the written ones.
+    /// Bytes differ from the written ones, or are not where they were written.
     Damage,
 }
 
@@ -126,6 +126,8 @@ pub enum FindingKind {
     Imported,
     /// A link, or another thing that is no file and no folder.
     Link,
+    /// A link at the path of a folder of the store, or anything but a file at the path of a file.
+    InTheWay,
     /// A document of a newer format.
     NewerFormat,
     /// The operating system refuses to read it.

@@ -67,8 +67,8 @@ impl Group {
         &'static str,
     ) {
         const KEPT: &str = "nothing: it stays as it is, for the program that wrote it";
-        const IMPORT: &str = "nothing: it stays as it is, for the program that wrote it; a version that has \
-                              `prodigy-storage import` can take it over";
+        const IMPORT: &str = "nothing: it stays as it is, for the program that wrote it; `prodigy-storage import` stores \
+                              its contents if it knows the form";
         const LETTERS: &str = "nothing: it stays as it is, for the program that wrote it; \
                                `prodigy-storage dlq import` takes its items over";
         let (one, more, advice) = match self {

@@ -12,6 +12,8 @@ use prodigy_storage_layout::{
     RepoName, STATE, WORKTREES,
 };
 
+use rustix::io::Errno;
+
 use super::Parts;
 use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::{Group, Groups};
@@ -20,7 +22,7 @@ use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
 use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
-use crate::root::{Imported, Root, TempFile};
+use crate::root::{Imported, Root, TempFile, is_misplaced};
 
 /// Folders that lie deeper than any of ours are not gone into.
 const DEEPEST: usize = 8;
@@ -75,6 +77,7 @@ impl<'a> Examination<'a> {
         for entry in self.names(Path::new("")) {
             let path = Path::new(&entry.name);
             match (entry.kind, entry.name.as_str()) {
+                (kind, _) if is_misplaced(path, kind) => self.in_the_way(path),
                 (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS | DELETIONS) => {
                     self.folder(path, 1);
                 }
@@ -140,8 +143,8 @@ impl<'a> Examination<'a> {
 
     /// Says that something can't be read.
     pub(super) fn unreadable(&mut self, path: &Path, error: &StorageError) {
-        // Something that only another user may read is no damage.
-        let severity = match is_denied(error) {
+        // Something that only another user may read is no damage, nor is a limit of this process.
+        let severity = match is_of_this_process(error) {
             true => FindingSeverity::Warning,
             false => FindingSeverity::Damage,
         };
@@ -188,6 +191,7 @@ impl<'a> Examination<'a> {
                 continue;
             }
             match entry.kind {
+                kind if is_misplaced(&path, kind) => self.in_the_way(&path),
                 FileKind::Folder if depth < DEEPEST => self.folder(&path, depth + 1),
                 FileKind::File if !entry.name.starts_with(TEMP_PREFIX) => self.file(&path, &entry),
                 _ => self.other(&path, &entry),
@@ -216,6 +220,30 @@ impl<'a> Examination<'a> {
             );
             self.tell(finding);
         }
+    }
+
+    /// Something that is not of the kind that belongs at its path.
+    fn in_the_way(&mut self, path: &Path) {
+        let what = self.root.describe_misplaced(path);
+        let mut finding = self
+            .damage(
+                FindingKind::InTheWay,
+                path,
+                format!("{what}; nothing reads it or what it leads to"),
+            )
+            .lost("nothing that is kept elsewhere: what belongs here is not found until it is back")
+            .advice(match self.root.fs.link_target(path) {
+                Ok(_) => {
+                    "if it leads to data of this store, remove the link and move the data to its place; else move the link away"
+                }
+                Err(_) => "find out who put it there, and move it away",
+            });
+        if self.repairs() {
+            finding.outcome = FindingOutcome::Left {
+                why: "what is no file or folder of the store is not touched".into(),
+            };
+        }
+        self.tell(finding);
     }
 
     fn file(&mut self, path: &Path, entry: &DirEntry) {
@@ -263,7 +291,7 @@ impl<'a> Examination<'a> {
         if entry.kind == FileKind::Other {
             let finding = self
                 .warning(FindingKind::Link, path, "a link, or no file at all")
-                .advice("nothing follows it; find out who put it there, and remove it if it is not yours");
+                .advice("nothing follows it; find out who put it there, and move it away");
             self.tell(finding);
         } else if entry.kind == FileKind::File && entry.name.starts_with(TEMP_PREFIX) {
             self.temporary(path);
@@ -375,8 +403,12 @@ fn log_of(folder: &Path) -> Option<JobAddress> {
     parts.next().is_none().then(|| JobAddress::new(repo, job))
 }
 
-/// Whether this user may not read it.
-fn is_denied(error: &StorageError) -> bool {
+/// Whether this user may not read it, or this process, or the system, has too many files open.
+fn is_of_this_process(error: &StorageError) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| source.kind() == io::ErrorKind::PermissionDenied)
+    let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    source.is_some_and(|source| {
+        source.kind() == io::ErrorKind::PermissionDenied
+            || source.raw_os_error().is_some_and(|raw| full.contains(&raw))
+    })
 }

@@ -107,8 +107,11 @@ impl Documents {
 
     /// The kinds of the caller's own documents: the names of the folders.
     fn kinds_in(&self, path: &Path) -> Result<Vec<DocumentKind>> {
-        let names = self.root.names_in(LIST, path)?.into_iter();
-        let folders = names.filter(|entry| entry.kind == FileKind::Folder);
+        let names = self.root.names_in(LIST, path)?;
+        for entry in &names {
+            self.root.pass_over(&path.join(&entry.name), entry.kind);
+        }
+        let folders = names.into_iter().filter(|entry| entry.kind == FileKind::Folder);
         Ok(folders
             .filter_map(|entry| DocumentKind::new(entry.name).ok())
             .collect())
@@ -116,6 +119,8 @@ impl Documents {
 
     fn find_repositories(&self, keys: &mut Keys) -> Result<()> {
         for entry in self.root.names_in(LIST, Path::new(STATE))? {
+            self.root
+                .pass_over(&Path::new(STATE).join(&entry.name), entry.kind);
             if entry.kind == FileKind::Folder
                 && let Ok(repo) = RepoName::new(&entry.name)
             {

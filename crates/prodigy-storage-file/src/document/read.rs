@@ -11,7 +11,7 @@ use prodigy_storage_layout::{Document, ORPHANED};
 use super::Documents;
 use super::envelope::{Fault, HEAD, Head, decode, holds_as_a_stream, read_head};
 use super::ours;
-use crate::fs::{FileRead, FsFile, OpenMode};
+use crate::fs::{FileKind, FileRead, FsFile, OpenMode};
 
 /// The result of reading the path of a document.
 #[derive(Debug)]
@@ -110,8 +110,21 @@ impl Documents {
             }
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.open_packed(operation, path),
+            // Damage, so that the newest document before it is found.
+            Err(error) if self.is_folder(path) => {
+                let why = "there is a folder at the path of the file";
+                let at = self.root.absolute(path);
+                let damaged = StorageError::new(ErrorKind::Damaged, operation, at.display(), why);
+                let hint = "find out who put it there, and move it away";
+                Err(damaged.with_hint(hint).with_source(error))
+            }
             Err(error) => Err(self.root.read_fault(operation, path, error)),
         }
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        let found = self.root.fs.metadata(path);
+        found.is_ok_and(|found| found.kind == FileKind::Folder)
     }
 
     /// The result for a document above the size limit.

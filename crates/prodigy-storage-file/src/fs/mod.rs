@@ -13,7 +13,7 @@ mod tests;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prodigy_storage_layout::Timestamp;
@@ -174,6 +174,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 
     /// The metadata of the file at a path. Follows no link. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// Where the link at a path leads. Fails for anything that is no link.
+    fn link_target(&self, path: &Path) -> io::Result<PathBuf> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// The creation time of a folder, if the file system stores it. It distinguishes a folder from a removed one with the
     /// same inode.

@@ -8,9 +8,11 @@ mod rights;
 #[cfg(target_os = "linux")]
 mod watch;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -339,6 +341,12 @@ impl FileSystem for RealFs {
             name,
             AtFlags::SYMLINK_NOFOLLOW,
         )?))
+    }
+
+    fn link_target(&self, path: &Path) -> io::Result<PathBuf> {
+        let (parent, name) = self.parent(path)?;
+        let target = rustix::fs::readlinkat(&parent, name, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
     }
 
     #[cfg(target_os = "linux")]

@@ -96,7 +96,7 @@ impl Locks {
                             give(name)?;
                         }
                     }
-                    _ => {}
+                    _ => self.root.pass_over(&path, entry.kind),
                 }
             }
         }

@@ -111,7 +111,7 @@ impl Listing {
                 Some((segment, _)) if segment.is_canonical() => {
                     return Err(root.read_fault(LIST, &folder.join(name), NotRegular.into()));
                 }
-                Some(_) => self.others.push(name.to_owned()),
+                Some(_) => root.pass_over(&folder.join(name), kind),
                 None => {}
             }
         } else if let Some((segment, form)) = SegmentName::parse(name) {

@@ -22,6 +22,10 @@ pub(super) fn file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
+/// The hint for a thing of another kind than belongs there.
+const MISPLACED: &str = "find out who put it there; if it leads to data of the store, move the data back to this path; else move it \
+     away";
+
 /// The kind of access that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
@@ -90,15 +94,16 @@ pub(super) fn fault(
                 ErrorKind::Refused,
                 "a symbolic link or a mount is in the path, and neither is followed".into(),
             )
-            .with_hint("find out who put it there; remove it if it is not yours")
+            .with_hint(MISPLACED)
         }
         _ if is_no_file(&error) => make(
             ErrorKind::Refused,
             "there is a link or another thing instead of a file, and it is not opened".into(),
         )
-        .with_hint("find out who put it there; remove it if it is not yours"),
-        K::NotADirectory => make(ErrorKind::Refused, "a part of its path is not a folder".into())
-            .with_hint("find out who put it there; remove it if it is not yours"),
+        .with_hint(MISPLACED),
+        K::NotADirectory => {
+            make(ErrorKind::Refused, "a part of its path is not a folder".into()).with_hint(MISPLACED)
+        }
         _ if raw == Some(rustix::io::Errno::MFILE.raw_os_error())
             || raw == Some(rustix::io::Errno::NFILE.raw_os_error()) =>
         {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Check, Severity, StorageError, time_to_store};
-use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
+use prodigy_storage_layout::{DELETIONS, DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
 
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
@@ -16,7 +16,7 @@ use crate::fs::{FileKind, Metadata};
 use in_the_way::InTheWay;
 
 /// The folders that are written to.
-const AREAS: [&str; 6] = [EVENTS, DLQ, STATE, LOCKS, ORPHANED, QUARANTINE];
+const AREAS: [&str; 7] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, ORPHANED, QUARANTINE];
 /// The largest number of files and folders below the root to check.
 const MOST: usize = 10_000;
 /// With a lower limit of open files, a process can't make every kind of write.
@@ -219,22 +219,20 @@ impl<'a> TreeCheck<'a> {
                 ),
             );
         }
-        let (no_folders, no_files) = self.in_the_way.paths();
         let mut in_the_way = Examples::default();
-        for (paths, kind) in [(no_folders, "folder"), (no_files, "file")] {
-            for path in paths {
-                in_the_way.add(|| format!("{} is no {kind}", self.root.absolute(&path).display()));
-            }
+        for path in self.in_the_way.paths() {
+            let what = self.root.describe_misplaced(&path);
+            in_the_way.add(|| format!("{} is {what}", self.root.absolute(&path).display()));
         }
         if in_the_way.count > 0 {
             let what = format!(
-                "writes fail where a file is in the way of a folder, or something else in the way of a file: {}",
+                "reads and writes fail where a link or a file is in the way of a folder, or something else in the way of a file: {}",
                 in_the_way.text()
             );
-            checks.push(
-                Check::new("below the root", Severity::Failure, what)
-                    .with_hint("find out who put it there; move it away if nothing needs it"),
-            );
+            checks.push(Check::new("below the root", Severity::Failure, what).with_hint(
+                "run `prodigy-storage doctor`: it says what to do about each; where a link leads to data of the store, move the data \
+                 back to the place of the link",
+            ));
         }
         if self.strange.count > 0 {
             let what = format!(

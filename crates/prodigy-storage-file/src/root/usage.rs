@@ -6,7 +6,7 @@ use std::path::Path;
 use prodigy_storage_backend::{AreaUsage, Usage};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES};
 
-use super::Root;
+use super::{Root, is_misplaced};
 use crate::fs::{DirEntry, FileKind};
 
 const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARANTINE];
@@ -97,11 +97,16 @@ impl<'a> Measure<'a> {
         if error.kind() == io::ErrorKind::NotFound {
             return;
         }
+        self.not_counted(|root| {
+            let error = root.read_fault("measure usage", path, error);
+            format!("{}: {}", error.target(), error.why())
+        });
+    }
+
+    fn not_counted(&mut self, what: impl FnOnce(&Root) -> String) {
         self.unreadable_count += 1;
         if self.unreadable.len() < MOST_NAMED {
-            let error = self.root.read_fault("measure usage", path, error);
-            self.unreadable
-                .push(format!("{}: {}", error.target(), error.why()));
+            self.unreadable.push(what(self.root));
         }
     }
 
@@ -148,6 +153,10 @@ impl<'a> Measure<'a> {
                         }
                         Err(error) => self.failed(&path, error),
                     },
+                    FileKind::Other if is_misplaced(&path, FileKind::Other) => {
+                        let what = self.root.describe_misplaced(&path);
+                        self.not_counted(|root| format!("{}: {what}", root.absolute(&path).display()));
+                    }
                     FileKind::Other => {}
                 }
             }

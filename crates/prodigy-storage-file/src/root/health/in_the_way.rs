@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use prodigy_storage_layout::{
     DocumentOwner, Entry, JobAddress, JobId, LockName, RepoName, STATE, checkpoints_folder, documents_folder,
     events_folder, jobs_folder, locks_folder, queue_folder, repo_events_folder, repo_queues_folder,
-    state_folder,
+    state_folder, tombstones_folder,
 };
 
-use super::{AREAS, is_opened_for_writing};
+use super::AREAS;
 use crate::fs::FileKind;
+use crate::root::is_misplaced;
 
 /// Collects the paths of a walk. A file with a name that could be a repository's or a job's is in the way only if another
 /// area has a folder of that repository or job.
@@ -28,9 +29,14 @@ impl InTheWay {
         let is_entry = Entry::parse(path).is_some();
         match kind {
             FileKind::File if is_entry => {}
-            _ if is_entry && is_opened_for_writing(path) => self.no_files.push(path.to_owned()),
+            _ if is_entry => self.no_files.push(path.to_owned()),
             FileKind::Folder => self.add_owner(path),
-            _ => drop(self.no_folders.insert(path.to_owned())),
+            FileKind::File => drop(self.no_folders.insert(path.to_owned())),
+            // A link may lead to the data of the repository or job.
+            FileKind::Other => {
+                self.add_owner(path);
+                self.no_folders.insert(path.to_owned());
+            }
         }
     }
 
@@ -51,8 +57,8 @@ impl InTheWay {
         }
     }
 
-    /// The paths that are no folder, and those that are no file.
-    pub(super) fn paths(mut self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    /// The paths that are no folder, then those that are no file.
+    pub(super) fn paths(mut self) -> Vec<PathBuf> {
         let locks = locks_folder();
         let state_locks = locks.join(STATE);
         let mut needed: BTreeSet<PathBuf> = AREAS.iter().map(PathBuf::from).collect();
@@ -70,16 +76,19 @@ impl InTheWay {
             let name = path.file_name().and_then(|name| name.to_str());
             path.parent() == Some(&state_locks) && name.is_some_and(|name| RepoName::new(name).is_ok())
         };
+        // No other program has files there.
+        let is_only_ours = |path: &Path| is_misplaced(path, FileKind::File);
         needed.insert(state_locks.clone());
         self.no_folders
-            .retain(|path| needed.contains(path) || is_state_lock(path));
-        (self.no_folders.into_iter().collect(), self.no_files)
+            .retain(|path| needed.contains(path) || is_state_lock(path) || is_only_ours(path));
+        self.no_folders.into_iter().chain(self.no_files).collect()
     }
 }
 
 /// The folders of a repository directly below an area.
-fn repo_folders(repo: &RepoName) -> [PathBuf; 3] {
+fn repo_folders(repo: &RepoName) -> [PathBuf; 4] {
     [
+        tombstones_folder(repo),
         repo_events_folder(repo),
         repo_queues_folder(repo),
         state_folder(repo),

@@ -247,7 +247,7 @@ fn a_pipe_or_a_link_under_the_name_of_another_programs_event_file_is_skipped_and
     let backend = place.backend();
     let mut scan = backend.scan(&job(), &ScanOptions::all(), never()).unwrap();
     while scan.next().unwrap().is_some() {}
-    assert_eq!(skipped(&backend, ForeignKind::EventFiles), 2);
+    assert_eq!(skipped(&backend, ForeignKind::OtherThings), 2);
     // Events of ours that are not there do not pass for none.
     make("events-20270115T080000.000000000Z.jsonl");
     let scan = place.backend().scan(&job(), &ScanOptions::all(), never());
