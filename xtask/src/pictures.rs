@@ -116,13 +116,18 @@ impl Store {
 
     /// The output of `status` under a held lock, with its styles.
     fn status(&self, columns: u32) -> Result<String> {
+        use std::os::unix::fs::PermissionsExt;
+
         use anyhow::bail;
 
-        let tool = self.tool.display();
-        let line = format!("stty columns {columns}; exec '{tool}' status");
+        // The lock names its command: the picture shows a short one.
+        let coordinator = self.home.join("coordinator");
+        let line = format!("stty columns {columns}; exec '{}' status", self.tool.display());
+        let text = format!("#!/bin/sh\nexec script --quiet --return --command \"{line}\" /dev/null\n");
+        std::fs::write(&coordinator, text)?;
+        std::fs::set_permissions(&coordinator, std::fs::Permissions::from_mode(0o700))?;
         let mut command = self.command(&self.tool);
-        command.args(["lock", "run", "shop/mapreduce-7/resume", "--"]);
-        command.args(["script", "--quiet", "--return", "--command", &line, "/dev/null"]);
+        command.args(["lock", "run", "shop/mapreduce-7/resume", "--", "./coordinator"]);
         let output = command.output()?;
         if !output.status.success() {
             bail!("{line}: {}", String::from_utf8_lossy(&output.stderr));
