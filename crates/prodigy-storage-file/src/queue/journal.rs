@@ -215,6 +215,7 @@ impl JournalScanner {
                 return Ok(Some(Piece::Line { start, range }));
             }
             if !self.is_read_twice()? {
+                self.is_behind_blanks = false;
                 continue;
             }
             let pieces = self.split(range.clone(), false);
@@ -373,9 +374,10 @@ impl JournalScanner {
         Ok(read > 0)
     }
 
-    /// Returns false if the bytes from here on have to be read again, since a writer may have changed them meanwhile.
+    /// Returns false if the bytes behind the last whole line have to be read again, since a writer may have changed them
+    /// meanwhile. Blanks there count too: the beginning of a record may have been read before it was written over them.
     fn is_read_twice(&mut self) -> io::Result<bool> {
-        let start = self.base + self.at as u64;
+        let start = self.end;
         if self.twice > start {
             return Ok(true);
         }
@@ -524,6 +526,57 @@ mod tests {
         bytes[starts[3]..].fill(0);
         let found = read(&bytes, 1 << 20);
         assert_eq!((found.changes.len(), found.tail), (3, Some(starts[3] as u64)));
+    }
+
+    #[test]
+    fn a_record_that_is_written_over_blanks_between_two_reads_is_no_damage() {
+        let mut bytes = Vec::new();
+        encode_header(&mut bytes, 1);
+        let mut change = 1;
+        while bytes.len() < CHUNK - 400 {
+            change += 1;
+            encode(&mut bytes, change, 1, Verb::Release, &Standing::default(), None);
+        }
+        let text = bytes.len();
+        bytes.resize(CHUNK + 4_000, BLANK);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("j");
+        std::fs::write(&path, &bytes).unwrap();
+        let file = RealFs::new(folder.path())
+            .open(Path::new("j"), OpenMode::Read)
+            .unwrap();
+        let mut scanner = JournalScanner::new(Arc::from(file), 1 << 20, 0).unwrap();
+        // The header, and the records of the first read. Blanks follow them in the buffer.
+        for _ in 1..=change {
+            assert!(matches!(scanner.next().unwrap(), Some(Piece::Line { .. })));
+        }
+        let mut records = Vec::new();
+        let body = format!("{{\"item_id\":\"l\",\"item_data\":\"{}\"}}", "x".repeat(600));
+        let body = serde_json::value::RawValue::from_string(body).unwrap();
+        for next in 1..=2 {
+            encode(
+                &mut records,
+                change + next,
+                1,
+                Verb::Merge,
+                &Standing::default(),
+                Some(&body),
+            );
+        }
+        assert!(text < CHUNK && text + records.len() > CHUNK);
+        let written = std::fs::File::options().write(true).open(&path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&written, &records, text as u64).unwrap();
+        for next in 1..=2 {
+            let Some(Piece::Line { range, .. }) = scanner.next().unwrap() else {
+                panic!("record {next} is damage");
+            };
+            let Some(JournalLine::Record(record)) = parse(scanner.bytes(range)) else {
+                panic!("line {next} is no record");
+            };
+            assert_eq!(record.change, change + next);
+        }
+        assert_eq!(scanner.next().unwrap(), None);
+        assert_eq!(scanner.end(), (text + records.len()) as u64);
     }
 
     #[test]
