@@ -22,9 +22,9 @@ struct Done {
     commit: String,
 }
 
-/// Runs a command to its end. It is killed if the task that waits for it is cancelled.
+/// Runs a command to its end.
 async fn run(command: &mut Command, folder: &Path) -> Result<String> {
-    let output = command.current_dir(folder).kill_on_drop(true).output().await?;
+    let output = command.current_dir(folder).output().await?;
     match output.status.success() {
         true => Ok(String::from_utf8(output.stdout)?.trim().to_owned()),
         false => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
@@ -58,7 +58,8 @@ async fn attempt(job: AsyncJob, project: PathBuf, item: u32) -> Result {
     let (folder, mut agent) = (project.join(&worktree), Command::new(std::env::current_exe()?));
     let commit = match item % 2 {
         0 => work(&folder, item).await?,
-        _ => run(agent.arg(item.to_string()), &folder).await?,
+        // It is killed with its coordinator. A git command is not: half a worktree would make all later ones fail.
+        _ => run(agent.arg(item.to_string()).kill_on_drop(true), &folder).await?,
     };
     job.events().append(&Done { item, commit }).await?;
     git(&project, &remove).await.map(drop)
