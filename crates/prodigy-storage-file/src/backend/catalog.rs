@@ -22,7 +22,7 @@ impl Stores {
         let mut repos = PageBuilder::new(page.clone());
         for area in [EVENTS, DLQ, STATE, WORKTREES, ORPHANED] {
             deadline.check(REPOSITORIES, &area, "the file system")?;
-            for name in self.folders_in(REPOSITORIES, Path::new(area))? {
+            for name in self.root.folders_in(REPOSITORIES, Path::new(area))? {
                 repos.extend(RepoName::new(name).ok());
             }
         }
@@ -44,7 +44,7 @@ impl Stores {
             jobs_folder(repo),
         ] {
             deadline.check(JOBS, &repo, "the file system")?;
-            for name in self.folders_in(JOBS, &folder)? {
+            for name in self.root.folders_in(JOBS, &folder)? {
                 jobs.extend(JobId::new(name).ok());
             }
         }
@@ -52,11 +52,11 @@ impl Stores {
         deadline.check(JOBS, &repo, "the file system")?;
         for entry in self.root.names_in(JOBS, &folder)? {
             let path = folder.join(&entry.name);
-            self.root.pass_over(&path, entry.kind);
-            if entry.kind == FileKind::File
-                && let Some(Entry::Document(Document::Orphans(job))) = Entry::parse(&path)
-            {
-                jobs.offer(job.job);
+            match Entry::parse(&path) {
+                Some(Entry::Document(Document::Orphans(job))) if entry.kind == FileKind::File => {
+                    jobs.offer(job.job);
+                }
+                _ => self.root.pass_over(&path, entry.kind),
             }
         }
         let mut jobs = jobs.finish();
@@ -88,16 +88,6 @@ impl Stores {
             }
         }
         Ok(false)
-    }
-
-    /// The names of the folders in a folder. Links at the path of one are counted.
-    fn folders_in(&self, operation: &'static str, folder: &Path) -> Result<impl Iterator<Item = String>> {
-        let entries = self.root.names_in(operation, folder)?;
-        for entry in &entries {
-            self.root.pass_over(&folder.join(&entry.name), entry.kind);
-        }
-        let folders = entries.into_iter().filter(|entry| entry.kind == FileKind::Folder);
-        Ok(folders.map(|entry| entry.name))
     }
 }
 

@@ -11,7 +11,7 @@ use prodigy_storage_layout::{
 
 use super::Documents;
 use super::newest::is_anothers_state;
-use crate::fs::{FileKind, FsFolder, Metadata};
+use crate::fs::{FsFolder, Metadata};
 
 const LIST: &str = "list documents";
 
@@ -107,23 +107,13 @@ impl Documents {
 
     /// The kinds of the caller's own documents: the names of the folders.
     fn kinds_in(&self, path: &Path) -> Result<Vec<DocumentKind>> {
-        let names = self.root.names_in(LIST, path)?;
-        for entry in &names {
-            self.root.pass_over(&path.join(&entry.name), entry.kind);
-        }
-        let folders = names.into_iter().filter(|entry| entry.kind == FileKind::Folder);
-        Ok(folders
-            .filter_map(|entry| DocumentKind::new(entry.name).ok())
-            .collect())
+        let names = self.root.folders_in(LIST, path)?;
+        Ok(names.filter_map(|name| DocumentKind::new(name).ok()).collect())
     }
 
     fn find_repositories(&self, keys: &mut Keys) -> Result<()> {
-        for entry in self.root.names_in(LIST, Path::new(STATE))? {
-            self.root
-                .pass_over(&Path::new(STATE).join(&entry.name), entry.kind);
-            if entry.kind == FileKind::Folder
-                && let Ok(repo) = RepoName::new(&entry.name)
-            {
+        for name in self.root.folders_in(LIST, Path::new(STATE))? {
+            if let Ok(repo) = RepoName::new(name) {
                 keys.offer(key(Document::Repository(repo)));
             }
         }

@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{ErrorKind, Foreign, Result, StorageError};
 use prodigy_storage_layout::Timestamp;
 
-use crate::fs::{DirEntry, FileSystem, FsFolder, RealFs};
+use crate::fs::{DirEntry, FileKind, FileSystem, FsFolder, RealFs};
 use counters::Counters;
 use fault::{Access, fault};
 use locked_file::KeyedMutex;
@@ -239,6 +239,23 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(self.read_fault(operation, folder, error)),
         }
+    }
+
+    /// The names of the folders in a folder that has only folders of the layout. What else is there, such as a link at the
+    /// path of a folder, is counted.
+    pub(crate) fn folders_in(
+        &self,
+        operation: &'static str,
+        folder: &Path,
+    ) -> Result<impl Iterator<Item = String>> {
+        let (folders, others): (Vec<_>, Vec<_>) = self
+            .names_in(operation, folder)?
+            .into_iter()
+            .partition(|entry| entry.kind == FileKind::Folder);
+        for entry in others {
+            self.pass_over(&folder.join(&entry.name), entry.kind);
+        }
+        Ok(folders.into_iter().map(|entry| entry.name))
     }
 
     /// Removes a file. Returns false if it is absent.
