@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{
-    AppendOptions, Batch, Catalog, Deadline, DocumentStore, ErrorKind, LogStore, ScanOptions,
-};
+use prodigy_storage_backend::{Catalog, Deadline, DocumentStore, ErrorKind, LogStore, ScanOptions};
 use prodigy_storage_layout::Document;
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions, migrate_schema};
 
-use crate::late::{job, read};
+use crate::late::{append_one, job, read};
 use crate::server::Server;
 
 /// The SQL of a section of a page, block by block.
@@ -52,24 +50,11 @@ fn prepared() -> Option<Server> {
     Some(server)
 }
 
-fn append(backend: &PostgresBackend) {
-    let mut batch = Batch::new();
-    batch.push("event").unwrap();
-    backend
-        .append(
-            &job("a"),
-            &mut batch,
-            &AppendOptions::default(),
-            Deadline::never(),
-        )
-        .unwrap();
-}
-
 #[test]
 fn a_role_with_the_documented_rights_is_enough() {
     let Some(server) = prepared() else { return };
     let service = open(&server, "jobs_app");
-    append(&service);
+    append_one(&service);
     assert_eq!(read(&service, &job("a"), None).0.len(), 1);
     service.flush(Deadline::never()).unwrap();
     service.seal(&job("a"), Deadline::never()).unwrap();
@@ -91,7 +76,7 @@ fn the_monitoring_role_can_run_each_statement() {
     };
     server.psql_at(&url(&server, "app"), role);
     let service = open(&server, "jobs_app");
-    append(&service);
+    append_one(&service);
     let monitoring = statements("run-postgresql.md", "Monitoring");
     assert!(monitoring.len() >= 10, "{monitoring:?}");
     let found: Vec<String> = monitoring
@@ -119,7 +104,7 @@ fn the_monitoring_role_can_run_each_statement() {
 fn a_cursor_of_before_a_restore_is_refused_after_the_documented_statement() {
     let Some(server) = prepared() else { return };
     let service = open(&server, "jobs_app");
-    append(&service);
+    append_one(&service);
     let (_, cursor) = read(&service, &job("a"), None);
     drop(service);
     let [identity] = &statements("run-postgresql.md", "Backup")[..] else {

@@ -58,13 +58,20 @@ fn append(backend: &PostgresBackend, ids: &[EventId]) {
         batch.push(&id.to_string()).unwrap();
     }
     batch.set_ids(ids.iter().copied());
+    append_batch(backend, &mut batch);
+}
+
+/// Appends an event to the job `a`.
+pub fn append_one(backend: &PostgresBackend) {
+    let mut batch = Batch::new();
+    batch.push("event").unwrap();
+    append_batch(backend, &mut batch);
+}
+
+fn append_batch(backend: &PostgresBackend, batch: &mut Batch) {
+    let options = AppendOptions::default();
     backend
-        .append(
-            &job("a"),
-            &mut batch,
-            &AppendOptions::default(),
-            Deadline::never(),
-        )
+        .append(&job("a"), batch, &options, Deadline::never())
         .unwrap();
 }
 

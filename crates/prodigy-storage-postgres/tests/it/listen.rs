@@ -2,27 +2,14 @@
 
 use std::time::Duration;
 
-use prodigy_storage_backend::{AppendOptions, Batch, Deadline, Interrupt, LogReports, LogScope, LogStore};
+use prodigy_storage_backend::{Deadline, Interrupt, LogReports, LogScope, LogStore};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
-use crate::late::job;
+use crate::late::{append_one, job};
 use crate::server::Server;
 
 fn open(url: String) -> PostgresBackend {
     PostgresBackend::open(PostgresOptions::new(url), Deadline::never()).unwrap()
-}
-
-fn append(backend: &PostgresBackend) {
-    let mut batch = Batch::new();
-    batch.push("event").unwrap();
-    backend
-        .append(
-            &job("a"),
-            &mut batch,
-            &AppendOptions::default(),
-            Deadline::never(),
-        )
-        .unwrap();
 }
 
 #[test]
@@ -34,7 +21,7 @@ fn an_append_of_another_handle_is_reported_also_if_that_handle_goes_at_once() {
     assert!(watch.include(&job("a")).unwrap(), "notifications arrive");
     for _ in 0..3 {
         let other = open(server.url());
-        append(&other);
+        append_one(&other);
         drop(other);
         let reported = reports.wait(Deadline::after(Duration::from_secs(60))).unwrap();
         assert!(reported.jobs.contains(&job("a")), "{reported:?}");
