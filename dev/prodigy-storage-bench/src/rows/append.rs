@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use prodigy_storage::Job;
 
 use crate::bar::Bar;
 use crate::clock::per_operation;
@@ -72,20 +73,23 @@ fn ours(bench: &Bench, events: usize, strict: bool) -> Contestant {
     Contestant::ours(move |turn| {
         let folder = bench.folder()?;
         let storage = store::open(folder.path(), strict)?;
-        let job = store::job(&storage)?;
-        let log = job.events();
-        let mut source = Source::new(turn.seed);
-        let mut ids = Vec::with_capacity(events + 1);
-        // The first one makes folders and segment, as opening the file does on the other side.
-        ids.push(log.append(source.event(events))?);
-        let began = Instant::now();
-        for n in 0..events {
-            ids.push(log.append(source.event(n))?);
-        }
-        let took = per_operation(began, events);
-        store::check(&job, source.digest(0..=events), ids)?;
-        Ok(took)
+        append_each(&store::job(&storage)?, events, turn.seed)
     })
+}
+
+/// Appends events one by one; returns the time per event. The first one is not timed: it makes folders and segment, as opening the
+/// file does on the other side.
+pub(super) fn append_each(job: &Job, events: usize, seed: u64) -> Result<f64> {
+    let (log, mut source) = (job.events(), Source::new(seed));
+    let mut ids = Vec::with_capacity(events + 1);
+    ids.push(log.append(source.event(events))?);
+    let began = Instant::now();
+    for n in 0..events {
+        ids.push(log.append(source.event(n))?);
+    }
+    let took = per_operation(began, events);
+    store::check(job, source.digest(0..=events), ids)?;
+    Ok(took)
 }
 
 fn bare(bench: &Bench, events: usize, strict: bool) -> Contestant {

@@ -68,13 +68,28 @@ pub(crate) fn ours(bench: &Bench, each: usize, pool: Option<usize>, turn: Turn) 
     let storage = Storage::with_config(config)?;
     let job = store::job(&storage)?;
     let events = each * THREADS;
-    let mut source = Source::new(turn.seed);
+    let syncs = || storage.stats().get("file.syncs");
+    let (took, syncs) = append_by_all(&job, each, turn.seed, syncs)?;
+    // As if there had been 3,200, whatever the size: the floor is then 200.
+    Ok(Sample::from(took).with("syncs for 3,200 events", syncs as f64 * 3_200.0 / events as f64))
+}
+
+/// Has all threads append to a job, after a first event that is not timed. Returns the time per event, and by how much
+/// `count` rose meanwhile.
+pub(crate) fn append_by_all(
+    job: &Job,
+    each: usize,
+    seed: u64,
+    count: impl Fn() -> u64,
+) -> Result<(f64, u64)> {
+    let events = each * THREADS;
+    let mut source = Source::new(seed);
     let first = job.events().append(source.event(events))?;
-    let before = storage.stats().get("file.syncs");
+    let before = count();
     let (took, ids) = threads(
         THREADS,
         events,
-        |_| Ok((job.events(), Source::new(turn.seed))),
+        |_| Ok((job.events(), Source::new(seed))),
         |thread, (log, mut source)| {
             let numbers = thread * each..(thread + 1) * each;
             numbers
@@ -82,11 +97,10 @@ pub(crate) fn ours(bench: &Bench, each: usize, pool: Option<usize>, turn: Turn) 
                 .collect::<Result<Vec<_>>>()
         },
     )?;
-    let syncs = storage.stats().get("file.syncs") - before;
+    let counted = count() - before;
     let ids = ids.into_iter().flatten().chain([first]).collect();
-    store::check(&job, source.digest(0..=events), ids)?;
-    // As if there had been 3,200, whatever the size: the floor is then 200.
-    Ok(Sample::from(took).with("syncs for 3,200 events", syncs as f64 * 3_200.0 / events as f64))
+    store::check(job, source.digest(0..=events), ids)?;
+    Ok((took, counted))
 }
 
 fn bare(bench: &Bench, each: usize, turn: Turn) -> Result<f64> {

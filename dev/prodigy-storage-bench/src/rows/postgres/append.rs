@@ -14,7 +14,8 @@ use crate::event::Source;
 use crate::lab::Lab;
 use crate::raw;
 use crate::row::{Contestant, Plan, Role, Row, Turn};
-use crate::rows::threads::THREADS;
+use crate::rows::append::append_each;
+use crate::rows::threads::{THREADS, append_by_all};
 use crate::store;
 
 const BATCH: usize = 100;
@@ -72,16 +73,7 @@ fn single(lab: &Lab) -> Result<Plan> {
             Contestant::ours(move |turn| {
                 let schema = database.schema()?;
                 let storage = schema.storage()?;
-                let job = store::job(&storage)?;
-                let (log, mut source) = (job.events(), Source::new(turn.seed));
-                let mut ids = vec![log.append(source.event(events))?];
-                let began = Instant::now();
-                for n in 0..events {
-                    ids.push(log.append(source.event(n))?);
-                }
-                let took = per_operation(began, events);
-                store::check(&job, source.digest(0..=events), ids)?;
-                Ok(took)
+                append_each(&store::job(&storage)?, events, turn.seed)
             }),
             Contestant::new(Role::Against, "prepared insert", move |turn| {
                 let schema = beside.schema()?;
@@ -181,22 +173,7 @@ fn many(lab: &Lab) -> Result<Plan> {
                 let schema = database.schema()?;
                 let storage = schema.storage()?;
                 let job = store::job(&storage)?;
-                let mut source = Source::new(turn.seed);
-                let first = job.events().append(source.event(events))?;
-                let (took, ids) = threads(
-                    THREADS,
-                    events,
-                    |_| Ok((job.events(), Source::new(turn.seed))),
-                    |thread, (log, mut source)| {
-                        let numbers = thread * each..(thread + 1) * each;
-                        numbers
-                            .map(|n| Ok(log.append(source.event(n))?))
-                            .collect::<Result<Vec<_>>>()
-                    },
-                )?;
-                let ids = ids.into_iter().flatten().chain([first]).collect();
-                store::check(&job, source.digest(0..=events), ids)?;
-                Ok(took)
+                Ok(append_by_all(&job, each, turn.seed, || 0)?.0)
             }),
             Contestant::new(Role::Against, "16 connections, prepared inserts", move |turn| {
                 let schema = beside.schema()?;
