@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use prodigy_storage::{CheckpointId, Phase, SaveOptions, Storage};
-use tempfile::TempDir;
 
 use super::checkpoint::{LARGE, State};
 use crate::bar::Bar;
 use crate::clock::per_operation;
-use crate::lab::{Bench, Lab};
+use crate::lab::Lab;
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row, Turn};
 use crate::store;
 
@@ -28,32 +27,26 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// A store with one checkpoint of 1 MB.
 #[derive(Debug)]
-struct Saved {
-    _folder: TempDir,
+pub(crate) struct Saved {
     storage: Storage,
     id: CheckpointId,
     bytes: Vec<u8>,
 }
 
 impl Saved {
-    fn make(bench: &Bench, seed: u64, cached: bool) -> Result<Self> {
-        let folder = bench.folder()?;
-        let mut config = store::config(&folder.path().join("root"), false);
-        config.enable_cache = cached;
-        let storage = Storage::with_config(config)?;
+    pub(crate) fn new(storage: Storage, seed: u64) -> Result<Self> {
         let checkpoints = store::job(&storage)?.checkpoints();
         let state = State::new(seed, 0, LARGE);
         let id = checkpoints.save_map(&state, SaveOptions::default())?.id;
         Ok(Self {
-            _folder: folder,
             storage,
             id,
             bytes: serde_json::to_vec(&state)?,
         })
     }
 
-    /// Reads its bytes `reads` times; the first read, which fills the cache, does not count.
-    fn reads(&self, reads: usize) -> Result<f64> {
+    /// Reads its bytes `reads` times. The first read fills the cache and is not timed.
+    pub(crate) fn reads(&self, reads: usize) -> Result<f64> {
         let checkpoints = store::job(&self.storage)?.checkpoints();
         let get = || {
             let stored = checkpoints.stored(&self.id)?;
@@ -94,7 +87,10 @@ fn plan(lab: &Lab) -> Result<Plan> {
     let work = |cached: bool, reads: usize, typed: bool| {
         let bench = lab.bench();
         move |turn: Turn| {
-            let saved = Saved::make(&bench, turn.seed, cached)?;
+            let folder = bench.folder()?;
+            let mut config = store::config(&folder.path().join("root"), false);
+            config.enable_cache = cached;
+            let saved = Saved::new(Storage::with_config(config)?, turn.seed)?;
             if typed {
                 saved.typed(reads)
             } else {

@@ -17,7 +17,7 @@ use crate::lab::{Bench, Lab};
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row};
 use crate::store;
 
-/// Events of a state of 1 MB, and of one of 10 KB.
+/// The numbers of events in a state of 1 MB, and in one of 10 KB.
 pub(crate) const LARGE: usize = 4_300;
 const SMALL: usize = 43;
 
@@ -80,14 +80,34 @@ impl State {
     }
 }
 
-/// States of a turn.
+/// The states of a turn.
 pub(crate) fn states(seed: u64, number: usize) -> Vec<State> {
     (0..number).map(|n| State::new(seed, n, LARGE)).collect()
 }
 
-/// Saves of a turn.
+/// The number of saves in a turn.
 pub(crate) fn saves(lab: &Lab) -> usize {
     lab.of(30)
+}
+
+/// Saves the states of a turn after one that is not timed, and reads them back; returns microseconds per save.
+pub(crate) fn save_all(storage: &Storage, seed: u64, saves: usize) -> Result<f64> {
+    let checkpoints = store::job(storage)?.checkpoints();
+    checkpoints.save_map(&State::new(seed, saves, LARGE), SaveOptions::default())?;
+    let states = states(seed, saves);
+    let mut added = Vec::new();
+    let began = Instant::now();
+    for state in &states {
+        added.push(checkpoints.save_map(state, SaveOptions::default())?);
+    }
+    let took = per_operation(began, saves);
+    for (added, state) in added.iter().zip(&states) {
+        let stored = checkpoints.get::<State>(&added.id)?;
+        let stored = stored.context("a checkpoint is not there")?;
+        ensure!(stored.verified, "a checkpoint has no checksum");
+        stored.data.digest().must_be(state.digest())?;
+    }
+    Ok(took)
 }
 
 fn save(lab: &Lab) -> Result<Plan> {
@@ -95,23 +115,7 @@ fn save(lab: &Lab) -> Result<Plan> {
     let bench = lab.bench();
     let ours = Contestant::ours(move |turn| {
         let folder = bench.folder()?;
-        let storage = store::open(folder.path(), true)?;
-        let checkpoints = store::job(&storage)?.checkpoints();
-        checkpoints.save_map(&State::new(turn.seed, saves, LARGE), SaveOptions::default())?;
-        let states = states(turn.seed, saves);
-        let mut added = Vec::new();
-        let began = Instant::now();
-        for state in &states {
-            added.push(checkpoints.save_map(state, SaveOptions::default())?);
-        }
-        let took = per_operation(began, saves);
-        for (added, state) in added.iter().zip(&states) {
-            let stored = checkpoints.get::<State>(&added.id)?;
-            let stored = stored.context("a checkpoint is not there")?;
-            ensure!(stored.verified, "a checkpoint has no checksum");
-            stored.data.digest().must_be(state.digest())?;
-        }
-        Ok(took)
+        save_all(&store::open(folder.path(), true)?, turn.seed, saves)
     });
     let bench = lab.bench();
     let bare = Contestant::new(
@@ -142,7 +146,7 @@ fn save(lab: &Lab) -> Result<Plan> {
     Ok(Plan::Measure(works))
 }
 
-/// Writes a file whole or not at all, and stored when it returns.
+/// Writes a file atomically and durably.
 fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let temp = folder.join(".temp");
     let mut file = File::create(&temp)?;
@@ -237,7 +241,7 @@ impl Series {
     }
 }
 
-/// A folder of `number` files, as a program would write them by hand.
+/// A folder of `number` files, as a program would write them without this library.
 fn bare_series(bench: &Bench, number: usize) -> Result<(TempDir, Digest)> {
     let folder = bench.folder()?;
     for n in 0..number {

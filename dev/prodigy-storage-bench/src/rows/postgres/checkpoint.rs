@@ -3,15 +3,15 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use prodigy_storage::{SaveOptions, Storage};
+use anyhow::Result;
+use prodigy_storage::Storage;
 
 use super::{ensure_strict, on_server, row};
 use crate::clock::per_operation;
 use crate::lab::Lab;
 use crate::row::{Contestant, Plan, Role, Row};
-use crate::rows::checkpoint::{LARGE, State, saves, states};
-use crate::store;
+use crate::rows::cache::Saved;
+use crate::rows::checkpoint::{LARGE, State, save_all, saves, states};
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -43,22 +43,7 @@ fn save(lab: &Lab) -> Result<Plan> {
         Ok(vec![
             Contestant::ours(move |turn| {
                 let schema = database.schema()?;
-                let storage = schema.storage()?;
-                let checkpoints = store::job(&storage)?.checkpoints();
-                checkpoints.save_map(&State::new(turn.seed, saves, LARGE), SaveOptions::default())?;
-                let states = states(turn.seed, saves);
-                let mut added = Vec::new();
-                let began = Instant::now();
-                for state in &states {
-                    added.push(checkpoints.save_map(state, SaveOptions::default())?);
-                }
-                let took = per_operation(began, saves);
-                for (added, state) in added.iter().zip(&states) {
-                    let stored = checkpoints.get::<State>(&added.id)?;
-                    let stored = stored.context("a checkpoint is not there")?;
-                    stored.data.digest().must_be(state.digest())?;
-                }
-                Ok(took)
+                save_all(&schema.storage()?, turn.seed, saves)
             }),
             Contestant::new(Role::Against, "serde_json + upsert", move |turn| {
                 let schema = beside.schema()?;
@@ -103,23 +88,7 @@ fn cached(lab: &Lab) -> Result<Plan> {
                 let schema = database.schema()?;
                 let mut config = schema.config();
                 config.enable_cache = true;
-                let storage = Storage::with_config(config)?;
-                let checkpoints = store::job(&storage)?.checkpoints();
-                let state = State::new(turn.seed, 0, LARGE);
-                let id = checkpoints.save_map(&state, SaveOptions::default())?.id;
-                let get = || {
-                    let stored = checkpoints.stored(&id)?;
-                    stored.context("no checkpoint")
-                };
-                let mut stored = get()?;
-                let began = Instant::now();
-                for _ in 0..reads {
-                    stored = get()?;
-                }
-                let took = per_operation(began, reads);
-                let found = memchr::memmem::find(stored.body(), &serde_json::to_vec(&state)?);
-                ensure!(found.is_some(), "the checkpoint is another one");
-                Ok(took)
+                Saved::new(Storage::with_config(config)?, turn.seed)?.reads(reads)
             }),
             Contestant::new(Role::Against, "select 1", move |_| {
                 let mut client = beside.connect()?;
