@@ -1,4 +1,4 @@
-//! The backend's traits, implemented over the store that its handles share.
+//! The traits of a backend, implemented over the store that all handles share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,7 +201,7 @@ impl LogStore for MemoryBackend {
     }
 
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
-        // No event survives the process, so the cursor is only checked, as a read checks it.
+        // No event outlives the process, so there is nothing to flush: only the cursor is checked, as in a read.
         self.scan(job, &ScanOptions::after(cursor.clone()), deadline)
             .map(drop)
     }

@@ -10,7 +10,7 @@ use crate::log::{EventLog, Removed};
 const PREFIX: &str = "v1.memory.";
 const READ: &str = "read cursor";
 
-/// A range of lines in the order of arrival, of which those up to an id were returned.
+/// A range of lines in the order of arrival, and the id up to which its lines were returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// The end of the range; it begins at the end of the window before.
@@ -22,9 +22,10 @@ pub(crate) struct Window {
 /// A position in the order of arrival: all lines before `from` were returned, and of each window the lines up to its
 /// id.
 ///
-/// A scan goes in the order of ids, and a late line arrives behind lines with greater ids. So a cursor in the middle of
-/// a scan needs the window of that scan, and a cursor in the middle of a scan from such a cursor may need both windows.
-/// The ids descend from window to window; otherwise two windows are merged. At the end of a scan only `from` is left.
+/// A scan returns lines in the order of ids, and a late line arrives after lines with greater ids. So a cursor in the
+/// middle of a scan needs the window of that scan, and if that scan itself began at such a cursor, it may need both
+/// windows. The ids descend from window to window; otherwise two windows are merged. At the end of a scan only `from`
+/// is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) from: usize,
@@ -47,7 +48,7 @@ impl Position {
                 .is_some_and(|window| id <= window.given)
     }
 
-    /// The position behind the id `given` in a scan that starts here and ends at `end`.
+    /// The position after the id `given` in a scan that starts here and ends at `end`.
     pub(crate) fn behind(&self, given: EventId, end: usize) -> Self {
         let mut windows: Vec<Window> = Vec::with_capacity(self.windows.len() + 1);
         let last = (self.end() < end).then_some(Window { end, given });
@@ -67,7 +68,7 @@ impl Position {
         }
     }
 
-    /// The position before everything that a log holds.
+    /// The position before all lines of a log.
     pub(crate) fn start_of(log: &EventLog) -> Self {
         Self {
             from: log.removed().lines,
@@ -75,13 +76,13 @@ impl Position {
         }
     }
 
-    /// Whether lines may have been removed that were not given. In a scan the greatest id is given last.
+    /// True if removed lines may not have been returned. A scan returns the greatest id last.
     fn misses(&self, removed: Removed) -> bool {
         let last = removed.lines.checked_sub(1);
         last.is_some_and(|last| !self.has_given(last, removed.newest))
     }
 
-    /// The position behind all lines of a log.
+    /// The position after all lines of a log.
     pub(crate) fn end_of(log: &EventLog) -> Result<Cursor> {
         let end = Self {
             from: log.len(),
@@ -138,7 +139,7 @@ impl Position {
     }
 }
 
-/// The error of a reader that needs what is removed.
+/// The error for a position that lacks removed lines.
 pub(crate) fn gap(removed: Removed, job: &JobAddress) -> StorageError {
     let why = format!(
         "events that were not read yet are removed: the first {} of this log are gone",
@@ -148,7 +149,7 @@ pub(crate) fn gap(removed: Removed, job: &JobAddress) -> StorageError {
         .with_hint("begin without a cursor: the scan then starts with the oldest event that is left")
 }
 
-/// The id of the last line before `end`, which is verified when the cursor is used.
+/// The id of the last line before `end`. It is verified when the cursor is used.
 fn anchor(log: &EventLog, end: usize) -> EventId {
     if end == log.removed().lines {
         return log.removed().last;

@@ -26,11 +26,11 @@ pub(crate) struct Line {
 /// The lines that were removed from the old end of a log.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Removed {
-    /// How many. The positions of the others stay as they were.
+    /// Their number. The positions of other lines do not change.
     pub(crate) lines: usize,
-    /// The newest of their ids.
+    /// The newest id among them.
     pub(crate) newest: EventId,
-    /// The id of the one that arrived last.
+    /// The id of the removed line that arrived last.
     pub(crate) last: EventId,
 }
 
@@ -57,13 +57,13 @@ pub(crate) struct EventLog {
     removed: Removed,
     /// Positions of the spine; their ids ascend.
     spine: Vec<usize>,
-    /// How many of the spine were removed.
+    /// The number of lines of the spine that were removed.
     spine_removed: usize,
     /// Positions of the late lines, ascending.
     late: Vec<usize>,
     late_ids: BTreeSet<EventId>,
     bytes: u64,
-    /// Where the sealed segments end.
+    /// The ends of the sealed segments.
     sealed: Vec<usize>,
     open: bool,
     ids: IdSource,
@@ -115,7 +115,7 @@ impl EventLog {
         Some(log)
     }
 
-    /// Where the lines end, the removed ones counted.
+    /// The position after the last line; removed lines count.
     pub(crate) fn len(&self) -> usize {
         self.removed.lines + self.lines.len()
     }
@@ -146,7 +146,7 @@ impl EventLog {
         self.bytes + self.lines.len() as u64 * RECORD_COST
     }
 
-    /// Where the sealed segments end.
+    /// The ends of the sealed segments.
     pub(crate) fn segments(&self) -> &[usize] {
         &self.sealed
     }
@@ -158,7 +158,7 @@ impl EventLog {
         self.late.get(low..high).unwrap_or_default()
     }
 
-    /// The index in the spine of the first line at or behind `position` whose id is above `id`.
+    /// The index in the spine of the first line at or after `position` whose id is above `id`.
     pub(crate) fn spine_from(&self, position: usize, id: Option<EventId>) -> usize {
         let left = self.spine.partition_point(|&at| {
             at < position || id.is_some_and(|id| self.get(at).is_some_and(|line| line.id <= id))
@@ -171,7 +171,7 @@ impl EventLog {
         self.spine.get(index.checked_sub(self.spine_removed)?).copied()
     }
 
-    /// Whether a line of the spine was removed.
+    /// True if a line of the spine was removed.
     pub(crate) fn is_removed(&self, index: usize) -> bool {
         index < self.spine_removed
     }
@@ -279,8 +279,8 @@ impl EventLog {
         }
     }
 
-    /// The oldest sealed segments without a line of `before` or later, the newest segment left out: how many, and where they
-    /// end.
+    /// The oldest sealed segments whose lines are all before `before`, without the newest segment: their number, and
+    /// their end.
     fn removable(&self, before: Timestamp) -> (usize, usize) {
         let sealed = self.sealed.len() - usize::from(!self.open && !self.sealed.is_empty());
         let (mut segments, mut end) = (0, self.removed.lines);
@@ -383,7 +383,7 @@ fn check_batch(job: &JobAddress, batch: &Batch, max_record_size: u64) -> Result<
                 format!("an event of {bytes} bytes is larger than `max_record_size` ({max_record_size})"),
             )
             .with_hint(
-                "store the large part elsewhere and its place in the event, or raise `max_record_size`",
+                "store the large part elsewhere and a reference to it in the event, or raise `max_record_size`",
             ));
         }
     }

@@ -190,7 +190,9 @@ impl Rules<'_> {
             format!("{} {}", self.job, item.id),
             format!("an item of {bytes} bytes is larger than `max_record_size` ({max})"),
         )
-        .with_hint("store the large part elsewhere and its place in the item, or raise `max_record_size`"))
+        .with_hint(
+            "store the large part elsewhere and a reference to it in the item, or raise `max_record_size`",
+        ))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::snapshot_lock::SnapshotLock;
 use crate::store::{Store, count, job_cost};
 
 const FORMAT: &str = "prodigy-storage-memory";
-/// Version 1 has no numbers of a queue. Version 2 does not say where a segment ends, and has no removed events.
+/// Version 1 lacks the numbers of a queue. Version 2 lacks the ends of segments and the removed events.
 const VERSION: u32 = 3;
 const SAVE: &str = "write snapshot";
 const LOAD: &str = "load snapshot";
@@ -61,7 +61,7 @@ struct SavedJob {
     incarnation: u64,
     #[serde(default)]
     removed: Removed,
-    /// Where the sealed segments end.
+    /// The ends of the sealed segments.
     #[serde(default)]
     sealed: Vec<usize>,
     events: Vec<String>,
@@ -247,7 +247,7 @@ impl Store {
 
     fn restore_saved_job(&self, saved: SavedJob) -> Result<(), Fault> {
         let log = EventLog::restore(saved.incarnation, saved.removed, saved.sealed, saved.events)
-            .ok_or_else(|| damaged("an event in it is no record"))?;
+            .ok_or_else(|| damaged("an event in it is not a record"))?;
         let mut documents = Documents::default();
         self.restore_documents(saved.documents, &mut documents)?;
         let mut items = Vec::with_capacity(saved.items.len());
@@ -273,7 +273,7 @@ impl Store {
     fn restore_documents(&self, saved: Vec<SavedDocument>, into: &mut Documents) -> Result<(), Fault> {
         for one in saved {
             let Some(Entry::Document(document)) = Entry::parse(Path::new(&one.path)) else {
-                return Err(Fault::Damaged(format!("`{}` in it is no document", one.path)));
+                return Err(Fault::Damaged(format!("`{}` in it is not a document", one.path)));
             };
             self.budget.force(document_cost(&document, one.body.len()));
             let kept = Kept {
@@ -439,7 +439,7 @@ pub(crate) fn io_error(operation: &'static str, path: &Path, error: io::Error) -
         _ => (
             ErrorKind::Io,
             "the operating system failed",
-            "look at `persistence_path`: a file in a folder that can be written to",
+            "set `persistence_path` to a file in a writable folder",
         ),
     };
     StorageError::new(kind, operation, path.display(), why)

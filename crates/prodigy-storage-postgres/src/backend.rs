@@ -1,4 +1,4 @@
-//! The handle, and what its parts share.
+//! The handle on a store, and the state that its clones share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::session::Names;
 use crate::sql::Sql;
 use crate::target::Target;
 
-/// The longest time that the last handle waits for its writers to be closed.
+/// The last handle waits no longer than this for its writers to be closed.
 const CLOSE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A store in a PostgreSQL database. A clone is another handle on the same connections.
@@ -57,10 +57,10 @@ fn connect(options: &PostgresOptions) -> Result<Db> {
     Db::new(Pool::new(Target::new(options)?, names, options.connections))
 }
 
-/// The state of the schema, also where it can't be used.
+/// Returns the state of the schema, also of one that this version can't use.
 ///
 /// # Errors
-/// Those of a connection.
+/// The errors of connecting.
 pub fn schema_state(options: &PostgresOptions) -> Result<SchemaState> {
     let db = connect(options)?;
     let deadline = Deadline::after(options.connect_timeout * 2);
@@ -70,11 +70,11 @@ pub fn schema_state(options: &PostgresOptions) -> Result<SchemaState> {
     })
 }
 
-/// Creates or migrates the schema. Harmless if it is up to date.
+/// Creates the schema or migrates it to this version; does nothing if it is up to date.
 ///
 /// # Errors
-/// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for a schema of a newer version, and those of a
-/// connection.
+/// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for a schema of a newer version, and the errors of
+/// connecting.
 pub fn migrate_schema(options: &PostgresOptions, deadline: Deadline) -> Result<SchemaState> {
     let db = connect(options)?;
     let target = db.pool.target().shown.clone();
@@ -166,7 +166,7 @@ impl PostgresBackend {
         &self.shared.leases
     }
 
-    /// Where takes of items begin.
+    /// The places at which takes of items begin.
     pub(crate) fn fronts(&self) -> &Arc<Fronts> {
         &self.shared.fronts
     }
@@ -175,13 +175,13 @@ impl PostgresBackend {
         &self.shared.counters
     }
 
-    /// Ends the waits for events of a job, in this process and in others.
+    /// Wakes the callers that wait for events of a job, in this process and in others.
     pub(crate) fn announce(&self, job: &JobAddress) {
         self.shared.waiters.notify(job);
         self.shared.bell.ring(job);
     }
 
-    /// The notifications of other processes, which arrive from now on.
+    /// The channel for notifications of other processes. The first call starts to listen.
     pub(crate) fn bell(&self) -> &Arc<Bell> {
         self.shared.bell.listen(&self.shared.db);
         &self.shared.bell
@@ -201,7 +201,7 @@ impl PostgresBackend {
         writer
     }
 
-    /// Forgets the writer of a log, and gives its row to be closed.
+    /// Removes the writer of a log from the handle, and returns its row, which the caller closes.
     pub(crate) fn drop_writer(&self, job: &JobAddress) -> Option<WriterRow> {
         self.shared.writers.lock().remove(job)?.row()
     }
@@ -223,7 +223,7 @@ impl Drop for Shared {
         let text = "update @.writer w set closed = true from unnest($1::bigint[], $2::bigint[]) as r (job, ordinal) \
                     where w.job = r.job and w.ordinal = r.ordinal";
         let close = Sql::new(text).arg(jobs).arg(ordinals);
-        // If this fails they are closed when their leases have ended.
+        // If this fails, other processes close the writers when their leases have ended.
         let closed: Result<(), StorageError> = self.db.call(
             "close writers",
             &"",

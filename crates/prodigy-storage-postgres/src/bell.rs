@@ -1,8 +1,8 @@
 //! Notifications of appends between processes.
 //!
-//! They are sent apart from the transactions of the appends, gathered over [`PAUSE`]. A listener proves by a notification to
-//! itself that they arrive: behind a pooler in transaction mode they silently do not. Waits look from time to time in
-//! any case.
+//! Notifications are not part of the transactions of appends: a task sends them, at most one per job in each [`PAUSE`].
+//! A listener sends a notification to itself to prove that notifications arrive: behind a pooler in transaction mode
+//! they are lost without an error. So a wait also polls.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::pool::{Link, Pool};
 use crate::session::{Claim, Session};
 use crate::sql::Sql;
 
-/// A job is announced at most once in this time by one process.
+/// A process announces a job at most once in this time.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long the notification to oneself may take.
+/// The longest time that the notification of a listener to itself may take.
 const PROOF: Duration = Duration::from_secs(1);
-/// The pause before a listener that does not work is tried again.
+/// The pause before a listener that failed is started again.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How often a listener looks whether its connection is alive.
+/// The interval at which a listener checks that its connection is alive.
 const ALIVE: Duration = Duration::from_secs(1);
 
 const LISTEN: &str = "listen for events";
 
-/// The notifications of a handle.
+/// The notifications that a handle sends and receives.
 #[derive(Debug)]
 pub(crate) struct Bell {
     channel: String,
     waiters: Arc<Waiters>,
-    /// The jobs to announce.
+    /// Jobs to announce.
     pending: Mutex<BTreeSet<String>>,
     rung: Notify,
     is_started: AtomicBool,
@@ -63,20 +63,20 @@ impl Bell {
         }
     }
 
-    /// Announces a job to other processes, soon.
+    /// Has a job announced to other processes, within [`PAUSE`].
     pub(crate) fn ring(&self, job: &JobAddress) {
         self.pending.lock().insert(job.to_string());
         self.rung.notify_one();
     }
 
-    /// The statement that announces what is pending, if anything is.
+    /// The statement that announces the pending jobs; `None` without pending jobs.
     pub(crate) fn announcement(&self) -> Option<Sql> {
         let jobs: Vec<String> = std::mem::take(&mut *self.pending.lock()).into_iter().collect();
         let text = "select pg_notify($1, job)::text from unnest($2::text[]) as j (job)";
         (!jobs.is_empty()).then(|| Sql::new(text).arg(self.channel.clone()).arg(jobs))
     }
 
-    /// Sends announcements until the handle is gone.
+    /// Sends announcements until the handle is dropped.
     pub(crate) fn send_always(self: &Arc<Self>, db: &Db) {
         let (bell, pool) = (Arc::clone(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
@@ -85,7 +85,7 @@ impl Bell {
                 if let Some(announcement) = bell.announcement()
                     && let Err(error) = send(&pool, announcement).await
                 {
-                    // Those who wait look by themselves.
+                    // Waiting callers poll as well, so a lost announcement only delays them.
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "an announcement was not sent"
@@ -96,7 +96,7 @@ impl Bell {
         });
     }
 
-    /// Begins to listen, unless that was begun before.
+    /// Starts to listen, unless a listener was started before.
     pub(crate) fn listen(self: &Arc<Self>, db: &Db) {
         if self.is_started.swap(true, Ordering::SeqCst) {
             return;
@@ -107,7 +107,7 @@ impl Bell {
                 if let Err(error) = bell.hear(&pool).await {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
-                        "no notifications arrive: waits look instead"
+                        "no notifications arrive: waits poll instead"
                     );
                 }
                 bell.set(false);
@@ -116,7 +116,7 @@ impl Bell {
         });
     }
 
-    /// Waits for the first proof, no longer than one takes.
+    /// Waits for the first proof, at most as long as a proof may take.
     pub(crate) fn await_proof(&self, deadline: Deadline) {
         let mut works = self.works.lock();
         let until = deadline
@@ -126,7 +126,7 @@ impl Bell {
         while works.is_none() && !self.proved.wait_until(&mut works, until).timed_out() {}
     }
 
-    /// Whether appends of other processes are reported now.
+    /// True while appends of other processes are reported.
     pub(crate) fn is_heard(&self) -> bool {
         *self.works.lock() == Some(true)
     }
@@ -136,7 +136,7 @@ impl Bell {
         self.proved.notify_all();
     }
 
-    /// Listens, proves that it works, and stays until the connection ends.
+    /// Listens, proves that notifications arrive, and returns when the connection ends.
     async fn hear(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
         let bell = Arc::clone(self);
         let notified = move |_: &str, payload: &str| bell.report(payload);

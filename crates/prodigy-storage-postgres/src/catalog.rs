@@ -1,4 +1,4 @@
-//! The contents of the store, and its maintenance.
+//! The listings of the store, and its maintenance.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,10 +19,11 @@ use crate::sql::{Sql, column, first, rows};
 use crate::survey;
 
 const DELETE: &str = "delete job";
-/// Rows that one transaction of a deletion removes.
+/// The number of rows that one transaction of a deletion removes.
 const STEP: i64 = 2_000;
 
-/// Whether a job holds anything. With `offset 0` the server looks one job up in the index and does not read whole tables.
+/// True if a job holds anything. `offset 0` has the server look up one job in the index; without it, it would read
+/// whole tables.
 pub(crate) const HOLDS: &str = "(exists (select from @.event e where e.job = j.id offset 0) \
                      or exists (select from @.document d where d.job = j.id offset 0) \
                      or exists (select from @.item i where i.job = j.id offset 0))";
@@ -53,14 +54,14 @@ impl Counters {
     }
 }
 
-/// Makes everything that was committed survive power loss: a commit that waits for the server's log, and so for all before it.
-/// It has to write something, or the server does not wait.
+/// Makes every earlier commit survive power loss: a strict commit waits for the server's write-ahead log up to its own
+/// record. The transaction has to write something, or the server does not wait.
 pub(crate) async fn flush(session: &mut Session) -> Result<()> {
     let message = Sql::new("select pg_logical_emit_message(true, 'prodigy', '')::text");
     session.write(Durability::Strict, vec![message]).await.map(drop)
 }
 
-/// Names of a listing, of which one more than the limit was asked for.
+/// A page of a listing. The query asked for one row more than the limit, so that a further page is noticed.
 fn page<T: Clone>(rows: &[Row], limit: usize, name: impl Fn(&str) -> Result<T>) -> Result<Page<T>> {
     let entries = rows
         .iter()
@@ -114,7 +115,7 @@ async fn sweep(session: &mut Session) -> Result<()> {
     }
 }
 
-/// The names of held locks that begin with a repository.
+/// The names of held locks that begin with the name of a repository.
 pub(crate) fn held_locks(repo: &RepoName) -> Sql {
     let text =
         format!("select name from @.lock where {IS_HELD} and (name = $1 or starts_with(name, $1 || '/'))");
@@ -130,22 +131,22 @@ pub(crate) fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
     Ok(false)
 }
 
-/// Writers of a job whose lease lasts.
+/// True if a job has a writer whose lease has not ended.
 pub(crate) const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed \
      and w.expires > clock_timestamp() offset 0)";
 
-/// When a job was last written to; the mark of a finished job does not count.
+/// The time of the last write to a job, the mark of a finished job excepted.
 pub(crate) const LAST_WRITE: &str = "select greatest((select max(time) from (select (select e.time from @.event e where e.job = w.job \
        and e.writer = w.ordinal order by e.number desc limit 1) as time from @.writer w where w.job = {job}) t), \
      (select max(modified) from @.document where job = {job} and kind <> {finished}), \
      (select max(modified) from @.item where job = {job}))";
 
-/// The statement of a fragment, for the job that the first two parameters name.
+/// A statement with a fragment for the job that its first two parameters name.
 pub(crate) fn of_this(fragment: &str, job: &JobAddress) -> Sql {
     of_job(for_job(fragment, JOB), job)
 }
 
-/// A fragment with this id of a job.
+/// The fragment with the id of a job in it.
 pub(crate) fn for_job(fragment: &str, id: &str) -> String {
     fragment
         .replace("{job}", id)
@@ -173,7 +174,7 @@ async fn delete(
     } else if owns_one(job, rows(&locked.answers, 1))? {
         "a lock whose name begins with repository and job is held"
     } else {
-        // A writer whose lease has ended may still try: its row is closed first, which waits for its transaction.
+        // A writer whose lease has ended may still be storing events. Closing its row waits for that transaction.
         let close =
             Sql::new("update @.writer set closed = true where job = $1 and not closed").arg(locked.job);
         let answers = session.more(vec![close, of_this(LAST_WRITE, job)]).await?;
@@ -211,7 +212,7 @@ impl PostgresBackend {
                 delete(&mut session, &of, fence.as_ref(), last).await
             })?;
         self.announce(job);
-        // The job is gone. What is left of it, and of others, is removed by this call or by the next one.
+        // The job's row is gone. This call, or a later one, removes the rest of this job and of other deleted ones.
         let swept = self.db().call(DELETE, job, deadline, |mut session| async move {
             sweep(&mut session).await
         });
@@ -232,7 +233,7 @@ impl Catalog for PostgresBackend {
 
     fn repositories(&self, options: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>> {
         let limit = options.limit.clamp(1, 1 << 30);
-        // From one name to the next along the index, so that the number of jobs does not count.
+        // Goes from one name to the next along the index, so the cost does not depend on the number of jobs.
         let next = |after: &str| {
             format!("select repo from @.job where not deleted and repo > {after} order by repo limit 1")
         };

@@ -11,7 +11,7 @@ use crate::fault::unknown;
 use crate::pool::Pool;
 use crate::session::{Claim, Session};
 
-/// The database: what every part of the backend calls.
+/// The database: the connections, and the runtime that drives them. Every part of the backend makes its calls here.
 pub(crate) struct Db {
     runtime: Option<Runtime>,
     handle: Handle,
@@ -45,8 +45,8 @@ impl Db {
         &self.handle
     }
 
-    /// Makes a call with a connection of its own, until the deadline. Then its connection is closed, and nothing is
-    /// cancelled: a cancelled commit could be stored or not.
+    /// Makes a call on a connection of its own, until the deadline. After that the connection is closed. The statement
+    /// is not cancelled: a cancelled commit may be stored or not.
     pub(crate) fn call<T, W, F>(
         &self,
         operation: &'static str,
@@ -68,17 +68,17 @@ impl Db {
                 Ok(session) => work(session).await,
                 Err(error) => Err(error),
             };
-            // The caller may have gone.
+            // The caller may have stopped waiting.
             let _ = sender.send(result);
         });
         let answer = answer(&receiver, &claim, deadline, operation, target);
-        // It has ended, unless the deadline passed.
+        // The task has ended, unless the deadline passed first.
         task.abort();
         answer
     }
 }
 
-/// Waits for the answer of a task until the deadline. The fate of a write that was sent by then is unknown.
+/// Waits for the answer of a task until the deadline. If a write was sent by then, its outcome is unknown.
 pub(crate) fn answer<T>(
     receiver: &Receiver<Result<T>>,
     claim: &Claim,
@@ -92,7 +92,7 @@ pub(crate) fn answer<T>(
     };
     match answer {
         Ok(result) => result,
-        // It may be answered at this moment.
+        // The answer may arrive at this moment.
         Err(_) if !claim.give_up() => receiver.try_recv().unwrap_or_else(|_| {
             Err(unknown(
                 operation,
@@ -113,7 +113,7 @@ pub(crate) fn answer<T>(
 impl Drop for Db {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A plain drop would wait, which a thread of another runtime must not do.
+            // Dropping the runtime would block, which a thread of another runtime must not do.
             runtime.shutdown_background();
         }
     }

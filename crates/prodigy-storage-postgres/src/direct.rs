@@ -1,8 +1,8 @@
-//! Whether a connection leads to one process of the server for as long as it is open.
+//! Finds out whether one server process serves a connection for as long as it is open.
 //!
-//! A pooler in transaction mode gives each transaction another process, so nothing that a session keeps may be used. Such a
-//! pooler gives a client a key of its own for cancelling: its number is not that of a process. A server, and whatever only
-//! forwards bytes to it, gives the number that `pg_backend_pid()` gives as well.
+//! A pooler in transaction mode may give each transaction another server process, so nothing that a session keeps can
+//! be relied on. Such a pooler makes up the process number in the cancellation key that it gives a client. The server,
+//! and a proxy that only forwards bytes, give the number that `pg_backend_pid()` returns.
 
 use std::future::{Ready, ready};
 use std::io::{Error, Result};
@@ -13,17 +13,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Client;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// A request to cancel: its length, a code, the number of the process, and a secret.
+/// The length of a cancel request: its length, a code, the process number, and a secret.
 const REQUEST: usize = 16;
 
-/// Finds out whether the process that answers is the one that the key of the connection names.
+/// True if the process that answers is the one in the cancellation key of the connection.
 pub(crate) async fn is_direct(client: &Client) -> std::result::Result<bool, tokio_postgres::Error> {
     let row = client.query_typed("select pg_backend_pid()", &[]).await?;
     let answering: Option<i32> = row.first().and_then(|row| row.try_get(0).ok());
     Ok(answering.is_some() && answering == named(client).await)
 }
 
-/// The number in the key of a connection. The client library shows it only in the request that it would send to cancel.
+/// The process number in the cancellation key of a connection. The client library exposes it only in the bytes of a
+/// cancel request.
 async fn named(client: &Client) -> Option<i32> {
     let mut wire = Wire::default();
     client
@@ -39,7 +40,7 @@ fn number_in(sent: &[u8]) -> Option<i32> {
     request.get(8..12)?.try_into().ok().map(i32::from_be_bytes)
 }
 
-/// A stream that leads nowhere: it keeps what is written, and grants TLS when it is asked for it.
+/// A stream without a peer: it records what is written, and accepts TLS when asked for it.
 #[derive(Default)]
 struct Wire(Vec<u8>);
 
@@ -71,7 +72,7 @@ impl TlsStream for &mut Wire {
     }
 }
 
-/// Encrypts nothing: what is sent stays here.
+/// Leaves the stream unencrypted: its bytes never leave this process.
 struct Plain;
 
 impl<'a> TlsConnect<&'a mut Wire> for Plain {

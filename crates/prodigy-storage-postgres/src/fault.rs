@@ -6,10 +6,10 @@ use prodigy_storage_backend::{ErrorKind, StorageError};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-/// How far a call had come when it failed.
+/// How far a call had got when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It reads, or it has not asked for a commit: nothing of it is stored.
+    /// It only read, or had not asked for a commit: nothing of it is stored.
     Before,
     /// A commit was sent behind the failed statement: nothing is stored if the server refused the statement.
     Pipelined,
@@ -34,7 +34,7 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
             Stage::Pipelined => is_lost,
             Stage::Commit => !is_refused,
         };
-    // The server's text, without its details: those may hold contents.
+    // The server's message without its details, which may contain stored data.
     let said = error
         .as_db_error()
         .map(|error| format!("{} ({code})", error.message()));
@@ -68,12 +68,12 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
         _ if code.starts_with("08") => {
             new(ErrorKind::Unavailable).with_hint("check the network to the server")
         }
-        _ => new(ErrorKind::Io).with_hint("the log of the server has more"),
+        _ => new(ErrorKind::Io).with_hint("see the log of the server"),
     };
     with_cause(mapped, error)
 }
 
-/// The reason for which one side refused to encrypt a new connection; a connection that broke meanwhile has none.
+/// The reason why one side refused to encrypt a new connection; `None` for a connection that broke.
 fn refused_tls(error: &Error) -> Option<String> {
     let cause = error.source()?;
     if let Some(broken) = cause.downcast_ref::<std::io::Error>() {
@@ -85,7 +85,8 @@ fn refused_tls(error: &Error) -> Option<String> {
     (cause.to_string() == "server does not support TLS").then(|| "the server offers no TLS".to_owned())
 }
 
-/// Adds the cause, except an answer of the server: its details may hold contents, and its text is in the message.
+/// Adds the cause, except an answer of the server: its details may contain stored data, and its message is in the text
+/// already.
 fn with_cause(fault: StorageError, error: Error) -> StorageError {
     match error.as_db_error() {
         Some(_) => fault,
@@ -93,7 +94,7 @@ fn with_cause(fault: StorageError, error: Error) -> StorageError {
     }
 }
 
-/// A write whose fate is not known.
+/// The error of a write whose outcome is unknown.
 pub(crate) fn unknown(operation: &'static str, target: &str, why: &str) -> StorageError {
     let why = format!("{why}; the write may be stored or not");
     StorageError::new(ErrorKind::OutcomeUnknown, operation, target, why)

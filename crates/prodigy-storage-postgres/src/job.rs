@@ -1,4 +1,4 @@
-//! The row of a job, and the critical section that it makes: fencing marks are checked and raised inside.
+//! The row of a job, and the critical section under its lock: fencing marks are checked and raised there.
 
 use prodigy_storage_backend::{Durability, ErrorKind, Fence, FenceMarks, Result, StorageError};
 use prodigy_storage_layout::JobAddress;
@@ -7,10 +7,10 @@ use tokio_postgres::Row;
 use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
-/// The row of a job by its repository and name, `$1` and `$2`.
+/// The id of a job by its repository and name, `$1` and `$2`.
 pub(crate) const JOB: &str = "(select id from @.job where repo = $1 and name = $2 and not deleted)";
 
-/// How often a write begins again because its job was deleted meanwhile.
+/// How often a write starts again because its job was deleted meanwhile.
 pub(crate) const TRIES: usize = 20;
 
 /// A statement whose first two parameters name a job.
@@ -20,7 +20,7 @@ pub(crate) fn of_job(text: impl Into<std::borrow::Cow<'static, str>>, job: &JobA
         .arg(job.job.as_str().to_owned())
 }
 
-/// Makes the row of a job if it is missing.
+/// Creates the row of a job if it is missing.
 pub(crate) fn make(job: &JobAddress) -> Sql {
     of_job(
         "insert into @.job (repo, name) values ($1, $2) on conflict (repo, name) where not deleted do nothing",
@@ -29,7 +29,7 @@ pub(crate) fn make(job: &JobAddress) -> Sql {
     .frequent()
 }
 
-/// Locks the row of a job against all other writers that lock it, and gives its id.
+/// Locks the row of a job against all other writers that lock it, and returns its id.
 pub(crate) fn lock(job: &JobAddress) -> Sql {
     of_job(
         "select id from @.job where repo = $1 and name = $2 and not deleted for update",
@@ -48,7 +48,7 @@ pub(crate) fn deleted_meanwhile(session: &Session) -> StorageError {
     .transient()
 }
 
-/// The name of a lock in the table of marks; empty for a token without a lock.
+/// The name of the fence's lock in the table of marks; empty for a token without a lock.
 pub(crate) fn lock_name(fence: &Fence) -> String {
     fence
         .lock()
@@ -56,15 +56,10 @@ pub(crate) fn lock_name(fence: &Fence) -> String {
         .unwrap_or_default()
 }
 
-/// The token as the database holds it.
+/// The token as the type of its column.
 pub(crate) fn token(operation: &'static str, fence: &Fence) -> Result<i64> {
-    i64::try_from(fence.token()).map_err(|_| {
-        StorageError::invalid(
-            operation,
-            fence,
-            "no lock of a database gives out so great a token",
-        )
-    })
+    i64::try_from(fence.token())
+        .map_err(|_| StorageError::invalid(operation, fence, "no lock of a database issues so large a token"))
 }
 
 /// Reads the mark of the fence's lock.
@@ -76,7 +71,7 @@ pub(crate) fn mark(job: &JobAddress, fence: &Fence) -> Sql {
     .arg(lock_name(fence))
 }
 
-/// Raises the mark of the fence's lock, and gives it. The row stays locked until the transaction ends.
+/// Raises the mark of the fence's lock, and returns it. The row stays locked until the transaction ends.
 pub(crate) fn raise(operation: &'static str, job: &JobAddress, fence: &Fence) -> Result<Sql> {
     let text = "insert into @.fence as f (repo, name, lock, token) values ($1, $2, $3, $4) \
                 on conflict (repo, name, lock) do update set token = greatest(f.token, excluded.token) returning token";
@@ -94,10 +89,10 @@ pub(crate) fn check_mark(session: &Session, fence: &Fence, mark: Option<i64>) ->
     marks.check(session.operation, &session.target, fence)
 }
 
-/// A transaction that is open and holds the lock of a job.
+/// An open transaction that holds the lock of a job's row.
 pub(crate) struct Locked {
     pub(crate) job: i64,
-    /// The answers to the statements behind the lock.
+    /// The answers to the statements that follow the lock.
     pub(crate) answers: Vec<Vec<Row>>,
     /// The statement that raises the mark.
     pub(crate) raise: Option<Sql>,
@@ -116,7 +111,7 @@ impl Locked {
     }
 }
 
-/// Begins a transaction, makes the job if it is missing, locks it, and checks the token.
+/// Begins a transaction, creates the job if it is missing, locks it, and checks the token.
 pub(crate) async fn begin(
     session: &mut Session,
     job: &JobAddress,
@@ -132,7 +127,7 @@ pub(crate) async fn begin(
     Err(deleted_meanwhile(session))
 }
 
-/// As [`begin`], but makes no job: `None` if there is no such job.
+/// Like [`begin`], but creates no job: `None` if it does not exist.
 pub(crate) async fn begin_existing(
     session: &mut Session,
     job: &JobAddress,

@@ -18,17 +18,17 @@ use crate::sql::{Sql, column, rows};
 pub(crate) const LEASE_SECONDS: i64 = 30;
 const LEASE: Duration = Duration::from_secs(LEASE_SECONDS as u64);
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The holder stops this long before its lease ends, for clocks that do not run equally fast.
+/// The holder stops this long before the lease ends, since the clocks of two machines may drift.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The end of a lease as its holder sees it: before the server's.
+/// The end of a lease as its holder counts it: earlier than the server does.
 #[derive(Debug)]
 pub(crate) struct Held {
     until: Mutex<Uptime>,
 }
 
 impl Held {
-    /// A lease that was asked for at this moment.
+    /// A lease that was requested at this moment.
     pub(crate) fn since(asked: Uptime) -> Self {
         Self {
             until: Mutex::new(asked.after(LEASE.saturating_sub(MARGIN))),
@@ -55,7 +55,7 @@ impl Leases {
         self.locks.lock().remove(&lease);
     }
 
-    /// Renews everything, until the handle is gone.
+    /// Renews all leases until the handle is dropped.
     pub(crate) fn renew_always(
         self: &Arc<Self>,
         db: &Db,

@@ -2,24 +2,24 @@
 //!
 //! # The model
 //!
-//! A [`PostgresBackend`] is a handle on a schema of a database; a clone is another one on the same connections. It passes
-//! the conformance suite of the other backends.
+//! A [`PostgresBackend`] is a handle on a schema of a database; a clone is another handle on the same connections. It
+//! passes the same conformance suite as the other backends.
 //!
-//! - Each process registers a *writer* for each log that it appends to. A writer has one transaction in flight and its own
-//!   ascending numbers, so no transaction that commits late is skipped by a reader. Threads of a process share commits.
-//! - A cursor holds the last number that was read of each living writer. Writers that ended are closed; a run of closed
+//! - Each process registers a *writer* for each log that it appends to. A writer has one transaction in flight and its
+//!   own ascending numbers, so a reader never skips a transaction that commits late. Threads of a process share commits.
+//! - A cursor holds the last number that was read of each open writer. Writers that ended are closed; a run of closed
 //!   writers takes a few bytes.
-//! - Locks and writers are leases by the clock of the server, renewed in the background. They need no session, so a pooler in
-//!   transaction mode works: behind one no statement is prepared by name, and settings are local to a transaction.
-//! - Leases of dead letters count by the clock of the server.
-//! - Calls come from any thread; one thread of the handle drives all connections. A call whose deadline passes closes its
-//!   connection.
+//! - Locks and writers are leases by the server's clock, renewed in the background. They need no session, so a pooler
+//!   in transaction mode works: behind it no statement is prepared by name, and settings are local to a transaction.
+//! - Leases of dead letters are measured by the server's clock.
+//! - Calls may come from any thread; one thread of the handle drives all connections. A call whose deadline passes
+//!   closes its connection.
 //!
 //! # Limitations
 //!
-//! - An append by another process ends a wait at once where notifications arrive. Behind a pooler in transaction mode they do not, and the
-//!   next look (`poll`) finds it.
-//! - A lock whose holder dies is free after 30 seconds.
+//! - An append by another process ends a wait at once if notifications arrive. Behind a pooler in transaction mode they
+//!   do not, and the next poll (`poll`) finds the event.
+//! - The lock of a holder that died becomes free after 30 seconds.
 //! - Replication, failover and backup are the tasks of the database.
 //!
 //! # Example

@@ -18,12 +18,12 @@ use crate::lease::{Held, LEASE_SECONDS, Leases};
 use crate::sql::{Sql, column, first, rows};
 
 const LOCK: &str = "take lock";
-/// The pauses between two tries grow from the first to the last.
+/// The pauses between two attempts grow from the first of these to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
-/// The longest time that the release of a dropped guard may take. Then the lock is free when its lease ends.
+/// The longest time that a dropped guard tries to release its lock. After that the lock is free when its lease ends.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// A try: gives the token if the lock is free, or if a try before took it and its answer was lost.
+/// An attempt: returns the token if the lock is free, or if an earlier attempt took it and its answer was lost.
 fn attempt(name: &LockName, holder: &Holder, lease: Uuid) -> Sql {
     let text = format!(
         "insert into @.lock as l (name, token, holder, lease, expires) \
@@ -59,7 +59,7 @@ fn info(row: &Row) -> Result<LockInfo> {
     Ok(LockInfo::new(name, held, holder.clone().filter(|_| held), token.unsigned_abs()).last_holder(holder))
 }
 
-/// Whether a lock's lease lasts.
+/// True if a lock's lease has not ended.
 pub(crate) const IS_HELD: &str = "(lease is not null and expires > clock_timestamp())";
 
 impl LockStore for PostgresBackend {
@@ -81,7 +81,7 @@ impl LockStore for PostgresBackend {
                 attempt(name, &holder, lease),
                 Sql::new("select holder from @.lock where name = $1").arg(name.as_str().to_owned()),
             ];
-            // One try at least, and each may take as long as a connection does.
+            // At least one attempt is made. It may take as long as a connection takes to open.
             let patience = Deadline::after(self.options().connect_timeout * 2);
             let tried = self
                 .db()
@@ -92,7 +92,7 @@ impl LockStore for PostgresBackend {
                     Ok((token, found.as_deref().and_then(holder_in)))
                 });
             let (token, found) = match tried {
-                // The next try is under the same lease, and finds out.
+                // The next attempt uses the same lease, so it finds out whether this one took the lock.
                 Err(error) if error.kind() == ErrorKind::OutcomeUnknown && !deadline.has_passed() => {
                     (None, None)
                 }
@@ -162,7 +162,7 @@ impl Guard {
     fn free(&mut self) -> Result<()> {
         self.is_released = true;
         self.leases.release(self.lease);
-        // The row stays, with its token: the next holder's is above it.
+        // The row stays with its token, so that the next holder gets a greater one.
         let sql = Sql::new("update @.lock set lease = null where name = $1 and lease = $2")
             .arg(self.name.as_str().to_owned())
             .arg(self.lease);

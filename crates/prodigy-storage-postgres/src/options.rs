@@ -8,10 +8,10 @@ use std::time::Duration;
 use prodigy_storage_backend::{Clock, SystemClock};
 use prodigy_storage_layout::Timestamp;
 
-/// Gives the time that leases of items count by.
+/// Returns the current time for the leases of items.
 pub(crate) type ServerClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Where the database is, and how to use it.
+/// The connection to a database, and the limits of its use.
 ///
 /// ```
 /// use prodigy_storage_postgres::PostgresOptions;
@@ -24,13 +24,13 @@ pub(crate) type ServerClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct PostgresOptions {
     /// The connection string, as a URL or as `key=value` pairs. It may name several hosts.
     pub(crate) url: String,
-    /// The password, where the connection string has none.
+    /// The password, used if the connection string has none.
     pub(crate) password: Option<String>,
-    /// A file of passwords in libpq's form, where neither the connection string nor `password` gives one.
+    /// A password file in the format of libpq, used if neither the connection string nor `password` has a password.
     pub(crate) password_file: Option<PathBuf>,
     /// The schema that holds the tables.
     pub(crate) schema: String,
-    /// The most connections that calls use at one time.
+    /// The largest number of connections that calls use at one time.
     pub(crate) connections: usize,
     /// The name of this program in the server's list of sessions.
     pub(crate) application_name: String,
@@ -47,7 +47,7 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// A database, with the usual settings.
+    /// Options for a database, with the default settings.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -67,30 +67,30 @@ impl PostgresOptions {
         }
     }
 
-    /// Sets the password that counts where the connection string has none, as `PGPASSWORD` does.
+    /// Sets the password that is used if the connection string has none, as `PGPASSWORD` does.
     #[must_use]
     pub fn password(mut self, password: Option<String>) -> Self {
         self.password = password;
         self
     }
 
-    /// Sets the file of passwords, as `PGPASSFILE` or `~/.pgpass`. A file that is missing is no error. One that others may
-    /// read is not used, as in libpq.
+    /// Sets the password file, as `PGPASSFILE` or `~/.pgpass`. A missing file is no error. As in libpq, a file that
+    /// other users can read is ignored.
     #[must_use]
     pub fn password_file(mut self, path: Option<PathBuf>) -> Self {
         self.password_file = path;
         self
     }
 
-    /// Sets the schema; `prodigy` if it is not set.
+    /// Sets the schema; the default is `prodigy`.
     #[must_use]
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// Sets the most connections that calls use at one time; 10 if it is not set, and one at least. The handle uses up to
-    /// three more: to listen for events, to renew leases, and to release a lock.
+    /// Sets the largest number of connections that calls use at one time, at least 1; the default is 10. The handle
+    /// uses up to three more: to listen for events, to renew leases, and to release a lock.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
@@ -104,29 +104,29 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the longest time that opening a connection may take; 5 seconds if it is not set.
+    /// Sets the longest time that opening a connection may take; the default is 5 seconds.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Whether opening the store creates or migrates the schema; yes if it is not set. Say no for a role that may not change
-    /// tables: then an older schema is refused.
+    /// Sets whether opening the store creates or migrates the schema; the default is true. Set false for a role that
+    /// may not change tables: then an older schema is refused.
     #[must_use]
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
         self
     }
 
-    /// Sets the largest record and item, in bytes.
+    /// Sets the largest size of a record or item, in bytes.
     #[must_use]
     pub fn max_record_size(mut self, bytes: u64) -> Self {
         self.max_record_size = bytes;
         self
     }
 
-    /// Sets the largest document, in bytes.
+    /// Sets the largest size of a document, in bytes.
     #[must_use]
     pub fn max_document_size(mut self, bytes: u64) -> Self {
         self.max_document_size = bytes;
@@ -140,22 +140,22 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the size in bytes of events at which a writer is closed and another one begins; 100 MiB if it is not set. The events of
-    /// closed writers are what retention can remove.
+    /// Sets the size in bytes of its events at which a writer is closed and another one begins; the default is 100 MiB.
+    /// Retention removes the events of closed writers only.
     #[must_use]
     pub fn max_segment_size(mut self, bytes: u64) -> Self {
         self.max_segment_size = bytes;
         self
     }
 
-    /// Sets the clock of this machine, for tests.
+    /// Sets the clock of this machine, in tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Replaces the server's clock for leases and delays of items, for tests.
+    /// Replaces the server's clock for leases and delays of items, in tests.
     #[must_use]
     pub fn server_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.server_clock = Some(Arc::new(clock));

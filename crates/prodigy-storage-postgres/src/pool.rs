@@ -1,4 +1,4 @@
-//! Connections, checked before they are lent.
+//! The pool of connections, which are checked before a call gets one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,25 +16,26 @@ use crate::session::{Names, SETTINGS};
 use crate::sql::Sql;
 use crate::target::Target;
 
-/// A connection that was idle for longer is asked for a sign of life before it is lent: proxies cut idle ones silently.
+/// A connection that was idle for longer is checked by a query before it is used: proxies drop idle connections
+/// silently.
 const TRUSTED: Duration = Duration::from_secs(5);
-/// The longest wait for that sign.
+/// The longest wait for the answer to that query.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
-/// The most statements that a connection has prepared.
+/// The largest number of statements that a connection prepares.
 const STATEMENTS: usize = 64;
 
 /// A connection. Dropping it closes it.
 pub(crate) struct Link {
     pub(crate) client: Client,
-    /// The server reported that it stopped waiting for its synchronous standby.
+    /// True after the server reported that it stopped waiting for its synchronous standby.
     pub(crate) unreplicated: Arc<AtomicBool>,
     idle_since: Instant,
-    /// The statements that its process of the server knows; `None` behind a pooler.
+    /// The statements that are prepared in the server process; `None` behind a pooler.
     prepared: Option<Mutex<HashMap<String, Statement>>>,
 }
 
-/// Gets the notifications of a connection: channel and payload.
+/// Receives the notifications of a connection: channel and payload.
 pub(crate) type Notified = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
 impl Link {
@@ -57,12 +58,12 @@ impl Link {
         })
     }
 
-    /// Whether it leads to one process of the server, whose session has [`SETTINGS`].
+    /// True if one server process serves the connection, so that its session has [`SETTINGS`].
     pub(crate) fn is_direct(&self) -> bool {
         self.prepared.is_some()
     }
 
-    /// Makes use of the session if the connection has one for itself.
+    /// Applies the session's settings if one server process serves the connection.
     async fn settle(&mut self) -> Result<(), Error> {
         if is_direct(&self.client).await? {
             self.client.batch_execute(SETTINGS).await?;
@@ -71,7 +72,7 @@ impl Link {
         Ok(())
     }
 
-    /// The prepared form of a frequent statement, which is prepared when it is first asked for.
+    /// The prepared form of a frequent statement. The first call prepares it.
     pub(crate) async fn prepared(&self, sql: &Sql, text: &str) -> Result<Option<Statement>, Error> {
         let Some(prepared) = self.prepared.as_ref().filter(|_| sql.is_frequent) else {
             return Ok(None);
@@ -90,7 +91,7 @@ impl Link {
         Ok(Some(statement))
     }
 
-    /// Runs a statement without an answer.
+    /// Runs a statement that returns no rows.
     pub(crate) async fn run(&self, statement: &str, operation: &'static str) -> Result<(), StorageError> {
         self.client
             .batch_execute(statement)
@@ -110,7 +111,7 @@ impl Link {
     }
 }
 
-/// Answers, notices and notifications, until the connection ends.
+/// Handles answers, notices and notifications until the connection ends.
 async fn drive<S, T>(
     mut connection: Connection<S, T>,
     unreplicated: Arc<AtomicBool>,
@@ -121,8 +122,8 @@ async fn drive<S, T>(
 {
     while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
         match message {
-            // It comes before the answer to the commit, so that the commit sees it. The name of the routine is the one mark that
-            // no language setting of the server translates.
+            // The notice arrives before the answer to the commit, so the commit sees it. Only the name of the routine
+            // is not translated by the server's language setting.
             AsyncMessage::Notice(notice) if notice.routine() == Some("SyncRepWaitForLSN") => {
                 unreplicated.store(true, Ordering::SeqCst);
             }
@@ -144,7 +145,7 @@ pub(crate) struct Pool {
     permits: Arc<Semaphore>,
 }
 
-/// A connection that is lent. It goes back by [`Pool::give_back`]; dropped, it is closed.
+/// A connection in use by a call. [`Pool::give_back`] returns it; a drop closes it.
 pub(crate) struct Lent {
     pub(crate) link: Link,
     _permit: OwnedSemaphorePermit,

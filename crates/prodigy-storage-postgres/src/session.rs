@@ -1,4 +1,4 @@
-//! One connection during one call: statements, transactions, and what a failure of them means.
+//! A connection during one call: statements, transactions, and the meaning of their failures.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,9 +16,9 @@ use crate::options::PostgresOptions;
 use crate::pool::{Lent, Pool};
 use crate::sql::Sql;
 
-/// The schema's name, and the clock, in the texts of statements.
+/// The schema's name and the clock, which are inserted into the texts of statements.
 pub(crate) struct Names {
-    /// The quoted name of the schema, and a period.
+    /// The quoted name of the schema, followed by a period.
     pub(crate) prefix: String,
     pub(crate) server_clock: Option<crate::options::ServerClock>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
         let schema = &options.schema;
-        // The server cuts longer names.
+        // The server truncates longer names.
         if schema.is_empty() || schema.len() > 63 || schema.contains(['\0', '"', '.', '@', '\'', '{']) {
             let why = "a schema has a name of 1 to 63 bytes, without quotes, periods, braces and `@`";
             return Err(StorageError::new(
@@ -61,17 +61,18 @@ const OPEN: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// Decides once whether a write is sent or given up, between the task that sends it and the caller whose deadline passes.
+/// Decides once whether a write is sent or given up. The task that sends it and the caller whose deadline passes share
+/// it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claim(Arc<AtomicU8>);
 
 impl Claim {
-    /// False if the caller has given up: then nothing may be sent.
+    /// Claims the write for sending; false if the caller has given up, and then nothing may be sent.
     pub(crate) fn send(&self) -> bool {
         self.0.fetch_max(SENT, Ordering::SeqCst) != GIVEN_UP
     }
 
-    /// False if the write was sent: then its fate is unknown.
+    /// Gives the write up; false if it was sent, and then its outcome is unknown.
     pub(crate) fn give_up(&self) -> bool {
         self.0
             .compare_exchange(OPEN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst)
@@ -79,14 +80,14 @@ impl Claim {
     }
 }
 
-/// The connection of a call. It goes back to the pool if no statement of it failed or was abandoned.
+/// The connection of a call. It returns to the pool if no statement failed or was abandoned.
 pub(crate) struct Session {
     pool: Arc<Pool>,
     lent: Option<Lent>,
     claim: Claim,
     pub(crate) operation: &'static str,
     pub(crate) target: String,
-    /// Whether the connection is between two transactions.
+    /// True while no transaction is open.
     at_rest: bool,
 }
 
@@ -116,19 +117,19 @@ impl Session {
         })
     }
 
-    /// The quoted name of the schema, and a period.
+    /// The quoted name of the schema, followed by a period.
     pub(crate) fn prefix(&self) -> &str {
         &self.pool.names().prefix
     }
 
-    /// Statements that only read, each by itself, in one round trip.
+    /// Runs statements that only read, each in its own transaction, in one round trip.
     pub(crate) async fn read(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
         let answers = self.send(None, &statements, Stage::Before).await?;
         self.at_rest = true;
         Ok(answers)
     }
 
-    /// A whole transaction in one round trip.
+    /// Runs a whole transaction in one round trip.
     pub(crate) async fn write(
         &mut self,
         durability: Durability,
@@ -136,7 +137,7 @@ impl Session {
     ) -> Result<Vec<Vec<Row>>> {
         self.claimed()?;
         let has_settings = self.lent.as_ref().is_some_and(|lent| lent.link.is_direct());
-        // With the settings of the session a statement is a transaction by itself.
+        // With the session's settings, a single statement is a transaction by itself.
         let is_whole = statements.len() == 1 && durability == Durability::Strict && has_settings;
         let (begin, stage) = if is_whole {
             (None, Stage::Commit)
@@ -157,19 +158,19 @@ impl Session {
             .await
     }
 
-    /// More statements of the transaction that is open.
+    /// Runs more statements in the open transaction.
     pub(crate) async fn more(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
         self.send(None, &statements, Stage::Before).await
     }
 
-    /// More statements of the transaction that is open, and its commit.
+    /// Runs more statements in the open transaction, and commits it.
     pub(crate) async fn finish(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
         self.claimed()?;
         let answers = self.send(None, &statements, Stage::Pipelined).await?;
         self.committed(answers)
     }
 
-    /// Ends the transaction that is open without a trace.
+    /// Rolls the open transaction back.
     pub(crate) async fn roll_back(&mut self) -> Result<()> {
         self.send(Some("rollback".into()), &[], Stage::Before).await?;
         self.at_rest = true;
@@ -200,7 +201,8 @@ impl Session {
         Ok(answers)
     }
 
-    /// Sends everything at once, and waits for all answers; [`Stage::Pipelined`] with a commit behind the statements.
+    /// Sends all statements at once, and waits for their answers. The stage is [`Stage::Pipelined`] if a commit follows
+    /// the statements.
     async fn send(
         &mut self,
         begin: Option<String>,
@@ -233,7 +235,7 @@ impl Session {
                 None => Ok(()),
             }
         };
-        // Each future sends its message when it is polled first, and they are polled in this order.
+        // A future sends its message when it is first polled, so the messages are sent in this order.
         let queries = messages.iter().map(|(params, prepared, text)| async move {
             match prepared {
                 Some(statement) => {
@@ -254,7 +256,7 @@ impl Session {
     }
 }
 
-/// Polls all of them in their order until each is done. `join_all` gives up the order for many futures.
+/// Polls all futures in order until each is done. `join_all` keeps no order for many futures.
 async fn join_all_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut all: Vec<Pin<Box<MaybeDone<F>>>> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     poll_fn(|context| {
@@ -283,8 +285,8 @@ fn begin(durability: Durability) -> String {
     )
 }
 
-/// The settings of a strict transaction, as those of a session.
+/// The settings of a strict transaction, for a session.
 pub(crate) const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set synchronous_commit = on; set lock_timeout = 60000";
 
-/// An abandoned session waits no longer than this for a row that another one holds.
+/// The longest wait of an abandoned session for a row that another session has locked.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);

@@ -5,8 +5,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use uuid::Uuid;
 
-/// A value that a statement takes, with the type that the statement gives it. With its type a statement needs no
-/// preparation, so that it works behind every pooler.
+/// A parameter with its SQL type. A statement whose types are given needs no preparation, so it works behind every
+/// pooler.
 pub(crate) trait Param: ToSql + Send + Sync + 'static {
     const TYPE: Type;
 }
@@ -37,11 +37,11 @@ params! {
     Vec<u8> => BYTEA, BYTEA_ARRAY;
 }
 
-/// A statement. `@.` in its text is replaced by the schema, `{now}` by the time of the server in nanoseconds.
+/// A statement. In its text `@.` is replaced by the schema, and `{now}` by the server's time in nanoseconds.
 pub(crate) struct Sql {
     pub(crate) text: std::borrow::Cow<'static, str>,
     params: Vec<(Box<dyn ToSql + Send + Sync>, Type)>,
-    /// Whether it is prepared where that is possible.
+    /// True if it is prepared on connections that allow that.
     pub(crate) is_frequent: bool,
 }
 
@@ -54,8 +54,8 @@ impl Sql {
         }
     }
 
-    /// Has it prepared once for each connection that leads to one process of the server. For texts of which there are few:
-    /// each stays prepared until its connection is closed.
+    /// Has the statement prepared once on each connection that one server process serves. Only for a small number of
+    /// different texts: each stays prepared until its connection is closed.
     pub(crate) fn frequent(mut self) -> Self {
         self.is_frequent = true;
         self
@@ -67,7 +67,7 @@ impl Sql {
         self
     }
 
-    /// Adds the next parameter, and gives its name in the text.
+    /// Adds the next parameter, and returns its placeholder.
     pub(crate) fn push<P: Param>(&mut self, value: P) -> String {
         self.params.push((Box::new(value), P::TYPE));
         format!("${}", self.params.len())
@@ -81,22 +81,22 @@ impl Sql {
     }
 }
 
-/// Gives the time of the server.
+/// Asks for the server's time.
 pub(crate) fn server_now() -> Sql {
     Sql::new("select {now}")
 }
 
-/// A column of a row.
+/// Reads a column of a row.
 pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
     row.try_get(at).map_err(|error| {
-        let why = "the answer of the server has another form than was asked for";
+        let why = "the server's answer has an unexpected form";
         StorageError::new(ErrorKind::Damaged, "read answer", "database", why)
             .with_hint("check with `prodigy-storage schema show` that nothing changed the tables")
             .with_source(error)
     })
 }
 
-/// A column of the first row; `None` without a row, or for null.
+/// Reads a column of the first row; `None` if there is no row, or for null.
 pub(crate) fn first<'a, T: FromSql<'a>>(rows: &'a [Row], at: usize) -> Result<Option<T>> {
     match rows.first() {
         Some(row) => column(row, at),
@@ -104,7 +104,7 @@ pub(crate) fn first<'a, T: FromSql<'a>>(rows: &'a [Row], at: usize) -> Result<Op
     }
 }
 
-/// The rows of a statement of a pipeline.
+/// The rows of one statement of a pipeline.
 pub(crate) fn rows(answers: &[Vec<Row>], at: usize) -> &[Row] {
     answers.get(at).map(Vec::as_slice).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Surveys: the counts of many jobs by one statement.
+//! Surveys: one statement counts what many jobs hold.
 
 use prodigy_storage_backend::{
     Activity, DocumentCount, JobFacts, JobSurvey, Page, Result, Revision, StoredDocument,
@@ -12,7 +12,7 @@ use crate::document::{FINISHED, OWN};
 use crate::sql::{Sql, column, rows};
 use crate::{log, queue};
 
-/// The most jobs of a page: each of them costs a look at all of its events.
+/// The largest number of jobs on a page: counting a job reads all of its events.
 pub(crate) const PAGE: usize = 200;
 
 /// The statements of a page: the held locks of the repository, and the jobs.
@@ -38,7 +38,7 @@ pub(crate) fn statements(repo: &RepoName, after: Option<&JobId>, limit: usize) -
     vec![held_locks(repo), jobs]
 }
 
-/// The page that the answers hold.
+/// Reads a page from the answers.
 pub(crate) fn page(repo: &RepoName, answers: &[Vec<Row>], limit: usize) -> Result<Page<JobSurvey, JobId>> {
     let locks = rows(answers, 0);
     let entries = rows(answers, 1).iter().map(|row| {

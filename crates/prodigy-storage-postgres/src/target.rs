@@ -25,16 +25,16 @@ const OPEN: &str = "open database";
 pub(crate) struct Target {
     pub(crate) config: Config,
     pub(crate) tls: Tls,
-    /// Hosts and database, without user and password: for messages.
+    /// Hosts and database without user and password, for messages.
     pub(crate) shown: String,
 }
 
 impl Target {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
         let (url, own) = split(&options.url);
-        // The parser's error names a key at most, never a value. Even so its text is not passed on.
+        // The parser's error may name a key, never a value. Even so its text is not shown.
         let mut config: Config = url.parse().map_err(|_| {
-            invalid("", "the connection string is not one that PostgreSQL's clients read").with_hint(
+            invalid("", "the connection string is invalid").with_hint(
                 "write it as postgresql://USER@HOST:PORT/DATABASE, with special characters of names percent-encoded",
             )
         })?;
@@ -47,7 +47,7 @@ impl Target {
         }
         config.keepalives_idle(Duration::from_secs(30));
         if config.get_hosts().len() > 1 && !options.url.contains("target_session_attrs") {
-            // Of several servers one is the primary, and only that one takes writes.
+            // Of several servers, only the primary accepts writes.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         if config.get_password().is_none()
@@ -74,7 +74,7 @@ fn invalid(target: &str, why: &'static str) -> StorageError {
     StorageError::new(ErrorKind::InvalidConfig, OPEN, target, why)
 }
 
-/// Settings of libpq that the client library does not know, or knows in part.
+/// Settings of libpq that the client library does not support, or only in part.
 #[derive(Default)]
 struct Own {
     tls_mode: Option<String>,
@@ -94,7 +94,7 @@ impl Own {
     }
 }
 
-/// Takes our own settings out of a connection string.
+/// Takes these settings out of a connection string.
 fn split(text: &str) -> (String, Own) {
     let mut own = Own::default();
     if let Some((head, query)) = text.split_once('?').filter(|_| text.contains("://")) {
@@ -111,7 +111,7 @@ fn split(text: &str) -> (String, Own) {
     if text.contains("://") {
         return (text.to_owned(), own);
     }
-    // Pairs: a quoted value may hold spaces, so only words that are one of our keys are taken out.
+    // The string has pairs. A quoted value may contain spaces, so only words that are one of our keys are taken out.
     let rest: Vec<&str> = text
         .split(' ')
         .filter(|word| {
@@ -123,7 +123,7 @@ fn split(text: &str) -> (String, Own) {
     (rest.join(" "), own)
 }
 
-/// Decodes percent-encoding; a text that is wrongly encoded stays as it is.
+/// Decodes percent-encoding; an invalid encoding is left unchanged.
 fn decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -143,7 +143,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
-/// The hosts with their ports. One port counts for all hosts.
+/// The hosts with their ports. A single port applies to all hosts.
 fn hosts(config: &Config) -> impl Iterator<Item = (&Host, u16)> {
     let ports = config.get_ports();
     let port = move |at| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
@@ -174,7 +174,7 @@ fn is_local(config: &Config) -> bool {
     }) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
 }
 
-/// The password beside the connection string: the given one, or that of the first line of the password file that fits.
+/// The password outside the connection string: the given one, or the first match in the password file.
 fn password(options: &PostgresOptions, file: Option<&Path>, config: &Config) -> Result<Option<String>> {
     if options.password.is_some() {
         return Ok(options.password.clone());
@@ -240,7 +240,7 @@ fn fields(line: &str) -> Vec<String> {
     fields
 }
 
-/// TLS, also for a socket, whose host has no name. Such a connection makes a TLS session and never uses it.
+/// TLS. A connection over a Unix socket has no host name: it creates a TLS session and never uses it.
 #[derive(Clone)]
 pub(crate) struct Tls(MakeRustlsConnect);
 
@@ -255,7 +255,7 @@ impl MakeTlsConnect<Socket> for Tls {
     }
 }
 
-/// TLS that verifies the certificate and its host name.
+/// Settings for TLS that verify the certificate and its host name.
 fn tls(shown: &str, mode: SslMode, roots: Option<&Path>) -> Result<MakeRustlsConnect> {
     let mut store = rustls::RootCertStore::empty();
     if mode != SslMode::Disable {
@@ -324,7 +324,7 @@ mod tests {
                 if mode.is_empty() { "?" } else { "&" },
                 certificate.path().display()
             );
-            // An empty file verifies nothing, so the connection is refused rather than left unverified.
+            // With an empty file no certificate can be verified, so the file is refused.
             let error = Target::new(&PostgresOptions::new(url)).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{mode}: {error}");
         }

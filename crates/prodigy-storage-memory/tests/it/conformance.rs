@@ -1,4 +1,4 @@
-//! The suite, bare and over a snapshot.
+//! The conformance suite, with and without a snapshot.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -55,7 +55,7 @@ impl Harness for Memory {
         if self.options.persistence.is_none() {
             return false;
         }
-        // The last handle goes, and the snapshot is written.
+        // Drops the last handle, which writes the snapshot.
         *self.data.lock().unwrap() = None;
         true
     }

@@ -11,7 +11,7 @@ fn open(folder: &TempDir) -> prodigy_storage_backend::Result<MemoryBackend> {
     MemoryBackend::new(MemoryOptions::new().persistence(folder.path().join("sub/store.jsonl")))
 }
 
-/// Another process that only reads.
+/// A read-only handle, as another process would open it.
 fn read(folder: &TempDir) -> MemoryBackend {
     let options = MemoryOptions::new().persistence(folder.path().join("sub/store.jsonl"));
     MemoryBackend::new(options.read_only(true)).unwrap()
@@ -32,7 +32,7 @@ fn a_flush_saves_and_a_drop_saves_the_rest() {
     let backend = open(&folder).unwrap();
     append(&backend, &job("a"), "1").unwrap();
     backend.flush(Deadline::never()).unwrap();
-    // A reader sees what was flushed.
+    // A read-only handle sees the flushed data.
     assert_eq!(count(&read(&folder), &job("a")), 1);
     append(&backend, &job("a"), "2").unwrap();
     assert_eq!(count(&read(&folder), &job("a")), 1);
@@ -160,7 +160,7 @@ fn what_is_no_file_is_refused_and_does_not_hang() {
     std::fs::create_dir_all(&path).unwrap();
     assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::Io);
     std::fs::remove_dir(&path).unwrap();
-    // By a call of this process: a child could hold the lock of another test's snapshot until its exec.
+    // Set by this process: a child process could hold the lock of another test's snapshot until its exec.
     let (kind, mode) = (
         rustix::fs::FileType::Fifo,
         rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,

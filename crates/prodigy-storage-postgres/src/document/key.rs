@@ -1,11 +1,11 @@
-//! The key of a document: bytes that sort as the listings do, by stamp and then by address.
+//! The key of a document: bytes that sort in the order of the listings, by stamp and then by address.
 
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Phase, Stamp};
 
 use crate::sql::Sql;
 
 fn text(key: &mut Vec<u8>, text: &str) {
-    // No name holds a zero byte, so a name sorts before those that it is the beginning of.
+    // Names contain no zero byte, so with one at its end a name sorts before its own extensions.
     key.extend_from_slice(text.as_bytes());
     key.push(0);
 }
@@ -24,7 +24,7 @@ pub(crate) fn key(document: &Document) -> Vec<u8> {
         None => key.push(0),
         Some(stamp) => {
             key.push(1);
-            // With the sign bit turned, the bytes of a number sort as the number does.
+            // With the sign bit inverted, the bytes of a number sort as the number does.
             key.extend_from_slice(&(stamp.time().as_nanos() ^ i64::MIN).to_be_bytes());
             let foreign = (!stamp.is_canonical()).then(|| stamp.to_string());
             optional(&mut key, foreign.as_deref());
@@ -46,7 +46,7 @@ pub(crate) fn key(document: &Document) -> Vec<u8> {
     key
 }
 
-/// The number of its kind in the table.
+/// The number of the document's kind in the table.
 pub(crate) fn kind(document: &Document) -> i16 {
     match document {
         Document::Setup(_) => 0,
@@ -57,7 +57,7 @@ pub(crate) fn kind(document: &Document) -> i16 {
         Document::Finished(_) => FINISHED,
         Document::Fencing(_) => 6,
         Document::Repository(_) => REPOSITORY,
-        // A kind that comes later needs a number of its own here.
+        // A kind that is added later needs its own number here.
         _ => OWN,
     }
 }
@@ -72,7 +72,7 @@ pub(crate) fn series(document: &Document) -> Option<String> {
     document.phase().map(|phase| phase.as_str().to_owned())
 }
 
-/// The key of a checkpoint, or the kind of one of the caller's own.
+/// The key of a checkpoint, or the caller's kind of a document.
 pub(crate) fn label(document: &Document) -> Option<String> {
     match document {
         Document::Own(_, kind, _) => Some(kind.as_str().to_owned()),
@@ -127,7 +127,7 @@ pub(crate) fn scope(scope: &DocumentScope, sql: &mut Sql) -> String {
                 None => format!("{owner} and d.kind = {OWN}"),
             }
         }
-        // A scope that comes later selects nothing here until it has a condition.
+        // A scope that is added later selects nothing here until it has a condition.
         _ => "false".into(),
     }
 }

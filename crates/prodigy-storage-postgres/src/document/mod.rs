@@ -23,7 +23,7 @@ const PUT: &str = "put document";
 const ADD: &str = "add document";
 const DELETE: &str = "delete document";
 
-/// Whether the mark of a finished job is there.
+/// True if the job has the mark of a finished job.
 pub(crate) async fn is_finished(session: &mut Session, job: &JobAddress) -> Result<bool> {
     let answers = session
         .read(vec![revision_of(&Document::Finished(job.clone()))])
@@ -31,7 +31,7 @@ pub(crate) async fn is_finished(session: &mut Session, job: &JobAddress) -> Resu
     Ok(!rows(&answers, 0).is_empty())
 }
 
-/// The id of the document's owner, over the first two parameters.
+/// The SQL expression for the owner's id, which uses the first two parameters.
 fn owner(document: &Document) -> &'static str {
     if document.job().is_some() {
         JOB
@@ -60,7 +60,7 @@ fn revision_of(document: &Document) -> Sql {
     .frequent()
 }
 
-/// The body and what describes it, to be written.
+/// A document to be written: its body and the columns that describe it.
 struct New {
     document: Document,
     body: Vec<u8>,
@@ -80,7 +80,8 @@ impl New {
         Revision::from_u128(self.revision.as_u128())
     }
 
-    /// Writes it, on this condition; gives a row if it was met. The lock on the job's row keeps the job from being deleted.
+    /// The statement that writes the document on a condition; it returns a row if the condition was met. A lock on the
+    /// job's row keeps the job from being deleted meanwhile.
     fn write(&self, expected: Expected) -> Sql {
         let document = &self.document;
         let insert = "insert into @.document (job, key, repo, kind, series, label, path, revision, modified, body) \
@@ -112,7 +113,7 @@ impl New {
 }
 
 fn uuid_of(revision: Revision) -> Uuid {
-    // Its text is 32 hexadecimal digits, which is a form of a UUID.
+    // 32 hexadecimal digits, which is one of the forms of a UUID.
     Uuid::try_parse(&revision.to_string()).unwrap_or_default()
 }
 
@@ -121,7 +122,7 @@ fn revision_in(rows: &[Row]) -> Result<Option<Revision>> {
     Ok(found.map(|found| Revision::from_u128(found.as_u128())))
 }
 
-/// Puts a document whose write carries no token: compare-and-set in one round trip.
+/// Puts a document without a fencing token: compare-and-set in one round trip.
 async fn put(session: &mut Session, new: &New, options: &PutOptions) -> Result<Revision> {
     for _ in 0..TRIES {
         let mut statements: Vec<Sql> = new.document.job().map(job::make).into_iter().collect();
@@ -134,12 +135,12 @@ async fn put(session: &mut Session, new: &New, options: &PutOptions) -> Result<R
         }
         let found = revision_in(rows(&answers, write + 1))?;
         check_expected(session, options.expected, found)?;
-        // The condition is met, so the job was deleted, or the document came and went: again.
+        // The document meets the condition now: the job was deleted, or the document came and went. Try again.
     }
     Err(deleted_meanwhile(session))
 }
 
-/// Puts a document under a token: the check of the mark and the write are one critical section.
+/// Puts a document under a fencing token: the check of the mark and the write are one critical section.
 async fn put_fenced(
     session: &mut Session,
     new: &New,
@@ -154,7 +155,7 @@ async fn put_fenced(
     Ok(new.revision())
 }
 
-/// Checks a condition inside of the critical section.
+/// Checks a condition inside the critical section; rolls back if it is not met.
 async fn check_or_roll_back(
     session: &mut Session,
     expected: Expected,
@@ -171,12 +172,14 @@ fn check_expected(session: &Session, expected: Expected, found: Option<Revision>
     let why = match (expected, found) {
         (Expected::Any, _) | (Expected::Absent, None) => return Ok(()),
         (Expected::Revision(wanted), Some(found)) if found == wanted => return Ok(()),
-        (Expected::Absent, Some(found)) => format!("none was expected, and there is one of revision {found}"),
+        (Expected::Absent, Some(found)) => {
+            format!("no document was expected, but there is one with revision {found}")
+        }
         (Expected::Revision(wanted), Some(found)) => {
-            format!("revision {wanted} was expected, and it has {found}")
+            format!("revision {wanted} was expected, but the document has {found}")
         }
         (Expected::Revision(wanted), None) => {
-            format!("revision {wanted} was expected, and the document is absent")
+            format!("revision {wanted} was expected, but the document is absent")
         }
     };
     Err(
@@ -210,7 +213,7 @@ fn entry(row: &Row) -> Result<DocumentEntry> {
 
 const ENTRY: &str = "select d.path, octet_length(d.body)::bigint, d.modified from @.document d";
 
-/// Adds to a series under a stamp above all others of the job.
+/// Adds a document to a series, under a stamp above all others of the job.
 async fn add(
     session: &mut Session,
     job: &JobAddress,
@@ -219,7 +222,8 @@ async fn add(
     options: &PutOptions,
 ) -> Result<Added> {
     let look = || {
-        // From one series to the one before it along the index, so that the number of checkpoints does not count.
+        // Goes from one series to the one before it along the index, so the cost does not depend on the number of
+        // checkpoints.
         let last = |below: &str| {
             format!(
                 "select series, path, revision from @.document where job = {JOB} and {below} order by series desc, key desc limit 1"
@@ -247,7 +251,7 @@ async fn add(
             let revision: Uuid = column(row, 1)?;
             newest = Some(Revision::from_u128(revision.as_u128()));
         }
-        // Another program's name holds its writer's clock, and counts in its own series only.
+        // Another program's file name contains the clock of its writer, so it counts in its own series only.
         if let Some(of) = document.stamp().filter(|of| is_ours || of.is_canonical()) {
             stamp = stamp.max(of.time().next());
         }

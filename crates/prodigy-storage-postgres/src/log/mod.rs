@@ -29,9 +29,9 @@ use crate::sql::{Sql, column, first, rows};
 use position::Position;
 use scan::{Opened, PostgresScan, end, whole};
 
-/// The longest pause between two looks of a wait.
+/// The longest pause between two polls of a wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The pause between two looks while notifications arrive.
+/// The pause between two polls while notifications arrive.
 const RARE_LOOK: Duration = Duration::from_secs(1);
 
 pub(crate) const APPEND: &str = "append event";
@@ -87,7 +87,7 @@ impl PostgresBackend {
             if bytes > max {
                 let why = format!("an event of {bytes} bytes is larger than `max_record_size` ({max})");
                 return Err(StorageError::new(ErrorKind::TooLarge, APPEND, job, why).with_hint(
-                    "store the large part elsewhere and its place in the event, or raise `max_record_size`",
+                    "store the large part elsewhere and a reference to it in the event, or raise `max_record_size`",
                 ));
             }
         }
@@ -95,12 +95,12 @@ impl PostgresBackend {
     }
 }
 
-/// The size of a log: its writers, those of them that are closed, and the bytes of their events.
+/// The size of a log: the numbers of its writers and of its closed writers, and the bytes of their events.
 pub(crate) const SIZE: &str = "select count(*), count(*) filter (where w.closed), coalesce(sum(e.bytes), 0)::bigint from \
      (select writer, sum(octet_length(line) + 1) as bytes from @.event where job = {job} group by writer) e \
      join @.writer w on w.job = {job} and w.ordinal = e.writer";
 
-/// The size in three columns of a row.
+/// Reads the size from three columns of a row.
 pub(crate) fn summary(row: &Row, at: usize) -> Result<LogSummary> {
     let number = |at| column::<i64>(row, at).map(i64::unsigned_abs);
     Ok(LogSummary {
@@ -192,7 +192,7 @@ impl LogStore for PostgresBackend {
     ) -> Result<bool> {
         let position = self.position(job, cursor)?;
         let bell = self.bell();
-        // It listens before the first look, so that no append falls between the two.
+        // Listens before the first poll, so that an append between the two is noticed.
         bell.await_proof(deadline);
         // A notification may be lost with its connection.
         let options = options.clone().poll(options.poll.min(LONGEST_PAUSE));
@@ -288,7 +288,7 @@ impl LogStore for PostgresBackend {
     }
 }
 
-/// Reports the appends of this process, and of others while notifications arrive.
+/// Reports appends of this process, and of other processes while notifications arrive.
 #[derive(Debug)]
 struct Watch {
     _reporting: Reporting,

@@ -1,4 +1,4 @@
-//! Cursors: how far each writer of a log was read.
+//! Cursors: up to which event each writer of a log was read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,11 +8,11 @@ use prodigy_storage_layout::JobAddress;
 
 const PREFIX: &str = "v1.postgres.";
 const READ: &str = "read cursor";
-/// The number up to which a closed writer is read when all of it is.
+/// In place of a number, for a closed writer that is read to its end.
 pub(crate) const ALL: i64 = i64::MAX;
 
-/// For each writer the number up to which it counts. Neighbours with one number are one run, so that the closed ones, of
-/// which everything counts, take next to no room.
+/// For each writer, the number of the last event that is covered. Adjacent writers with the same number are stored as
+/// one run, so closed writers, which are covered whole, take little room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach(BTreeMap<i64, (i64, i64)>);
 
@@ -23,7 +23,7 @@ impl Reach {
             .map_or(0, |(_, (_, number))| *number)
     }
 
-    /// Adds a writer behind all others.
+    /// Adds a writer after all others.
     pub(crate) fn push(&mut self, writer: i64, number: i64) {
         if number == 0 {
             return;
@@ -42,7 +42,7 @@ impl Reach {
         self.0.is_empty()
     }
 
-    /// The runs of writers of which everything counts.
+    /// The runs of writers that are covered whole.
     pub(crate) fn closed(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0
             .iter()
@@ -83,18 +83,18 @@ impl Reach {
     }
 }
 
-/// The events up to a reach, of which those up to an id were given.
+/// The events within a reach, of which those up to an id were returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) end: Reach,
     pub(crate) given: EventId,
 }
 
-/// A position: everything within `from` was given, and of each window behind it what its id says.
+/// A position: all events within `from` were returned, and of each later window those up to its id.
 ///
-/// A scan goes by id, and a late event is stored behind greater ids: so a cursor taken in the middle of a scan needs the
-/// window of that scan. One taken in the middle of a scan from such a cursor may need both. At the end of a scan only
-/// `from` is left.
+/// A scan returns events by id, and a late event may be stored after events with greater ids. So a cursor from the
+/// middle of a scan needs the window of that scan. If that scan itself began at such a cursor, both windows may be
+/// needed. At the end of a scan only `from` is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     /// The row of the job: the incarnation of the log.
@@ -104,7 +104,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// The position behind everything within a reach.
+    /// The position after all events within a reach.
     pub(crate) fn end(job: i64, from: Reach) -> Self {
         Self {
             job,
@@ -117,7 +117,7 @@ impl Position {
         self.from.is_empty() && self.windows.is_empty()
     }
 
-    /// The position behind `given` in a scan from here to `end`.
+    /// The position after the id `given`, in a scan from this position to `end`.
     pub(crate) fn behind(&self, given: EventId, end: &Reach) -> Self {
         let mut windows: Vec<Window> = Vec::with_capacity(self.windows.len() + 1);
         let last = Window {
@@ -127,7 +127,7 @@ impl Position {
         for window in self.windows.iter().cloned().chain([last]) {
             let given = window.given.max(given);
             match windows.last_mut() {
-                // The bounds of windows descend, and two with one bound are one.
+                // The ids of windows descend; two windows with the same id are merged.
                 Some(before) if before.given == given => before.end = window.end,
                 _ => windows.push(Window {
                     end: window.end,
@@ -161,7 +161,7 @@ impl Position {
                 job,
                 format!("`{shown}` is not a cursor of the PostgreSQL backend"),
             )
-            .with_hint("a cursor is read by the backend that made it, and of the job that it was made on"));
+            .with_hint("use a cursor only with the backend and the job that it was made for"));
         };
         if of_store == store || position.is_start() {
             return Ok(position);
@@ -169,7 +169,7 @@ impl Position {
         Err(gap(job, "it was made on another database or schema"))
     }
 
-    /// Refuses a position in a log that is no longer there.
+    /// Refuses a position in a log that was deleted.
     pub(crate) fn check(&self, job: &JobAddress, found: Option<i64>) -> Result<()> {
         if self.is_start() || found == Some(self.job) {
             return Ok(());
@@ -177,11 +177,11 @@ impl Position {
         Err(gap(job, "the log that it was made on was deleted"))
     }
 
-    /// Refuses a position before events of a writer that were removed: those up to number `removed`, of which `newest` has
-    /// the greatest id.
+    /// Refuses a position that lacks removed events of a writer: the events up to number `removed`, of which `newest`
+    /// has the greatest id.
     ///
-    /// A window covers a writer's events if it covers the newest of them, so a position between the windows of two scans may be
-    /// refused although nothing is missing.
+    /// A window covers a writer's events if it covers the newest of them. So a position between the windows of two
+    /// scans may be refused although nothing is missing.
     pub(crate) fn check_removed(
         &self,
         job: &JobAddress,
@@ -196,7 +196,7 @@ impl Position {
         if low >= removed {
             return Ok(());
         }
-        Err(gap(job, "events behind it were removed"))
+        Err(gap(job, "events after it were removed"))
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
         let end = |number| Position::end(7, reach(&[(1, ALL), (2, number)]));
         assert!(!is_covered(&end(9)) && is_covered(&end(10)) && is_covered(&end(ALL)));
         assert!(!is_covered(&Position::default()));
-        // In the middle of a scan: what it gave counts, up to where the log ended then.
+        // A scan in its middle covers what it returned, up to the end that the log had when the scan began.
         let scan = |given, last| end(3).behind(id(given), &reach(&[(1, ALL), (2, last)]));
         assert!(is_covered(&scan(50, 10)) && !is_covered(&scan(49, 10)) && !is_covered(&scan(50, 9)));
         let second = scan(60, 6).behind(id(55), &reach(&[(2, 12)]));

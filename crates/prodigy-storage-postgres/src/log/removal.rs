@@ -1,8 +1,8 @@
 //! The removal of the oldest events.
 //!
-//! A writer is what a segment is to files: closed writers are removed from the old end. Each transaction removes a bounded number of
-//! rows, and notes with the writer how far it came. At each moment the log lacks its oldest events and no other, also where
-//! a removal was cut short, and a cursor that does not cover what was removed is found out.
+//! A writer corresponds to a segment of the file backend: closed writers are removed from the old end. Each transaction
+//! removes a bounded number of rows, and stores in the writer's row how far it came. So at each moment, even after a
+//! removal was cut short, the log lacks only its oldest events, and a cursor that lacks removed events is detected.
 
 use prodigy_storage_backend::{Durability, Fence, LogSummary, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
@@ -13,12 +13,13 @@ use crate::job::{self, JOB, of_job};
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
 
-/// Rows that one transaction removes.
+/// The number of rows that one transaction removes.
 const STEP: i64 = 2_000;
 
-/// Finds the writer in front of which all events go, and the size of what goes. The parameters name the job and the time.
+/// Finds the first writer that stays, and the size of the events before it. The parameters name the job and the time.
 fn removable(job: &JobAddress, before: Timestamp) -> Sql {
-    // The last event of a writer is nearly always its newest: the others are read only where it is old.
+    // The last event of a writer is nearly always its newest, so its other events are read only if the last one is old
+    // enough.
     let text = format!(
         "with last as (select w.job, w.ordinal, w.closed or w.expires < clock_timestamp() as closed, \
              (select e.time from @.event e where e.job = w.job and e.writer = w.ordinal order by e.number desc limit 1) as time \
@@ -35,7 +36,7 @@ fn removable(job: &JobAddress, before: Timestamp) -> Sql {
     of_job(text, job).arg(before.as_nanos())
 }
 
-/// The first writer that stays, and the size of what goes.
+/// The first writer that stays, and the size of the events that are removed.
 fn removable_in(found: &[Row]) -> Result<(i64, LogSummary)> {
     match found.first() {
         Some(row) => Ok((column(row, 0)?, summary(row, 1)?)),
@@ -54,7 +55,7 @@ pub(crate) async fn remove(
     before: Timestamp,
     fence: Option<&Fence>,
 ) -> Result<LogSummary> {
-    // Writers whose lease has ended are closed first, so that nothing is stored under them any more.
+    // Closes writers whose lease has ended first, so that no more events are stored under them.
     let close = format!(
         "update @.writer set closed = true where job = {JOB} and not closed and expires < clock_timestamp()"
     );
@@ -80,7 +81,7 @@ pub(crate) async fn remove(
          select count(*) from gone"
     );
     loop {
-        // The job's row is locked first, as every other change of it does.
+        // Locks the job's row first, as every other change of the job does.
         let statements = vec![
             Sql::new("select 1 from @.job where id = $1 for update").arg(id),
             Sql::new(step.clone()).arg(id).arg(kept),

@@ -1,4 +1,4 @@
-//! A merge by id of what a log holds, page by page. Nothing stays open between two pages.
+//! A merge of a log's events by id, page by page. No transaction stays open between two pages.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
@@ -20,35 +20,35 @@ use crate::job::of_job;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
 
-/// A page has as many events as fit into this, by the size of those before.
+/// The target size of a page, estimated from the events of earlier pages.
 const PAGE_BYTES: usize = 4 << 20;
 const FIRST_PAGE: i64 = 256;
 const LARGEST_PAGE: i64 = 8192;
-/// A part with more events than this is read along the index of ids, a smaller one along the numbers of its writers.
+/// A part with more events than this is read along the index of ids; a smaller one along the numbers of its writers.
 const FEW: i64 = 8192;
 
 /// The end of a log at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
-    /// The row of the job, if there is one.
+    /// The id of the job's row, if it exists.
     pub(crate) job: Option<i64>,
-    /// Each writer that the position has not read to its end, with its last number.
+    /// The writers that the position does not cover whole, each with its last number.
     writers: Vec<(i64, i64)>,
     pub(crate) reach: Reach,
-    /// The events that were removed: each scan from the beginning starts behind them.
+    /// The removed events: a scan from the beginning starts after them.
     removed: Reach,
     /// A number that changes with each removal.
     removals: i64,
 }
 
-/// Reads the end of a log for a scan from its first event.
+/// Reads the end of a log, for a scan from its first event.
 pub(crate) async fn whole(session: &mut Session, job: &JobAddress) -> Result<Opened> {
     let end = read_end(session, job, None).await?;
     let position = Position::end(end.job.unwrap_or_default(), end.removed.clone());
     Ok(Opened { position, end })
 }
 
-/// Reads the end of a log; of the writers that `position` has read to their ends nothing is looked up.
+/// Reads the end of a log. Writers that `position` covers whole are not looked up.
 pub(crate) async fn end(session: &mut Session, job: &JobAddress, position: &Position) -> Result<End> {
     read_end(session, job, Some(position)).await
 }
@@ -77,7 +77,7 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
         };
         let last: i64 = column(row, 3)?;
         found.push((writer, last));
-        // Nothing is stored under a closed writer any more: all of it counts.
+        // A closed writer stores no more events, so it is covered whole.
         let all_of_it = if closed == Some(true) { ALL } else { last };
         all.push((writer, all_of_it));
         let removed: i64 = column(row, 4)?;
@@ -94,7 +94,7 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
             position.check_removed(job, writer, removed, newest)?;
         }
     }
-    // The reach has every writer, those that were read before as well.
+    // The reach includes all writers, also those that were covered before.
     for (low, high) in position.iter().flat_map(|position| position.from.closed()) {
         all.extend((low..=high).map(|writer| (writer, ALL)));
     }
@@ -107,11 +107,11 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
 }
 
 impl End {
-    /// True if an event is stored behind a position.
+    /// True if the log has an event after the position.
     pub(crate) async fn is_behind(&self, session: &mut Session, position: &Position) -> Result<bool> {
         let parts = parts(position, self);
         if position.windows.is_empty() {
-            // The last number of a writer belongs to an event.
+            // A writer's last number always belongs to an event.
             return Ok(!parts.is_empty());
         }
         let Some(sql) = self.job.and_then(|job| page(job, &parts, None, (None, None), 1)) else {
@@ -122,20 +122,20 @@ impl End {
     }
 }
 
-/// A part of a log between two reaches: numbers of each writer, and the id up to which it was given.
+/// A part of a log between two reaches: the numbers of each writer, and the id up to which events were returned.
 #[derive(Clone, Debug)]
 struct Part {
     writers: Vec<i64>,
     low: Vec<i64>,
     high: Vec<i64>,
     given: EventId,
-    /// Whether it is read along the index of ids.
+    /// True if it is read along the index of ids.
     by_id: bool,
-    /// Whether it is all of the log, up to the end of the scan.
+    /// True if it is the whole log up to the end of the scan.
     is_whole: bool,
 }
 
-/// The parts that a scan from a position to an end has to read.
+/// The parts that a scan reads between a position and an end.
 fn parts(position: &Position, end: &End) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut low = &position.from;
@@ -202,7 +202,7 @@ fn page(
         let select = if part.is_whole {
             format!("{columns} @.event e where e.job = {job} and {condition}")
         } else if part.by_id {
-            // The reach is checked row by row, in the order of the index.
+            // Checks the reach row by row, in the order of the index.
             let within = within();
             format!(
                 "{columns} @.event e where e.job = {job} and {condition} and exists (select from {within} where {in_reach})"
@@ -236,7 +236,7 @@ pub(crate) struct PostgresScan {
     step_timeout: Option<Duration>,
     page: i64,
     fetched: VecDeque<Row>,
-    /// The last row of the page before.
+    /// The id of the last row of the page before.
     after: Option<EventId>,
     current: Option<(EventId, Row)>,
     fetched_all: bool,
@@ -289,7 +289,7 @@ impl PostgresScan {
             })
     }
 
-    /// The position behind the pages that were fetched.
+    /// The position after the pages that were fetched.
     fn position(&self) -> Position {
         match self.after {
             Some(given) => self.start.behind(given, &self.end.reach),
@@ -309,7 +309,7 @@ impl PostgresScan {
             .db
             .call(READ, &self.job, deadline, move |mut session| async move {
                 let mut statements: Vec<Sql> = page.into_iter().collect();
-                // Behind the page: what is deleted or removed while the page is read is noticed.
+                // Runs after the page, so that a deletion or removal during the read is noticed.
                 statements.push(is_there(id));
                 let mut answers = session.read(statements).await?;
                 let found = check_there(&answers.pop().unwrap_or_default(), &job)?;
@@ -333,7 +333,7 @@ impl PostgresScan {
                 .clamp(1, LARGEST_PAGE);
         }
         for row in fetched {
-            // An event that was stored since the scan began comes after its cursor.
+            // An event that was stored after the scan began is left to the next scan.
             if column::<i64>(&row, 2)? <= self.end.reach.of(column(&row, 1)?) {
                 self.fetched.push_back(row);
             }
@@ -342,7 +342,7 @@ impl PostgresScan {
     }
 }
 
-/// Finds the row of the job unless it was deleted, with the number of its removals.
+/// Finds the job's row unless the job was deleted, and the number of its removals.
 fn is_there(job: i64) -> Sql {
     Sql::new("select removals from @.job where id = $1 and not deleted").arg(job)
 }
@@ -355,7 +355,7 @@ fn check_there(found: &[Row], job: &JobAddress) -> Result<i64> {
 impl Scan for PostgresScan {
     fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
         if self.fetched.is_empty() && self.fetched_all && self.current.is_some() {
-            // The last page was read some time ago.
+            // The last page was read some time ago, so the job may have been deleted since.
             self.check_there()?;
         }
         while self.fetched.is_empty() && !self.fetched_all {

@@ -1,4 +1,4 @@
-//! The one writer of this process on one log: a task that stores what threads hand to it, many batches in one commit.
+//! The one writer of this process on a log: a task that stores the batches of all threads, many of them in one commit.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,20 +22,20 @@ use crate::pool::Pool;
 use crate::session::{Claim, Session};
 use crate::sql::{Sql, first, rows};
 
-/// Bytes of batches that one commit gathers at most, beside its first batch.
+/// The largest size of the batches that one commit gathers in addition to its first batch.
 const GATHER: usize = 4 << 20;
-/// The longest time for a group whose callers set no deadline.
+/// The deadline of a group whose callers set none.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// A batch on its way.
+/// A batch that was handed to the task.
 struct Request {
     batch: Batch,
-    /// When it is appended, by the clock of this machine.
+    /// The time of the append, by the clock of this machine.
     now: Timestamp,
     durability: Durability,
     deadline: Deadline,
     claim: Claim,
-    /// The ids that it was sent under.
+    /// The ids that were assigned when the batch was sent.
     ids: Arc<Mutex<Vec<EventId>>>,
     answer: SyncSender<Result<Appended>>,
 }
@@ -47,11 +47,11 @@ pub(crate) struct Row {
     pub(crate) ordinal: i64,
 }
 
-/// Shared between the threads and the task.
+/// The state that the threads and the task share.
 #[derive(Debug)]
 pub(crate) struct Writer {
     requests: UnboundedSender<Request>,
-    /// The row, while there is one.
+    /// The writer's row, while one is registered.
     row: Arc<Mutex<Option<Row>>>,
 }
 
@@ -82,12 +82,12 @@ impl Writer {
         Self { requests, row }
     }
 
-    /// Its row, to be renewed or closed.
+    /// The writer's row, which the caller renews or closes.
     pub(crate) fn row(&self) -> Option<Row> {
         *self.row.lock()
     }
 
-    /// Hands a batch to the task, and waits for its answer.
+    /// Hands a batch to the task, and waits for the answer.
     pub(crate) fn append(
         &self,
         job: &JobAddress,
@@ -107,7 +107,7 @@ impl Writer {
             ids: Arc::clone(&ids),
             answer: sender,
         };
-        // Without a task the request is dropped, and the wait for its answer ends at once.
+        // If the task has ended, the request is dropped, which ends the wait for its answer at once.
         let _ = self.requests.send(request);
         let result = answer(&receiver, &claim, deadline, APPEND, job);
         let ids = std::mem::take(&mut *ids.lock());
@@ -129,7 +129,7 @@ struct Task {
     pool: Arc<Pool>,
     job: JobAddress,
     row: Arc<Mutex<Option<Row>>>,
-    /// A writer that has its share of events: the next registration closes it.
+    /// The row of a writer that has reached its size: the next registration closes it.
     full: Option<Row>,
     max_bytes: u64,
     /// The bytes of the events that were sent under the row.
@@ -140,12 +140,12 @@ struct Task {
     encoder: RecordEncoder,
 }
 
-/// The server's answer to a group.
+/// The outcome of a group.
 enum Outcome {
     Stored(Vec<Appended>),
     /// The row of the writer is closed or gone.
     Closed,
-    /// The log holds an event that is not below the assigned ids.
+    /// The log has an event whose id is not below the assigned ids.
     Above(EventId),
 }
 
@@ -176,7 +176,7 @@ impl Task {
         }
     }
 
-    /// Stores a group, and answers each of it.
+    /// Stores a group, and answers each of its requests.
     async fn store(&mut self, mut group: Vec<Request>) {
         let left = group
             .iter()
@@ -197,13 +197,14 @@ impl Task {
             .as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown)
         {
-            // Numbers of a writer ascend in the order of commits, and this one may still be committed: a new writer continues.
+            // This commit may still be stored later, and the numbers of a writer have to ascend in the order of
+            // commits. So a new writer continues.
             *self.row.lock() = None;
         }
         match result {
             Ok(all) => {
                 for (request, appended) in group.into_iter().zip(all) {
-                    // A caller whose deadline has passed is gone.
+                    // The caller may have given up at its deadline.
                     let _ = request.answer.send(Ok(appended));
                 }
             }
@@ -217,13 +218,13 @@ impl Task {
 
     async fn try_store(&mut self, group: &mut Vec<Request>, claim: &Claim) -> Result<Vec<Appended>> {
         let mut session = Session::open(&self.pool, claim.clone(), APPEND, self.job.to_string()).await?;
-        // From here on each caller waits for the outcome. Those that gave up before are left out.
+        // From here on each caller waits for the outcome. Callers that gave up before are left out.
         group.retain(|request| request.claim.send());
         let Some(fence) = group.first().map(|request| request.batch.fence().cloned()) else {
             return Ok(Vec::new());
         };
         if self.bytes >= self.max_bytes {
-            // It renews no more, so it is closed with its lease if the registration of the next one fails.
+            // The full row is renewed no more, so its lease ends even if the registration of the next writer fails.
             self.full = self.row.lock().take().or(self.full);
         }
         for _ in 0..TRIES {
@@ -241,8 +242,8 @@ impl Task {
         Err(deleted_meanwhile(&session))
     }
 
-    /// Registers a writer under the lock of the job's row, so that ordinals are committed in their order. Those of writers
-    /// that died are closed on the way.
+    /// Registers a writer under the lock of the job's row, so that ordinals are committed in order. Also closes writers
+    /// whose process died.
     async fn register(&mut self, session: &mut Session) -> Result<Row> {
         let locked = job::begin(session, &self.job, None, Durability::Strict, Vec::new).await?;
         let close = "update @.writer set closed = true where job = $1 and not closed \
@@ -263,7 +264,7 @@ impl Task {
         ];
         let answers = session.more(statements).await?;
         let answers_of_commit = session.finish(Vec::new()).await;
-        // Nobody knows of a row whose commit is unclear, so nothing is stored under it: it ends with its lease.
+        // If the outcome of this commit is unknown, no process uses the row, and it is closed when its lease ends.
         answers_of_commit.map_err(|error| match error.kind() {
             ErrorKind::OutcomeUnknown => {
                 StorageError::new(ErrorKind::Unavailable, APPEND, &self.job, error.why().to_owned())
@@ -312,7 +313,8 @@ impl Task {
         let mut mark = None;
         if let Some(fence) = fence {
             mark = Some((&self.job, fence, job::token(APPEND, fence)?));
-            // The row of the mark stays locked until the commit: no greater token comes between the check and the write.
+            // The mark's row stays locked until the commit, so no greater token can be written between the check and
+            // the write.
             statements.push(job::raise(APPEND, &self.job, fence)?);
         }
         statements.push(columns.insert(row, lowest, mark));
@@ -359,7 +361,7 @@ impl Task {
     }
 }
 
-/// Whether a request may be in the same commit. A token is checked for all of a commit.
+/// True if a request may share the commit: a fencing token applies to a whole commit.
 fn joins(first: &Request, other: &Request) -> bool {
     first.durability == other.durability && first.batch.fence().is_none() && other.batch.fence().is_none()
 }
@@ -383,8 +385,8 @@ impl Columns {
         self.newest = self.newest.max(Some(id));
     }
 
-    /// Stores them if the writer's row is open and the assigned ids are above the log. A lock on the row keeps it open until
-    /// the commit.
+    /// Stores the rows if the writer's row is open and the assigned ids are above all ids of the log. A lock keeps the
+    /// writer's row open until the commit.
     fn insert(&mut self, row: Row, lowest: Option<EventId>, mark: Option<(&JobAddress, &Fence, i64)>) -> Sql {
         let condition = match mark {
             Some(_) => {

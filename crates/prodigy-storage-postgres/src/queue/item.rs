@@ -1,4 +1,4 @@
-//! Rows of items, and which of them a selection means.
+//! The rows of items, and the conditions that select them.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn damaged(id: &[u8], why: String) -> StorageError {
         .with_hint("keep the row, and compare it with a backup")
 }
 
-/// Ids as the table holds them.
+/// Ids in the form of their column.
 pub(crate) fn bytes_of(ids: &[ItemId]) -> Vec<Vec<u8>> {
     ids.iter().map(|id| id.as_str().as_bytes().to_vec()).collect()
 }
@@ -84,7 +84,8 @@ impl Item {
         dead_letter::facts(&self.body)
     }
 
-    /// The item as callers see it. Leases and delays end at times of the server, and on the caller's clock as far ahead of now as on the server's.
+    /// The item as callers see it. The server measures leases and delays; their ends are converted to the caller's
+    /// clock, as far ahead of now as on the server's clock.
     pub(crate) fn entry(self, clock: &dyn Clock, server_now: i64) -> QueueEntry {
         let ahead = |until: i64| {
             let left = until.saturating_sub(server_now);
@@ -112,7 +113,7 @@ impl Item {
     }
 }
 
-/// The condition that selects items of the job `$1`, `$2`, with its further parameters in `sql`.
+/// The condition that selects items of the job `$1`, `$2`; adds its further parameters to `sql`.
 pub(crate) fn selected(select: &Select, sql: &mut Sql) -> String {
     let mut conditions = Vec::new();
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);

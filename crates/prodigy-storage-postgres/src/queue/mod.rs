@@ -1,7 +1,7 @@
 //! The dead letters of jobs.
 //!
-//! A change takes its numbers from a sequence, so that no counter row is updated again and again. Every change locks the row
-//! of the job, which makes no new version of it.
+//! A change takes its numbers from a sequence, so there is no counter row that each change would update. Every change
+//! locks the row of the job, which creates no new version of that row.
 
 mod item;
 mod remove;
@@ -35,13 +35,13 @@ const PUT: &str = "put items";
 const SETTLE: &str = "settle items";
 const TAKE: &str = "take items";
 const READ: &str = "read items";
-/// Items that one page of a scan reads.
+/// The number of items that one page of a scan reads.
 const PAGE: usize = 256;
 
-/// Whether an item is neither leased nor delayed.
+/// True if an item is neither leased nor delayed.
 const IS_PENDING: &str = "coalesce(leased_until <= {now}, true) and coalesce(delayed_until <= {now}, true)";
 
-/// The answers of the statements behind the lock of a job: the items, the time, and the bytes of the queue.
+/// Reads the answers that follow the lock of a job: the items, the time, and the bytes of the queue.
 fn staged(answers: &[Vec<tokio_postgres::Row>]) -> Result<(Staged, u64)> {
     let items = rows(answers, 0)
         .iter()
@@ -141,7 +141,7 @@ pub(crate) const COUNTS: &str = "select count(*), count(*) filter (where coalesc
        coalesce(sum(octet_length(body)), 0)::bigint, \
        coalesce((select last_value from @.mark where is_called and {job} is not null), 0) from @.item where job = {job}";
 
-/// The counts in six columns of a row.
+/// Reads the counts from six columns of a row.
 pub(crate) fn summary(row: &Row, at: usize) -> Result<QueueSummary> {
     let number = |of| column::<i64>(row, at + of).map(i64::unsigned_abs);
     let mut summary = QueueSummary::default();
@@ -256,19 +256,19 @@ impl QueueStore for PostgresBackend {
             })
     }
 
-    /// The server frees the room of settled items by itself.
+    /// The server reclaims the space of settled items by itself.
     fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
         let bytes = self.queue_summary(job, deadline)?.bytes;
         Ok(Compaction::new(bytes, bytes))
     }
 }
 
-/// An item, whose row ends with the time of the server.
+/// An item from a row whose last column is the server's time.
 fn entry(row: &Row, clock: &dyn Clock) -> Result<QueueEntry> {
     Ok(Item::read(row)?.entry(clock, column(row, 8)?))
 }
 
-/// A walk through the items, page by page in the order of their births.
+/// A scan of the items, page by page in the order of their births.
 struct Pages {
     db: Arc<Db>,
     job: JobAddress,

@@ -1,4 +1,4 @@
-//! Acknowledging items: the one settlement that needs no decision here, in one round trip.
+//! Acknowledging items in one round trip: the only settlement that needs no decision in this process.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::job::{self, JOB, of_job};
 use crate::session::Session;
 use crate::sql::{column, rows};
 
-/// The tokens, if each settlement removes what is taken under one.
+/// The tokens, if every settlement removes an item under a token.
 pub(super) fn tokens(settlements: &[Settlement]) -> Option<Vec<String>> {
     settlements
         .iter()
@@ -20,7 +20,8 @@ pub(super) fn tokens(settlements: &[Settlement]) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Removes the items under the lock of the job's row. One that changed since it was taken is kept, behind all others.
+/// Removes the items under the lock of the job's row. An item that changed since it was taken is kept, at the end of
+/// the queue.
 pub(super) async fn remove(
     session: &mut Session,
     job: &JobAddress,

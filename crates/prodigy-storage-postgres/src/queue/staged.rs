@@ -1,4 +1,4 @@
-//! The changes of a call, over the items as they are. Nothing is written before the whole call is known to succeed.
+//! The changes of a call, applied to copies of the items. Nothing is written before the whole call is known to succeed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,26 +14,26 @@ use super::item::Item;
 use super::{PUT, SETTLE};
 use crate::sql::Sql;
 
-/// Numbers above this are substitutes for those that the server is yet to give.
+/// Numbers above this are placeholders for numbers that the server assigns later.
 const NEW: i64 = 1 << 62;
 
 /// The rules that a change is checked against.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) job: JobAddress,
-    /// The time of this machine, for the contents of items.
+    /// The time of this machine, which is stored in the contents of items.
     pub(crate) now: Timestamp,
     pub(crate) max_record_size: u64,
     pub(crate) max_queue_size: Option<u64>,
 }
 
-/// The items of a call, by birth: as they were, and as they will be.
+/// The items of a call by birth, before and after its changes.
 #[derive(Debug)]
 pub(crate) struct Staged {
     before: BTreeMap<i64, Item>,
     now: BTreeMap<i64, Item>,
     changed: BTreeSet<i64>,
-    /// How many numbers the changes take. The server gives them when the changes are written.
+    /// How many numbers the changes need. The server assigns them when the changes are written.
     taken: i64,
     /// The time of the server.
     server_now: i64,
@@ -51,7 +51,7 @@ impl Staged {
         }
     }
 
-    /// A substitute for the next number until the changes are written. It is above all that the server gave before.
+    /// A placeholder for the next number. It is above all numbers that the server has assigned.
     fn next(&mut self) -> i64 {
         self.taken += 1;
         NEW + self.taken
@@ -112,7 +112,7 @@ impl Staged {
         Ok(report)
     }
 
-    /// Refuses what would make a queue of these bytes grow over its cap.
+    /// Refuses changes that would make a queue of `before` bytes exceed its limit.
     pub(crate) fn has_room(&self, before: u64, rules: &Rules) -> Result<()> {
         let Some(max) = rules.max_queue_size else {
             return Ok(());
@@ -269,7 +269,7 @@ impl Staged {
     }
 }
 
-/// The values of a column, one of each row.
+/// The values of one column, one per row.
 fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
     rows.iter().map(value).collect()
 }
@@ -286,5 +286,7 @@ fn fits(operation: &'static str, item: &Item, rules: &Rules) -> Result<()> {
         format!("{} {}", rules.job, item.id),
         why,
     )
-    .with_hint("store the large part elsewhere and its place in the item, or raise `max_record_size`"))
+    .with_hint(
+        "store the large part elsewhere and a reference to it in the item, or raise `max_record_size`",
+    ))
 }

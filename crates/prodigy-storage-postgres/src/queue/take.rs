@@ -1,9 +1,9 @@
-//! Taking items, and where the next take begins.
+//! Taking items, and the place in the queue where the next take begins.
 //!
-//! A take gives an item another place, and its old entry of the index stays until vacuum removes it. While a transaction
-//! elsewhere keeps vacuum from that, each take would pass over the entries of all takes before it. So a handle remembers
-//! the least place that has an item, and begins there: places ascend, and an item below that place has to have changed
-//! since, which its revision shows.
+//! A take gives an item another place, and the index keeps the old entry until vacuum removes it. While a transaction
+//! elsewhere holds vacuum back, each take would have to skip the entries of all earlier takes. So a handle remembers
+//! the least place that has an item, its *front*, and begins there. Places ascend, so an item below the front was
+//! changed since, which its revision shows.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::job::{self, JOB, of_job};
 use crate::session::Session;
 use crate::sql::{Sql, column};
 
-/// After this time a front is forgotten: a database that lost its last commits gives their numbers out again.
+/// A front is forgotten after this time: a database that lost its last commits assigns their numbers again.
 const REMEMBERED: Duration = Duration::from_secs(10);
-/// The most jobs whose fronts are remembered.
+/// The largest number of jobs whose fronts are remembered.
 const JOBS: usize = 1_000;
 
 /// No eligible item had a place below `place` when `seen` was the last number.
@@ -37,7 +37,7 @@ pub(crate) struct Front {
 pub(crate) struct Fronts(Mutex<HashMap<JobAddress, Front>>);
 
 impl Fronts {
-    /// The place to begin at, and the last number of that time.
+    /// The place to begin at, and the last number when it was remembered.
     pub(super) fn of(&self, job: &JobAddress, select: &Select) -> (i64, i64) {
         if select.eligible != Eligible::Yes {
             return (0, 0);
@@ -49,10 +49,10 @@ impl Fronts {
             .map_or((0, 0), |front| (front.place, front.seen))
     }
 
-    /// Remembers what the rows of a take show.
+    /// Remembers the front that the rows of a take show.
     pub(super) fn learn(&self, job: &JobAddress, taken: &[Row]) -> Result<()> {
         let Some(last) = taken.last() else { return Ok(()) };
-        // The items have the last numbers of the job as their places, and the front comes behind their columns.
+        // Taken items have the last numbers of the job as their places. The front is the column after theirs.
         let (Some(place), seen): (Option<i64>, i64) = (column(last, 9)?, column(last, 2)?) else {
             return Ok(());
         };
@@ -87,7 +87,7 @@ pub(super) fn statement(
     let length = sql.push(i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX / 4));
     let limit = sql.push(i64::try_from(limit).unwrap_or(i64::MAX));
     let (place, seen) = (sql.push(place), sql.push(seen));
-    // Without a filter on eligible items there is no front: all places count.
+    // Without a filter on eligible items all places count.
     let front = match select.eligible {
         Eligible::Yes => format!(
             "select place from @.item where job = {JOB} and eligible and place >= (select place from f) order by place limit 1"

@@ -1,4 +1,4 @@
-//! The tables, and the steps from one version of them to the next.
+//! The tables, and the migrations from one version of them to the next.
 
 use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use uuid::Uuid;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
-/// The steps, in their order. A step that was released is never changed.
+/// The migrations in order. A released migration is never changed.
 const MIGRATIONS: [&str; 3] = [
     include_str!("0001.sql"),
     include_str!("0002.sql"),
@@ -15,7 +15,7 @@ const MIGRATIONS: [&str; 3] = [
 /// The version that this program reads and writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// The version of a schema, and what identifies its store.
+/// The version of a schema, and the identity of its store.
 ///
 /// ```
 /// use prodigy_storage_postgres::{PostgresOptions, SchemaState, schema_state};
@@ -32,12 +32,12 @@ pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 pub struct SchemaState {
     /// The version that the database has; 0 if it has none.
     pub found: i64,
-    /// The version of this program.
+    /// The version that this program needs.
     pub wanted: i64,
     pub(crate) store: Option<Uuid>,
 }
 
-/// Finds out whether there are tables.
+/// Finds out whether the tables exist.
 fn exists(session: &Session) -> Sql {
     Sql::new("select to_regclass($1) is not null").arg(format!("{}store", session.prefix()))
 }
@@ -59,14 +59,14 @@ pub(crate) async fn state(session: &mut Session) -> Result<SchemaState> {
     Ok(state)
 }
 
-/// Creates or migrates the tables, in one transaction under a lock. Harmless if they are up to date.
+/// Creates or migrates the tables in one transaction, under a lock. Does nothing if they are up to date.
 pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     let before = state(session).await?;
     refuse_newer(&before, session)?;
     if before.found == VERSION {
         return Ok(before);
     }
-    // The lock is named after the schema. A session that waited for it looks again.
+    // The lock is named after the schema. A session that waited for it checks the version again.
     let lock = Sql::new("select pg_advisory_xact_lock(hashtext($1))").arg(session.prefix().to_owned());
     let quoted = session.prefix().trim_end_matches('.').to_owned();
     let schema = Sql::new("select to_regnamespace($1) is not null").arg(quoted.clone());
@@ -74,7 +74,7 @@ pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     let answers = session.begin(Durability::Strict, statements).await?;
     let mut statements = Vec::new();
     if first(rows(&answers, 1), 0)? != Some(true) {
-        // A role that may not create schemas can be given one.
+        // A role that may not create schemas may still create tables in an existing one.
         if first(rows(&answers, 2), 0)? != Some(true) {
             statements.push(Sql::new(format!("create schema {quoted}")));
         }
@@ -123,7 +123,7 @@ fn refuse_newer(state: &SchemaState, session: &Session) -> Result<()> {
     )
 }
 
-/// Refuses a schema that this program cannot use.
+/// Refuses a schema that this version can't use.
 pub(crate) fn check(state: &SchemaState, session: &Session) -> Result<()> {
     refuse_newer(state, session)?;
     if state.found == VERSION {

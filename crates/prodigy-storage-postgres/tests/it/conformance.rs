@@ -1,4 +1,4 @@
-//! The suite, and random sequences, on a real server.
+//! The conformance suite and random sequences, on a real server.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use crate::server::Server;
 const RECORD_LIMIT: usize = 256 << 10;
 const DOCUMENT_LIMIT: usize = 3 << 20;
 
-/// The name of a schema that no other test of this process uses.
+/// A name for a schema that no other test of this process uses.
 fn schema() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("test_{}", NEXT.fetch_add(1, Ordering::SeqCst))
@@ -28,7 +28,7 @@ struct Postgres {
     separate: bool,
 }
 
-/// The clock of the server as a test turns it: no one can set it back, and the restart of a client takes it a year.
+/// The server's clock as a test controls it: it can't be set back, and a restart of a client moves it a year ahead.
 fn server_clock(clock: Arc<ManualClock>) -> impl Fn() -> Timestamp + Send + Sync {
     let state: Mutex<(BootId, Duration, Duration)> =
         Mutex::new((clock.uptime().boot, Duration::ZERO, Duration::ZERO));
@@ -75,7 +75,7 @@ impl Harness for Postgres {
 
 struct Factory {
     url: String,
-    /// Whether each handle has connections of its own, as the handles of several processes have.
+    /// True if each handle opens its own connections, as handles of several processes do.
     separate: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The session of a connection: it keeps prepared statements without a pooler, and nothing behind one.
+//! The session of a connection keeps prepared statements without a pooler, and nothing behind one.
 
 use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
@@ -6,7 +6,7 @@ use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 use crate::late::job;
 use crate::server::Server;
 
-/// Appends twice, and gives what the server logged of it.
+/// Appends twice, and returns the server's log of it.
 fn log_of_appends(server: &Server, url: String) -> String {
     let backend = PostgresBackend::open(PostgresOptions::new(url), Deadline::never()).unwrap();
     let before = server.log().len();

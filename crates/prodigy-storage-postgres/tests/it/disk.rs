@@ -14,7 +14,7 @@ use crate::late::{job, read};
 use crate::server::{Server, SmallDisk};
 
 const THREADS: usize = 4;
-/// Bytes of an event.
+/// The size of an event, in bytes.
 const SIZE: usize = 60_000;
 
 fn soon() -> Deadline {
@@ -35,7 +35,7 @@ fn append(backend: &PostgresBackend, batch: &mut Batch) -> Result<(), StorageErr
         .map(drop)
 }
 
-/// Appends from several threads until each was refused, and gives the acknowledged ids and the refused batches.
+/// Appends from several threads until each is refused; returns the acknowledged ids and the refused batches.
 fn fill(backend: &PostgresBackend) -> (Vec<EventId>, Vec<(Batch, StorageError)>) {
     let is_full = AtomicBool::new(false);
     let one = |thread: usize| {
@@ -123,7 +123,7 @@ fn a_full_disk_under_the_log_of_the_server_loses_nothing_acknowledged() {
         return;
     };
     let backend = PostgresBackend::open(PostgresOptions::new(server.url()), soon()).unwrap();
-    // The server stops all work, so each writer learns that it is gone.
+    // The server stops with the full disk, so every writer gets an error.
     let (mut acknowledged, refused) = fill(&backend);
     disk.resize("400m");
     server.kill_and_restart();

@@ -1,4 +1,4 @@
-//! The SQL statements of the pages, run as their readers run them.
+//! The SQL statements of the pages run as the pages show them.
 
 use std::path::Path;
 
@@ -59,11 +59,11 @@ fn a_role_with_the_documented_rights_is_enough() {
     service.flush(Deadline::never()).unwrap();
     service.seal(&job("a"), Deadline::never()).unwrap();
     assert!(service.delete_job(&job("a"), None, Deadline::never()).unwrap());
-    // It may not create the tables of another schema.
+    // This role may not create tables in another schema.
     let other = PostgresOptions::new(url(&server, "jobs_app")).schema("other");
     let error = PostgresBackend::open(other, Deadline::never()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorised, "{error}");
-    // It may use a table of a later version.
+    // This role may use a table that a later version adds.
     server.psql_at(&url(&server, "jobs_owner"), "create table prodigy.later (n int)");
     server.psql_at(&url(&server, "jobs_app"), "insert into prodigy.later values (1)");
 }

@@ -20,12 +20,12 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-/// Whether a call may be made again: it failed for a moment, or its fate is unknown and repeating it is safe.
+/// True if a call may be repeated: its error is transient, or its outcome is unknown and repeating it is safe.
 fn may_repeat(error: &StorageError) -> bool {
     error.is_transient() || matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Timeout)
 }
 
-/// Appends until `ends` is set, each event until it is acknowledged; an event keeps its ids once it has some.
+/// Appends until `ends` is set. Each event is repeated until it is acknowledged, under the ids that it was first given.
 fn append_always(backend: &PostgresBackend, ends: &AtomicBool, acknowledged: &AtomicUsize) -> Vec<EventId> {
     let mut stored = Vec::new();
     while !ends.load(Ordering::SeqCst) {
@@ -47,7 +47,8 @@ fn append_always(backend: &PostgresBackend, ends: &AtomicBool, acknowledged: &At
     stored
 }
 
-/// Counts a document up by compare-and-set, and gives how many steps were acknowledged and how many are unclear.
+/// Increments a number in a document by compare-and-set; returns how many increments were acknowledged, and how many
+/// have an unknown outcome.
 fn count_always(backend: &PostgresBackend, ends: &AtomicBool) -> (u64, u64) {
     let document = Document::Orphans(job("a"));
     let (mut acknowledged, mut unclear) = (0, 0);
@@ -80,7 +81,7 @@ fn number_in(found: &prodigy_storage_backend::StoredDocument) -> u64 {
         .unwrap()
 }
 
-/// Works while the server is harmed, and compares what is stored with what was acknowledged.
+/// Runs operations while `harm` disturbs the server, and compares the stored data with the acknowledged calls.
 fn survives(url: String, rounds: usize, mut harm: impl FnMut()) {
     let options = PostgresOptions::new(url);
     let backends: Vec<_> = (0..2)
@@ -214,7 +215,7 @@ fn a_server_that_is_stopped_delays_no_call_beyond_its_deadline() {
         "{unclear:#}"
     );
     append(20_000).unwrap();
-    // The unclear event may be stored when the server has gone on, and once at most.
+    // The event with the unknown outcome may be stored after the server continued, but at most once.
     let stored = read(&backend, &job("a"), None).0.len();
     assert!((2..=3).contains(&stored), "{stored}");
 }

@@ -1,4 +1,4 @@
-//! The settings of the server that `health` reports.
+//! `health` reports settings of the server that endanger data.
 
 use prodigy_storage_backend::{Catalog, Deadline, Severity};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};

@@ -1,4 +1,4 @@
-//! A transaction that commits late, and one that stays open.
+//! Transactions that commit late or stay open.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -95,7 +95,7 @@ fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
     let (slow, fast, reader) = (open(), open(), open());
     append(&slow, &[given(1)]);
     append(&fast, &[given(2)]);
-    // Another session has stored one of the ids, and has not committed: the append that brings the id waits for it.
+    // Another session has stored one of the ids without committing, so an append of that id waits for it.
     let values = "select job, 99, 1, $$ID$$::uuid, 0, '' from prodigy.event limit 1"
         .replace("ID", &given(4).to_string());
     let other = Session::begin(
@@ -109,7 +109,7 @@ fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
             std::thread::sleep(Duration::from_millis(5));
         }
         append(&fast, &[given(5), given(6)]);
-        // A long transaction delays no reader.
+        // A long transaction does not delay readers.
         let (ids, middle) = read(&reader, &job("a"), None);
         assert_eq!(ids, [1, 2, 5, 6].map(given));
         let end = reader.end(&job("a"), Deadline::never()).unwrap();

@@ -1,4 +1,4 @@
-//! The plans of statements: the server logs each that it runs, so none is forgotten.
+//! The query plans of all statements: the server logs each statement that it runs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 use crate::late::job;
 use crate::server::Server;
 
-/// Has the server log the plan of each statement of sessions that begin from now on.
+/// Has the server log the plan of each statement, in sessions that begin later.
 pub fn explain(server: &Server) {
     let settings = [
         "load 'auto_explain'",
@@ -63,7 +63,7 @@ fn a_scan_of_a_whole_table_is_seen() {
     assert!(scans.iter().any(|scan| scan.contains("n = 7")), "{scans:?}");
 }
 
-/// Fills the tables: a hundredth of the rows belongs to the job `a`.
+/// Fills the tables; one row in a hundred belongs to the job `a`.
 fn fill(server: &Server, rows: usize) {
     let job = "1 + n % 100";
     let id =
@@ -110,7 +110,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
 
-/// Calls every method on the job. What they answer is the subject of the conformance suite.
+/// Calls every method on the job. The conformance suite checks the results.
 fn call_everything(backend: &PostgresBackend, of: &JobAddress, round: u64) {
     let log = |batch: &mut Batch| backend.append(of, batch, &AppendOptions::default(), soon());
     let mut batch = Batch::new();
@@ -253,7 +253,7 @@ fn call_everything(backend: &PostgresBackend, of: &JobAddress, round: u64) {
 fn plans_with(rows: usize) {
     let Some(server) = Server::start() else { return };
     let open = || PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
-    // The first job gets the first number, which the rows name, and a checkpoint whose path all rows have.
+    // The first job gets the number 1, which the rows refer to, and a checkpoint whose path all rows have.
     open()
         .append(&job("a"), &mut one(), &AppendOptions::default(), soon())
         .unwrap();
@@ -269,7 +269,7 @@ fn plans_with(rows: usize) {
     fill(&server, rows);
     explain(&server);
     let backend = open();
-    // A prepared statement gets its lasting plan in the sixth call.
+    // The server chooses the lasting plan of a prepared statement in its sixth call.
     for round in 0..7 {
         call_everything(&backend, &job("a"), round);
     }

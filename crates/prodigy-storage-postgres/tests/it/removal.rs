@@ -1,4 +1,4 @@
-//! Removals of old events that are cut short, and writers that are closed at their size.
+//! Removals of old events that are interrupted, and writers that are closed at their size.
 
 use std::time::Duration;
 
@@ -54,14 +54,14 @@ fn a_removal_that_was_cut_short_has_removed_a_beginning_and_is_finished_by_the_n
     let (backend, other) = (open(), open());
     let ids = append(&backend, 5_000);
     backend.seal(&job("a"), Deadline::never()).unwrap();
-    // A writer that is registered needs no lock of the job, which a removal holds.
+    // Registers this writer before the removal: a registration waits for the lock of the job's row.
     let newest = append(&other, 1);
     let cursors = [1_999, 2_000, 4_999].map(|count| cursor_behind(&backend, count));
     let mut under_way = other
         .scan(&job("a"), &ScanOptions::all(), Deadline::never())
         .unwrap();
     under_way.next().unwrap().unwrap();
-    // A row of the second transaction is locked, so the removal waits between its first and its second step.
+    // A row of the second transaction is locked, so the removal waits after its first transaction.
     let blocker = Session::begin(
         &server,
         "select from prodigy.event where writer = 1 and number = 2500 for update",
@@ -104,7 +104,7 @@ fn a_removal_that_was_cut_short_has_removed_a_beginning_and_is_finished_by_the_n
         }
     };
     assert_eq!(error.kind(), ErrorKind::CursorGap);
-    // Nothing is left to remove: the newest writers stay.
+    // A second removal finds nothing: the newest writers stay.
     let plan = backend
         .removable_before(&job("a"), Timestamp::MAX, Deadline::never())
         .unwrap();

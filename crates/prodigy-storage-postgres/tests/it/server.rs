@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A server. It ends with this value, and with its folder.
+/// A running server. Dropping it stops the server and removes its folder.
 pub struct Server {
     folder: TempDir,
     binaries: PathBuf,
@@ -18,7 +18,7 @@ pub struct Server {
     process: Child,
 }
 
-/// The folder of the server's programs: that of the newest version in Debian's place, or one on the path.
+/// The folder of the server's programs: the newest version in Debian's folder, or one on the path.
 fn binaries() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -34,7 +34,7 @@ fn binaries() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
 }
 
-/// A user who may run the server: it refuses to run as root.
+/// A user other than root, since the server refuses to run as root.
 fn unprivileged() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -48,7 +48,7 @@ fn unprivileged() -> Option<(u32, u32)> {
     Some(user.expect("a server needs a user who is not root"))
 }
 
-/// A temporary folder that the server's user may write to.
+/// A temporary folder that this user may write to.
 fn own_folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     if let Some((user, group)) = unprivileged() {
@@ -71,12 +71,12 @@ fn command(program: &Path) -> Command {
 }
 
 impl Server {
-    /// Starts one, or says loudly why it cannot.
+    /// Starts a server; if none is installed, prints that the test is skipped.
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// The same with more arguments for `initdb`.
+    /// Like `start`, with more arguments for `initdb`.
     pub fn start_with(arguments: &[&str]) -> Option<Self> {
         let Some(binaries) = binaries() else {
             // `cargo xtask ci` counts these lines.
@@ -115,7 +115,7 @@ impl Server {
         server
     }
 
-    /// A copy that follows this server. From now on a commit here waits for it.
+    /// Starts a synchronous standby of this server. From then on a commit here waits for it.
     pub fn standby(&self) -> Self {
         let folder = own_folder();
         let copied = command(&self.binaries.join("pg_basebackup"))
@@ -150,7 +150,7 @@ impl Server {
         self.port
     }
 
-    /// Changes a setting that needs no restart, and returns when new sessions have it.
+    /// Changes a setting that needs no restart, and waits until new sessions use it.
     pub fn set(&self, name: &str, value: &str) {
         self.psql(&format!("alter system set {name} = '{value}'"));
         self.psql("select pg_reload_conf()");
@@ -164,7 +164,7 @@ impl Server {
         }
     }
 
-    /// Writes a file beside the data that the server's user alone may read.
+    /// Writes a file that only the server's user can read.
     pub fn private_file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, content).unwrap();
@@ -175,7 +175,7 @@ impl Server {
         path
     }
 
-    /// Kills the server and all its processes at once.
+    /// Kills all processes of the server at once.
     pub fn kill(&mut self) {
         self.signal("-KILL");
         self.process.wait().unwrap();
@@ -224,13 +224,13 @@ impl Server {
             );
             std::thread::sleep(Duration::from_millis(50));
             if has_ended {
-                // A process of a killed server has the shared memory still.
+                // A process of the killed server still has the shared memory.
                 self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
             }
         }
     }
 
-    /// Kills the server and all its processes at once, and starts it again.
+    /// Kills all processes of the server at once, and starts it again.
     pub fn kill_and_restart(&mut self) {
         self.kill();
         self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
@@ -255,12 +255,12 @@ impl Server {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// Runs statements, and gives what they print.
+    /// Runs statements with `psql`, and returns its output.
     pub fn psql(&self, statements: &str) -> String {
         self.psql_at(&self.url(), statements)
     }
 
-    /// The same as the user and in the database of a connection string.
+    /// Like `psql`, with the user and the database of a connection string.
     pub fn psql_at(&self, url: &str, statements: &str) -> String {
         let output = self
             .psql_command_at(url)
@@ -275,7 +275,7 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// `psql`, to be given statements.
+    /// A `psql` command without statements.
     pub fn psql_command(&self) -> Command {
         self.psql_command_at(&self.url())
     }
@@ -290,21 +290,21 @@ impl Server {
         format!("postgresql://app@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// The same by its socket, which every network namespace reaches.
+    /// The connection string by the Unix socket, which every network namespace can reach.
     pub fn socket_url(&self) -> String {
         let folder = self.folder.path().display();
         format!("postgresql://app@/postgres?host={folder}&port={}", self.port)
     }
 }
 
-/// A pgbouncer in transaction mode before a server.
+/// A pgbouncer in transaction mode in front of a server.
 pub struct Pooler {
     port: u16,
     process: Child,
 }
 
 impl Server {
-    /// Starts one, or says loudly why it cannot.
+    /// Starts a pooler; if none is installed, prints that the test is skipped.
     pub fn pooler(&self) -> Option<Pooler> {
         let program = [
             "/usr/sbin/pgbouncer",
@@ -361,13 +361,13 @@ impl Drop for Pooler {
     }
 }
 
-/// A small disk in memory that the server's user may write to.
+/// A small file system in memory that the server's user may write to.
 pub struct SmallDisk {
     point: TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts one, or says loudly why it cannot.
+    /// Mounts one; without the right to do so, prints that the test is skipped.
     pub fn mount(size: &str) -> Option<Self> {
         let Some((user, group)) = unprivileged() else {
             eprintln!("SKIPPED: only root may mount a small disk");
@@ -403,7 +403,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Out of sight at once, and gone with the last process that uses it.
+        // A lazy unmount hides the mount at once and frees it when no process uses it.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }

@@ -1,4 +1,4 @@
-//! TLS with a server that has a certificate of an authority made here.
+//! TLS with a server whose certificate a test authority signed.
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Result};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use crate::server::Server;
 
-/// An authority, and its certificate as a file.
+/// A certificate authority, and its certificate as a file.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: tempfile::NamedTempFile,
@@ -22,7 +22,7 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// Gives the server a certificate for a name.
+    /// Installs a certificate for a name in the server.
     fn certify(&self, server: &Server, name: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -47,7 +47,7 @@ impl Authority {
     }
 }
 
-/// An error that no repetition mends, with these words.
+/// Asserts that opening failed with a lasting error that contains these words.
 fn refused(opened: Result<PostgresBackend>, words: &str) {
     let error = opened.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorised, "{error:#}");
