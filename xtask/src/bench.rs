@@ -10,7 +10,7 @@ use crate::project::{Project, must};
 /// Options of `bench`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Something else than the table of bars.
+    /// Run another measurement instead of the table of bars.
     #[arg(value_enum)]
     what: Option<What>,
     /// A tenth of the sizes, fewer rounds, a wider margin: under three minutes on a quiet machine.
@@ -19,25 +19,25 @@ pub(crate) struct Options {
     /// Only these rows, by name.
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<String>,
-    /// Name the rows, measure none.
+    /// List the rows without measuring.
     #[arg(long)]
     list: bool,
-    /// Fail where a row misses its bar by more than the margin for noise.
+    /// Fail if a row misses its bar by more than the margin for noise.
     #[arg(long)]
     check: bool,
     /// Also write the raw numbers to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Rounds that count.
+    /// The number of measured rounds.
     #[arg(long, value_name = "N")]
     rounds: Option<u16>,
-    /// Where to work, instead of the target folder.
+    /// The folder to work in; by default the target folder.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Repeat the contents of a run.
+    /// The seed of an earlier run, to repeat its random inputs.
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// Leave `docs/assurance/performance.md` and its plots as they are; a part of the rows and `--quick` always do.
+    /// Leave `docs/assurance/performance.md` and its plots unchanged; implied by `--quick` and by `--only`.
     #[arg(long)]
     no_write: bool,
 }
@@ -51,7 +51,7 @@ enum What {
     Parts,
 }
 
-/// The program, with the peers.
+/// Builds the program together with the peers.
 const RUN: &[&str] = &[
     "run",
     "--release",
@@ -63,7 +63,7 @@ const RUN: &[&str] = &[
     "peers",
     "--",
 ];
-/// The tool as it is shipped, and the micro-benchmarks.
+/// Builds the tool as it is shipped, and the micro-benchmarks.
 const TOOL: &[&str] = &[
     "build",
     "--release",

@@ -1,6 +1,6 @@
 //! `cargo xtask book`: the pages as an mdBook.
 //!
-//! Pages link to files all over the project. So mdBook gets a copy of them in which each is where it is in the project.
+//! Pages link to files all over the project. So mdBook gets a copy in which each file keeps its path in the project.
 
 mod html;
 
@@ -30,8 +30,8 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a page is missing in the table of contents. Builds the book and checks its links where there is mdBook, else
-/// returns false.
+/// Fails if a page is missing from the table of contents. If mdBook is installed, builds the book and checks its links;
+/// otherwise returns false.
 pub(crate) fn build(project: &Project) -> Result<bool> {
     let docs = Path::new("docs");
     let summary = read(&project.path(docs.join(SUMMARY)))?;
@@ -84,7 +84,8 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
 }
 
-/// The pages that the table lists, as paths in the project. Each page of `docs` has to be among them once.
+/// The pages that the table of contents lists, as paths in the project. Fails unless each page of `docs` is listed
+/// once.
 fn pages(root: &Path, docs: &Path, summary: &str) -> Result<BTreeSet<PathBuf>> {
     let mut listed = BTreeSet::new();
     for (_, line) in prose(summary) {
@@ -114,7 +115,7 @@ fn pages(root: &Path, docs: &Path, summary: &str) -> Result<BTreeSet<PathBuf>> {
     Ok(listed)
 }
 
-/// The table of contents with links that begin at the project's folder.
+/// The table of contents with links relative to the project's folder.
 fn from_the_top(docs: &Path, summary: &str) -> String {
     let mut parts = summary.split("](");
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -125,7 +126,7 @@ fn from_the_top(docs: &Path, summary: &str) -> String {
     text
 }
 
-/// Copies a file, or a folder with all that is in it.
+/// Copies a file, or a folder with its contents.
 fn copy(root: &Path, path: &Path, to: &Path) -> Result<()> {
     let (from, to_path) = (root.join(path), to.join(path));
     if from.is_dir() {

@@ -1,4 +1,5 @@
-//! `cargo xtask ci`: every check, one after the other; a failure stops nothing, the end counts.
+//! `cargo xtask ci` runs every check, one after the other. A failed step does not stop the others, but the run fails at
+//! its end.
 
 mod deny;
 mod examples;
@@ -23,7 +24,7 @@ pub(crate) struct Options {
     /// All but these steps.
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     skip: Vec<String>,
-    /// Name the steps, run none.
+    /// List the steps without running them.
     #[arg(long)]
     list: bool,
 }

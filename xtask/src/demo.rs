@@ -11,13 +11,13 @@ use crate::server::Server;
 /// Options of `demo`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// An empty or absent folder to work in; a new temporary one if it is not given.
+    /// An empty or absent folder to work in; by default a new temporary folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// Remove the folder at the end.
     #[arg(long)]
     pub(crate) remove: bool,
-    /// Where the data goes: `postgres` starts a private server for itself.
+    /// The backend for the data; `postgres` starts a private server.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) backend: Backend,
 }
@@ -30,7 +30,8 @@ pub(crate) enum Backend {
     Postgres,
 }
 
-/// Builds the tool, which the summary suggests commands for, and runs the example. On a database the three processes share nothing else.
+/// Builds the tool, since the summary suggests its commands, and runs the example. On a database, its three processes
+/// share nothing else.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     println!("building ...");
     must(&mut project.cargo(["build", "--quiet", "--locked", "--package", "prodigy-storage-cli"]))?;
@@ -76,7 +77,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     ended
 }
 
-/// Whether a process may be started in a network namespace of its own.
+/// True if a process may be started in a network namespace of its own.
 pub(crate) fn has_namespaces() -> bool {
     let mut command = Command::new("unshare");
     command.args(["--net", "--", "true"]).stderr(Stdio::null());

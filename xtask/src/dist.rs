@@ -9,10 +9,10 @@ use crate::project::Project;
 /// Options of `dist`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where to write; by default `dist` in the target folder.
+    /// The folder to write to; by default `dist` in the target folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// Pack this binary, instead of one that is built for release.
+    /// Pack this binary instead of building one.
     #[arg(long, value_name = "FILE")]
     pub(crate) binary: Option<PathBuf>,
 }
@@ -26,7 +26,8 @@ const BESIDE: [(&str, &str); 4] = [
     ("CHANGELOG.md", "CHANGELOG.md"),
 ];
 
-/// Writes `completions/` and `man/`, both from the one table of flags that the tool parses with, then the archive and its checksum.
+/// Writes `completions/` and `man/`, both from the table of flags that the tool parses with, then the archive and its
+/// checksum.
 #[cfg(feature = "dist")]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     use anyhow::Context;
@@ -37,7 +38,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
         .unwrap_or_else(|| project.target().join("dist"));
     let (completions, man) = (dir.join("completions"), dir.join("man"));
     for folder in [&completions, &man] {
-        // Nothing of an earlier version.
+        // Removes files of an earlier version.
         if folder.exists() {
             std::fs::remove_dir_all(folder).with_context(|| format!("can't empty {}", folder.display()))?;
         }
@@ -109,7 +110,7 @@ fn host(project: &Project) -> Result<String> {
     Ok(host.context("cargo does not name its host")?.to_owned())
 }
 
-/// Packs files below one folder. The same files give the same bytes.
+/// Packs files below one folder. The archive is reproducible: the same files give the same bytes.
 #[cfg(feature = "dist")]
 fn pack(path: &std::path::Path, folder: &str, files: &[(PathBuf, String)]) -> Result<()> {
     use anyhow::Context;
@@ -126,7 +127,7 @@ fn pack(path: &std::path::Path, folder: &str, files: &[(PathBuf, String)]) -> Re
     Ok(())
 }
 
-/// Writes the checksum of a file beside it, in the form that `sha256sum --check` reads.
+/// Writes the checksum of a file beside it, in the format of `sha256sum --check`.
 #[cfg(feature = "dist")]
 fn checksum(path: &std::path::Path) -> Result<PathBuf> {
     use anyhow::Context;
@@ -143,7 +144,7 @@ fn checksum(path: &std::path::Path) -> Result<PathBuf> {
     Ok(beside)
 }
 
-/// Calls cargo again, with the tool's table of flags.
+/// Runs this program again with the cargo feature that links the tool's table of flags.
 #[cfg(not(feature = "dist"))]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     let mut command = project.again("dist");

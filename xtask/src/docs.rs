@@ -7,7 +7,7 @@ use crate::project::Project;
 /// Options of `docs`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Write nothing; fail if a page is not what the code says.
+    /// Write nothing; fail if a page is out of date.
     #[arg(long)]
     check: bool,
 }
@@ -15,12 +15,12 @@ pub(crate) struct Options {
 /// The page of the configuration's keys.
 const CONFIGURATION: &str = "docs/reference/configuration.md";
 
-/// Fails if a page is not what the code says.
+/// Fails if a page is out of date.
 pub(crate) fn check(project: &Project) -> Result<()> {
     run(project, &Options { check: true })
 }
 
-/// Writes or checks the pages, checks that the planted bugs fit the code, and builds the book.
+/// Writes or checks the pages, checks that the planted bugs still fit the code, and builds the book.
 #[cfg(feature = "docs")]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     page(
@@ -72,7 +72,7 @@ fn page(project: &Project, name: &str, wanted: &str, options: &Options) -> Resul
     Ok(())
 }
 
-/// Calls cargo again, with the crates that the pages come from.
+/// Runs this program again with the cargo feature that links the crates behind the pages.
 #[cfg(not(feature = "docs"))]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     let mut command = project.again("docs");

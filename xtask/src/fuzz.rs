@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: the targets of `prodigy-storage-fuzz` under cargo-fuzz, a time each.
+//! `cargo xtask fuzz` runs each target of `prodigy-storage-fuzz` under cargo-fuzz for some minutes.
 //!
-//! Inputs that libFuzzer makes up are kept in the target folder from run to run; the committed corpus is only
-//! read. An input that breaks a property is kept in `artifacts`: copy it to `corpus` under a name that describes
-//! it, and the tests replay it from then on.
+//! Inputs that libFuzzer generates are kept in the target folder from run to run; the committed corpus is only read. An
+//! input that breaks a property is kept in `artifacts`. Copy it to `corpus` under a name that describes it, and the
+//! tests replay it from then on.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,25 +14,25 @@ use crate::project::{Project, show};
 
 /// The folder of cargo-fuzz.
 const FOLDER: &str = "dev/prodigy-storage-fuzz/fuzz";
-/// An input that needs more MiB breaks a bound.
+/// The largest memory of a run in MiB; an input that needs more breaks a property.
 const MOST_MEMORY: u32 = 2048;
-/// An input that takes more seconds counts as one that does not end.
+/// The longest time for an input in seconds; an input that takes longer counts as endless.
 const LONGEST: u32 = 10;
 
 /// Options of `fuzz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only these; all without a name.
+    /// The targets to run; by default all.
     targets: Vec<String>,
-    /// How long each of them runs.
+    /// The minutes for each target.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
-    /// Name them, and run nothing.
+    /// List the targets without running them.
     #[arg(long)]
     list: bool,
 }
 
-/// Runs them one after the other; a finding stops nothing, and the end names all targets with findings.
+/// Runs the targets one after the other. A finding does not stop the run; the end lists all targets with findings.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     let known = targets(project)?;
     if options.list {
@@ -74,7 +74,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
         command
             .arg(format!("-rss_limit_mb={MOST_MEMORY}"))
             .arg(format!("-timeout={LONGEST}"));
-        // A thread that compresses may still be ending when the process does.
+        // A compression thread may still be running when the process exits.
         command.args(["-detect_leaks=0", "-print_final_stats=1"]);
         println!("\n==> {target}\n$ {}", show(&command));
         let status = command.status().context("can't start rustup")?;
@@ -91,7 +91,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A file each in `dev/prodigy-storage-fuzz/fuzz/fuzz_targets`.
+/// The targets: one file each in `dev/prodigy-storage-fuzz/fuzz/fuzz_targets`.
 fn targets(project: &Project) -> Result<BTreeSet<String>> {
     let folder = project.path(FOLDER).join("fuzz_targets");
     let mut names = BTreeSet::new();
@@ -102,7 +102,7 @@ fn targets(project: &Project) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// A program of the nightly toolchain, free of the toolchain that runs us.
+/// A program of the nightly toolchain, without the variables of the toolchain that runs this program.
 fn nightly(program: &str) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly", program]).stdin(Stdio::null());
@@ -125,7 +125,7 @@ fn nightly(program: &str) -> Command {
     command
 }
 
-/// Fails with `missing` where the program of the nightly toolchain is not there.
+/// Fails with the message `missing` if the program is not installed.
 fn needs(program: &str, missing: &'static str, arguments: &[&str]) -> Result<()> {
     let mut command = nightly(program);
     command

@@ -1,7 +1,7 @@
-//! Every chore of Prodigy storage's developers: `cargo xtask --help`.
+//! The developers' chores of Prodigy storage: `cargo xtask --help`.
 //!
-//! It starts things, and contains few: a chore is a call of cargo, of a standard tool, or of a crate in `dev/`. None of it
-//! links the code that it checks; `docs` and `dist`, which do, are cargo features.
+//! Each chore calls cargo, a standard tool, or a crate in `dev/`; little is implemented here. This program does not
+//! link the code that it checks; `docs` and `dist`, which do, are cargo features.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand};
 
 use crate::project::Project;
 
-/// Every chore of Prodigy storage's developers.
+/// The developers' chores of Prodigy storage.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Arguments {
@@ -42,27 +42,28 @@ struct Arguments {
 enum Chore {
     /// Run every check: format, lints, tests, documentation, invariants, the tool's own checks.
     Ci(ci::Options),
-    /// Show the main job, end to end, on real input, in a folder of its own.
+    /// Run an example job from end to end, on real input, in a folder of its own.
     Demo(demo::Options),
-    /// Kill the tool, fail its system calls, cut the power; then look for what was lost.
+    /// Kill the tool, fail its system calls, cut the power; then check that no acknowledged data is lost.
     Crash(torture::Arguments),
-    /// Feed the targets of `dev/prodigy-storage-fuzz` with made-up input, some minutes each; needs nightly and cargo-fuzz.
+    /// Run the targets of `dev/prodigy-storage-fuzz` on generated input, some minutes each; needs nightly and
+    /// cargo-fuzz.
     Fuzz(fuzz::Options),
-    /// Plant bugs into a copy of the project, one at a time: its tests have to catch each.
+    /// Plant bugs into a copy of the project, one at a time, and check that a test catches each.
     Mutants(mutants::Options),
     /// Run the conformance suite on each backend, and through the facade with everything switched on.
     Conformance,
-    /// Show what the tool promises, check by check, on real input.
+    /// Check what the tool promises, one check after the other, on real input.
     Verify(torture::Arguments),
     /// Check the invariants of the architecture and of the files.
     Tidy,
-    /// Write what is generated from the code, and build the book of all pages.
+    /// Write the pages that are generated from the code, and build the book of all pages.
     Docs(docs::Options),
     /// Build the book of all pages in the target folder; needs mdbook.
     Book,
-    /// Measure this project and what it is held against, side by side.
+    /// Measure this project beside comparable libraries and the limits of the machine.
     Bench(bench::Options),
-    /// Draw what `status` shows on terminals of 80 and of 200 columns, to `docs/pictures` (needs `script`).
+    /// Draw the output of `status` on terminals of 80 and of 200 columns, to `docs/pictures` (needs `script`).
     Pictures,
     /// Write a release archive with the tool, its completions and manual pages, and a checksum.
     Dist(dist::Options),

@@ -1,7 +1,7 @@
-//! `cargo xtask mutants`: bugs planted into a copy of the project, each of which its tests have to catch.
+//! `cargo xtask mutants` plants bugs into a copy of the project; its tests have to catch each.
 //!
-//! Each bug breaks a promise. The lists in `xtask/mutants` name it by text, so that it survives a move of lines, and the shipped
-//! code contains nothing of it:
+//! Each bug breaks a promise. The lists in `xtask/mutants` locate the code to change by its text, so a bug survives a
+//! move of lines. The shipped code contains no trace of the bugs:
 //!
 //! ```toml
 //! [ids-restart]
@@ -12,8 +12,8 @@
 //! test = "prodigy-storage-file lib ids_and_names_ascend_when_the_clock_steps_back"
 //! ```
 //!
-//! `property` names the property of the conformance suite that has to fail, if the test runs the suite. A text that does not
-//! occur exactly once, and a bug that does not compile, are failures like a bug that survives.
+//! `property` names the property of the conformance suite that has to fail, if the test runs the suite. A text that
+//! does not occur exactly once, and a bug that does not compile, are failures, as a bug is that no test catches.
 
 mod bug;
 #[cfg(feature = "docs")]
@@ -39,14 +39,14 @@ use outcome::Outcome;
 /// Options of `mutants`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only the bugs of these names; all without a name.
+    /// The bugs to plant; by default all.
     names: Vec<String>,
-    /// List the bugs, and run nothing.
+    /// List the bugs without running anything.
     #[arg(long)]
     list: bool,
 }
 
-/// The page that names the bugs, as the lists say it; an error if a bug does not fit the code.
+/// The page that lists the bugs; an error if a bug does not fit the code.
 #[cfg(feature = "docs")]
 pub(crate) fn page(project: &Project) -> Result<String> {
     let bugs = Bug::read_all(project)?;
@@ -78,7 +78,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
         println!(
             "{:width$}  {seconds:>4} s  {}",
             bug.name,
-            outcome.told(bug.caught_by())
+            outcome.line(bug.caught_by())
         );
         if !outcome.is_caught_by(bug.caught_by()) {
             escaped.push(bug.name.as_str());
@@ -98,7 +98,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A test that fails without a bug proves nothing: the tests that the bugs name have to pass on the code as it is.
+/// Checks that the named tests pass on the unchanged code: a test that fails without a bug proves nothing.
 fn must_pass_unchanged(copy: &Copy<'_>, bugs: &[Bug]) -> Result<()> {
     let tests: BTreeSet<Vec<String>> = bugs.iter().map(Bug::test_arguments).collect();
     println!("without a bug: {} runs", tests.len());
@@ -108,7 +108,7 @@ fn must_pass_unchanged(copy: &Copy<'_>, bugs: &[Bug]) -> Result<()> {
             other => bail!(
                 "`cargo test {}` without a bug: {}",
                 test.join(" "),
-                other.told("")
+                other.line("")
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask pictures`: what the tool shows on terminals of two widths, as pictures for the pages.
+//! `cargo xtask pictures` draws the tool's output on terminals of two widths, for the pages.
 
 use anyhow::Result;
 
@@ -80,7 +80,7 @@ impl Store {
         self.feed(&["dlq", "push", "--repo", "shop", "--job", "mapreduce-7"], &items)
     }
 
-    /// The tool, with nothing of the environment but the path.
+    /// The tool with no variables except the path.
     fn command(&self, program: &std::path::Path) -> std::process::Command {
         let mut command = std::process::Command::new(program);
         command
@@ -114,13 +114,13 @@ impl Store {
         }
     }
 
-    /// The output of `status` under a held lock, with its styles.
+    /// The output of `status` while a lock is held, with its styles.
     fn status(&self, columns: u32) -> Result<String> {
         use std::os::unix::fs::PermissionsExt;
 
         use anyhow::bail;
 
-        // The lock names its command: the picture shows a short one.
+        // The lock shows the command that holds it, so the picture uses a short one.
         let coordinator = self.home.join("coordinator");
         let line = format!("stty columns {columns}; exec '{}' status", self.tool.display());
         let text = format!("#!/bin/sh\nexec script --quiet --return --command \"{line}\" /dev/null\n");
@@ -136,7 +136,7 @@ impl Store {
     }
 }
 
-/// Calls cargo again, with what draws pictures.
+/// Runs this program again with the cargo feature that links the drawing code.
 #[cfg(not(feature = "pictures"))]
 pub(crate) fn run(project: &Project) -> Result<()> {
     crate::project::must(&mut project.again("pictures"))

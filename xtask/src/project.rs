@@ -1,4 +1,4 @@
-//! The project: where it is, what is in it, and cargo.
+//! The project: its folder, its crates, and calls of cargo.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub(crate) struct Project {
     metadata: Metadata,
 }
 
-/// The fields of `cargo metadata --no-deps` that are read.
+/// The fields that are read from `cargo metadata --no-deps`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
@@ -27,12 +27,12 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) rust_version: Option<String>,
     pub(crate) manifest_path: PathBuf,
-    /// The registries it may go to; `None` is any.
+    /// The registries that it may be published to; `None` for any.
     pub(crate) publish: Option<Vec<String>>,
     pub(crate) targets: Vec<Target>,
 }
 
-/// Something that a crate builds.
+/// An artifact that a crate builds.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Target {
     pub(crate) name: String,
@@ -47,7 +47,7 @@ impl Package {
 }
 
 impl Project {
-    /// Asks cargo. The folder of `xtask` is one level below the project's.
+    /// Calls `cargo metadata`. The folder of `xtask` is one level below the project's folder.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
@@ -81,7 +81,7 @@ impl Project {
         &self.metadata
     }
 
-    /// Where cargo builds.
+    /// The target folder of cargo.
     pub(crate) fn target(&self) -> &Path {
         &self.metadata.target_directory
     }
@@ -93,7 +93,7 @@ impl Project {
         command
     }
 
-    /// This program once more, with the cargo feature of the chore that needs one.
+    /// This program, called again with the cargo feature that a chore needs.
     #[cfg(not(all(feature = "docs", feature = "dist", feature = "pictures")))]
     pub(crate) fn again(&self, chore: &str) -> Command {
         let run = [
@@ -117,7 +117,7 @@ impl Project {
     }
 }
 
-/// The cargo that runs this program, without the variables that it set for it.
+/// The cargo that runs this program, without the variables that it set for this program.
 fn cargo_command(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root).stdin(Stdio::null());
@@ -132,7 +132,7 @@ fn cargo_command(root: &Path) -> Command {
     command
 }
 
-/// Runs a command with its output shown. Its failure is an error that shows the command.
+/// Runs a command and shows its output. If it fails, the error shows the command.
 pub(crate) fn must(command: &mut Command) -> Result<()> {
     let shown = show(command);
     let status = command
@@ -144,7 +144,7 @@ pub(crate) fn must(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A command as one would type it.
+/// A command as a user would type it.
 pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());

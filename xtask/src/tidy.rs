@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the invariants that no compiler, lint or cargo-deny holds. CONTRIBUTING.md states them.
+//! `cargo xtask tidy` checks the invariants that no compiler, lint or cargo-deny checks. CONTRIBUTING.md lists them.
 
 mod crates;
 mod dialect;
@@ -25,17 +25,17 @@ struct Findings {
 }
 
 impl Findings {
-    /// Something that has to change.
+    /// Adds a violation.
     fn fault(&mut self, place: impl Display, what: impl Display) {
         self.faults.push(format!("{place}: {what}"));
     }
 
-    /// A number for the last line.
+    /// Adds a count to the last line.
     fn sum(&mut self, sum: String) {
         self.sums.push(sum);
     }
 
-    /// Something to look at.
+    /// Adds a notice, which is no failure.
     fn notice(&mut self, place: impl Display, what: impl Display) {
         self.notices.push(format!("{place}: {what}"));
     }
@@ -44,7 +44,7 @@ impl Findings {
 /// A text file of the project.
 #[derive(Debug)]
 struct TextFile {
-    /// Its path in the project, with slashes.
+    /// The path in the project, with slashes.
     path: String,
     text: String,
 }
@@ -56,7 +56,7 @@ impl TextFile {
             .is_some_and(|found| found == extension)
     }
 
-    /// A corpus or a fixture: its text is input.
+    /// True for a corpus or a fixture, whose text is test input.
     fn is_as_given(&self) -> bool {
         self.path.contains("/corpus/") || self.path.contains("/fixtures/")
     }

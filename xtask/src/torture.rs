@@ -1,4 +1,4 @@
-//! `cargo xtask crash` and `verify`: the programs of `dev/prodigy-storage-torture`.
+//! `cargo xtask crash` and `verify` run the programs of `dev/prodigy-storage-torture`.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::project::{Project, show};
 
-/// Arguments that go to another program as they are, `--help` included.
+/// Arguments that are passed on unchanged, `--help` included.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
@@ -21,7 +21,7 @@ pub(crate) fn command(project: &Project, name: &str) -> Command {
     project.cargo(["run", "--quiet", "--locked", "--package", package, "--", name])
 }
 
-/// Runs a command of the crate, and ends as it does.
+/// Runs a command of the crate, and returns its exit code.
 pub(crate) fn run(project: &Project, name: &str, arguments: &Arguments) -> Result<ExitCode> {
     let mut command = command(project, name);
     let status = command
@@ -32,7 +32,7 @@ pub(crate) fn run(project: &Project, name: &str, arguments: &Arguments) -> Resul
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// The part of the crash tests' report that is read here.
+/// The fields that are read from the report of the crash tests.
 #[derive(Debug, serde::Deserialize)]
 struct Report {
     sections: Vec<Section>,
@@ -44,7 +44,7 @@ struct Section {
     skipped: Vec<String>,
 }
 
-/// The parts that the last crash tests with `--report` skipped, with reasons.
+/// The skipped parts of the last crash tests that ran with `--report`, with reasons.
 pub(crate) fn skipped(project: &Project) -> Result<Vec<String>> {
     let path = project.target().join("crash-report.json");
     let text = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;

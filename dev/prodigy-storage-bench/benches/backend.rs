@@ -41,7 +41,7 @@ fn id() -> EventId {
 /// The body of a record: `,"event":{..}`.
 fn body() -> Vec<u8> {
     let mut body = b",\"event\":".to_vec();
-    // Serialising plain text and numbers does not fail; if it did, the lines below would be no records.
+    // Serialising plain text and numbers can't fail. If it did, the lines below would not be valid records.
     let _ = serde_json::to_writer(&mut body, &EVENT);
     body
 }

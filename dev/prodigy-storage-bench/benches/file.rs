@@ -15,7 +15,8 @@ fn main() {
 
 const EVENTS: usize = 8_192;
 
-/// A log in `segments` segments that interleave event by event: stores that are written to in turns, moved together.
+/// A log in `segments` segments that interleave event by event: several stores are written to in turn, then their
+/// segments are moved into one folder.
 fn interleaved(folder: &std::path::Path, segments: usize, job: &JobAddress) -> Result<FileBackend> {
     let root = |n: usize| folder.join(format!("root-{n}"));
     let backends = (0..segments)
@@ -35,7 +36,7 @@ fn interleaved(folder: &std::path::Path, segments: usize, job: &JobAddress) -> R
     let log = events_folder(job);
     for n in 1..segments {
         for entry in fs::read_dir(root(n).join(&log)).into_iter().flatten().flatten() {
-            // A segment that stayed behind is missed when the events are counted.
+            // A segment that was not moved is noticed when the events are counted.
             let _ = fs::rename(entry.path(), root(0).join(&log).join(entry.file_name()));
         }
     }

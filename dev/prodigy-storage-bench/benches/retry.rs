@@ -1,4 +1,4 @@
-//! Parts of the retry crate: what a policy costs where nothing fails, and where it waits for nobody.
+//! Parts of the retry crate: the cost of a policy if nothing fails, and of a permit without waiting.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-/// A clock that never advances and never sleeps.
+/// A clock whose time never changes and which never sleeps.
 #[derive(Debug)]
 struct Still(Instant);
 

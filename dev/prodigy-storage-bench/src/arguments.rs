@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::counts::{CountOptions, Operation};
 use crate::lab::Scale;
 
-/// Measures this project, its peers and the limit of the machine side by side.
+/// Measures this project beside its peers and the limits of the machine.
 #[derive(Debug, Parser)]
 #[command(name = "prodigy-storage-bench", max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -20,28 +20,28 @@ pub(crate) struct Arguments {
     /// Only these rows, by name.
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Name the rows, measure none.
+    /// List the rows without measuring.
     #[arg(long)]
     pub(crate) list: bool,
-    /// Fail where a row misses its bar by more than the margin for noise (10 %).
+    /// Fail if a row misses its bar by more than the margin for noise (10 %).
     #[arg(long)]
     pub(crate) check: bool,
     /// Write the raw numbers to a file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Rounds that count, instead of 7 (3 with `--quick`).
+    /// The number of measured rounds; by default 7 (3 with `--quick`).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Where to work, instead of the target folder. What is made there is removed.
+    /// The folder to work in; by default the target folder. Its contents are removed afterwards.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Repeat the contents of a run.
+    /// The seed of an earlier run, to repeat its random inputs.
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<u64>,
     /// The tool in the release profile, for the rows about it.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) tool: Option<PathBuf>,
-    /// Write tables, plots and raw numbers into this folder of documents.
+    /// Write tables, plots and raw numbers to this folder of pages.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) docs: Option<PathBuf>,
 }
@@ -49,12 +49,12 @@ pub(crate) struct Arguments {
 /// Other commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Chore {
-    /// Count instructions and system calls an operation, by callgrind and strace.
+    /// Count instructions and system calls per operation, by callgrind and strace.
     Counts(CountOptions),
-    /// Do an operation a number of times.
+    /// Repeat an operation (used by `counts`).
     #[command(hide = true)]
     Operation(Operation),
-    /// Be one of several processes.
+    /// Run as a child process of a row.
     #[command(hide = true)]
     Child {
         /// The task, as JSON.
@@ -63,7 +63,7 @@ pub(crate) enum Chore {
 }
 
 impl Arguments {
-    /// How much is done.
+    /// The amount of work.
     pub(crate) fn scale(&self) -> Scale {
         let mut scale = if self.quick { Scale::QUICK } else { Scale::FULL };
         if let Some(rounds) = self.rounds {
@@ -72,13 +72,13 @@ impl Arguments {
         scale
     }
 
-    /// Where to work; it is made if it is not there.
+    /// The folder to work in; it is created if it does not exist.
     pub(crate) fn folder(&self) -> Result<PathBuf> {
         work_folder(self.folder.clone())
     }
 }
 
-/// The folder that was asked for, or `bench` in the target folder that this program was built in.
+/// The requested folder, or `bench` in the target folder that this program was built in.
 pub(crate) fn work_folder(asked: Option<PathBuf>) -> Result<PathBuf> {
     let folder = match asked {
         Some(folder) => folder,

@@ -10,29 +10,29 @@ pub(crate) enum Bar {
     AtMost(f64),
     /// The smallest allowed multiple of the reference's throughput.
     AtLeast(f64),
-    /// Ours alone is below this, in the row's unit.
+    /// The value of our side alone has to be below this, in the row's unit.
     Below(f64),
-    /// Ours is at most so much more than what it is held against, in the row's unit.
+    /// The value of our side may exceed that of the other side by this, in the row's unit.
     MoreBy(f64),
     /// No bar: the row is a report.
     None,
 }
 
-/// The verdict on a figure.
+/// The verdict on a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It keeps to it.
+    /// The value meets its bar.
     Met,
-    /// It misses it by no more than noise may explain.
+    /// The value misses its bar within the margin for noise.
     Near,
-    /// It misses it.
+    /// The value misses its bar by more than the margin.
     Missed,
-    /// There is no bar.
+    /// The row has no bar.
     Free,
 }
 
 impl Bar {
-    /// The figure of one round that the bar is about.
+    /// The value of a round that the bar applies to.
     pub(crate) fn figure(self, ours: f64, theirs: Option<f64>) -> Option<f64> {
         match self {
             Self::Below(_) => Some(ours),
@@ -42,13 +42,13 @@ impl Bar {
         }
     }
 
-    /// Whether the figure is a ratio of two times.
+    /// True if the value is a ratio of two times.
     pub(crate) fn is_ratio(self) -> bool {
         matches!(self, Self::AtMost(_) | Self::AtLeast(_) | Self::None)
     }
 
-    /// Judges a figure. `margin` is the share of the bar that noise may take, 0.1 for a tenth. What is counted and not
-    /// timed has no noise, and gets none.
+    /// Judges a value. `margin` is the share of the bar that noise may explain, 0.1 for a tenth. Counted values have no
+    /// noise, so they get no margin.
     pub(crate) fn judge(self, figure: f64, margin: f64) -> Verdict {
         let (met, near) = match self {
             Self::None => return Verdict::Free,
@@ -59,12 +59,12 @@ impl Bar {
         match (met, near) {
             (true, _) => Verdict::Met,
             (false, true) => Verdict::Near,
-            // A figure that is no number at all lands here.
+            // A value that is not a number compares as false.
             (false, false) => Verdict::Missed,
         }
     }
 
-    /// For people: `<= 1.2x`.
+    /// The bar in words: `<= 1.2x`.
     pub(crate) fn words(self, unit: &str) -> String {
         match self {
             Self::AtMost(bar) => format!("<= {bar}x"),
@@ -77,7 +77,7 @@ impl Bar {
 }
 
 impl Verdict {
-    /// For a table.
+    /// The verdict as a word in a table.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Met => "met",

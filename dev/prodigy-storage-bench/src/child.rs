@@ -1,7 +1,7 @@
-//! Other processes: this program started again, with what to do as JSON.
+//! Child processes: this program started again, with a task as JSON.
 //!
-//! A child makes ready, says `ready`, waits for a line, works, and says what it did; then it waits for another line or
-//! the end of its input, so that nothing that its end costs falls into the time of others.
+//! A child prepares, prints `ready`, waits for a line, works, and prints its report. Then it waits for another line or
+//! the end of its input, so that the cost of its exit is not measured as part of other processes' time.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -27,28 +27,28 @@ pub(crate) const ARGUMENT: &str = "child";
 pub(crate) enum Task {
     /// Appends events by number to the log of the store in a folder.
     Append { folder: PathBuf, events: Events },
-    /// Appends the full lines of events to a file.
+    /// Appends the complete lines of events to a file.
     Bare {
         path: PathBuf,
         events: Events,
-        /// Locks the file for each.
+        /// True if the file is locked for each line.
         lock: bool,
     },
-    /// Appends the number of events in each line of its input.
+    /// Reads lines from its input, and appends the events that each line asks for.
     InTurns { folder: PathBuf, seed: u64 },
-    /// Reads the log of the store in a folder and says how much memory and how many descriptors that took.
+    /// Reads the log of the store in a folder, and reports its memory and descriptors.
     Scan { folder: PathBuf },
-    /// Takes and acknowledges ten items of the queue of the store in a folder for each line of its input.
+    /// For each line of its input, takes ten items from the queue of the store in a folder and acknowledges them.
     Cycles { folder: PathBuf },
-    /// Empties the queue of the store in a folder; its events are the items that were done.
+    /// Empties the queue of the store in a folder; reports the number of items that were done.
     Redrive { folder: PathBuf },
-    /// Takes one item of the queue of the store in a folder, and says how long that took, from opening the store on.
+    /// Takes one item from the queue of the store in a folder; reports the time from opening the store.
     FirstTake { folder: PathBuf },
     /// Follows the log of the store in a folder until it has this number of events.
     Follow { folder: PathBuf, events: usize },
     /// Follows the log of the store in a folder while nothing is appended.
     Idle { folder: PathBuf },
-    /// Reads the event behind a cursor of the log of the store in a folder.
+    /// Reads the event after a cursor in the log of the store in a folder.
     Resume { folder: PathBuf, cursor: Cursor },
     /// Appends one event to the log of the store in a folder.
     FirstAppend { folder: PathBuf },
@@ -61,7 +61,7 @@ pub(crate) enum Task {
     },
 }
 
-/// Which events.
+/// The events to append.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Events {
     pub(crate) seed: u64,
@@ -76,21 +76,21 @@ impl Events {
     }
 }
 
-/// The report of a child at its end.
+/// The report of a child.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Said {
-    /// The ids that it was given, where there are any.
+    /// The ids of the stored events, if the task stores events.
     pub(crate) ids: Vec<EventId>,
     pub(crate) events: usize,
-    /// How long it took, in microseconds, where it took the time itself.
+    /// The time in microseconds, if the child measures it.
     pub(crate) micros: f64,
-    /// The most memory that it held, in MiB.
+    /// The largest resident memory, in MiB.
     pub(crate) resident_mib: f64,
-    /// The most descriptors that it held.
+    /// The largest number of open descriptors.
     pub(crate) descriptors: usize,
 }
 
-/// Does a task.
+/// Runs a task.
 pub(crate) fn run(task: &str) -> Result<()> {
     let task: Task = serde_json::from_str(task).context("can't read the task")?;
     let mut said = Said::default();
@@ -100,7 +100,8 @@ pub(crate) fn run(task: &str) -> Result<()> {
             let log = store::job(&storage)?.events();
             let mut source = Source::new(events.seed);
             said.ids.reserve(events.count);
-            // The first one finds or makes the segment; it does not count, as opening a file does not.
+            // The first event opens or creates the segment, so it is not timed; nor is opening a file on the other
+            // side.
             said.ids
                 .push(log.append(source.event(events.from + events.count))?);
             wait()?;
@@ -129,7 +130,7 @@ pub(crate) fn run(task: &str) -> Result<()> {
             wait()?;
             for event in job.events().read::<Event>()? {
                 ensure!(event?.verified, "an event has no checksum");
-                // A prime, so that it meets each place of a segment in some round.
+                // A prime, so that every position in a segment is sampled in some round.
                 if said.events % 97 == 0 {
                     said.descriptors = said.descriptors.max(memory::descriptors()?);
                 }
@@ -182,7 +183,7 @@ pub(crate) fn run(task: &str) -> Result<()> {
     }
 }
 
-/// A line `from count` a turn, until the input ends.
+/// Reads a line `from count` for each turn, until the input ends.
 fn in_turns(folder: &std::path::Path, seed: u64) -> Result<()> {
     let mut config = store::config(&folder.join("root"), false);
     config.file.max_file_size = 1 << 40;
@@ -248,7 +249,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it, and waits until it is ready.
+    /// Starts a child, and waits until it is ready.
     pub(crate) fn start(task: &Task) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(ARGUMENT)
@@ -264,18 +265,18 @@ impl Process {
             input,
             output: BufReader::new(output),
         };
-        process.hear("ready")?;
+        process.expect_line("ready")?;
         Ok(process)
     }
 
-    /// Sends it a line.
-    pub(crate) fn tell(&mut self, line: &str) -> Result<()> {
+    /// Sends a line to the child.
+    pub(crate) fn send_line(&mut self, line: &str) -> Result<()> {
         self.input.write_all(format!("{line}\n").as_bytes())?;
         Ok(self.input.flush()?)
     }
 
-    /// Waits for a line that has to be this.
-    pub(crate) fn hear(&mut self, wanted: &str) -> Result<()> {
+    /// Waits for a line, and fails if it differs from the wanted one.
+    pub(crate) fn expect_line(&mut self, wanted: &str) -> Result<()> {
         let line = self.line()?;
         ensure!(line == wanted, "a child said `{line}` instead of `{wanted}`");
         Ok(())
@@ -287,15 +288,15 @@ impl Process {
         Ok(line.trim_end().to_owned())
     }
 
-    /// Lets it say what it did, and ends it.
+    /// Reads the child's report, and ends it.
     pub(crate) fn said(mut self) -> Result<Said> {
-        self.tell("say")?;
+        self.send_line("say")?;
         let line = self.line()?;
         self.finish()?;
         serde_json::from_str(&line).with_context(|| format!("a child said `{line}`"))
     }
 
-    /// Ends its input, and waits for its end.
+    /// Closes the child's input, and waits for its exit.
     pub(crate) fn finish(self) -> Result<()> {
         let Self {
             mut child,
@@ -309,15 +310,16 @@ impl Process {
     }
 }
 
-/// Runs a child for each task from one moment on; microseconds an operation of all together, and what they said.
+/// Runs a child for each task, all from the same moment. Returns the microseconds per operation of all together, and
+/// the reports.
 pub(crate) fn together(tasks: &[Task], operations: usize) -> Result<(f64, Vec<Said>)> {
     let mut children = tasks.iter().map(Process::start).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();
     for child in &mut children {
-        child.tell("go")?;
+        child.send_line("go")?;
     }
     for child in &mut children {
-        child.hear("done")?;
+        child.expect_line("done")?;
     }
     let took = per_operation(began, operations);
     let said = children

@@ -1,14 +1,14 @@
-//! Time that a work took.
+//! Measuring times.
 
 use std::time::Instant;
 
-/// Microseconds an operation.
+/// Microseconds per operation.
 pub(crate) fn per_operation(began: Instant, operations: usize) -> f64 {
     began.elapsed().as_secs_f64() * 1e6 / operations.max(1) as f64
 }
 
-/// Runs a work on each of some threads at once, from one moment on; gives the microseconds an operation of all
-/// together. `ready` makes what a thread needs before that moment.
+/// Runs `work` on several threads from the same moment; returns the microseconds per operation of all together. `ready`
+/// prepares each thread before that moment.
 pub(crate) fn threads<W, R>(
     number: usize,
     operations: usize,
@@ -18,7 +18,8 @@ pub(crate) fn threads<W, R>(
 where
     R: Send,
 {
-    // The last one past the first is this thread, which takes the time. A thread that fails before it has to come, too.
+    // This thread takes part in the barrier, because it measures the time. A thread whose preparation fails has to
+    // reach the barrier, too.
     let barrier = std::sync::Barrier::new(number + 1);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..number)

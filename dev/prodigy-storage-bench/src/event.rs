@@ -1,4 +1,4 @@
-//! The event that is appended: about 360 bytes as a record.
+//! The event of the benchmarks, about 360 bytes as a record.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -43,7 +43,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Events of this seed.
+    /// A source of events for a seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -62,7 +62,7 @@ impl Source {
         }
     }
 
-    /// The n-th event: the same for the same seed and number, different from all others.
+    /// The n-th event: determined by seed and number, and different from all other events.
     pub(crate) fn event(&mut self, n: usize) -> &Event {
         let random = mixed(self.seed ^ mixed(n as u64));
         let event = &mut self.event;
@@ -75,7 +75,7 @@ impl Source {
         event
     }
 
-    /// The sum of the hashes of events by number: the same in whatever order they are read.
+    /// The sum of the hashes of events by number, independent of the order in which they are read.
     pub(crate) fn digest(&mut self, numbers: impl IntoIterator<Item = usize>) -> Digest {
         let mut digest = Digest::default();
         for n in numbers {
@@ -85,7 +85,7 @@ impl Source {
     }
 }
 
-/// Overwrites sixteen hexadecimal digits.
+/// Overwrites sixteen hexadecimal digits of a text.
 fn overwrite(text: &mut String, at: usize, number: u64) {
     let mut digits = [0u8; DIGITS];
     let mut rest = number;
@@ -108,7 +108,7 @@ fn mixed(number: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// A digest of stored or read events: their number, and the sum of their hashes.
+/// The number of stored or read events, and the sum of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Digest {
     pub(crate) count: usize,
@@ -121,7 +121,7 @@ impl Digest {
         self.sum = self.sum.wrapping_add(event.digest());
     }
 
-    /// An error unless it is what was wanted.
+    /// Fails unless the digests are equal.
     pub(crate) fn must_be(self, wanted: Self) -> anyhow::Result<()> {
         anyhow::ensure!(
             self.count == wanted.count,

@@ -1,4 +1,4 @@
-//! Where the works run: their folder, how much they do, what they share.
+//! The environment of the works: their folder, the amount of work, and shared data.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -13,10 +13,10 @@ use crate::rows::follow::{self, Many};
 use crate::rows::log::Log;
 use crate::rows::resident::Big;
 
-/// How much is done.
+/// The amount of work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
-    /// The number of rounds that count, after one that does not.
+    /// The number of measured rounds, which follow a round that is not measured.
     pub(crate) rounds: usize,
     /// The divisor of sizes.
     pub(crate) divisor: usize,
@@ -42,7 +42,7 @@ impl Scale {
     }
 }
 
-/// The place in which every work is prepared.
+/// The environment of all works of a run.
 #[derive(Debug)]
 pub(crate) struct Lab {
     folder: TempDir,
@@ -61,7 +61,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// In a new folder below this one; it goes with the lab.
+    /// A lab in a new folder below this one; the folder is removed when the lab is dropped.
     pub(crate) fn new(below: &Path, scale: Scale, tool: Option<PathBuf>) -> Result<Self> {
         let shown = || format!("can't make a folder in {}", below.display());
         std::fs::create_dir_all(below).with_context(shown)?;
@@ -81,17 +81,17 @@ impl Lab {
         })
     }
 
-    /// The given number, or the quick share of it.
+    /// The given number, or the reduced number of a quick run.
     pub(crate) fn of(&self, number: usize) -> usize {
         (number / self.scale.divisor).max(16)
     }
 
-    /// Where folders of turns are made.
+    /// The folder in which turns create their folders.
     pub(crate) fn bench(&self) -> Bench {
         Bench(self.folder.path().to_owned())
     }
 
-    /// The shared log, made when it is first asked for.
+    /// The shared log, created at the first call.
     pub(crate) fn log(&self) -> Result<Rc<Log>> {
         if let Some(log) = self.log.get() {
             return Ok(Rc::clone(log));
@@ -100,7 +100,7 @@ impl Lab {
         Ok(Rc::clone(self.log.get_or_init(|| log)))
     }
 
-    /// The log of 1 GB in segments of about this size, made when it is first asked for.
+    /// The log of 1 GB in segments of about this size, created at the first call.
     pub(crate) fn big(&self, segment: u64) -> Result<Rc<Big>> {
         if let Some(big) = self.big.borrow().get(&segment) {
             return Ok(Rc::clone(big));
@@ -110,7 +110,7 @@ impl Lab {
         Ok(big)
     }
 
-    /// The log of many segments, made when it is first asked for.
+    /// The log of many segments, created at the first call.
     pub(crate) fn many(&self) -> Result<Rc<Many>> {
         if let Some(many) = self.many.get() {
             return Ok(Rc::clone(many));
@@ -119,14 +119,14 @@ impl Lab {
         Ok(Rc::clone(self.many.get_or_init(|| many)))
     }
 
-    /// The PostgreSQL server, started when it is first asked for.
+    /// The PostgreSQL server, started at the first call.
     #[cfg(feature = "postgres")]
     pub(crate) fn postgres(&self) -> Option<Rc<crate::rows::postgres::Database>> {
         let start = || crate::rows::postgres::Database::start().map(Rc::new);
         self.postgres.get_or_init(start).clone()
     }
 
-    /// Writes out what earlier turns left to the system, so that no turn pays for another's.
+    /// Waits until the data of earlier turns is on the disk, so that their writes do not slow down this turn.
     pub(crate) fn settle(&self) -> Result<()> {
         let folder = std::fs::File::open(self.folder.path())?;
         rustix::fs::syncfs(&folder).context("can't sync the folder of the benchmarks")?;
@@ -134,12 +134,12 @@ impl Lab {
     }
 }
 
-/// The place for folders of turns.
+/// The folder in which turns create their folders.
 #[derive(Clone, Debug)]
 pub(crate) struct Bench(PathBuf);
 
 impl Bench {
-    /// An empty folder, gone when it is dropped.
+    /// A new folder, which is removed when it is dropped.
     pub(crate) fn folder(&self) -> Result<TempDir> {
         tempfile::tempdir_in(&self.0).context("can't make the folder of a turn")
     }

@@ -1,4 +1,4 @@
-//! The machine of a measurement.
+//! A description of the machine of a measurement.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// The machine, and the file system of the folder of the benchmarks.
+/// The machine, and the file system of the benchmarks' folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
@@ -16,12 +16,12 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
     pub(crate) mount_options: String,
     pub(crate) device: String,
-    /// The load of the machine before it began: above a few tenths, others were at work.
+    /// The load before the run: above a few tenths, other programs were running.
     pub(crate) load: f64,
 }
 
 impl Machine {
-    /// This machine, with the file system that a folder is on.
+    /// This machine, and the file system of a folder.
     pub(crate) fn of(folder: &Path) -> Result<Self> {
         let system = rustix::system::uname();
         let folder = folder
@@ -53,7 +53,7 @@ impl Machine {
         })
     }
 
-    /// In one line.
+    /// The description in one line.
     pub(crate) fn line(&self) -> String {
         format!(
             "{}, {} cores, {} GiB, {}; {} on {} ({}); load before it began {:.2}",
@@ -90,7 +90,7 @@ struct Mount {
     options: String,
 }
 
-/// The mount that contains a folder: the deepest one, and of several at that path the last, which covers the others.
+/// The mount that contains a folder: the deepest, and of several at the same path the last, which hides the others.
 fn mount_of(mounts: &str, folder: &Path) -> Option<Mount> {
     let parsed = mounts.lines().filter_map(|line| {
         let mut parts = line.split(' ');
@@ -105,7 +105,7 @@ fn mount_of(mounts: &str, folder: &Path) -> Option<Mount> {
     })
 }
 
-/// The value of the first `name : value`.
+/// The value of the first line `name : value`.
 fn field(text: &str, name: &str) -> String {
     let found = text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;

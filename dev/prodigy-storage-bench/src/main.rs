@@ -1,7 +1,7 @@
-//! Measures this project, its peers and the limit of the machine side by side, in one run.
+//! Measures this project, its peers and the limits of the machine in the same run.
 //!
-//! A row is a work of ours, what its bar is held against, and peers; all of them take turns in rounds, on contents that
-//! differ each round. Each turn reads back what it stored, outside of the time that it gives.
+//! A row has a work of our side, the work that its bar compares with, and peers. All works take turns in rounds, with
+//! new contents each round. Each turn reads back what it stored, outside of the measured time.
 
 mod arguments;
 mod bar;
@@ -77,7 +77,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     writeln!(out, "{}\n", page::machine(&report))?;
     out.write_all(table::HEAD.as_bytes())?;
     for row in &rows {
-        // A failed row is reported, and fails the run at its end: the other rows took time, too.
+        // A failed row is reported, and fails the run at its end, so that the other rows are still measured.
         let outcome =
             one(&lab, row, report.seed).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
         let measured = Measured::new(row, outcome);

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-/// The most memory that was resident at once, in MiB (`VmHWM`).
+/// The largest resident memory so far, in MiB (`VmHWM`).
 pub(crate) fn most_resident_mib() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status").context("can't read the status of this process")?;
     high_water_mib(&status).context("the kernel does not tell the most resident memory")
@@ -22,7 +22,7 @@ pub(crate) fn descriptors() -> Result<usize> {
     Ok(entries.count().saturating_sub(1))
 }
 
-/// The bytes that this process passed to write calls so far (`wchar`).
+/// The bytes that this process has passed to write calls (`wchar`).
 pub(crate) fn bytes_written() -> Result<u64> {
     let io = fs::read_to_string("/proc/self/io").context("can't read what this process wrote")?;
     let line = io.lines().find_map(|line| line.strip_prefix("wchar:"));

@@ -1,4 +1,4 @@
-//! The limit: the same full line by `serde_json` into a reused buffer, and bare system calls.
+//! The limit of the machine: the same complete line, made by `serde_json` in a reused buffer, and bare system calls.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Digest, Event, Source};
 
-/// The form of a line without its checksum.
+/// A complete line without its checksum.
 #[derive(Serialize)]
 struct Full<'a> {
     id: &'a str,
@@ -18,7 +18,7 @@ struct Full<'a> {
     event: &'a Event,
 }
 
-/// The full line, typed.
+/// A complete line, parsed.
 #[derive(Debug, Deserialize)]
 struct Line<'a> {
     id: &'a str,
@@ -27,13 +27,13 @@ struct Line<'a> {
     crc: &'a str,
 }
 
-/// Bytes of `,"crc":"xxxxxxxx"}`.
+/// The length of `,"crc":"xxxxxxxx"}`.
 const TRAILER: usize = 18;
 const CHUNK: usize = 256 << 10;
-/// Bytes of an allocated tail.
+/// The size of an allocated tail, in bytes.
 const SPACE: usize = 1 << 20;
 
-/// Writes the full line of an event: id, timestamp, payload, checksum, line end. The time is no reading of the clock.
+/// Writes the complete line of an event: id, timestamp, payload, checksum, line end. The clock is not read.
 pub(crate) fn line(buffer: &mut Vec<u8>, n: usize, event: &Event) -> Result<()> {
     let start = buffer.len();
     let mut id = [0u8; 36];
@@ -50,7 +50,7 @@ pub(crate) fn line(buffer: &mut Vec<u8>, n: usize, event: &Event) -> Result<()> 
     Ok(())
 }
 
-/// A file that is appended to, a system call an event.
+/// Appends to a file with one system call per event.
 #[derive(Debug)]
 pub(crate) struct Appender {
     file: File,
@@ -60,7 +60,7 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// With a sync after each event if asked for.
+    /// Opens the file; with `sync`, each event is synced.
     pub(crate) fn open(path: &Path, sync: bool) -> Result<Self> {
         let file = File::options()
             .create(true)
@@ -75,7 +75,7 @@ impl Appender {
         })
     }
 
-    /// The same with the file locked for each event.
+    /// Locks the file for each event.
     pub(crate) fn locked(mut self) -> Self {
         self.lock = true;
         self
@@ -98,7 +98,8 @@ impl Appender {
     }
 }
 
-/// A file whose tail is allocated: spaces, a MiB at a time, which are written over. A system call and a sync an event.
+/// Appends to a file whose tail is allocated and filled with spaces, one MiB at a time. One system call and one sync
+/// per event.
 #[derive(Debug)]
 pub(crate) struct SpacedAppender {
     file: File,
@@ -132,7 +133,7 @@ impl SpacedAppender {
         Ok(())
     }
 
-    /// Cuts the spaces off.
+    /// Cuts off the unused spaces.
     pub(crate) fn trim(self) -> Result<()> {
         Ok(self.file.set_len(self.end)?)
     }
@@ -155,7 +156,7 @@ pub(crate) fn write_buffered(
     Ok(())
 }
 
-/// Reads a file in chunks; checks each line's checksum and parses it, typed; lends the events.
+/// Reads a file in chunks, checks each line's checksum, parses it, and passes the events to a function.
 pub(crate) fn scan(path: &Path, mut each: impl FnMut(&Event)) -> Result<usize> {
     let mut file = File::open(path).with_context(|| format!("can't open {}", path.display()))?;
     let mut chunk = vec![0u8; CHUNK];
@@ -182,7 +183,7 @@ pub(crate) fn scan(path: &Path, mut each: impl FnMut(&Event)) -> Result<usize> {
     }
 }
 
-/// The event of a line whose checksum holds.
+/// The event of a line with a valid checksum.
 pub(crate) fn parsed(line: &[u8]) -> Result<Event> {
     let (body, trailer) = line
         .split_at_checked(line.len().wrapping_sub(TRAILER))

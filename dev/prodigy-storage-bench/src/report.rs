@@ -1,4 +1,4 @@
-//! The result of a run, as it is shown and stored.
+//! The result of a run, as it is printed and stored.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::spread::{Spread, ratios};
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    /// True if the sizes are reduced by `--quick`.
+    /// True if `--quick` reduced the sizes.
     pub(crate) quick: bool,
-    /// Rounds that count, of a row that has no reason for fewer.
+    /// The number of measured rounds of a row with the default.
     pub(crate) rounds: usize,
     /// The divisor of sizes.
     pub(crate) divisor: usize,
@@ -42,11 +42,11 @@ pub(crate) struct Measured {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
-    /// Values of each work.
+    /// The values of each work.
     Works(Vec<Values>),
-    /// The machine lacks something.
+    /// The row needs something that this machine lacks.
     Skipped(String),
-    /// It went wrong: what was read back is not what was stored, or a call failed.
+    /// The row failed: a call failed, or the data that was read back differs from the stored data.
     Failed(String),
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Values {
     pub(crate) role: Role,
     pub(crate) name: String,
     pub(crate) values: Vec<f64>,
-    /// Other counts beside the time.
+    /// Other counts, one per round.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) beside: BTreeMap<String, Vec<f64>>,
 }
@@ -74,7 +74,7 @@ impl Measured {
         }
     }
 
-    /// The works, none where there were none.
+    /// The works; empty if the row was skipped or failed.
     pub(crate) fn works(&self) -> &[Values] {
         match &self.outcome {
             Outcome::Works(works) => works,
@@ -82,12 +82,12 @@ impl Measured {
         }
     }
 
-    /// The first work of this role.
+    /// The first work with this role.
     pub(crate) fn of(&self, role: Role) -> Option<&Values> {
         self.works().iter().find(|work| work.role == role)
     }
 
-    /// The figure that the bar is about, of each round.
+    /// The values that the bar applies to, one per round.
     pub(crate) fn figures(&self) -> Option<Vec<f64>> {
         let ours = &self.of(Role::Ours)?.values;
         let theirs = self.of(Role::Against).map(|work| &work.values);
@@ -98,18 +98,18 @@ impl Measured {
         figures.collect()
     }
 
-    /// That figure over all rounds.
+    /// The median and range of these values.
     pub(crate) fn figure(&self) -> Option<Spread> {
         Spread::of(self.figures()?)
     }
 
-    /// Its verdict.
+    /// The verdict on the row.
     pub(crate) fn verdict(&self, margin: f64) -> Verdict {
         self.figure()
             .map_or(Verdict::Free, |figure| self.bar.judge(figure.median, margin))
     }
 
-    /// Any work's values as a ratio to what the row is held against, over all rounds.
+    /// The ratio of a work's values to those of the row's reference, over all rounds.
     pub(crate) fn ratio_of(&self, work: &Values) -> Option<Spread> {
         Spread::of(ratios(&work.values, &self.of(Role::Against)?.values))
     }
@@ -135,7 +135,7 @@ impl Values {
 }
 
 impl Report {
-    /// Rows that went wrong, with how.
+    /// The failed rows, with the reason.
     pub(crate) fn failed(&self) -> Vec<String> {
         let failed = self.rows.iter().filter_map(|row| match &row.outcome {
             Outcome::Failed(why) => Some(format!("{}: {why}", row.key)),
@@ -144,7 +144,7 @@ impl Report {
         failed.collect()
     }
 
-    /// Rows that miss their bar by more than the margin: name, figure, bar.
+    /// The rows that miss their bar by more than the margin: name, value, bar.
     pub(crate) fn missed(&self) -> Vec<String> {
         let missed = self
             .rows
@@ -165,12 +165,12 @@ impl Report {
     }
 }
 
-/// Five digits that count: what is beyond them is noise, and a file of them is smaller.
+/// Rounds to five significant digits: further digits are noise, and make a file larger.
 fn kept(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
 }
 
-/// Reports as tests need them.
+/// Sample reports for tests.
 #[cfg(test)]
 pub(crate) mod sample {
     use super::{Bar, Machine, Measured, Outcome, Report, Role, Values};
@@ -228,7 +228,7 @@ mod tests {
     fn the_figure_is_the_median_of_the_rounds_ratios() {
         let report = report();
         let figure = report.rows[0].figure().unwrap();
-        // Not the ratio of the medians, which is 2.
+        // This is not the ratio of the medians, which is 2.
         assert_eq!((figure.low, figure.median, figure.high), (1.0, 1.5, 2.0));
         assert_eq!(report.rows[0].verdict(0.1), Verdict::Met);
     }

@@ -1,15 +1,15 @@
-//! Rounds: every work of a row once, in turn, on the same contents.
+//! Rounds: in each round, every work of a row is run once, on the same contents.
 
 use anyhow::{Context, Result};
 
 use crate::row::{Contestant, Sample, Turn};
 
-/// The values of one work in the rounds that count.
+/// The values of one work in the measured rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Samples(pub(crate) Vec<Sample>);
 
-/// The order of the works in a round. The first work changes each round, and so does the direction: the state that one work
-/// leaves behind in the machine then does not always burden the same other work.
+/// The order of the works in a round. The first work and the direction change each round, so that no work always
+/// follows the same other one, whose state of the machine it would inherit.
 pub(crate) fn order(round: usize, works: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..works).map(|work| (work + round / 2) % works).collect();
     if round % 2 == 1 {
@@ -18,13 +18,13 @@ pub(crate) fn order(round: usize, works: usize) -> Vec<usize> {
     order
 }
 
-/// Contents of a round: from the run's seed, the row and the round.
+/// The seed for the contents of a round, from the run's seed, the row and the round.
 pub(crate) fn seed(run: u64, row: &str, round: usize) -> u64 {
     let text = format!("{run} {row} {round}");
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
-/// Runs a round that does not count, then those that do. `before` is called ahead of each turn.
+/// Runs a round that is not measured, then the measured ones. Calls `before` ahead of each turn.
 pub(crate) fn run(
     contestants: &mut [Contestant],
     rounds: usize,

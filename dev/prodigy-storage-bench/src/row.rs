@@ -1,4 +1,4 @@
-//! A row of the table: works that are measured in turn, and the bar of ours.
+//! A row of the table: works that are measured in turn, and the bar of our side.
 
 use std::fmt;
 
@@ -19,24 +19,24 @@ pub(crate) struct Row {
     pub(crate) work: &'static str,
     /// The reference of the bar.
     pub(crate) against: &'static str,
-    /// Of the values: `µs` is microseconds an operation.
+    /// The unit of the values: `µs` is microseconds per operation.
     pub(crate) unit: &'static str,
     pub(crate) bar: Bar,
-    /// The largest number of rounds, for works that take long and hardly vary.
+    /// The largest number of rounds, for works that take long and vary little.
     pub(crate) rounds: usize,
-    /// Makes the works, and what they need.
+    /// Creates the works, and prepares what they need.
     pub(crate) plan: fn(&Lab) -> Result<Plan>,
 }
 
-/// Rounds of a row that has no reason for fewer.
+/// For a row without a lower number of rounds.
 pub(crate) const ALL_ROUNDS: usize = usize::MAX;
 
-/// The state of a row on this machine.
+/// The works of a row on this machine.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// These take turns.
+    /// The works, which take turns.
     Measure(Vec<Contestant>),
-    /// The machine lacks something.
+    /// The row needs something that this machine lacks.
     Skipped(String),
 }
 
@@ -44,11 +44,11 @@ pub(crate) enum Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
-    /// This project, as it is set by default.
+    /// This project with its default settings.
     Ours,
-    /// The reference of the bar: the limit of the machine, or ours in another size.
+    /// The reference of the bar: the limit of the machine, or this project in another size.
     Against,
-    /// This project with another setting, as a report.
+    /// This project with another setting, for information.
     Variant,
     /// The limit of the machine, reached in another way.
     Limit,
@@ -59,16 +59,16 @@ pub(crate) enum Role {
 /// The parameters of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
-    /// The seed of the contents: another one each round, the same one for all works in a round.
+    /// The seed of the contents: a new one each round, and the same one for all works in a round.
     pub(crate) seed: u64,
 }
 
 /// The result of a turn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// In the row's unit; lower is better.
+    /// The value in the row's unit; lower is better.
     pub(crate) value: f64,
-    /// Other counts.
+    /// Other counts, by name.
     pub(crate) beside: Vec<(&'static str, f64)>,
 }
 
@@ -82,7 +82,7 @@ impl From<f64> for Sample {
 }
 
 impl Sample {
-    /// With something that was counted.
+    /// Adds another count.
     pub(crate) fn with(mut self, name: &'static str, count: f64) -> Self {
         self.beside.push((name, count));
         self

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The least, the middle and the greatest of some values.
+/// The minimum, median and maximum of some values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) low: f64,
@@ -25,7 +25,7 @@ impl Spread {
     }
 }
 
-/// The ratios of two works, round by round: what a round's noise did to both falls out.
+/// The ratios of two works, round by round. Noise that affects both works of a round cancels out.
 pub(crate) fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
     ours.iter()
         .zip(theirs)
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn ratios_are_of_one_round_each() {
-        // The second round was ten times slower for both: the ratio does not see it.
+        // The second round was ten times slower for both works, which the ratio does not show.
         assert_eq!(ratios(&[3.0, 30.0], &[2.0, 20.0]), [1.5, 1.5]);
     }
 }

@@ -1,4 +1,4 @@
-//! Storage as a user opens it, and what it holds.
+//! Storage as a user opens it, and checks of its contents.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ pub(crate) fn job(storage: &Storage) -> Result<Job> {
     Ok(storage.repo(REPO)?.job(JOB)?)
 }
 
-/// The digest of the log, and its ids in order. Each record has to be verified.
+/// The digest of the log, and its ids in order. Fails if a record is unverified.
 pub(crate) fn stored(job: &Job) -> Result<(Digest, Vec<EventId>)> {
     let (mut digest, mut ids) = (Digest::default(), Vec::new());
     for event in job.events().read::<Event>()? {
@@ -47,7 +47,7 @@ pub(crate) fn stored(job: &Job) -> Result<(Digest, Vec<EventId>)> {
     Ok((digest, ids))
 }
 
-/// All is there that was stored, under the ids that were given.
+/// Checks that the log has exactly the stored events, under their ids.
 pub(crate) fn check(job: &Job, wanted: Digest, mut ids: Vec<EventId>) -> Result<()> {
     let (digest, stored) = stored(job)?;
     digest.must_be(wanted)?;

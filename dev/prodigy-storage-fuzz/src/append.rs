@@ -1,4 +1,4 @@
-//! The input that an append accepts, and its return on a read.
+//! The input that an append accepts or refuses, and the record that a read returns for it.
 
 use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder, read_line};
 use prodigy_storage_backend::{Annotations, Batch, ErrorKind, EventId};
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::oracle::is_known_limit;
 
-/// The envelope as a reader of events sees it.
+/// The envelope of a record as readers see it.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     id: EventId,
@@ -22,7 +22,7 @@ struct Envelope<'a> {
     metadata: Option<&'a RawValue>,
 }
 
-/// Eight bytes for the id's time, then an event and, behind a zero byte each, its metadata and its correlation id.
+/// Input: eight bytes for the id's time, then an event, its metadata and its correlation id, separated by zero bytes.
 pub fn append(bytes: &[u8]) {
     let Some((time, rest)) = bytes.split_first_chunk::<8>() else {
         return;
@@ -69,7 +69,7 @@ pub fn append(bytes: &[u8]) {
         on_one_line(event.get()),
         "the payload's own bytes"
     );
-    // Only the bytes distinguish an absent value from a `null`.
+    // Only the raw bytes distinguish an absent value from a `null`.
     let null = metadata.as_ref().is_some_and(|metadata| metadata.get() == "null");
     assert_eq!(
         read.metadata.map(|metadata| metadata.get().to_owned()),

@@ -1,4 +1,4 @@
-//! The file of a document with any bytes: reading, and putting another in its place.
+//! The file of a document with arbitrary bytes: reading it, and replacing it.
 
 use prodigy_storage_backend::{Body, DocumentStore, ErrorKind, Expected, PutOptions};
 use prodigy_storage_layout::{Document, DocumentScope, Entry, JobAddress, Phase, Timestamp};
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::place::{NEVER, Place, job};
 
-/// A byte of choices, then the file, or the body that is put and then changed.
+/// Input: a byte of choices, then the file, or a body that is put and then modified.
 pub fn checkpoint(bytes: &[u8]) {
     let Some((&choices, rest)) = bytes.split_first() else {
         return;
@@ -20,7 +20,7 @@ pub fn checkpoint(bytes: &[u8]) {
     }
 }
 
-/// A body is returned as it was put, byte for byte, and both constructors accept it.
+/// A put body is returned byte for byte, and both constructors accept it.
 fn put(bytes: &[u8]) {
     let raw = std::str::from_utf8(bytes)
         .ok()
@@ -28,7 +28,7 @@ fn put(bytes: &[u8]) {
     let mut buffer = Vec::new();
     let written = raw.and_then(|raw| Body::write(&mut buffer, &raw).ok());
     let parsed = Body::parse(bytes).ok();
-    // A number that no type loads is kept in stored documents, and refused in new ones.
+    // A number that no type can hold is readable in stored documents, and refused in new ones.
     let unloadable = serde_json::from_slice::<Value>(bytes)
         .is_err_and(|error| error.to_string().starts_with("number out of range"));
     if unloadable {
@@ -61,7 +61,7 @@ fn put(bytes: &[u8]) {
     );
 }
 
-/// Two bytes for a place and a value, then the body: the change is seen.
+/// Input: two bytes for a position and a value, then the body. The modification is detected.
 fn put_and_changed(bytes: &[u8]) {
     let Some((&[high, low, value], body)) = bytes.split_first_chunk::<3>() else {
         return;
@@ -145,7 +145,7 @@ fn file(choices: u8, bytes: &[u8]) {
     );
 }
 
-/// A writer replaces the present file, or refuses and leaves it. A file that it moved is kept.
+/// A writer replaces the existing file, or refuses and leaves it unchanged. A file that it moved is kept.
 fn writing(
     place: &Place,
     job: &JobAddress,

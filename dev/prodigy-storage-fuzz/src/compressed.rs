@@ -1,4 +1,4 @@
-//! A compressed segment: what it gives is what the plain one gives, and whatever it holds, reading it ends.
+//! A compressed segment: reading it gives the same as the plain segment, and reading any content ends.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use crate::shape::{parts, resealed};
 
 const NAME: &str = "events-20261124T223427.852327461Z.jsonl";
 
-/// A byte of choices, then the file as it is, or what is compressed, part by part.
+/// Input: a byte of choices, then the file itself, or data that is compressed in parts.
 pub fn compressed(bytes: &[u8]) {
     let Some((&choices, rest)) = bytes.split_first() else {
         return;
@@ -33,7 +33,7 @@ pub fn compressed(bytes: &[u8]) {
         left = more;
         packed.extend(compress(form, frame));
         if choices & 4 == 4 && form == SegmentForm::Zstd {
-            // A skippable frame, of which readers know nothing.
+            // A skippable frame, which readers ignore.
             packed.extend_from_slice(b"\x5f\x2a\x4d\x18\x03\0\0\0abc");
         }
     }
@@ -46,7 +46,7 @@ pub fn compressed(bytes: &[u8]) {
         );
         return;
     }
-    // The last byte of the input is put somewhere into the file.
+    // The last byte of the input replaces a byte of the file.
     let at = usize::from(choices >> 4) * packed.len() / 16;
     if let (Some(byte), Some(&value)) = (packed.get_mut(at), rest.last()) {
         *byte = value;

@@ -1,16 +1,16 @@
-//! Configuration files: refused with a place, or read and written back as the same.
+//! Configuration files: each is refused with a position, or read, written, and read back as the same.
 
 use prodigy_storage_config::{ConfigErrors, StorageConfig};
 
-/// The longest account of what is wrong with a file; it names no more than it has to.
+/// The longest description of an error in a file.
 const LONGEST_LINE: usize = 4096;
 
-/// A file in YAML.
+/// Input: a YAML file.
 pub fn config_yaml(bytes: &[u8]) {
     check(bytes, StorageConfig::from_yaml);
 }
 
-/// A file in TOML.
+/// Input: a TOML file.
 pub fn config_toml(bytes: &[u8]) {
     check(bytes, StorageConfig::from_toml);
 }
@@ -43,7 +43,7 @@ fn reads_back(config: &StorageConfig) {
 
 fn points_at(text: &str, errors: &ConfigErrors) {
     assert!(errors.len() > 0);
-    // To YAML a carriage return alone ends a line.
+    // In YAML, a carriage return alone ends a line.
     let lines = text.split(['\n', '\r']).count();
     for error in errors {
         let line = error.line().unwrap();

@@ -1,4 +1,4 @@
-//! The text of a cursor: refused, or a place in the log.
+//! The text of a cursor: it is refused, or it is a position in the log.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use prodigy_storage_layout::{Entry, SegmentForm, SegmentName, Timestamp};
 
 use crate::place::{Place, Step, job, scan, steps};
 
-/// When the log's first event was stored.
+/// The time of the first event in the log.
 const BEGAN: i64 = 1_795_559_667_852_327_461;
 
-/// A log of three segments, one sealed and one compressed, of four events each.
+/// A log of three segments of four events each; one is sealed and one compressed.
 static FILES: LazyLock<Vec<(PathBuf, Vec<u8>, u32)>> = LazyLock::new(|| {
     let mut encoder = RecordEncoder::new();
     let segment = |index: i64| {
@@ -48,7 +48,7 @@ static FILES: LazyLock<Vec<(PathBuf, Vec<u8>, u32)>> = LazyLock::new(|| {
     .collect()
 });
 
-/// The first byte chooses: the text as it is, or what a cursor of the file backend has in it.
+/// Input: the first byte chooses between the text itself, and the fields of a cursor of the file backend.
 pub fn cursor(bytes: &[u8]) {
     let Some((&choices, rest)) = bytes.split_first() else {
         return;

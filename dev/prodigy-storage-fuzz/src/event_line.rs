@@ -1,4 +1,4 @@
-//! A line of a log: the record that is read from it, or its report as damage.
+//! A line of a log: it is read as a record, or reported as damage.
 
 use prodigy_storage_backend::record::{
     Checksum, MAX_NESTING, RecordEncoder, add_checksum, check_crc, find_record_end, find_record_start,
@@ -9,12 +9,12 @@ use serde_json::value::RawValue;
 
 use crate::oracle::{self, is_known_limit};
 
-/// The offset of the time in a record that this project wrote.
+/// The offset of the time in a record of this project.
 const TIME_AT: usize = 7 + 36 + 15;
 const BODY_AT: usize = TIME_AT + 27 + 1;
 const TRAILER: usize = 18;
 
-/// The first byte chooses: the line as it is, or closed by the checksum that holds.
+/// Input: the first byte chooses between the line itself, and the line with a valid checksum.
 pub fn event_line(bytes: &[u8]) {
     let Some((&mode, rest)) = bytes.split_first() else {
         return;
@@ -32,7 +32,7 @@ pub fn event_line(bytes: &[u8]) {
 
 fn record(line: &[u8]) {
     let whole = line;
-    // A carriage return is part of the line end.
+    // A carriage return belongs to the line end.
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let sealed = oracle::is_sealed(line);
     assert_eq!(check_crc(line) == Checksum::Valid, sealed);
@@ -75,7 +75,7 @@ fn starts_and_ends(bytes: &[u8]) {
     }
 }
 
-/// The checks of an append beyond JSON's own grammar.
+/// The checks of an append beyond the grammar of JSON.
 fn json(text: &str) {
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
         return;
@@ -106,7 +106,7 @@ fn json(text: &str) {
     }
 }
 
-/// Of a repeated key the last value counts, and the depth of the others is not in the value any more.
+/// Of a repeated key the last value is used, so the depth of the other values is not visible in the parsed value.
 fn has_repeated_keys(text: &str, value: &Value) -> bool {
     fn keys(value: &Value) -> usize {
         match value {

@@ -1,4 +1,4 @@
-//! A dead-letter file with any bytes: reading, and every way of writing over it.
+//! A dead-letter file with arbitrary bytes: reading it, and every kind of write to it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::shape::resealed;
 
 const NEW: &str = "\u{1}new";
 
-/// A byte of choices, then the file.
+/// Input: a byte of choices, then the file.
 pub fn items(bytes: &[u8]) {
     let Some((&choices, rest)) = bytes.split_first() else {
         return;
@@ -33,7 +33,7 @@ pub fn items(bytes: &[u8]) {
 
     let hash = place.hash();
     let before = Items::of(&place);
-    before.stand_in(&bytes);
+    before.are_in(&bytes);
     assert_eq!(hash, place.hash(), "reading changes nothing");
     let ids = before.ids();
     for id in ids.keys() {
@@ -122,7 +122,7 @@ fn taking(place: &Place, writer: &FileBackend, before: &Items) {
     let mut taken = writer
         .queue_take(&place.job, &all, usize::MAX, hour, None, NEVER)
         .unwrap();
-    // An item of another program whose facts can't be read is taken by its id alone.
+    // An item of another program whose facts can't be read is taken only by its id.
     let rest = before.entries.iter().map(|entry| entry.id.clone());
     let rest = Select::ids(rest);
     taken.extend(
@@ -182,7 +182,7 @@ fn merging(place: &Place, writer: &FileBackend, before: &Items) {
     let Some(first) = before.entries.first().map(|entry| entry.id.clone()) else {
         return;
     };
-    // An item of another program may be one that nothing can be merged into; then nothing changes.
+    // Nothing can be merged into some items of other programs; then nothing changes.
     let hash = place.hash();
     match writer.queue_put(
         &place.job,
@@ -198,7 +198,7 @@ fn merging(place: &Place, writer: &FileBackend, before: &Items) {
     assert_eq!(after.ids(), before.ids(), "each id as often as before");
 }
 
-/// The steps of a scan.
+/// The result of a scan.
 #[derive(Debug)]
 struct Items {
     entries: Vec<QueueEntry>,
@@ -221,8 +221,8 @@ impl Items {
                 QueueStep::Entry(entry) => items.entries.push(entry),
                 QueueStep::TooLarge(item) => panic!("no input is as large as the limit: {item}"),
                 QueueStep::Damage(damage) => {
-                    // A frame is written again around its item. A text with a valid checksum that is no JSON
-                    // was made by hand, and stays until it is removed by its id.
+                    // The frame around an item is written again. Text with a valid checksum that is not JSON was made
+                    // by hand, and is kept until it is removed by its id.
                     let end = damage.offset + damage.len;
                     let text = &bytes[usize::try_from(damage.offset).unwrap()..usize::try_from(end).unwrap()];
                     if oracle::is_sealed(text) {
@@ -237,7 +237,7 @@ impl Items {
         items
     }
 
-    /// How often each id is there.
+    /// The number of occurrences of each id.
     fn ids(&self) -> BTreeMap<String, usize> {
         let mut ids = BTreeMap::new();
         for entry in &self.entries {
@@ -257,10 +257,10 @@ impl Items {
     }
 
     /// Checks that every returned item is in the file.
-    fn stand_in(&self, bytes: &[u8]) {
+    fn are_in(&self, bytes: &[u8]) {
         for entry in &self.entries {
             let fields: Value = serde_json::from_str(entry.body.get()).unwrap_or_default();
-            // Under a checksum that holds an item may say two: then the first counts.
+            // An item under a valid checksum may have two ids; then the first counts.
             let twice = entry.body.get().matches("\"item_id\"").count() > 1;
             if let Some(id) = fields.get("item_id").filter(|_| !twice) {
                 assert_eq!(id, entry.id.as_str(), "the body says the same id");

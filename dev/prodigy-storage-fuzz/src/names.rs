@@ -1,4 +1,4 @@
-//! Names, times and paths: what is read is written as the same, and no path leaves the root.
+//! Names, times and paths: parsing and printing are inverse, and no path leaves the root.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -13,7 +13,7 @@ use prodigy_storage_layout::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Any text, as everything that a text may be.
+/// Input: a text, which is parsed as every kind of name.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -24,7 +24,7 @@ pub fn names(bytes: &[u8]) {
         let job = JobAddress::new(repo.clone(), JobId::new(text).unwrap());
         inside(&Entry::Queue(job.clone()));
         inside(&Entry::StateLock(job));
-        // A prefix and nothing behind it is no session.
+        // A prefix alone is not a session.
         if let Ok(session) = SessionId::new(text) {
             inside(&Entry::Worktree(repo, session));
         }
@@ -97,7 +97,7 @@ fn times(text: &str) {
     }
 }
 
-/// A value parsed from a text is parsed again from its own text.
+/// Checks that the text of a parsed value is parsed as the same value.
 fn both_ways<T>(value: &T)
 where
     T: Display + FromStr + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
@@ -116,7 +116,7 @@ fn both_ways_by<T: Display + PartialEq + std::fmt::Debug>(value: &T, parse: impl
     assert_eq!(parse(&text).as_ref(), Some(value), "{text}");
 }
 
-/// A name is one plain component of a path on any system.
+/// Checks that a name is one plain component of a path on any system.
 fn one_component(name: &str) {
     assert!((1..=136).contains(&name.len()), "{} bytes", name.len());
     let parts: Vec<_> = Path::new(name).components().collect();
@@ -124,7 +124,7 @@ fn one_component(name: &str) {
     assert!(!name.contains(['/', '\\', '\0']) && !name.chars().any(char::is_control));
 }
 
-/// The path of an entry is below the root, and belongs to this entry and no other.
+/// Checks that the path of an entry is below the root, and belongs to this entry only.
 fn inside(entry: &Entry) {
     let path = entry.path();
     assert!(

@@ -1,8 +1,8 @@
-//! Second opinions: slow and plain.
+//! Slow and simple implementations to compare with.
 
 use serde_json::Value;
 
-/// CRC-32C a bit at a time (RFC 3720, appendix B.4).
+/// CRC-32C computed bit by bit (RFC 3720, appendix B.4).
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for &byte in bytes {
@@ -23,7 +23,7 @@ pub(crate) fn depth(value: &Value) -> usize {
     }
 }
 
-/// True if a line ends in `,"crc":"<8 hex>"}`, and these digits are the checksum of the bytes before.
+/// True if a line ends in `,"crc":"<8 hex>"}` and the digits are the checksum of the bytes before.
 pub(crate) fn is_sealed(line: &[u8]) -> bool {
     line.len().checked_sub(18).is_some_and(|at| {
         let (body, trailer) = line.split_at(at);
@@ -31,8 +31,8 @@ pub(crate) fn is_sealed(line: &[u8]) -> bool {
     })
 }
 
-/// Whether JSON that is well formed is no [`Value`] for a reason that is documented: a number that no `f64` holds, or the
-/// key that `serde_json` keeps for itself.
+/// True if well-formed JSON is not a [`Value`] for a documented reason: a number that no `f64` holds, or the key that
+/// `serde_json` reserves.
 pub(crate) fn is_known_limit(json: &str, error: &serde_json::Error) -> bool {
     error.to_string().contains("number out of range") || json.contains("$serde_json::private::RawValue")
 }

@@ -1,4 +1,4 @@
-//! A store in memory with whatever bytes in it.
+//! A store in memory with arbitrary files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// With these files: path, bytes, mode.
+    /// A root with these files: path, bytes, mode.
     pub(crate) fn new<'a>(files: impl IntoIterator<Item = (PathBuf, &'a [u8], u32)>) -> Self {
         let mut disk = Disk::default();
         for (path, bytes, mode) in files {
@@ -33,12 +33,12 @@ impl Place {
         self.sim.options()
     }
 
-    /// As another process opens it.
+    /// Opens the store as another process would.
     pub(crate) fn open(&self, options: FileOptions) -> FileBackend {
         self.sim.open(options).unwrap().0
     }
 
-    /// As a process that only reads opens it.
+    /// Opens the store as a process that only reads.
     pub(crate) fn reader(&self) -> FileBackend {
         self.open(self.options().read_only(true))
     }
@@ -52,7 +52,7 @@ impl Place {
         self.sim.disk().content_hash()
     }
 
-    /// The bytes that were moved out of the way.
+    /// The contents of the quarantine.
     pub(crate) fn quarantined(&self) -> Vec<Arc<Vec<u8>>> {
         let disk = self.sim.disk();
         let in_quarantine = |path: &PathBuf| path.starts_with("quarantine");
@@ -64,7 +64,7 @@ impl Place {
     }
 }
 
-/// The job that all of it belongs to.
+/// The job of all files.
 pub(crate) fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job-1").unwrap())
 }
@@ -93,7 +93,7 @@ impl Step {
     }
 }
 
-/// Reads to the end; with it, the cursor behind each step.
+/// Reads the log to its end; returns each step with the cursor after it.
 pub(crate) fn scan(
     backend: &FileBackend,
     options: &ScanOptions,
@@ -117,7 +117,7 @@ pub(crate) fn scan(
     }
 }
 
-/// Reads to the end.
+/// Reads the log to its end.
 pub(crate) fn steps(backend: &FileBackend) -> Vec<Step> {
     let given = scan(backend, &ScanOptions::all()).unwrap();
     given.into_iter().map(|(step, _)| step).collect()

@@ -1,4 +1,4 @@
-//! A log of one or two segments with any bytes: reading, going on from a cursor, and writing over it.
+//! A log of one or two segments with arbitrary bytes: reading it, continuing at a cursor, and writing to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::oracle;
 use crate::place::{NEVER, Place, Step, job, scan, steps};
 use crate::shape::{parts, resealed};
 
-/// Names that a segment may have: of ours, of another program, and at the end of time.
+/// Possible names of segments: of ours, of other programs, and at the end of time.
 const NAMES: [&str; 4] = [
     "events-20261124T223427.852327461Z.jsonl",
     "events-20251115_073606.jsonl",
@@ -21,7 +21,7 @@ const NAMES: [&str; 4] = [
 ];
 const MODES: [u32; 4] = [0o600, 0o400, 0o700, 0o600];
 
-/// A byte of choices, then one segment or two; each begins with a byte that chooses its name and its mode.
+/// Input: a byte of choices, then one or two segments; the first byte of each chooses its name and its mode.
 pub fn segment(bytes: &[u8]) {
     let Some((&choices, rest)) = bytes.split_first() else {
         return;
@@ -50,12 +50,12 @@ fn check(choices: u8, files: &BTreeMap<PathBuf, (Vec<u8>, u32)>) {
             .map(|(path, (bytes, mode))| (path.clone(), bytes.as_slice(), *mode)),
     );
     let before = reading(&place, files);
-    going_on(&place, &before, usize::from(choices >> 4));
+    continuing(&place, &before, usize::from(choices >> 4));
     let ends_time = files.keys().any(|path| path.ends_with(NAMES[3]));
     writing(&place, choices, &before, ends_time);
 }
 
-/// Checks that every returned event is in the files, and that no file was touched.
+/// Checks that every returned event is in the files, and that no file was changed.
 fn reading(place: &Place, files: &BTreeMap<PathBuf, (Vec<u8>, u32)>) -> Vec<Step> {
     let hash = place.hash();
     let given = steps(&place.reader());
@@ -96,15 +96,16 @@ fn stands(files: &BTreeMap<PathBuf, (Vec<u8>, u32)>, line: &[u8]) -> bool {
     files.values().any(|(bytes, _)| within(bytes))
 }
 
-/// From the cursor behind each step the rest is given, and nothing twice.
-fn going_on(place: &Place, given: &[Step], at: usize) {
+/// Checks that reading from the cursor after each step returns the rest, and no event twice.
+fn continuing(place: &Place, given: &[Step], at: usize) {
     let reader = place.reader();
     let with_cursors = scan(&reader, &ScanOptions::all()).unwrap();
     let Some((_, cursor)) = with_cursors.get(at) else {
         return;
     };
     let rest = scan(&reader, &ScanOptions::after(cursor.clone())).unwrap();
-    // Where ids do not ascend, as no writer of ours leaves it, what is not newer may be given again, or only once.
+    // If ids do not ascend, which no writer of ours produces, events that are not newer may be returned again, or only
+    // once.
     let ids: Vec<_> = given.iter().filter_map(Step::id).collect();
     let ascending = ids.is_sorted_by(|one, other| one < other) && ids.iter().all(|id| id.is_v7());
     let known: BTreeSet<_> = ids.iter().copied().collect();
@@ -122,7 +123,7 @@ fn going_on(place: &Place, given: &[Step], at: usize) {
     }
 }
 
-/// A writer keeps what was readable, and what it stores is read.
+/// Checks that a writer keeps readable data, and that its own events can be read.
 fn writing(place: &Place, choices: u8, before: &[Step], ends_time: bool) {
     let options = place
         .options()
@@ -135,7 +136,7 @@ fn writing(place: &Place, choices: u8, before: &[Step], ends_time: bool) {
     let appended = writer.append(&place.job, &mut batch, &strict, NEVER);
     let new = batch.ids().first().copied();
     if let Err(error) = &appended {
-        // No id, or no name, is left above one at the end of time.
+        // After an id or a name at the end of time, no greater one exists.
         let spent = before
             .iter()
             .filter_map(Step::id)
@@ -145,7 +146,7 @@ fn writing(place: &Place, choices: u8, before: &[Step], ends_time: bool) {
             "{error}"
         );
     }
-    // A record with a checksum is stored once, also by an append that gives its id.
+    // A record with a checksum is stored once, even if an append brings its id again.
     let known = before
         .iter()
         .filter(|step| step.is_verified())

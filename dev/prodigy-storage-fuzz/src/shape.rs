@@ -1,4 +1,4 @@
-//! From the bytes of a fuzzer to bytes that get past a checksum.
+//! Turns a fuzzer's bytes into input with valid checksums.
 
 use crate::oracle::crc32c;
 
@@ -16,7 +16,7 @@ pub(crate) fn parts(bytes: &[u8]) -> Vec<&[u8]> {
     parts
 }
 
-/// Puts the checksum that holds into each line that ends as one with a checksum does, a comma behind it or not.
+/// Puts a valid checksum into each line that ends like one with a checksum, with or without a comma after it.
 pub(crate) fn resealed(bytes: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     for line in out.split_mut(|&byte| byte == b'\n') {

@@ -1,13 +1,13 @@
-//! Single values as a person types them: durations, and the value of each key in a variable.
+//! Single values as a person types them: durations, and the value of each configuration key in a variable.
 
 use std::ffi::OsString;
 
 use prodigy_storage_config::{KEYS, Loader, MAX_DURATION, MapEnvironment, parse_duration};
 
-/// The longest part of a value that a message repeats, in characters.
+/// The longest part of a value that a message shows, in characters.
 const REPEATED: usize = 200;
 
-/// A value: read, and read back as the same; or refused with its name and text.
+/// Input: a value. It is parsed and printed back, or refused with its name and text.
 pub fn values(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;

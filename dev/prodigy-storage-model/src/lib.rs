@@ -1,7 +1,7 @@
-//! Locks for concurrency models: the interface of `parking_lot`, and shuttle's scheduler wherever shuttle runs the thread.
+//! Locks for concurrency models: the interface of `parking_lot`, run by shuttle's scheduler on threads of a model.
 //!
-//! A crate with a model uses `parking_lot` itself, and these types in its own tests with its feature `model`. Outside of a
-//! model they behave as `parking_lot`'s.
+//! Outside of tests, a crate with a model uses `parking_lot` itself; in its tests with the feature `model`, it uses
+//! these types. On a thread that is not part of a model they behave like `parking_lot`'s.
 #![allow(
     clippy::unwrap_used,
     missing_docs,
@@ -24,7 +24,7 @@ fn take<T>(mutex: &shuttle::sync::Mutex<T>) -> shuttle::sync::MutexGuard<'_, T> 
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A lock of the scheduler that made it. A panic does not poison it, as with `parking_lot`.
+/// A mutex of the scheduler on whose thread it was created. As in `parking_lot`, a panic does not poison it.
 #[derive(Debug)]
 pub enum Mutex<T> {
     Plain(parking_lot::Mutex<T>),
@@ -35,7 +35,7 @@ pub enum MutexGuard<'a, T> {
     Plain(parking_lot::MutexGuard<'a, T>),
     Model {
         mutex: &'a shuttle::sync::Mutex<T>,
-        /// `None` only while a [`Condvar`] has it.
+        /// `None` only while a [`Condvar`] holds it.
         held: Option<shuttle::sync::MutexGuard<'a, T>>,
     },
 }
@@ -86,7 +86,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// A condition variable of the scheduler that made it; use it with a lock of the same scheduler.
+/// A condition variable of the scheduler on whose thread it was created. Use it with a mutex of the same scheduler.
 #[derive(Debug)]
 pub enum Condvar {
     Plain(parking_lot::Condvar),
@@ -121,7 +121,7 @@ impl Condvar {
         }
     }
 
-    /// A model has no time: the deadline comes at once, or never. Others have their turns in both cases.
+    /// A model has no time: the deadline passes at once or never. In both cases other threads can run.
     pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
         if let (Self::Plain(condvar), MutexGuard::Plain(guard)) = (self, &mut *guard) {
             return WaitTimeoutResult(condvar.wait_until(guard, deadline).timed_out());
@@ -157,14 +157,14 @@ impl Condvar {
     }
 }
 
-/// Identifies a thread.
+/// The identity of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadId {
     Plain(std::thread::ThreadId),
     Model(shuttle::current::TaskId),
 }
 
-/// The thread that runs this. Shuttle runs all threads of a model on one thread of the system.
+/// The current thread. Shuttle runs all threads of a model on one system thread.
 pub fn this_thread() -> ThreadId {
     try_get_current_task().map_or_else(|| ThreadId::Plain(std::thread::current().id()), ThreadId::Model)
 }

@@ -9,10 +9,10 @@ use prodigy_storage_layout::Timestamp;
 
 /// When simulated time begins, in nanoseconds since 1970.
 pub const START: i64 = 1_800_000_000_000_000_000;
-/// How far each look at the clock moves it on, in nanoseconds.
+/// The advance of the clock at each reading, in nanoseconds.
 const STEP: i64 = 1_000;
 
-/// The true time. It is a microsecond later at each look, so the same run sees the same times.
+/// The true time. Each reading advances it by a microsecond, so equal runs see equal times.
 #[derive(Debug)]
 pub struct SimClock {
     nanos: AtomicI64,
@@ -20,7 +20,7 @@ pub struct SimClock {
 }
 
 impl SimClock {
-    /// A clock that shows this time at the first look.
+    /// A clock that shows this time at the first reading.
     #[must_use]
     pub fn at(time: Timestamp) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl SimClock {
         self
     }
 
-    /// Moves it on, or back.
+    /// Moves the clock forward or back.
     pub fn turn(&self, nanos: i64) {
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
@@ -59,7 +59,7 @@ impl Clock for SimClock {
         Timestamp::from_nanos(self.nanos.fetch_add(STEP, Ordering::Relaxed))
     }
 
-    /// The true time since the beginning, whatever the boot: nothing sets it.
+    /// The true time since the beginning, over all boots. It can't be set.
     fn uptime(&self) -> Uptime {
         let since = self.now().as_nanos().saturating_sub(START);
         Uptime {
@@ -69,8 +69,8 @@ impl Clock for SimClock {
     }
 }
 
-/// The wall clock of one process: the true time and an offset, which may change at any moment. Each look moves the true time
-/// on, so the clock stops only while the offset falls.
+/// The wall clock of a process: the true time plus an offset, which may change at any moment. Each reading advances the
+/// true time, so the clock stops only while the offset decreases.
 #[derive(Debug)]
 pub struct ProcessClock {
     time: Arc<SimClock>,
@@ -87,7 +87,7 @@ impl ProcessClock {
         }
     }
 
-    /// Sets it to `offset` nanoseconds before or after the true time.
+    /// Sets the clock to `offset` nanoseconds after (or, if negative, before) the true time.
     pub fn set(&self, offset: i64) {
         self.offset.store(offset, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The disks that a crash may leave, or a sample of them.
+//! The disks that a crash may leave: all of them, or a sample.
 
 use std::fmt;
 
@@ -9,33 +9,33 @@ use crate::replay::{CallOutcome, Moment, SECTOR};
 /// Up to this number of pending calls, every subset is tried.
 const ALL_SUBSETS: usize = 6;
 
-/// The extent of a crash.
+/// The kind of a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loss {
-    /// Every process; what was written stays.
+    /// All processes die; written data is kept.
     Death,
-    /// The power: what was not synced may go.
+    /// The power fails; data that was not synced may be lost.
     Power,
 }
 
 /// The number of disks that are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Random subsets at each point, where not every subset is tried.
+    /// The number of random subsets at each point at which not every subset is tried.
     pub subsets: usize,
-    /// Whether every sector edge of a write is a cut, each pending call is left out by itself, and so on; else a few
-    /// disks as a sample.
+    /// If true, every sector boundary of a write is tried as a cut, each pending call is left out by itself, and so on;
+    /// otherwise only a few disks are tried.
     pub thorough: bool,
 }
 
 /// A disk after a crash.
 #[derive(Clone, Debug)]
 pub struct Crash {
-    /// The extent of the crash.
+    /// The kind of the crash.
     pub loss: Loss,
     /// The outcome of each pending call.
     pub outcomes: Vec<CallOutcome>,
-    /// True if it came in the middle of the last call: that call has not returned, and no later answer exists.
+    /// True if the crash came during the last call: the call did not return, and no later answer exists.
     pub within: bool,
     /// The moment at which the next run begins.
     pub after: Moment,
@@ -49,11 +49,12 @@ impl Crash {
     }
 }
 
-/// How many disks were drawn at random.
+/// The number of disks that were drawn at random.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Drawn(pub usize);
 
-/// Every disk that is checked for a crash at this moment. `fresh`: whether the last pending call was the last call that
+/// All disks that are checked for a crash at this moment. `fresh` is true if the last pending call was also the last
+/// call made, so that the crash may have interrupted it.
 /// was made, so that the crash may have cut it.
 #[must_use]
 pub fn crashes(
@@ -92,7 +93,8 @@ pub fn crashes(
     (found, drawn)
 }
 
-/// Where a crash cuts the last write: at nothing, one byte, each edge of a sector, one byte short.
+/// The positions at which a crash cuts the last write: at its beginning, after one byte, at each sector boundary,
+/// before its last byte.
 fn cuts(moment: &Moment, effort: Effort) -> Vec<usize> {
     let Some(Call::Write { offset, bytes, .. }) = moment.pending().last().map(|entry| &entry.call) else {
         return Vec::new();
@@ -144,7 +146,7 @@ fn outcomes(
     let mut sets = vec![
         pick(&|_| CallOutcome::Gone),
         pick(&|_| CallOutcome::There),
-        // Names without data, data without names, lengths without data.
+        // Names without data, data without names, and lengths without data.
         pick(&|at| there(!is(&files, at))),
         pick(&|at| there(is(&files, at))),
         pick(&|at| {
@@ -155,11 +157,11 @@ fn outcomes(
             }
         }),
     ];
-    // The calls before the last one, and the last call alone.
+    // All calls but the last, and the last call alone.
     sets.push(pick(&|at| there(at + 1 < count)));
     sets.push(pick(&|at| there(at + 1 == count)));
     if count > 0 && is(&writes, count - 1) {
-        // Each second sector of the last write, and those that this leaves out.
+        // Every second sector of the last write, and the other half.
         for bits in [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa] {
             sets.push(pick(&|at| {
                 if at + 1 == count {
@@ -201,7 +203,7 @@ fn outcomes(
         if !effort.thorough {
             break;
         }
-        // The names are there: that of a new file, in which this was written.
+        // Names only: a file that was written is there under its new name, without its data.
         sets.push(pick(&|at| {
             if at + 1 == count {
                 CallOutcome::Cut(cut)

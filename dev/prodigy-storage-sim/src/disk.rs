@@ -12,19 +12,20 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::clock::START;
 
-/// Which file or folder it is, whatever its name.
+/// The identity of a file or folder, independent of its name.
 pub type Inode = u64;
 
 /// The device of all simulated files.
 const DEVICE: u64 = 7;
-/// When a folder was changed that no process has changed yet.
+/// The mtime of folders that no process has changed.
 const LONG_AGO: i64 = START - 1_234_567_890;
 /// The owner of all simulated files.
 const OWNER: u32 = 1000;
 
-/// A plain tree of folders and files below a root, which may be absent.
+/// A tree of folders and files below a root, which may be absent.
 ///
-/// Paths are relative to the root; the empty path is the root. Cloning is cheap: contents are shared until written to.
+/// Paths are relative to the root; the empty path is the root. A clone is cheap: contents are shared until they are
+/// written.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     root: Option<Inode>,
@@ -73,7 +74,7 @@ impl Node {
 }
 
 impl Disk {
-    /// The bytes of a file; `None` if the path is no file.
+    /// The bytes of a file; `None` if the path is not a file.
     #[must_use]
     pub fn read(&self, path: impl AsRef<Path>) -> Option<Arc<Vec<u8>>> {
         match &self.node_at(path.as_ref())?.body {
@@ -82,8 +83,8 @@ impl Disk {
         }
     }
 
-    /// Makes these the bytes of a file; makes the file, and the folders above it, where they are missing. False, and
-    /// nothing changed, if another kind of file is in the way.
+    /// Sets the bytes of a file; creates the file and its parent folders if they are missing. Returns false, without a
+    /// change, if something other than a file is at the path.
     pub fn write(&mut self, path: impl AsRef<Path>, bytes: impl Into<Vec<u8>>) -> bool {
         let path = path.as_ref();
         if let Ok(found) = self.find(path) {
@@ -100,7 +101,7 @@ impl Disk {
         self.plant(path, node)
     }
 
-    /// Makes a folder and its missing parents. False if another kind of file is in the way.
+    /// Creates a folder and its missing parents. Returns false if something other than a folder is in the way.
     pub fn make_folder(&mut self, path: impl AsRef<Path>) -> bool {
         let path = path.as_ref();
         if path.as_os_str().is_empty() {
@@ -113,8 +114,8 @@ impl Disk {
         }
     }
 
-    /// Makes something that is neither file nor folder, such as a link, which nobody follows. False where the name is
-    /// taken.
+    /// Creates something that is neither a file nor a folder, such as a link, which is never followed. Returns false if
+    /// the name is taken.
     pub fn plant_other(&mut self, path: impl AsRef<Path>) -> bool {
         let mut node = Node::file(0o777);
         node.body = Body::Other;
@@ -130,7 +131,7 @@ impl Disk {
         true
     }
 
-    /// Removes a name, and all below it; false if the name is absent. The root is no name.
+    /// Removes a name with everything below it; false if it is absent. The root can't be removed.
     pub fn remove(&mut self, path: impl AsRef<Path>) -> bool {
         let Ok((parent, name)) = self.parent(path.as_ref()) else {
             return false;
@@ -148,7 +149,7 @@ impl Disk {
         self.find(path.as_ref()).ok().and_then(|found| self.about(found))
     }
 
-    /// Every path below the root, folders before what is in them, sorted.
+    /// Every path below the root, sorted; a folder comes before its contents.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths = Vec::new();
@@ -172,8 +173,7 @@ impl Disk {
         paths
     }
 
-    /// A hash of all names, kinds, modes and bytes: equal for disks that a program can distinguish only by inodes and
-    /// times.
+    /// A hash of all names, kinds, modes and bytes: equal for disks that differ only in inodes and times.
     #[must_use]
     pub fn content_hash(&self) -> u128 {
         let mut hash = Xxh3::new();
@@ -229,7 +229,7 @@ impl Disk {
     }
 }
 
-/// By inode: what the simulated file system and the crash model do to a disk.
+/// Operations by inode, for the simulated file system and the crash model.
 impl Disk {
     pub(crate) fn root(&self) -> Option<Inode> {
         self.root
@@ -248,7 +248,7 @@ impl Disk {
         self.root = root;
     }
 
-    /// Takes in something that has no name yet.
+    /// Adds a file or folder without a name.
     pub(crate) fn add(&mut self, node: Node) -> Inode {
         self.last += 1;
         self.nodes.insert(self.last, node);
@@ -284,14 +284,14 @@ impl Disk {
         }
     }
 
-    /// Stamps a folder whose names were changed.
+    /// Sets the mtime of a folder whose names were changed.
     pub(crate) fn stamp(&mut self, folder: Inode, now: Timestamp) {
         if let Some(node) = self.nodes.get_mut(&folder) {
             node.modified = now;
         }
     }
 
-    /// Removes a name if it still leads to that file.
+    /// Removes a name if it still refers to this file.
     pub(crate) fn unlink(&mut self, folder: Inode, name: &str, inode: Inode) {
         if let Some(entries) = self.entries_mut(folder)
             && entries.get(name) == Some(&inode)
@@ -341,7 +341,7 @@ impl Disk {
         }
     }
 
-    /// Names that lead to it.
+    /// The number of names of a file.
     fn links(&self, inode: Inode) -> u64 {
         let folders = self.nodes.values().filter_map(|node| match &node.body {
             Body::Folder(entries) => Some(entries),
@@ -364,7 +364,7 @@ impl Disk {
         })
     }
 
-    /// The inode of a path, links not followed.
+    /// The inode of a path. Links are not followed.
     pub(crate) fn find(&self, path: &Path) -> io::Result<Inode> {
         let mut at = self.root.ok_or(io::ErrorKind::NotFound)?;
         for part in path.components() {
@@ -399,7 +399,7 @@ impl Disk {
         }
     }
 
-    /// Forgets what no name leads to.
+    /// Removes files that have no name.
     pub(crate) fn drop_unreachable(&mut self) {
         let mut reached = BTreeSet::new();
         let mut next: Vec<Inode> = self.root.into_iter().collect();

@@ -1,4 +1,4 @@
-//! A crash at every call of a run, and of the runs that follow.
+//! Crashes a run at every call, and crashes the recovery runs as well.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::rescue::{later, rescue};
 use crate::stage::{Setup, patience};
 use crate::verify::resume;
 
-/// The calls from the opening of a disk to its end.
+/// The calls of a run, from opening a disk to the end.
 #[derive(Clone, Debug)]
 pub struct Trace {
     /// The disk that it began with.
@@ -29,25 +29,25 @@ pub struct Trace {
     pub history: History,
 }
 
-/// How far a search goes.
+/// The extent of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Depth {
-    /// In the run of the workload itself.
+    /// Crashes of the workload itself.
     pub first: Effort,
-    /// In each recovery.
+    /// Crashes of each recovery.
     pub second: Effort,
-    /// Recoveries that are crashed, of those that make the same calls.
+    /// The number of recoveries that are crashed among those that make the same calls.
     pub alike: usize,
-    /// Recoveries that are crashed at most.
+    /// The largest number of recoveries that are crashed.
     pub recoveries: usize,
-    /// The share of the runs that are crashed: one of this number.
+    /// The share of recoveries that are crashed: one in this number.
     pub one_of: u32,
-    /// The seed of what is drawn.
+    /// The seed of random choices.
     pub seed: u64,
 }
 
 impl Depth {
-    /// Everything.
+    /// A full search.
     #[must_use]
     pub fn full(seed: u64) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Depth {
         }
     }
 
-    /// A few disks a point, where what varies is the workload.
+    /// A few disks at each point, for many different workloads.
     #[must_use]
     pub fn narrow(seed: u64) -> Self {
         let effort = Effort {
@@ -83,7 +83,7 @@ impl Depth {
         }
     }
 
-    /// A sample that takes little time.
+    /// A quick sample.
     #[must_use]
     pub fn quick(seed: u64) -> Self {
         Self {
@@ -103,33 +103,33 @@ impl Depth {
     }
 }
 
-/// The numbers of a search.
+/// The counts of a search.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Counts {
-    /// Calls of the workload that changed something, syncs included.
+    /// The number of changing calls of the workload, syncs included.
     pub calls: usize,
-    /// Points between, before and after them.
+    /// The number of points before, between and after the calls.
     pub points: usize,
-    /// Disks derived.
+    /// The number of disks that were derived.
     pub derived: usize,
-    /// Checked disks: they differ in themselves or in the answers before the crash.
+    /// The number of checked disks, which differ in their contents or in the answers before the crash.
     pub checked: usize,
-    /// Cursors of a reader at the moment of a crash that were gone on from.
+    /// The number of readers' cursors at the moment of a crash that were continued.
     pub cursors: usize,
-    /// Recoveries that were crashed.
+    /// The number of recoveries that were crashed.
     pub recoveries: usize,
-    /// Points in them.
+    /// The number of points in these recoveries.
     pub recovery_points: usize,
-    /// Disks derived from them.
+    /// The number of disks that were derived from these recoveries.
     pub recovery_derived: usize,
-    /// Disks checked of those.
+    /// The number of checked disks among those.
     pub recovery_checked: usize,
-    /// Disks that were drawn at random, in both.
+    /// The number of disks that were drawn at random, in workloads and recoveries.
     pub drawn: usize,
 }
 
 impl Counts {
-    /// Adds those of another.
+    /// Adds the counts of another search.
     pub fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.points += other.points;
@@ -147,16 +147,16 @@ impl Counts {
 /// The result of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The numbers of a search.
+    /// The counts of the search.
     pub counts: Counts,
-    /// An account of each failure, up to a few.
+    /// Descriptions of the first failures.
     pub failures: Vec<String>,
 }
 
-/// The largest number of failures that are reported for one workload.
+/// The largest number of failures that are reported for a workload.
 const MOST_FAILURES: usize = 3;
 
-/// A reader's position in each log at the moment of a crash, and what it had been given.
+/// For each log, the position of a reader at the moment of a crash, and the events that were returned to it.
 type Glances = Vec<(JobAddress, Cursor, HashSet<EventId>)>;
 
 struct Search {
@@ -169,7 +169,8 @@ struct Search {
     outcome: Outcome,
 }
 
-/// Crashes a run at each of its calls, checks what the run after the crash finds, and crashes that run in the same way.
+/// Crashes a run at each of its calls, checks each resulting disk by a recovery run, and crashes those runs in the same
+/// way.
 #[must_use]
 pub fn explore(trace: &Trace, setup: Setup, depth: Depth) -> Outcome {
     let mut search = Search {
@@ -216,7 +217,7 @@ impl Search {
                         Err(error) => self.fail(&error, &[(trace, point, &moment, &crash)]),
                     }
                 }
-                // Where the crash cut the last call, no reader saw what the call had not written yet.
+                // If the crash interrupted the last call, no reader has seen the unwritten part.
                 if !glances.is_empty()
                     && !crash.within
                     && self.glanced.insert((hash, live, *answers, crash.loss))
@@ -230,7 +231,7 @@ impl Search {
         }
     }
 
-    /// Crashes a recovery, unless enough of those that make the same calls were.
+    /// Crashes a recovery, unless enough recoveries with the same calls were crashed.
     fn second(&mut self, trace: &Trace, before: (&Trace, usize, &Moment, &Crash)) {
         if self.random.u32(..self.depth.one_of) > 0 {
             return;
@@ -335,7 +336,7 @@ impl Search {
     }
 }
 
-/// The answers at a point: before the last call had returned, and after it.
+/// The number of answers at a point, before and after the last call returned.
 struct Answers {
     within: (usize, History),
     whole: (usize, History),
@@ -355,7 +356,7 @@ impl Answers {
     }
 }
 
-/// Advances to the point before a call. True if the call before it may have been cut.
+/// Advances to the point before a call. True if the previous call may have been interrupted.
 fn advance(moment: &mut Moment, trace: &Trace, point: usize) -> bool {
     let Some(entry) = point.checked_sub(1).and_then(|last| trace.journal.get(last)) else {
         return false;
@@ -364,7 +365,7 @@ fn advance(moment: &mut Moment, trace: &Trace, point: usize) -> bool {
     !entry.call.is_sync()
 }
 
-/// A hash of a recovery's calls without the random parts of names, to find equal recoveries.
+/// A hash of a recovery's calls without random parts of names, to find equal recoveries.
 fn shape(trace: &Trace) -> u64 {
     let mut hasher = DefaultHasher::new();
     for entry in &trace.journal {
@@ -377,7 +378,7 @@ fn shape(trace: &Trace) -> u64 {
     hasher.finish()
 }
 
-/// Reads every log as a reader at this moment sees it.
+/// Reads every log as a reader sees it at this moment.
 fn glance(moment: &Moment, history: &History, setup: Setup) -> Glances {
     let mut glances = Glances::new();
     let mut jobs = HashSet::new();

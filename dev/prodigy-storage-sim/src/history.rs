@@ -7,123 +7,123 @@ use crate::crash::Loss;
 use prodigy_storage_backend::{Cursor, Durability, EventId, LeaseToken};
 use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
 
-/// An operation that was begun.
+/// An operation that was started.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Events were appended.
     Append {
-        /// To this log.
+        /// The job of the log.
         job: JobAddress,
-        /// Each with a payload of its own.
+        /// The payloads, each of which is unique.
         payloads: Vec<String>,
-        /// Under ids that were given.
+        /// The ids, if they were given.
         given: Option<Vec<EventId>>,
-        /// Under this fencing token.
+        /// The fencing token.
         fence: Option<u64>,
-        /// As durable as this.
+        /// The durability.
         durability: Durability,
     },
     /// A log was read to its end.
     Scan {
-        /// This one.
+        /// The job of the log.
         job: JobAddress,
     },
-    /// Background work was waited for, relaxed writes were made durable.
+    /// Background work was completed, and relaxed writes were made durable.
     Flush,
-    /// A document was put; `None`: deleted.
+    /// A document was put or deleted.
     Put {
-        /// This one.
+        /// The document.
         document: Document,
-        /// Its body.
+        /// The body; `None` for a deletion.
         body: Option<String>,
-        /// As durable as this.
+        /// The durability.
         durability: Durability,
     },
     /// A document was added to a series.
     Add {
-        /// Of this job.
+        /// The job.
         job: JobAddress,
-        /// Of this phase.
+        /// The phase.
         phase: Phase,
-        /// Its body.
+        /// The body.
         body: String,
-        /// Under this fencing token.
+        /// The fencing token.
         fence: Option<u64>,
-        /// As durable as this.
+        /// The durability.
         durability: Durability,
     },
     /// Dead letters were pushed.
     Push {
-        /// To this queue.
+        /// The job of the queue.
         job: JobAddress,
-        /// Key, and the message of its failure, which is unique.
+        /// The keys, each with the message of its failure, which is unique.
         items: Vec<(String, String)>,
-        /// Under this fencing token.
+        /// The fencing token.
         fence: Option<u64>,
-        /// As durable as this.
+        /// The durability.
         durability: Durability,
     },
     /// Dead letters were taken.
     Take {
-        /// From this queue.
+        /// The job of the queue.
         job: JobAddress,
     },
-    /// Dead letters were acknowledged, or removed.
+    /// Dead letters were acknowledged or removed.
     Settle {
-        /// From this queue.
+        /// The job of the queue.
         job: JobAddress,
-        /// These.
+        /// The keys.
         keys: Vec<String>,
     },
-    /// Dead letters were given back.
+    /// Dead letters were released.
     Nack {
-        /// To this queue.
+        /// The job of the queue.
         job: JobAddress,
-        /// These.
+        /// The keys.
         keys: Vec<String>,
     },
     /// Leases on dead letters were extended.
     Extend {
-        /// In this queue.
+        /// The job of the queue.
         job: JobAddress,
     },
     /// Dead letters failed again.
     Fail {
-        /// In this queue.
+        /// The job of the queue.
         job: JobAddress,
-        /// Key, and the message of the failure, which is unique.
+        /// The keys, each with the message of its failure, which is unique.
         items: Vec<(String, String)>,
     },
     /// A queue was compacted.
     Compact {
-        /// This one.
+        /// The job of the queue.
         job: JobAddress,
     },
     /// A job was deleted.
     DeleteJob {
-        /// This one.
+        /// The job.
         job: JobAddress,
     },
     /// The old events of a log were removed.
     RemoveOld {
-        /// Of this job.
+        /// The job of the log.
         job: JobAddress,
-        /// Those before this time.
+        /// The events before this time were removed.
         before: Timestamp,
-        /// That is these.
+        /// The ids of these events.
         ids: Vec<EventId>,
     },
-    /// The power failed: what was not durable is no one's to make durable any more.
+    /// The power failed: no later sync makes earlier writes durable.
     PowerFailure,
     /// A named lock was taken.
     Lock {
-        /// This one.
+        /// The lock.
         name: LockName,
     },
 }
 
 impl Action {
-    /// The job that it reads or writes.
+    /// The job that the operation reads or writes.
     #[must_use]
     pub fn job(&self) -> Option<&JobAddress> {
         match self {
@@ -148,44 +148,44 @@ impl Action {
 /// The answer to an operation.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// It is done.
+    /// The operation succeeded.
     Done,
-    /// It was refused, and nothing was done.
+    /// The operation was refused, and changed nothing.
     Refused,
-    /// Stored under these ids; some of them may have been stored before.
+    /// The events are stored under these ids; some may have been stored before.
     Appended {
-        /// One an event.
+        /// The ids, one per event.
         ids: Vec<EventId>,
-        /// How many were not stored before.
+        /// The number of events that were not stored before.
         stored: usize,
     },
-    /// The position behind all events that were read.
+    /// The position after all events that were read.
     Scanned {
         /// The position.
         cursor: Cursor,
         /// The events that were read.
         given: Arc<HashSet<EventId>>,
     },
-    /// Stored under this name.
+    /// The document is stored under this name.
     Added(Document),
-    /// These keys were taken, under these tokens.
+    /// The taken keys with their tokens.
     Taken(Vec<(String, LeaseToken)>),
-    /// These keys stayed: they were pushed again meanwhile.
+    /// The keys that were kept, because they were pushed again meanwhile.
     Kept(Vec<String>),
     /// The token of the lock.
     Token(u64),
 }
 
-/// One operation of a workload.
+/// An operation of a workload.
 #[derive(Clone, Debug)]
 pub struct Op {
     /// The process that made it.
     pub process: u32,
     /// The kind and the arguments of the operation.
     pub action: Action,
-    /// Calls that were made before it began.
+    /// The number of calls before it began.
     pub begun: usize,
-    /// The answer, and the calls that were made before it; `None` if there was none.
+    /// The answer, and the number of calls before it; `None` without an answer.
     pub answer: Option<(usize, Answer)>,
 }
 
@@ -196,12 +196,12 @@ pub struct History {
 }
 
 impl History {
-    /// Of these operations, in order.
+    /// A history of these operations, in order.
     pub(crate) fn of(ops: Vec<Op>) -> Self {
         Self { ops }
     }
 
-    /// Records the begin of an operation.
+    /// Records the beginning of an operation.
     pub fn begin(&mut self, process: u32, action: Action, position: usize) -> usize {
         self.ops.push(Op {
             process,
@@ -229,7 +229,7 @@ impl History {
         history
     }
 
-    /// How often the machine was started.
+    /// The number of starts of the machine.
     #[must_use]
     pub fn boots(&self) -> usize {
         let failures = self
@@ -239,13 +239,13 @@ impl History {
         1 + failures.count()
     }
 
-    /// The ops, in order.
+    /// The operations, in order.
     #[must_use]
     pub fn ops(&self) -> &[Op] {
         &self.ops
     }
 
-    /// The operations and answers before the call of this number, as a history that is over.
+    /// The operations and answers before the call with this number, as a complete history.
     #[must_use]
     pub fn before(&self, call: usize) -> Self {
         let begun = self.ops.iter().filter(|op| op.begun <= call);
@@ -261,7 +261,7 @@ impl History {
         Self { ops: ops.collect() }
     }
 
-    /// A number that grows with each record up to the call of this number.
+    /// A number that increases with each record before the call with this number.
     #[must_use]
     pub fn answers_before(&self, call: usize) -> usize {
         let begun = self.ops.iter().filter(|op| op.begun <= call).count();

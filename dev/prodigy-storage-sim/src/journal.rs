@@ -1,4 +1,4 @@
-//! Every call that changed something, in order.
+//! The journal of every changing call, in order.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,12 +20,12 @@ pub struct Name {
 /// The effect of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// The root was made, and what was missing above it.
+    /// The root was created, with missing folders above it.
     CreateRoot {
         /// The root.
         inode: Inode,
     },
-    /// A file was made, empty.
+    /// An empty file was created.
     Create {
         /// The file.
         inode: Inode,
@@ -34,7 +34,7 @@ pub enum Call {
         /// Its mode.
         mode: u32,
     },
-    /// A folder was made.
+    /// A folder was created.
     CreateDir {
         /// The folder.
         inode: Inode,
@@ -45,12 +45,12 @@ pub enum Call {
     Write {
         /// The file.
         inode: Inode,
-        /// Where.
+        /// The offset of the bytes.
         offset: u64,
-        /// What.
+        /// The bytes.
         bytes: Arc<[u8]>,
     },
-    /// A file was cut or extended.
+    /// A file was truncated or extended.
     SetLen {
         /// The file.
         inode: Inode,
@@ -64,18 +64,18 @@ pub enum Call {
         /// Its new mode.
         mode: u32,
     },
-    /// A file got another name.
+    /// A file was renamed.
     Rename {
         /// The file.
         inode: Inode,
-        /// Its name before.
+        /// The old name.
         from: Name,
-        /// Its name from now on.
+        /// The new name.
         to: Name,
     },
     /// A name was removed.
     Unlink {
-        /// The inode of the old name.
+        /// The inode of the removed name.
         inode: Inode,
         /// The name.
         at: Name,
@@ -84,7 +84,7 @@ pub enum Call {
     Sync {
         /// The file.
         inode: Inode,
-        /// Whether its mode was, too.
+        /// True if its mode was synced, too.
         all: bool,
     },
     /// A folder was synced.
@@ -92,12 +92,12 @@ pub enum Call {
         /// The folder.
         inode: Inode,
     },
-    /// The name of the root was synced, and those above it.
+    /// The name of the root, and those of the folders above it, were synced.
     SyncAboveRoot,
 }
 
 impl Call {
-    /// Whether it makes other calls durable, and changes nothing itself.
+    /// True if the call only makes other calls durable.
     #[must_use]
     pub fn is_sync(&self) -> bool {
         matches!(
@@ -107,14 +107,14 @@ impl Call {
     }
 }
 
-/// A call, and who made it.
+/// A call with its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The number of the process, from 1.
+    /// The process number, from 1.
     pub process: u32,
-    /// The path it was made on, for people.
+    /// The path of the call, for messages.
     pub path: PathBuf,
-    /// When.
+    /// The time of the call.
     pub time: Timestamp,
     /// Its effect.
     pub call: Call,

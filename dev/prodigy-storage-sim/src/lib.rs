@@ -1,39 +1,39 @@
-//! A simulated file system for the file backend, and a crash at every call that the backend makes on it.
+//! A simulated file system for the file backend, which is crashed at every call that the backend makes.
 //!
 //! # The model
 //!
-//! A [`Disk`] is a tree of folders and files in memory. A [`SimFs`] is a file system on it, which any number of simulated
-//! [`Process`]es share and which writes every call that changes something into a journal.
+//! A [`Disk`] is a tree of folders and files in memory. A [`SimFs`] is a file system on it that any number of simulated
+//! [`Process`]es share; its journal records every call that changes something.
 //!
-//! A [`Workload`] is played **once**. [`explore`] then goes through its journal and derives, at the point before, in the
-//! middle of and after every call, the disks that a crash could leave there; nothing is played again for that. A
-//! [`Moment`] distinguishes durable data from the rest:
+//! A [`Workload`] is run **once**. [`explore`] then goes through its journal and derives the disks that a crash could
+//! leave before, during and after every call, without running the workload again. A [`Moment`] separates durable data
+//! from the rest:
 //!
-//! - a sync of a file makes its data and its length durable, and with `sync_all` its mode; its name is not;
-//! - a sync of a folder makes its entries durable: names made, renamed and removed. The root's own name takes
+//! - a sync of a file makes its data and its length durable, and with `sync_all` its mode, but not its name;
+//! - a sync of a folder makes its entries durable: created, renamed and removed names. The root's own name needs
 //!   `sync_above_root`;
-//! - every other call is *pending*. A loss of power keeps any of the pending calls and drops the others: nothing of
-//!   them, all, each prefix, each one left out, every subset where they are few, drawn subsets where they are many, names
-//!   without data, data without names, lengths with zeros for data, the last write cut at each edge of a sector. What is
-//!   left out below what is there is zeros. A rename is there or not;
-//! - the death of every process keeps all written data except the end of the write under way.
+//! - every other call is *pending*. A power loss keeps some of the pending calls and drops the others: none, all, each
+//!   prefix, all but one, every subset if they are few, random subsets if they are many, names without data, data without
+//!   names, lengths with zeros as data, the last write cut at each sector boundary. Lost bytes before kept bytes are
+//!   zeros. A rename is never partial;
+//! - the death of all processes keeps all written data, except the end of the write under way.
 //!
-//! On each new disk a process reads everything, continues the work, and everything is read
-//! again: see [`verify`]. Acknowledged data must be there once, other data is whole or absent, no damage is reported,
-//! and every cursor continues. Then **that** run is crashed at each of its calls as well, in the same way.
+//! On each resulting disk, a new process reads everything, continues the work, and everything is read again: see
+//! [`verify`]. Acknowledged data must be there once, other data is whole or absent, no damage is reported, and every
+//! cursor continues. Then **that** run is crashed at each of its calls, in the same way.
 //!
-//! Each process has a wall clock of its own, which workloads set before or after the true time: [`ProcessClock`]. The times
-//! of files are true.
+//! Each process has a wall clock of its own, which workloads set ahead of or behind the true time: [`ProcessClock`].
+//! The mtimes of files are true.
 //!
 //! # Limitations
 //!
-//! - Calls are atomic and happen one after the other: threads that share a sync are not interleaved here.
-//! - A sector is 512 bytes and whole or not there; within one write only its end is cut, or all of it zeros.
-//! - Of the recoveries that make the same calls as one before, two are crashed, not all.
-//! - Ids, revisions and names of temporary files are random, so that a run with the same seed draws the same subsets of
-//!   other bytes.
-//! - Under `relaxed`, a loss of power in the middle of a file may be reported as damage: nothing distinguishes it from a
-//!   sector that was lost later.
+//! - Calls are atomic and sequential: interleavings of threads that share a sync are not simulated.
+//! - A sector of 512 bytes is written whole or not at all. Within one write only its end is lost, or all of it is
+//!   zeros.
+//! - Of several recoveries that make the same calls, two are crashed.
+//! - Ids, revisions and names of temporary files are random. So a repeated seed gives the same subsets, of other bytes.
+//! - With `relaxed` durability, a power loss in the middle of a file may be reported as damage: it looks the same as a
+//!   sector that was damaged later.
 //!
 //! # Example
 //!

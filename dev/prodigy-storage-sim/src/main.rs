@@ -1,4 +1,4 @@
-//! Crashes the file backend at every call of every workload, and prints the numbers of the search.
+//! Crashes the file backend at every call of every workload, and prints the counts of the search.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -8,19 +8,19 @@ use clap::Parser;
 use prodigy_storage_sim::{Counts, Depth, Setup, Step, WORKLOADS, Workload, explore, perform, record};
 use serde::Serialize;
 
-/// Workloads that are drawn at random in a full run.
+/// The number of random workloads in a full run.
 const RANDOM: usize = 200;
-/// Failures among them after which no more are drawn.
+/// The number of failing random workloads after which the run stops.
 const MOST_FAILURES: usize = 3;
 
-/// Crashes the file backend at every call that it makes, on a simulated disk.
+/// Crash the file backend at every call that it makes, on a simulated disk.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// Fewer disks: a sample.
+    /// Check a sample of the disks.
     #[arg(long)]
     quick: bool,
-    /// The seed of what is drawn at random.
+    /// The seed of random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Only these workloads, by name.
@@ -29,7 +29,7 @@ struct Options {
     /// The number of additional random workloads; 200 if all workloads are run in full.
     #[arg(long)]
     random: Option<usize>,
-    /// A line of JSON a workload, and one for the sums.
+    /// Print one line of JSON per workload, and one for the sums.
     #[arg(long)]
     json: bool,
 }

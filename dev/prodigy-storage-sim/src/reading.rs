@@ -1,4 +1,4 @@
-//! Reading a log on from a position.
+//! Reading a log from a position.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,11 @@ use prodigy_storage_layout::JobAddress;
 
 use crate::stage::patience;
 
-/// Reads a log on from a position. Returns the position at its end, and everything that was given up to there.
+/// Reads a log from a position to its end. Returns the position at the end, and all events that were returned up to
+/// there.
 ///
 /// # Errors
-/// The errors of the backend, damage, or an event that was given before.
+/// The errors of the backend, damage, or an event that was returned before.
 pub(crate) fn read_on(
     backend: &FileBackend,
     job: &JobAddress,

@@ -1,4 +1,4 @@
-//! The durable disk, the writes that are only in memory, and the possible effects of a crash on them.
+//! The durable disk, the calls that are not durable yet, and the possible effects of a crash on them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::disk::{Disk, Inode, Node};
 use crate::journal::{Call, Entry};
 
-/// A moment in the run of a disk: what was synced, what everyone sees, and the calls that make the difference.
+/// A moment in a run: the synced disk, the disk that processes see, and the calls that make the difference.
 ///
-/// - A sync of a file makes what was written to it durable, and its length; with `all` its mode as well. Neither makes
-///   its name durable.
-/// - A sync of a folder makes its entries durable, removals included.
+/// - A sync of a file makes its written data and its length durable, and with `all` its mode, but never its name.
+/// - A sync of a folder makes its entries and removals durable.
 /// - A name may be durable without the data of its file, and the data without any name.
-/// - Of what is not durable a crash keeps any part, in any order, but a rename is there or not.
+/// - A crash keeps any part of the pending calls, in any order, but a rename is never partial.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
     durable: Disk,
@@ -20,22 +19,22 @@ pub struct Moment {
     pending: Vec<Arc<Entry>>,
 }
 
-/// The outcome of a call that was not durable.
+/// The outcome of a pending call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallOutcome {
-    /// It is on the disk.
+    /// Its effect is on the disk.
     There,
-    /// It never got there. What a later call wrote behind it has zeros before it.
+    /// It had no effect. Bytes of a later call after it have zeros before them.
     Gone,
-    /// Of a write the length got there, and zeros for the bytes.
+    /// The length of a write is on the disk, with zeros as its bytes.
     Zeros,
-    /// Only this number of bytes of a write.
+    /// Only this number of bytes of a write is on the disk.
     Cut(usize),
-    /// Of a write over bytes that are there, only some sectors: a bit for each. What makes the file longer is there.
+    /// Only some sectors of an overwrite are on the disk (one bit per sector); bytes that extend the file are there.
     Sectors(u64),
 }
 
-/// Bytes of a sector: what a disk writes whole or not at all.
+/// The size of a sector, which a disk writes whole or not at all.
 pub(crate) const SECTOR: u64 = 512;
 
 impl fmt::Display for CallOutcome {
@@ -61,13 +60,13 @@ impl Moment {
         }
     }
 
-    /// The view of all processes.
+    /// The disk as all processes see it.
     #[must_use]
     pub fn live(&self) -> &Disk {
         &self.live
     }
 
-    /// The calls that are not durable, in order.
+    /// The pending calls, in order.
     #[must_use]
     pub fn pending(&self) -> &[Arc<Entry>] {
         &self.pending
@@ -75,7 +74,7 @@ impl Moment {
 
     /// Advances by one call.
     pub fn step(&mut self, entry: &Arc<Entry>) {
-        // The file is there from now on, if only without a name.
+        // The file exists from now on, even without a name.
         match &entry.call {
             Call::CreateRoot { inode } | Call::CreateDir { inode, .. } => {
                 self.take_in(*inode, Node::folder());
@@ -98,7 +97,7 @@ impl Moment {
         });
     }
 
-    /// The disk after a loss of power with an outcome for each of the pending calls.
+    /// The disk after a power loss with this outcome for each pending call.
     #[must_use]
     pub fn after(&self, outcomes: &[CallOutcome]) -> Disk {
         let mut disk = self.durable.clone();
@@ -109,8 +108,8 @@ impl Moment {
         disk
     }
 
-    /// The moment after the death of all processes, in which only `bytes` bytes of the last pending call, a write, were
-    /// taken.
+    /// The moment after the death of all processes, if only `bytes` bytes of the last pending call, a write, were
+    /// written.
     #[must_use]
     pub fn cut_last(&self, bytes: usize) -> Self {
         let mut cut = self.clone();

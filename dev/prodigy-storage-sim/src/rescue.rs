@@ -1,4 +1,4 @@
-//! The next run: what a new process does on a disk after a crash.
+//! The recovery run: a new process on a disk after a crash.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::history::{Action, History};
 use crate::stage::{Setup, Stage};
 use crate::verify::verify;
 
-/// How much later a new run begins, in nanoseconds.
+/// The time between the crash and the recovery run, in nanoseconds.
 const LATER: i64 = 5_000_000_000;
 const NEW: &str = "rescued-item";
 
-/// The subjects of a history.
+/// The jobs, documents, queues and locks of a history.
 #[derive(Debug, Default)]
 struct Subjects {
     logs: BTreeSet<JobAddress>,
@@ -39,7 +39,7 @@ impl Subjects {
                     found.logs.insert(job.clone());
                 }
                 Action::Put { document, .. } => {
-                    // Those of a series have names that only an addition gives.
+                    // Documents of a series get their names from an addition.
                     if document.stamp().is_none() {
                         found.documents.insert(document.clone());
                     }
@@ -69,13 +69,13 @@ impl Subjects {
     }
 }
 
-/// A clock that continues after the history so far. A power failure in it is another start of the machine.
+/// A clock that continues after the history. A power failure in the history counts as another boot.
 pub(crate) fn later(generation: u32, history: &History) -> Arc<SimClock> {
     let time = Timestamp::from_nanos(START + LATER * i64::from(generation));
     Arc::new(SimClock::at(time).boot(history.boots()))
 }
 
-/// Reads the disk after a crash, continues the work in a new process, and reads it again. Returns this run.
+/// Reads the disk after a crash, continues the work in a new process, and reads the disk again. Returns this run.
 ///
 /// # Errors
 /// The expected and the found value.
@@ -97,11 +97,11 @@ pub(crate) fn rescue(
 
     let mark = if generation == 1 { "r" } else { "s" };
     let mut stage = Stage::new(Arc::clone(&sim), setup, history.clone(), mark);
-    go_on(&mut stage, history).context("the next writer")?;
+    continue_work(&mut stage, history).context("the next writer")?;
     let (reader, _) = sim
         .open(setup.options(&sim))
         .context("the mended disk can't be opened")?;
-    // Strict as all of it is, what was acknowledged meanwhile holds in any case.
+    // All writes of this run are strict, so its acknowledged data survives any loss.
     verify(stage.history(), loss, &reader).context("the reader after the next writer")?;
     drop(reader);
     let _ = sim.clock().now();
@@ -112,8 +112,8 @@ pub(crate) fn rescue(
     })
 }
 
-/// Writes to everything that the history is about.
-fn go_on(stage: &mut Stage, history: &History) -> Result<()> {
+/// Writes to every job, document, queue and lock of the history.
+fn continue_work(stage: &mut Stage, history: &History) -> Result<()> {
     let subjects = Subjects::of(history);
     let who = stage.enter()?;
     for job in &subjects.logs {

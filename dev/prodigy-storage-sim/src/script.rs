@@ -1,4 +1,4 @@
-//! Workloads made of steps, which a property test draws at random.
+//! Workloads as lists of steps, which property tests generate.
 
 use anyhow::Result;
 use prodigy_storage_backend::{Durability, EventId};
@@ -11,17 +11,17 @@ use crate::stage::{Stage, job};
 
 /// Keys of dead letters.
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
-/// The files in a write to which a process may die, each by a part of its path: any, segments, queues, locks, new files.
+/// Parts of paths: a process may die in a write to such a file (any file, segments, queues, locks, new files).
 pub const FILES: [&str; 5] = ["", "events/", "dlq/", ".lock", ".tmp-"];
 /// The longest payload, in bytes.
 const LONGEST: usize = 900;
 
-/// Whether a put compares the revision.
+/// Whether a put is conditional on the revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compare {
-    /// It compares, and sets.
+    /// Compare-and-set.
     AndSet,
-    /// It replaces any revision.
+    /// Replaces any revision.
     Never,
 }
 
@@ -33,52 +33,52 @@ pub const DOCUMENTS: u8 = 4;
 pub enum Step {
     /// Appends one or two events of this size.
     Append(u16, Durability),
-    /// Appends an event under an id of this number, again if it was used before.
+    /// Appends an event under the id with this number, which may have been used before.
     Given(u8, Durability),
-    /// Reads and keeps the cursor.
+    /// Reads the log and keeps the cursor.
     Scan,
-    /// Seals what is appended to.
+    /// Seals the segment that is appended to.
     Seal,
-    /// Reads what is new since it did this before.
+    /// Reads the events since the last such step.
     Follow,
-    /// Its clock is set to this number of milliseconds before or after the true time.
+    /// Sets its clock to this number of milliseconds after (or, if negative, before) the true time.
     Turn(i64),
     /// Flushes.
     Flush,
     /// Adds a checkpoint.
     Add(Durability),
-    /// Puts the document of this number if it has the present revision, or whatever revision it has.
+    /// Puts the document with this number, if it has the current revision or unconditionally.
     Put(u8, Compare, Durability),
-    /// Deletes the document of this number.
+    /// Deletes the document with this number.
     Delete(u8, Durability),
-    /// Pushes the items of these keys, a bit each.
+    /// Pushes the items with these keys, one bit each.
     Push(u8, Durability),
     /// Takes up to this number of items.
     Take(u8),
-    /// Acknowledges one that was taken.
+    /// Acknowledges a taken item.
     Ack,
-    /// Gives one that was taken back.
+    /// Releases a taken item.
     Nack,
-    /// Extends the lease on one that was taken.
+    /// Extends the lease of a taken item.
     Extend,
-    /// Lets one that was taken fail again.
+    /// Fails a taken item.
     Fail,
     /// Compacts the queue.
     Compact,
-    /// Removes the items of these keys.
+    /// Removes the items with these keys.
     Remove(u8),
-    /// Seals what is appended to and deletes the job, unless the other process is at work on it.
+    /// Seals the segment and deletes the job, unless the other process is working on it.
     DeleteJob,
     /// Takes the lock and releases it.
     Lock,
-    /// The process is killed in a write to a file whose path contains this text, after this number of bytes.
+    /// Kills the process in a write to a file whose path contains this text, after this number of bytes.
     Doom(&'static str, u16),
-    /// The process is killed now.
+    /// Kills the process now.
     Kill,
 }
 
 impl Step {
-    /// One at random, of one of the two processes.
+    /// Draws a random step for one of the two processes.
     pub fn draw(random: &mut fastrand::Rng) -> (bool, Self) {
         let durability = if random.u8(..4) == 0 {
             Durability::Relaxed
@@ -120,8 +120,8 @@ impl Step {
     }
 }
 
-/// The offset of a clock from the true time, in milliseconds, of a kind and a share of the most of that kind: seconds, hours,
-/// or half a year ahead. It is never an hour behind, since then given ids are refused as too far ahead.
+/// The offset of a clock from the true time, in milliseconds: a share of the largest offset of a kind (seconds, hours,
+/// or half a year ahead). It is never an hour behind, because then given ids would be refused as too far ahead.
 #[must_use]
 pub fn turn(kind: u8, share: i16) -> i64 {
     let most = match kind {
@@ -133,7 +133,7 @@ pub fn turn(kind: u8, share: i16) -> i64 {
     millis.max(-3_300_000)
 }
 
-/// Plays steps, each by the first process or the second one. One that has died is followed by a new one.
+/// Runs steps, each in the first or in the second process. A process that died is replaced by a new one.
 ///
 /// # Errors
 /// The error of a call that should succeed.
@@ -151,7 +151,7 @@ pub fn perform(stage: &mut Stage, steps: &[(bool, Step)]) -> Result<()> {
     Ok(())
 }
 
-/// The mark that the job is finished, two documents of the job's own, and one of its repository.
+/// The mark of a finished job, two documents of the job, and one of its repository.
 fn document(job: &JobAddress, number: u8) -> Result<Document> {
     let owner = match number {
         0 => return Ok(Document::Finished(job.clone())),
@@ -186,7 +186,7 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
             stage.append(who, &job, &sizes, durability)
         }
         Step::Given(number, durability) => {
-            // Half a second apart, the first of them well before the clock's beginning.
+            // Half a second apart; the first ones are before the clock's start.
             let nanos = crate::clock::START - 2_000_000_000 + i64::from(number) * 500_000_000;
             let floor = EventId::floor(Timestamp::from_nanos(nanos)).as_u128();
             let id = EventId::from_u128(floor + u128::from(number) + 1);
@@ -213,7 +213,7 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
         Step::Compact => stage.compact(who, &job),
         Step::DeleteJob => {
             stage.seal(who, &job)?;
-            // It may have died there.
+            // The process may have died in that call.
             if stage.is_dead(who) {
                 return Ok(());
             }

@@ -1,4 +1,4 @@
-//! Simulated processes that do things, and the history of what they did.
+//! Simulated processes, and the history of their operations.
 
 mod letters;
 
@@ -21,13 +21,13 @@ use crate::fs::{Doom, Process, SimFs};
 use crate::history::{Action, Answer, History};
 use crate::reading::read_on;
 
-/// The longest wait of a call: nothing on a simulated disk takes long, so a longer wait would never end.
+/// The longest wait of a call. No call on a simulated disk takes that long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How the backend of every process is opened.
+/// The options with which all backends are opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Bytes past which a segment is sealed.
+    /// The size in bytes at which a segment is sealed.
     pub max_file_size: u64,
     /// Whether sealed segments are compressed.
     pub compression: bool,
@@ -43,7 +43,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// The options of a backend on this file system.
+    /// The options for a backend on this file system.
     #[must_use]
     pub fn options(self, sim: &SimFs) -> FileOptions {
         sim.options()
@@ -52,23 +52,23 @@ impl Setup {
     }
 }
 
-/// A deadline that nothing on a simulated disk reaches.
+/// A deadline that no call on a simulated disk reaches.
 #[must_use]
 pub(crate) fn patience() -> Deadline {
     Deadline::after(PATIENCE)
 }
 
-/// Where processes play.
+/// The place where simulated processes run: a file system, the processes, and their history.
 #[derive(Debug)]
 pub struct Stage {
     sim: Arc<SimFs>,
     setup: Setup,
     actors: Vec<Actor>,
     history: History,
-    /// Makes every payload, message and body its own.
+    /// A counter that makes every payload, message and body unique.
     next: usize,
     mark: &'static str,
-    /// Below the numbers of its processes: no two runs share one.
+    /// The first process number of this run: no two runs share numbers.
     numbers: u32,
 }
 
@@ -77,15 +77,15 @@ struct Actor {
     process: Arc<Process>,
     backend: Option<FileBackend>,
     guards: Vec<Box<dyn LockGuard>>,
-    /// How far it has read each log that it follows.
+    /// For each followed log, the cursor and the returned events.
     followed: HashMap<JobAddress, (Cursor, HashSet<EventId>)>,
     tokens: HashMap<String, LeaseToken>,
-    /// The fencing token that its appends, pushes, takes and settlements carry.
+    /// The fencing token of its appends, pushes, takes and settlements.
     fence: Option<u64>,
 }
 
 impl Stage {
-    /// On a file system, going on with a history. `mark` is what its payloads begin with.
+    /// A stage on a file system that continues a history. All its payloads begin with `mark`.
     #[must_use]
     pub fn new(sim: Arc<SimFs>, setup: Setup, history: History, mark: &'static str) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Stage {
         &self.history
     }
 
-    /// A new process; gives its place.
+    /// Starts a process; returns its index.
     ///
     /// # Errors
     /// The error from opening the backend.
@@ -133,7 +133,7 @@ impl Stage {
         Ok(self.actors.len() - 1)
     }
 
-    /// A process that ends as one should.
+    /// Ends a process in an orderly way.
     pub fn leave(&mut self, who: usize) {
         if let Some(actor) = self.actors.get_mut(who) {
             actor.guards.clear();
@@ -148,10 +148,10 @@ impl Stage {
         }
     }
 
-    /// Does something in which a process dies.
+    /// Runs an operation in which a process dies.
     ///
     /// # Errors
-    /// If it did not die.
+    /// Fails if the process did not die.
     pub fn dying(
         &mut self,
         who: usize,
@@ -164,16 +164,15 @@ impl Stage {
         Ok(())
     }
 
-    /// Has `other` seal and compress what it appends to between the moments at which `who` opens a segment and tries its
-    /// lock.
+    /// Has `other` seal and compress its segment between the moments at which `who` opens a segment and tries its lock.
     ///
     /// # Errors
-    /// If one of them has ended.
+    /// Fails if one of the processes has ended.
     pub fn sealed_meanwhile(&mut self, who: usize, other: usize, job: &JobAddress) -> Result<()> {
         let sealer = self.backend(other)?.clone();
         let job = job.clone();
         self.actor(who)?.0.process.before_it_locks(".jsonl", move || {
-            // The files show the result.
+            // The files show whether this succeeded.
             let _ = sealer
                 .seal(&job, patience())
                 .and_then(|()| sealer.flush(patience()));
@@ -181,10 +180,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Sets the wall clock of a process to `offset` nanoseconds before or after the true time.
+    /// Sets the wall clock of a process to `offset` nanoseconds after (or, if negative, before) the true time.
     ///
     /// # Errors
-    /// If it has ended.
+    /// Fails if the process has ended.
     pub fn set_clock(&self, who: usize, offset: i64) -> Result<()> {
         self.actor(who)?.0.process.clock().set(offset);
         Ok(())
@@ -199,7 +198,7 @@ impl Stage {
         }
     }
 
-    /// Whether a process has died.
+    /// True if a process has died.
     #[must_use]
     pub fn is_dead(&self, who: usize) -> bool {
         self.actors
@@ -215,18 +214,18 @@ impl Stage {
     /// The backend of a process.
     ///
     /// # Errors
-    /// If it has ended.
+    /// Fails if the process has ended.
     pub fn backend(&self, who: usize) -> Result<&FileBackend> {
         self.actor(who).map(|(_, backend)| backend)
     }
 
-    /// A text that no other call gives.
+    /// A text that no other call returns.
     pub fn unique(&mut self) -> String {
         self.next += 1;
         format!("{}{}", self.mark, self.next)
     }
 
-    /// Performs an action and records its answer. The death of the process is no error, and has no answer.
+    /// Runs an action and records its answer. The death of the process is not an error, and leaves no answer.
     fn perform(
         &mut self,
         who: usize,
@@ -246,7 +245,7 @@ impl Stage {
         Ok(Some(answer))
     }
 
-    /// Appends events, one for each given size in bytes.
+    /// Appends one event for each given size in bytes.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -272,7 +271,7 @@ impl Stage {
             .collect()
     }
 
-    /// Appends these events, perhaps under given ids.
+    /// Appends these events, under these ids if they are given.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -325,10 +324,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Reads what is new in a log since this process last followed it, and keeps the cursor.
+    /// Reads the new events of a log since the process last followed it, and keeps the cursor.
     ///
     /// # Errors
-    /// The errors of the backend, damage, or an event that was given before.
+    /// The errors of the backend, damage, or an event that was returned before.
     pub fn follow(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         let before = self
             .actors
@@ -347,7 +346,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for background work and makes relaxed writes durable.
+    /// Completes background work, and makes relaxed writes durable.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -359,7 +358,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Seals what the process appends to, and waits for its compression.
+    /// Seals the segment that the process appends to, and waits for its compression.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -372,8 +371,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Puts a document of about `bytes` bytes, if it has the present revision, or for a new document, if
-    /// it is absent.
+    /// Puts a document of about `bytes` bytes, on condition of its current revision or of its absence.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -404,7 +402,7 @@ impl Stage {
         Ok(())
     }
 
-    /// A body that no other document has.
+    /// A unique body.
     fn body(&mut self, size: usize) -> String {
         let name = self.unique();
         format!(
@@ -430,7 +428,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Deletes a job. False if it was refused, because a process is at work on the job.
+    /// Deletes a job. Returns false if it was refused because a process is working on the job.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -446,7 +444,7 @@ impl Stage {
         Ok(!matches!(answer, Some(Answer::Refused)))
     }
 
-    /// Removes the events of a log before a time: its oldest segments hold no others.
+    /// Removes the events of a log before a time, which fill its oldest segments.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -532,7 +530,7 @@ impl Stage {
         })
     }
 
-    /// Sets the fencing token that the appends and the calls on queues of a process carry from now on.
+    /// Sets the fencing token for later appends and queue operations of a process.
     pub fn fence(&mut self, who: usize, token: u64) {
         if let Some(actor) = self.actors.get_mut(who) {
             actor.fence = Some(token);
@@ -543,7 +541,7 @@ impl Stage {
         self.actors.get(who)?.fence
     }
 
-    /// Takes a named lock, and holds it until [`unlock`](Self::unlock) or its death.
+    /// Takes a named lock, which the process holds until [`unlock`](Self::unlock) or its death.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -573,10 +571,10 @@ fn unnamed(token: Option<u64>) -> Result<Option<Fence>> {
     Ok(token.map(Fence::unnamed).transpose()?)
 }
 
-/// A job by its name.
+/// The address of a job by its name.
 ///
 /// # Errors
-/// If it is no name.
+/// Fails if the name is invalid.
 pub fn job(name: &str) -> Result<JobAddress> {
     Ok(JobAddress::new(RepoName::new("shop")?, JobId::new(name)?))
 }

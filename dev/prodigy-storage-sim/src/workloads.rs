@@ -1,4 +1,4 @@
-//! The workloads that are crashed: short runs that use each part of the store.
+//! The workloads: short runs that use each part of the store.
 
 mod letters;
 
@@ -22,15 +22,15 @@ use letters::{lease_clocks, letters_over_blanks, letters_relaxed, merge, push, r
 pub struct Workload {
     /// Its name.
     pub name: &'static str,
-    /// Its actions, in a few words.
+    /// A short description of its actions.
     pub about: &'static str,
-    /// How its backends are opened.
+    /// The options of its backends.
     pub setup: Setup,
     play: fn(&mut Stage) -> Result<()>,
 }
 
 impl Workload {
-    /// Plays it once, on an empty disk.
+    /// Runs the workload once, on an empty disk.
     ///
     /// # Errors
     /// The error of a call that should succeed.
@@ -39,10 +39,10 @@ impl Workload {
     }
 }
 
-/// Plays something once, on an empty disk, and keeps what it did.
+/// Runs a function once on an empty disk, and returns the trace.
 ///
 /// # Errors
-/// Its error.
+/// The error of the function.
 pub fn record(setup: Setup, play: impl FnOnce(&mut Stage) -> Result<()>) -> Result<Trace> {
     let sim = SimFs::new(Disk::default());
     let mut stage = Stage::new(Arc::clone(&sim), setup, History::default(), "e");
@@ -246,7 +246,7 @@ fn events_relaxed(stage: &mut Stage) -> Result<()> {
     stage.append(who, &job, &[40], Relaxed)
 }
 
-/// An id `millis` milliseconds before or after now.
+/// An id that is `millis` milliseconds after (or, if negative, before) now.
 pub fn id(stage: &Stage, millis: i64, number: u128) -> EventId {
     let nanos = stage.sim().clock().shown().as_nanos() + millis * 1_000_000;
     EventId::from_u128(EventId::floor(Timestamp::from_nanos(nanos)).as_u128() + number)
@@ -260,7 +260,7 @@ fn given_ids(stage: &mut Stage) -> Result<()> {
     let payloads = stage.payloads(&[30, 200]);
     stage.append_these(one, &job, payloads.clone(), Some(late.clone()), Strict)?;
     stage.append_these(other, &job, payloads, Some(late), Strict)?;
-    // Some late, some new, and some that are there.
+    // Late, new, and already stored ids.
     let mixed = vec![id(stage, -4_000, 1), id(stage, 0, 7), id(stage, -6_000, 3)];
     let payloads = stage.payloads(&[30, 700, 30]);
     stage.append_these(other, &job, payloads.clone(), Some(mixed.clone()), Strict)?;
@@ -269,7 +269,7 @@ fn given_ids(stage: &mut Stage) -> Result<()> {
     stage.append(one, &job, &[900], Strict)?;
     let again = vec![id(stage, -100, 9)];
     let payload = stage.payloads(&[25]);
-    // Stored by a writer that dies before its sync, and sent again to another.
+    // These events are written by a process that dies before its sync, and sent again by another one.
     stage.append_these(other, &job, payload.clone(), Some(again.clone()), Relaxed)?;
     stage.kill(other);
     stage.append_these(one, &job, payload, Some(again), Strict)?;
@@ -314,7 +314,7 @@ fn fenced(stage: &mut Stage) -> Result<()> {
     if let Some(pruned) = pruned {
         stage.delete(who, &pruned, Strict)?;
     }
-    // It dies while it raises the mark; the next process writes under the same token.
+    // The process dies while it raises the mark; the next process writes under the same token.
     let dooms = [
         Doom::after_bytes(".tmp-", 40),
         Doom::before_rename("fencing.json"),
@@ -331,7 +331,7 @@ fn fenced(stage: &mut Stage) -> Result<()> {
     stage.add(who, &job, Phase::Setup, 30, Strict).map(drop)
 }
 
-/// Processes that append and push under tokens that rise, one of which dies while it raises the mark.
+/// Processes append and push under increasing tokens; one of them dies while it raises the mark.
 fn fenced_events(stage: &mut Stage) -> Result<()> {
     let job = job("fenced-events")?;
     for (token, durability) in [(3, Strict), (5, Relaxed), (5, Strict)] {
@@ -373,7 +373,7 @@ fn documents_relaxed(stage: &mut Stage) -> Result<()> {
     stage.put(who, &finished, true, 30, Relaxed)
 }
 
-/// Bytes behind a record.
+/// The length of a record's line end.
 const LINE_END: usize = 1;
 
 fn adoption(stage: &mut Stage) -> Result<()> {
@@ -408,11 +408,12 @@ fn takeover(stage: &mut Stage) -> Result<()> {
     let job = job("events")?;
     let (one, two) = (stage.enter()?, stage.enter()?);
     stage.append(one, &job, &[40], Strict)?;
-    // The segment that it is about to adopt is compressed and removed.
+    // The segment is compressed and removed just before this process adopts it.
     stage.sealed_meanwhile(two, one, &job)?;
     stage.append(two, &job, &[50], Strict)?;
     stage.append(one, &job, &[20], Strict)?;
-    // A writer dies over the line end, another one gets the event acknowledged, a third one takes the segment over.
+    // A writer dies before its line end, another process gets the event acknowledged, and a third one adopts the
+    // segment.
     let id = vec![id(stage, 10, 1)];
     let event = stage.payloads(&[30]);
     stage.dying(one, Doom::short_of("events/", LINE_END), |stage| {
@@ -456,7 +457,7 @@ fn locks(stage: &mut Stage) -> Result<()> {
     stage.lock(one, &name)?;
     stage.unlock(one);
     let third = stage.enter()?;
-    // It dies while it signs, and the next finds half a slot.
+    // The process dies while it writes its line to the lock file; the next process finds an incomplete slot.
     stage.dying(third, Doom::after_bytes("resume.lock", 2_000), |stage| {
         stage.lock(third, &name)
     })?;
@@ -480,7 +481,7 @@ fn first_use(stage: &mut Stage) -> Result<()> {
     stage.put(third, &Document::Repository(shop), true, 80, Strict)
 }
 
-/// In nanoseconds.
+/// A second in nanoseconds.
 const SECOND: i64 = 1_000_000_000;
 
 fn clocks(stage: &mut Stage) -> Result<()> {
@@ -492,7 +493,7 @@ fn clocks(stage: &mut Stage) -> Result<()> {
     stage.append(two, &job, &[30], Strict)?;
     stage.append(three, &job, &[600], Strict)?;
     stage.follow(three, &job)?;
-    // The same events from two processes whose clocks differ.
+    // Two processes with different clocks append the same events.
     let id = vec![id(stage, 0, 5)];
     let event = stage.payloads(&[40]);
     stage.append_these(one, &job, event.clone(), Some(id.clone()), Strict)?;
@@ -549,13 +550,13 @@ fn deletion(stage: &mut Stage) -> Result<()> {
     stage.scan(one, &gone)?;
     stage.scan(one, &stays)?;
     ensure!(stage.delete_job(other, &gone)?, "nobody works on it");
-    // Begun again, by the process that knew it before.
+    // The job is created again by the process that used it before.
     stage.append(one, &gone, &[40], Strict)?;
     stage.push(one, &gone, &["b"], Strict)?;
     stage.add(other, &gone, Phase::Map, 60, Strict)?;
     stage.scan(other, &gone)?;
     stage.seal(one, &gone)?;
-    // This deletion dies before its tombstone is there: nothing was deleted.
+    // The process dies before the tombstone is complete: nothing is deleted.
     stage.dying(one, Doom::short_of("deletions/shop/", 0), |stage| {
         stage.delete_job(one, &gone).map(drop)
     })?;

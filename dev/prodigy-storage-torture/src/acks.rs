@@ -1,4 +1,4 @@
-//! A running `events append --ack`: what it was given, what it has acknowledged.
+//! A running `events append --ack`: its input, and the ids that it has acknowledged.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, ChildStdout, Command};
@@ -18,22 +18,22 @@ pub(crate) struct Appender {
     complaints: JoinHandle<String>,
 }
 
-/// How it ended.
+/// The end of the process.
 #[derive(Debug)]
 pub(crate) struct End {
-    /// The exit code; none if it was killed.
+    /// The exit code; `None` if the process was killed.
     pub(crate) code: Option<i32>,
     /// Its standard error.
     pub(crate) stderr: String,
 }
 
 impl Appender {
-    /// Starts it and feeds it in the background.
+    /// Starts the process, and writes its input in the background.
     pub(crate) fn start(command: Command, input: Vec<u8>) -> Result<Self> {
         Self::begin(command, input, false)
     }
 
-    /// The same for one that is to be killed: its input has no end, so that it can't finish before.
+    /// Starts a process that will be killed: its input stays open, so that it can't finish earlier.
     pub(crate) fn start_doomed(command: Command, input: Vec<u8>) -> Result<Self> {
         Self::begin(command, input, true)
     }
@@ -58,7 +58,7 @@ impl Appender {
         })
     }
 
-    /// Waits for the next acknowledgement; `None` at the end. A line that the kill cut short does not count.
+    /// Waits for the next acknowledgement; `None` at the end. An incomplete line does not count.
     pub(crate) fn next(&mut self) -> Result<Option<Uuid>> {
         let mut line = Vec::new();
         self.acks
@@ -72,12 +72,12 @@ impl Appender {
             .with_context(|| format!("no id was acknowledged: {:?}", String::from_utf8_lossy(text)))
     }
 
-    /// SIGKILL: nothing of the process's own runs any more.
+    /// Sends SIGKILL: no code of the process runs afterwards.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill().context("can't kill the tool")
     }
 
-    /// Reads what is still to come, and waits for the end.
+    /// Reads the remaining acknowledgements, and waits for the end of the process.
     pub(crate) fn end(mut self, acknowledged: &mut Vec<Uuid>) -> Result<End> {
         while let Some(id) = self.next()? {
             acknowledged.push(id);
@@ -96,7 +96,7 @@ impl Appender {
 }
 
 impl End {
-    /// An error unless it ended well.
+    /// Fails unless the process succeeded.
     pub(crate) fn well(self) -> Result<()> {
         match self.code {
             Some(0) => Ok(()),
@@ -104,7 +104,7 @@ impl End {
         }
     }
 
-    /// An error if it ended by itself, before the kill.
+    /// Fails if the process ended before it was killed.
     pub(crate) fn killed(self) -> Result<()> {
         match self.code {
             None => Ok(()),

@@ -1,7 +1,8 @@
-//! An agent of `cargo xtask crash --only postgres`: one handle on a database, until somebody kills it.
+//! An agent of `cargo xtask crash --only postgres`: one handle on a database, until it is killed.
 //!
-//! `torture-agent URL NAME SEED work` appends events, counts a checkpoint up, and counts others up under a lock; it reports each
-//! acknowledgement as a JSON line. `torture-agent URL NAME 0 list` prints what is stored.
+//! `torture-agent URL NAME SEED work` appends events, increments a checkpoint by compare-and-set, and increments other
+//! checkpoints under a lock; it reports each acknowledgement as a JSON line. `torture-agent URL NAME 0 list` prints the
+//! stored data.
 
 mod opened;
 mod told;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use told::tell;
 
-/// The number of checkpoints that are counted up under a lock each.
+/// The number of checkpoints that are incremented under a lock each.
 const GATES: u8 = 12;
 
 struct Agent {
@@ -52,7 +53,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The result of a call; `None` if the call failed for the moment, or its outcome is unknown.
+/// The result of a call; `None` after a transient error or an unknown outcome.
 fn clear<T>(result: Result<T, StorageError>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -68,7 +69,7 @@ fn number(data: &Value) -> Result<u64> {
     data.get("n").and_then(Value::as_u64).context("no number")
 }
 
-/// The number of a checkpoint, and the condition that it is still there.
+/// The number in a checkpoint, and the condition that the checkpoint is unchanged.
 fn read(checkpoints: &Checkpoints) -> Result<Option<(u64, Expected)>> {
     Ok(match clear(checkpoints.latest_map::<Value>())? {
         None => None,
@@ -89,7 +90,7 @@ impl Agent {
         }
     }
 
-    /// Appends events. Those of an append that failed are not sent again.
+    /// Appends events. Events of a failed append are not sent again.
     fn append(&mut self, job: &Job) -> Result<()> {
         let payloads: Vec<Value> = (0..self.random.u64(1..9))
             .map(|of| json!({"by": self.by, "n": self.next + of}))
@@ -102,7 +103,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Saves one more than what is there, if it is still there.
+    /// Increments the number by compare-and-set.
     fn count(job: &Job) -> Result<()> {
         let checkpoints = job.checkpoints();
         let Some((before, expected)) = read(&checkpoints)? else {
@@ -120,7 +121,7 @@ impl Agent {
         }
     }
 
-    /// Saves one more than what is there, under a lock: the checkpoint itself has no condition.
+    /// Increments the number under a lock, without a condition on the checkpoint.
     fn pass(&mut self) -> Result<()> {
         let name = format!("gate-{}", self.random.u8(..GATES));
         let options = LockOptions::new(&self.by);

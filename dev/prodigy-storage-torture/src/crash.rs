@@ -1,7 +1,8 @@
-//! `cargo xtask crash`: every failure that can be caused, then a search for lost data.
+//! `cargo xtask crash` causes failures of many kinds, and checks after each that no data is lost.
 //!
-//! Each section causes one kind of failure. It drives the real tool on real input in a folder of its own, and fails at the first
-//! acknowledged thing that is lost, stored twice, torn or wrong. A section that the machine does not support is skipped with a notice.
+//! Each section causes one kind of failure. It runs the real tool on real input in a folder of its own, and fails if
+//! acknowledged data is lost, duplicated, torn or wrong. A section that the machine does not support is skipped with a
+//! notice.
 
 mod audit;
 mod clocks;
@@ -40,19 +41,19 @@ use section::{Lab, Section, mixed};
 /// Options of `crash`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How many times to kill at random moments.
+    /// The number of kills at random moments.
     #[arg(long, default_value_t = 200, value_name = "N")]
     kills: u32,
-    /// Seconds for each section that works for a given time, instead of its own choice.
+    /// The duration in seconds of each section that works for a given time.
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// A short form of each section: what `ci` runs.
+    /// Run a short form of each section, as `ci` does.
     #[arg(long)]
     quick: bool,
-    /// Repeat the random choices of a run.
+    /// The seed of an earlier run, to repeat its random choices.
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// JSON lines to append, instead of the bundled ones.
+    /// The JSON lines to append, instead of the bundled ones.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Also print all figures as one table, and write them as JSON to the target folder.
@@ -64,7 +65,7 @@ pub(crate) struct Options {
     /// All sections except these, by name.
     #[arg(long, value_name = "SECTION", value_delimiter = ',')]
     skip: Vec<String>,
-    /// Name the sections, run none.
+    /// List the sections without running them.
     #[arg(long)]
     list: bool,
 }
@@ -76,7 +77,7 @@ impl Options {
     }
 }
 
-/// All of them, in the order in which they run.
+/// The sections, in the order in which they run.
 const SECTIONS: &[Section] = &[
     Section {
         name: "simulated",
@@ -155,9 +156,10 @@ const SECTIONS: &[Section] = &[
     },
 ];
 
-/// Sections that kill and hinder processes only: a disk in memory shows the same, and many times sooner.
+/// Sections that only kill or hinder processes. They run on a file system in memory, which gives the same results much
+/// faster.
 const IN_MEMORY: &[&str] = &["syscalls", "faults", "limits", "moves"];
-/// The folder in memory, if the machine has it.
+/// The folder of a file system in memory.
 const MEMORY: &str = "/dev/shm";
 
 fn scratch(section: &str) -> Result<tempfile::TempDir> {
@@ -171,7 +173,7 @@ fn scratch(section: &str) -> Result<tempfile::TempDir> {
     Ok(builder.tempdir()?)
 }
 
-/// This program, also where a build has put another in its place since.
+/// This program; works even if a build has replaced its file.
 fn program() -> Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {
@@ -180,7 +182,7 @@ fn program() -> Result<PathBuf> {
     Ok(std::env::current_exe()?)
 }
 
-/// Runs the sections; prints what they counted and what they skipped.
+/// Runs the sections, and prints their counts and what they skipped.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     if options.list {
         for section in SECTIONS {
@@ -193,7 +195,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
             bail!("no section is named `{name}`; `cargo xtask crash --list` names them");
         }
     }
-    // A copy, so that a build meanwhile changes nothing.
+    // A copy of the tool, so that a concurrent build changes nothing.
     let bench = tempfile::Builder::new().prefix("prodigy-crash-tool-").tempdir()?;
     let (binary, served) = (
         bench.path().join("prodigy-storage"),

@@ -1,8 +1,8 @@
-//! A worker of `cargo xtask crash --only deletions`: writes to one job, deletes it, reads it or follows it, until somebody
-//! kills it.
+//! A worker of `cargo xtask crash --only deletions`: writes to a job, deletes it, reads it or follows it, until it is
+//! killed.
 //!
-//! `torture-deletions STORE NAME SEED ROLE` reports each call as JSON lines, one before and one after it, with the time since
-//! the boot in nanoseconds. The role `look` names all that is stored, and ends.
+//! `torture-deletions STORE NAME SEED ROLE` reports each call in two JSON lines, before and after it, with the time
+//! since the boot in nanoseconds. The role `look` lists all stored data, and ends.
 #![allow(clippy::print_stdout, reason = "a program of the command line")]
 
 mod told;
@@ -20,16 +20,16 @@ use serde_json::{Value, json};
 
 use told::{now, tell};
 
-/// Small segments, so that a log has several.
+/// The segment size: small, so that a log has several segments.
 const SEGMENT: &str = "4KiB";
 
 struct Worker {
     job: Job,
     by: String,
     random: fastrand::Rng,
-    /// The number of things that it has begun to store.
+    /// The number of things that it has started to store.
     number: u32,
-    /// A cursor, and the last event before it.
+    /// A cursor, and the last event before the cursor.
     behind: Option<(Cursor, String)>,
 }
 
@@ -69,7 +69,7 @@ impl Worker {
         thread::sleep(Duration::from_millis(self.random.u64(..longest)));
     }
 
-    /// New names, each with the kind of its thing.
+    /// New names for things of this kind.
     fn names(&mut self, kind: &str, count: u32) -> Vec<String> {
         let first = self.number;
         self.number += count;
@@ -90,7 +90,7 @@ impl Worker {
         tell(&json!({"stored": {"at": now(), "stored": stored}}))
     }
 
-    /// Stores some of everything, then finishes the job, so that it can be deleted for a moment.
+    /// Stores things of each kind, then finishes the job, so that it can be deleted.
     fn write(&mut self) -> Result<()> {
         let job = self.job.clone();
         for _ in 0..self.random.u8(1..6) {
@@ -134,12 +134,12 @@ impl Worker {
             },
         };
         tell(&json!({"deleted": {"at": now(), "how": how}}))?;
-        // A deletion that succeeded leaves the job alone for longer.
+        // After a successful deletion, the pause before the next one is longer.
         self.pause(if how == "gone" { 200 } else { 8 });
         Ok(())
     }
 
-    /// Begins to look, from the beginning or behind an event that was given before.
+    /// Starts to read, from the beginning or after an event that was returned before.
     fn begin(&mut self) -> Result<Option<Cursor>> {
         let behind = self.behind.take().filter(|_| self.random.bool());
         let (cursor, name) = behind.unzip();
@@ -147,7 +147,7 @@ impl Worker {
         Ok(cursor)
     }
 
-    /// An item of a scan or of a follow.
+    /// The name of an item of a scan or follow.
     fn given(item: &ScanItem<'_>) -> Result<String> {
         let ScanItem::Record(record) = item else {
             bail!("given: {item:?}");
@@ -163,7 +163,7 @@ impl Worker {
         Ok(name)
     }
 
-    /// Reports the end of a look, and the time at which its last step began.
+    /// Reports the end of a read, and the time at which its last step began.
     fn ended(last: u64, error: Option<&StorageError>) -> Result<()> {
         let how = match error.map(StorageError::kind) {
             None => "complete",
@@ -190,7 +190,7 @@ impl Worker {
                     self.behind = Some((lines.cursor(), name));
                 }
                 Ok(None) => {
-                    // The position behind segments that were read to their ends names none of them.
+                    // Replaces a cursor by one after segments that were read to their ends, which names none of them.
                     if let Some((cursor, _)) = &mut self.behind {
                         *cursor = lines.cursor();
                     }
@@ -226,7 +226,7 @@ impl Worker {
         Self::ended(last, Some(&error))
     }
 
-    /// Names all that is stored.
+    /// Lists all stored data.
     fn look(&mut self) -> Result<()> {
         let mut names = Vec::new();
         let mut lines = self.job.events().read_lines(ReadOptions::new())?;

@@ -1,4 +1,4 @@
-//! git, run with a home and a name of its own.
+//! git with a home folder and a user name of its own.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::tool::own_environment;
 
-/// Whether git can be started.
+/// True if git can be started.
 pub(crate) fn has_git() -> bool {
     let mut command = Command::new("git");
     command

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::project::Project;
 
-/// JSON values, one a line, in the order of their file.
+/// JSON values, one per line, in the order of the file.
 #[derive(Debug)]
 pub(crate) struct Input {
     path: PathBuf,
@@ -16,7 +16,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Reads a file, or the one that comes with the project.
+    /// Reads a file; by default, the one of the project.
     pub(crate) fn read(project: &Project, path: Option<&Path>) -> Result<Self> {
         let path = path.map_or_else(
             || project.path("crates/prodigy-storage/examples/demo/commits.jsonl"),
@@ -43,7 +43,7 @@ impl Input {
         Ok(Self { path, lines })
     }
 
-    /// Where it comes from.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -53,13 +53,13 @@ impl Input {
         &self.lines
     }
 
-    /// The number of positions that make at least `bytes` bytes and use every line: the input once, or repeated.
+    /// The number of positions for at least `bytes` bytes that use every line: the input once, or repeated.
     pub(crate) fn positions_for(&self, bytes: usize) -> usize {
         let whole: usize = self.lines.iter().map(String::len).sum();
         self.lines.len() * bytes.div_ceil(whole.max(1)).max(1)
     }
 
-    /// A line; behind the last one it begins again.
+    /// The line at a position; after the last line it starts over.
     pub(crate) fn at(&self, position: usize) -> &str {
         self.lines
             .get(position % self.lines.len().max(1))
@@ -82,7 +82,7 @@ pub(crate) fn with_id(id: Uuid, event: &str) -> String {
     format!(r#"{{"id":"{id}","event":{event}}}"#)
 }
 
-/// An error unless two texts are the same JSON value.
+/// Fails unless two texts are the same JSON value.
 pub(crate) fn same_value(place: &str, sent: &[u8], found: &[u8]) -> Result<()> {
     if sent == found {
         return Ok(());

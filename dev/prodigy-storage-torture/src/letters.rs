@@ -1,8 +1,8 @@
-//! A worker of `cargo xtask crash --only letters`: changes one queue in every way, until somebody kills it.
+//! A worker of `cargo xtask crash --only letters`: changes one queue in all possible ways, until it is killed.
 //!
-//! `torture-letters STORE NAME SEED change` does one random change after the other; `torture-letters STORE NAME SEED
-//! redrive` redrives with leases that are shorter than the work, until the queue is empty. It reports each call as JSON
-//! lines, one before and one after it, with the time since the boot in nanoseconds.
+//! `torture-letters STORE NAME SEED change` makes random changes; `torture-letters STORE NAME SEED redrive` redrives
+//! with leases that are shorter than the work, until the queue is empty. Each call is reported in two JSON lines,
+//! before and after it, with the time since the boot in nanoseconds.
 #![allow(clippy::print_stdout, reason = "a program of the command line")]
 
 mod opened;
@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 
 use told::{now, tell};
 
-/// Items of this name are pushed again and again, and never removed.
+/// The prefix of items that are pushed repeatedly and never removed.
 const KEPT: &str = "kept";
 const KEPT_ITEMS: u8 = 4;
-/// The lease of a redrive.
+/// The lease of a redrive, which is shorter than most work.
 const LEASE: Duration = Duration::from_millis(400);
 /// The longest work on an item, in milliseconds.
 const WORK: u64 = 1_200;
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Opens a store; a database may be away for the moment.
+/// Opens a store; waits for a database that is temporarily unavailable.
 fn opened(store: &str) -> Result<Storage> {
     loop {
         match opened::open(store) {
@@ -73,8 +73,8 @@ fn opened(store: &str) -> Result<Storage> {
     }
 }
 
-/// Reports a call, makes it, and reports its result. A wait that ended by its deadline, or an unknown outcome, is one:
-/// others are killed and stopped meanwhile. So is a failure for the moment, where a database is killed.
+/// Reports a call, makes it, and reports its result. A timeout and an unknown outcome are results, because other
+/// workers are killed and stopped meanwhile; so is a transient error while a database is being killed.
 fn report<T>(
     call: &Value,
     make: impl FnOnce() -> Result<T, StorageError>,
@@ -161,7 +161,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Settles one that it took, or extends its lease, or forgets it.
+    /// Settles a taken item, extends its lease, or abandons it.
     fn settle(&mut self) -> Result<()> {
         if self.held.is_empty() {
             return self.take();
@@ -194,7 +194,7 @@ impl Worker {
         self.change(&item, Some(token), how, change, length)
     }
 
-    /// Does the work of an operator, by the id of an item that this worker pushed.
+    /// Acts as an operator: changes an item that this worker pushed, by its id.
     fn operate(&mut self) -> Result<()> {
         let Some(item) = self.random.choice(&self.own).cloned() else {
             return self.push();
@@ -247,14 +247,14 @@ impl Worker {
     }
 }
 
-/// Redrives until nothing is left. The work is mostly longer than the lease.
+/// Redrives until the queue is empty. Most work takes longer than the lease.
 fn redrive(dlq: &Dlq, by: &str, seed: u64) -> Result<()> {
     let turn = AtomicU64::new(seed);
     loop {
         let options = RedriveOptions::new().lease(LEASE).concurrency(2);
         let report = dlq.redrive(Select::eligible(), &options, |item| {
             let mut random = fastrand::Rng::with_seed(turn.fetch_add(1, Ordering::Relaxed));
-            // A report that can't be written ends the process at the next call.
+            // If a report can't be written, the process ends at the next call.
             let _ = tell(&json!({"work": {"item": item.id, "by": by}}));
             thread::sleep(Duration::from_millis(random.u64(..WORK)));
             let _ = tell(&json!({"worked": {"item": item.id, "by": by}}));

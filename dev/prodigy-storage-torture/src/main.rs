@@ -1,8 +1,8 @@
 //! Crash tests of the tool and the library: `cargo xtask crash --help`.
 //!
-//! Every check starts the real binary as a user would, in a folder of its own and with an environment of its own. This
-//! program links the reference model of the traits, and none of the code that it checks; `torture-served` and `torture-worker`,
-//! which it starts, link that.
+//! Every check starts the real binary as a user would, in a folder and an environment of its own. This program links
+//! the reference model of the traits, but no code under test; `torture-served` and `torture-worker`, which it starts,
+//! link that code.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -35,11 +35,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Kill the tool, fail its system calls, cut the power; then look for what was lost.
+    /// Kill the tool, fail its system calls, cut the power; then check that no acknowledged data is lost.
     Crash(crash::Options),
-    /// Show what the tool promises, check by check, on real input.
+    /// Check what the tool promises, one check after the other, on real input.
     Verify(verify::Options),
-    /// Be a planted victim of `crash --only victims`.
+    /// Run as a planted victim of `crash --only victims`.
     #[command(hide = true)]
     Victim(crash::victims::Options),
 }

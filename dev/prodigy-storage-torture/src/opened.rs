@@ -1,11 +1,11 @@
-//! The store that a worker is given: a folder, or a database.
+//! The store of a worker: a folder or a database.
 
 use std::io::Read;
 
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{Storage, StorageError};
 
-/// Ends this process with the one that started it, which holds its standard input.
+/// Ends this process when its parent ends, which closes its standard input.
 pub(crate) fn end_with_parent() {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -14,7 +14,7 @@ pub(crate) fn end_with_parent() {
     });
 }
 
-/// Opens it without the environment of this process.
+/// Opens the store, ignoring the environment of this process.
 pub(crate) fn open(store: &str) -> Result<Storage, StorageError> {
     let builder = Storage::builder().environment(MapEnvironment::new());
     if !store.contains("://") {
@@ -24,7 +24,7 @@ pub(crate) fn open(store: &str) -> Result<Storage, StorageError> {
         .set("backend", "postgres")
         .set("backend_config.url", store)
         .set("connection_pool_size", "3")
-        // A worker lives for a second or two.
+        // Short delays, since a worker lives only for a second or two.
         .set("retry_policy.initial_delay", "20ms")
         .set("retry_policy.max_retries", "8")
         .open()

@@ -1,4 +1,4 @@
-//! The project that is tested, and cargo.
+//! The project under test, and cargo.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The project's folder, and where cargo builds.
+/// The project's folder, and cargo's target folder.
 #[derive(Debug)]
 pub(crate) struct Project {
     root: PathBuf,
@@ -14,7 +14,8 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// This program was built by cargo: its crate is two levels below the project's folder, its file two below the target folder.
+    /// Finds the project: cargo built this program, whose crate is two levels below the project, and whose file is two
+    /// levels below the target folder.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
         let program = std::env::current_exe().context("can't find this program's file")?;
@@ -30,7 +31,7 @@ impl Project {
         self.root.join(relative)
     }
 
-    /// Where cargo builds.
+    /// The target folder of cargo.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
@@ -76,7 +77,7 @@ impl Project {
     }
 }
 
-/// Runs a command and returns its standard output; its standard error is shown. A failure is an error with both.
+/// Runs a command and returns its standard output; its standard error is shown. If it fails, the error has both.
 pub(crate) fn printed(command: &mut Command) -> Result<String> {
     let shown = show(command);
     let output = command
@@ -88,7 +89,7 @@ pub(crate) fn printed(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// A command as one would type it.
+/// A command as a user would type it.
 pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());

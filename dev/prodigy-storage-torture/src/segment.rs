@@ -1,4 +1,4 @@
-//! The files of a log, read without any code of the project.
+//! The files of a log, read without the code under test.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,33 +8,33 @@ use serde_json::value::RawValue;
 
 use crate::tool::{Answer, lines};
 
-/// A record, as a program of somebody else would read it.
+/// A record, as another program would parse it.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Record<'a> {
     /// Its id.
     pub(crate) id: uuid::Uuid,
-    /// The payload, untouched.
+    /// The payload, byte for byte.
     #[serde(borrow)]
     pub(crate) event: &'a RawValue,
 }
 
-/// The contents of the files.
+/// The counts of a job's files.
 #[derive(Debug, Default)]
 pub(crate) struct OnDisk {
-    /// Plain segments.
+    /// The number of plain segments.
     pub(crate) plain: usize,
-    /// Compressed ones, which are only counted.
+    /// The number of compressed segments, whose contents are not read.
     pub(crate) compressed: usize,
-    /// Records of the plain ones.
+    /// The number of records in plain segments.
     pub(crate) records: usize,
 }
 
-/// Reads a record of `events cat` or of a segment.
+/// Parses a record of `events cat` or of a segment.
 pub(crate) fn record(line: &[u8]) -> Result<Record<'_>> {
     serde_json::from_slice(line).with_context(|| format!("no record: {}", String::from_utf8_lossy(line)))
 }
 
-/// The events that `events cat` printed: ids and payloads.
+/// The ids and payloads that `events cat` printed.
 pub(crate) fn events(answer: &Answer) -> Result<Vec<(uuid::Uuid, &[u8])>> {
     let records = answer.lines().map(record);
     let events = records.map(|record| record.map(|record| (record.id, record.event.get().as_bytes())));
@@ -59,12 +59,12 @@ pub(crate) fn list(base: &Path, repo: &str, job: &str) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Checks every line of every plain segment: whole, JSON, and its CRC-32C over the bytes before `,"crc"`.
+/// Checks every line of every plain segment: complete, JSON, and with the CRC-32C of the bytes before `,"crc"`.
 pub(crate) fn check(base: &Path, repo: &str, job: &str) -> Result<OnDisk> {
     check_with(base, repo, job, true)
 }
 
-/// The same; a segment that is not sealed may end in a line without its end, where `mended` says that nobody mended it.
+/// The same. Unless `mended` is true, an unsealed segment may end in an incomplete line.
 pub(crate) fn check_with(base: &Path, repo: &str, job: &str, mended: bool) -> Result<OnDisk> {
     let mut found = OnDisk::default();
     for path in list(base, repo, job)? {

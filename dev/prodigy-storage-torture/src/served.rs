@@ -1,9 +1,9 @@
-//! One handle for many requests: a line of standard input is a request, a line of standard output its answer.
+//! One handle that serves requests: each line of standard input is a request, each line of standard output an answer.
 //!
-//! A request is a word and JSON: `append`, `push` and `save` take what is to be stored, `orphan` a path. `finish`, `latest`,
-//! `lock` and `unlock` take nothing; while the lock is held, events, dead letters and states are stored under its token. The answer is `stored` and the id,
-//! the latest state or the token of the lock, or `failed`, the kind of the error and its message. After a failure the same handle
-//! serves the next request:
+//! A request is a word and JSON: `append`, `push` and `save` take the data to store, `orphan` a path. `finish`,
+//! `latest`, `lock` and `unlock` take nothing; while the lock is held, events, dead letters and checkpoints are stored
+//! under its token. The answer is `stored` with the id, the latest state or the lock's token; or `failed` with the kind
+//! of the error and its message. After a failure the handle serves the next request:
 //! `echo 'append {"n":1}' | PRODIGY_STORAGE_BASE_PATH=FOLDER torture-served`
 
 use std::io::{BufRead, Write};
@@ -48,11 +48,11 @@ fn run() -> Outcome {
     Ok(())
 }
 
-/// Serves the request in a line.
+/// Serves the request on a line.
 fn serve(storage: &Storage, job: &Job, lock: &mut Option<StorageLock>, line: &str) -> Outcome<String> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, "null"));
     let value: &RawValue = serde_json::from_str(rest)?;
-    // Each write of a process that holds the lock carries its token.
+    // Under the lock, each write carries the lock's token.
     let fenced = |lock: &Option<StorageLock>| match lock {
         Some(lock) => job.fenced(lock),
         None => Ok(job.clone()),

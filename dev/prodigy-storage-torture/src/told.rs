@@ -1,4 +1,4 @@
-//! The reports of a worker, for the program that kills it.
+//! The reports of a worker to the program that kills it.
 #![allow(dead_code, reason = "each program that includes this file uses a part of it")]
 
 use std::io::Write;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use prodigy_storage::{Clock, SystemClock};
 use serde_json::Value;
 
-/// Prints a report at once.
+/// Prints and flushes a report.
 pub(crate) fn tell(what: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{what}")?;

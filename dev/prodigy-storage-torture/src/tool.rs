@@ -1,4 +1,4 @@
-//! The real binary, run as a user would: own folders, own environment.
+//! The real binary, run as a user would, with folders and an environment of its own.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::project::{Project, show};
 
-/// The tool over one store.
+/// The tool with a store.
 #[derive(Clone, Debug)]
 pub(crate) struct Tool {
     binary: PathBuf,
@@ -50,7 +50,7 @@ pub(crate) fn own_environment(command: &mut Command, home: &Path) {
 }
 
 impl Tool {
-    /// Over the store `store` in a folder, with the home `home` beside it.
+    /// The tool with the store `store` in a folder, and the home folder `home` beside it.
     pub(crate) fn new(binary: &Path, folder: &Path) -> Result<Self> {
         let home = folder.join("home");
         std::fs::create_dir_all(&home).with_context(|| format!("can't make {}", home.display()))?;
@@ -64,19 +64,19 @@ impl Tool {
         })
     }
 
-    /// The same over another store.
+    /// Uses another store.
     pub(crate) fn over(mut self, base: PathBuf) -> Self {
         self.base = base;
         self
     }
 
-    /// The same with a variable set.
+    /// Sets an environment variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same, run in another folder.
+    /// Uses another current folder.
     pub(crate) fn within(mut self, folder: &Path) -> Self {
         folder.clone_into(&mut self.folder);
         self
@@ -92,7 +92,7 @@ impl Tool {
         &self.home
     }
 
-    /// The folder that it is run in.
+    /// The current folder of the tool.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -104,7 +104,7 @@ impl Tool {
         command
     }
 
-    /// A command of another program that links the library, over the same store, not yet started.
+    /// A command of another program that links the library, with the same store, not yet started.
     pub(crate) fn command_of(&self, program: &Path) -> Command {
         let mut command = self.started(program);
         command.env("PRODIGY_STORAGE_BASE_PATH", &self.base);
@@ -121,7 +121,7 @@ impl Tool {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command, and returns its answer.
     pub(crate) fn run(
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -130,7 +130,7 @@ impl Tool {
         finish(self.command(arguments), input)
     }
 
-    /// Runs a command that has to succeed, and gives what it printed.
+    /// Runs a command that has to succeed, and returns its output.
     pub(crate) fn done(
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -151,17 +151,18 @@ pub(crate) fn start_piped(command: &mut Command) -> Result<Child> {
         .with_context(|| format!("can't start `{}`", show(command)))
 }
 
-/// Feeds a process in the background. With `held` its input has no end, so that it can't finish before it is killed.
+/// Writes the input of a process in the background. With `held` the input stays open, so that the process can't finish
+/// before it is killed.
 pub(crate) fn feed(stdin: Option<ChildStdin>, input: Vec<u8>, held: bool) -> JoinHandle<Option<ChildStdin>> {
     thread::spawn(move || {
         let mut stdin = stdin?;
-        // Fails if the process is killed meanwhile.
+        // This fails if the process is killed meanwhile.
         let _ = stdin.write_all(&input);
         held.then_some(stdin)
     })
 }
 
-/// Feeds a command, and collects what it prints.
+/// Runs a command with this input, and collects its output.
 pub(crate) fn finish(mut command: Command, input: &[u8]) -> Result<Answer> {
     let shown = show(&command);
     let mut child = start_piped(&mut command)?;
@@ -184,17 +185,17 @@ pub(crate) fn finish(mut command: Command, input: &[u8]) -> Result<Answer> {
 }
 
 impl Answer {
-    /// The exit code; none if a signal ended it.
+    /// The exit code; `None` if a signal ended the process.
     pub(crate) fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
-    /// The signal that ended it; none if it ended by itself.
+    /// The signal that ended the process; `None` if it ended by itself.
     pub(crate) fn signal(&self) -> Option<i32> {
         std::os::unix::process::ExitStatusExt::signal(&self.status)
     }
 
-    /// An error, with what it said, unless it ended with this code.
+    /// Fails, with the output of the process, unless it ended with this code.
     pub(crate) fn expect_code(self, wanted: i32) -> Result<Self> {
         if self.code() == Some(wanted) {
             return Ok(self);
@@ -202,7 +203,7 @@ impl Answer {
         Err(self.unexpected(&format!("exit code {wanted}")))
     }
 
-    /// An error that states the wanted and the actual end.
+    /// An error with the expected and the actual end.
     pub(crate) fn unexpected(&self, wanted: &str) -> anyhow::Error {
         let said: String = self.stderr.chars().take(2_000).collect();
         anyhow!(

@@ -1,11 +1,11 @@
-//! Folders.
+//! Listing folders.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// All files below a folder, sorted; none if the folder is absent.
+/// All files below a folder, sorted; empty if the folder is absent.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let listing = match std::fs::read_dir(folder) {
         Ok(listing) => listing,

@@ -1,4 +1,4 @@
-//! `cargo xtask verify`: what the tool promises, shown check by check on real input.
+//! `cargo xtask verify` checks what the tool promises, one check after the other, on real input.
 
 mod dead_letters;
 mod documents;
@@ -19,10 +19,10 @@ use crate::tool::{self, Tool};
 /// Options of `verify`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// JSON lines to work on, instead of the bundled ones.
+    /// The JSON lines to work on; by default the bundled ones.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// A JSON document to save as a checkpoint, instead of one made of the input.
+    /// The JSON document to save as a checkpoint; by default, one that is made of the input.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Only these checks, by name.
@@ -30,32 +30,32 @@ pub(crate) struct Options {
     only: Vec<String>,
 }
 
-/// The input of every check.
+/// The input of all checks.
 #[derive(Debug)]
 struct Bench {
     binary: PathBuf,
     folder: PathBuf,
     input: Input,
-    /// A big document.
+    /// A large document.
     document: Vec<u8>,
 }
 
 impl Bench {
-    /// The tool over a store of one check's own.
+    /// The tool with a store for this check.
     fn tool(&self, name: &str) -> Result<Tool> {
         Tool::new(&self.binary, &self.folder.join(name))
     }
 }
 
-/// A check. It returns figures, or the reason why it was skipped.
+/// A check. It returns its figures, or the reason why it was skipped.
 type Check = fn(&Bench) -> Result<Seen>;
 
-/// The outcome of a check that found nothing wrong.
+/// The outcome of a check that did not fail.
 #[derive(Debug)]
 enum Seen {
-    /// It holds, and figures.
+    /// The promise holds; the text has the figures.
     Holds(String),
-    /// It can't be checked here, with the reason.
+    /// The check can't run here, for this reason.
     Skipped(String),
 }
 
@@ -74,7 +74,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("repositories", repositories::apart_and_together),
 ];
 
-/// Runs the checks. All run, whatever the others say.
+/// Runs all checks, even if one fails.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     if let Some(unknown) = options
         .only
@@ -141,7 +141,7 @@ fn folder(bench: &Bench, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Every file and folder below, with its bytes: equal if nothing was touched.
+/// Every file and folder below a path with its bytes, to detect changes.
 fn snapshot(path: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let files = crate::tree::files(path)?;
     files

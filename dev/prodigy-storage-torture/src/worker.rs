@@ -1,7 +1,7 @@
-//! A worker of `cargo xtask crash --only many,clocks`: one handle for long, used by several threads, until somebody kills it.
+//! A worker of `cargo xtask crash --only many,clocks`: several threads use one handle until the process is killed.
 //!
-//! `torture-worker STORE NAME INPUT FOLDER SIZE` reports its work as JSON lines, before and after each thing that counts. It
-//! ends by itself only where something is wrong, or its standard input ends.
+//! `torture-worker STORE NAME INPUT FOLDER SIZE` reports its work as JSON lines, before and after each operation. It
+//! ends by itself only after an error, or when its standard input ends.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -19,11 +19,11 @@ use prodigy_storage::{
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// Threads that append, each with numbers of its own.
+/// The number of threads that append; each has its own range of numbers.
 const APPENDERS: usize = 3;
-/// Events of a batch.
+/// The number of events in a batch.
 const BATCH: usize = 5;
-/// A thread finishes the job after each run of this number of turns.
+/// The number of turns after which a thread finishes the job.
 const FINISH: usize = 24;
 
 /// Its arguments.
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     ended.recv().context("all threads are gone")?
 }
 
-/// A thread that works until something is wrong.
+/// Starts a thread that works until an error.
 fn start(
     work: &Work,
     failed: &Sender<Result<()>>,
@@ -78,12 +78,12 @@ fn start(
 ) {
     let (work, failed) = (work.clone(), failed.clone());
     thread::spawn(move || {
-        // The receiver is gone only when the process is about to be.
+        // The receiver is gone only while the process ends.
         let _ = failed.send(step(&work));
     });
 }
 
-/// Prints a report at once.
+/// Prints and flushes a report.
 fn tell(what: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{what}")?;
@@ -100,7 +100,7 @@ impl Work {
     }
 }
 
-/// Appends: strict, relaxed, and in batches.
+/// Appends events: strict, relaxed, and in batches.
 fn append(work: &Work, number: usize) -> Result<()> {
     let events = work.job.events();
     for turn in 0.. {
@@ -128,14 +128,14 @@ fn append(work: &Work, number: usize) -> Result<()> {
             tell(&json!({"event": {"id": id.to_string(), "n": n}}))?;
         }
         if turn % FINISH == number {
-            // Its segment is sealed and compressed; the next event reopens the job.
+            // Finishing seals and compresses the segment; the next event reopens the job.
             work.job.finish()?;
         }
     }
     Ok(())
 }
 
-/// Saves one more than what is there, if it still is.
+/// Increments the number in the latest checkpoint by compare-and-set.
 fn save(work: &Work) -> Result<()> {
     let checkpoints = work.job.checkpoints();
     loop {
@@ -164,7 +164,7 @@ fn save(work: &Work) -> Result<()> {
     }
 }
 
-/// Goes through the section that commands go through, too.
+/// Passes the critical section that commands use, too.
 fn pass(work: &Work) -> Result<()> {
     let (counter, new) = (work.folder.join("counter"), work.folder.join("counter.new"));
     let options = LockOptions::new("worker").wait(Duration::from_secs(25));
@@ -195,7 +195,7 @@ fn before(counter: &Path) -> Result<u64> {
     }
 }
 
-/// Follows from the beginning: nothing comes twice, nothing is damaged.
+/// Follows the log from the beginning: no event is returned twice, and none is damaged.
 fn follow(work: &Work) -> Result<()> {
     let mut lines = work.job.events().follow_lines(FollowOptions::default())?;
     let (mut seen, mut told) = (HashSet::new(), 0);

@@ -1,4 +1,4 @@
-//! The links of the built pages: the file is there, and has the anchor.
+//! Checks the links of the built pages: the file exists and has the anchor.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::tidy::links::plain;
 
-/// Returns how many links there are; an error if one leads nowhere.
+/// Returns the number of links; fails if one is broken.
 pub(super) fn check(book: &Path) -> Result<usize> {
     let mut pages = BTreeMap::new();
     read(book, &mut pages)?;

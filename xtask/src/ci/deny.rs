@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::report::Outcome;
 use crate::project::{Project, must, show};
 
-/// Checks licences, bans and sources, and advisories if there is a database of them. Says which date it is of.
+/// Checks licences, bans and sources, and advisories if a database of them is available. Reports the date of that
+/// database.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
     if !quietly(project, &["deny", "--version"]) {
         let how = "cargo-deny is not installed (`cargo install --locked cargo-deny`)";

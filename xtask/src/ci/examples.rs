@@ -12,18 +12,19 @@ use crate::server::Server;
 
 /// The crate whose examples they are.
 const CRATE: &str = "prodigy-storage";
-/// Says the same on every backend.
+/// The example whose output must be the same on every backend.
 const SAME: &str = "job";
-/// Makes a git repository. It runs on every backend.
+/// An example that needs git. It runs on every backend, too.
 const WITH_GIT: &str = "orchestrator";
 /// The backends that an example runs on.
 const BACKENDS: [&str; 3] = ["file", "memory", "postgres"];
-/// Lines of code, without comments and blank lines, of each example that promises to be short.
+/// The largest number of lines of code, without comments and blank lines, of the examples that are promised to be
+/// short.
 const SHORT: [(&str, usize); 2] = [("orchestrator", 150), ("third_party_store/ours", 150)];
-/// A configuration for each backend: nothing in it is of one alone.
+/// A configuration that is valid for every backend.
 const SHARED: &str = "storage:\n  timeout: 20s\n  enable_cache: true\n  retry_policy:\n    max_retries: 5\n";
 
-/// Builds all, then runs each with a home of its own.
+/// Builds all examples, then runs each with a home folder of its own.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
     let package = project
         .metadata()
@@ -37,7 +38,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         .iter()
         .filter(|target| target.kind.iter().any(is_example))
         .map(|target| target.name.as_str())
-        // A step of its own: it needs git.
+        // The demo is a step of its own, because it needs git.
         .filter(|name| *name != "demo" && *name != WITH_GIT)
         .collect();
     if names.is_empty() {
@@ -78,7 +79,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Fails if an example that promises to be short is not.
+/// Fails if an example is longer than promised.
 fn are_short(project: &Project) -> Result<()> {
     for (name, most) in SHORT {
         let path = project.path(format!("crates/{CRATE}/examples/{name}.rs"));

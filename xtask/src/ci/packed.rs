@@ -1,4 +1,4 @@
-//! The release archive, taken apart as its user does.
+//! The release archive, installed as its user would do it.
 
 use std::process::Command;
 
@@ -8,7 +8,8 @@ use super::report::Outcome;
 use crate::dist;
 use crate::project::{Project, must, show};
 
-/// Packs the tool as it was built for the tests, then checks the checksum, unpacks, and starts what comes out.
+/// Packs the tool as it was built for the tests, then checks the checksum, unpacks the archive, and runs the tool from
+/// it.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
     let mut build = project.cargo(["build", "--locked", "--package", "prodigy-storage-cli"]);
     println!("$ {}", show(&build));

@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 /// The outcome of a step.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// All of it holds.
+    /// All of the step passed.
     Passed,
-    /// The checked part holds; the text names the unchecked part.
+    /// The checked part passed; the text names the unchecked part.
     Partly(String),
-    /// It could not be checked, with the reason.
+    /// The step could not run, for this reason.
     Skipped(String),
-    /// It does not hold.
+    /// The step failed.
     Failed(String),
 }
 
@@ -24,13 +24,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Notes a step, and says how it ended.
+    /// Adds a step and prints its outcome.
     pub(crate) fn add(&mut self, name: &'static str, outcome: Outcome, took: Duration) {
         println!("<== {}", row(name, &outcome, took));
         self.rows.push((name, outcome, took));
     }
 
-    /// Prints all steps and the line of counts; an error if one failed.
+    /// Prints all steps and the counts of their outcomes; fails if a step failed.
     pub(crate) fn close(&self, took: Duration) -> Result<()> {
         println!("\nsteps:");
         for (name, outcome, took) in &self.rows {

@@ -1,4 +1,4 @@
-//! The steps, in the order in which they run: the quick ones first.
+//! The steps in the order in which they run: quick steps first.
 
 use std::path::Path;
 use std::process::Command;
@@ -100,10 +100,10 @@ pub(crate) const STEPS: &[Step] = &[
     },
 ];
 
-/// git's name for a tree without files: all lines count as new.
+/// git's name for the empty tree: compared with it, all lines are new.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
-/// Features that are promised to be enough for a crate, with its default features off.
+/// The features that suffice for each crate, with its default features off.
 const SMALL: &[(&str, &str)] = &[
     ("prodigy-storage", "file"),
     ("prodigy-storage", "memory"),
@@ -128,7 +128,7 @@ const MODELLED: &[&str] = &[
     "prodigy-storage-retry",
 ];
 
-/// Runs a command, showing it first.
+/// Prints and runs a command.
 fn step(command: &mut Command) -> Result<Outcome> {
     println!("$ {}", show(command));
     must(command)?;
@@ -173,7 +173,7 @@ fn clippy(project: &Project) -> Result<Outcome> {
 }
 
 fn features(project: &Project) -> Result<Outcome> {
-    // One crate at a time: together, a crate would get the features that another asks for.
+    // One crate at a time: built together, a crate would also get the features that another crate asks for.
     for (name, features) in SMALL {
         let arguments = [
             "clippy",
@@ -190,7 +190,7 @@ fn features(project: &Project) -> Result<Outcome> {
         ];
         step(&mut project.cargo(arguments))?;
     }
-    // The error of a program that was built without one of the backends.
+    // A program that was built without a backend has its own error for it.
     for features in ["file", "memory"] {
         let package = ["test", "--locked", "--package", "prodigy-storage", "--lib"];
         step(
@@ -244,7 +244,7 @@ fn test(project: &Project) -> Result<Outcome> {
     })
 }
 
-/// Whether the tests of `report` find a browser on the path.
+/// True if the tests of `report` find a browser on the path.
 fn has_chromium() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = std::env::split_paths(&path);
@@ -254,7 +254,7 @@ fn has_chromium() -> bool {
     })
 }
 
-/// Whether this user may mount a disk in memory.
+/// True if this user may mount a file system in memory.
 fn can_mount() -> Result<bool> {
     let point = tempfile::tempdir()?;
     let run = |command: &mut Command| {
@@ -267,7 +267,7 @@ fn can_mount() -> Result<bool> {
     Ok(run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"])) && run(&mut Command::new("umount")))
 }
 
-/// Whether the tests of the PostgreSQL backend find a server: on the path, or in Debian's place.
+/// True if the tests of the PostgreSQL backend find a server, on the path or in Debian's folder.
 pub(super) fn has_postgresql() -> bool {
     let debian = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -281,7 +281,7 @@ pub(super) fn has_postgresql() -> bool {
 }
 
 fn models(project: &Project) -> Result<Outcome> {
-    // The library's own tests alone: nothing else is compiled against the modelled locks.
+    // Only the library's own tests: nothing else is compiled with the modelled locks.
     let mut arguments = vec![
         "test".to_owned(),
         "--locked".into(),
@@ -324,7 +324,7 @@ fn verify_tool(project: &Project) -> Result<Outcome> {
     step(&mut torture::command(project, "verify"))
 }
 
-/// Everything but the sections whose short form is a test of a crate: here they would run in the release build.
+/// Runs the sections of the crash tests, except those whose short form is already a test of a crate.
 fn crash_tool(project: &Project) -> Result<Outcome> {
     let mut command = torture::command(project, "crash");
     step(command.args(["--quick", "--report", "--skip", "simulated,flips"]))?;
@@ -359,8 +359,8 @@ fn show_demo(project: &Project) -> Result<Outcome> {
     })
 }
 
-/// Compiles with the oldest supported compiler: the one that runs everything else if it is that version, else a
-/// toolchain that is installed. Nothing is installed here.
+/// Compiles with the oldest supported compiler: the current compiler if it has that version, otherwise an installed
+/// toolchain. This step never installs one.
 fn msrv(project: &Project) -> Result<Outcome> {
     let Some(wanted) = project
         .metadata()

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use crate::project::Project;
 
-/// The folder of the lists, a list for each subject.
+/// The folder of the lists, one for each subject.
 const FOLDER: &str = "xtask/mutants";
 
-/// A bug, as its list says it.
+/// A bug, as its list describes it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Bug {
@@ -18,14 +18,14 @@ pub(super) struct Bug {
     pub(super) name: String,
     /// The promise that the bug breaks.
     pub(super) promise: String,
-    /// The source file, from the project's folder.
+    /// The source file, relative to the project's folder.
     pub(super) file: String,
     /// Text that occurs once in the file. White space in it matches any white space.
     replace: String,
     by: String,
-    /// The test that has to fail: its package, `lib` or the name of the test binary, and its name or path.
+    /// The test that has to fail: its package, then `lib` or the name of the test binary, then its name or path.
     test: String,
-    /// The features of the package that the test needs.
+    /// The package's features that the test needs.
     features: Option<String>,
     /// The property of the conformance suite that the test has to name.
     pub(super) property: Option<String>,
@@ -55,7 +55,7 @@ impl Bug {
         Ok(bugs.into_values().collect())
     }
 
-    /// The named bugs; all of them without a name.
+    /// The named bugs; all bugs if no name is given.
     pub(super) fn select(bugs: Vec<Self>, names: &[String]) -> Result<Vec<Self>> {
         if let Some(unknown) = names
             .iter()
@@ -98,7 +98,7 @@ impl Bug {
         path.rsplit("::").next().unwrap_or(path)
     }
 
-    /// The property or the test that has to be among the failures.
+    /// The property or the test that has to fail.
     pub(super) fn caught_by(&self) -> &str {
         self.property.as_deref().unwrap_or_else(|| self.test_name())
     }
@@ -128,7 +128,7 @@ impl Bug {
     /// The text of the file with the bug in it.
     ///
     /// # Errors
-    /// The text to replace occurs never, or more than once.
+    /// Fails unless the text to replace occurs exactly once.
     pub(super) fn plant(&self, text: &str) -> Result<String> {
         let mut places = occurrences(text, &self.replace);
         let place = places
@@ -146,7 +146,7 @@ impl Bug {
     }
 }
 
-/// The places of a text in another one, where each run of white space matches any run of white space.
+/// The occurrences of a text in another one. A run of white space matches any run of white space.
 fn occurrences<'a>(text: &'a str, wanted: &'a str) -> impl Iterator<Item = std::ops::Range<usize>> + 'a {
     let first = wanted.split_whitespace().next();
     let starts = first.into_iter().flat_map(|first| text.match_indices(first));

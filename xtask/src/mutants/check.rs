@@ -1,4 +1,4 @@
-//! The planted bugs fit the code.
+//! Checks that the planted bugs fit the code.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ fn check_bug(project: &Project, bug: &Bug) -> Result<()> {
     Ok(())
 }
 
-/// True if a source file below the folder contains the identifier. A macro defines some of the tests.
+/// True if a source file below the folder contains the identifier. This also finds tests that a macro defines.
 fn names(folder: &Path, identifier: &str) -> Result<bool> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("can't list {}", folder.display()))? {
         let path = entry?.path();

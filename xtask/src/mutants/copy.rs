@@ -1,4 +1,4 @@
-//! The copy of the project that is broken on purpose.
+//! The copy of the project that bugs are planted into.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -15,12 +15,13 @@ use super::bug::Bug;
 use super::outcome::Outcome;
 use crate::project::Project;
 
-/// The longest that one test is waited for.
+/// The longest time for one test.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// A copy of the project's files in the target folder, built in a folder of its own.
+/// A copy of the project in the target folder, with a build folder of its own.
 ///
-/// It is kept, and only changed files are written: so cargo rebuilds only the crates that a mutant changes.
+/// The copy is kept from run to run, and only changed files are written. So cargo rebuilds only the crates that a bug
+/// changes.
 #[derive(Debug)]
 pub(super) struct Copy<'a> {
     project: &'a Project,
@@ -51,14 +52,14 @@ impl<'a> Copy<'a> {
         })
     }
 
-    /// Makes the copy the same as the project: all files that git tracks or would track.
+    /// Updates the copy from the project: all files that git tracks, and new ones that it does not ignore.
     pub(super) fn refresh(&self) -> Result<()> {
         let mut wanted = BTreeSet::new();
         for relative in self.listed()? {
             let from = self.project.path(&relative);
             let bytes = match fs::read(&from) {
                 Ok(bytes) => bytes,
-                // Deleted, and not committed yet.
+                // The file was deleted without a commit.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).with_context(|| format!("can't read {}", from.display())),
             };
@@ -87,7 +88,10 @@ impl<'a> Copy<'a> {
             .output()
             .context("can't start git, which names the project's files")?;
         if !output.status.success() {
-            bail!("git can't name the project's files: {}", told(&output.stderr));
+            bail!(
+                "git can't name the project's files: {}",
+                error_line(&output.stderr)
+            );
         }
         let names = String::from_utf8(output.stdout).context("a file's name is not Unicode")?;
         Ok(names
@@ -104,8 +108,8 @@ impl<'a> Copy<'a> {
         fs::write(&path, bug.plant(&text)?).with_context(|| format!("can't write {}", path.display()))
     }
 
-    /// Compiles what `cargo test` with these arguments would run, then runs it. Without cargo in between, which would
-    /// stand between us and a test that has to be ended.
+    /// Compiles what `cargo test` with these arguments would run, then runs it without cargo in between, so that a
+    /// hanging test can be killed.
     pub(super) fn test(&self, arguments: &[String]) -> Result<Outcome> {
         let mut words = arguments.iter();
         let building: Vec<&String> = words.by_ref().take_while(|word| *word != "--").collect();
@@ -125,7 +129,7 @@ impl<'a> Copy<'a> {
             .output()
             .context("can't start cargo")?;
         if !built.status.success() {
-            return Ok(Outcome::NotCompiled(told(&built.stderr)));
+            return Ok(Outcome::NotCompiled(error_line(&built.stderr)));
         }
 
         let filters: Vec<&String> = words.collect();
@@ -174,7 +178,7 @@ struct Binary {
     package: PathBuf,
 }
 
-/// The fields of a message of cargo that are read.
+/// The fields that are read from a message of cargo.
 #[derive(Debug, Deserialize)]
 struct Artifact {
     manifest_path: Option<PathBuf>,
@@ -188,7 +192,7 @@ struct Profile {
 }
 
 impl Artifact {
-    /// The test binaries among what cargo built.
+    /// The test binaries that cargo built.
     fn tests(messages: &[u8]) -> Result<Vec<Binary>> {
         let mut binaries = Vec::new();
         for message in messages
@@ -207,7 +211,7 @@ impl Artifact {
     }
 }
 
-/// Waits for a command: whether it succeeded, or nothing if it took too long and was ended.
+/// Waits for a command; returns whether it succeeded, or `None` if it took too long and was killed.
 fn wait(command: &mut Command) -> Result<Option<bool>> {
     let mut child = command.spawn().context("can't start a test")?;
     let began = Instant::now();
@@ -224,8 +228,8 @@ fn wait(command: &mut Command) -> Result<Option<bool>> {
     }
 }
 
-/// The first line of what a program complained of.
-fn told(stderr: &[u8]) -> String {
+/// The first line that begins with `error`, or otherwise the first line.
+fn error_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     let error = lines.clone().find(|line| line.starts_with("error"));
@@ -237,7 +241,7 @@ fn told(stderr: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Artifact, told};
+    use super::{Artifact, error_line};
 
     #[test]
     fn only_test_binaries_are_run() {
@@ -255,10 +259,10 @@ mod tests {
     #[test]
     fn the_error_is_told_before_the_warnings() {
         assert_eq!(
-            told(b"warning: unused\n\nerror[E0308]: mismatched\n"),
+            error_line(b"warning: unused\n\nerror[E0308]: mismatched\n"),
             "error[E0308]: mismatched"
         );
-        assert_eq!(told(b"\npatch does not apply\n"), "patch does not apply");
-        assert_eq!(told(b""), "no reason given");
+        assert_eq!(error_line(b"\npatch does not apply\n"), "patch does not apply");
+        assert_eq!(error_line(b""), "no reason given");
     }
 }

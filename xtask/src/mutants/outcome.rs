@@ -1,12 +1,12 @@
 //! The outcome of a run of tests.
 
-/// The largest number of failed tests in a line.
+/// The largest number of failed tests that a line lists.
 const SHOWN: usize = 4;
 
 /// The outcome of one `cargo test`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The text to replace is not in the code, or more than once.
+    /// The text to replace does not occur exactly once.
     NotPlanted(String),
     /// The code does not compile.
     NotCompiled(String),
@@ -14,12 +14,12 @@ pub(super) enum Outcome {
     Passed { tests: usize },
     /// The names of failed properties of the conformance suite, and of failed tests.
     Failed(Vec<String>),
-    /// It had to be ended.
+    /// The tests took too long and were killed.
     Hung,
 }
 
 impl Outcome {
-    /// Reads what a run of libtest printed.
+    /// Parses the output of libtest.
     pub(super) fn of(success: bool, output: &str) -> Self {
         if success {
             let ran = |line: &str| {
@@ -47,13 +47,13 @@ impl Outcome {
         Self::Failed(failed)
     }
 
-    /// Whether what failed includes this property, or a test of this name in whatever module.
+    /// True if this property, or a test of this name in any module, is among the failures.
     pub(super) fn is_caught_by(&self, wanted: &str) -> bool {
         matches!(self, Self::Failed(names) if names.iter().any(|name| is_named(name, wanted)))
     }
 
-    /// In a line; what was expected to fail comes first.
-    pub(super) fn told(&self, wanted: &str) -> String {
+    /// The outcome as one line. The expected failure comes first.
+    pub(super) fn line(&self, wanted: &str) -> String {
         match self {
             Self::NotPlanted(why) => format!("DOES NOT FIT: {why}"),
             Self::NotCompiled(why) => format!("DOES NOT COMPILE: {why}"),
@@ -88,7 +88,7 @@ fn is_named(name: &str, wanted: &str) -> bool {
     name.rsplit("::").next() == Some(wanted)
 }
 
-/// The name in a line of the conformance suite's list: `name (topic): what differed`.
+/// The name of the property in a line of the conformance suite's list: `name (topic): difference`.
 fn property(line: &str) -> Option<&str> {
     let is_word = |text: &str| {
         text.starts_with(|char: char| char.is_ascii_lowercase())
@@ -130,15 +130,15 @@ test result: FAILED. 1 passed; 1 failed; 0 ignored
         assert_eq!(outcome, Outcome::Failed(names.map(str::to_owned).to_vec()));
         assert!(outcome.is_caught_by("a_lease_ends") && !outcome.is_caught_by("other"));
         assert!(outcome.is_caught_by("every_property_holds") && !outcome.is_caught_by("property_holds"));
-        assert!(outcome.told("a_lease_ends").starts_with("a_lease_ends, "));
-        assert!(outcome.told("other").starts_with("NOT BY `other`"));
+        assert!(outcome.line("a_lease_ends").starts_with("a_lease_ends, "));
+        assert!(outcome.line("other").starts_with("NOT BY `other`"));
     }
 
     #[test]
     fn a_run_that_passes_catches_nothing() {
         let passed = |tests: usize| Outcome::of(true, &format!("test result: ok. {tests} passed; 0 failed"));
-        assert!(!passed(3).is_caught_by("a") && passed(3).told("a").starts_with("SURVIVED"));
-        assert!(passed(0).told("a").starts_with("NO TEST RAN"));
+        assert!(!passed(3).is_caught_by("a") && passed(3).line("a").starts_with("SURVIVED"));
+        assert!(passed(0).line("a").starts_with("NO TEST RAN"));
         let outcome = Outcome::of(false, "error: test failed");
         assert!(!outcome.is_caught_by("a"), "{outcome:?}");
     }

@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::bug::Bug;
 
-/// Its path in the project.
+/// The path of the page in the project.
 pub(crate) const PAGE: &str = "docs/assurance/mutants.md";
 
-/// The page as the lists say it.
+/// The page with all lists.
 pub(super) fn render(bugs: &[Bug]) -> Result<String> {
     let mut text = String::new();
     let count = bugs.len();

@@ -1,11 +1,12 @@
-//! Every crate takes the lints from the workspace, is named as its folder, and is published or not as its place says.
+//! Checks every crate: its lints come from the workspace, its folder has its name, and it is published if it is in
+//! `crates/`.
 
 use std::fs;
 
 use super::Findings;
 use crate::project::{Package, Project};
 
-/// Looks at every crate.
+/// Checks every crate.
 pub(super) fn check(project: &Project, findings: &mut Findings) {
     for package in &project.metadata().packages {
         check_one(project, package, findings);
@@ -19,7 +20,7 @@ fn check_one(project: &Project, package: &Package, findings: &mut Findings) {
         findings.fault(name, "its folder has another name");
     }
     let shipped = folder.starts_with(project.path("crates"));
-    // An empty list of registries: `publish = false`.
+    // `publish = false` is an empty list of registries.
     let published = package
         .publish
         .as_ref()

@@ -1,8 +1,8 @@
-//! Plain English: phrases of a dialect that no comment, no page and no message may have.
+//! Checks for plain English: the listed phrases must not occur in comments, pages and messages.
 
 use super::{Findings, TextFile};
 
-/// Each with what to write instead, or what the sentence lacks.
+/// Phrases, each with a replacement, or with the information that the sentence lacks.
 const PHRASES: &[(&str, &str)] = &[
     ("all the same", "even so, or leave it out"),
     ("anew", "again, or new"),
@@ -44,7 +44,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("whoever", "the process, thread or user that"),
 ];
 
-/// Openings of a line of comment that have no noun for a subject.
+/// Beginnings of a comment line that lack a noun as the subject.
 const OPENINGS: &[&str] = &[
     "None is",
     "None of",
@@ -58,10 +58,10 @@ const OPENINGS: &[&str] = &[
     "Who ",
 ];
 
-/// Pages whose words are settled: a decision is not rewritten, and the list of changes quotes.
+/// Pages that are not checked: decisions are not rewritten, and the list of changes quotes.
 const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 
-/// Reports every line of dialect.
+/// Reports every line with a listed phrase.
 pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
     let mut total = 0;
     for file in texts {
@@ -82,7 +82,7 @@ pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
     findings.sum(format!("{total} lines of dialect"));
 }
 
-/// The advice for a line of a comment or of a page, if it is in dialect.
+/// The advice for a line of a comment or page that has a listed phrase.
 fn dialect(file: &TextFile, line: &str) -> Option<String> {
     let text = if file.is_rust() {
         let comment = line.trim_start().strip_prefix("//")?;
@@ -101,14 +101,14 @@ fn dialect(file: &TextFile, line: &str) -> Option<String> {
     phrase(&text.to_lowercase())
 }
 
-/// The advice for the texts between quotes on a line of code, if one is in dialect.
+/// The advice for the first listed phrase in a string literal of a line of code.
 fn message(line: &str) -> Option<String> {
     let is_comment = line.trim_start().starts_with("//");
     let mut texts = line.split('"').skip(1).step_by(2).filter(|_| !is_comment);
     texts.find_map(|text| phrase(&text.to_lowercase()))
 }
 
-/// True if users may read the messages of a source.
+/// True if messages of the source are shown to users.
 fn is_shipped(path: &str) -> bool {
     let is_source = path.starts_with("crates/") && path.contains("/src/") && path.ends_with(".rs");
     is_source
@@ -117,13 +117,13 @@ fn is_shipped(path: &str) -> bool {
             .any(|part| path.contains(part))
 }
 
-/// The advice for the first phrase of a text in lower case.
+/// The advice for the first listed phrase in a lower-case text.
 fn phrase(text: &str) -> Option<String> {
     let (phrase, instead) = PHRASES.iter().find(|(phrase, _)| has(text, phrase))?;
     Some(format!("\"{phrase}\": {instead}"))
 }
 
-/// Whether a text has a phrase as whole words.
+/// True if a text contains a phrase as whole words.
 fn has(text: &str, phrase: &str) -> bool {
     text.match_indices(phrase).any(|(at, _)| {
         let before = text.get(..at).unwrap_or_default().chars().next_back();

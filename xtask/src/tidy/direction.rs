@@ -1,9 +1,9 @@
-//! The modules of a crate depend in one direction: a module names only those below it.
+//! Checks that the modules of a crate depend in one direction: a module names only modules below it.
 
 use super::{Findings, TextFile};
 
-/// The modules at the root of the file backend, from the lowest level to the highest. Those of one level do not know each
-/// other.
+/// The modules at the root of the file backend, from the lowest level to the highest. Modules of one level do not name
+/// each other.
 const FILE: (&str, &[&[&str]]) = (
     "crates/prodigy-storage-file/src/",
     &[
@@ -16,7 +16,7 @@ const FILE: (&str, &[&[&str]]) = (
     ],
 );
 
-/// Looks at every source of the crate except its tests.
+/// Checks every source of the crate except its tests.
 pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
     let (folder, order) = FILE;
     let level = |module: &str| order.iter().position(|level| level.contains(&module));
@@ -76,7 +76,8 @@ fn exports(library: &str) -> Vec<(&str, &str)> {
     found
 }
 
-/// The items at the root of the crate that a source names, each with its line. `depth`: how far below the root its module is.
+/// The items of the crate's root that a source names, each with its line. `depth` is the number of levels from the root
+/// to its module.
 fn named(source: &str, depth: usize) -> Vec<(usize, &str)> {
     let (crates, supers) = ("crate::", "super::".repeat(depth));
     let mut found = Vec::new();
@@ -85,7 +86,7 @@ fn named(source: &str, depth: usize) -> Vec<(usize, &str)> {
         for (at, _) in code.match_indices(crates).filter(|(at, _)| begins(code, *at)) {
             found.extend(heads(&code[at + crates.len()..]).map(|name| (index + 1, name)));
         }
-        // In a module within the file `super` is the module of the file.
+        // In a module within the file, `super` is the file's own module.
         for (at, _) in code.match_indices(&supers).filter(|(at, _)| begins(code, *at)) {
             let rest = code[at + supers.len()..].trim_start_matches("super::");
             found.extend(heads(rest).map(|name| (index + 1, name)));
@@ -94,12 +95,12 @@ fn named(source: &str, depth: usize) -> Vec<(usize, &str)> {
     found
 }
 
-/// Whether a path begins at this place.
+/// True if a path begins at this position.
 fn begins(code: &str, at: usize) -> bool {
     !code[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '$'))
 }
 
-/// The first name behind `crate::`: of a path, or of each path in braces.
+/// The first name after `crate::`, or the first name of each path in braces.
 fn heads(rest: &str) -> impl Iterator<Item = &str> {
     let group = rest.strip_prefix('{').map_or(rest, |group| {
         group.rsplit_once('}').map_or(group, |(group, _)| group)

@@ -1,4 +1,4 @@
-//! The page of every public type of a library shows an example.
+//! Checks that the page of every public type of a library has an example.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ struct Public<'a> {
     modules: BTreeSet<&'a str>,
 }
 
-/// Looks at every source of the libraries.
+/// Checks every source of the libraries.
 pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
     let mut libraries = BTreeMap::new();
     for file in texts {

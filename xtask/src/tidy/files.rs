@@ -1,4 +1,4 @@
-//! The files as text: no path of one machine, no long file.
+//! Checks the files as text: no path of a developer's machine, no long file.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{Findings, TextFile};
 
-/// A source file with more lines is a smell.
+/// A source file with more lines is reported as long.
 const LONG: usize = 600;
 /// Folders whose content is generated.
 const MADE: &[&str] = &["target", "demo", ".git"];
@@ -46,7 +46,7 @@ fn walk(root: &Path, folder: &Path, texts: &mut Vec<TextFile>) -> Result<()> {
         } else if kind.is_file() && is_text(&path) {
             let relative = path.strip_prefix(root).unwrap_or(&path);
             let relative = relative.to_string_lossy().replace('\\', "/");
-            // A corpus may hold files that are wrong on purpose, ill-formed text included.
+            // A corpus may contain files that are wrong on purpose, even invalid UTF-8.
             let bytes = fs::read(&path).with_context(|| format!("can't read {relative}"))?;
             texts.push(TextFile {
                 path: relative,
@@ -69,7 +69,7 @@ fn is_text(path: &Path) -> bool {
     )
 }
 
-/// Looks at each.
+/// Checks each file.
 pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
     for file in texts {
         let lines = file.text.lines().count();

@@ -1,11 +1,11 @@
-//! Links between pages: the page and its heading exist. A superseded decision links to its successor.
+//! Checks links between pages: the page and its heading exist, and a superseded decision links to its successor.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Findings, TextFile};
 
-/// Looks at every relative link of every page.
+/// Checks every relative link of every page.
 pub(super) fn check(root: &Path, texts: &[TextFile], findings: &mut Findings) {
     let pages: BTreeMap<PathBuf, Vec<String>> = texts
         .iter()
@@ -30,7 +30,7 @@ pub(super) fn check(root: &Path, texts: &[TextFile], findings: &mut Findings) {
     }
 }
 
-/// The reason why a link leads nowhere.
+/// The reason why a link is broken.
 fn broken(
     root: &Path,
     folder: &Path,
@@ -72,7 +72,7 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// The lines outside of fenced code, with their numbers.
+/// The lines outside of code blocks, with their numbers.
 pub(crate) fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     text.lines().enumerate().filter_map(move |(number, line)| {
@@ -82,7 +82,7 @@ pub(crate) fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The anchor of each heading, made as code hosts make it.
+/// The anchor of each heading, as code hosts generate it.
 fn anchors(text: &str) -> Vec<String> {
     prose(text)
         .filter_map(|(_, line)| line.strip_prefix('#'))

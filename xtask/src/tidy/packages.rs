@@ -1,4 +1,5 @@
-//! The packages that the library brings: the library's page states their number, and tokio is among them only with the feature of that name.
+//! Checks the packages that the library depends on: the library's page states their number, and tokio is among them
+//! only with the feature `tokio`.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +10,10 @@ use crate::project::Project;
 
 const LIBRARY: &str = "prodigy-storage";
 const PAGE: &str = "crates/prodigy-storage/README.md";
-/// The tree differs by platform: the page counts this one.
+/// The dependencies differ by platform; the page states the number for this one.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
-/// Compares the page with cargo's tree.
+/// Compares the page with the output of `cargo tree`.
 pub(super) fn check(project: &Project, texts: &[TextFile], findings: &mut Findings) {
     let (plain, tasks) = match (packages(project, ""), packages(project, "tokio")) {
         (Ok(plain), Ok(tasks)) => (plain, tasks),
@@ -42,7 +43,7 @@ fn sentence(plain: usize, tasks: usize) -> String {
     format!("`cargo tree` counts {plain} packages with the default features, and {tasks} with `tokio`.")
 }
 
-/// The packages of the library with its default features and another one.
+/// The packages of the library with its default features and one more.
 fn packages(project: &Project, feature: &str) -> Result<BTreeSet<String>> {
     let output = project
         .cargo([
@@ -62,7 +63,7 @@ fn packages(project: &Project, feature: &str) -> Result<BTreeSet<String>> {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let tree = String::from_utf8(output.stdout).context("cargo's tree is no text")?;
-    // The tree marks a package that it has shown before.
+    // `cargo tree` marks a package that it has listed before.
     let names = tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned());
     Ok(names.filter(|name| !name.is_empty()).collect())
 }

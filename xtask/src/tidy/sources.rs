@@ -1,9 +1,9 @@
-//! The two things about sources that no lint sees: a library names what it exports, and a hint is written for people who
-//! do not program in Rust.
+//! Two checks of sources that no lint makes: a library names its exports, and a hint is written for people who do not
+//! program in Rust.
 
 use super::{Findings, TextFile};
 
-/// Looks at every source of the libraries and of the tool.
+/// Checks every source of the libraries and of the tool.
 pub(super) fn check(texts: &[TextFile], findings: &mut Findings) {
     for file in texts {
         let shipped = file.path.starts_with("crates/") && file.path.contains("/src/") && file.is_rust();
@@ -24,7 +24,7 @@ fn exports_all(code: &str) -> bool {
         .any(|line| line.trim_start().starts_with("pub use ") && line.trim_end().ends_with("::*;"))
 }
 
-/// The first text of a hint that names a path or a function of Rust.
+/// The first hint that contains a path or a function of Rust.
 fn hint_with_code(code: &str) -> Option<&str> {
     let mut texts = code.split("hint(").skip(1).filter_map(|rest| {
         let text = rest.trim_start();

@@ -1,10 +1,10 @@
-//! callgrind: how many instructions a command runs.
+//! callgrind counts the instructions of a command.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Why it can't be used here, if it can't.
+/// The reason why callgrind can't be used, if there is one.
 pub(super) fn lacking() -> Option<String> {
     let probe = Command::new("valgrind")
         .arg("--version")
@@ -19,7 +19,7 @@ pub(super) fn lacking() -> Option<String> {
     }
 }
 
-/// The instructions of a command, in user space, of all its threads.
+/// The instructions of all threads of a command, in user space.
 pub(super) fn instructions(command: &Command) -> Result<u64> {
     let profile = tempfile::NamedTempFile::new()?;
     let mut valgrind = Command::new("valgrind");
@@ -41,7 +41,7 @@ pub(super) fn instructions(command: &Command) -> Result<u64> {
     total(&std::fs::read_to_string(profile.path())?).context("callgrind told no total")
 }
 
-/// The line `totals: N`, or `summary: N` of an older one.
+/// Parses the line `totals: N`, or `summary: N` of an older version.
 fn total(profile: &str) -> Option<u64> {
     let named = |name: &str| profile.lines().find_map(|line| line.strip_prefix(name));
     let line = named("totals:").or_else(|| named("summary:"))?;

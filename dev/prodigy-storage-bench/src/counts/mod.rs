@@ -1,7 +1,8 @@
-//! Instructions and system calls an operation: they repeat where times don't.
+//! Instructions and system calls per operation, which are reproducible where times are not.
 //!
-//! An operation is run twice, in two sizes, and what the larger one did more is divided by the difference: what a
-//! process does once falls out. Only instructions in user space count, as callgrind counts them.
+//! An operation is run twice, with different numbers of repetitions, and the difference of the counts is divided by the
+//! difference of the repetitions. So the cost of starting a process cancels out. As in callgrind, only instructions in
+//! user space count.
 
 mod callgrind;
 mod operation;
@@ -24,10 +25,10 @@ use crate::show::table::count;
 /// Options of `counts`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CountOptions {
-    /// Where to work, instead of the target folder.
+    /// The folder to work in; by default the target folder.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Write the table into this folder of documents.
+    /// Write the table to this folder of pages.
     #[arg(long, value_name = "FOLDER")]
     docs: Option<PathBuf>,
 }
@@ -39,7 +40,7 @@ const HEAD: &str = "\
 /// Calls per operation below this number are left out.
 const RARE: f64 = 0.01;
 
-/// Counts them all, and prints a table. What the machine lacks is said, and its column stays empty.
+/// Counts all operations, and prints a table. If a tool is missing, says so, and leaves its column empty.
 pub(crate) fn run(options: &CountOptions) -> Result<()> {
     let lab = Lab::new(&work_folder(options.folder.clone())?, Scale::FULL, None)?;
     let mut out = std::io::stdout().lock();
@@ -73,7 +74,7 @@ pub(crate) fn run(options: &CountOptions) -> Result<()> {
         rows.push_str(&line);
     }
     match &options.docs {
-        // A table with holes would replace a whole one.
+        // An incomplete table must not replace a complete one.
         Some(docs) if no_callgrind.is_none() && no_strace.is_none() => {
             page::write_part(docs, "counts", &rows)
                 .with_context(|| format!("can't write into {}", docs.display()))
@@ -83,19 +84,19 @@ pub(crate) fn run(options: &CountOptions) -> Result<()> {
     }
 }
 
-/// The most frequent ones first.
+/// The calls as text, most frequent first.
 fn shown(calls: &[(String, f64)]) -> String {
     let mut text = String::new();
     for (name, times) in calls.iter().filter(|(_, times)| *times >= RARE) {
         let separator = if text.is_empty() { "" } else { ", " };
-        // A number close to whole calls is shown whole: a process makes a few calls once, not per operation.
+        // A count near a whole number is rounded: some calls are made once per process, not per operation.
         let rounded = (times * 100.0).round() / 100.0;
         let _ = write!(text, "{separator}{name} {}", count(rounded));
     }
     if text.is_empty() { "none".to_owned() } else { text }
 }
 
-/// `1,234,567`.
+/// A number with separators: `1,234,567`.
 fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();

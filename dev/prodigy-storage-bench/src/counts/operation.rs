@@ -1,4 +1,4 @@
-//! Operations that are counted, each repeated in a process of its own.
+//! The operations that are counted, each repeated in a process of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     CachedRead,
 }
 
-/// How often, in the two runs.
+/// The numbers of repetitions in the two runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     pub(super) few: usize,
@@ -43,12 +43,12 @@ pub(crate) struct Operation {
     kind: Kind,
     times: usize,
     folder: PathBuf,
-    /// Makes what it needs in the folder, and does nothing else.
+    /// Only prepare the folder.
     #[arg(long)]
     prepare: bool,
 }
 
-/// A command, and the folder that it works in.
+/// A command, and the folder that it needs.
 #[derive(Debug)]
 pub(super) struct Prepared {
     command: Command,
@@ -56,13 +56,13 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Hands the command to what runs and counts it; the folder lives as long.
+    /// Passes the command to a function that runs and counts it. The folder exists until then.
     pub(super) fn run<R>(&self, count: impl FnOnce(&Command) -> Result<R>) -> Result<R> {
         count(&self.command)
     }
 }
 
-/// Items that a take finds.
+/// The number of items in the queue of a take.
 const ITEMS: usize = 10_000;
 const BATCH: usize = 100;
 const SEED: u64 = 11;
@@ -82,7 +82,7 @@ impl Kind {
         Self::CachedRead,
     ];
 
-    /// For the table.
+    /// The operation in words, for the table.
     pub(super) const fn words(self) -> &'static str {
         match self {
             Self::LimitAppend => "the limit: the full line by serde_json + write, an event",
@@ -111,7 +111,7 @@ impl Kind {
         Size { few, many }
     }
 
-    /// A command that repeats it `times` times, after the preparations.
+    /// A command that repeats the operation `times` times, in a prepared folder.
     pub(super) fn prepared(self, lab: &Lab, times: usize) -> Result<Prepared> {
         let folder = lab.bench().folder()?;
         self.prepare(folder.path(), times)?;
@@ -157,7 +157,7 @@ impl Kind {
 }
 
 impl Operation {
-    /// Does it.
+    /// Runs the operation.
     pub(crate) fn run(&self) -> Result<()> {
         let (folder, times) = (self.folder.as_path(), self.times);
         if self.prepare {

@@ -1,11 +1,11 @@
-//! strace: how many system calls a command makes, by name.
+//! strace counts the system calls of a command by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Why it can't be used here, if it can't.
+/// The reason why strace can't be used, if there is one.
 pub(super) fn lacking() -> Option<String> {
     let probe = Command::new("strace")
         .args(["-c", "-f", "-o", "/dev/null", "true"])
@@ -23,7 +23,7 @@ pub(super) fn lacking() -> Option<String> {
     }
 }
 
-/// The calls of a command, of all its threads.
+/// The calls of all threads of a command.
 pub(super) fn calls(command: &Command) -> Result<BTreeMap<String, u64>> {
     let summary = tempfile::NamedTempFile::new()?;
     let mut strace = Command::new("strace");
@@ -43,7 +43,7 @@ pub(super) fn calls(command: &Command) -> Result<BTreeMap<String, u64>> {
     Ok(parsed(&std::fs::read_to_string(summary.path())?))
 }
 
-/// The table of `strace -c`: calls are its fourth column, the name its last.
+/// Parses the table of `strace -c`: the fourth column is the count, the last is the name.
 fn parsed(summary: &str) -> BTreeMap<String, u64> {
     let mut calls = BTreeMap::new();
     for line in summary.lines() {

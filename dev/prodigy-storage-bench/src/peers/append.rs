@@ -17,7 +17,7 @@ use crate::rows::append::BATCH;
 use crate::rows::processes::{PROCESSES, all, share};
 use crate::rows::threads::THREADS;
 
-/// Each with the number of events that takes it about as long as ours.
+/// Peers with the number of events for which a turn takes about as long as ours.
 const RELAXED: &[(Which, usize)] = &[
     (Which::FileRotate, 200_000),
     (Which::TracingAppender, 200_000),
@@ -30,7 +30,7 @@ const STRICT: &[(Which, usize)] = &[
     (Which::Sqlite, 2_000),
     (Which::Redb, 1_500),
 ];
-/// The same in batches.
+/// The same for appends in batches.
 const BATCHES: &[(Which, usize)] = &[
     (Which::FileRotate, 4_000),
     (Which::TracingAppender, 4_000),
@@ -45,7 +45,7 @@ fn digest(peer: &mut dyn Peer) -> Result<Digest> {
     Ok(digest)
 }
 
-/// An event a call.
+/// One event per call.
 pub(crate) fn one_by_one(lab: &Lab, strict: bool) -> Vec<Contestant> {
     let table = if strict { STRICT } else { RELAXED };
     let works = table.iter().map(|&(which, events)| {
@@ -67,7 +67,7 @@ pub(crate) fn one_by_one(lab: &Lab, strict: bool) -> Vec<Contestant> {
     works.collect()
 }
 
-/// A batch a call.
+/// One batch per call.
 pub(crate) fn in_batches(lab: &Lab) -> Vec<Contestant> {
     let works = BATCHES.iter().map(|&(which, batches)| {
         let (bench, batches) = (lab.bench(), lab.of(batches));
@@ -89,7 +89,7 @@ pub(crate) fn in_batches(lab: &Lab) -> Vec<Contestant> {
     works.collect()
 }
 
-/// From threads, strict: SQLite with a connection each, the others with a handle each.
+/// Strict appends from several threads: SQLite with a connection per thread, the others with a handle per thread.
 pub(crate) fn from_threads(lab: &Lab, each: usize) -> Vec<Contestant> {
     let sqlite = |folder: &std::path::Path| {
         let folder = folder.to_owned();
@@ -141,9 +141,9 @@ where
     })
 }
 
-/// From processes.
+/// Appends from several processes.
 pub(crate) fn from_processes(lab: &Lab, each: usize, strict: bool) -> Vec<Contestant> {
-    // Relaxed, redb does not share what another process has not made durable.
+    // In relaxed mode, redb does not show a process what another has not made durable.
     let peers: &[Shared] = if strict {
         &[Shared::Sqlite, Shared::Redb]
     } else {

@@ -40,7 +40,7 @@ impl Fjall {
         Ok(())
     }
 
-    /// The bytes under the greatest number.
+    /// Reads the bytes under the greatest number.
     pub(crate) fn last<R>(&self, read: impl FnOnce(&[u8]) -> Result<R>) -> Result<Option<R>> {
         let last = self.events.last_key_value();
         last.map(|guard| read(&guard.value()?)).transpose()

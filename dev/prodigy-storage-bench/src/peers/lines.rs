@@ -1,4 +1,4 @@
-//! Writers of log files: the same full line, a write each.
+//! Writers of log files: each writes the same complete line with one write.
 
 use std::fmt;
 use std::io::Write;
@@ -15,7 +15,7 @@ use super::store::Peer;
 use crate::event::{Event, Source};
 use crate::raw;
 
-/// Where a segment of ours is rotated, too.
+/// The size at which files are rotated, as our segments are.
 const ROTATED: usize = 100 << 20;
 
 /// A writer, and the folder of its files.

@@ -1,11 +1,11 @@
-//! Other stores, each used as its documentation recommends for this work, with the durability of the row.
+//! Other stores, each used as its documentation recommends for this work, with the row's durability.
 //!
 //! | peer | an event is | relaxed | strict |
 //! |---|---|---|---|
 //! | SQLite | a row; a transaction an event, or a batch | WAL, `synchronous` NORMAL | WAL, FULL |
 //! | redb | a key and JSON; a transaction an event, or a batch | `Durability::None`, which promises less | `Immediate` |
 //! | fjall | a key and JSON | its default, `PersistMode::Buffer` | `SyncData` after each |
-//! | tracing-appender, file-rotate | the full line, a write each | as they are | they have no sync: not there |
+//! | tracing-appender, file-rotate | the complete line, one write each | defaults | without a sync, so left out |
 //!
 //! The cargo feature `peers` compiles them.
 

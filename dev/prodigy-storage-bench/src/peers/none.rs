@@ -1,4 +1,4 @@
-//! No peers: the cargo feature is off.
+//! Stubs without peers, for a build without the cargo feature.
 
 /// The peers' rows of appending: none.
 pub(crate) mod append {

@@ -1,4 +1,4 @@
-//! Peers that keep dead letters: SQLite, since the others have no query for what is pending.
+//! Peers that keep dead letters: only SQLite, since the others have no query for pending items.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::lab::Lab;
 use crate::row::{Contestant, Role, Turn};
 use crate::rows::dlq::{TAKEN, Work, letter};
 
-/// A push of a known id would merge; here each is new.
+/// Inserts an item. All ids of the benchmark are new, so there is nothing to merge.
 const INSERT: &str = "INSERT INTO letters (id, letter) VALUES (?1, ?2)";
 const TAKE: &str = "UPDATE letters SET lease_until = ?1 WHERE number IN \
     (SELECT number FROM letters WHERE lease_until IS NULL ORDER BY number LIMIT ?2) RETURNING letter";
@@ -26,7 +26,7 @@ fn filled(lab: &Lab, items: usize) -> Result<(TempDir, Sqlite)> {
     Ok((folder, sqlite))
 }
 
-/// Adds these items.
+/// Inserts these items.
 fn fill(sqlite: &mut Sqlite, items: std::ops::Range<usize>) -> Result<()> {
     let transaction = sqlite.connection.transaction()?;
     for n in items {
@@ -44,11 +44,11 @@ fn count(sqlite: &Sqlite) -> Result<i64> {
     Ok(sqlite.connection.query_row(count, (), |row| row.get(0))?)
 }
 
-/// Pushes into as many items as ours.
+/// Pushes the same number of items as our side.
 pub(crate) fn pushes(lab: &Lab, pushes: usize) -> Result<Option<Contestant>> {
     let (folder, sqlite) = filled(lab, lab.of(100_000))?;
     let work = move |turn: Turn| {
-        // Lives as long as what it holds is written.
+        // Keeps the folder until its last use.
         let _ = folder.path();
         let letters = (0..pushes)
             .map(|n| Ok((format!("item-{}-{n}", turn.seed), letter(turn.seed, n)?)))
@@ -73,13 +73,13 @@ pub(crate) fn pushes(lab: &Lab, pushes: usize) -> Result<Option<Contestant>> {
     Ok(Some(Contestant::new(Role::Against, name, work)))
 }
 
-/// Takes and acknowledges as many as ours, and puts as many in their place.
+/// Takes and acknowledges the same number of items as our side, and inserts as many new ones.
 pub(crate) fn cycles(lab: &Lab, items: usize, cycles: usize) -> Result<Option<Contestant>> {
     let (folder, mut sqlite) = filled(lab, items)?;
     let mut lease = 0i64;
     let mut pushed = items;
     let work = move |_| {
-        // Lives as long as what it holds is written.
+        // Keeps the folder until its last use.
         let _ = folder.path();
         let mut seen = std::collections::BTreeSet::new();
         let mut took = std::time::Duration::ZERO;
@@ -108,7 +108,7 @@ pub(crate) fn cycles(lab: &Lab, items: usize, cycles: usize) -> Result<Option<Co
     Ok(Some(Contestant::new(Role::Against, name, work)))
 }
 
-/// Takes the oldest items in one transaction, and gives their text.
+/// Takes the oldest items in one transaction, and returns their text.
 fn take(sqlite: &mut Sqlite, lease: i64) -> Result<Vec<String>> {
     let transaction = sqlite
         .connection

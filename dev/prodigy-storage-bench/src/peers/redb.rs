@@ -28,7 +28,7 @@ impl Redb {
         Self::with(&Builder::new(), folder, strict)
     }
 
-    /// For several processes at once.
+    /// Opens the database for several processes at once.
     pub(crate) fn open_shared(folder: &Path, strict: bool) -> Result<Self> {
         let mut builder = Builder::new();
         builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
@@ -61,7 +61,7 @@ impl Redb {
         Ok(transaction.commit()?)
     }
 
-    /// The bytes under the greatest number.
+    /// Reads the bytes under the greatest number.
     pub(crate) fn last<R>(&self, read: impl FnOnce(&[u8]) -> Result<R>) -> Result<Option<R>> {
         let table = self.database.begin_read()?.open_table(EVENTS)?;
         let last = table.last()?;

@@ -10,10 +10,10 @@ use crate::lab::Lab;
 use crate::row::{Contestant, Role};
 use crate::rows::log::{Read, source};
 
-/// Events per batch while a store is filled.
+/// The number of events in a batch while a store is filled.
 const FILL: usize = 10_000;
 
-/// Each filled with the events of the log.
+/// Works of peers, whose stores have the same events as the log.
 pub(crate) fn works(lab: &Lab, events: usize) -> Result<Vec<Contestant>> {
     let works = [Which::Sqlite, Which::Redb, Which::Fjall].map(|which| {
         let folder = lab.bench().folder()?;
@@ -28,7 +28,7 @@ pub(crate) fn works(lab: &Lab, events: usize) -> Result<Vec<Contestant>> {
             _ => "fjall + serde_json",
         };
         Ok(Contestant::new(Role::Peer, name, move |_| {
-            // Lives as long as what it holds is read.
+            // Keeps the folder until its last use.
             let _ = folder.path();
             let mut read = Read::default();
             let began = Instant::now();

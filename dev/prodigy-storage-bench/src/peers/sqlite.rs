@@ -1,4 +1,4 @@
-//! SQLite: the bundled one, in WAL mode, with prepared statements.
+//! SQLite as bundled, in WAL mode, with prepared statements.
 
 use std::ops::Range;
 use std::path::Path;

@@ -14,13 +14,13 @@ use crate::event::{Event, Source};
 
 /// A store of events by number.
 pub(crate) trait Peer: Send {
-    /// Stores an event, as durable as it was opened for.
+    /// Stores an event with the durability that the store was opened with.
     fn append(&mut self, n: usize, event: &Event) -> Result<()>;
 
     /// Stores events in one transaction, batch or write.
     fn append_batch(&mut self, source: &mut Source, numbers: Range<usize>) -> Result<()>;
 
-    /// Lends all events, in order, parsed and typed.
+    /// Passes all events to a function in order, parsed into their type.
     fn read(&mut self, each: &mut dyn FnMut(&Event)) -> Result<()>;
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Which {
 }
 
 impl Which {
-    /// Opens or makes its store in a folder.
+    /// Opens or creates the peer's store in a folder.
     pub(crate) fn open(self, folder: &Path, strict: bool) -> Result<Box<dyn Peer>> {
         Ok(match self {
             Self::Sqlite => Box::new(Sqlite::open(folder, strict)?),
@@ -46,7 +46,7 @@ impl Which {
         })
     }
 
-    /// With what makes it as durable as the row.
+    /// The name, with the setting that gives the row's durability.
     pub(crate) fn name(self, strict: bool) -> &'static str {
         match (self, strict) {
             (Self::Sqlite, false) => "SQLite, WAL, NORMAL",
@@ -69,7 +69,7 @@ pub(crate) enum Shared {
 }
 
 impl Shared {
-    /// Opens or makes its store in a folder.
+    /// Opens or creates the peer's store in a folder.
     pub(crate) fn open(self, folder: &Path, strict: bool) -> Result<Box<dyn Peer>> {
         Ok(match self {
             Self::Sqlite => Box::new(Sqlite::open(folder, strict)?),
@@ -77,7 +77,7 @@ impl Shared {
         })
     }
 
-    /// With what makes it as durable as the row.
+    /// The name, with the setting that gives the row's durability.
     pub(crate) fn name(self, strict: bool) -> &'static str {
         match self {
             Self::Sqlite => Which::Sqlite.name(strict),
@@ -86,17 +86,17 @@ impl Shared {
     }
 }
 
-/// The time in each record of a peer: no peer reads the clock, as on the bare side.
+/// The time in each record of a peer. As on the bare side, the clock is not read.
 pub(crate) const TIMESTAMP: &str = "2026-01-01T00:00:00.000000Z";
 
-/// The value of a peer: a record without its key and its checksum.
+/// The value that a peer stores: a record without its key and checksum.
 #[derive(Debug, Serialize)]
 struct Value<'a> {
     timestamp: &'a str,
     event: &'a Event,
 }
 
-/// The same, read.
+/// The same value as it is read.
 #[derive(Debug, Deserialize)]
 struct Stored<'a> {
     timestamp: &'a str,

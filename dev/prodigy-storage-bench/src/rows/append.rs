@@ -13,7 +13,7 @@ use crate::raw::{self, Appender, SpacedAppender};
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row, Turn};
 use crate::store;
 
-/// Events of a batch.
+/// The number of events in a batch.
 pub(crate) const BATCH: usize = 100;
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -77,8 +77,8 @@ fn ours(bench: &Bench, events: usize, strict: bool) -> Contestant {
     })
 }
 
-/// Appends events one by one; returns the time per event. The first one is not timed: it makes folders and segment, as opening the
-/// file does on the other side.
+/// Appends events one by one; returns the time per event. The first one is not timed, since it creates folders and the
+/// segment; nor is opening the file on the other side.
 pub(super) fn append_each(job: &Job, events: usize, seed: u64) -> Result<f64> {
     let (log, mut source) = (job.events(), Source::new(seed));
     let mut ids = Vec::with_capacity(events + 1);
@@ -115,7 +115,7 @@ fn bare(bench: &Bench, events: usize, strict: bool) -> Contestant {
     })
 }
 
-/// The limit where the file does not grow: an allocated tail of spaces, which the log of ours has not.
+/// The limit if the file does not grow: an allocated tail of spaces, which our log does not use.
 fn into_space(bench: &Bench, events: usize) -> Contestant {
     let bench = bench.clone();
     let name = "line + write into written space + fdatasync";

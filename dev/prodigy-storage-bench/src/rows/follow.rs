@@ -15,11 +15,11 @@ use crate::lab::{Bench, Lab};
 use crate::row::{Contestant, Plan, Row};
 use crate::store;
 
-/// Segments of the log of many.
+/// The number of segments in the log of many segments.
 const SEGMENTS: usize = 5_000;
-/// The pause before each append that a follower waits for: the follower has begun to wait by then.
+/// The pause before each append, in which the follower begins to wait.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long an idle follower is watched. It looks into the log by itself within this time.
+/// The time for which an idle follower is measured; it polls at least once in this time.
 const IDLE: Duration = Duration::from_secs(11);
 const ROUNDS: usize = 5;
 
@@ -82,7 +82,7 @@ impl Many {
     pub(crate) fn make(bench: &Bench, segments: usize) -> Result<Self> {
         let folder = bench.folder()?;
         let mut config = store::config(&folder.path().join("root"), false);
-        // Each segment takes one event.
+        // Every event gets a segment of its own.
         config.file.max_file_size = 1;
         let storage = prodigy_storage::Storage::with_config(config)?;
         let log = store::job(&storage)?.events();
@@ -100,7 +100,7 @@ impl Many {
     }
 }
 
-/// An event that says when it was sent, in nanoseconds of the clock that all processes share.
+/// An event with the time at which it was sent, in nanoseconds of the clock that all processes share.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Sent {
     at: u64,
@@ -117,7 +117,7 @@ fn used() -> Duration {
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
-/// The child of `follow-other-process`: the median time from append to delivery, in microseconds.
+/// The child of `follow-other-process`: measures the median time from append to delivery, in microseconds.
 pub(crate) fn follow(folder: &Path, events: usize, ready: impl FnOnce() -> Result<()>) -> Result<Said> {
     let storage = store::open(folder, false)?;
     let mut follow = store::job(&storage)?
@@ -137,7 +137,7 @@ pub(crate) fn follow(folder: &Path, events: usize, ready: impl FnOnce() -> Resul
     })
 }
 
-/// The child of `follow-idle-5000-segments`: the share of a core that it used, in percent.
+/// The child of `follow-idle-5000-segments`: measures the share of a core that it uses, in percent.
 pub(crate) fn idle_child(folder: &Path, ready: impl FnOnce() -> Result<()>) -> Result<Said> {
     let storage = store::open(folder, false)?;
     let options = FollowOptions::new().from_now().wait(IDLE);
@@ -152,7 +152,7 @@ pub(crate) fn idle_child(folder: &Path, ready: impl FnOnce() -> Result<()>) -> R
     })
 }
 
-/// The child of `resume-5000-segments`: microseconds from an open store to the event behind a cursor.
+/// The child of `resume-5000-segments`: measures the microseconds from an open store to the event after a cursor.
 pub(crate) fn resume_child(
     folder: &Path,
     cursor: Cursor,
@@ -171,7 +171,7 @@ pub(crate) fn resume_child(
     })
 }
 
-/// The child of `first-append-5000-segments`: microseconds of the first append to an open store.
+/// The child of `first-append-5000-segments`: measures the microseconds of the first append to an open store.
 pub(crate) fn append_child(folder: &Path, ready: impl FnOnce() -> Result<()>) -> Result<Said> {
     let storage = store::open(folder, false)?;
     let job = store::job(&storage)?;
@@ -196,19 +196,19 @@ fn delivery(lab: &Lab) -> Result<Plan> {
             folder: folder.path().to_owned(),
             events: count,
         })?;
-        follower.tell("go")?;
+        follower.send_line("go")?;
         for _ in 0..count {
             std::thread::sleep(PAUSE);
             log.append(&Sent { at: monotonic() })?;
         }
-        follower.hear("done")?;
+        follower.expect_line("done")?;
         let said = follower.said()?;
         ensure!(said.events == count, "{} of {count} events came", said.events);
         Ok(said.micros / 1e3)
     })]))
 }
 
-/// Runs a child on the log of many, which says what it measured.
+/// Runs a child on the log of many segments, and returns the value that it measured.
 fn measured(task: Task) -> Result<f64> {
     let (_, said) = child::together(&[task], 1)?;
     Ok(said.first().context("no child")?.micros)
@@ -243,7 +243,7 @@ fn first_append(lab: &Lab) -> Result<Plan> {
     })]))
 }
 
-/// The log of many, with the number of segments that the scale asks for.
+/// The log of many segments, with the number of segments for this scale.
 pub(crate) fn many(lab: &Lab) -> Result<Rc<Many>> {
     Ok(Rc::new(Many::make(&lab.bench(), lab.of(SEGMENTS))?))
 }

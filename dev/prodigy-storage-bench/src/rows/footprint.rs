@@ -1,4 +1,4 @@
-//! The cost of the tool before it does anything.
+//! The cost of starting the tool.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

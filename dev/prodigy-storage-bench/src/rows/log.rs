@@ -15,12 +15,12 @@ use crate::event::{Event, Source};
 use crate::lab::{Bench, Lab};
 use crate::store;
 
-/// The seed of the logs that are read. The logs are made in each run, and only read.
+/// The seed of the shared logs, which are created in each run and only read.
 const SEED: u64 = 20_260_101;
 /// The span of time that the shared log covers, in nanoseconds.
 const DAY: i64 = 86_400_000_000_000;
 const MINUTE: i64 = 60_000_000_000;
-/// Events of one moment.
+/// The number of events with the same time.
 const AT_ONCE: usize = 10;
 
 /// A store whose one job has a log.
@@ -29,12 +29,12 @@ pub(crate) struct Log {
     folder: TempDir,
     storage: Storage,
     pub(crate) events: usize,
-    /// When the last minute of it began, and how many events it has.
+    /// The beginning of its last minute, and the number of events in that minute.
     pub(crate) last_minute: Timestamp,
     pub(crate) in_last_minute: usize,
 }
 
-/// A clock that is set.
+/// A clock that the benchmark sets.
 #[derive(Debug)]
 struct Set(AtomicI64);
 
@@ -49,14 +49,14 @@ impl Clock for Set {
 }
 
 impl Log {
-    /// In one segment, spread over a day.
+    /// A log in one segment, spread over a day.
     pub(crate) fn make(lab: &Lab) -> Result<Self> {
         let mut config = StorageConfig::default();
         config.file.max_file_size = 1 << 40;
         Self::filled(&lab.bench(), config, million(lab))
     }
 
-    /// With this configuration, except root and durability.
+    /// A log with this configuration, except root and durability.
     pub(crate) fn filled(bench: &Bench, mut config: StorageConfig, events: usize) -> Result<Self> {
         let folder = bench.folder()?;
         config.file.base_dir = folder.path().join("root");
@@ -97,7 +97,7 @@ impl Log {
         Ok(log)
     }
 
-    /// The same number of events in `segments` segments that interleave: as many processes append in turns.
+    /// A log with the same events in `segments` interleaved segments, as several processes write that append in turn.
     pub(crate) fn interleaved(bench: &Bench, segments: usize, events: usize) -> Result<Self> {
         let folder = bench.folder()?;
         let task = Task::InTurns {
@@ -113,8 +113,8 @@ impl Log {
             let count = random.usize(1..=20).min(events - from);
             let at = random.usize(..segments);
             let writer = writers.get_mut(at).context("a writer of the log")?;
-            writer.tell(&format!("{from} {count}"))?;
-            writer.hear("done")?;
+            writer.send_line(&format!("{from} {count}"))?;
+            writer.expect_line("done")?;
             from += count;
         }
         writers.into_iter().try_for_each(Process::finish)?;
@@ -129,7 +129,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Every event is there.
+    /// Checks that every event is stored.
     fn check(&self) -> Result<()> {
         let (digest, _) = store::stored(&self.job()?)?;
         digest.must_be(Source::new(SEED).digest(0..self.events))
@@ -144,7 +144,7 @@ impl Log {
         self.folder.path().join("root")
     }
 
-    /// Files of the log with this ending.
+    /// The files of the log with this file name extension.
     pub(crate) fn segments(&self, ending: &str) -> Result<Vec<PathBuf>> {
         let folder = self
             .folder
@@ -155,7 +155,7 @@ impl Log {
         segments(&folder, ending)
     }
 
-    /// Reads all of it, typed; microseconds in all.
+    /// Reads and parses the whole log; returns the microseconds for all of it.
     pub(crate) fn full_scan(&self) -> Result<f64> {
         let job = self.job()?;
         let began = Instant::now();
@@ -165,7 +165,8 @@ impl Log {
         Ok(took)
     }
 
-    /// Reads a part of it, typed, `times` times; returns microseconds per read, and the events of one read.
+    /// Reads and parses a part of the log `times` times; returns microseconds per read, and the number of events in a
+    /// read.
     pub(crate) fn part(&self, options: &ReadOptions, times: usize) -> Result<(f64, usize)> {
         let job = self.job()?;
         let mut count = 0;
@@ -192,12 +193,12 @@ fn segments(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Events of a million.
+/// A million events, or fewer in a quick run.
 pub(crate) fn million(lab: &Lab) -> usize {
     lab.of(1_000_000)
 }
 
-/// A cheap sum over the events: it uses each event, and reading dominates the measured time.
+/// A cheap sum over the events: every event is used, and reading dominates the measured time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Read {
     pub(crate) count: usize,
@@ -218,7 +219,7 @@ impl Read {
         Ok(read)
     }
 
-    /// All events up to this number were read, each once.
+    /// Checks that all events up to this number were read, each once.
     pub(crate) fn must_be(self, events: usize) -> Result<()> {
         let sum: u64 = (0..events as u64).fold(0, u64::wrapping_add);
         ensure!(
@@ -230,7 +231,7 @@ impl Read {
     }
 }
 
-/// The events of the shared log by number, as a peer is filled with them.
+/// The events of the shared log by number, for filling a peer's store.
 #[cfg(feature = "peers")]
 pub(crate) fn source() -> Source {
     Source::new(SEED)

@@ -27,12 +27,12 @@ pub(crate) fn rows() -> Vec<Row> {
     }]
 }
 
-/// A store with jobs of one event each.
+/// A store with many jobs of one event each.
 #[derive(Debug)]
 pub(super) struct Jobs {
     folder: TempDir,
     jobs: usize,
-    /// Events that were appended since.
+    /// The number of events that were appended since.
     appended: usize,
 }
 
@@ -56,13 +56,13 @@ impl Jobs {
         self.folder.path()
     }
 
-    /// Opens it and appends to a job, `opens` times; the handle is closed outside of the measured time.
+    /// Opens the store and appends to a job, `opens` times. Closing the handle is not timed.
     fn opens(&mut self, turn: Turn, opens: usize) -> Result<f64> {
         let mut source = Source::new(turn.seed);
         let mut handles: Vec<Storage> = Vec::with_capacity(opens);
         let mut took = 0.0;
         for n in 0..opens {
-            // Each is the only handle on the store, as in a process that just began.
+            // Drops the other handles: as in a new process, there is one handle on the store.
             handles.clear();
             let name = format!("job-{}", (self.appended + n) * 7 % self.jobs);
             let began = Instant::now();

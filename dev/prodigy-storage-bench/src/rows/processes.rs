@@ -39,7 +39,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// The events of the n-th process of a turn. Its first event, which does not count, follows them.
+/// The events of the n-th process of a turn. Its untimed first event has the number after them.
 pub(crate) fn share(process: usize, each: usize, turn: Turn, strict: bool) -> Events {
     Events {
         seed: turn.seed,

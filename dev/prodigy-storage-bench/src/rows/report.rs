@@ -1,4 +1,4 @@
-//! The page of `report` for a job of a million events.
+//! The page that `report` writes for a job of a million events.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// A page that was made.
+/// A generated page.
 struct Page {
     seconds: f64,
     megabytes: f64,

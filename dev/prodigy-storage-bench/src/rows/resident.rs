@@ -1,4 +1,4 @@
-//! Memory and descriptors of a scan, in a process of its own.
+//! Memory and descriptors of a scan, in a separate process.
 
 use std::rc::Rc;
 
@@ -14,11 +14,11 @@ use crate::row::{Contestant, Plan, Row};
 use crate::rows::append::BATCH;
 use crate::store;
 
-/// A segment of the store of many.
+/// The size of a segment in the log of many segments.
 const SMALL_SEGMENT: u64 = 64 << 10;
-/// Bytes of an event as a record.
+/// The size of an event as a record, in bytes.
 const RECORD: usize = 360;
-/// It hardly differs, and takes long.
+/// Few rounds, because the value varies little and takes long.
 const ROUNDS: usize = 2;
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -72,7 +72,7 @@ pub(crate) struct Big {
 }
 
 impl Big {
-    /// In segments of about this size.
+    /// A log in segments of about this size.
     pub(crate) fn make(bench: &Bench, segment: u64, bytes: usize) -> Result<Self> {
         let folder = bench.folder()?;
         let mut config = store::config(&folder.path().join("root"), false);
@@ -92,7 +92,7 @@ impl Big {
         Ok(Self { folder, events })
     }
 
-    /// Scans it in a process of its own.
+    /// Scans the log in a separate process.
     fn scan(&self) -> Result<Said> {
         let task = Task::Scan {
             folder: self.folder.path().to_owned(),

@@ -13,9 +13,9 @@ use crate::lab::Lab;
 use crate::raw;
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row, Sample};
 
-/// Segments of the merge.
+/// The number of segments that are merged.
 const SEGMENTS: usize = 8;
-/// Bytes after which a segment is sealed, and compressed.
+/// The size at which a segment is sealed and compressed, in bytes.
 const SEALED: u64 = 32 << 20;
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -68,7 +68,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// Microseconds an event of a full scan.
+/// The microseconds per event of a full scan.
 fn full(log: Rc<Log>) -> impl FnMut(crate::row::Turn) -> Result<f64> {
     move |_| Ok(log.full_scan()? / log.events as f64)
 }

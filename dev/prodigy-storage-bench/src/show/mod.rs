@@ -1,4 +1,4 @@
-//! How a report is shown: tables, plots, the page.
+//! The output of a report: tables, plots, and the page.
 
 pub(crate) mod page;
 pub(crate) mod plot;

@@ -1,4 +1,4 @@
-//! The page `docs/assurance/performance.md`: generated parts are between marks, the text around them stays.
+//! The page `docs/assurance/performance.md`: parts between marks are generated, the other text is kept.
 
 use std::fs;
 use std::path::Path;
@@ -19,10 +19,10 @@ fn marks(name: &str) -> (String, String) {
     )
 }
 
-/// The text with the part between the marks of this name replaced.
+/// Replaces the part of a text between the marks with this name.
 ///
 /// # Errors
-/// Where the marks are not there, or there more than once.
+/// Fails unless each mark occurs exactly once.
 pub(crate) fn replaced(text: &str, name: &str, content: &str) -> Result<String> {
     let (open, close) = marks(name);
     for mark in [&open, &close] {
@@ -38,7 +38,7 @@ pub(crate) fn replaced(text: &str, name: &str, content: &str) -> Result<String> 
     Ok(format!("{before}{open}\n\n{}\n\n{close}{after}", content.trim()))
 }
 
-/// Writes a generated part of the page in this folder of documents.
+/// Writes a generated part of the page in this folder of pages.
 pub(crate) fn write_part(docs: &Path, name: &str, content: &str) -> Result<()> {
     let path = docs.join(PAGE);
     let shown = || path.display().to_string();
@@ -68,7 +68,7 @@ pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
     fs::write(&path, json(report)?).with_context(|| path.display().to_string())
 }
 
-/// A line a row, so that a difference between two runs can be read.
+/// One line per row, so that two runs can be compared by a diff.
 pub(crate) fn json(report: &Report) -> Result<String> {
     let mut head = serde_json::to_value(report)?;
     let rows = head

@@ -1,4 +1,4 @@
-//! Plots as SVG: bars of ratios, their range, and the bar of the row as a line. No colour depends on a light page.
+//! Plots as SVG: bars of ratios with their range, and the row's bar as a line. The colours fit light and dark pages.
 
 use std::fmt::Write;
 
@@ -13,10 +13,10 @@ const RIGHT: f64 = 70.0;
 const LINE: f64 = 20.0;
 const HEAD: f64 = 46.0;
 const FOOT: f64 = 34.0;
-/// The range of ratios above which the axis is logarithmic.
+/// Above this range of ratios the axis is logarithmic.
 const LINEAR: f64 = 6.0;
 
-/// Colours of both pages, by media query, and by class so that a reader may override them.
+/// Colours for light and dark pages, by media query; classes let a page override them.
 const STYLE: &str = "\
 text{font:12px system-ui,sans-serif;fill:#1f2328}.quiet{fill:#59636e}.title{font-weight:600;font-size:14px}\
 .axis{stroke:#d1d9e0;stroke-width:1}.ours{fill:#0969da}.against{fill:#818b98}.limit{fill:#afb8c1}.variant{fill:#54aeff}\
@@ -24,7 +24,7 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}.quiet{fill:#59636e}.title{font
 @media(prefers-color-scheme:dark){text{fill:#f0f6fc}.quiet{fill:#9198a1}.axis{stroke:#3d444d}.ours{fill:#4493f8}\
 .against{fill:#656c76}.limit{fill:#484f58}.variant{fill:#1f6feb}.peer{fill:#f0883e}.range{stroke:#f0f6fc}.bar{stroke:#f85149}}";
 
-/// The groups that have something to plot, in the order of the rows.
+/// The groups with something to plot, in the order of the rows.
 pub(crate) fn groups(report: &Report) -> Vec<&str> {
     let mut groups: Vec<&str> = Vec::new();
     for row in report.rows.iter().filter(|row| plotted(row)) {
@@ -35,12 +35,12 @@ pub(crate) fn groups(report: &Report) -> Vec<&str> {
     groups
 }
 
-/// Rows whose works are times of one thing, so that their ratio says something.
+/// True if the works of a row are times of the same thing, so that their ratio is meaningful.
 fn plotted(row: &Measured) -> bool {
     row.bar.is_ratio() && row.figure().is_some()
 }
 
-/// One bar.
+/// A bar of the plot.
 #[derive(Debug)]
 struct Stroke<'a> {
     name: &'a str,
@@ -48,7 +48,7 @@ struct Stroke<'a> {
     ratio: Spread,
 }
 
-/// The plot of a group: for each row its works as multiples of what the row is held against.
+/// The plot of a group: for each row, its works as multiples of the row's reference.
 pub(crate) fn group(report: &Report, group: &str) -> String {
     let rows: Vec<&Measured> = report
         .rows
@@ -146,7 +146,7 @@ fn strokes(row: &Measured) -> Vec<Stroke<'_>> {
     works.collect()
 }
 
-/// The bar, as a multiple of the time that the other side took.
+/// The bar of a row as a multiple of the reference's time.
 fn bar_as_ratio(bar: Bar) -> Option<f64> {
     match bar {
         Bar::AtMost(bar) => Some(bar),
@@ -235,7 +235,7 @@ mod tests {
         let svg = group(&report, "append");
         assert!(svg.contains("A &amp; B") && !svg.contains("A & B"));
         assert!(!svg.contains("work of none"));
-        // Ours, the limit, a peer; and the dashed line of the bar.
+        // Our side, the limit and a peer, and the dashed line of the bar.
         assert_eq!(svg.matches("<rect").count(), 3);
         assert_eq!(svg.matches("class=\"bar\"").count(), 1);
         insta::assert_snapshot!("plot", without_style(&svg));

@@ -1,4 +1,4 @@
-//! Tables in markdown, which a terminal shows as well.
+//! Tables in Markdown, which are readable on a terminal as well.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::report::{Measured, Outcome, Report};
 use crate::row::Role;
 use crate::spread::Spread;
 
-/// The head of the table of bars.
+/// The header of the table of bars.
 pub(crate) const HEAD: &str = "\
 | row | work | against | ours | theirs | figure (min to max) | bar | |
 |---|---|---|---|---|---|---|---|
@@ -22,7 +22,7 @@ pub(crate) fn bars(report: &Report) -> String {
     text
 }
 
-/// A line of it, with its line end.
+/// A line of the table, with its line end.
 pub(crate) fn bar_line(row: &Measured, margin: f64) -> String {
     let bar = row.bar.words(&row.unit);
     let head = format!("| `{}` | {} | {}", row.key, row.work, row.against);
@@ -58,7 +58,7 @@ pub(crate) fn bar_line(row: &Measured, margin: f64) -> String {
     }
 }
 
-/// Every work of every row that has more than two: peers, other limits, other settings.
+/// Every work of the rows with more than two: peers, other limits, other settings.
 pub(crate) fn peers(report: &Report) -> String {
     let mut text = "\
 | row | who | value (min to max) | as a multiple of `against` | ours is |
@@ -100,7 +100,7 @@ pub(crate) fn peers(report: &Report) -> String {
     text
 }
 
-/// Rows in which a peer is ahead of ours, the worst first: `row: peer, by how much`.
+/// The rows in which a peer is faster than our side, the largest difference first: `row: peer, difference`.
 pub(crate) fn behind(report: &Report) -> String {
     let mut found: Vec<(f64, String)> = Vec::new();
     for row in &report.rows {
@@ -155,7 +155,7 @@ pub(crate) fn count(value: f64) -> String {
     }
 }
 
-/// Three significant digits, without an exponent.
+/// A number with three significant digits, without an exponent.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let digits = if size >= 100.0 || size == 0.0 {
@@ -165,7 +165,7 @@ pub(crate) fn number(value: f64) -> String {
     } else if size >= 0.1 {
         2
     } else {
-        // As many zeros as there are, then two digits.
+        // The leading zeros after the point, and two more digits.
         (1.0 - size.log10().floor()).clamp(2.0, 12.0) as usize
     };
     format!("{value:.digits$}")

@@ -1,4 +1,4 @@
-//! Files that are small on the disk and large when they are read, and files over a limit.
+//! Files that are small on the disk and large when they are read, and files above a size limit.
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn zst() -> String {
     format!("{PLAIN}.zst")
 }
 
-/// Zeros, as Zstandard packs them: a few bytes for many.
+/// Zeros compressed by Zstandard.
 fn packed(before: &[u8], zeros: u64, after: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
     encoder.write_all(before).unwrap();
@@ -53,7 +53,7 @@ fn zeros_that_unpack_to_more_than_a_line_may_have_are_one_damage() {
 
 #[test]
 fn a_bomb_ends_with_the_time_of_a_step() {
-    // An event without a checksum in a compressed file has all of the file unpacked first.
+    // An event without a checksum in a compressed file makes readers decompress the whole file first.
     let bytes = packed(foreign("1").as_bytes(), 64 << 20, b"");
     let (store, _) = Store::segment(&zst(), &bytes);
     let failure = |options: &ScanOptions| {
@@ -63,7 +63,7 @@ fn a_bomb_ends_with_the_time_of_a_step() {
     };
     let options = ScanOptions::all().step_timeout(Some(Duration::ZERO));
     assert_eq!(failure(&options).kind(), ErrorKind::Timeout);
-    // So does a cursor far behind the end.
+    // So does a cursor that points far beyond the end.
     let json = format!(
         "{{\"s\":[[\"{}\",{},null,false]]}}",
         PLAIN.replace(".jsonl", ""),
@@ -108,7 +108,7 @@ fn frames_of_every_kind() {
     let dictionary = dictionary.compress(&lines[1]).unwrap();
     let mut named = b"\x28\xb5\x2f\xfd\x23\x07\x01\x02\x03\x05".to_vec();
     named.extend_from_slice(&dictionary);
-    // A window of 2 GiB, which a reader would have to set aside.
+    // A frame with a window of 2 GiB, which a decoder would have to allocate.
     let wide = b"\x28\xb5\x2f\xfd\x00\xa8\x01\0\0".to_vec();
     for (bytes, expected) in [
         (many, vec!["verified", "verified"]),

@@ -1,4 +1,4 @@
-//! Configuration: what is refused, with a line of the file, and never with a stack that is too small.
+//! Refused configuration files: the message has a line number, and no input overflows the stack.
 
 use prodigy_storage_config::StorageConfig;
 
@@ -13,7 +13,7 @@ fn why_toml(toml: &str) -> String {
 #[test]
 fn nesting_ends_at_64() {
     for text in ["[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000)] {
-        // Both parsers have a bound of their own, which brackets on one line meet first.
+        // Both parsers have a limit of their own, which many brackets on one line exceed first.
         let shown = why(&format!("storage:\n  {text}"));
         assert!(
             shown.contains("nested") || shown.contains("recursion limit"),

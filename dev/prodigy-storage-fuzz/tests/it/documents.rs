@@ -1,4 +1,4 @@
-//! Checkpoints: what a put takes, and what a reader makes of a file that somebody else wrote.
+//! Checkpoints: the bodies that a put accepts, and reading files that others wrote.
 
 use prodigy_storage_backend::{Body, DocumentStore, ErrorKind, PutOptions};
 use prodigy_storage_layout::Document;

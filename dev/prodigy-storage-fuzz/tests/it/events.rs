@@ -1,4 +1,4 @@
-//! Events: what an append takes, and what a reader makes of a segment that somebody else wrote.
+//! Events: the payloads that an append accepts, and reading segments that others wrote.
 
 use prodigy_storage_backend::{Batch, LogStore};
 use prodigy_storage_backend::{Cursor, ErrorKind, ScanItem, ScanOptions};
@@ -28,7 +28,7 @@ fn what_an_append_refuses_is_refused_before_anything_is_written() {
         let error = Batch::new().push(&raw(&payload)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
-    // A text that is no JSON does not reach a batch.
+    // Text that is not JSON is refused by a batch.
     for text in ["\u{feff}1", "\"a\0b\"", "\"a\nb\"", "01", "NaN", "{\"a\":1,}", ""] {
         assert!(RawValue::from_string(text.into()).is_err(), "{text:?}");
     }
@@ -53,7 +53,7 @@ fn what_an_append_takes_comes_back_byte_for_byte() {
         };
         let fields: std::collections::BTreeMap<&str, &RawValue> = record.parse().unwrap();
         assert_eq!(fields["event"].get(), payload);
-        // A typed reader gets what serde_json makes of it: the last of two keys.
+        // A typed reader gets serde_json's result: the last value of a repeated key.
         let value = record.parse::<Value>();
         assert!(value.is_ok(), "{payload}");
         if payload.contains("\"a\":2") {

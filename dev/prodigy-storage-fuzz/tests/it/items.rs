@@ -1,4 +1,4 @@
-//! Dead letters: what a push takes, and what a reader and a writer make of a file that somebody else wrote.
+//! Dead letters: the items that a push accepts, and reading and writing files that others wrote.
 
 use prodigy_storage_backend::dead_letter::{merge, normalise};
 use prodigy_storage_backend::{Durability, ErrorKind, QueueStore};
@@ -33,7 +33,7 @@ fn what_a_push_refuses() {
         let error = normalise(&raw(item)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
-    // Data of an item is anybody's.
+    // The data of an item may be any JSON.
     for data in ["9".repeat(300), "{\"a\":1,\"a\":2}".into(), "null".into()] {
         let item = normalise(&raw(&format!("{{\"item_id\":\"a\",\"item_data\":{data}}}"))).unwrap();
         assert!(item.body.get().contains(&format!("\"item_data\":{data},")));
@@ -115,7 +115,7 @@ fn brackets_without_end_are_skipped_in_bounded_depth() {
     }
 }
 
-/// Were each name compared with each other, this would take hours.
+/// Comparing each name with each other would take hours.
 #[test]
 fn many_fields_take_one_pass_to_push_and_to_merge() {
     let fields: String = (0..300_000).map(|name| format!(",\"f{name}\":1")).collect();

@@ -1,4 +1,5 @@
-//! The committed corpus, replayed; and the results of hostile input that `docs/assurance/hostile-input.md` states.
+//! Replays the committed corpus, and checks the results for hostile input that `docs/assurance/hostile-input.md`
+//! states.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! Every file of the corpus through its target.
+//! Runs every file of the corpus through its target.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// All failures come at once: each is a file of its own.
+/// Reports all failing files together.
 fn replay(name: &str) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
     let folder = corpus().join(name);

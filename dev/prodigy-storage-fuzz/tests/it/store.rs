@@ -1,4 +1,4 @@
-//! A store on the real file system, in a folder of its own, with what somebody put there.
+//! A store on the real file system with planted files.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 pub(crate) const NEVER: Deadline = Deadline::never();
 pub(crate) const PLAIN: &str = "events-20270115T080000.000000000Z.jsonl";
-/// When the segment was made.
+/// The time in the name of the segment.
 const BEGAN: i64 = 1_800_000_000_000_000_000;
 
 pub(crate) struct Store {
@@ -49,7 +49,7 @@ impl Store {
         path
     }
 
-    /// A segment that holds these bytes.
+    /// A store with a segment of these bytes.
     pub(crate) fn segment(name: &str, bytes: &[u8]) -> (Self, PathBuf) {
         let store = Self::new();
         let (name, form) = SegmentName::parse(name).unwrap();
@@ -57,14 +57,14 @@ impl Store {
         (store, path)
     }
 
-    /// A dead-letter file that holds these bytes.
+    /// A store with a dead-letter file of these bytes.
     pub(crate) fn queue(bytes: &[u8]) -> Self {
         let store = Self::new();
         store.put(&Entry::Queue(store.job.clone()), bytes);
         store
     }
 
-    /// A checkpoint that holds these bytes.
+    /// A store with a checkpoint of these bytes.
     pub(crate) fn checkpoint(bytes: &[u8]) -> (Self, Document) {
         let store = Self::new();
         let document = Document::Setup(store.job.clone());
@@ -72,7 +72,7 @@ impl Store {
         (store, document)
     }
 
-    /// The steps of a scan, each in a few words.
+    /// The steps of a scan, each as a short text.
     pub(crate) fn events(&self, from: Option<Cursor>) -> Result<Vec<String>> {
         let options = from.map_or_else(ScanOptions::all, ScanOptions::after);
         let mut scan = self.backend().scan(&self.job, &options, NEVER)?;
@@ -88,8 +88,8 @@ impl Store {
         Ok(told)
     }
 
-    /// The steps of a walk through the dead letters, each in a few words, and how many elements of another program it
-    /// skipped.
+    /// The steps of a scan of the dead letters, each as a short text, and the number of skipped elements of other
+    /// programs.
     pub(crate) fn items(&self) -> Vec<String> {
         let backend = self.backend();
         let steps = backend.queue_scan(&self.job, &Select::any(), NEVER).unwrap();
@@ -122,7 +122,7 @@ pub(crate) fn raw(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
 }
 
-/// A record as a writer of ours writes it, with its line end.
+/// A record as this project writes it, with its line end.
 pub(crate) fn record(number: i64) -> Vec<u8> {
     let id = EventId::floor(Timestamp::from_nanos(BEGAN + number * 1_000_000));
     let mut out = Vec::new();

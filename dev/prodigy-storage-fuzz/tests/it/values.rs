@@ -1,4 +1,4 @@
-//! Values as a person types them, made up.
+//! Generated values as a person would type them.
 
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The call in which a process dies: the next one of this kind on a file whose path contains a text.
+/// The call in which a process dies: the next call of a kind, on a file whose path contains a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doom {
     pub(super) file: &'static str,
@@ -24,21 +24,21 @@ pub(super) enum Written {
 }
 
 impl Doom {
-    /// In a write to such a file, after this number of bytes, or after all of them if it has fewer.
+    /// Dies in a write to such a file after this number of bytes, or after all of them if the write is shorter.
     #[must_use]
     pub fn after_bytes(file: &'static str, bytes: usize) -> Self {
         let kind = Kind::Write(Written::First(bytes));
         Self { file, kind }
     }
 
-    /// In a write to such a file, with this number of bytes missing at its end.
+    /// Dies in a write to such a file with this number of bytes missing at its end.
     #[must_use]
     pub fn short_of(file: &'static str, bytes: usize) -> Self {
         let kind = Kind::Write(Written::AllBut(bytes));
         Self { file, kind }
     }
 
-    /// Before a file gets such a path by a rename.
+    /// Dies before a rename gives such a path to a file.
     #[must_use]
     pub fn before_rename(file: &'static str) -> Self {
         let kind = Kind::Rename;

@@ -66,7 +66,7 @@ impl FsFolder for SimFolder {
             .act(|state| Ok(state.try_lock(self.inode, self.owner)))
     }
 
-    /// Only the lock on the root is shared, and no simulated process wants it alone.
+    /// Only the lock on the root is shared, and no simulated process takes it exclusively.
     fn try_lock_shared(&self) -> io::Result<bool> {
         self.process.look(|_| Ok(true))
     }

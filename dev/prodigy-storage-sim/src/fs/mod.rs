@@ -21,15 +21,14 @@ pub use doom::Doom;
 pub use process::Process;
 use state::State;
 
-/// The root that options name. Nothing is ever made there: all files are in memory.
+/// The root in the options. It is never created: all files are in memory.
 const ROOT: &str = "/simulated";
 
-/// A file system in memory that several simulated processes share, and that writes down every call that changes
-/// something.
+/// A file system in memory that several simulated processes share. It records every call that changes something.
 ///
-/// It behaves as a local file system does for an ordinary user: modes are honoured, a file that was unlinked lives on
-/// while it is open, a lock belongs to the descriptor that took it and goes with it, nothing follows a link. A folder is
-/// stamped at each change, by a clock that counts calls and advances in steps of 10 ms.
+/// It behaves like a local file system for an ordinary user: modes are respected, an unlinked file exists while it is
+/// open, a lock belongs to the descriptor that took it, links are not followed. Each change sets the mtime of the
+/// folder, by a clock that counts calls and advances in steps of 10 ms.
 pub struct SimFs {
     state: Mutex<State>,
     clock: Arc<SimClock>,
@@ -43,7 +42,7 @@ impl SimFs {
         Self::with_clock(disk, Arc::default())
     }
 
-    /// A file system on this disk, which takes its times from a clock.
+    /// A file system on this disk whose times come from a clock.
     #[must_use]
     pub fn with_clock(disk: Disk, clock: Arc<SimClock>) -> Arc<Self> {
         Arc::new(Self {
@@ -60,7 +59,7 @@ impl SimFs {
         Arc::new(Process::new(Arc::clone(self), number))
     }
 
-    /// The present view of all processes: files without a name are left out.
+    /// The disk as all processes see it now. Files without a name are left out.
     #[must_use]
     pub fn disk(&self) -> Disk {
         let mut disk = self.state.lock().disk.clone();
@@ -68,13 +67,13 @@ impl SimFs {
         disk
     }
 
-    /// Every call so far that changed something, syncs included.
+    /// Every changing call so far, syncs included.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {
         self.state.lock().journal.clone()
     }
 
-    /// How many calls so far changed something, syncs included.
+    /// The number of changing calls so far, syncs included.
     #[must_use]
     pub fn position(&self) -> usize {
         self.state.lock().journal.len()
@@ -86,19 +85,19 @@ impl SimFs {
         Arc::clone(&self.clock)
     }
 
-    /// Options for a backend on it: the true time as its clock, and a root that is a name only.
+    /// Options for a backend on this file system: the true time as its clock, and a root that is only a name.
     #[must_use]
     pub fn options(&self) -> FileOptions {
         FileOptions::new(ROOT)
             .clock(self.clock())
-            // The check looks at the machine's own disk.
+            // The check of network file systems would examine the machine's own disk.
             .allow_network_fs(true)
     }
 
-    /// A backend of a new process, which has the clock of that process, and the process.
+    /// Opens a backend in a new process, with the clock of that process. Returns both.
     ///
     /// # Errors
-    /// As [`FileBackend::open_on`].
+    /// The errors of [`FileBackend::open_on`].
     pub fn open(self: &Arc<Self>, options: FileOptions) -> Result<(FileBackend, Arc<Process>)> {
         let process = self.process();
         let backend = FileBackend::open_on(process.clone(), options.clock(process.clock()))?;

@@ -16,10 +16,10 @@ use super::folder::SimFolder;
 use super::state::{Caller, State};
 use crate::clock::ProcessClock;
 
-/// The free space of a simulated disk, always.
+/// The free space of a simulated disk, which is constant.
 const FREE: u64 = 1 << 40;
 
-/// A process that uses a [`SimFs`]. Its open files hold its locks, which a kill frees at once.
+/// A process that uses a [`SimFs`]. Its open files hold its locks; a kill releases them at once.
 #[derive(Debug)]
 pub struct Process {
     pub(super) shared: Arc<Shared>,
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     meanwhile: Mutex<Option<Meanwhile>>,
 }
 
-/// The end of a lock file's name, and the action of another process before this one tries the lock.
+/// The end of a lock file's name, and an action of another process that runs before this process tries that lock.
 type Meanwhile = (&'static str, Box<dyn FnOnce() + Send>);
 
 impl fmt::Debug for Shared {
@@ -47,7 +47,7 @@ impl fmt::Debug for Shared {
 #[derive(Clone, Copy, Debug)]
 enum LifeState {
     Alive,
-    /// It dies in this call.
+    /// The process will die in this call.
     Doomed(Doom),
     Dead,
 }
@@ -65,7 +65,7 @@ impl Process {
         }
     }
 
-    /// Its number, from 1.
+    /// The process number, from 1.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.shared.number
@@ -77,23 +77,23 @@ impl Process {
         Arc::clone(&self.shared.clock)
     }
 
-    /// Ends it: every later call fails and changes nothing, its locks are free at once.
+    /// Kills the process: every later call fails and changes nothing, and its locks are released at once.
     pub fn kill(&self) {
         self.shared.die(&mut self.shared.life.lock());
     }
 
-    /// Ends it in the next call of this kind.
+    /// Kills the process in its next call of this kind.
     pub fn kill_in(&self, doom: Doom) {
         *self.shared.life.lock() = LifeState::Doomed(doom);
     }
 
-    /// Has others do something before the process next tries the lock of a file whose name ends so: between opening a
-    /// file and that, much may happen to it.
+    /// Runs `meanwhile` before the process next tries the lock of a file whose name has this end: other processes may
+    /// act between the open of a file and its lock.
     pub fn before_it_locks(&self, name_end: &'static str, meanwhile: impl FnOnce() + Send + 'static) {
         *self.shared.meanwhile.lock() = Some((name_end, Box::new(meanwhile)));
     }
 
-    /// Whether it has ended.
+    /// True if the process has ended.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         matches!(*self.shared.life.lock(), LifeState::Dead)
@@ -104,11 +104,11 @@ impl Process {
     }
 }
 
-/// How a write goes.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Turn {
     Whole,
-    /// Only this part; then the process is dead.
+    /// Only this part is written; then the process is dead.
     Last(Written),
 }
 
@@ -126,7 +126,7 @@ impl Shared {
         self.sim.state.lock().end(self.number);
     }
 
-    /// The moment before a lock is tried.
+    /// Runs the planned action of others before a lock is tried.
     pub(super) fn meet_others(&self, path: &Path) {
         let path = path.to_string_lossy();
         let due = self.meanwhile.lock().take_if(|(end, _)| path.ends_with(*end));
@@ -135,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// A call that changes nothing.
+    /// Makes a call that changes nothing.
     pub(super) fn look<T>(&self, call: impl FnOnce(&State) -> io::Result<T>) -> io::Result<T> {
         if matches!(*self.life.lock(), LifeState::Dead) {
             return Err(killed());
@@ -145,7 +145,7 @@ impl Shared {
         call(&state)
     }
 
-    /// A call that may change something.
+    /// Makes a call that may change something.
     pub(super) fn act<T>(&self, call: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         let life = self.life.lock();
         if matches!(*life, LifeState::Dead) {
@@ -156,7 +156,7 @@ impl Shared {
         call(&mut state)
     }
 
-    /// The doom of the process, if it comes on this path.
+    /// The process's fatal call, if it matches this path.
     fn doom(&self, path: &Path) -> Option<Kind> {
         match *self.life.lock() {
             LifeState::Doomed(doom) if doom.is_on(path) => Some(doom.kind),
@@ -164,7 +164,7 @@ impl Shared {
         }
     }
 
-    /// A write, which may be the one that the process dies in.
+    /// Makes a write, in which the process may die.
     pub(super) fn write(
         &self,
         path: &Path,
@@ -178,7 +178,7 @@ impl Shared {
         done.and(Err(killed()))
     }
 
-    /// A rename, which may be the call in which the process dies.
+    /// Makes a rename, before which the process may die.
     fn rename(&self, from: &Path, to: &Path, over: bool) -> io::Result<()> {
         if self.doom(to) == Some(Kind::Rename) {
             self.die(&mut self.life.lock());
@@ -187,7 +187,7 @@ impl Shared {
         self.act(|state| state.rename(caller, from, over))
     }
 
-    /// Also of a process that is dead: its descriptors are closed.
+    /// Closes a descriptor. A dead process's descriptors are closed as well.
     pub(super) fn close(&self, call: impl FnOnce(&mut State)) {
         call(&mut self.sim.state.lock());
     }

@@ -14,12 +14,12 @@ use crate::journal::{Call, Entry, Name};
 const READ: u32 = 0o400;
 const WRITE: u32 = 0o200;
 
-/// How far the clock that stamps folders goes at each call, in nanoseconds.
+/// The advance of the mtime clock at each call, in nanoseconds.
 const CALL: i64 = 1_000_000;
-/// How far it goes at once: several calls in a row stamp the same time, as with a kernel's coarse clock.
+/// The resolution of the mtime clock: several calls in a row get the same time, as with a kernel's coarse clock.
 const STEP: i64 = 10_000_000;
 
-/// The live disk, its locks, and what was done to it.
+/// The disk as processes see it, its locks, and the journal of calls.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) disk: Disk,
@@ -27,11 +27,11 @@ pub(super) struct State {
     /// The holder of the lock on each file or folder.
     locks: HashMap<Inode, Owner>,
     handles: u64,
-    /// Calls so far: what the clock that stamps folders counts.
+    /// The number of calls so far, which the mtime clock counts.
     calls: i64,
 }
 
-/// An open description of a process.
+/// An open file description of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) process: u32,
@@ -57,12 +57,12 @@ impl State {
         }
     }
 
-    /// A call was made.
+    /// Counts a call.
     pub(super) fn tick(&mut self) {
         self.calls += 1;
     }
 
-    /// The time on the clock that stamps folders.
+    /// The time of the mtime clock.
     pub(super) fn stamp(&self) -> Timestamp {
         let nanos = self.calls * CALL;
         Timestamp::from_nanos(START + nanos - nanos % STEP)
@@ -91,7 +91,7 @@ impl State {
         Ok((inode, self.handle(caller.process)))
     }
 
-    /// A new open description of a process.
+    /// A new open file description of a process.
     pub(super) fn handle(&mut self, process: u32) -> Owner {
         self.handles += 1;
         Owner {
@@ -146,7 +146,7 @@ impl State {
         self.disk.stamp(at.folder, self.stamp());
     }
 
-    /// The name that a path is, in a folder whose names this user may change.
+    /// The folder and name of a path. Fails if this user may not change the names in the folder.
     fn place(&self, path: &Path) -> io::Result<Name> {
         let (folder, name) = self.disk.parent(path)?;
         let mode = self.disk.node(folder).map_or(0, |node| node.mode);
@@ -202,7 +202,7 @@ impl State {
         Ok(())
     }
 
-    /// `caller.path` is the new name.
+    /// Renames `from` to `caller.path`.
     pub(super) fn rename(&mut self, caller: Caller<'_>, from: &Path, replace: bool) -> io::Result<()> {
         let inode = self.disk.find(from)?;
         let (from, to) = (self.place(from)?, self.place(caller.path)?);
@@ -262,7 +262,7 @@ impl State {
         }
     }
 
-    /// Frees every lock of a process.
+    /// Releases every lock of a process.
     pub(super) fn end(&mut self, process: u32) {
         self.locks.retain(|_, owner| owner.process != process);
     }

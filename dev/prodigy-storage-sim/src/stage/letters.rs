@@ -12,11 +12,11 @@ use prodigy_storage_layout::JobAddress;
 use super::{Stage, patience, unnamed};
 use crate::history::{Action, Answer};
 
-/// How long a dead letter is taken for.
+/// The length of a lease.
 const LEASE: Duration = Duration::from_secs(3600);
 
 impl Stage {
-    /// Pushes dead letters under these keys, each with a failure of its own.
+    /// Pushes dead letters with these keys, each with a unique failure.
     ///
     /// # Errors
     /// The errors of the backend, unless the process died.
@@ -51,7 +51,7 @@ impl Stage {
     /// Takes up to `limit` dead letters.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died; if another process holds one of them under a running lease.
+    /// The errors of the backend, unless the process died. Also fails if a returned item is leased by another process.
     pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
         let fence = unnamed(self.token_of(who))?;
         let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
@@ -76,7 +76,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The first `count` of the dead letters that a process has taken, by key.
+    /// The first `count` dead letters that a process holds: keys and tokens.
     fn held(&mut self, who: usize, count: usize) -> (Vec<String>, Vec<LeaseToken>) {
         let Some(actor) = self.actors.get_mut(who) else {
             return (Vec::new(), Vec::new());
@@ -88,10 +88,10 @@ impl Stage {
         (keys, tokens)
     }
 
-    /// Acknowledges `count` of the dead letters that the process has taken.
+    /// Acknowledges `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
+    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
     pub fn ack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let names = keys.clone();
@@ -116,10 +116,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Extends the leases on `count` of the dead letters that the process has taken.
+    /// Extends the leases on `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
+    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
     pub fn extend(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         if let Some(actor) = self.actors.get_mut(who) {
@@ -132,10 +132,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Lets `count` of the dead letters that the process has taken fail again.
+    /// Fails `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
+    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
     pub fn fail(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let (mut items, mut told) = (Vec::new(), Vec::new());
@@ -168,10 +168,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Gives back `count` of the dead letters that the process has taken.
+    /// Releases `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died; if one of its tokens is unknown.
+    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
     pub fn nack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let action = Action::Nack {
@@ -211,7 +211,7 @@ impl Stage {
     }
 }
 
-/// A change of each item that a token took.
+/// A settlement for each token.
 fn with(tokens: &[LeaseToken], mut change: impl FnMut(&LeaseToken) -> Change) -> Vec<Settlement> {
     let changes = tokens
         .iter()
@@ -226,7 +226,7 @@ fn done(settled: &[Settled]) -> Result<Answer> {
     Ok(Answer::Done)
 }
 
-/// The key of a long dead letter.
+/// The key of a dead letter with long data.
 pub(crate) const LONG: &str = "long";
 
 /// The data of a dead letter.

@@ -1,4 +1,4 @@
-//! Deletions of jobs, and removals of old events: each was made whole, or not at all.
+//! Deletions of jobs, and removals of old events: each happened completely, or not at all.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,13 +12,13 @@ use prodigy_storage_layout::{Document, DocumentScope, JobAddress};
 use crate::history::{Action, Answer, History, Op};
 use crate::stage::patience;
 
-/// A history that a store may have seen.
+/// A possible history of a store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Possible {
     ops: Vec<Op>,
     deleted: BTreeSet<JobAddress>,
     removed: Vec<(JobAddress, Vec<EventId>)>,
-    /// The cursors that do not cover what was removed.
+    /// Cursors that do not cover removed events.
     gaps: Vec<(JobAddress, Cursor)>,
 }
 
@@ -45,18 +45,18 @@ impl Possible {
         self.removed.push((job.clone(), ids.to_vec()));
     }
 
-    /// Whether events were removed that a reader was not given.
+    /// True if events were removed that were not returned to a reader.
     pub(super) fn misses(&self, job: &JobAddress, given: &HashSet<EventId>) -> bool {
         let removed = self.removed.iter().filter(|(of, _)| of == job);
         removed.flat_map(|(_, ids)| ids).any(|id| !given.contains(id))
     }
 
-    /// The operations that count.
+    /// The operations that have an effect in this history.
     pub(super) fn history(&self) -> History {
         History::of(self.ops.clone())
     }
 
-    /// Checks that nothing is left of the jobs that were deleted and not written to since.
+    /// Checks that deleted jobs have no data, unless they were written to later.
     pub(super) fn verify(&self, backend: &FileBackend) -> Result<()> {
         let is_gone = |job: &&JobAddress| self.ops.iter().all(|op| op.action.job() != Some(job));
         for job in self.deleted.iter().filter(is_gone) {
@@ -86,13 +86,14 @@ impl Possible {
     }
 }
 
-/// Whether a cursor is refused.
+/// True if a cursor is refused because of a gap.
 pub(super) fn is_gap(backend: &FileBackend, job: &JobAddress, cursor: &Cursor) -> bool {
     let scan = backend.scan(job, &ScanOptions::after(cursor.clone()), patience());
     scan.is_err_and(|error| error.kind() == ErrorKind::CursorGap)
 }
 
-/// The histories that the store may have seen: every answered deletion or removal was made, and each unanswered one was or was not.
+/// The possible histories of a store: every acknowledged deletion or removal happened, and every other one may have
+/// happened.
 pub(super) fn possible(history: &History) -> Vec<Possible> {
     let mut possible = vec![Possible::default()];
     for op in history.ops() {
@@ -121,7 +122,7 @@ pub(super) fn possible(history: &History) -> Vec<Possible> {
     possible
 }
 
-/// A cursor behind an event that was deleted continues nowhere.
+/// Checks that a cursor after a deleted event is refused.
 pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     let mut cursors = Vec::new();
     for op in history.ops() {

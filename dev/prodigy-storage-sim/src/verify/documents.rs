@@ -1,4 +1,4 @@
-//! Documents: the possible contents under each name.
+//! Documents: the possible contents of each name.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -13,12 +13,12 @@ use crate::crash::Loss;
 use crate::history::{Action, Answer, History, Op};
 use crate::stage::patience;
 
-/// The documents of a history.
+/// The expected documents of a history.
 #[derive(Debug, Default)]
 struct Expectations<'a> {
     names: BTreeMap<Document, Content<&'a str>>,
     series: BTreeSet<(JobAddress, Phase)>,
-    /// Bodies that may be in a series under a name that was never acknowledged.
+    /// Bodies that a series may have under a name that was never acknowledged.
     unnamed: HashSet<&'a str>,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Expectations<'a> {
                     self.unnamed.insert(body);
                     return Ok(());
                 };
-                // A name is new, unless the power took what had it before.
+                // A name must be new, unless a power loss removed its earlier document.
                 if self.names.contains_key(document) && loss == Loss::Death {
                     bail!("the name {document:?} was given twice");
                 }

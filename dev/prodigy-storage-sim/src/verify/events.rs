@@ -1,4 +1,4 @@
-//! Events: what logs have to give.
+//! Events: the expected contents of logs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -19,11 +19,12 @@ use crate::stage::patience;
 struct Expected<'a> {
     /// The acknowledged events.
     log: Log<EventId, &'a str>,
-    /// Events that may be there, each with its id if it was given.
+    /// Events that may exist, with their ids if they were given.
     may: HashMap<&'a str, Option<EventId>>,
-    /// Batches of which a prefix may be there.
+    /// Batches of which a prefix may exist.
     batches: Vec<&'a [String]>,
-    /// Whether the power failed over relaxed writes: what one of them left may be zeros below what a later one left.
+    /// True if the power failed after relaxed writes: bytes of an earlier write may be zeros although later bytes were
+    /// kept.
     holes: bool,
 }
 
@@ -44,7 +45,7 @@ pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Re
                 && *of == job
             {
                 expected
-                    .go_on(backend, &job, cursor, given, loss)
+                    .continue_from(backend, &job, cursor, given, loss)
                     .with_context(|| {
                         format!("events of {job}, from a cursor behind {} events", given.len())
                     })?;
@@ -54,7 +55,7 @@ pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Re
     Ok(())
 }
 
-/// Continues from a cursor that a reader took at the moment of the crash.
+/// Continues from a cursor that a reader had at the moment of the crash.
 ///
 /// # Errors
 /// The expected and the found value.
@@ -68,7 +69,7 @@ pub(crate) fn resume(
 ) -> Result<()> {
     match expected(history, loss)?.remove(job) {
         Some(expected) => expected
-            .go_on(backend, job, cursor, given, loss)
+            .continue_from(backend, job, cursor, given, loss)
             .with_context(|| {
                 format!(
                     "events of {job}, from a cursor taken at the crash behind {} events",
@@ -110,7 +111,7 @@ fn expected(history: &History, loss: Loss) -> Result<BTreeMap<JobAddress, Expect
                     }
                 }
                 match certainty {
-                    // Its sync covered what this process had written to the log before.
+                    // The sync of this append covers earlier writes of the process to the log.
                     Certainty::Durable if stored > 0 => expected.log.flush(op.process)?,
                     Certainty::Durable => {}
                     Certainty::Unclear if given.is_some() => {}
@@ -168,7 +169,7 @@ impl Expected<'_> {
         Ok(())
     }
 
-    fn go_on(
+    fn continue_from(
         &self,
         backend: &FileBackend,
         job: &JobAddress,
@@ -184,13 +185,13 @@ impl Expected<'_> {
                         |error: &prodigy_storage_backend::StorageError| error.kind() == ErrorKind::CursorGap,
                     ) =>
             {
-                // The cursor was behind events that were never acknowledged as durable, and they are gone: it reports the gap.
+                // The cursor covered events that were never durable, and are lost: the gap is reported.
                 return Ok(());
             }
             other => other?,
         };
-        // Where a power loss took an event that was given, the others may be given again: no one knows what was appended
-        // in its place.
+        // If a power loss removed a returned event, other events may be returned again: the log may differ after that
+        // position.
         let lost = loss == Loss::Power && {
             let all = self.read(backend, job, &ScanOptions::all())?;
             let stand: HashSet<EventId> = all.into_iter().map(|(id, _)| id).collect();

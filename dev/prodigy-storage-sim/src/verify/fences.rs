@@ -1,4 +1,4 @@
-//! Fencing marks: none is behind a write that carried a token.
+//! Fencing marks: a mark is never below the token of a write.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::history::{Action, History};
 use crate::stage::patience;
 
 pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
-    // The greatest token of a write that was acknowledged, by job.
+    // The greatest token of an acknowledged write, by job.
     let mut acknowledged: BTreeMap<&JobAddress, u64> = BTreeMap::new();
     for op in history.ops() {
         if let Action::Add {
@@ -38,7 +38,7 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
         }
     }
     for (job, mut greatest) in acknowledged {
-        // A write without an acknowledgement may be there as well.
+        // Unacknowledged writes may exist as well.
         for entry in backend
             .list(&DocumentScope::Job(job.clone()), &Default::default(), patience())?
             .entries
@@ -66,7 +66,7 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
     Ok(())
 }
 
-/// The greatest token of an event that is there.
+/// The greatest token of an event in the log.
 fn greatest_in_log(backend: &FileBackend, job: &JobAddress) -> Result<u64> {
     let mut greatest = 0;
     let mut scan = backend.scan(job, &ScanOptions::all(), patience())?;

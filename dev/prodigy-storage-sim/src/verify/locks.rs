@@ -1,4 +1,4 @@
-//! Named locks: tokens only ever rise.
+//! Named locks: tokens always increase.
 
 use std::collections::HashMap;
 

@@ -20,20 +20,20 @@ use deletions::Possible;
 use crate::crash::Loss;
 use crate::history::{History, Op};
 
-/// Reads everything that the history is about, and compares.
+/// Reads everything that the history wrote, and compares it with the promises:
 ///
-/// - Acknowledged data is there: once, with its payload, under its id. Data whose removal was acknowledged is gone.
-/// - Data of an unacknowledged operation is whole or absent; of a batch of events a prefix may be there.
-/// - No damage is reported: nobody caused any.
+/// - Acknowledged data exists once, with its payload, under its id. Data whose removal was acknowledged is gone.
+/// - Data of an unacknowledged operation is whole or absent; a prefix of a batch of events may exist.
+/// - No damage is reported, because a crash causes none.
 /// - A cursor continues without losing or repeating acknowledged events.
-/// - A job whose deletion was acknowledged is gone, one whose deletion was begun is there whole or gone whole, and no cursor
-///   into its log continues.
-/// - A removal of old events was made whole or not at all, and no cursor that does not cover it continues.
-/// - No fencing token was given twice.
-/// - No fencing mark is behind a write that carried a token, acknowledged or only visible, relaxed or not.
+/// - A job whose deletion was acknowledged is gone. A job whose deletion was begun exists completely or not at all, and
+///   in the latter case no cursor into its log continues.
+/// - A removal of old events happened completely or not at all, and no cursor that does not cover it continues.
+/// - No fencing token was issued twice.
+/// - No fencing mark is below the token of a write, acknowledged or only visible, relaxed or strict.
 ///
-/// A relaxed write counts as acknowledged if all processes died, and as only begun if the power failed, unless it
-/// was flushed.
+/// If all processes died, a relaxed write counts as acknowledged; if the power failed, it counts as started only,
+/// unless it was flushed.
 ///
 /// # Errors
 /// The expected and the found value.
@@ -50,7 +50,7 @@ pub fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()
     fences::verify(history, backend)
 }
 
-/// Holds if it does for one of the possible histories: each job that was being deleted is there whole, or gone whole.
+/// Succeeds if `verify` succeeds for one of the possible histories: each unacknowledged deletion happened or did not.
 fn any_of(history: &History, verify: impl Fn(&Possible) -> Result<()>) -> Result<()> {
     let mut outcome = Ok(());
     for possible in deletions::possible(history) {
@@ -62,7 +62,7 @@ fn any_of(history: &History, verify: impl Fn(&Possible) -> Result<()>) -> Result
     outcome
 }
 
-/// Continues from a cursor that a reader took at the moment of the crash.
+/// Continues from a cursor that a reader had at the moment of the crash.
 ///
 /// # Errors
 /// The expected and the found value.
@@ -82,12 +82,12 @@ pub(crate) fn resume(
     })
 }
 
-/// Whether what was acknowledged with this durability outlives the loss.
+/// True if data that was acknowledged with this durability survives the loss.
 fn holds(durability: Durability, loss: Loss) -> bool {
     durability == Durability::Strict || loss == Loss::Death
 }
 
-/// How sure an operation of this durability is after the loss.
+/// The certainty of an operation with this durability after the loss.
 fn certainty(op: &Op, durability: Durability, loss: Loss) -> Certainty {
     match op.answer {
         None => Certainty::Unclear,

@@ -1,4 +1,4 @@
-//! Dead letters: what each queue has to hold.
+//! Dead letters: the expected contents of each queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +16,14 @@ use crate::stage::{patience, work};
 
 type Items = reference::Queue<String, String, LeaseToken>;
 
-/// A queue, its items by the messages of their failures.
+/// The expected queue; an item's failures are identified by their messages.
 #[derive(Debug, Default)]
 struct Queue {
     items: Items,
-    /// True if the power failed over writes that were not acknowledged, or relaxed: one of them may have left zeros below
-    /// the bytes of a later one.
+    /// True if the power failed after relaxed or unacknowledged writes: bytes of an earlier write may be zeros although
+    /// later bytes were kept.
     holes: bool,
-    /// True if an operation got no answer: its writes may be there, and not durable.
+    /// True if an operation got no answer: its writes may exist without being durable.
     unanswered: bool,
 }
 
@@ -97,7 +97,7 @@ impl Queue {
             }
             Action::Take { .. } => match answer {
                 Some(Answer::Taken(taken)) => {
-                    // The end of a lease is checked where it is taken.
+                    // The end of a lease is checked when items are taken.
                     for (key, token) in taken {
                         self.items.take(key, token.clone(), 0, 0)?;
                     }

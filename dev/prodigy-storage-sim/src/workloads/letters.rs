@@ -1,4 +1,4 @@
-//! Workloads of dead letters.
+//! Workloads with dead letters.
 
 use anyhow::Result;
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
@@ -78,7 +78,7 @@ pub(super) fn letters_relaxed(stage: &mut Stage) -> Result<()> {
     stage.push(one, &job, &["i"], Relaxed)
 }
 
-/// A long letter makes both files keep blanks at their ends.
+/// A long item leaves blanks at the ends of both files.
 pub(super) fn letters_over_blanks(stage: &mut Stage) -> Result<()> {
     let job = job("letters")?;
     let (one, other) = (stage.enter()?, stage.enter()?);
@@ -107,7 +107,7 @@ pub(super) fn lease_clocks(stage: &mut Stage) -> Result<()> {
     stage.set_clock(two, 24 * 3_600 * SECOND)?;
     stage.push(one, &job, &["a", "b", "c", "d"], Strict)?;
     stage.take(one, &job, 2)?;
-    // Its clock says that every lease has ended; two items are left.
+    // By this process's clock every lease has ended; two items are left.
     stage.take(two, &job, 9)?;
     stage.set_clock(one, 90 * 24 * 3_600 * SECOND)?;
     stage.take(one, &job, 9)?;

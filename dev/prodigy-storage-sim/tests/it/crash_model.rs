@@ -1,4 +1,4 @@
-//! The data that the crash model keeps and takes, call by call.
+//! The data that the crash model keeps and loses, call by call.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ const FULL: Effort = Effort {
     thorough: true,
 };
 
-/// The moment behind what is done on a disk that has a folder `a`, durable.
+/// The moment after `act` ran on a disk with a durable folder `a`.
 fn after(act: impl FnOnce(&Process)) -> Moment {
     let mut disk = Disk::default();
     disk.make_folder("a");
@@ -127,7 +127,7 @@ fn a_write_over_stored_bytes_keeps_any_of_its_sectors() {
         file.write_all_at(&[b'y'; 1_800], 500).unwrap();
     });
     let state = |bits| moment.after(&[CallOutcome::Sectors(bits)]).read("a/x").unwrap();
-    // The sectors end at 512, 1024, 1536, 2048; what makes the file longer is there.
+    // Sectors end at 512, 1024, 1536 and 2048. Bytes that extend the file are kept.
     let ends = [500, 512, 1024, 1536];
     for bits in 0..16 {
         let found = state(bits);

@@ -1,4 +1,4 @@
-//! The simulated file system behaves as a real one does for an ordinary user.
+//! The simulated file system behaves like a real one for an ordinary user.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -92,7 +92,7 @@ fn modes_are_honoured_as_for_a_user_who_is_not_root() {
         kind(process.open(Path::new("shut/x"), OpenMode::CreateNew)),
         ErrorKind::PermissionDenied
     );
-    // A descriptor that was opened before keeps its right.
+    // An open descriptor keeps its access rights.
     let writer = process.open(Path::new("a/new"), OpenMode::CreateNew).unwrap();
     writer.set_mode(SEALED_MODE).unwrap();
     assert_eq!(writer.write_at(b"x", 0).unwrap(), 1);

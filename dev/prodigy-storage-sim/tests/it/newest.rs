@@ -1,4 +1,4 @@
-//! The newest of a series is returned as it is now, independent of who changed the folder, and when.
+//! The newest checkpoint of a series is found, no matter which process changed the folder, and when.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use proptest::prelude::*;
 struct World {
     sim: Arc<SimFs>,
     backend: FileBackend,
-    /// Another program.
+    /// The process of another program.
     other: Arc<Process>,
     job: JobAddress,
     folder: PathBuf,
 }
 
 impl World {
-    /// With one checkpoint.
+    /// A series with one checkpoint.
     fn new() -> Self {
         let sim = SimFs::new(Disk::default());
         let (backend, _) = sim.open(sim.options()).unwrap();
@@ -48,7 +48,7 @@ impl World {
         found.unwrap().map(|entry| entry.document)
     }
 
-    /// The present documents, oldest first.
+    /// The existing documents, oldest first.
     fn truth(&self, phase: Phase) -> Vec<Document> {
         let mut found: Vec<Document> = self
             .sim
@@ -79,7 +79,7 @@ impl World {
         Entry::Document(Document::Map(self.job.clone(), stamp)).path()
     }
 
-    /// Another program drops in a document, by a rename.
+    /// Another program renames a document into the folder.
     fn drop_in(&self, millis: i64) {
         let made = self.folder.join("made-elsewhere");
         self.other.open(&made, OpenMode::Create).unwrap();
@@ -93,7 +93,7 @@ enum Op {
     Delete(usize),
     DropIn(i64),
     Remove(usize),
-    /// The second process goes through all of them.
+    /// The second process lists all documents.
     Walk,
 }
 

@@ -1,4 +1,4 @@
-//! A power loss takes no event before a persisted cursor.
+//! No event before a persisted cursor is lost by a power loss.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! Losses that crashes once caused, each in the fewest calls that show it.
+//! Losses that crashes once caused, each reproduced with few calls.
 
 use anyhow::Result;
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
 use prodigy_storage_layout::{Document, Phase, RepoName};
 use prodigy_storage_sim::{Depth, Doom, Setup, Stage, explore, id, job, record};
 
-/// Crashes it at each call, and each recovery too.
+/// Crashes a run at each call, and each recovery as well.
 fn survives(play: impl FnOnce(&mut Stage) -> Result<()>) {
     let setup = Setup::default();
     let trace = record(setup, play).unwrap();
@@ -77,7 +77,7 @@ fn a_flush_covers_a_duplicate_that_another_writer_stored_relaxed() {
             stage.append_these(other, job, event, Some(ids), Relaxed)?;
         }
         stage.flush(other)?;
-        // The sync of a strict append covers it, too.
+        // The sync of this strict append covers it, too.
         let ids = vec![id(stage, 0, 3)];
         let event = stage.payloads(&[20]);
         stage.append_these(one, &again, event.clone(), Some(ids.clone()), Relaxed)?;
@@ -107,7 +107,7 @@ fn what_a_dead_writer_left_unsynced_is_no_hole_below_the_next_ones() {
         let job = job("one")?;
         let one = stage.enter()?;
         stage.append(one, &job, &[20], Strict)?;
-        // Whole, line end included, and never synced.
+        // This event is complete with its line end, and never synced.
         let event = stage.payloads(&[30]);
         stage.dying(one, Doom::short_of("events/", 0), |stage| {
             stage.append_these(one, &job, event, None, Strict)
@@ -124,7 +124,7 @@ fn a_tail_is_mended_in_an_order_that_a_loss_of_power_keeps() {
         let one = stage.enter()?;
         stage.append(one, &job, &[20], Strict)?;
         let event = stage.payloads(&[30]);
-        // Whole, except for its line end.
+        // This event is complete except for its line end.
         stage.dying(one, Doom::short_of("events/", 1), |stage| {
             stage.append_these(one, &job, event, None, Strict)
         })?;

@@ -1,4 +1,4 @@
-//! Every workload is survived, crashed at each of its calls.
+//! Every workload survives a crash at each of its calls.
 
 use prodigy_storage_sim::{Depth, WORKLOADS, explore};
 

@@ -1,4 +1,4 @@
-//! The contents of the store after all kills.
+//! Checks the contents of the store after all kills.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::input::{Input, same_value};
 use crate::segment;
 use crate::tool::Tool;
 
-/// Reads everything back, three ways: the tool's records, the tool's payloads, and the files themselves.
+/// Reads all data in three ways: the tool's records, the tool's payloads, and the files themselves.
 pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> Result<Tally> {
     let address = ["--repo", REPO, "--job", JOB];
     let records = tool
@@ -61,7 +61,7 @@ pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> 
     Ok(tally)
 }
 
-/// The doctor finds nothing wrong.
+/// Fails if the doctor has a finding.
 pub(super) fn is_sound(tool: &Tool) -> Result<()> {
     let answer = tool.run(["--json", "doctor"], b"")?.expect_code(0)?;
     for line in answer.lines() {

@@ -1,8 +1,9 @@
-//! Processes whose clocks differ and step back and forth: the roles of `many`, with a clock for each process.
+//! Processes with different clocks, which are set forward and back: the roles of `many`, with a clock for each process.
 //!
 //! libfaketime gives a process its clock: a file holds the offset from the true time, and is replaced while the process
 //! runs. Clocks that count from the boot are true. Segments are small and compressed, and some processes are stopped
-//! for a while. The checks are the same as in `many`: nothing is lost, comes twice or out of order, or is missed by a follower.
+//! for a while. The checks are the same as in `many`: no event is lost, duplicated or out of order, and a follower misses
+//! none.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,18 +16,18 @@ use anyhow::{Context, Result};
 use super::many::{harness::Harness, play};
 use super::section::{Lab, Tally};
 
-/// The duration of the work, in the short and in the full form.
+/// The duration in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
-/// Clocks that processes share.
+/// The number of clocks that processes share.
 const CLOCKS: usize = 6;
-/// A segment is sealed early, so that a name is given to a new one often.
+/// The size at which a segment is sealed: small, so that new segments need names often.
 const SEGMENT: &str = "12KiB";
-/// In milliseconds.
+/// An hour in milliseconds.
 const HOUR: i64 = 3_600_000;
-/// Where libfaketime keeps what a process leaves behind when it is killed.
+/// The folder where libfaketime keeps shared memory, which remains when a process is killed.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Gives each process a clock, and turns the clocks.
+/// Gives each process a clock, and sets the clocks.
 pub(super) struct Clocks {
     preload: String,
     folder: PathBuf,
@@ -57,7 +58,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     )
 }
 
-/// The library, as `faketime` itself would load it into a program with threads.
+/// The library to preload, which `faketime` itself would use for a program with threads.
 fn preload() -> Option<String> {
     let asked = Command::new("faketime")
         .args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"])
@@ -72,7 +73,7 @@ fn preload() -> Option<String> {
     (answer.status.success() && !path.is_empty()).then(|| path.to_owned())
 }
 
-/// Removes what the clock of a process left behind. A process that ended by itself has removed it.
+/// Removes the shared memory of a killed process. A process that ended in order has removed it itself.
 pub(super) fn clean(process: u32) {
     for name in ["faketime_shm", "sem.faketime_sem"] {
         let _ = std::fs::remove_file(Path::new(SHARED_MEMORY).join(format!("{name}_{process}")));
@@ -80,20 +81,20 @@ pub(super) fn clean(process: u32) {
 }
 
 impl Clocks {
-    /// Has a process that is not started yet see one of the clocks.
+    /// Sets up a command so that its process sees one of the clocks.
     pub(super) fn give(&self, command: &mut Command) {
         let clock = self.given.fetch_add(1, Ordering::Relaxed) % CLOCKS as u64;
         command
             .env("LD_PRELOAD", &self.preload)
             .env("FAKETIME_TIMESTAMP_FILE", self.file(clock as usize))
             .env("FAKETIME_NO_CACHE", "1")
-            // Times of files and clocks that count from the boot are true.
+            // Mtimes, and clocks that count from the boot, stay true.
             .env("NO_FAKE_STAT", "1")
             .env("DONT_FAKE_MONOTONIC", "1");
     }
 
-    /// Turns one clock after the other while this holds.
-    pub(super) fn turn_while(&self, holds: impl Fn() -> bool) -> Result<()> {
+    /// Sets one clock after another while `holds` returns true.
+    pub(super) fn set_while(&self, holds: impl Fn() -> bool) -> Result<()> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         while holds() {
             let millis = offset(&mut random);
@@ -113,7 +114,7 @@ impl Clocks {
         self.folder.join(format!("clock-{clock}"))
     }
 
-    /// Sets a clock to `millis` milliseconds before or after the true time.
+    /// Sets a clock to `millis` milliseconds after (or, if negative, before) the true time.
     fn set(&self, clock: usize, millis: i64) -> Result<()> {
         let (file, new) = (self.file(clock), self.folder.join("new"));
         let sign = if millis < 0 { '-' } else { '+' };
@@ -124,8 +125,8 @@ impl Clocks {
     }
 }
 
-/// The offset of a clock from the true time, in milliseconds: often near it, sometimes hours, seldom a month. No clock is
-/// an hour behind: such a process refuses ids of the true time, as they would be too far ahead of it.
+/// A random offset from the true time, in milliseconds: often small, sometimes hours, seldom a month. A clock is never
+/// an hour behind, because such a process would refuse ids of the true time as too far ahead.
 fn offset(random: &mut fastrand::Rng) -> i64 {
     let most = match random.u8(..16) {
         0..4 => 0,

@@ -1,7 +1,8 @@
-//! A job that is deleted again and again while others write to it, read it and follow it; all of them are killed.
+//! A job is deleted repeatedly while workers write, read and follow it; all workers are killed.
 //!
-//! Workers report each call before and after it. From the reports of all of them follows what must hold: nothing acknowledged
-//! behind a deletion is lost, nothing before it comes back, and no look at the job goes from one of its lives to the next.
+//! Workers report each call before and after it. The reports decide what must hold: nothing that was acknowledged after
+//! a deletion is lost, nothing from before it reappears, and no single read returns data from before and after a
+//! deletion.
 
 mod history;
 
@@ -19,9 +20,9 @@ use super::power::process::Process;
 use super::section::{Lab, Tally};
 use crate::tool::Tool;
 
-/// Kills in the short and in the full form.
+/// The number of kills in the short and in the full form.
 const KILLS: (u32, u32) = (60, 1_000);
-/// The roles, each with the longest life of a worker in milliseconds.
+/// The roles, each with the longest lifetime of a worker in milliseconds.
 const ROLES: &[(&str, u64)] = &[
     ("write", 2_000),
     ("write", 2_000),
@@ -32,7 +33,7 @@ const ROLES: &[(&str, u64)] = &[
     ("follow", 4_000),
 ];
 
-/// Lets them work, then judges.
+/// Runs the workers, then checks their reports.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let tool = Tool::new(lab.binary, lab.scratch)?;
     let program = lab

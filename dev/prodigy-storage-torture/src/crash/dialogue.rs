@@ -1,4 +1,4 @@
-//! A process with one handle, asked line by line.
+//! A process with one handle that serves requests line by line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -14,7 +14,7 @@ pub(super) struct Dialogue {
 }
 
 impl Dialogue {
-    /// Starts it.
+    /// Starts the process.
     pub(super) fn start(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("can't start the process")?;
@@ -27,7 +27,7 @@ impl Dialogue {
         })
     }
 
-    /// Asks for something, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     pub(super) fn ask(&mut self, request: &str) -> Result<String> {
         writeln!(self.requests, "{request}").context("it reads no more")?;
         let mut answer = String::new();
@@ -36,7 +36,7 @@ impl Dialogue {
         Ok(answer.trim_end().to_owned())
     }
 
-    /// Asks for nothing more, and waits for its end.
+    /// Ends the input, and waits for the end of the process.
     pub(super) fn end(self) -> Result<()> {
         let Self {
             mut child,

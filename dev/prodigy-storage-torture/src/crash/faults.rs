@@ -1,7 +1,7 @@
-//! A system call that touches the store fails: once, or from then on.
+//! A system call that touches the store fails, once or from then on.
 //!
-//! The scenarios are the same as for the kills. The tool ends with an error that names the failure, or recovers and
-//! prints the same as unharmed. Acknowledged data is stored, and the next process continues.
+//! The scenarios are the same as for the kills. The tool must either end with an error that names the failure, or recover and
+//! print the same as without it. Acknowledged data is stored, and the next process continues.
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,7 +16,7 @@ mod poison;
 mod short;
 mod torn;
 
-/// The number of faults that are tried per scenario: first those of calls that change something.
+/// The largest number of faults per scenario; faults of changing calls come first.
 const FULL: usize = 70;
 const QUICK: usize = 5;
 
@@ -28,7 +28,7 @@ pub(super) struct Fault {
     lasting: bool,
 }
 
-/// Runs each scenario, then the cases whose store is checked more than once.
+/// Runs each scenario, then the special cases.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     short::run(lab, &mut tally).context("short writes")?;
@@ -45,26 +45,26 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
         let faults = sample(lab, scenario.name, &points);
         let outcomes = pool::each(&faults, |fault| trial(&prepared, fault, unharmed))
             .with_context(|| format!("scenario `{}`", scenario.name))?;
-        let failed = outcomes.iter().filter(|told| **told).count();
+        let failed = outcomes.iter().filter(|is_reported| **is_reported).count();
         println!(
-            "  {:<60} {:>4} faults, {failed:>4} told as errors",
+            "  {:<60} {:>4} faults, {failed:>4} reported as errors",
             scenario.name,
             faults.len()
         );
         tally.add("system calls that failed", faults.len());
-        tally.add("of them told as errors, the others got over", failed);
+        tally.add("of them reported as errors, the others recovered from", failed);
     }
     Ok(tally)
 }
 
-/// Some of all faults that there could be: half of them in calls that change the store.
+/// A sample of all possible faults: half of them in calls that change the store.
 pub(super) fn sample(lab: &Lab<'_>, name: &str, points: &[Point]) -> Vec<Fault> {
     let mut random = lab.random(name);
     let all: Vec<Fault> = points
         .iter()
         .flat_map(|point| {
             errors(&point.call).iter().flat_map(|&error| {
-                // A reason is written with the call that output is written with: one that fails for good says none.
+                // The error message itself is written by `write`, so it can't be printed if `write` keeps failing.
                 let lasts = matches!(error, "EIO" | "ENOSPC") && point.call != "write";
                 [false, true]
                     .into_iter()
@@ -88,7 +88,7 @@ pub(super) fn sample(lab: &Lab<'_>, name: &str, points: &[Point]) -> Vec<Fault> 
     changing
 }
 
-/// Whether a call changes something, or has to do with locks.
+/// True if a call changes something or concerns locks.
 fn changes(call: &str) -> bool {
     matches!(
         call,
@@ -98,7 +98,7 @@ fn changes(call: &str) -> bool {
         .any(|start| call.starts_with(start))
 }
 
-/// The possible errors of a call.
+/// The errors that a call may return.
 fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "open" | "openat" | "openat2" => &["EIO", "ENOSPC", "EMFILE", "EINTR"],
@@ -114,7 +114,7 @@ fn errors(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// True if the fault was reported as an error.
+/// Runs a scenario with a fault, and checks it. Returns true if the fault was reported as an error.
 pub(super) fn trial(prepared: &Prepared<'_>, fault: &Fault, unharmed: usize) -> Result<bool> {
     let Fault {
         point,
@@ -140,14 +140,15 @@ pub(super) fn trial(prepared: &Prepared<'_>, fault: &Fault, unharmed: usize) -> 
         &blow,
         &trial.act.input,
     )?;
-    let told = judge(&answer, fault, unharmed).with_context(|| place.clone())?;
+    let is_reported = judge(&answer, fault, unharmed).with_context(|| place.clone())?;
     trial
         .check(&answer)
         .with_context(|| format!("{place}; it had said: {}", answer.stderr))?;
-    Ok(told)
+    Ok(is_reported)
 }
 
-/// It ended by itself, and either did everything or said what was wrong: whether it did.
+/// Fails unless the tool ended by itself, and either did all of its work or reported the fault. Returns true if it
+/// reported the fault.
 fn judge(answer: &Answer, fault: &Fault, unharmed: usize) -> Result<bool> {
     let said = answer.errors();
     ensure!(
@@ -179,15 +180,15 @@ fn judge(answer: &Answer, fault: &Fault, unharmed: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// The message of a reported fault contains one of these.
+/// Words of which the message about the fault must contain one.
 fn words(fault: &Fault) -> &'static [&'static str] {
     let output = fault.point.call == "write";
     match fault.error {
         _ if output => &["No space left on device", "Input/output error"],
-        // An interrupted call is repeated.
+        // An interrupted call has to be repeated, so there is no message.
         "EINTR" => &["nothing: it has to be tried again"],
         "ENOSPC" | "EDQUOT" | "EFBIG" => &["disk space full", "No space left"],
-        // A file outside of the root is named with the words of the system.
+        // The error for a file outside of the root has the words of the operating system.
         "EACCES" | "EROFS" => &[
             "storage directory not writable",
             "Permission denied",

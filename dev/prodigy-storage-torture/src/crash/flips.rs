@@ -1,19 +1,19 @@
-//! Every byte of a small store flipped: a test of the file backend, in the build that users get.
+//! Flips every byte of a small store: runs a test of the file backend in the release build.
 
 use anyhow::{Context, Result, ensure};
 
 use super::section::{Lab, Tally};
 use crate::project::printed;
 
-/// Of each byte one bit, and of each byte every bit.
+/// The tests: one bit of each byte, and every bit of each byte.
 const TESTS: [&str; 2] = [
     "flips::of_every_byte_a_flip_is_harmless_or_told",
     "flips::of_every_bit_a_flip_is_harmless_or_told",
 ];
-/// Begins the line that sums up.
+/// The prefix of the line with the totals.
 const SUM: &str = "flips: ";
 
-/// Runs the test, and takes over what it counted.
+/// Runs a test, and takes over its counts.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let [bytes, bits] = TESTS;
@@ -36,7 +36,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Takes the numbers out of `flips: N in N files: N harmless, N reported, N wrong`.
+/// Parses `flips: N in N files: N harmless, N reported, N wrong`.
 fn count(text: &str, tally: &mut Tally) -> Result<()> {
     let sum = text
         .lines()

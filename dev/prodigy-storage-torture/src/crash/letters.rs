@@ -1,8 +1,8 @@
-//! One queue under everything that may happen to it: workers change it at random and are killed and stopped, redrivers work
-//! with leases that are shorter than the work.
+//! One queue under many failures: workers change it at random and are killed and stopped, and redrivers use leases that
+//! are shorter than their work.
 //!
-//! Workers report each call before and after it. From the reports of all of them follows what must hold: nothing is lost,
-//! nothing is leased to two at once, and nothing that is finished comes back.
+//! Workers report each call before and after it. The reports decide what must hold: no item is lost, no item is leased
+//! to two workers at once, and no finished item reappears.
 
 mod history;
 mod redrivers;
@@ -24,13 +24,13 @@ use super::power::process::Process;
 use super::section::{Lab, Tally};
 use crate::tool::Tool;
 
-/// Kills in the short and in the full form.
+/// The number of kills in the short and in the full form.
 const KILLS: (u32, u32) = (60, 1_000);
-/// Workers at once.
+/// The number of concurrent workers.
 const WORKERS: usize = 5;
-/// A worker lives this long at most, in milliseconds.
+/// The longest lifetime of a worker, in milliseconds.
 const LIFE: u64 = 1_500;
-/// One life of this number has a stop in it,
+/// One in this number of workers is stopped for a while,
 const STOPPED: u32 = 3;
 /// for at most this number of milliseconds.
 const STOP: u64 = 600;
@@ -59,7 +59,7 @@ impl Workshop<'_> {
     }
 }
 
-/// Lets workers change a queue, then redrivers empty another.
+/// Lets workers change a queue, then lets redrivers empty another.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let workshop = Workshop {
         lab: *lab,
@@ -131,7 +131,7 @@ pub(super) fn check_calls(
     Ok(())
 }
 
-/// Starts a worker, stops it perhaps, kills it, and returns the calls that it reported.
+/// Starts a worker, stops it in some cases, kills it, and returns the calls that it reported.
 fn one_life(
     workshop: &Workshop<'_>,
     name: &str,

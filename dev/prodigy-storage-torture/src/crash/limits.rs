@@ -1,7 +1,7 @@
-//! Limits of a process: the size of files, the number of open files, rights; and full disks.
+//! Limits of a process (file size, open files, permissions), and full disks.
 //!
-//! The scenarios are the same as for the kills. The tool ends with an error of the right kind, or by the signal that the limit
-//! sends. Acknowledged data is stored, and the next process without the limit continues.
+//! The scenarios are the same as for the kills. The tool must end with the right kind of error, or by the signal that the
+//! limit sends. Acknowledged data is stored, and the next process without the limit continues.
 
 mod full;
 mod mount;
@@ -19,21 +19,21 @@ use super::section::{Lab, Tally};
 use super::strace::started_by;
 use crate::tool::{Answer, finish};
 
-/// The signal that comes with a file that would grow past the limit.
+/// The signal for a file that would exceed the size limit.
 const SIGXFSZ: i32 = 25;
-/// Longer than any file of a scenario.
+/// An upper bound on the size of a scenario's files.
 const LONGEST: usize = 9_000;
-/// The program itself needs some open files, and no scenario more than these.
+/// The limits on open files to try: the program itself needs some, and no scenario needs more.
 const FILES: std::ops::Range<usize> = 4..20;
-/// The number of limits of each kind that are tried per scenario.
+/// The number of limits of each kind per scenario.
 const FULL: usize = 12;
 const QUICK: usize = 1;
-/// Where a folder is mounted over itself for reading only, for one command and nobody else.
+/// Mounts a folder over itself read-only, for one command in a mount namespace of its own.
 const READ_ONLY: &str = r#"mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@""#;
-/// The user and the group that own nothing.
+/// The user and group `nobody`.
 const NOBODY: &str = "65534";
 
-/// A command that starts another one under a limit, and what may come of it.
+/// A command that starts another one under a limit, and the expected outcomes.
 #[derive(Debug)]
 struct Limit {
     what: &'static str,
@@ -41,19 +41,19 @@ struct Limit {
     outer: Vec<String>,
     words: &'static [&'static str],
     signal: Option<i32>,
-    /// Whether nothing can succeed.
+    /// True if the command can't succeed under the limit.
     hopeless: bool,
 }
 
-/// Every limit on every scenario, then disks that are full.
+/// Runs every scenario under every limit, then the cases with full disks.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     full::run(lab, &mut tally).context("full disks")?;
     let lacking = Lacking::find();
-    for why in lacking.told() {
+    for why in lacking.messages() {
         tally.skip(why);
     }
-    // Another user has to get as far as to the store.
+    // Another user needs access to the path of the store.
     for folder in lab.scratch.ancestors().take(1).chain(lab.binary.parent()) {
         std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
     }
@@ -63,7 +63,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
         let prepared = scenario.prepared(lab, &folder)?;
         let limits = limits(lab, scenario, &lacking);
         let numbered: Vec<_> = limits.iter().enumerate().collect();
-        let told = pool::each(&numbered, |(number, limit)| trial(&prepared, *number, limit))
+        let felt = pool::each(&numbered, |(number, limit)| trial(&prepared, *number, limit))
             .with_context(|| format!("scenario `{}`", scenario.name))?;
         for limit in &limits {
             tally.add(limit.what, 1_u64);
@@ -72,13 +72,13 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
             "  {:<60} {:>4} limits, {:>4} felt",
             scenario.name,
             limits.len(),
-            told.iter().filter(|told| **told).count()
+            felt.iter().filter(|felt| **felt).count()
         );
     }
     Ok(tally)
 }
 
-/// The limits that this machine cannot set.
+/// The limits that this machine can't set.
 #[derive(Debug)]
 struct Lacking {
     prlimit: Option<String>,
@@ -114,7 +114,7 @@ impl Lacking {
         }
     }
 
-    fn told(&self) -> impl Iterator<Item = String> {
+    fn messages(&self) -> impl Iterator<Item = String> {
         [&self.prlimit, &self.unshare, &self.setpriv]
             .into_iter()
             .flatten()
@@ -136,7 +136,7 @@ fn limits(lab: &Lab<'_>, scenario: &Scenario, lacking: &Lacking) -> Vec<Limit> {
             what: "limits of the size of a file, and death by its signal",
             value: size.to_string(),
             outer: words(&["prlimit", &limited, "--"]),
-            // A write that crosses the limit is done in part: its outcome is unknown.
+            // A write that crosses the limit is done partly: its outcome is unknown.
             words: &["disk space full", "outcome unknown"],
             signal: Some(SIGXFSZ),
             hopeless: false,
@@ -189,7 +189,7 @@ fn limits(lab: &Lab<'_>, scenario: &Scenario, lacking: &Lacking) -> Vec<Limit> {
     limits
 }
 
-/// Whether the limit was felt.
+/// Runs a scenario under a limit, and checks it. Returns true if the limit had an effect.
 fn trial(prepared: &Prepared<'_>, number: usize, limit: &Limit) -> Result<bool> {
     let place = format!("{} {}", limit.what, limit.value);
     let trial = prepared.trial(&number.to_string())?;
@@ -211,7 +211,7 @@ fn trial(prepared: &Prepared<'_>, number: usize, limit: &Limit) -> Result<bool> 
     Ok(felt)
 }
 
-/// A root that is mounted or not entered has to exist.
+/// Creates the root, which must exist if it is mounted or made inaccessible.
 fn make_base(base: &Path) -> Result<()> {
     if !base.exists() {
         std::fs::create_dir_all(base)?;
@@ -239,7 +239,7 @@ fn judge(answer: &Answer, limit: &Limit) -> Result<bool> {
         ensure!(!limit.hopeless, "it succeeded where nothing can be written");
         return Ok(false);
     }
-    // 126: `lock run` could not start its command.
+    // Exit code 126: `lock run` could not start its command.
     ensure!(
         matches!(answer.code(), Some(0 | 1 | 126)),
         "{}",

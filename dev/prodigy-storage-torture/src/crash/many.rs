@@ -1,7 +1,8 @@
-//! Many processes at once on one store, some of them killed: nothing is lost, and nobody gets what another has.
+//! Many concurrent processes on one store, some of which are killed: no data is lost, and no two processes hold the
+//! same lock or item.
 //!
-//! Each role drives the real tool, one process per call, or a worker that keeps one handle for long and uses it from several
-//! threads. Ledgers keep the answers to them, and are checked when all have ended.
+//! Each role runs the real tool, one process per call, or a worker that keeps one handle and uses it from several
+//! threads. Ledgers record the answers, and are checked when all processes have ended.
 
 mod appenders;
 mod events;
@@ -22,13 +23,13 @@ use super::section::{Lab, Tally};
 use harness::Harness;
 pub(super) use letters::stored;
 
-/// The duration of the work, in the short and in the full form.
+/// The duration in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
 
-/// The work of one role until the time is up.
+/// The work of a role until the time is up.
 type Role = fn(&Harness<'_>, usize) -> Result<()>;
 
-/// The roles.
+/// The roles, by name.
 const ROLES: &[(&str, Role)] = &[
     ("appender", appenders::appender),
     ("appender", appenders::appender),
@@ -50,18 +51,18 @@ const ROLES: &[(&str, Role)] = &[
     ("worker", workers::worker),
 ];
 
-/// Lets them work, then judges.
+/// Runs all roles, then checks the ledgers.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     play(Harness::open(lab, "256KiB", None)?, lab.time(TIMES.0, TIMES.1))
 }
 
-/// Lets all roles work in a harness, then judges.
+/// Runs all roles in a harness, then checks the ledgers.
 pub(super) fn play(mut harness: Harness<'_>, time: Duration) -> Result<Tally> {
     locks::control(&harness).context("without locks")?;
     harness.start(time);
     let harness = &harness;
     thread::scope(|scope| {
-        scope.spawn(|| harness.turn_clocks());
+        scope.spawn(|| harness.set_clocks());
         let roles: Vec<_> = ROLES
             .iter()
             .enumerate()

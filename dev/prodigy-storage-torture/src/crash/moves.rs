@@ -1,4 +1,5 @@
-//! Data that is moved: a backup beside writers, and restores, exports and imports that are struck at their system calls and run again.
+//! Moving data: a backup beside writers, and restores, exports and imports that are interrupted at system calls and run
+//! again.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,15 +20,15 @@ use crate::segment;
 use crate::tool::Tool;
 
 const REPO: &str = "moves";
-/// The number of processes that write while a backup is made.
+/// The number of processes that write during a backup.
 const WRITERS: usize = 8;
-/// The number of events that each has acknowledged before the first backup.
+/// The number of events that each process has acknowledged before the first backup.
 const BEFORE: usize = 12;
-/// The number of events that it appends at most.
+/// The largest number of events of a process.
 const LINES: usize = 2_000;
 /// The number of backups, in the short and in the full form.
 const BACKUPS: (usize, usize) = (1, 40);
-/// The short form strikes a few calls of a scenario: the number of kills, and of calls that fail.
+/// In the short form, the number of kills and of failing calls per scenario.
 const QUICK: (usize, usize) = (3, 2);
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
@@ -43,14 +44,14 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The events that were acknowledged so far, by job.
+/// The acknowledged events by job.
 type Acknowledged = Mutex<BTreeSet<(usize, Uuid)>>;
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes backups while processes append, and looks into each for what was acknowledged before it began.
+/// Makes backups while processes append, and checks each backup for the events that were acknowledged before it began.
 fn beside_writers(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     let backups = if lab.quick { BACKUPS.0 } else { BACKUPS.1 };
     let mut events = 0;
@@ -68,7 +69,8 @@ fn beside_writers(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// Has processes append, makes a backup meanwhile, and restores it. Returns the number of events that had been acknowledged before.
+/// Makes a backup while processes append, and restores it. Returns the number of events that were acknowledged before
+/// it.
 fn one_backup(lab: &Lab<'_>, folder: &Path) -> Result<usize> {
     let tool = Tool::new(lab.binary, folder)?
         .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "16KB")
@@ -124,7 +126,7 @@ fn job_id(job: usize) -> String {
     format!("job-{job}")
 }
 
-/// Appends to a job until the backup is made, and is killed then.
+/// Appends to a job until the backup is done, then is killed.
 fn write(
     lab: &Lab<'_>,
     tool: &Tool,
@@ -153,7 +155,7 @@ fn write(
     writer.end(&mut Vec::new())?.killed()
 }
 
-/// Kills a scenario at its calls, and has them fail.
+/// Kills a scenario at its system calls, and has them fail.
 fn struck(lab: &Lab<'_>, scenario: &'static Scenario, number: usize, tally: &mut Tally) -> Result<()> {
     let prepared = scenario.prepared(lab, &lab.folder(&format!("{number:02}"))?)?;
     let (mut points, lines) = syscalls::survey(&prepared, syscalls::UNHARMED)?;

@@ -1,7 +1,9 @@
-//! The root is taken away from under running processes: restored, moved, replaced, removed, linked, read-only, another user's.
+//! The root of running processes is restored from a copy, moved, replaced, removed, re-linked, made read-only, or given
+//! to another user.
 //!
-//! A round is one such way. Processes that keep one handle write, save under a lock and read; one follows. At a random moment
-//! the root goes. The answers are judged by the moments of the requests: see [`judge`].
+//! A round does one of these things. Processes that keep one handle write, save under a lock, and read; another process
+//! follows. At a random moment the root is taken away. The answers are checked against the times of the requests: see
+//! [`judge`].
 
 mod judge;
 mod ways;
@@ -20,19 +22,19 @@ use super::section::{Lab, Tally};
 use judge::{Op, Round, Span};
 use ways::{Place, WAYS, Way};
 
-/// The duration of the full form; the short form plays each way once.
+/// The duration of the full form; the short form does each thing once.
 const TIME: Duration = Duration::from_secs(60);
-/// Before the root goes, at most.
+/// The longest time before the root is taken away, in milliseconds.
 const BEFORE: u64 = 400;
-/// Afterwards: a handle may rely for a second on its last look at the root.
+/// The time after that: a handle may rely on its last check of the root for one second.
 const AFTER: Duration = Duration::from_millis(2_200);
-/// Between two requests of a process.
+/// The pause between two requests of a process.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// The request of a process at its turn, with a unique number.
+/// Returns the n-th request of a process, with a unique number.
 type Script = fn(usize, usize) -> String;
 
-/// The roles, with the words of their requests.
+/// The roles, each with its requests.
 const ROLES: &[(&str, Script)] = &[
     ("writer", append),
     ("writer", append),
@@ -49,7 +51,7 @@ fn push(_: usize, number: usize) -> String {
     format!(r#"push {{"item_id":"{number}","item_data":{number}}}"#)
 }
 
-/// Saves under a lock that it takes again now and then.
+/// Saves under a lock that is sometimes released and taken again.
 fn hold(turn: usize, number: usize) -> String {
     match turn % 12 {
         0 => "lock".to_owned(),
@@ -71,7 +73,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
             false
         }
     });
-    // Another user has to get as far as to the store.
+    // Another user needs access to the path of the store.
     ways::open_to_all(lab)?;
     while rounds == 0 || (!lab.quick || lab.time.is_some()) && begun.elapsed() < lab.time(TIME, TIME) {
         for way in &ways {
@@ -133,8 +135,8 @@ fn poisoned<T>(_: T) -> anyhow::Error {
     anyhow!("a role panicked")
 }
 
-/// Takes the root away at a random moment, then works at its path as a new process does. Gives when the root went, and the id
-/// of the event that a new process has stored, if there is a place for it.
+/// Takes the root away at a random moment, then uses its path as a new process does. Returns the time of that moment,
+/// and the id of the event that the new process stored, if it could.
 fn strike(
     place: &Place<'_>,
     random: &mut fastrand::Rng,
@@ -154,7 +156,7 @@ fn strike(
     Ok((went, marker))
 }
 
-/// One process with one handle, which is asked until the round is over.
+/// Runs a process with one handle, and sends requests until the round is over.
 fn ask(
     lab: &Lab<'_>,
     place: &Place<'_>,

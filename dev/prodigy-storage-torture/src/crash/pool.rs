@@ -1,4 +1,4 @@
-//! Many trials at once, as many as the machine has processors.
+//! Runs trials in parallel, one per processor.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 
-/// Does something with each item; ends with the first error. The results come in no order.
+/// Runs `work` on each item; stops at the first error. The results are in no particular order.
 pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let workers = thread::available_parallelism()
         .map_or(1, usize::from)

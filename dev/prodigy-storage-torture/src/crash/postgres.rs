@@ -1,4 +1,4 @@
-//! Sixteen processes on one database, killed at random, while the server is killed and its sessions are terminated.
+//! Sixteen processes on one database are killed at random, while the server is killed and sessions are terminated.
 
 mod ledger;
 #[path = "../../../../crates/prodigy-storage-postgres/tests/it/server.rs"]
@@ -24,20 +24,20 @@ use super::power::process::Process;
 use super::section::{Lab, Tally};
 use crate::tool::Tool;
 
-/// The duration of the work, in the short and in the full form.
+/// The duration in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(120));
-/// Processes that append and count.
+/// The number of processes that append events and increment checkpoints.
 const AGENTS: usize = 10;
-/// Processes that push, take and settle dead letters.
+/// The number of processes that push, take and settle dead letters.
 const HANDLERS: usize = 6;
-/// A process lives this long, in milliseconds.
+/// The lifetime of a process, in milliseconds.
 const LIFE: std::ops::Range<u64> = 300..3_000;
-/// Milliseconds between two blows against the server.
+/// The pause between two attacks on the server, in milliseconds.
 const BLOW: std::ops::Range<u64> = 100..500;
-/// One blow of this number kills the server; the others terminate sessions.
+/// One in this number of attacks kills the server; the others terminate sessions.
 const KILL: u32 = 3;
 
-/// The programs, and what they reported.
+/// The programs of a run, and their reports.
 struct Scene<'a> {
     lab: Lab<'a>,
     tool: Tool,
@@ -51,7 +51,7 @@ struct Scene<'a> {
     calls: Mutex<Vec<super::letters::Call>>,
 }
 
-/// Lets all of them work, then compares what is stored with what was acknowledged.
+/// Runs all processes, then compares the stored data with the acknowledged calls.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let Some(mut server) = Server::start() else {
@@ -71,7 +71,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
         ledger: Mutex::default(),
         calls: Mutex::default(),
     };
-    // It makes the tables.
+    // The first listing creates the tables.
     scene.stored()?;
     thread::scope(|scope| {
         let lives: Vec<_> = (0..AGENTS + HANDLERS)
@@ -104,7 +104,7 @@ impl Scene<'_> {
         !self.has_failed.load(Ordering::Relaxed) && Instant::now() < self.until
     }
 
-    /// Starts one process after the other, and kills each.
+    /// Starts one process after another, and kills each.
     fn live(&self, number: usize) -> Result<()> {
         let mut random = self.lab.random(&format!("process {number}"));
         let (program, role) = if number < AGENTS {
@@ -165,7 +165,7 @@ impl Scene<'_> {
         }
     }
 
-    /// The store as an agent finds it.
+    /// The contents of the store, as an agent lists them.
     fn stored(&self) -> Result<ledger::Stored> {
         let mut command = self.tool.command_of(&self.agent);
         command.args([self.url.as_str(), "the end", "0", "list"]);

@@ -1,11 +1,12 @@
-//! Loss of power on real file systems: what was acknowledged is there when they are mounted again.
+//! Power loss on real file systems: acknowledged data exists when they are mounted again.
 //!
-//! The tool works on a file system in an image. Its process is stopped at a system call or at any moment, or lives on; the
-//! file system is shut down without flushing its log, unmounted and mounted again, which drops all data that no process has
-//! synced. Then an unharmed process looks for acknowledged data, continues, and looks again.
+//! The tool works on a file system in an image file. Its process is killed at a system call or at a random moment, or
+//! stays alive. The file system is then shut down without flushing its log, unmounted and mounted again, which drops
+//! all data that was not synced. Then another process checks the acknowledged data, continues, and checks again.
 //!
-//! This can't show a missing flush of the disk's own cache, since the image is in memory and on the host's disk; and
-//! some missing syncs of a folder, which these file systems make up for. The simulated disk shows both.
+//! This does not detect a missing flush of the disk's own cache, since the image is in memory and on the host's disk.
+//! Nor does it detect some missing syncs of folders, which these file systems make up for. The simulated disk detects
+//! both.
 
 pub(super) mod cut;
 pub(super) mod death;
@@ -37,16 +38,16 @@ use states::States;
 use tokens::Tokens;
 use walk::{Call, Walk};
 
-/// Losses of power for each file system, in the short and in the full form.
+/// The number of power losses per file system, in the short and in the full form.
 const LOSSES: (u32, u32) = (14, 180);
 /// The number of losses before a store is replaced by a new one.
 const LIFE: u32 = 24;
-/// After this number of losses the whole disk is checked, not only the written part.
+/// The number of losses after which all stores are checked, not only the one that was written to.
 const ROUND: u32 = 6;
-/// A process that is stopped at any moment is stopped within so much, in microseconds.
+/// The longest time before a random kill, in microseconds.
 const LONGEST: u64 = 60_000;
 
-/// Takes the power, again and again.
+/// Runs all power losses.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let disks = disks(lab, &mut tally)?;
@@ -66,12 +67,12 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Whether processes can be traced here.
+/// True if processes can be traced on this machine.
 pub(super) fn traces() -> bool {
     strace::lacking().is_none()
 }
 
-/// A disk of each kind that can be had here.
+/// A disk of each kind that this machine supports.
 pub(super) fn disks(lab: &Lab<'_>, tally: &mut Tally) -> Result<Vec<(Kind, Disk)>> {
     let cutter = match Cutter::make(lab.scratch) {
         Ok(cutter) => cutter,
@@ -89,7 +90,7 @@ pub(super) fn disks(lab: &Lab<'_>, tally: &mut Tally) -> Result<Vec<(Kind, Disk)
                 continue;
             }
         };
-        // That it can be cut, and comes back, is tried where nothing is at stake.
+        // Tries a power loss before the disk has any data, to find out whether this machine supports it.
         if let Err(error) = disk.cut() {
             tally.skip(format!("no loss of power on {}: {error:#}", kind.name()));
             continue;
@@ -100,7 +101,7 @@ pub(super) fn disks(lab: &Lab<'_>, tally: &mut Tally) -> Result<Vec<(Kind, Disk)
     Ok(disks)
 }
 
-/// The tool over a store on a disk, with small segments that are compressed.
+/// The tool with a store on a disk, with small compressed segments.
 pub(super) fn tool(lab: &Lab<'_>, store: PathBuf) -> Result<Tool> {
     let tool = Tool::new(lab.binary, lab.scratch)?
         .over(store)
@@ -109,12 +110,12 @@ pub(super) fn tool(lab: &Lab<'_>, store: PathBuf) -> Result<Tool> {
     Ok(tool)
 }
 
-/// The scenes on one disk.
+/// The scenes on a disk.
 struct Bench<'a> {
     lab: &'a Lab<'a>,
     disk: &'a mut Disk,
     random: fastrand::Rng,
-    /// Each with what it does and the calls at which it is stopped.
+    /// Each scene with its name, and the calls at which its process is stopped.
     scenes: Vec<(&'static str, Box<dyn Scene + 'a>, Walk)>,
     stores: u32,
     losses: u32,
@@ -124,7 +125,7 @@ struct Bench<'a> {
     checked: u64,
 }
 
-/// The scenes that take turns.
+/// The scenes, which take turns.
 const SCENES: [&str; 5] = ["events", "events again", "checkpoints", "dead letters", "tokens"];
 
 impl<'a> Bench<'a> {
@@ -132,7 +133,7 @@ impl<'a> Bench<'a> {
         let mut random = lab.random(name);
         let mut scenes = Vec::new();
         for what in SCENES {
-            // Seen off the disk, so that nothing is stored there yet.
+            // The rehearsal runs outside of the disk, so that the disk has no data yet.
             let mut rehearsed = scene(
                 what,
                 lab,
@@ -164,7 +165,7 @@ impl<'a> Bench<'a> {
         let launch = if self.lab.quick { ROUND } else { LIFE };
         for number in 0..losses {
             if number > 0 && number % launch == 0 {
-                self.anew()?;
+                self.replace_stores()?;
             }
             let lost = if number % ROUND == ROUND - 2 {
                 self.crowd()
@@ -184,7 +185,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// One process, its end, and what is there afterwards.
+    /// Runs a process, ends it by a power loss, and checks the scene.
     fn loss(&mut self, number: u32) -> Result<()> {
         let turn = number as usize % self.scenes.len();
         let kind = number / 2 % 4;
@@ -203,15 +204,15 @@ impl<'a> Bench<'a> {
             Death::After(_) | Death::Lines(_) | Death::AtItsEnd => {}
         }
         self.losses += 1;
-        let told = || format!("{what}, stopped by {death:?}");
-        let launch = scene.begin(&mut self.random).with_context(told)?;
-        let ended = death::lose(launch, &death, self.disk).with_context(told)?;
-        scene.end(&ended, &death).with_context(told)?;
-        self.checked += looked_at(scene.as_mut()).with_context(told)?;
+        let context = || format!("{what}, stopped by {death:?}");
+        let launch = scene.begin(&mut self.random).with_context(context)?;
+        let ended = death::lose(launch, &death, self.disk).with_context(context)?;
+        scene.end(&ended, &death).with_context(context)?;
+        self.checked += check_and_continue(scene.as_mut()).with_context(context)?;
         Ok(())
     }
 
-    /// All at once, and their end.
+    /// Runs the processes of all scenes at once, and ends them by a power loss.
     fn crowd(&mut self) -> Result<()> {
         let time = Duration::from_micros(self.random.u64(..LONGEST));
         let death = Death::Powerless(time);
@@ -223,18 +224,18 @@ impl<'a> Bench<'a> {
         self.alive += 1;
         self.crowds += 1;
         for ((what, scene, _), ended) in self.scenes.iter_mut().zip(&all) {
-            let told = || format!("{what}, of all at once, which lost the power after {time:?}");
-            scene.end(ended, &death).with_context(told)?;
+            let context = || format!("{what}, of all at once, which lost the power after {time:?}");
+            scene.end(ended, &death).with_context(context)?;
         }
         for (what, scene, _) in &mut self.scenes {
-            let checked = looked_at(scene.as_mut());
+            let checked = check_and_continue(scene.as_mut());
             self.checked += checked.with_context(|| format!("{what}, of all at once"))?;
         }
         Ok(())
     }
 
-    /// A new store, so that the first use of one is seen often.
-    fn anew(&mut self) -> Result<()> {
+    /// Replaces the stores by new ones, so that the first use of a store is tested often.
+    fn replace_stores(&mut self) -> Result<()> {
         std::fs::remove_dir_all(store(self.disk.point(), self.stores - 1))?;
         for (what, scene, _) in &mut self.scenes {
             *scene = self::scene(what, self.lab, store(self.disk.point(), self.stores))?;
@@ -263,11 +264,11 @@ fn losses_on(name: &str) -> String {
     format!("losses of power on {name}")
 }
 
-/// Checks a scene, continues with an unharmed process, and checks again.
-fn looked_at(scene: &mut dyn Scene) -> Result<u64> {
+/// Checks a scene, continues with another process, and checks again.
+fn check_and_continue(scene: &mut dyn Scene) -> Result<u64> {
     let before = scene.check()?;
-    scene.go_on().context("when it went on")?;
-    let after = scene.check().context("after it went on")?;
+    scene.continue_work().context("while it continued")?;
+    let after = scene.check().context("after it continued")?;
     Ok((before + after) as u64)
 }
 
@@ -275,7 +276,7 @@ fn store(point: &Path, number: u32) -> PathBuf {
     point.join(format!("store-{number}"))
 }
 
-/// A kind of writing, of those in `SCENES`, in a store of its own.
+/// Creates the scene of this name with a store of its own.
 pub(super) fn scene<'a>(what: &str, lab: &Lab<'a>, store: PathBuf) -> Result<Box<dyn Scene + 'a>> {
     let tool = tool(lab, store)?;
     Ok(match what {

@@ -1,8 +1,8 @@
-//! SIGKILL at random moments while events are acknowledged, then a search for what was lost.
+//! SIGKILL at random moments while events are acknowledged, then a check for lost events.
 //!
-//! Each round starts the real tool on real input, lets it acknowledge for a random while, and kills it. Rounds differ in
-//! the size of a batch and in who gives the ids. What a round did not get acknowledged, the next one sends again: under
-//! the same id where ids are given, which must then be stored once.
+//! Each round starts the real tool on real input, lets it acknowledge events for a random time, and kills it. Rounds
+//! differ in the size of a batch, and in whether ids are given. The next round sends unacknowledged events again; under
+//! given ids each must be stored once.
 
 use std::collections::HashMap;
 use std::thread;
@@ -18,12 +18,12 @@ use crate::acks::Appender;
 use crate::input::{Input, joined, with_id};
 use crate::tool::Tool;
 
-/// The repository and the job that are written to.
+/// The repository and the job of the section.
 pub(super) const REPO: &str = "crash";
 pub(super) const JOB: &str = "killed";
-/// The number of lines for a round; more than it stores before it is killed.
+/// The number of lines for a round: more than it can store before it is killed.
 const ROUND: usize = 1_500;
-/// A round goes back so far at most.
+/// The largest number of acknowledged lines that a round sends again.
 const LONGEST_BACK: usize = 40;
 
 /// The events that were sent and acknowledged so far.
@@ -31,15 +31,15 @@ const LONGEST_BACK: usize = 40;
 pub(super) struct Ledger {
     /// The acknowledged events, each with its position in the input.
     pub(super) log: Log<Uuid, usize>,
-    /// The ids given by us, by position.
+    /// The given ids, by position in the input.
     given: HashMap<usize, Uuid>,
-    /// The first position that is not acknowledged.
+    /// The first position that was not acknowledged.
     next: usize,
-    /// Acknowledged once more: they were stored already.
+    /// The number of events that were sent again and already stored.
     pub(super) sent_again: usize,
 }
 
-/// Kills, then looks.
+/// Runs all rounds, then checks the store.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let kills = if lab.quick {
         lab.kills.div_ceil(10)
@@ -62,7 +62,7 @@ fn rounds(tool: &Tool, input: &Input, kills: u32, seed: u64) -> Result<Tally> {
             );
         }
     }
-    // An undisturbed process finishes the work of the last dead one.
+    // Another process, which is not killed, finishes the work of the last round.
     let mut last = Vec::new();
     let closing = joined([input.at(ledger.next)]);
     Appender::start(
@@ -75,7 +75,7 @@ fn rounds(tool: &Tool, input: &Input, kills: u32, seed: u64) -> Result<Tally> {
     audit::audit(tool, input, &ledger, kills)
 }
 
-/// One run of the tool, from its start to its death.
+/// A run of the tool, from its start to its death.
 fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand::Rng) -> Result<()> {
     let with_ids = random.bool();
     let batch = random.choice(["1", "1", "8", "64"]).unwrap_or("1");
@@ -85,7 +85,8 @@ fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand:
     if with_ids {
         arguments.push("--with-ids");
     }
-    // A resume from a checkpoint sends again the events acknowledged after it; under given ids they are stored once.
+    // Like a program that resumes from a checkpoint, sends events again that were acknowledged after it. Under given
+    // ids each is stored once.
     let again = if with_ids { ledger.again() } else { 0 };
     let from = ledger.next - random.usize(..=again);
     let text = if with_ids {
@@ -95,7 +96,8 @@ fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand:
     };
     let mut appender = Appender::start_doomed(tool.command(&arguments), text)?;
     let mut fresh = Vec::new();
-    // A fifth dies before it has acknowledged anything, while it opens the store and mends what it finds.
+    // In a fifth of the rounds the tool is killed before its first acknowledgement, while it opens and repairs the
+    // store.
     let first = if random.u8(..5) == 0 {
         0
     } else {
@@ -119,12 +121,12 @@ fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand:
 }
 
 impl Ledger {
-    /// The next lines as they are.
+    /// The next lines, without ids.
     fn lines(&self, input: &Input) -> Vec<u8> {
         joined((self.next..self.next + ROUND).map(|position| input.at(position)))
     }
 
-    /// How many of the last positions were acknowledged under ids of ours: they may be sent again.
+    /// The number of last positions that were acknowledged under given ids: they may be sent again.
     fn again(&self) -> usize {
         let ours = |position: &usize| {
             let id = self.given.get(position);
@@ -133,7 +135,7 @@ impl Ledger {
         (0..self.next).rev().take(LONGEST_BACK).take_while(ours).count()
     }
 
-    /// The next lines under ids; a line sent before gets the id it had.
+    /// The next lines with ids; a line that was sent before keeps its id.
     fn lines_with_ids(&mut self, from: usize, input: &Input) -> Vec<u8> {
         let mut text = Vec::new();
         for position in from..from + ROUND {
@@ -144,7 +146,7 @@ impl Ledger {
         text
     }
 
-    /// Acknowledgements come in the order of the input.
+    /// Checks that acknowledgements come in the order of the input.
     fn expect_given(&self, from: usize, fresh: &[Uuid]) -> Result<()> {
         for (position, id) in (from..).zip(fresh) {
             if self.given.get(&position) != Some(id) {
@@ -157,7 +159,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes down what was acknowledged.
+    /// Adds the acknowledged events.
     fn note(&mut self, fresh: &[Uuid]) -> Result<()> {
         for id in fresh {
             self.log.store(*id, self.next)?;

@@ -1,4 +1,4 @@
-//! The results of all sections, for a person and for a program.
+//! The results of all sections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,14 +21,14 @@ pub(super) struct Report {
 struct Row {
     name: &'static str,
     seconds: f64,
-    /// Why it failed.
+    /// The failure, if the section failed.
     failure: Option<String>,
     #[serde(flatten)]
     tally: Tally,
 }
 
 impl Report {
-    /// None so far.
+    /// A report without sections.
     pub(super) fn new(seed: u64, quick: bool) -> Self {
         Self {
             seed,
@@ -37,7 +37,7 @@ impl Report {
         }
     }
 
-    /// Notes a section, and says what it counted.
+    /// Adds a section, and prints its counts.
     pub(super) fn add(&mut self, name: &'static str, took: Duration, done: Result<Tally>) {
         let (tally, failure) = match done {
             Ok(tally) => (tally, None),
@@ -53,12 +53,12 @@ impl Report {
         self.sections.push(row);
     }
 
-    /// How many failed.
+    /// The number of failed sections.
     pub(super) fn failed(&self) -> usize {
         self.sections.iter().filter(|row| row.failure.is_some()).count()
     }
 
-    /// One table of all figures.
+    /// Prints a table of all counts.
     pub(super) fn print(&self) {
         println!("\ncrash: seed {}, {} sections", self.seed, self.sections.len());
         for row in &self.sections {
@@ -70,7 +70,7 @@ impl Report {
         }
     }
 
-    /// The same as JSON.
+    /// Writes the counts as JSON.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         std::fs::write(path, serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("can't write {}", path.display()))?;

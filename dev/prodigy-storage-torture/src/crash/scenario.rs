@@ -1,6 +1,6 @@
-//! Scenarios: the work of the tool when it is struck, and the conditions that hold afterwards.
+//! Scenarios: a command of the tool that is interrupted, and the checks afterwards.
 //!
-//! A scenario prepares a store once; each trial strikes the tool over a copy of it.
+//! A scenario prepares a store once; each trial interrupts the tool on a copy of it.
 
 mod clean;
 mod documents;
@@ -20,30 +20,31 @@ use uuid::Uuid;
 use super::section::Lab;
 use crate::tool::{Answer, Tool, lines};
 
-/// The repository and the job that are written to.
+/// The repository and the job of the scenarios.
 pub(super) const REPO: &str = "crash";
 pub(super) const JOB: &str = "struck";
 
-/// One command of the tool over a prepared store.
+/// A command of the tool on a prepared store.
 #[derive(Debug)]
 pub(super) struct Scenario {
     /// Its name.
     pub(super) name: &'static str,
-    /// Whether its threads are struck, too. Not where it starts a command of its own, which would be struck instead.
+    /// True if calls of all threads are struck. False for a scenario that starts a command of its own, which would be
+    /// struck instead.
     pub(super) threads: bool,
-    /// Settings of the tool, as variables.
+    /// Settings of the tool, as environment variables.
     settings: &'static [(&'static str, &'static str)],
-    /// The folder that it is run in, below the scenario's.
+    /// The current folder of the command, relative to the scenario's folder.
     place: &'static str,
-    /// Makes the store.
+    /// Creates the store.
     prepare: fn(&Scene<'_>) -> Result<Before>,
     /// The command that is struck.
     act: fn(&Scene<'_>, &Before) -> Act,
-    /// Checks that all acknowledged data holds, continues, and checks again.
+    /// Checks that all acknowledged data exists, continues, and checks again.
     check: fn(&Scene<'_>, &Before, &[u8]) -> Result<()>,
 }
 
-/// The common part of most scenarios: a new store.
+/// The defaults of most scenarios: a new store.
 const BASE: Scenario = Scenario {
     name: "",
     threads: true,
@@ -69,42 +70,42 @@ pub(super) fn all() -> impl Iterator<Item = &'static Scenario> {
     .flatten()
 }
 
-/// The scenarios that move data. They make many calls, and have a section of their own.
+/// The scenarios that move data. They make many calls, so they have a section of their own.
 pub(super) fn moves() -> &'static [Scenario] {
     moves::SCENARIOS
 }
 
-/// Where a scenario takes place.
+/// The store and the tool of a trial.
 #[derive(Clone, Debug)]
 pub(super) struct Scene<'a> {
     pub(super) lab: &'a Lab<'a>,
     pub(super) tool: Tool,
-    /// True if the next writer has to mend every torn tail. It leaves a tail that can't be synced, which nobody reports
-    /// as damage.
+    /// True if the next writer must have removed every torn tail. It leaves a tail that it can't sync, which is not
+    /// reported as damage.
     pub(super) mended: bool,
     /// The standard error of the struck command.
-    told: String,
+    complaints: String,
 }
 
-/// The known state before the tool is struck.
+/// The contents of the store before the command.
 #[derive(Debug, Default)]
 pub(super) struct Before {
-    /// Events that were acknowledged, each with the position of its payload in the input.
+    /// The acknowledged events, each with the position of its payload in the input.
     events: Vec<(Uuid, usize)>,
-    /// Events that may be read: whole, but nobody acknowledged them.
+    /// Complete events that were never acknowledged: reading them is allowed.
     perhaps: Vec<(Uuid, usize)>,
-    /// Ids that are given to what is sent.
+    /// The ids that are given to sent events.
     given: Vec<Uuid>,
-    /// Revisions, lease tokens, fencing tokens.
+    /// Revisions, lease tokens, or fencing tokens.
     words: Vec<String>,
 }
 
-/// A command and what it is fed.
+/// A command with its input.
 #[derive(Debug)]
 pub(super) struct Act {
     arguments: Vec<String>,
     pub(super) input: Vec<u8>,
-    /// Requests to one handle, and no command of the tool.
+    /// True if the input is requests for `torture-served` instead of a command of the tool.
     served: bool,
 }
 
@@ -126,7 +127,7 @@ impl Act {
 }
 
 impl Scenario {
-    /// Makes the store in a folder.
+    /// Creates the store in a folder.
     pub(super) fn prepared<'a>(&'static self, lab: &'a Lab<'a>, folder: &Path) -> Result<Prepared<'a>> {
         let scene = self.scene(lab, folder, folder.join("store"))?;
         let before = (self.prepare)(&scene).with_context(|| format!("can't prepare {}", self.name))?;
@@ -141,7 +142,7 @@ impl Scenario {
     fn scene<'a>(&self, lab: &'a Lab<'a>, folder: &Path, base: PathBuf) -> Result<Scene<'a>> {
         let place = folder.join(self.place);
         std::fs::create_dir_all(&place)?;
-        // A transient error is worth no wait here.
+        // Transient errors are not retried, since waiting would not help.
         let mut tool = Tool::new(lab.binary, folder)?
             .over(base)
             .within(&place)
@@ -154,7 +155,7 @@ impl Scenario {
             lab,
             tool,
             mended: true,
-            told: String::new(),
+            complaints: String::new(),
         })
     }
 }
@@ -169,7 +170,7 @@ pub(super) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// A copy of the store, the command to strike over it.
+    /// A copy of the store, and the command to interrupt.
     pub(super) fn trial(&self, name: &str) -> Result<Trial<'a, '_>> {
         let base = self.folder.join(name).join("store");
         copy(&self.folder.join("store"), &base)?;
@@ -183,7 +184,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// One copy of the store.
+/// A copy of the store.
 #[derive(Debug)]
 pub(super) struct Trial<'a, 'p> {
     prepared: &'p Prepared<'a>,
@@ -192,7 +193,7 @@ pub(super) struct Trial<'a, 'p> {
 }
 
 impl Trial<'_, '_> {
-    /// The command to strike.
+    /// The command to interrupt.
     pub(super) fn command(&self) -> Command {
         if self.act.served {
             return self.scene.tool.command_of(self.scene.lab.served);
@@ -200,10 +201,10 @@ impl Trial<'_, '_> {
         self.scene.tool.command(&self.act.arguments)
     }
 
-    /// Whether all holds, given what the struck command had printed; the copy goes if so.
+    /// Checks the store, given the output of the interrupted command. Removes the copy if the check succeeds.
     pub(super) fn check(&self, answer: &Answer) -> Result<()> {
         let scene = Scene {
-            told: answer.stderr.clone(),
+            complaints: answer.stderr.clone(),
             ..self.scene.clone()
         };
         (self.prepared.scenario.check)(&scene, &self.prepared.before, &answer.stdout)?;
@@ -214,12 +215,12 @@ impl Trial<'_, '_> {
 }
 
 impl Scene<'_> {
-    /// Runs a command that has to succeed without a word of complaint.
+    /// Runs a command that has to succeed without a warning.
     fn look(&self, arguments: &[&str]) -> Result<Answer> {
         self.go(arguments, b"", &[])
     }
 
-    /// The same with input; it may say lines that hold one of these.
+    /// Runs a command with input; it may print messages that contain one of these texts.
     fn go(&self, arguments: &[&str], input: &[u8], may_say: &[&str]) -> Result<Answer> {
         let answer = self.tool.run(arguments, input)?.expect_code(0)?;
         let odd = |line: &&str| !may_say.iter().any(|words| line.contains(words));
@@ -233,13 +234,13 @@ impl Scene<'_> {
         Ok(answer)
     }
 
-    /// Input from one position to another.
+    /// The input from one position to another.
     fn text(&self, positions: std::ops::Range<usize>) -> Vec<u8> {
         crate::input::joined(positions.map(|position| self.lab.input.at(position)))
     }
 }
 
-/// The whole lines that a process printed before it died.
+/// The complete lines that a process printed.
 fn whole_lines(said: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = said
         .iter()
@@ -248,7 +249,7 @@ fn whole_lines(said: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines(said.get(..end).unwrap_or_default())
 }
 
-/// Copies a folder with the modes of its contents; an absent one stays absent.
+/// Copies a folder with the modes of its contents; does nothing if it is absent.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let parent = to.parent().context("a folder has a parent")?;
     std::fs::create_dir_all(parent)?;

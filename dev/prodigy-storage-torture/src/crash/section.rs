@@ -1,4 +1,4 @@
-//! A section of `crash`: its input, and its report.
+//! A section of `crash`: its parameters, and its counts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::input::Input;
 use crate::project::Project;
 
-/// One way to make the store fail, and the checks that look for lost data afterwards.
+/// A kind of failure, and the checks for lost data.
 #[derive(Debug)]
 pub(crate) struct Section {
     /// Its name on the command line.
@@ -20,7 +20,7 @@ pub(crate) struct Section {
     pub(crate) run: fn(&Lab<'_>) -> Result<Tally>,
 }
 
-/// The input of a section.
+/// The parameters of a section.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lab<'a> {
     /// The project.
@@ -33,30 +33,30 @@ pub(crate) struct Lab<'a> {
     pub(crate) served: &'a Path,
     /// The lines to append.
     pub(crate) input: &'a Input,
-    /// The short form, as `ci` runs it.
+    /// True for the short form, as `ci` runs it.
     pub(crate) quick: bool,
-    /// Makes the section's random choices, and no other's.
+    /// The seed for the random choices of this section only.
     pub(crate) seed: u64,
-    /// How many kills at random moments.
+    /// The number of kills at random moments.
     pub(crate) kills: u32,
-    /// How long to work, where this was asked for.
+    /// The duration of the section, if it was requested.
     pub(crate) time: Option<Duration>,
-    /// A folder for this section alone; it is kept where the section fails.
+    /// The folder of this section, which is kept if the section fails.
     pub(crate) scratch: &'a Path,
 }
 
 impl Lab<'_> {
-    /// Random choices that depend on the seed and this word only.
+    /// A random generator that depends only on the seed and this word.
     pub(crate) fn random(&self, word: &str) -> fastrand::Rng {
         fastrand::Rng::with_seed(mixed(self.seed, word))
     }
 
-    /// How long to work: as asked for, else the shorter or the longer of two times.
+    /// The duration: as requested, otherwise one of these by the form.
     pub(crate) fn time(&self, quick: Duration, full: Duration) -> Duration {
         self.time.unwrap_or(if self.quick { quick } else { full })
     }
 
-    /// A new folder in the section's.
+    /// A new folder in the section's folder.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.scratch.join(name);
         std::fs::create_dir_all(&folder)?;
@@ -64,24 +64,24 @@ impl Lab<'_> {
     }
 }
 
-/// The report of a section.
+/// The counts of a section.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Tally {
     counts: Vec<Count>,
     skipped: Vec<String>,
 }
 
-/// A number of something.
+/// A count with its description.
 #[derive(Debug, Serialize)]
 pub(crate) struct Count {
-    /// What, in words.
+    /// The description.
     pub(crate) what: String,
-    /// How many.
+    /// The number.
     pub(crate) number: u64,
 }
 
 impl Tally {
-    /// Adds to what was counted under these words.
+    /// Adds to the count with this description.
     pub(crate) fn add(&mut self, what: impl Into<String>, number: impl TryInto<u64>) {
         let number = number.try_into().unwrap_or(u64::MAX);
         let what = what.into();
@@ -91,7 +91,7 @@ impl Tally {
         }
     }
 
-    /// Something could not be done here. It is said at once, and again at the end.
+    /// Notes a skipped part. It is printed now, and again at the end.
     pub(crate) fn skip(&mut self, why: impl Into<String>) {
         let why = why.into();
         eprintln!("NOTICE: SKIPPED: {why}");
@@ -109,7 +109,7 @@ impl Tally {
     }
 }
 
-/// A seed for everything that has a name of its own, from one for all.
+/// A seed that is derived from another seed and a word.
 pub(crate) fn mixed(seed: u64, word: &str) -> u64 {
     word.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, |mixed, byte| {
         (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

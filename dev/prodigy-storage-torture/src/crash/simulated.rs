@@ -1,4 +1,4 @@
-//! The crate that crashes the file backend on a simulated disk, at every call.
+//! Runs the simulator, which crashes the file backend at every call on a simulated disk.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::section::{Lab, Tally};
 use crate::project::printed;
 
-/// The crate.
+/// The crate of the simulator.
 const CRATE: &str = "prodigy-storage-sim";
 
-/// Runs it, and takes over its totals.
+/// Runs the simulator, and takes over its totals.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let seed = lab.seed.to_string();
@@ -46,7 +46,7 @@ const WORDS: &[(&str, &str)] = &[
     ("drawn", "disks drawn at random"),
 ];
 
-/// Every number of the last line, which sums up the others: one a workload.
+/// Adds the numbers of the last line, which has the totals of all workloads.
 fn totals(text: &str, tally: &mut Tally) -> Result<()> {
     let lines: Vec<Value> = text
         .lines()

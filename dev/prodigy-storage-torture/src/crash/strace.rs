@@ -1,4 +1,4 @@
-//! strace: which system calls a command makes, and one of them made to kill it or to fail.
+//! strace lists the system calls of a command, and makes one of them kill the command or fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::tool::{Answer, finish};
 
-/// The calls that have to do with files. Those that a machine does not know are left out.
+/// The calls that concern files. Calls that the machine does not know are left out.
 const CALLS: &[&str] = &[
     "chmod",
     "close",
@@ -47,25 +47,25 @@ const CALLS: &[&str] = &[
     "write",
 ];
 
-/// A system call: the n-th of its name in its thread, from 1.
+/// A system call: the n-th of this name in its thread, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Point {
     /// The name.
     pub(super) call: String,
-    /// Which of them.
+    /// The ordinal.
     pub(super) nth: u32,
 }
 
-/// The action at a point.
+/// The fault at a point.
 #[derive(Clone, Debug)]
 pub(super) enum Blow {
-    /// SIGKILL: the call has no effect, and nothing of the process runs any more.
+    /// SIGKILL: the call has no effect, and no code of the process runs afterwards.
     Kill,
-    /// The call is not made and gives this error; so do all later ones of its name, if it lasts.
+    /// The call is not made and returns this error; with `lasting`, so do all later calls of this name.
     Fail { error: &'static str, lasting: bool },
 }
 
-/// Why strace can't be used here, if it can't.
+/// The reason why strace can't be used, if there is one.
 pub(super) fn lacking() -> Option<String> {
     let probe = Command::new("strace")
         .args([
@@ -91,7 +91,7 @@ pub(super) fn lacking() -> Option<String> {
     }
 }
 
-/// Runs a command unharmed, and returns its calls that touch something below `base`, or standard output.
+/// Runs a command without a fault, and returns its calls on `base` and on standard output.
 pub(super) fn census(
     command: &Command,
     threads: bool,
@@ -115,7 +115,7 @@ pub(super) fn census(
     Ok((answer, points(&String::from_utf8_lossy(&text), &base)))
 }
 
-/// Runs a command that is struck at a point.
+/// Runs a command with a fault at a point.
 pub(super) fn strike(
     command: &Command,
     threads: bool,
@@ -147,7 +147,8 @@ fn under_strace<'a>(threads: bool, options: impl IntoIterator<Item = &'a OsStr>)
     strace
 }
 
-/// A command started by another one, which gets it behind its own arguments, with the same environment and folder.
+/// A command that starts another one: the inner command is appended to its arguments, with the same environment and
+/// folder.
 pub(super) fn started_by(mut outer: Command, command: &Command) -> Command {
     for (name, value) in command.get_envs() {
         match value {
@@ -162,7 +163,7 @@ pub(super) fn started_by(mut outer: Command, command: &Command) -> Command {
     outer
 }
 
-/// Reads `PID name(arguments..`, or without the number where no threads are followed.
+/// Parses `PID name(arguments..`; without threads there is no PID.
 fn points(trace: &str, base: &str) -> BTreeSet<Point> {
     let mut seen: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     let (mut points, mut others) = (BTreeSet::new(), BTreeSet::new());
@@ -184,7 +185,8 @@ fn points(trace: &str, base: &str) -> BTreeSet<Point> {
             nth: *nth,
         });
     }
-    // Whichever thread comes first is struck: not where that is the loader of the program.
+    // strace counts per thread and strikes the first thread that reaches the ordinal, so a point is left out if the
+    // program's loader makes such a call.
     &points - &others
 }
 

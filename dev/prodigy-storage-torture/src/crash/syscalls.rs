@@ -1,8 +1,8 @@
 //! SIGKILL at every system call that touches the store or acknowledges data.
 //!
-//! Each scenario is run once unharmed to learn its calls. Then it is run for each of them over a fresh copy of its
-//! store, and killed as it enters that call, which has no effect. The next process has to find all acknowledged
-//! data, nothing torn and no damage, and continues.
+//! Each scenario is run once without a fault, to list its calls. Then it is run again for each of them on a fresh copy
+//! of its store, and killed when it enters that call, which has no effect. The next process must find all acknowledged
+//! data, no torn data and no damage, and continue.
 
 use std::path::Path;
 
@@ -13,16 +13,16 @@ use super::scenario::{self, Prepared, Scenario};
 use super::section::{Lab, Tally};
 use super::strace::{self, Blow, Point};
 
-/// The short form kills at one of this number of calls of a scenario.
+/// In the short form, one in this number of calls per scenario is tried.
 const SAMPLE: usize = 8;
-/// The thread that compresses races with the one that appends, so that each finds more or less to do: a call that counts
-/// high is not made each time. It is tried this often; one of this number of calls may never be reached.
+/// The compressing thread races with the appending one, so the number of calls varies, and a call with a high ordinal
+/// is not always made. The number of tries for it; one in this number of calls may never be reached.
 const TRIES: usize = 6;
 const MISSED: usize = 20;
-/// The name of the run that nothing is done to.
+/// The name of the run without a fault.
 pub(super) const UNHARMED: &str = "unharmed";
 
-/// Every scenario at every call.
+/// Kills every scenario at every call.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     if let Some(why) = strace::lacking() {
@@ -38,7 +38,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The calls of a scenario that touch the store, and how many lines it prints. Unharmed, all has to hold.
+/// The calls of a scenario that touch the store, and the number of printed lines. All checks have to succeed.
 pub(super) fn survey(prepared: &Prepared<'_>, name: &str) -> Result<(Vec<Point>, usize)> {
     let trial = prepared.trial(name)?;
     let base = trial.scene.tool.base();
@@ -72,7 +72,7 @@ fn one(lab: &Lab<'_>, scenario: &'static Scenario, folder: &Path, tally: &mut Ta
         .filter_map(|(point, killed)| (!killed).then_some(point))
         .collect();
     if scenario.threads && missed.len() * MISSED > points.len() {
-        // A call that another unharmed run does not make is not made by each run.
+        // A call that a second run does not make is not made in every run.
         let (again, _) = survey(&prepared, "unharmed again")?;
         missed.retain(|point| again.contains(point));
     }
@@ -92,7 +92,7 @@ fn one(lab: &Lab<'_>, scenario: &'static Scenario, folder: &Path, tally: &mut Ta
     Ok(())
 }
 
-/// Whether it was killed there.
+/// Kills a scenario at a point and checks the store; returns true if it was killed there.
 pub(super) fn trial(prepared: &Prepared<'_>, point: &Point, number: usize) -> Result<bool> {
     let name = format!("{}-{}-{number}", point.call, point.nth);
     let trial = prepared.trial(&name)?;

@@ -1,8 +1,8 @@
-//! Planted victims: programs that break a promise, so that one sees whether the loss of power finds it.
+//! Planted victims: programs that break a promise, to verify that the power-loss checks detect it.
 //!
-//! Each does one thing wrong that real programs do wrong. It goes through the same machinery and the same checks as the
-//! tool does in `power`, and has to be caught every time. Some are the tool itself, with some of its syncs swallowed on
-//! their way to the kernel.
+//! Each victim has a fault that occurs in real programs. It runs through the same machinery and checks as the tool does
+//! in `power`, and has to be detected every time. Some victims are the tool itself, with some of its syncs suppressed
+//! by `strace`.
 
 mod program;
 mod swallowed;
@@ -24,15 +24,15 @@ use super::power::{self};
 use super::section::{Lab, Tally};
 use program::Fault;
 
-/// How often each is caught, in the short and in the full form.
+/// The number of runs of each victim, in the short and in the full form.
 const TIMES: (u32, u32) = (1, 10);
-/// So much a victim has acknowledged when the power goes.
+/// The number of acknowledgements of a victim before the power is cut.
 const ACKNOWLEDGED: usize = 7;
 
-/// The number of tries of a victim, if other programs spoil one.
+/// The number of attempts for a victim, if other programs interfere.
 const AGAIN: u32 = 8;
 
-/// Whether the checks found out.
+/// The result of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Caught,
@@ -43,13 +43,13 @@ enum Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Caught,
-    /// Nothing: it has no fault.
+    /// The victim has no fault, so nothing is reported.
     Whole,
-    /// Whatever they like: real file systems are known to make up for the fault.
+    /// Either result: real file systems may make up for this fault.
     Hidden,
 }
 
-/// Has every victim caught.
+/// Runs every victim.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let times = if lab.quick { TIMES.0 } else { TIMES.1 };
@@ -77,7 +77,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Counts a victim, if the checks said of it what they should.
+/// Counts a victim. Fails if the checks did not report what was expected.
 fn judge(victim: &str, expected: Expected, seen: Seen, on: &str, tally: &mut Tally) -> Result<()> {
     let what = match (expected, seen) {
         (Expected::Caught, Seen::Caught) => format!("victims caught on {on}"),
@@ -99,7 +99,7 @@ fn judge(victim: &str, expected: Expected, seen: Seen, on: &str, tally: &mut Tal
     Ok(())
 }
 
-/// The verdict of the checks on a broken promise. Any other error is a failure of this test.
+/// The result of the checks. An error other than a broken promise is a failure of this test.
 fn verdict(check: Result<usize>) -> Result<Seen> {
     match check {
         Ok(_) => Ok(Seen::Missed),
@@ -108,8 +108,8 @@ fn verdict(check: Result<usize>) -> Result<Seen> {
     }
 }
 
-/// Tries again where somebody else has synced all file systems of the machine meanwhile, as `sync` does: a file that was
-/// written before and never synced is whole then, and a victim that got away shows nothing.
+/// Repeats a run while another program may have synced all file systems of the machine, as `sync` does. Then an
+/// unsynced file is complete, and an undetected victim proves nothing.
 fn fairly(
     disk: &mut Disk,
     expected: Expected,
@@ -128,7 +128,7 @@ fn fairly(
     bail!("all file systems of this machine are synced all the time: nothing can be shown")
 }
 
-/// One victim, one loss of power.
+/// Runs one victim with one power loss.
 fn planted(lab: &Lab<'_>, fault: Fault, disk: &mut Disk, number: u32) -> Result<Seen> {
     let store = disk.point().join(format!("{}-{number}", fault.name()));
     let tool = power::tool(lab, store.clone())?;
@@ -149,7 +149,7 @@ fn planted(lab: &Lab<'_>, fault: Fault, disk: &mut Disk, number: u32) -> Result<
         return verdict(scene.check());
     }
     let mut scene = Log::new(tool, lab.input, "lost");
-    // A process that waits for more input has no write on its way when the power goes.
+    // A process that waits for more input has no write in flight when the power is cut.
     let input = scene.lines(ACKNOWLEDGED);
     let ended = lose(launch(command, input), &death, disk)?;
     scene.note(&ended)?;
@@ -164,7 +164,7 @@ fn launch(command: Command, input: Vec<u8>) -> Launch {
     }
 }
 
-/// States to save, each with its number.
+/// The states to save, each with its number.
 fn states() -> Vec<u8> {
     let lines = (1..=ACKNOWLEDGED).map(|number| format!("{{\"n\":{number}}}\n"));
     lines.collect::<String>().into_bytes()

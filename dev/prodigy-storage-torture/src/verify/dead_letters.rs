@@ -1,4 +1,4 @@
-//! The dead-letter queue: a redriver that dies, and the file itself.
+//! The dead-letter queue: a redriver that is killed, and the file itself.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use crate::input::joined;
 use crate::tool::{Tool, lines};
 
 const ADDRESS: [&str; 4] = ["--repo", "shop", "--job", "failing"];
-/// How long items that nobody acknowledges may take to come back.
+/// The longest time until unacknowledged items can be taken again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Items made of the input.
@@ -36,7 +36,7 @@ fn push(tool: &Tool, items: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Takes all pending items: id and token of each.
+/// Takes all pending items; returns their ids and tokens.
 fn take(tool: &Tool, lease: &str) -> Result<Vec<(String, String)>> {
     let taken = tool.done(
         ["dlq", "take", "--all", "--lease", lease].iter().chain(&ADDRESS),
@@ -54,7 +54,7 @@ fn id_and_token(line: &[u8]) -> Result<(String, String)> {
     Ok((text("item_id")?, text("lease_token")?))
 }
 
-/// How many items the file holds, for any program that reads JSON.
+/// The number of items in the file, as any program can count them.
 fn length(tool: &Tool) -> Result<usize> {
     let path = tool.base().join("dlq/shop/failing/items.json");
     let bytes = std::fs::read(&path).with_context(|| format!("can't read {}", path.display()))?;
@@ -62,7 +62,7 @@ fn length(tool: &Tool) -> Result<usize> {
     Ok(items.len())
 }
 
-/// A redriver is killed when it has its items: all of them come back when the lease ends.
+/// A redriver is killed while it holds items: all of them can be taken again when their leases end.
 pub(super) fn redriver(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("redriver")?;
     let items = items(bench, 50)?;
@@ -78,7 +78,7 @@ pub(super) fn redriver(bench: &Bench) -> Result<Seen> {
     redriver.kill()?;
     redriver.wait()?;
     id_and_token(first.as_bytes())?;
-    // Leases are stored before anything is printed: until they end, nobody gets an item.
+    // Leases are stored before any output, so no item can be taken until they end.
     let early = take(&tool, "1s")?.len();
     ensure!(
         early == 0 || begun.elapsed() >= Duration::from_secs(3),

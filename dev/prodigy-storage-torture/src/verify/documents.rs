@@ -1,4 +1,4 @@
-//! Checkpoints: a big one is returned unchanged, and a damaged one is skipped.
+//! Checkpoints: a large one is returned unchanged, and a damaged one is skipped.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -6,7 +6,7 @@ use super::{Bench, Seen};
 use crate::input::same_value;
 use crate::tree;
 
-/// Saves two, flips a byte of the newer one, and looks again.
+/// Saves two checkpoints, flips a byte of the newer one, and reads again.
 pub(super) fn checkpoint(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("checkpoint")?;
     let address = ["--repo", "shop", "--job", "big", "--phase", "map"];

@@ -1,4 +1,4 @@
-//! Events: back as they went in, from many writers, sent twice, and behind a bad line.
+//! Events: returned as they were appended, from many writers, sent twice, and after an invalid line.
 
 use std::collections::BTreeSet;
 
@@ -13,25 +13,25 @@ use crate::segment;
 use crate::tool::Tool;
 
 const REPO: &str = "shop";
-/// Writers at once.
+/// The number of concurrent writers.
 const WRITERS: usize = 8;
-/// Each writer writes at least this number of bytes, which is several segments.
+/// The least number of bytes per writer, which fill several segments.
 const SHARE: usize = 256 << 10;
 
-/// `events append --ack` of a job, fed with lines.
+/// Starts `events append --ack` of a job with this input.
 fn append(tool: &Tool, job: &str, more: &[&str], input: Vec<u8>) -> Result<Appender> {
     let fixed = ["events", "append", "--repo", REPO, "--job", job, "--ack"];
     Appender::start(tool.command(fixed.iter().chain(more)), input)
 }
 
-/// The same, to its end: what was acknowledged, in order.
+/// Appends this input, and returns the acknowledged ids in order.
 fn append_all(tool: &Tool, job: &str, more: &[&str], input: Vec<u8>) -> Result<Vec<Uuid>> {
     let mut acknowledged = Vec::new();
     append(tool, job, more, input)?.end(&mut acknowledged)?.well()?;
     Ok(acknowledged)
 }
 
-/// The acknowledged events of a job are the stored ones, event by event.
+/// Checks that the stored events of a job are exactly the acknowledged ones.
 fn compare(expected: &Log<Uuid, &str>, tool: &Tool, job: &str) -> Result<()> {
     let answer = tool
         .run(["events", "cat", "--repo", REPO, "--job", job], b"")?
@@ -45,7 +45,7 @@ fn compare(expected: &Log<Uuid, &str>, tool: &Tool, job: &str) -> Result<()> {
     Ok(())
 }
 
-/// All of the input, one by one, and back in the order in which it went in.
+/// Appends the whole input event by event, and reads it back in the same order.
 pub(super) fn round_trip(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("round-trip")?;
     let lines = bench.input.lines();
@@ -122,7 +122,7 @@ pub(super) fn many_writers(bench: &Bench) -> Result<Seen> {
     )))
 }
 
-/// One batch under given ids: sent, sent again, and sent from two processes at once.
+/// A batch under given ids is sent, sent again, and sent from two processes at once.
 pub(super) fn same_batch(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("same-batch")?;
     let mut expected = Log::default();
@@ -161,7 +161,7 @@ pub(super) fn same_batch(bench: &Bench) -> Result<Seen> {
     )))
 }
 
-/// A line that is no JSON stops with its number; what came before stays.
+/// An invalid line stops the command with its line number; the events before it are stored.
 pub(super) fn bad_line(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("bad-line")?;
     let input = b"{\"n\":1}\n\n{\"n\":2}\n{\"n\":\n{\"n\":4}\n";

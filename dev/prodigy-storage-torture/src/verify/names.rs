@@ -1,10 +1,10 @@
-//! Names that want out: clear errors, and nothing is created anywhere.
+//! Names that could leave the root: each is refused with a clear error, and nothing is created.
 
 use anyhow::{Result, ensure};
 
 use super::{Bench, Seen, folder, snapshot};
 
-/// Every name, as a repository and as a job, for a reader and for writers.
+/// Tries every name as a repository and as a job, for reads and writes.
 pub(super) fn hostile(bench: &Bench) -> Result<Seen> {
     let place = folder(bench, "names")?;
     let tool = bench.tool("names")?.over(place.join("deep/down/store"));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{Bench, Seen, folder};
 
-/// Reading creates nothing, also where there is nothing.
+/// Reading creates nothing, even if nothing exists.
 pub(super) fn nothing_made(bench: &Bench) -> Result<Seen> {
     let place = folder(bench, "nothing-made")?;
     let tool = bench.tool("nothing-made")?.over(place.join("absent/store"));
@@ -35,7 +35,7 @@ pub(super) fn nothing_made(bench: &Bench) -> Result<Seen> {
     )))
 }
 
-/// All errors of a configuration at once, with the nearest name.
+/// All errors of a configuration are reported at once, with the most similar key.
 pub(super) fn bad_config(bench: &Bench) -> Result<Seen> {
     let place = folder(bench, "bad-config")?;
     let tool = bench.tool("bad-config")?;
@@ -64,10 +64,10 @@ pub(super) fn bad_config(bench: &Bench) -> Result<Seen> {
     ))
 }
 
-/// A named lock that is held gives exit 3. It outlives the tool as long as the command that it was taken for runs.
+/// A held lock gives exit code 3. The lock outlives the tool while the command under it runs.
 pub(super) fn lock(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("lock")?;
-    // The command ends when its input does.
+    // The command ends with its input.
     let mut command = tool.command([
         "lock",
         "run",

@@ -1,4 +1,4 @@
-//! Two repositories of one folder name, and three worktrees of one: nothing mixed, nothing apart.
+//! Two repositories with the same folder name are kept apart, and three worktrees of one repository share their data.
 
 use std::path::{Path, PathBuf};
 

@@ -11,10 +11,10 @@ use crate::child::{Process, Task};
 use crate::lab::Lab;
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row};
 
-/// Items of the large queue, and of the small one.
+/// The numbers of items in the large and in the small queue.
 const LARGE: usize = 50_000;
 const SMALL: usize = 1_000;
-/// Takes of a turn.
+/// The number of takes in a turn.
 const TAKES: usize = 40;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -68,11 +68,11 @@ enum Timed {
     Both,
 }
 
-/// A queue whose size stays the same: what a turn acknowledges is pushed again after it.
+/// A queue of constant size: after a turn, the acknowledged items are pushed again.
 struct Steady {
     queue: Queue,
     items: usize,
-    /// Does the same work between two of ours.
+    /// A process that does the same work between two cycles of this one.
     other: Option<Process>,
     pushed: usize,
 }
@@ -94,7 +94,7 @@ impl Steady {
         })
     }
 
-    /// Microseconds of one timed call.
+    /// Returns the microseconds of one timed call.
     fn turn(&mut self, timed: Timed, cycles: usize) -> Result<f64> {
         let dlq = self.queue.job.dlq();
         let mut took = Duration::ZERO;
@@ -109,8 +109,8 @@ impl Steady {
             }
             ensure!(tokens.len() == TAKEN, "{} items were taken", tokens.len());
             if let Some(other) = &mut self.other {
-                other.tell("cycle")?;
-                other.hear("done")?;
+                other.send_line("cycle")?;
+                other.expect_line("done")?;
             }
             let began = Instant::now();
             acknowledge(&self.queue.job, &tokens)?;

@@ -16,7 +16,7 @@ use crate::rows::processes::PROCESSES;
 
 const ITEMS: usize = 20_000;
 const PARTS: usize = 10;
-/// Each round fills queues again, which takes long.
+/// Few rounds, because each fills the queues again, which takes long.
 const ROUNDS: usize = 3;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -54,7 +54,7 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// Redrives all items; how many were done.
+/// Redrives all items; returns how many were done.
 pub(crate) fn redrive(job: &Job) -> Result<usize> {
     let report = job
         .dlq()
@@ -62,7 +62,7 @@ pub(crate) fn redrive(job: &Job) -> Result<usize> {
     Ok(report.done)
 }
 
-/// Microseconds an item, and the bytes that were passed to write calls.
+/// Empties the queue; returns the microseconds per item, and the bytes that were passed to write calls.
 fn emptied(queue: &Queue, items: usize) -> Result<(f64, u64)> {
     let before = memory::bytes_written()?;
     let began = Instant::now();

@@ -17,10 +17,10 @@ use crate::lab::Lab;
 use crate::row::{Contestant, Plan, Role, Row};
 
 const ITEMS: usize = 1_000_000;
-/// A take and a release are two records an item.
+/// The number of items that were taken and released, which makes two records per item.
 const TAKEN: usize = ITEMS / 2;
 const AT_ONCE: usize = 10_000;
-/// Bytes of an item's text: a million short items.
+/// The length of an item's text, in bytes: there are a million short items.
 const TEXT: usize = 40;
 const ROUNDS: usize = 3;
 
@@ -49,7 +49,7 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// A long queue, half of which was taken and released.
+/// A long queue; half of its items were taken and released.
 fn long(lab: &Lab) -> Result<Queue> {
     let items = lab.of(ITEMS);
     let queue = Queue::make_of(&lab.bench(), items, TEXT, false)?;
@@ -95,7 +95,7 @@ fn first_take(lab: &Lab) -> Result<Plan> {
     ]))
 }
 
-/// Reads a file line by line; the lines whose checksum holds.
+/// Reads a file line by line; returns the number of lines with a valid checksum.
 fn checked(path: &PathBuf) -> Result<usize> {
     let mut file = BufReader::with_capacity(256 << 10, File::open(path)?);
     let (mut line, mut held) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! The dead-letter queue as it grows.
+//! The dead-letter queue at different sizes.
 
 mod changes;
 mod emptying;
@@ -18,12 +18,12 @@ use crate::lab::Bench;
 use crate::row::Row;
 use crate::store;
 
-/// Items of a take.
+/// The number of items in a take.
 pub(crate) const TAKEN: usize = 10;
 pub(crate) const LEASE: Duration = Duration::from_secs(3_600);
-/// Bytes of an item's text: the item has about 2 KB.
+/// The length of an item's text, in bytes: the item has about 2 KB.
 const TEXT: usize = 1_600;
-/// Why a row beside SQLite is skipped.
+/// The reason why a row beside SQLite is skipped.
 const WITHOUT_PEERS: &str = "built without the feature `peers`";
 
 pub(crate) use emptying::redrive;
@@ -70,7 +70,7 @@ fn failure(n: usize) -> Failure {
     Failure::new("timeout", format!("agent {} gave up after {n} s", n % 16))
 }
 
-/// The sum of the numbers of all items, and how many there are.
+/// The number of all items, and the sum of their numbers.
 fn stored(job: &Job) -> Result<(usize, u64)> {
     let (mut count, mut sum) = (0, 0u64);
     for item in job.dlq().scan(&Select::any())? {
@@ -86,7 +86,7 @@ fn numbers(range: std::ops::Range<usize>) -> u64 {
     range.fold(0, |sum: u64, n| sum.wrapping_add(n as u64))
 }
 
-/// Acknowledges items; each has to be there.
+/// Acknowledges items, all of which have to exist.
 pub(crate) fn acknowledge(job: &Job, tokens: &[LeaseToken]) -> Result<()> {
     let settled = job.dlq().ack(tokens)?;
     ensure!(
@@ -105,7 +105,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// With the first items of seed 0.
+    /// A queue with the first items of seed 0.
     fn make(bench: &Bench, items: usize) -> Result<Self> {
         Self::make_of(bench, items, TEXT, true)
     }
@@ -143,7 +143,7 @@ impl Queue {
         files(self.root())
     }
 
-    /// Bytes of these.
+    /// The size of these files, in bytes.
     fn bytes(&self) -> Result<u64> {
         self.files()?
             .iter()

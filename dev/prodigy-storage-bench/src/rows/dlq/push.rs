@@ -63,7 +63,7 @@ impl Queue {
         Ok(took)
     }
 
-    /// Pushes a new failure of items that are spread over the queue; returns microseconds per item.
+    /// Pushes new failures of existing items, spread over the queue; returns microseconds per item.
     fn push_known(&self, turn: Turn, pushes: usize, items: usize) -> Result<f64> {
         let spread = |n: usize| n.wrapping_mul(items / pushes) % items;
         let letters = (0..pushes)
@@ -126,7 +126,7 @@ fn known(lab: &Lab) -> Result<Plan> {
     ]))
 }
 
-/// The limit: a line and a sync.
+/// The limit: one line and one sync per item.
 fn bare(bench: Bench, pushes: usize) -> Contestant {
     Contestant::new(
         Role::Limit,

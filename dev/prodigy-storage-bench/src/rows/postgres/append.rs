@@ -50,7 +50,7 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// An event to insert: the full line, as ours has it.
+/// Inserts an event: the complete line, as our side stores it.
 fn insert(
     client: &mut Client,
     statement: &Statement,

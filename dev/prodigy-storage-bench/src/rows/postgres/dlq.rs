@@ -14,7 +14,7 @@ use crate::row::{Contestant, Plan, Role, Row};
 use crate::rows::dlq::{LEASE, TAKEN, Work, acknowledge, letter};
 use crate::store;
 
-/// The table that a program would make for its dead letters.
+/// A table for dead letters as a program would create it.
 const ITEMS: &str = "create table item (\
       job bigint not null, place bigint generated always as identity, id text not null, token uuid, \
       leased_until timestamptz, body bytea not null, primary key (job, id)); \
@@ -24,9 +24,9 @@ const TAKE: &str = "update item set token = gen_random_uuid(), leased_until = no
       order by place limit 10 for update skip locked) returning token, body";
 const ACKNOWLEDGE: &str = "delete from item where job = 1 and token = any($1)";
 
-/// Takes of ten minutes, at 200 a second.
+/// The number of takes in ten minutes, at 200 per second.
 const TEN_MINUTES: usize = 120_000;
-/// Takes that are timed.
+/// The number of takes that are timed.
 const TIMED: usize = 500;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -70,7 +70,7 @@ fn snapshot(lab: &Lab) -> Result<Plan> {
     })
 }
 
-/// The median of some takes behind `before` others, all under one snapshot.
+/// The median time of a take after `before` other takes, while one snapshot is held open.
 fn under_snapshot(database: &Rc<Database>, seed: u64, before: usize) -> Result<f64> {
     let schema = database.schema()?;
     let storage = schema.storage()?;
@@ -84,7 +84,7 @@ fn under_snapshot(database: &Rc<Database>, seed: u64, before: usize) -> Result<f
     let mut times = Vec::with_capacity(before + TIMED);
     let mut pushed = 0;
     while times.len() < before + TIMED {
-        // The queue has from 1,000 to 2,000 items at all times.
+        // The queue always has from 1,000 to 2,000 items.
         let letters = (pushed..pushed + if pushed == 0 { 2_000 } else { 1_000 })
             .map(|n| letter(seed, n))
             .collect::<Result<Vec<_>>>()?;

@@ -1,7 +1,7 @@
-//! The PostgreSQL backend beside SQL that is written by hand, on one server and with the same settings of the connections.
+//! The PostgreSQL backend beside hand-written SQL, on the same server and with the same connection settings.
 //!
-//! The hand-written side is a program of few lines: the blocking client of the same authors as ours, a connection for each
-//! thread, statements that are prepared once, tables with the columns and the indexes that the work needs.
+//! The hand-written side is a short program: the blocking client by the authors of our client library, a connection per
+//! thread, prepared statements, and tables with the columns and indexes that the work needs.
 
 mod append;
 mod checkpoint;
@@ -60,7 +60,7 @@ fn row(
     }
 }
 
-/// A private server, which ends with this value.
+/// A private server, which is stopped when this value is dropped.
 pub(crate) struct Database {
     server: Server,
     schemas: Cell<usize>,
@@ -73,7 +73,7 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Starts it; `None` where no server is installed.
+    /// Starts the server; `None` if none is installed.
     pub(crate) fn start() -> Option<Self> {
         Some(Self {
             server: Server::start()?,
@@ -85,7 +85,7 @@ impl Database {
         Ok(Client::connect(&self.server.url(), NoTls)?)
     }
 
-    /// A schema of its own, without tables.
+    /// A new schema without tables.
     fn schema(self: &Rc<Self>) -> Result<Schema> {
         let number = self.schemas.get();
         self.schemas.set(number + 1);
@@ -99,7 +99,7 @@ impl Database {
     }
 }
 
-/// A schema of a turn. It goes with this value.
+/// The schema of a turn, which is removed when this value is dropped.
 struct Schema {
     database: Rc<Database>,
     name: String,
@@ -114,12 +114,12 @@ impl Schema {
         config
     }
 
-    /// Our store, strict as it is by default.
+    /// Our storage, with the strict default.
     fn storage(&self) -> Result<Storage> {
         Ok(Storage::with_config(self.config())?)
     }
 
-    /// A connection of the hand-written side, whose statements need no schema.
+    /// A connection of the hand-written side, which uses the schema by default.
     fn client(&self) -> Result<Client> {
         connect(&self.database.server.url(), &self.name)
     }
@@ -133,7 +133,7 @@ fn connect(url: &str, schema: &str) -> Result<Client> {
 
 impl Drop for Schema {
     fn drop(&mut self) {
-        // The server goes at the end of the run in any case.
+        // If this fails, the schema is removed with the server at the end of the run.
         if let Ok(mut client) = self.database.connect() {
             let _ = client.batch_execute(&format!("drop schema {} cascade; checkpoint", self.name));
         }
@@ -151,13 +151,13 @@ fn on_server(
     }
 }
 
-/// The tables that a program would make for its events: an order, and the id that makes a repetition harmless.
+/// Tables for events as a program would create them: an order, and an id that makes repetitions harmless.
 const EVENTS: &str = "create table event (\
       number bigint generated always as identity primary key, \
       job bigint not null, id uuid not null, time bigint not null, line bytea not null); \
     create unique index on event (job, id)";
 
-/// Every event is there.
+/// Checks that every event is stored.
 fn check(client: &mut Client, wanted: crate::event::Digest) -> Result<()> {
     let mut digest = crate::event::Digest::default();
     for row in client.query("select line from event where job = 1 order by number", &[])? {
@@ -166,7 +166,7 @@ fn check(client: &mut Client, wanted: crate::event::Digest) -> Result<()> {
     digest.must_be(wanted)
 }
 
-/// Nothing may be weaker than on the other side.
+/// Checks that the hand-written side is as durable as ours.
 fn ensure_strict(client: &mut Client) -> Result<()> {
     for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
         let row = client.query_one("select current_setting($1)", &[&setting])?;

@@ -13,7 +13,7 @@ use crate::lab::Lab;
 use crate::row::{Contestant, Plan, Role, Row};
 use crate::store;
 
-/// Rows that the hand-written side fetches at a time.
+/// The number of rows that the hand-written side fetches at once.
 const FETCHED: i32 = 4_096;
 /// The seed of the log.
 const SEED: u64 = 20_260_101;
@@ -30,7 +30,7 @@ pub(super) fn rows() -> Vec<Row> {
     )]
 }
 
-/// The line of an event, typed.
+/// The parsed line of an event.
 #[derive(Deserialize)]
 struct Line {
     event: Event,
@@ -52,7 +52,7 @@ fn plan(lab: &Lab) -> Result<Plan> {
             log.append_prepared(&mut batch, Some(prodigy_storage::Durability::Relaxed))?;
         }
         let wanted = source.digest(0..events);
-        // The hand-written side has its own table of the same lines.
+        // The hand-written side has the same lines in a table of its own.
         let mut client = schema.client()?;
         client.batch_execute(&format!("alter table event rename to ours; {EVENTS}"))?;
         client.batch_execute(
@@ -65,7 +65,7 @@ fn plan(lab: &Lab) -> Result<Plan> {
         let of_ours = Rc::clone(&schema);
         Ok(vec![
             Contestant::ours(move |_| {
-                // Lives as long as what it holds is read.
+                // Keeps the store until its last use.
                 let _ = &of_ours;
                 let mut digest = Digest::default();
                 let began = Instant::now();

@@ -1,4 +1,4 @@
-//! The reports of all workers, and the conditions that hold for them.
+//! The reports of all workers, and the conditions that they must meet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,11 +42,11 @@ enum End {
     Gap,
 }
 
-/// Something that a writer stored, or began to.
+/// Something that a writer stored or started to store.
 #[derive(Debug)]
 struct Thing {
     begun: Nanos,
-    /// When it was there at the latest: acknowledged, or given to somebody.
+    /// The latest time at which it was there: acknowledged, or returned to a reader.
     there: Option<Nanos>,
     acknowledged: bool,
 }
@@ -54,13 +54,13 @@ struct Thing {
 #[derive(Debug)]
 struct Deletion {
     begun: Nanos,
-    /// When its worker had ended, if it did not return.
+    /// The time at which its worker ended, if the deletion did not return.
     ended: Nanos,
     how: Deleted,
 }
 
 impl Deletion {
-    /// At some moment of it, nothing of the job was there.
+    /// True if the deletion certainly happened: at some time the job had no data.
     fn certain(&self) -> bool {
         matches!(self.how, Deleted::Gone | Deleted::Nothing)
     }
@@ -70,17 +70,17 @@ impl Deletion {
     }
 }
 
-/// A scan, or a follow.
+/// A scan or a follow.
 #[derive(Debug)]
 struct Look {
     begun: Nanos,
     behind: Option<String>,
     given: Vec<(Nanos, String)>,
-    /// The end, and the times at which its last step began and at which it ended. A look that was killed has none.
+    /// The end, the time at which its last step began, and the time at which it ended. `None` if the reader was killed.
     end: Option<(End, Nanos, Nanos)>,
 }
 
-/// All that was reported.
+/// All reports.
 #[derive(Debug, Default)]
 pub(super) struct History {
     things: BTreeMap<String, Thing>,
@@ -88,7 +88,7 @@ pub(super) struct History {
     looks: Vec<Look>,
 }
 
-/// The names that the last look at the store found.
+/// The names of the data that the final listing found.
 pub(super) fn there(ended: &Ended) -> Result<BTreeSet<String>> {
     let last = ended.lines().last().context("it found nothing")?;
     match serde_json::from_slice(last)? {
@@ -98,13 +98,13 @@ pub(super) fn there(ended: &Ended) -> Result<BTreeSet<String>> {
 }
 
 impl History {
-    /// The reports of workers who had one role, one after the other.
+    /// Adds the reports of consecutive workers of a role.
     pub(super) fn add(&mut self, role: &str, lives: &[Ended]) -> Result<()> {
         let (mut storing, mut deleting) = (Vec::new(), false);
         for line in lives.iter().flat_map(Ended::lines) {
             let shown = || format!("a worker to {role} printed {}", String::from_utf8_lossy(line));
             match serde_json::from_slice(line).with_context(shown)? {
-                // The life before it had ended.
+                // The previous worker has ended before this time.
                 Line::Born(at) => {
                     if let Some(open) = self.deletions.last_mut().filter(|_| deleting) {
                         open.ended = at;
@@ -160,13 +160,13 @@ impl History {
         Ok(())
     }
 
-    /// A deletion that certainly had an effect between two times.
+    /// A deletion that certainly had its effect between two times.
     fn certain(&self, after: Nanos, before: Nanos) -> Option<&Deletion> {
         let within = |deletion: &&Deletion| deletion.begun > after && deletion.ended < before;
         self.deletions.iter().filter(|one| one.certain()).find(within)
     }
 
-    /// Whether a deletion may have had its effect between two times.
+    /// True if a deletion may have had its effect between two times.
     fn possible(&self, after: Nanos, before: Nanos) -> bool {
         let overlaps = |deletion: &Deletion| deletion.ended >= after && deletion.begun <= before;
         self.deletions.iter().any(|one| one.possible() && overlaps(one))
@@ -178,7 +178,7 @@ impl History {
             .with_context(|| format!("nobody stored {name}"))
     }
 
-    /// Checks it all, and the names of what is there at the end.
+    /// Checks all reports, and the names of the data that exists at the end.
     pub(super) fn check(mut self, there: &BTreeSet<String>, tally: &mut Tally) -> Result<()> {
         for (at, name) in self.looks.iter().flat_map(|look| &look.given) {
             let thing = self
@@ -226,7 +226,7 @@ impl History {
         Ok(())
     }
 
-    /// At the end all is there that was acknowledged behind the last deletion, and nothing from before it.
+    /// Checks the end: everything acknowledged after the last deletion exists, and nothing from before it.
     fn check_end(&self, found: &BTreeSet<String>) -> Result<()> {
         for name in found {
             self.thing(name)?;
@@ -296,7 +296,7 @@ impl History {
                     );
                 }
             }
-            // The tombstone of a deletion that was killed stays until somebody else comes.
+            // The tombstone of a killed deletion remains until the next write.
             End::Deleted => {
                 let remains = |one: &Deletion| one.how == Deleted::Unclear && one.begun <= ended;
                 ensure!(

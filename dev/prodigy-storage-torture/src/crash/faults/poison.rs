@@ -1,4 +1,4 @@
-//! A sync that fails: what was written since the one before is in doubt, and its segment is never written to again.
+//! A failed sync: the state of the data since the previous sync is unknown, and the segment is never written again.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,14 +11,14 @@ use super::super::strace::{self, Blow, Point};
 use crate::segment;
 use crate::tool::{Tool, lines};
 
-/// Events that one handle is given, one by one.
+/// The number of events that one handle appends one by one.
 const EVENTS: usize = 6;
-/// The one whose sync fails. The first of a segment waits for an fsync, each later one for an fdatasync.
+/// The event whose sync fails. The first event of a segment waits for an fsync, each later one for an fdatasync.
 const FAILING: usize = 2;
-/// A first event waits for fewer fsyncs than this: of files, and of folders up to the root of the disk.
+/// An upper bound on the fsyncs of a first event: of its file, and of each folder up to the root of the disk.
 const FSYNCS: u32 = 24;
 
-/// The same handle continues, with and without retries.
+/// The handle continues after the failure, with and without retries.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     let sync = sync_of(lab, FAILING)?;
     for retries in ["0", "3"] {
@@ -55,7 +55,7 @@ fn requests(lab: &Lab<'_>) -> Vec<u8> {
         .collect()
 }
 
-/// The fdatasync of a segment that acknowledges a later event, found by a run in a folder of its own.
+/// Finds the fdatasync that acknowledges a later event of the segment, by a run in a folder of its own.
 fn sync_of(lab: &Lab<'_>, position: usize) -> Result<Point> {
     let tool = tool(lab, &lab.folder("poison-unharmed")?, "0")?;
     let command = tool.command_of(lab.served);
@@ -65,7 +65,7 @@ fn sync_of(lab: &Lab<'_>, position: usize) -> Result<Point> {
     sync.with_context(|| format!("no fdatasync of a segment acknowledges event {position}"))
 }
 
-/// Appends all events with one handle, a call failing; what was answered to each.
+/// Appends all events with one handle while a call fails; returns the answers.
 fn appended(lab: &Lab<'_>, tool: &Tool, point: &Point) -> Result<Vec<String>> {
     let blow = Blow::Fail {
         error: "EIO",
@@ -96,8 +96,8 @@ fn later(lab: &Lab<'_>, folder: &Path, retries: &str, sync: &Point) -> Result<()
         let wanted = if fails { "failed OutcomeUnknown" } else { "stored " };
         ensure!(answer.starts_with(wanted), "event {position}: {answer}");
     }
-    // The doubtful segment is sealed with the event that it was for, and what came after it is in another: tried again,
-    // that event, too, under the same id.
+    // The suspect segment was sealed after the event whose sync failed, and later events are in another segment. With
+    // retries, that event was appended again under the same id.
     let mut found = Vec::new();
     for path in segment::list(tool.base(), REPO, JOB)? {
         let mode = path.metadata()?.permissions().mode() & 0o777;
@@ -116,7 +116,7 @@ fn later(lab: &Lab<'_>, folder: &Path, retries: &str, sync: &Point) -> Result<()
     Ok(())
 }
 
-/// True if the first event was reported as unclear. All others are stored, and read once.
+/// Returns true if the first event has an unknown outcome. All other events must be stored, and be read once.
 fn first(lab: &Lab<'_>, folder: &Path, nth: u32) -> Result<bool> {
     let tool = tool(lab, folder, "0")?;
     let point = Point {

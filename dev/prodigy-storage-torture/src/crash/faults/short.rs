@@ -1,4 +1,4 @@
-//! Writes that take a part of what they are given, and reads that give a part: every one of them.
+//! Short writes and reads: every call handles only a part of its buffer.
 
 use std::process::Command;
 
@@ -10,7 +10,8 @@ use super::super::section::{Lab, Tally};
 use crate::project::show;
 use crate::tool::finish;
 
-/// Replaces calls of the C library, and does half of the requested work; at the end it prints the number of such calls.
+/// Wraps calls of the C library so that each does half of the requested work; prints the number of such calls at the
+/// end.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -46,7 +47,7 @@ __attribute__((destructor)) static void tell(void) {
 }
 "#;
 
-/// Every scenario, with no other fault.
+/// Runs every scenario with short calls only.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     let folder = lab.folder("short")?;
     let (source, shim) = (folder.join("shim.c"), folder.join("shim.so"));

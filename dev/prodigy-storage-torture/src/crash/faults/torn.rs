@@ -1,4 +1,4 @@
-//! A write that really stops half way, and a cut that fails: half a record stays.
+//! A write that stops in the middle, followed by a truncation that fails: an incomplete record remains.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,12 +11,12 @@ use super::super::strace::{self, Blow, Point, started_by};
 use crate::segment;
 use crate::tool::{Tool, lines};
 
-/// Events that one handle is given.
+/// The number of events that one handle appends.
 const EVENTS: usize = 16;
-/// A file ends here, in the middle of a record.
+/// The limit of a file's size, which is in the middle of a record.
 const LONGEST: &str = "--fsize=4000";
 
-/// Half a record is never shown, is no damage, and the next writer mends it.
+/// Checks that an incomplete record is never returned, is not reported as damage, and is removed by the next writer.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     if Command::new("prlimit").arg("--version").output().is_err() {
         tally.skip("writes that stop half way: there is no prlimit");
@@ -54,7 +54,7 @@ fn one(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<usize> {
         torn += usize::from(!std::fs::read(&path)?.ends_with(b"\n"));
     }
     ensure!(torn > 0, "no write stopped half way");
-    // An event that does not fit fails each time. Acknowledged events are read without a complaint.
+    // An event beyond the limit fails each time. Acknowledged events can be read without a warning.
     let mut stored = Vec::new();
     for line in answer.lines().map(String::from_utf8_lossy) {
         match line.strip_prefix("stored ") {
@@ -66,7 +66,7 @@ fn one(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<usize> {
         }
     }
     read(&tool, &stored)?;
-    // The next writer takes one of them at a time, and mends it.
+    // Each next writer adopts one segment, and removes its torn tail.
     let text = crate::input::joined([lab.input.at(EVENTS)]);
     let more = tool.done(["events", "append", "--ack", "--repo", REPO, "--job", JOB], &text)?;
     stored.extend(lines(&more).map(|line| String::from_utf8_lossy(line).into_owned()));

@@ -1,4 +1,4 @@
-//! The calls that workers report, as the reference model takes them.
+//! The calls that workers report, converted for the reference model.
 
 use anyhow::{Context, Result, bail, ensure};
 use prodigy_storage_backend::Settled;
@@ -15,7 +15,7 @@ type Nanos = u64;
 pub(in crate::crash) struct Call {
     span: Span,
     what: What,
-    /// `None` if it did not return, or if its outcome is unknown.
+    /// `None` if the call did not return, or if its outcome is unknown.
     result: Option<Answer>,
 }
 
@@ -50,7 +50,7 @@ enum How {
 }
 
 impl How {
-    /// The change in the reference model, with the end of its lease or of its delay.
+    /// The change in the reference model, with the end of its lease or delay.
     fn change(self, until: Nanos) -> Change<()> {
         match self {
             Self::Remove => Change::Remove,
@@ -80,7 +80,7 @@ struct TakenItem {
     token: String,
 }
 
-/// The serialised form of the backend's type.
+/// The serialised form of the backend's `Outcome`.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", remote = "Settled")]
 enum Outcome {

@@ -1,5 +1,5 @@
-//! Redrivers whose leases are shorter than the work: every item is done exactly once, except those in the hands of one that
-//! was killed.
+//! Redrivers whose leases are shorter than the work: every item is done exactly once, except items held by a redriver
+//! that was killed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::crash::power::process::{Ended, Process};
 use crate::crash::section::Tally;
 use crate::input::joined;
 
-/// Redrivers at once.
+/// The number of concurrent redrivers.
 const REDRIVERS: usize = 3;
-/// The share of the work that one does at once.
+/// The number of items that a redriver works on at once.
 const AT_ONCE: usize = 2;
-/// How long it takes, in the short and in the full form.
+/// The duration in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(6), Duration::from_secs(120));
-/// Items that a redriver gets done in a second, about: the work takes 0.6 s on average.
+/// The approximate number of items that a redriver completes per second: the work takes 0.6 s on average.
 const PER_SECOND: usize = 3;
 
 #[derive(Debug, Deserialize)]
@@ -29,17 +29,17 @@ enum Line {
     Ran { lost: usize },
 }
 
-/// The work that was begun on each item.
+/// The number of times that work on each item was begun.
 #[derive(Debug, Default)]
 struct Works {
     begun: BTreeMap<String, usize>,
-    /// Of these, how often it was in the hands of a redriver that was killed.
+    /// How often an item was held by a redriver when it was killed.
     cut: BTreeMap<String, usize>,
 }
 
 impl Works {
     fn add(&mut self, ended: &Ended) -> Result<()> {
-        // Work that ended may not be settled yet: the last items may be those.
+        // The last items of a killed redriver may be done without being settled.
         let mut order: Vec<String> = Vec::new();
         for line in ended.lines() {
             match serde_json::from_slice(line).context("no report of a redriver")? {
@@ -51,7 +51,7 @@ impl Works {
             }
         }
         if ended.code.is_none() {
-            // Each thread may have settled none of its last two: one ended and not settled, or one under way.
+            // Each thread may have two unsettled items: one that has ended, and one in progress.
             for item in order.iter().rev().take(2 * AT_ONCE) {
                 *self.cut.entry(item.clone()).or_default() += 1;
             }
@@ -104,7 +104,7 @@ pub(super) fn run(workshop: &Workshop<'_>, tally: &mut Tally) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut kills = 0_u32;
     let half = Instant::now() + time / 2;
-    // The second half is without kills, so that all come to their end.
+    // There are no kills in the second half, so that all redrivers finish.
     while Instant::now() < half {
         let at = random.usize(..REDRIVERS);
         let Some(process) = running.get_mut(at) else {

@@ -1,4 +1,4 @@
-//! A disk that is full, and then has space again: one handle lives through it.
+//! A disk that fills up and is freed again while one handle stays open.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,14 +15,14 @@ use crate::input::same_value;
 use crate::segment;
 use crate::tool::Tool;
 
-/// The number of times that the disk is filled and emptied.
+/// The number of times that the disk is filled and freed.
 const ROUNDS: usize = 4;
-/// Events before it is full each time, and those that are refused.
+/// The number of events before the disk is full each time, and of refused events.
 const EVENTS: usize = 5;
-/// A full disk takes no more events than these.
+/// An upper bound on the number of events that still fit on a full disk.
 const MOST: usize = 400;
 
-/// In memory, and ext4.
+/// Runs the cases on tmpfs and on ext4.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     for (name, kind) in [("tmpfs", Kind::Memory), ("ext4", Kind::Ext4)] {
         let folder = lab.folder(&format!("full-{name}"))?;
@@ -62,9 +62,9 @@ fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result
             next += 1;
             ensure!(stored.len() < MOST, "the disk does not fill");
         };
-        told_full(&full)?;
+        must_report_full(&full)?;
         refused += 1;
-        // The part of a line that was written is taken back, and every line of every segment is whole.
+        // The partial line was removed, and every line of every segment is complete.
         segment::check(tool.base(), REPO, JOB).context("after a refused event")?;
         let item = format!(
             r#"push {{"item_id":"item-{round}","item_data":{}}}"#,
@@ -74,12 +74,12 @@ fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result
         for request in [&big, &item] {
             let answer = handle.ask(request)?;
             if answer.starts_with("failed") {
-                told_full(&answer)?;
+                must_report_full(&answer)?;
                 refused += 1;
             }
         }
         std::fs::remove_file(&ballast)?;
-        // Space again: the same handle, and what was refused.
+        // After space is freed, the same handle stores the refused data.
         for request in [&big, &item] {
             let answer = handle.ask(request)?;
             ensure!(
@@ -129,12 +129,12 @@ fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result
     Ok(())
 }
 
-/// A clean on the full disk removes the old job, and then there is space.
+/// A clean on the full disk removes the old job, which frees space.
 fn cleaned(tool: &Tool, mount: &Mount, ballast: &Path) -> Result<()> {
     let young = ["events", "append", "--repo", REPO, "--job", "young"];
     tool.run(young, b"1\n")?.expect_code(0)?;
     fill(ballast)?;
-    // Another name takes what is left.
+    // A second file takes the remaining space.
     fill(&mount.point().join("more"))?;
     let clean = [
         "clean",
@@ -160,8 +160,8 @@ fn append(lab: &Lab<'_>, position: usize) -> String {
     format!("append {}", lab.input.at(position))
 }
 
-/// It says what it is, and what takes the space.
-fn told_full(answer: &str) -> Result<()> {
+/// Fails unless the message says that the disk is full, and how to find what uses the space.
+fn must_report_full(answer: &str) -> Result<()> {
     for words in [
         "failed DiskFull",
         "disk space full",
@@ -174,7 +174,7 @@ fn told_full(answer: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes all space that there is.
+/// Writes a file until no space is left.
 fn fill(path: &Path) -> Result<()> {
     let mut file = File::create(path)?;
     let mut block = 64 << 10;
@@ -185,7 +185,7 @@ fn fill(path: &Path) -> Result<()> {
             Err(error) => bail!("can't fill the disk: {error}"),
         }
     }
-    // Reserved space that does not fit is no error of this check.
+    // Data that can't be synced because the disk is full is no failure of this check.
     let _ = file.sync_all();
     Ok(())
 }

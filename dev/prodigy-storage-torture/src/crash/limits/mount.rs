@@ -1,4 +1,4 @@
-//! Small disks, to be filled.
+//! Small file systems to be filled.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use crate::project::show;
 /// The kind of disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// In memory.
+    /// tmpfs, in memory.
     Memory,
-    /// ext4 in an image.
+    /// ext4 in an image file.
     Ext4,
 }
 
-/// A mounted disk. It is unmounted when this goes, whatever has happened.
+/// A mounted file system. It is unmounted when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Mount {
     point: PathBuf,
 }
 
 impl Mount {
-    /// Makes and mounts one in a folder.
+    /// Creates and mounts a file system in a folder.
     ///
     /// # Errors
-    /// The missing part of the machine: the program, the right, the loop device.
+    /// Fails if the machine lacks the program, the permission or the loop device.
     pub(super) fn make(kind: Kind, folder: &Path) -> Result<Self> {
         let point = folder.join("mount");
         std::fs::create_dir_all(&point)?;
@@ -49,7 +49,7 @@ impl Mount {
         Ok(Self { point })
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     pub(super) fn point(&self) -> &Path {
         &self.point
     }
@@ -58,7 +58,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let plain = quietly(Command::new("umount").arg(&self.point));
-        // Out of sight at once, and gone with the last process that uses it.
+        // A lazy unmount hides the mount at once and frees it when no process uses it.
         if let Err(error) = plain.or_else(|_| quietly(Command::new("umount").arg("-l").arg(&self.point))) {
             eprintln!("NOTICE: {} stays mounted: {error:#}", self.point.display());
         }

@@ -1,4 +1,4 @@
-//! Where nothing can be written, everything can be read.
+//! Everything can be read where nothing can be written.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::{Lacking, NOBODY, READ_ONLY};
 use crate::tool::{Tool, finish};
 use crate::tree;
 
-/// Commands that read, each of something that is there.
+/// Commands that read existing data.
 const READS: &[&[&str]] = &[
     &["events", "cat", "--repo", REPO, "--job", JOB],
     &["events", "stats", "--repo", REPO, "--job", JOB],
@@ -24,7 +24,7 @@ const READS: &[&[&str]] = &[
     &["usage"],
 ];
 
-/// On a read-only mount, and as a user who may read and not write.
+/// Runs the commands on a read-only mount, and as a user who may read but not write.
 pub(super) fn run(lab: &Lab<'_>, lacking: &Lacking, tally: &mut Tally) -> Result<()> {
     let folder = lab.folder("reading")?;
     let tool = Tool::new(lab.binary, &folder)?.over(folder.join("store"));

@@ -1,4 +1,4 @@
-//! Roles that append: to one job, to many, and the same events twice.
+//! Roles that append: to the shared job, to many jobs, and the same events from two processes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::harness::{Harness, Outcome, REPO, SHARED};
 use crate::crash::power::process::Ended;
 use crate::input::{joined, with_id};
 
-/// Events of one process, at most.
+/// The largest number of events of one process.
 const MOST: usize = 120;
 
 /// An appender, with its unacknowledged events.
@@ -19,7 +19,7 @@ struct Appender<'h> {
     by: String,
     random: fastrand::Rng,
     next: usize,
-    /// Under ids of ours, and so to be sent again.
+    /// Events under given ids that were not acknowledged, and are sent again.
     pending: Vec<(Uuid, Sent)>,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn appender(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Appends to one of several jobs, by turns.
+/// Appends to several jobs in turn.
 pub(super) fn wanderer(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut appenders: Vec<_> = (0..12)
         .map(|job| (format!("job-{job}"), Appender::new(harness, number)))
@@ -49,7 +49,7 @@ pub(super) fn wanderer(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Two processes that send the same events under the same ids at the same moment.
+/// Two processes send the same events under the same ids at the same time.
 pub(super) fn twins(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut appender = Appender::new(harness, number);
     while harness.is_open() {
@@ -101,13 +101,13 @@ impl<'h> Appender<'h> {
             command.arg("--with-ids");
         }
         if self.random.bool() {
-            // A process that is killed costs nothing that was acknowledged under it, either.
+            // Killing a process loses no acknowledged event even with relaxed durability.
             command.env("PRODIGY__STORAGE__DURABILITY", "relaxed");
         }
         command
     }
 
-    /// The next of its events.
+    /// The payload of its next event.
     fn fresh(&mut self) -> Sent {
         let n = self.next;
         self.next += 1;
@@ -155,18 +155,18 @@ impl<'h> Appender<'h> {
             fresh.len()
         );
         self.harness.did(fresh.len());
-        self.harness.events.alone().note(job, fresh);
+        self.harness.events.lock().note(job, fresh);
         Ok(())
     }
 
-    /// Takes what was acknowledged from what is to be sent again.
+    /// Removes the acknowledged events from those that are to be sent again.
     fn acknowledged(&mut self, job: &str, ended: &Ended) -> Result<()> {
         let ids = acknowledged(ended)?;
         let fresh: Vec<_> = self.pending.drain(..ids.len().min(self.pending.len())).collect();
         let ours: Vec<Uuid> = fresh.iter().map(|(id, _)| *id).collect();
         ensure!(ours == ids, "acknowledged was {ids:?}, sent {ours:?}");
         self.harness.did(fresh.len());
-        self.harness.events.alone().note(job, fresh);
+        self.harness.events.lock().note(job, fresh);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The acknowledged events, and the stored ones at the end.
+//! The acknowledged events, and a comparison with the stored ones.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,31 +11,31 @@ use crate::crash::section::Tally;
 use crate::input::same_value;
 use crate::segment;
 
-/// An event's payload: who sent it, and which of its own it is.
+/// The payload of an event: its sender, and its number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
 pub(super) struct Sent {
     pub(super) by: String,
     pub(super) n: usize,
 }
 
-/// The acknowledged events, by job, in the order of their acknowledgements.
+/// The acknowledged events by job, in the order of acknowledgement.
 #[derive(Debug, Default)]
 pub(super) struct EventLedger {
     jobs: BTreeMap<String, Vec<(Uuid, Sent)>>,
 }
 
 impl EventLedger {
-    /// Notes acknowledgements.
+    /// Adds acknowledged events.
     pub(super) fn note(&mut self, job: &str, fresh: Vec<(Uuid, Sent)>) {
         self.jobs.entry(job.to_owned()).or_default().extend(fresh);
     }
 
-    /// How many are acknowledged in a job by now.
+    /// The number of events of a job that are acknowledged so far.
     pub(super) fn known(&self, job: &str) -> usize {
         self.jobs.get(job).map_or(0, Vec::len)
     }
 
-    /// How many of the first `known` are not among those seen.
+    /// The number of the first `known` events that are not in `seen`.
     pub(super) fn count_missing(&self, job: &str, known: usize, seen: &Reading<Uuid>) -> usize {
         let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
         acknowledged
@@ -45,7 +45,7 @@ impl EventLedger {
             .count()
     }
 
-    /// The first of the first `known` that is not among those seen.
+    /// The first of the first `known` events that is not in `seen`.
     pub(super) fn missing(&self, job: &str, known: usize, seen: &Reading<Uuid>) -> Option<Uuid> {
         let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
         let ids = acknowledged.iter().take(known).map(|(id, _)| *id);
@@ -59,13 +59,13 @@ pub(super) fn payload(harness: &Harness<'_>, sent: &Sent) -> String {
     format!(r#"{{"by":"{by}","n":{n},"line":{}}}"#, harness.input().at(*n))
 }
 
-/// Reads every job: each acknowledged event is there once, with its payload, and none was stored twice.
+/// Reads every job: each acknowledged event exists once, with its payload, and no event is stored twice.
 pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
-    let ledger = harness.events.alone();
+    let ledger = harness.events.lock();
     ensure!(!ledger.jobs.is_empty(), "nothing was acknowledged at all");
     let (mut looked_for, mut others, mut segments) = (0, 0, 0);
     for (job, acknowledged) in &ledger.jobs {
-        // One more writer mends what the last dead one left.
+        // Another writer repairs the torn tail of the last killed one.
         let address = ["--repo", REPO, "--job", job];
         harness.tool().done(
             ["events", "append"].iter().chain(&address),

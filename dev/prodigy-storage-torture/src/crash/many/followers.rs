@@ -1,4 +1,4 @@
-//! Roles that read while others write: everything, or only new events.
+//! Roles that read while others write: whole logs, or new events.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::harness::{ADDRESS, Harness, Outcome, SHARED};
 use crate::crash::section::Tally;
 use crate::segment;
 
-/// A follower that lives long has so much time to catch up.
+/// The time that a long-running follower gets to catch up.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// The events that followers got, and their positions.
+/// The events that followers received, and their positions.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     seen: Reading<Uuid>,
@@ -26,17 +26,17 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// A worker got `events` events, each once in its life.
+    /// Adds the number of events that a worker received, each once.
     pub(super) fn given_to_worker(&mut self, events: usize) {
         self.by_workers += events;
     }
 }
 
-/// Reads the shared job: what was acknowledged before is there, and nothing twice.
+/// Reads the shared job: events that were acknowledged before are there, and no event twice.
 pub(super) fn reader(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
-        let known = harness.events.alone().known(SHARED);
+        let known = harness.events.lock().known(SHARED);
         let command = harness.tool().command(["events", "cat"].iter().chain(&ADDRESS));
         let ended = harness.call(command, Vec::new(), &mut random)?;
         match harness.outcome(&ended)? {
@@ -49,15 +49,15 @@ pub(super) fn reader(harness: &Harness<'_>, number: usize) -> Result<()> {
         for line in ended.lines() {
             seen.give(segment::record(line)?.id)?;
         }
-        if let Some(id) = harness.events.alone().missing(SHARED, known, &seen) {
+        if let Some(id) = harness.events.lock().missing(SHARED, known, &seen) {
             bail!("{id} was acknowledged before the reader began, and was not given");
         }
-        harness.followed.alone().readings += 1;
+        harness.followed.lock().readings += 1;
     }
     Ok(())
 }
 
-/// Follows the log from its beginning in a process that ends a little later than all others. That process has to be given each event once.
+/// Follows the log from its beginning in a process that ends after all others. It must receive each event once.
 pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
     let time = format!("{}ms", (harness.left() + AFTER).as_millis());
     let words = ["events", "follow", "--for", &time];
@@ -66,7 +66,7 @@ pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
     while harness.is_open() {
         process.wait_for(Duration::from_secs(1))?;
     }
-    let known = harness.events.alone().known(SHARED);
+    let known = harness.events.lock().known(SHARED);
     let ended = harness.finish(process, None)?;
     ensure!(
         harness.outcome(&ended)? == Outcome::Done,
@@ -77,7 +77,7 @@ pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
     for line in ended.lines() {
         seen.give(segment::record(line)?.id)?;
     }
-    let events = harness.events.alone();
+    let events = harness.events.lock();
     if let Some(id) = events.missing(SHARED, known, &seen) {
         let count = events.count_missing(SHARED, known, &seen);
         bail!(
@@ -85,11 +85,11 @@ pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
         );
     }
     drop(events);
-    harness.followed.alone().watched += seen.len();
+    harness.followed.lock().watched += seen.len();
     Ok(())
 }
 
-/// Continues from one cursor to the next.
+/// Runs followers one after another, each from the cursor of the one before.
 pub(super) fn follower(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
@@ -98,14 +98,15 @@ pub(super) fn follower(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// One run: returns the number of events that it got. The events of a killed follower do not count, as it printed no cursor.
+/// Runs one follower; returns the number of received events. A killed follower prints no cursor, so its events do not
+/// count.
 fn follow(harness: &Harness<'_>, time: &str, random: Option<&mut fastrand::Rng>) -> Result<usize> {
     let mut command = harness.tool().command(
         ["--json", "events", "follow", "--for", time]
             .iter()
             .chain(&ADDRESS),
     );
-    if let Some(cursor) = &harness.followed.alone().cursor {
+    if let Some(cursor) = &harness.followed.lock().cursor {
         command.args(["--cursor", cursor]);
     }
     let ended = match random {
@@ -120,7 +121,7 @@ fn follow(harness: &Harness<'_>, time: &str, random: Option<&mut fastrand::Rng>)
         .get("cursor")
         .and_then(Value::as_str)
         .context("no cursor")?;
-    let mut followed = harness.followed.alone();
+    let mut followed = harness.followed.lock();
     let mut given = 0;
     for line in ended.lines() {
         followed.seen.give(segment::record(line)?.id)?;
@@ -131,11 +132,11 @@ fn follow(harness: &Harness<'_>, time: &str, random: Option<&mut fastrand::Rng>)
     Ok(given)
 }
 
-/// The follower catches up: then it was given everything that was acknowledged, each once.
+/// Lets the follower catch up, and checks that it has received every acknowledged event once.
 pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
     while follow(harness, "500ms", None)? > 0 {}
-    let followed = harness.followed.alone();
-    let events = harness.events.alone();
+    let followed = harness.followed.lock();
+    let events = harness.events.lock();
     if let Some(id) = events.missing(SHARED, usize::MAX, &followed.seen) {
         bail!("{id} was acknowledged, and never given to who followed");
     }

@@ -19,22 +19,22 @@ use crate::crash::section::{Lab, Tally};
 use crate::input::Input;
 use crate::tool::Tool;
 
-/// The repository that all work on.
+/// The repository of all roles.
 pub(super) const REPO: &str = "many";
-/// The job that most work on.
+/// The job of most roles.
 pub(super) const SHARED: &str = "shared";
-/// Both, as the tool takes them.
+/// The flags of the tool for this job.
 pub(super) const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", SHARED];
-/// One process of this number is killed,
+/// One in this number of processes is killed,
 const DOOMED: u32 = 4;
 /// within this number of microseconds.
 const LONGEST: u64 = 120_000;
-/// With different clocks, one process of this number is stopped for a while,
+/// If clocks differ, one in this number of processes is stopped for a while,
 const STOPPED: u32 = 6;
 /// for at most this number of milliseconds.
 const STOP: u64 = 400;
 
-/// Where they work.
+/// The state of a run.
 pub(in crate::crash) struct Harness<'a> {
     lab: Lab<'a>,
     tool: Tool,
@@ -52,37 +52,37 @@ pub(in crate::crash) struct Harness<'a> {
     pub(super) followed: Ledger<Followed>,
     pub(super) states: Ledger<StateLedger>,
     pub(super) locks: Ledger<LockLedger>,
-    /// Calls on dead letters, by item and token, in nanoseconds of the wall clock.
+    /// The calls on dead letters by item and token, with times of the wall clock in nanoseconds.
     pub(super) letters: Ledger<Calls<String, String>>,
 }
 
-/// A ledger that several threads write.
+/// A ledger that several threads write to.
 #[derive(Debug, Default)]
 pub(super) struct Ledger<T>(Mutex<T>);
 
 impl<T> Ledger<T> {
-    /// Locks the ledger. A panic of another thread with the lock is reported elsewhere.
-    pub(super) fn alone(&self) -> MutexGuard<'_, T> {
+    /// Locks the ledger. A panic of another thread is reported elsewhere, so poisoning is ignored.
+    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The tool's report on its work.
+/// The outcome of a run of the tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
-    /// It was killed, or its wait timed out: done or not.
+    /// Unknown: the tool was killed, or its wait timed out.
     Unclear,
-    /// Refused: another was there before.
+    /// Refused: another process was faster.
     Conflict,
-    /// Refused: the token is an old one.
+    /// Refused: the fencing token is outdated.
     Fenced,
-    /// There is nothing of that name.
+    /// The named thing does not exist.
     Missing,
 }
 
 impl<'a> Harness<'a> {
-    /// An empty store, and no time yet. With clocks each process has one of them.
+    /// A harness with an empty store; the time has not started. With `clocks`, each process sees one of them.
     pub(in crate::crash) fn open(
         lab: &Lab<'a>,
         max_file_size: &'static str,
@@ -113,35 +113,35 @@ impl<'a> Harness<'a> {
         })
     }
 
-    /// From now on there is so much time.
+    /// Starts the time of the run.
     pub(super) fn start(&mut self, time: Duration) {
         self.until = Instant::now() + time;
     }
 
-    /// Whether there is time left, and nobody has failed.
+    /// True if there is time left, and no role has failed.
     pub(super) fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Acquire) && Instant::now() < self.until
     }
 
-    /// The time is up for all.
+    /// Ends the time for all roles.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The time that is left.
+    /// The remaining time.
     pub(super) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Turns clocks until the time is up.
-    pub(super) fn turn_clocks(&self) -> Result<()> {
+    /// Sets clocks until the time is up.
+    pub(super) fn set_clocks(&self) -> Result<()> {
         match &self.clocks {
-            Some(clocks) => clocks.turn_while(|| self.is_open()),
+            Some(clocks) => clocks.set_while(|| self.is_open()),
             None => Ok(()),
         }
     }
 
-    /// Bytes past which a segment is sealed.
+    /// The size at which a segment is sealed.
     pub(super) fn max_file_size(&self) -> &str {
         self.max_file_size
     }
@@ -164,12 +164,12 @@ impl<'a> Harness<'a> {
         self.lab.folder(name)
     }
 
-    /// The random choices of a role.
+    /// The random generator of a role.
     pub(super) fn random(&self, number: usize) -> fastrand::Rng {
         self.lab.random(&format!("role {number}"))
     }
 
-    /// Runs a process to its end, or kills it on the way.
+    /// Runs a process to its end, or kills it earlier.
     pub(super) fn call(&self, command: Command, input: Vec<u8>, random: &mut fastrand::Rng) -> Result<Ended> {
         let doomed = random.u32(..DOOMED) == 0;
         let mut process = self.begin(command, input, false)?;
@@ -180,7 +180,7 @@ impl<'a> Harness<'a> {
         )
     }
 
-    /// Where clocks differ: stops some processes for a while.
+    /// If clocks differ, stops some processes for a while.
     pub(super) fn stop(&self, process: &mut Process, random: &mut fastrand::Rng) -> Result<()> {
         if self.clocks.is_some() && random.u32(..STOPPED) == 0 {
             process.wait_for(Duration::from_micros(random.u64(..LONGEST)))?;
@@ -199,7 +199,7 @@ impl<'a> Harness<'a> {
         Process::start(command, input, held)
     }
 
-    /// Has a process end by itself, or kills it after some time.
+    /// Waits for a process to end, or kills it after some time.
     pub(super) fn finish(&self, mut process: Process, death: Option<Duration>) -> Result<Ended> {
         match death {
             Some(time) => process.wait_for(time)?,
@@ -215,14 +215,14 @@ impl<'a> Harness<'a> {
         Ok(ended)
     }
 
-    /// Removes what the clock of an ended process left behind.
+    /// Removes the shared memory of a killed process's clock.
     pub(super) fn clean(&self, process: u32) {
         if self.clocks.is_some() {
             clocks::clean(process);
         }
     }
 
-    /// The report of a process. A report that should never occur is an error.
+    /// The outcome that a process reported. An outcome that must never occur is an error.
     pub(super) fn outcome(&self, ended: &Ended) -> Result<Outcome> {
         ensure!(
             !ended.stderr.contains("panicked"),
@@ -247,12 +247,12 @@ impl<'a> Harness<'a> {
         Outcome::Unclear
     }
 
-    /// Counts operations.
+    /// Adds to the number of operations.
     pub(super) fn did(&self, operations: usize) {
         self.operations.fetch_add(operations as u64, Ordering::Relaxed);
     }
 
-    /// A worker was killed.
+    /// Counts a killed worker.
     pub(super) fn killed(&self) {
         self.kills.fetch_add(1, Ordering::Relaxed);
     }

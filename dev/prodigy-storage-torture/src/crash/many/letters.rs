@@ -1,4 +1,4 @@
-//! The dead letters of the shared job at the end.
+//! Checks the dead letters of the shared job at the end.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::harness::{ADDRESS, Harness};
 use crate::crash::section::Tally;
 use crate::tool::Tool;
 
-/// The stored items of a job, each with its own data; none if there is no such job.
+/// The stored items of a job, each with its own data; empty if the job does not exist.
 pub(in crate::crash) fn stored(tool: &Tool, address: &[&str]) -> Result<BTreeMap<String, Stored>> {
     let answer = tool.run(["--json", "dlq", "list"].iter().chain(address), b"")?;
     if answer.code() == Some(4) {
@@ -35,12 +35,9 @@ pub(in crate::crash) fn stored(tool: &Tool, address: &[&str]) -> Result<BTreeMap
     Ok(stored)
 }
 
-/// Every item had one owner at a time; acknowledged ones are gone, and the others are there.
+/// Checks that every item had one holder at a time, that acknowledged items are gone, and that the others exist.
 pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
-    let counts = harness
-        .letters
-        .alone()
-        .check(&stored(harness.tool(), &ADDRESS)?)?;
+    let counts = harness.letters.lock().check(&stored(harness.tool(), &ADDRESS)?)?;
     ensure!(counts.takes > 0, "nothing was taken");
     tally.add("dead letters", counts.items);
     tally.add("takes, none while another had the item", counts.takes);

@@ -1,4 +1,5 @@
-//! Roles that work under a named lock: a section that two processes at once would spoil, on plain files beside the store.
+//! Roles that work in a critical section under a named lock. Two processes at once in the section would break plain
+//! files beside the store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,16 +11,17 @@ use prodigy_storage_backend::reference::Tokens;
 use super::harness::{Harness, Outcome};
 use crate::crash::section::Tally;
 
-/// The lock that only commands take: its section also makes a folder that may not be there.
+/// The lock that only commands take. Its critical section also creates a folder, which fails if another process is in
+/// the section.
 const DOOR: &str = "door";
 /// The lock that commands and workers take.
 pub(super) const GATE: &str = "gate";
 
-/// The longest time until two processes without a lock meet.
+/// The longest time to wait until two processes without a lock are in the section together.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The section. Reads a number, waits, writes the number that follows: of two at once, one would be lost. The command is
-/// never killed, only the tool that has started it; the lock has to outlive the tool.
+/// The critical section: reads a number, waits, and writes the next number. If two processes are in it, one increment
+/// is lost. The command is never killed, only the tool that started it; the lock must outlive the tool.
 const SECTION: &str = r#"
 cd "$1" || exit 90
 if [ "$2" = door ] && ! mkdir inside 2>/dev/null; then echo two >>doubles; exit 91; fi
@@ -31,7 +33,7 @@ if [ "$2" = door ]; then rmdir inside; fi
 echo through
 "#;
 
-/// How often each lock's section was gone through.
+/// The number of passes through the section of each lock.
 #[derive(Debug, Default)]
 pub(super) struct LockLedger {
     locks: BTreeMap<&'static str, Passes>,
@@ -44,7 +46,7 @@ struct Passes {
 }
 
 impl LockLedger {
-    /// Somebody was through, or may have been.
+    /// Counts a pass, or a possible one.
     pub(super) fn passed(&mut self, lock: &'static str, surely: bool) {
         let passes = self.locks.entry(lock).or_default();
         if surely {
@@ -55,7 +57,7 @@ impl LockLedger {
     }
 }
 
-/// Goes through the one or the other.
+/// Runs the section under one lock or the other.
 pub(super) fn locker(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
@@ -75,14 +77,14 @@ pub(super) fn locker(harness: &Harness<'_>, number: usize) -> Result<()> {
             ended.unexpected("somebody through")
         );
         if through {
-            harness.locks.alone().passed(lock, true);
+            harness.locks.lock().passed(lock, true);
             harness.did(1);
         }
     }
     Ok(())
 }
 
-/// With locks switched off two are inside at once: the section has to tell.
+/// Checks the check: with locks disabled, two processes enter the section, and it has to fail.
 pub(super) fn control(harness: &Harness<'_>) -> Result<()> {
     let folder = harness.folder("open")?;
     let start = || {
@@ -98,7 +100,7 @@ pub(super) fn control(harness: &Harness<'_>) -> Result<()> {
         harness.begin(command, Vec::new(), false)
     };
     let mut processes = [start()?, start()?];
-    // The first waits inside for a file; the other sees that it is not alone.
+    // The first process waits in the section for a file; the second one has to notice the first.
     let begun = Instant::now();
     while !folder.join("doubles").exists() {
         ensure!(
@@ -116,9 +118,10 @@ pub(super) fn control(harness: &Harness<'_>) -> Result<()> {
     Ok(())
 }
 
-/// No two were inside at once: no pass is lost, and tokens rise in the order of the passes.
+/// Checks that no two processes were in a section at once: no increment is lost, and tokens ascend in the order of the
+/// passes.
 pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
-    let ledger = harness.locks.alone();
+    let ledger = harness.locks.lock();
     let (mut passes, mut tokens) = (0, 0);
     for (lock, passed) in &ledger.locks {
         let folder = harness.folder(lock)?;
@@ -150,7 +153,7 @@ fn number(path: &Path) -> Result<u64> {
         .with_context(|| format!("no number: {text:?}"))
 }
 
-/// How many numbers there are, each above the one before.
+/// The count of numbers in a file. Fails unless each is above the one before.
 fn rising(path: &Path) -> Result<u64> {
     let (mut tokens, mut count) = (Tokens::default(), 0);
     for line in std::fs::read_to_string(path)?.lines() {

@@ -1,4 +1,4 @@
-//! Roles that push dead letters, and roles that take them.
+//! Roles that push dead letters, and roles that take and settle them.
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::harness::{ADDRESS, Harness, Outcome};
 use crate::crash::power::process::Ended;
 use crate::input::joined;
 
-/// Items of this name are given back always, so that their failures add up.
+/// The prefix of items that are always released, so that their failures accumulate.
 const KEPT: &str = "kept";
 
-/// Pushes new items, and failures of some that are kept.
+/// Pushes new items, and failures of existing ones.
 pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     let mut next = 0;
@@ -31,7 +31,7 @@ pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
         let lines: Vec<String> = ids
             .iter()
             .map(|id| {
-                // A failure that an item has already counts once: each push is of another one.
+                // A failure that an item already has is not added again, so each push has a new one.
                 format!(
                     r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}},"failure_history":[{{"error_message":"{number}-{next}"}}]}}"#
                 )
@@ -46,7 +46,7 @@ pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
             "{}",
             ended.unexpected("a push")
         );
-        let mut ledger = harness.letters.alone();
+        let mut ledger = harness.letters.lock();
         for id in &ids {
             ledger.push(id.clone(), span, outcome == Outcome::Done);
         }
@@ -55,7 +55,7 @@ pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Takes some, and acknowledges them, gives them back, or forgets them.
+/// Takes items, and acknowledges, releases or abandons them.
 pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
@@ -76,10 +76,10 @@ pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
                 text.with_context(|| format!("no {key}"))
             };
             let taken = (text("item_id")?, text("lease_token")?);
-            // It counts from some moment in the call, whatever the clock of the process says.
+            // The lease runs from some moment during the call, independent of the process's clock.
             let until = span.start.saturating_add(nanos(length.as_nanos()));
             let (id, token) = taken.clone();
-            harness.letters.alone().take(id, token, span, until)?;
+            harness.letters.lock().take(id, token, span, until)?;
             harness.did(1);
             match random.u8(..4) {
                 _ if taken.0.starts_with(KEPT) => release.push(taken),
@@ -94,7 +94,7 @@ pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Settles taken items, each an id and a token.
+/// Settles taken items, given as ids and tokens.
 fn settle(
     harness: &Harness<'_>,
     word: &str,
@@ -141,13 +141,13 @@ fn settle(
                 Some(*outcome)
             }
         };
-        let mut ledger = harness.letters.alone();
+        let mut ledger = harness.letters.lock();
         ledger.settle(id.clone(), Some(token.clone()), change, span, settled);
     }
     Ok(())
 }
 
-/// A call with when it was, by the wall clock.
+/// Makes a call, and returns its result with its begin and end by the wall clock.
 fn timed(
     harness: &Harness<'_>,
     command: Command,

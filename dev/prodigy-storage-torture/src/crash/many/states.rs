@@ -1,4 +1,4 @@
-//! Roles that save: on condition of an unchanged revision, or under a lock with its token.
+//! Roles that save checkpoints: by compare-and-set, or under a lock with its token.
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::Command;
@@ -16,7 +16,7 @@ const PHASES: [&str; 2] = ["map", "setup"];
 /// The saved states.
 #[derive(Debug, Default)]
 pub(super) struct StateLedger {
-    /// Of each phase the revisions that a successful save had expected, and how many saves are unclear.
+    /// For each phase, the revisions that successful saves expected, and the number of saves with an unknown outcome.
     phases: BTreeMap<String, Saves>,
     conflicts: usize,
     /// The tokens of the saves.
@@ -32,7 +32,7 @@ struct Saves {
 }
 
 impl StateLedger {
-    /// A save that won: nobody else won over the same revision, or with the same number.
+    /// Adds a successful save: no other save may have succeeded on the same revision or with the same number.
     pub(super) fn won(&mut self, phase: &str, expected: &str, number: u64) -> Result<()> {
         let saves = self.phases.entry(phase.to_owned()).or_default();
         ensure!(
@@ -46,13 +46,13 @@ impl StateLedger {
         Ok(())
     }
 
-    /// A save of which is not known whether it won.
+    /// Counts a save with an unknown outcome.
     pub(super) fn unclear(&mut self, phase: &str) {
         self.phases.entry(phase.to_owned()).or_default().unclear += 1;
     }
 }
 
-/// Saves one more than what is there, if it still is.
+/// Increments the number in the latest checkpoint by compare-and-set.
 pub(super) fn saver(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
@@ -86,7 +86,7 @@ pub(super) fn saver(harness: &Harness<'_>, number: usize) -> Result<()> {
         let command = harness.tool().command(save.iter().chain(&ADDRESS));
         let ended = harness.call(command, format!(r#"{{"n":{next}}}"#).into_bytes(), &mut random)?;
         let outcome = harness.outcome(&ended)?;
-        let mut ledger = harness.states.alone();
+        let mut ledger = harness.states.lock();
         match outcome {
             Outcome::Conflict => ledger.conflicts += 1,
             Outcome::Unclear if ended.lines().count() == 0 => ledger.unclear(phase),
@@ -100,7 +100,7 @@ pub(super) fn saver(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Saves under a lock with its token. A save with the token before is then refused.
+/// Saves under a lock with its token. A save with the previous token must be refused afterwards.
 pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     let script = r#"number=${PRODIGY_LOCK_FENCING%%@*}; echo "$number"; echo "{\"n\":$number}" | "$@" --fencing "$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING""#;
@@ -122,7 +122,7 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
         let mut lines = ended.lines();
         let Some(token) = lines.next() else { continue };
         let token: u64 = std::str::from_utf8(token)?.parse().context("no token")?;
-        // The tool may be dead: the command it has started saves still, and holds the lock meanwhile.
+        // The tool may have been killed: the command that it started still saves, and holds the lock meanwhile.
         if lines.next().is_none() {
             ensure!(
                 outcome == Outcome::Unclear,
@@ -131,10 +131,10 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
             );
             continue;
         }
-        harness.states.alone().tokens.hand_out(token)?;
+        harness.states.lock().tokens.hand_out(token)?;
         harness.did(1);
         if token == 1 {
-            // No token is older.
+            // There is no earlier token yet.
             continue;
         }
         let old = format!("many/saver={}", token - 1);
@@ -143,7 +143,7 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
             .command(save.iter().chain(&ADDRESS).chain(&["--fencing", old.as_str()]));
         let ended = harness.call(command, br#"{"n":0}"#.to_vec(), &mut random)?;
         match harness.outcome(&ended)? {
-            Outcome::Fenced => harness.states.alone().fenced_off += 1,
+            Outcome::Fenced => harness.states.lock().fenced_off += 1,
             Outcome::Unclear => {}
             outcome => bail!("the outcome of a save under token {old}, after {token}: {outcome:?}"),
         }
@@ -151,7 +151,7 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// A checkpoint that was found.
+/// A stored checkpoint.
 struct SavedState {
     number: u64,
     revision: String,
@@ -183,9 +183,9 @@ fn latest(harness: &Harness<'_>, phase: &str) -> Result<Option<SavedState>> {
     }))
 }
 
-/// Each save that won has raised the number by one.
+/// Checks that each successful save has incremented the number by one.
 pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
-    let ledger = harness.states.alone();
+    let ledger = harness.states.lock();
     let mut won = 0;
     for (phase, saves) in &ledger.phases {
         let number = latest(harness, phase)?.map_or(0, |found| found.number);

@@ -1,4 +1,4 @@
-//! Workers that keep one handle for long, from several threads, until they are killed.
+//! Workers that keep one handle and use it from several threads, until they are killed.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use super::harness::{Harness, SHARED};
 use super::locks::GATE;
 use crate::tool::own_environment;
 
-/// The reports of a worker, one per line.
+/// A line of a worker's report.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
     /// An event is acknowledged.
     Event { id: Uuid, n: usize },
-    /// It begins to save number `n` over a revision.
+    /// The worker starts to save a checkpoint.
     Saving {},
-    /// It has: won or not.
+    /// The worker has saved number `n`, or lost the race.
     Saved { expected: String, n: u64, won: bool },
-    /// It goes through the gate.
+    /// The worker enters the critical section.
     Passing,
-    /// It is through.
+    /// The worker has left the critical section.
     Passed,
-    /// It followed, and got this number of events.
+    /// The worker followed the log, and received this number of events.
     Followed { events: usize },
 }
 
-/// Starts one worker after the other.
+/// Starts one worker after another.
 pub(super) fn worker(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     let mut life = 0;
@@ -68,25 +68,25 @@ pub(super) fn worker(harness: &Harness<'_>, number: usize) -> Result<()> {
                 Line::Saved { expected, n, won } => {
                     saving = false;
                     if won {
-                        harness.states.alone().won("map", &expected, n)?;
+                        harness.states.lock().won("map", &expected, n)?;
                     }
                 }
                 Line::Passing => passing = true,
                 Line::Passed => {
                     passing = false;
-                    harness.locks.alone().passed(GATE, true);
+                    harness.locks.lock().passed(GATE, true);
                 }
-                Line::Followed { events } => harness.followed.alone().given_to_worker(events),
+                Line::Followed { events } => harness.followed.lock().given_to_worker(events),
             }
         }
         if passing {
-            harness.locks.alone().passed(GATE, false);
+            harness.locks.lock().passed(GATE, false);
         }
         if saving {
-            harness.states.alone().unclear("map");
+            harness.states.lock().unclear("map");
         }
         harness.did(fresh.len());
-        harness.events.alone().note(SHARED, fresh);
+        harness.events.lock().note(SHARED, fresh);
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Judges the answers to processes by the times of their requests and by the stored data.
+//! Checks the answers of processes against the times of the requests and the stored data:
 //!
-//! - A write that was begun after the root had gone, and was acknowledged, is stored where the path leads now.
-//! - No process is ever given an empty store. After a second none is given a state of the root that went.
-//! - What is refused names the root. No lock that was lost protects a save; no token is given twice.
-//! - A process that holds nothing continues in a copy of its store, and may refuse another store. A follower continues, or ends with an
-//!   error.
+//! - A write that began after the root was taken away, and was acknowledged, is stored at the root's path.
+//! - No process is ever shown an empty store, and after one second none is shown data of the old root.
+//! - A refusal names the root. A save is never protected by a lost lock, and no token is issued twice.
+//! - A process without a lock continues in a copy of its store, and may refuse a different store. A follower continues,
+//!   or ends with an error.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,12 +19,12 @@ use crate::crash::power::process::Ended;
 use crate::crash::section::Tally;
 use crate::segment;
 
-/// The longest time that a handle may rely on its last check of the root.
+/// The longest time for which a handle may rely on its last check of the root.
 const LOOK: Duration = Duration::from_millis(1_050);
-/// Where states are, below a root.
+/// The folder of checkpoints, relative to a root.
 const STATES: &str = "state/crash/mapreduce/jobs/struck";
 
-/// From before a call to behind its end.
+/// The time from before a call to after its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) start: Instant,
@@ -57,7 +57,7 @@ impl Op {
         self.request.split(' ').next().unwrap_or_default()
     }
 
-    /// Where it would be stored.
+    /// The identity of the data that the request stores.
     fn thing(&self) -> Option<Thing> {
         let value: Value = serde_json::from_str(self.request.split_once(' ')?.1).ok()?;
         let text = |key: &str| value.get(key).map(Value::to_string);
@@ -74,29 +74,29 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "role {} asked `{}` and was told `{}`",
+            "role {} asked `{}` and got `{}`",
             self.by, self.request, self.answer
         )
     }
 }
 
-/// Something that is stored.
+/// The identity of stored data.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Thing {
-    /// By its id.
+    /// An event, by its id.
     Event(String),
-    /// By its data.
+    /// An item, by its data.
     Item(String),
-    /// By its number.
+    /// A checkpoint, by its number.
     State(String),
 }
 
-/// A round that is over.
+/// A finished round.
 pub(super) struct Round<'a> {
     pub(super) place: &'a Place<'a>,
-    /// When the root went.
+    /// The time at which the root was taken away.
     pub(super) went: Span,
-    /// The event that a new process stored behind that.
+    /// The event that a new process stored after that.
     pub(super) marker: Option<String>,
     pub(super) ops: Vec<Op>,
     pub(super) follower: Ended,
@@ -117,7 +117,7 @@ impl Round<'_> {
         }
         self.guards()?;
         let tokens = self.tokens()?;
-        self.goes_on()?;
+        self.continues()?;
         self.followed()?;
         let after = self.ops.iter().filter(|op| self.is_after(op));
         let (done, refused): (Vec<_>, Vec<_>) = after.partition(|op| op.done().is_some());
@@ -145,7 +145,7 @@ impl Round<'_> {
         op.span.start >= self.went.end
     }
 
-    /// Acknowledged data is stored: at the path, in the root that went, or in one of them.
+    /// Acknowledged data is stored at the path, in the old root, or in either, depending on the time of the request.
     fn write(&self, op: &Op, here: &HashSet<Thing>, old: Option<&HashSet<Thing>>) -> Result<()> {
         let (Some(thing), Some(_)) = (op.thing(), op.done()) else {
             return Ok(());
@@ -168,7 +168,7 @@ impl Round<'_> {
         let (true, Some(given)) = (op.word() == "latest", op.done()) else {
             return Ok(());
         };
-        // While it is being removed, file by file, it is empty indeed.
+        // While the root is removed file by file, the store may appear empty.
         let is_going = op.span.start < self.went.end && op.span.end > self.went.start;
         ensure!(given != "nothing" || is_going, "an empty store was read: {op}");
         if op.span.start < self.went.end + LOOK {
@@ -201,7 +201,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// No save is acknowledged under a lock that went with its root.
+    /// Checks that no save is acknowledged under a lock of the old root.
     fn guards(&self) -> Result<()> {
         if !matches!(
             self.leads(),
@@ -224,7 +224,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// The tokens that were given after the root had gone: each once, and rising where one came behind the other.
+    /// Checks the tokens that were issued after the root was taken away: each once, and ascending.
     fn tokens(&self) -> Result<usize> {
         let mut given: Vec<(u64, Span)> = Vec::new();
         for op in self
@@ -243,8 +243,8 @@ impl Round<'_> {
         Ok(given.len())
     }
 
-    /// A process that holds nothing continues in the same store in the end.
-    fn goes_on(&self) -> Result<()> {
+    /// Checks that a process without a lock continues in the same store in the end.
+    fn continues(&self) -> Result<()> {
         let last = self.ops.iter().rfind(|op| op.word() == "latest");
         let last = last.context("nobody read")?;
         let has_store = matches!(self.leads(), Leads::Copy | Leads::ReadOnly);
@@ -255,21 +255,21 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// The follower was given each event once; it was given the new one, or has ended with an error.
+    /// Checks that the follower received each event once, and that it received the new event or ended with an error.
     fn followed(&self) -> Result<()> {
         let mut seen = HashSet::new();
         for line in self.follower.lines() {
             let id = segment::record(line)?.id.to_string();
             ensure!(seen.insert(id.clone()), "a follower was given {id} twice");
         }
-        let goes_on = match &self.marker {
+        let continues = match &self.marker {
             Some(marker) => seen.contains(marker),
             None => self.leads() == Leads::ReadOnly,
         };
         let failed =
             self.follower.code.is_some_and(|code| code != 0) && self.follower.stderr.contains("error: ");
         ensure!(
-            goes_on || failed,
+            continues || failed,
             "{}",
             self.follower
                 .unexpected("the event behind the change, or an error")
@@ -278,7 +278,7 @@ impl Round<'_> {
     }
 }
 
-/// Everything in a root, as far as there is one.
+/// All data in a root; empty for a missing root.
 fn stored(place: &Place<'_>, base: &Path) -> Result<HashSet<Thing>> {
     let mut found = HashSet::new();
     if !base.exists() {
@@ -310,7 +310,7 @@ fn stored(place: &Place<'_>, base: &Path) -> Result<HashSet<Thing>> {
             .into_owned();
         if name.starts_with("map-checkpoint-") {
             let bytes = std::fs::read(&path)?;
-            // A checkpoint that a later one superseded may be compressed.
+            // An older checkpoint may be compressed.
             let text = match name.ends_with(".zst") {
                 true => zstd::decode_all(bytes.as_slice())?,
                 false => bytes,

@@ -1,4 +1,4 @@
-//! The ways in which a root goes, and the place where it was.
+//! The ways to take a root away, and the folders of a round.
 
 use std::io;
 use std::os::unix::fs::{PermissionsExt, lchown};
@@ -14,42 +14,42 @@ use crate::crash::section::Lab;
 use crate::crash::strace::started_by;
 use crate::tool::Tool;
 
-/// The job that all work on: that of `torture-served`.
+/// The job of all processes, which is the job of `torture-served`.
 pub(super) const ADDRESS: [&str; 4] = ["--repo", "crash", "--job", "struck"];
-/// The lock of the example.
+/// The lock that is held before the round.
 const LOCK: &str = "crash/struck/gate";
-/// The user and the group that are not ours.
+/// The user and group `nobody`.
 const NOBODY: u32 = 65534;
-/// The numbers of the states in the copy of the root, and in another store.
+/// The numbers of the checkpoints in the copy of the root, and in the other store.
 pub(super) const COPIED: i64 = 0;
 pub(super) const OTHER: i64 = -2;
 
-/// Where the path of the root leads afterwards.
+/// The thing that is at the root's path afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leads {
-    /// To a copy of the store, made earlier.
+    /// An earlier copy of the store.
     Copy,
-    /// To another store.
+    /// Another store.
     Other,
-    /// To a folder with nothing in it.
+    /// An empty folder.
     Empty,
     Nowhere,
-    /// To the same folder.
+    /// The same folder.
     Same,
-    /// To the same folder, in which a new process can't write.
+    /// The same folder, in which a new process can't write.
     ReadOnly,
-    /// To the same folder, which its processes may not enter any more.
+    /// The same folder, which its processes can no longer enter.
     Shut,
 }
 
-/// A way in which the root goes.
+/// A way to take the root away.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) what: &'static str,
     pub(super) leads: Leads,
-    /// True if its processes run as another user.
+    /// True if the processes run as another user.
     others: bool,
-    /// True if the path of the root is a link from the beginning.
+    /// True if the root's path is a symbolic link from the beginning.
     linked: bool,
     go: fn(&Place<'_>) -> Result<()>,
 }
@@ -150,7 +150,7 @@ pub(super) const WAYS: &[Way] = &[
 ];
 
 impl Way {
-    /// The part that this machine lacks for it.
+    /// The thing that this machine lacks for this way, if any.
     pub(super) fn lacking(&self) -> Option<String> {
         let user = Command::new("id").arg("-u").output().ok()?.stdout;
         let is_special = self.others || self.leads == Leads::ReadOnly;
@@ -158,7 +158,7 @@ impl Way {
     }
 }
 
-/// Lets another user get as far as to the stores and the programs.
+/// Gives another user access to the paths of the stores and the programs.
 pub(super) fn open_to_all(lab: &Lab<'_>) -> Result<()> {
     for folder in lab.scratch.ancestors().take(1).chain(lab.binary.parent()) {
         std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
@@ -166,7 +166,7 @@ pub(super) fn open_to_all(lab: &Lab<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Gives a folder and all that is in it to a user. Processes work there meanwhile, so names may vanish under way.
+/// Changes the owner of a folder and its contents. Processes are working there, so files may vanish meanwhile.
 fn own(path: &Path, user: u32) -> Result<()> {
     let missing_is_fine = |done: io::Result<()>| match done {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -200,7 +200,7 @@ fn own(path: &Path, user: u32) -> Result<()> {
     Ok(())
 }
 
-/// Where a root is, goes, and may come from.
+/// The folders of a round.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub(super) way: &'a Way,
@@ -209,7 +209,7 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// A store in a folder, a copy of it, another one, and an empty folder.
+    /// Creates a store in a folder, a copy of it, another store, and an empty folder.
     pub(super) fn prepare(lab: &Lab<'_>, way: &'a Way, folder: &Path) -> Result<Self> {
         let tool = Tool::new(lab.binary, folder)?
             .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "8KiB")
@@ -247,12 +247,12 @@ impl<'a> Place<'a> {
         self.tool.base()
     }
 
-    /// Where the root is after it was moved.
+    /// The folder of the root after it was moved.
     pub(super) fn old(&self) -> PathBuf {
         self.folder.join("old")
     }
 
-    /// The command as the user starts it whose root this is.
+    /// The command, started as the user who owns the root.
     pub(super) fn by_user(&self, command: Command) -> Command {
         if !self.way.others {
             return command;
@@ -275,14 +275,14 @@ impl<'a> Place<'a> {
         Ok(std::fs::rename(self.folder.join(name), self.base())?)
     }
 
-    /// Points the link at another folder, in one step.
+    /// Replaces the symbolic link atomically.
     fn point(&self, name: &str) -> Result<()> {
         let link = self.folder.join("link");
         std::os::unix::fs::symlink(self.folder.join(name), &link)?;
         Ok(std::fs::rename(link, self.base())?)
     }
 
-    /// Files may come while it is removed.
+    /// Removes the root. Files may be created meanwhile.
     fn remove(&self) -> Result<()> {
         let mut tries = 0;
         while let Err(error) = std::fs::remove_dir_all(self.base()) {
@@ -292,12 +292,12 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Whether a new process finds a store here, or a place for one.
+    /// True if a new process can store data at the path.
     fn takes_writers(&self) -> bool {
         !matches!(self.way.leads, Leads::Nowhere | Leads::ReadOnly)
     }
 
-    /// A new process stores an event; gives its id. Where nothing can be written it is refused.
+    /// Stores an event by a new process; returns its id, or `None` if the write was refused as expected.
     pub(super) fn mark(&self) -> Result<Option<String>> {
         let append = ["events", "append", "--ack"].iter().chain(&ADDRESS);
         if self.takes_writers() {
@@ -315,7 +315,7 @@ impl<'a> Place<'a> {
         Ok(None)
     }
 
-    /// A new process takes the lock, if it is free.
+    /// Takes the lock by a new process, if the lock is free.
     pub(super) fn lock_once(&self) -> Result<Option<Op>> {
         if !self.takes_writers() {
             return Ok(None);
@@ -337,7 +337,7 @@ impl<'a> Place<'a> {
             return Ok(None);
         }
         let token = String::from_utf8(answer.expect_code(0)?.stdout)?;
-        // The number without its origin.
+        // Removes the origin from the token.
         let token = token.split('@').next().unwrap_or_default();
         Ok(Some(Op {
             by: usize::MAX,
@@ -351,13 +351,13 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.way.leads == Leads::ReadOnly {
-            // If it was never mounted, there is nothing to unmount.
+            // If nothing was mounted, this fails.
             let _ = quietly(Command::new("umount").arg("-l").arg(self.base()));
         }
     }
 }
 
-/// A state, some events, a dead letter, and a lock that was held.
+/// Stores a checkpoint, some events and a dead letter, and takes and releases a lock.
 fn fill(tool: &Tool, n: i64) -> Result<()> {
     let with = |words: &[&'static str]| words.iter().chain(&ADDRESS).copied().collect::<Vec<_>>();
     let state = format!(r#"{{"n":{n}}}"#);

@@ -1,4 +1,4 @@
-//! The reports of agents, and the store at the end.
+//! The reports of agents, and a comparison with the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::crash::power::process::Ended;
 use crate::crash::section::Tally;
 
-/// An event's payload: who sent it, and which of its own it is.
+/// The payload of an event: its sender, and its number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct Sent {
     by: String,
@@ -46,15 +46,15 @@ fn line(text: &[u8]) -> Result<Line> {
         .with_context(|| format!("an agent printed {}", String::from_utf8_lossy(text)))
 }
 
-/// The acknowledgements.
+/// The acknowledged calls.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     events: Vec<(Uuid, Sent)>,
     /// The numbers that were saved by compare-and-set.
     counted: Vec<u64>,
-    /// Saves that were sent, and neither acknowledged nor refused.
+    /// The number of saves that were sent, and neither acknowledged nor refused.
     unclear: u64,
-    /// Token and number of each save under a lock.
+    /// For each checkpoint under a lock, the saved numbers by token.
     passed: BTreeMap<String, BTreeMap<u64, Vec<u64>>>,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Stored {
 }
 
 impl Ledger {
-    /// Notes what a killed agent printed.
+    /// Adds the report of a killed agent.
     pub(super) fn note(&mut self, ended: &Ended) -> Result<()> {
         for text in ended.lines() {
             match line(text)? {
@@ -88,7 +88,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Every acknowledged event is stored once, under its id; no event is stored twice; no step of a counter is lost.
+    /// Checks that every acknowledged event is stored once under its id, that no event is stored twice, and that no
+    /// increment is lost.
     pub(super) fn check(&self, stored: &Stored, tally: &mut Tally) -> Result<()> {
         let mut by_id: HashMap<Uuid, &Sent> = HashMap::new();
         let mut payloads = HashSet::new();
@@ -138,7 +139,7 @@ impl Ledger {
 }
 
 impl Stored {
-    /// Reads what an agent listed.
+    /// Parses an agent's listing.
     pub(super) fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Self> {
         let mut stored = Self::default();
         for text in lines {

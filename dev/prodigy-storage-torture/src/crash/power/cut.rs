@@ -1,4 +1,4 @@
-//! Takes the power from a file system: a system call that needs a helper program, since this one has no `unsafe`.
+//! Shuts a file system down by a system call. A helper program makes it, since this program contains no `unsafe`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::disk::quietly;
 
-/// `FS_IOC_SHUTDOWN` with 2: the log is not flushed. EIO is the answer of a file system that is down already.
+/// `FS_IOC_SHUTDOWN` with the argument 2 does not flush the log. EIO means that the file system is down already.
 const C: &str = r#"
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ int main(int count, char **words) {
 }
 "#;
 
-/// The same where there is no C compiler.
+/// The same program in Python, for machines without a C compiler.
 const PYTHON: &str = "
 import errno, fcntl, os, struct, sys
 try:
@@ -38,17 +38,17 @@ except OSError as error:
         raise
 ";
 
-/// A program that takes the power from the file system that it is given.
+/// The helper program, which shuts down a given file system.
 #[derive(Clone, Debug)]
 pub(crate) struct Cutter {
     words: Vec<OsString>,
 }
 
 impl Cutter {
-    /// Builds it in a folder.
+    /// Builds the program in a folder.
     ///
     /// # Errors
-    /// There is neither a C compiler nor Python.
+    /// Fails if there is neither a C compiler nor Python.
     pub(crate) fn make(folder: &Path) -> Result<Self> {
         let words = match compiled(folder) {
             Ok(program) => vec![program.into_os_string()],
@@ -63,7 +63,7 @@ impl Cutter {
         Ok(Self { words })
     }
 
-    /// Takes it, now.
+    /// Shuts the file system down.
     pub(super) fn cut(&self, point: &Path) -> Result<()> {
         let (program, words) = self.words.split_first().context("no program")?;
         quietly(Command::new(program).args(words).arg(point))

@@ -1,4 +1,4 @@
-//! How a process ends, and the power with it.
+//! Ends a process and cuts the power.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,34 +11,33 @@ use super::disk::Disk;
 use super::process::{Ended, Outcome, Process};
 use super::scene::Launch;
 
-/// The time that a process lives without power, before it is killed.
+/// The time for which a process runs without power before it is killed.
 const AFTERLIFE: Duration = Duration::from_millis(4);
 
-/// When a process is stopped, and the power cut.
+/// The moment at which a process is killed, and the power is cut.
 #[derive(Clone, Debug)]
 pub(crate) enum Death {
-    /// When it makes a system call for the n-th time; the call is not made. Needs `strace`.
+    /// At the n-th system call of this name, which is not made. Needs `strace`.
     Call { name: String, number: u64 },
     /// After this duration.
     After(Duration),
-    /// The power goes after this duration, while the process lives, which is killed a moment later. What it acknowledged before
-    /// that moment counts: ext4 and XFS may answer a sync that is under way when they are shut down with success, and
-    /// store nothing, as a bare loop of `pwrite` and `fdatasync` shows. Where the power really goes, no process lives to
-    /// see that.
+    /// The power is cut after this duration, and the process is killed a moment later. Only acknowledgements before the
+    /// cut count: when ext4 and XFS are shut down during a sync, they may report success and store nothing, as a bare
+    /// loop of `pwrite` and `fdatasync` shows. In a real power loss no process survives to receive that answer.
     Powerless(Duration),
-    /// When it has ended by itself.
+    /// When the process has ended by itself.
     AtItsEnd,
-    /// The power goes when it has printed this number of lines and waits for more; then it is killed.
+    /// The power is cut when the process has printed this number of lines and waits for more input; then it is killed.
     Lines(usize),
 }
 
 impl Death {
-    /// Whether the process sees the power go.
+    /// True if the process is still running when the power is cut.
     const fn is_survived(&self) -> bool {
         matches!(self, Self::Powerless(_) | Self::Lines(_))
     }
 
-    /// The outcome of a process that ended like this. A failure with the power on is an error.
+    /// The outcome of a process with this end. A failure before the cut is an error.
     pub(crate) fn outcome(&self, ended: &Ended) -> Result<Outcome> {
         if self.is_survived()
             && ended.code.is_some_and(|code| code != 0)
@@ -50,12 +49,12 @@ impl Death {
     }
 }
 
-/// Runs a process until its death and cuts the power; comes back with the power.
+/// Runs a process until its death and cuts the power; returns after the power is back.
 ///
-/// Its input has an end where it dies at a system call, which it may never come to.
+/// If the process dies at a system call, its input ends, since it may never reach that call.
 pub(crate) fn lose(launch: Launch, death: &Death, disk: &mut Disk) -> Result<Ended> {
     let ended = run(launch, death, disk);
-    // Also after a failure, so that the disk is as it would be.
+    // Also after a failure, so that the disk is in the expected state.
     if !death.is_survived() {
         disk.cut()?;
     }
@@ -63,7 +62,7 @@ pub(crate) fn lose(launch: Launch, death: &Death, disk: &mut Disk) -> Result<End
     ended
 }
 
-/// Runs several at once, and cuts the power after `time`, while they live; they are killed a moment later.
+/// Runs several processes, cuts the power after `time`, and kills them a moment later.
 pub(crate) fn lose_all(launches: Vec<Launch>, time: Duration, disk: &mut Disk) -> Result<Vec<Ended>> {
     let started = launches
         .into_iter()
@@ -110,13 +109,13 @@ fn run(launch: Launch, death: &Death, disk: &mut Disk) -> Result<Ended> {
     process.end()
 }
 
-/// The same command under `strace`, which tampers with some of its calls.
+/// The command under `strace`, which injects faults into some of its calls.
 pub(crate) fn traced(command: &Command, calls: &str, inject: &str) -> Command {
     let words = ["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")];
     under_strace(command, Path::new("/dev/null"), &words)
 }
 
-/// The same command under `strace`, which writes what it sees to a file.
+/// The command under `strace`, which writes its trace to a file.
 pub(crate) fn under_strace(command: &Command, file: &Path, words: &[&str]) -> Command {
     let mut traced = Command::new("strace");
     traced.args(["-f", "-qq", "-o"]).arg(file).args(words);

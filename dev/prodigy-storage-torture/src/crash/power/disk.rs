@@ -1,4 +1,4 @@
-//! A file system in an image, and its loss of power.
+//! A file system in an image file, and its power losses.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,20 +11,20 @@ use anyhow::{Context, Result, bail};
 
 use super::cut::Cutter;
 
-/// The number of tries to mount and unmount, and the pause between them: the last process may be on its way out, and another
-/// program may be faster to take the loop device that was free.
+/// The number of attempts to mount or unmount, and the pause between them: the last process may still be exiting, and
+/// another program may take the free loop device first.
 const TRIES: u32 = 150;
 const APART: Duration = Duration::from_millis(20);
 
-/// The number of an input/output error on Linux.
+/// The number of EIO on Linux.
 const EIO: i32 = 5;
 
-/// The file system of the image.
+/// The kind of the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// ext4 that writes its journal only when asked to, and does not flush a file because it is renamed.
+    /// ext4 which commits its journal only on request, and does not flush a file because of a rename.
     Ext4,
-    /// XFS as it comes.
+    /// XFS with its defaults.
     Xfs,
 }
 
@@ -32,7 +32,7 @@ impl Kind {
     /// All tested kinds.
     pub(crate) const ALL: [Self; 2] = [Self::Ext4, Self::Xfs];
 
-    /// Its name, as `mount -t` has it.
+    /// The name for `mount -t`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// The smallest that is accepted, with room for a long run.
+    /// The smallest accepted size, with room for a long run.
     const fn bytes(self) -> u64 {
         match self {
             Self::Ext4 => 96 << 20,
@@ -65,7 +65,7 @@ impl Kind {
     }
 }
 
-/// A mounted image. It is unmounted when this goes, whatever has happened, and the image stays where it is.
+/// A mounted image. It is unmounted when this value is dropped; the image file remains.
 #[derive(Debug)]
 pub(crate) struct Disk {
     kind: Kind,
@@ -76,10 +76,10 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Makes and mounts one in a folder.
+    /// Creates and mounts a file system in a folder.
     ///
     /// # Errors
-    /// The missing part of the machine: the program, the right, the loop device.
+    /// Fails if the machine lacks the program, the permission or the loop device.
     pub(crate) fn make(kind: Kind, folder: &Path, cutter: &Cutter) -> Result<Self> {
         let image = folder.join(format!("{}.img", kind.name()));
         let point = folder.join(format!("{}.mount", kind.name()));
@@ -97,17 +97,17 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     pub(crate) fn point(&self) -> &Path {
         &self.point
     }
 
-    /// The power goes: what was not synced is gone, and from now on every call fails.
+    /// Cuts the power: unsynced data is lost, and every call fails from now on.
     pub(crate) fn cut(&mut self) -> Result<()> {
         self.cutter.cut(&self.point)
     }
 
-    /// The power comes back: the file system is mounted again, and recovers from its log.
+    /// Restores the power: mounts the file system again, which recovers from its log.
     pub(crate) fn restore(&mut self) -> Result<()> {
         self.unmount()?;
         self.mount()
@@ -125,8 +125,8 @@ impl Disk {
             self.mounted = true;
             match self.probe() {
                 Ok(()) => return Ok(()),
-                // The kernel lets go of a loop device a moment after it is unmounted, and may still do so while it is used
-                // again: then every call on it fails.
+                // The kernel releases a loop device a moment after the unmount, possibly while it is in use again: then
+                // every call fails.
                 Err(error) if error.raw_os_error() == Some(EIO) => self.unmount()?,
                 Err(error) => {
                     return Err(error).with_context(|| format!("can't use {}", self.point.display()));
@@ -137,7 +137,7 @@ impl Disk {
         bail!("{} answers nothing but input/output errors", self.point.display())
     }
 
-    /// Whether a file can be written and synced on it.
+    /// Writes and syncs a file, to find out whether the disk works.
     fn probe(&self) -> std::io::Result<()> {
         let probe = self.point.join("probe");
         let mut file = File::create(&probe)?;
@@ -156,7 +156,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.mounted && self.unmount().is_err() {
-            // Out of sight at once, and gone with the last process that uses it.
+            // A lazy unmount hides the mount at once and frees it when no process uses it.
             let detached = quietly(Command::new("umount").arg("-l").arg(&self.point));
             if let Err(error) = detached {
                 eprintln!("NOTICE: {} stays mounted: {error:#}", self.point.display());

@@ -1,4 +1,4 @@
-//! Dead letters: what was acknowledged of each item, and in which state it is.
+//! Dead letters: the acknowledged changes of each item, and its expected state.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -28,11 +28,11 @@ enum Act {
     Remove(String),
 }
 
-/// Items by id. Each failure has a number of its own; the tool chose the tokens.
+/// The expected items by id. Each failure has a unique number; the tool chose the tokens.
 type Items = reference::Queue<String, usize, String>;
 type Item = reference::Item<String, usize, String>;
 
-/// The end of a lease of a day: no test lasts that long.
+/// The end of a lease of one day, which lasts longer than any test.
 const LONG: u64 = u64::MAX;
 
 /// A job's dead letters.
@@ -41,14 +41,14 @@ pub(crate) struct Letters {
     tool: Tool,
     items: Items,
     next: usize,
-    /// The number of the last failure that was pushed.
+    /// The number of the last pushed failure.
     failures: usize,
     /// The operation of the running process.
     begun: Option<Act>,
 }
 
 impl Letters {
-    /// None so far, in the tool's store.
+    /// A queue in the tool's store, without items.
     pub(crate) fn new(tool: Tool) -> Self {
         Self {
             tool,
@@ -59,7 +59,7 @@ impl Letters {
         }
     }
 
-    /// Three new ones, and one that has failed before.
+    /// Pushes three new items, and a failure of an existing one.
     fn push(&mut self) -> Act {
         let known = self.certain(false).next();
         let mut ids: Vec<String> = known.map(|item| item.key().clone()).into_iter().collect();
@@ -70,7 +70,7 @@ impl Letters {
         Act::Push(ids)
     }
 
-    /// The items that are there for sure, and are taken for sure, or not.
+    /// The items that certainly exist, and are certainly taken (or not).
     fn certain(&self, taken: bool) -> impl Iterator<Item = &Item> {
         let items = self.items.items().iter();
         items.filter(move |item| item.is_durable() && !item.is_unclear() && item.token().is_some() == taken)
@@ -104,7 +104,7 @@ impl Letters {
         let mut input = Vec::new();
         match act {
             Act::Push(ids) => {
-                // A failure that an item has already counts once: each is another one.
+                // A failure that an item already has is not added again, so each has a new number.
                 for (id, number) in ids.iter().zip(self.failures + 1..) {
                     let line = format!(
                         r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}},"failure_history":[{{"error_message":"failure {number}"}}]}}"#
@@ -134,7 +134,7 @@ impl Letters {
         }
     }
 
-    /// Notes what a process may have done, and what it has.
+    /// Applies the operation of a process: it happened, or it may have happened.
     fn note<'l>(&mut self, act: &Act, done: bool, lines: impl Iterator<Item = &'l [u8]>) -> Result<()> {
         let certainty = if done {
             Certainty::Durable
@@ -217,7 +217,7 @@ impl Scene for Letters {
         Ok(self.items.items().len())
     }
 
-    fn go_on(&mut self) -> Result<()> {
+    fn continue_work(&mut self) -> Result<()> {
         let found = self.found()?;
         self.items.adopt(|id| {
             let stored = found.get(id)?;
@@ -230,7 +230,7 @@ impl Scene for Letters {
     }
 }
 
-/// Id and token of a taken item.
+/// The id and the token of a taken item.
 fn taken(line: &[u8]) -> Result<(String, String)> {
     let item: Value = serde_json::from_slice(line).context("no JSON line")?;
     let text = |key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);

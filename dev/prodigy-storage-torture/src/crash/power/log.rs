@@ -1,4 +1,4 @@
-//! Events: what was acknowledged, and whether it is there.
+//! Events: the acknowledged ones, and a check that they exist.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -15,12 +15,12 @@ use crate::input::{Input, joined, same_value, with_id};
 use crate::segment;
 use crate::tool::Tool;
 
-/// The repository that is written to.
+/// The repository of all scenes.
 pub(crate) const REPO: &str = "power";
-/// The number of lines for a process; few enough to stop it at each of their calls.
+/// The number of lines for a process: small, so that the process can be stopped at each of its calls.
 const LINES: usize = 60;
 
-/// A job's log, as far as it was acknowledged.
+/// The expected log of a job.
 #[derive(Debug)]
 pub(crate) struct Log<'a> {
     input: &'a Input,
@@ -28,16 +28,16 @@ pub(crate) struct Log<'a> {
     job: &'static str,
     /// The acknowledged events, each with its position in the input.
     log: reference::Log<Uuid, usize>,
-    /// The ids given by us, by position.
+    /// The given ids, by position in the input.
     given: HashMap<usize, Uuid>,
-    /// The first position that is not acknowledged.
+    /// The first position that was not acknowledged.
     next: usize,
-    /// Whether the process under way was given ids.
+    /// True if the running process was given ids.
     with_ids: bool,
 }
 
 impl<'a> Log<'a> {
-    /// None so far, in the tool's store.
+    /// A log in the tool's store, without events.
     pub(crate) fn new(tool: Tool, input: &'a Input, job: &'static str) -> Self {
         Self {
             input,
@@ -50,12 +50,12 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// The next lines, as they are.
+    /// The next lines, without ids.
     pub(crate) fn lines(&self, number: usize) -> Vec<u8> {
         joined((self.next..self.next + number).map(|position| self.input.at(position)))
     }
 
-    /// The same with ids; a line sent before gets the id it had.
+    /// The next lines with ids; a line that was sent before keeps its id.
     fn lines_with_ids(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         for position in self.next..self.next + LINES {
@@ -78,7 +78,7 @@ impl<'a> Log<'a> {
         ["--repo", REPO, "--job", self.job]
     }
 
-    /// Notes what a process has acknowledged, in the order of its input.
+    /// Adds the events that a process has acknowledged, in the order of its input.
     pub(crate) fn note(&mut self, ended: &Ended) -> Result<()> {
         for line in ended.lines() {
             let id = Uuid::try_parse_ascii(line)
@@ -146,8 +146,8 @@ impl Scene for Log<'_> {
         Ok(self.log.durable().len())
     }
 
-    /// One more process, that nobody stops, mends what the last one left; then the files themselves are read.
-    fn go_on(&mut self) -> Result<()> {
+    /// Another process, which is not killed, repairs the log and appends; then the files themselves are checked.
+    fn continue_work(&mut self) -> Result<()> {
         let address = self.address();
         let command = ["events", "append", "--ack"].iter().chain(&address);
         let answer = self.tool.run(command, &self.lines(1))?.expect_code(0)?;

@@ -1,8 +1,8 @@
-//! The error of a check that finds a broken promise, distinct from a failure of the check itself.
+//! The error for a broken promise, which differs from a failure of the check itself.
 
 use std::fmt;
 
-/// A broken promise: something acknowledged is lost, or what is stored is torn, duplicated, damaged or wrong.
+/// A broken promise: acknowledged data is lost, or stored data is torn, duplicated, damaged or wrong.
 #[derive(Debug)]
 pub(crate) struct Lost(String);
 

@@ -1,4 +1,4 @@
-//! A process that is fed, read and killed, all at once.
+//! A process whose input, output and end are handled at the same time.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -14,12 +14,12 @@ use super::disk::quietly;
 use crate::project::show;
 use crate::tool::{feed, start_piped};
 
-/// The longest wait for a process to end or to answer.
+/// The longest wait for the end of a process or for its output.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A process under way.
+/// A running process.
 #[derive(Debug)]
 pub(crate) struct Process {
     shown: String,
@@ -30,35 +30,35 @@ pub(crate) struct Process {
     complaints: JoinHandle<Vec<u8>>,
 }
 
-/// The output of a dead process.
+/// The output of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     shown: String,
-    /// The exit code; none if it was killed.
+    /// The exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     stdout: Vec<u8>,
     /// Its standard error.
     pub(crate) stderr: String,
 }
 
-/// How far a process was at some moment.
+/// The amount of output at some moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     lines: usize,
     ended: bool,
 }
 
-/// The known outcome of its work.
+/// The outcome of a process's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It said that it is done.
+    /// The process reported success.
     Done,
-    /// Done or not: it was killed.
+    /// Unknown: the process was killed.
     Unclear,
 }
 
 impl Process {
-    /// Starts one. With `held` its input has no end.
+    /// Starts a process. With `held` its input stays open.
     pub(crate) fn start(mut command: Command, input: Vec<u8>, held: bool) -> Result<Self> {
         let shown = show(&command);
         let mut child = start_piped(command.process_group(0))?;
@@ -76,17 +76,17 @@ impl Process {
         })
     }
 
-    /// Waits until it has ended. A process that takes too long is killed with all its children, and is an error.
+    /// Waits for the end of the process. If that takes too long, kills it with all its children, and fails.
     pub(crate) fn wait(&mut self) -> Result<()> {
         self.wait_until(|_| false)
     }
 
-    /// Waits until it has printed `lines` lines, or has ended.
+    /// Waits until the process has printed `lines` lines or has ended.
     pub(crate) fn wait_for_lines(&mut self, lines: usize) -> Result<()> {
         self.wait_until(|printed| printed >= lines)
     }
 
-    /// Waits until it has ended, or for `time`.
+    /// Waits until the process has ended, at most for `time`.
     pub(crate) fn wait_for(&mut self, time: Duration) -> Result<()> {
         let begun = Instant::now();
         self.wait_until(|_| begun.elapsed() >= time)
@@ -111,7 +111,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Stops it and all its children for a while. An ended process is left alone.
+    /// Stops the process and all its children for a while. Does nothing if it has ended.
     pub(crate) fn stop_for(&mut self, time: Duration) -> Result<()> {
         let group = format!("-{}", self.child.id());
         let signal = |signal: &str| quietly(Command::new("kill").args([signal, "--", &group]));
@@ -123,14 +123,14 @@ impl Process {
         Ok(())
     }
 
-    /// How far it is by now.
+    /// The amount of its output so far.
     pub(crate) fn now(&mut self) -> Result<Moment> {
         let ended = self.child.try_wait()?.is_some();
         let lines = self.printed.load(Ordering::Acquire);
         Ok(Moment { lines, ended })
     }
 
-    /// SIGKILL, if it still lives, and what it printed until then.
+    /// Kills the process if it is still running, and returns its output.
     pub(crate) fn end(mut self) -> Result<Ended> {
         self.child.kill().context("can't kill it")?;
         let status = self.child.wait().context("can't wait for it")?;
@@ -146,13 +146,13 @@ impl Process {
 }
 
 impl Ended {
-    /// The lines that it printed to their ends. What was printed before the death counts.
+    /// The complete lines of its output.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let whole = self.stdout.iter().rposition(|byte| *byte == b'\n');
         crate::tool::lines(self.stdout.get(..whole.unwrap_or_default()).unwrap_or_default())
     }
 
-    /// Its output up to that moment; later output is ignored.
+    /// The output up to a moment, without later output.
     pub(crate) fn until(mut self, moment: Moment) -> Self {
         if !moment.ended {
             self.code = None;
@@ -166,7 +166,7 @@ impl Ended {
         self
     }
 
-    /// Whether it came to its end. One that failed, or panicked, is an error.
+    /// The outcome, by its exit. A failure or a panic is an error.
     pub(crate) fn outcome(&self) -> Result<Outcome> {
         ensure!(
             !self.stderr.contains("panicked"),
@@ -180,7 +180,7 @@ impl Ended {
         }
     }
 
-    /// An error that states the wanted and the actual end.
+    /// An error with the expected and the actual end.
     pub(crate) fn unexpected(&self, wanted: &str) -> anyhow::Error {
         let said: String = self.stderr.chars().take(2_000).collect();
         let code = self.code;
@@ -191,7 +191,7 @@ impl Ended {
     }
 }
 
-/// Reads to the end of a pipe, and counts lines on the way.
+/// Reads a pipe to its end, and counts lines meanwhile.
 fn collect(pipe: Option<impl Read + Send + 'static>, lines: Arc<AtomicUsize>) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut text = Vec::new();

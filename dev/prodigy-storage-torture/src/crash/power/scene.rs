@@ -1,4 +1,4 @@
-//! Data on a disk that loses its power.
+//! Scenes: work on a disk that loses its power.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::death::Death;
 use super::process::Ended;
 
-/// A process that is to be started.
+/// A process to be started.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) command: Command,
@@ -16,20 +16,20 @@ pub(crate) struct Launch {
     pub(crate) held: bool,
 }
 
-/// A kind of writing, with its acknowledged data.
+/// A kind of write, with the data that it has acknowledged.
 pub(crate) trait Scene {
-    /// A process that writes something, by chance.
+    /// Returns a process that makes a random write.
     fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Launch>;
 
-    /// A process that writes something, always the same after the same.
+    /// Returns a process whose write is the same in every run.
     fn rehearse(&mut self) -> Result<Launch>;
 
-    /// The process of either is dead, and the power was lost. What it acknowledged is noted.
+    /// Adds the acknowledgements of a process, after its death and the power loss.
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()>;
 
-    /// Checks that all acknowledged data is there, and no impossible data. Returns the number of checked things.
+    /// Checks that all acknowledged data exists, and no other data. Returns the number of checked things.
     fn check(&self) -> Result<usize>;
 
-    /// An undisturbed process continues from the state that the dead one left.
-    fn go_on(&mut self) -> Result<()>;
+    /// Continues with another process, which is not killed.
+    fn continue_work(&mut self) -> Result<()>;
 }

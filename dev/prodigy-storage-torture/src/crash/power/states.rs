@@ -1,4 +1,4 @@
-//! Checkpoints: the last acknowledged of each phase, and whether it, or a later one, is the latest.
+//! Checkpoints: for each phase, the latest one must be the last acknowledged one or a later one.
 
 use std::process::Command;
 
@@ -19,9 +19,9 @@ const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
 #[derive(Debug)]
 struct Latest {
     phase: &'static str,
-    /// The number of the latest one, as far as it is known.
+    /// The number of the latest checkpoint, as far as it is known.
     number: Content<u64>,
-    /// The number of the last one that was tried.
+    /// The number of the last attempted save.
     tried: u64,
 }
 
@@ -31,7 +31,7 @@ impl Latest {
     }
 }
 
-/// A job's checkpoints, each a number of its own.
+/// The checkpoints of a job, each with a unique number.
 #[derive(Debug)]
 pub(crate) struct States {
     tool: Tool,
@@ -40,7 +40,7 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// None so far, in the tool's store.
+    /// The checkpoints in the tool's store, which is empty.
     pub(crate) fn new(tool: Tool) -> Self {
         let phases = ["map", "setup", "reduce"].map(|phase| Latest {
             phase,
@@ -54,7 +54,7 @@ impl States {
         }
     }
 
-    /// That the map phase's first `number` states were acknowledged.
+    /// Notes that the first `number` states of the map phase were acknowledged.
     pub(crate) fn note(&mut self, number: u64) {
         if let Some(map) = self.phases.first_mut() {
             map.tried = number;
@@ -62,7 +62,7 @@ impl States {
         }
     }
 
-    /// The phase whose turn it is, on its way to its next state, and what saves that.
+    /// The next phase in turn, and the command and input that save its next state.
     fn next(&mut self) -> Result<(&mut Latest, Command, Vec<u8>)> {
         let latest = self.phases.get_mut(self.turn).context("no phase")?;
         latest.tried += 1;
@@ -73,7 +73,7 @@ impl States {
         Ok((latest, command, text.into_bytes()))
     }
 
-    /// The number and the revision of the latest.
+    /// The number and the revision of the latest checkpoint.
     fn show(&self, latest: &Latest) -> Result<Option<(u64, String)>> {
         let command = ["checkpoint", "show", "--strict", "--phase", latest.phase];
         let answer = self.tool.run(command.iter().chain(&ADDRESS), b"")?;
@@ -114,7 +114,7 @@ impl Scene for States {
 
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()> {
         let latest = self.phases.get_mut(self.turn).context("no phase")?;
-        // Its printed line is an acknowledgement, whether or not the process came to its end.
+        // A printed line is an acknowledgement, even if the process was killed afterwards.
         if death.outcome(ended)? == Outcome::Done || ended.lines().count() > 0 {
             latest.acknowledge();
         }
@@ -138,7 +138,7 @@ impl Scene for States {
             .count())
     }
 
-    fn go_on(&mut self) -> Result<()> {
+    fn continue_work(&mut self) -> Result<()> {
         let (latest, command, text) = self.next()?;
         crate::tool::finish(command, &text)?.expect_code(0)?;
         latest.acknowledge();

@@ -1,4 +1,4 @@
-//! Named locks: a fencing token that was handed out is never handed out again.
+//! Named locks: a fencing token is never issued twice.
 
 use std::process::Command;
 
@@ -12,10 +12,10 @@ use super::process::Ended;
 use super::scene::{Launch, Scene};
 use crate::tool::Tool;
 
-/// The exit code of a shell, and of the tool, for a command that SIGKILL ended: 128 and the signal's number.
+/// The exit code of a shell, and of the tool, after SIGKILL of its command: 128 plus the signal's number.
 const KILLED: i32 = 128 + 9;
 
-/// The tokens that commands under the lock had.
+/// The tokens of the commands under the lock.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     tool: Tool,
@@ -23,7 +23,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// None so far, in the tool's store.
+    /// A lock in the tool's store, without tokens.
     pub(crate) fn new(tool: Tool) -> Self {
         Self {
             tool,
@@ -68,7 +68,7 @@ impl Scene for Tokens {
     }
 
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()> {
-        // The command is struck as well, and the tool hands on how it ended.
+        // The command was killed as well, and the tool returned its exit code.
         let struck = matches!(death, Death::Call { .. }) && ended.code == Some(KILLED);
         if !struck {
             death.outcome(ended)?;
@@ -92,7 +92,7 @@ impl Scene for Tokens {
         Ok(usize::from(listed.is_some()))
     }
 
-    fn go_on(&mut self) -> Result<()> {
+    fn continue_work(&mut self) -> Result<()> {
         let answer = crate::tool::finish(self.command(), b"")?.expect_code(0)?;
         self.note(answer.lines())
     }

@@ -1,4 +1,4 @@
-//! The system calls at which a process is stopped, one after the other.
+//! The system calls at which processes are stopped, one per process.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::scene::{Launch, Scene};
 use crate::tool;
 
-/// Calls that change something on a disk, or its state.
+/// Calls that change a disk's contents or state.
 const CALLS: &[&str] = &[
     "openat2",
     "write",
@@ -29,11 +29,11 @@ const CALLS: &[&str] = &[
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) name: String,
-    /// Which of those of this name, from 1.
+    /// The ordinal of the call among those of its name, from 1.
     pub(super) number: u64,
 }
 
-/// Calls in an order of chance, over and over.
+/// Calls in random order, repeated endlessly.
 #[derive(Debug)]
 pub(super) struct Walk {
     calls: Vec<Call>,
@@ -41,7 +41,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// Of a process that can't be traced.
+    /// No calls, for processes that can't be traced.
     pub(super) const fn none() -> Self {
         Self {
             calls: Vec::new(),
@@ -49,7 +49,7 @@ impl Walk {
         }
     }
 
-    /// Every call that a process makes when nobody stops it.
+    /// All calls of a process that is not stopped.
     pub(super) fn over(scene: &mut dyn Scene, folder: &Path, random: &mut fastrand::Rng) -> Result<Self> {
         let Launch { command, input, .. } = scene.rehearse()?;
         let file = folder.join("calls.txt");
@@ -59,7 +59,7 @@ impl Walk {
         tool::finish(command, &input)?.expect_code(0)?;
         let mut calls = Vec::new();
         for (name, count) in counted(&std::fs::read_to_string(&file)?) {
-            // One name that is called all the time shall not hide the others.
+            // The number per name is limited, so that frequent calls do not crowd out the others.
             let mut numbers: Vec<u64> = (1..=count).collect();
             random.shuffle(&mut numbers);
             numbers.truncate(40);
@@ -80,11 +80,11 @@ impl Walk {
     }
 }
 
-/// How often each name is in a trace.
+/// The number of calls of each name in a trace.
 fn counted(trace: &str) -> BTreeMap<&str, u64> {
     let mut counts = BTreeMap::new();
     for line in trace.lines() {
-        // `PID  NAME(arguments`, or `PID <... NAME resumed>`, which is one that was counted before.
+        // `PID  NAME(arguments`; a line `PID <... NAME resumed>` belongs to a call that was counted before.
         let called = line
             .split_whitespace()
             .nth(1)

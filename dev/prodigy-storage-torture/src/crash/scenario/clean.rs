@@ -1,4 +1,4 @@
-//! Retention: a clean that was struck is continued by the next one, and both end as one does.
+//! Retention: the next clean continues an interrupted one, with the same result as a single clean.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Act, BASE, Before, JOB, REPO, Scenario, Scene};
 use crate::segment;
 
-/// A segment for each event.
+/// A segment size for one event per segment.
 const SMALL: &[(&str, &str)] = &[("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1")];
 const OF_JOB: &[&str] = &["--repo", REPO, "--job", JOB];
 const PARTS: &[&str] = &[
@@ -31,7 +31,7 @@ const WHOLE: &[&str] = &[
     "--job",
     JOB,
 ];
-/// The lines of a clean that are no complaint.
+/// The messages of a clean that are not warnings.
 const SAYS: &[&str] = &["removed ", "nothing is old enough"];
 
 /// The number of events, and of checkpoints.
@@ -80,7 +80,7 @@ fn fill(scene: &Scene<'_>) -> Result<Before> {
     Ok(Before::default())
 }
 
-/// The payloads, the number of checkpoints and of dead letters that are read.
+/// The stored payloads, and the numbers of checkpoints and dead letters.
 fn contents(scene: &Scene<'_>) -> Result<(Vec<Vec<u8>>, usize, usize)> {
     let events = run(scene, &["events", "cat", "-o", "payload"], b"")?;
     let checkpoints = run(scene, &["--json", "checkpoint", "list"], b"")?.len();
@@ -105,10 +105,10 @@ fn check_parts(scene: &Scene<'_>) -> Result<()> {
         ("dead_letters", letters == 0),
     ] {
         if is_removed {
-            is_recorded_or_told(scene, kind)?;
+            is_recorded_or_reported(scene, kind)?;
         }
     }
-    // Whole segments are gone at one moment.
+    // Segments are removed as a whole.
     ensure!(
         events == sent || events == [last.clone()],
         "{} of {EVENTS} events are read",
@@ -138,7 +138,7 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
             .tool
             .run([&["events", "cat", "-o", "payload"], OF_JOB].concat(), b"")?;
         let found: Vec<_> = answer.lines().map(<[u8]>::to_vec).collect();
-        // On a full disk the events of the job go before the job, except those of the newest segment.
+        // On a full disk the events of the job are removed before the job, except those of the newest segment.
         let is_last = found.len() == 1 && found.last() == sent.last();
         ensure!(
             found.is_empty() || found == sent || is_last,
@@ -147,10 +147,10 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
         );
     }
     if !folder.exists() {
-        is_recorded_or_told(scene, "job")?;
+        is_recorded_or_reported(scene, "job")?;
     }
     scene.go(WHOLE, b"", SAYS)?;
-    // A deletion whose tombstone is there is ended by the next write to the job.
+    // If the tombstone exists, the next write to the job completes the deletion.
     run(scene, &["events", "append"], &scene.text(0..1))?;
     let (events, checkpoints, letters) = contents(scene)?;
     ensure!(
@@ -161,9 +161,9 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
     recorded(scene)
 }
 
-/// The audit log has a removal of this kind, or the struck command said that it lacks some: one that could write to no file removes,
-/// too.
-fn is_recorded_or_told(scene: &Scene<'_>, kind: &str) -> Result<()> {
+/// Checks that the audit log has a removal of this kind, or that the interrupted command reported a missing entry: if
+/// no file can be written, it still removes data.
+fn is_recorded_or_reported(scene: &Scene<'_>, kind: &str) -> Result<()> {
     let log = scene
         .tool
         .run(["clean", "--log", "--json"], b"")?
@@ -176,14 +176,14 @@ fn is_recorded_or_told(scene: &Scene<'_>, kind: &str) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     ensure!(
-        kinds.iter().any(|found| found == kind) || scene.told.contains("the audit log lacks"),
+        kinds.iter().any(|found| found == kind) || scene.complaints.contains("the audit log lacks"),
         "{kind} were removed, the audit log has {kinds:?}, and the command said: {}",
-        scene.told
+        scene.complaints
     );
     Ok(())
 }
 
-/// The audit log can be read.
+/// Checks that the audit log can be read.
 fn recorded(scene: &Scene<'_>) -> Result<()> {
     scene.look(&["clean", "--log", "--json"]).map(drop)
 }

@@ -91,7 +91,7 @@ fn some(scene: &Scene<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// The latest checkpoint is the acknowledged one; without an acknowledgement it may be the one before.
+/// Checks that the latest checkpoint is the acknowledged one; without an acknowledgement it may be the previous one.
 fn check(scene: &Scene<'_>, before: &Before, said: &[u8], phase: &str, position: usize) -> Result<()> {
     let told = whole_lines(said)
         .next()
@@ -116,7 +116,7 @@ fn check(scene: &Scene<'_>, before: &Before, said: &[u8], phase: &str, position:
         same_value(revision, scene.lab.input.at(saved).as_bytes(), state.as_bytes())?;
     }
     count(scene, before.words.len() + usize::from(!is_old))?;
-    // On from there.
+    // Continues from the latest checkpoint.
     let revision = now.as_ref().map_or("absent", |(revision, _)| revision);
     let act = save(scene, phase, position + 1, revision);
     let arguments: Vec<&str> = act.arguments.iter().map(String::as_str).collect();
@@ -131,7 +131,7 @@ fn check(scene: &Scene<'_>, before: &Before, said: &[u8], phase: &str, position:
         scene.lab.input.at(position + 1).as_bytes(),
         state.as_bytes(),
     )?;
-    // A setup checkpoint takes the place of the one before.
+    // A setup checkpoint replaces the previous one.
     let more = if phase == "setup" { 0 } else { usize::from(!is_old) };
     count(scene, before.words.len() + more + 1)
 }
@@ -154,7 +154,7 @@ fn check_pruned(scene: &Scene<'_>, before: &Before, said: &[u8]) -> Result<()> {
     count(scene, 1)
 }
 
-/// Revision and state of the latest checkpoint of a phase.
+/// The revision and the state of the latest checkpoint of a phase.
 fn latest(scene: &Scene<'_>, phase: &str) -> Result<Option<(String, String)>> {
     let arguments = [SHOW, &[phase]].concat();
     let answer = scene.tool.run(&arguments, b"")?;

@@ -27,15 +27,15 @@ const GIVEN: &[&str] = &[
 ];
 const CAT: &[&str] = &["events", "cat", "--repo", REPO, "--job", JOB];
 
-/// A segment holds few events, and is compressed when it is full.
+/// Segments with few events, which are compressed when they are full.
 const SMALL: &[(&str, &str)] = &[
     ("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1KiB"),
     ("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "true"),
 ];
-/// The same, not compressed.
+/// The same without compression.
 const SMALL_PLAIN: (&str, &str) = ("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "false");
 
-/// The numbers of earlier events, and of sent ones.
+/// The number of earlier events, and of events to send.
 const OLD: usize = 6;
 const NEW: usize = 6;
 
@@ -112,7 +112,7 @@ fn append(scene: &Scene<'_>, positions: Range<usize>) -> Result<Before> {
     })
 }
 
-/// Sealed segments that nobody has compressed.
+/// A log with sealed segments that are not compressed.
 fn sealed(scene: &Scene<'_>) -> Result<Before> {
     let (name, value) = SMALL_PLAIN;
     let plain = Scene {
@@ -125,7 +125,7 @@ fn sealed(scene: &Scene<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// A log whose last line is cut: `keep` returns the length that stays of its length with the line end.
+/// A log whose last line is truncated: `keep` maps the length of the line to the remaining length.
 fn torn(scene: &Scene<'_>, keep: fn(usize) -> usize) -> Result<Before> {
     let mut before = some(scene)?;
     let segments = segment::list(scene.tool.base(), REPO, JOB)?;
@@ -144,7 +144,7 @@ fn torn(scene: &Scene<'_>, keep: fn(usize) -> usize) -> Result<Before> {
     Ok(before)
 }
 
-/// Ids to give: some of them stand in the log, some are older than all in it, some newer.
+/// Ids to give: some are in the log, some are older than all of its ids, some newer.
 fn given(scene: &Scene<'_>) -> Result<Before> {
     let older: Vec<Uuid> = (0..NEW / 2).map(|_| Uuid::now_v7()).collect();
     let mut before = some(scene)?;
@@ -165,7 +165,7 @@ fn lines_with_ids(scene: &Scene<'_>, before: &Before) -> Vec<u8> {
     joined(lines.iter().map(String::as_str))
 }
 
-/// The ids that were printed whole.
+/// The ids in complete lines.
 fn acknowledged(said: &[u8]) -> Result<Vec<Uuid>> {
     whole_lines(said)
         .map(|line| {
@@ -179,7 +179,7 @@ fn check(scene: &Scene<'_>, before: &Before, said: &[u8], again: &[&str], batch:
     check_to(scene, before, said, again, batch, OLD + NEW)
 }
 
-/// Events were sent in the order of the input, up to `end`.
+/// Checks events that were sent in the order of the input, up to `end`.
 fn check_to(
     scene: &Scene<'_>,
     before: &Before,
@@ -202,7 +202,7 @@ fn check_to(
         same(scene, id, payload, position)?;
         known.push((*id, position));
     }
-    // On with what is not stored yet.
+    // Appends the events that are not stored yet.
     let rest = next + stored.len()..end;
     let answer = scene.go(again, &scene.text(rest.clone()), &[])?;
     known.extend(acknowledged(&answer.stdout)?.into_iter().zip(rest));
@@ -232,15 +232,15 @@ fn check_given(scene: &Scene<'_>, before: &Before, said: &[u8]) -> Result<()> {
     nothing_else(scene, &all, &[])
 }
 
-/// At the end: all known events, nothing else, and every line of every segment valid.
+/// Checks that the log has all known events and no others, and that every line of every segment is valid.
 fn nothing_else(scene: &Scene<'_>, known: &[(Uuid, usize)], perhaps: &[(Uuid, usize)]) -> Result<()> {
     let more = read(scene, known, perhaps)?;
     ensure!(more.is_empty(), "{} events more than were sent", more.len());
     segment::check_with(scene.tool.base(), REPO, JOB, scene.mended).map(drop)
 }
 
-/// Reads the log, which must not complain: every known event has to be there, once, ids ascending. Gives those that are
-/// neither known nor among those that may be there.
+/// Reads the log without warnings: every known event must exist once, in ascending order. Returns the other events;
+/// each of them must be in `perhaps`.
 fn read(
     scene: &Scene<'_>,
     known: &[(Uuid, usize)],

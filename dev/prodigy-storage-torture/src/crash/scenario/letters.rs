@@ -172,7 +172,7 @@ fn item(line: &[u8]) -> Result<Item> {
     })
 }
 
-/// The items in the queue, read without a complaint: each item once, with its pushed data.
+/// The items in the queue, listed without warnings: each item once, with its pushed data.
 fn list(scene: &Scene<'_>) -> Result<BTreeMap<String, Item>> {
     let mut found = BTreeMap::new();
     if scene.tool.run(LIST, b"")?.code() == Some(4) {
@@ -194,7 +194,7 @@ fn list(scene: &Scene<'_>) -> Result<BTreeMap<String, Item>> {
     Ok(found)
 }
 
-/// All of these, and no other.
+/// Fails unless the items are exactly these.
 fn exactly(found: &BTreeMap<String, Item>, positions: std::ops::Range<usize>) -> Result<()> {
     let wanted: Vec<String> = positions.map(name).collect();
     ensure!(
@@ -205,7 +205,8 @@ fn exactly(found: &BTreeMap<String, Item>, positions: std::ops::Range<usize>) ->
     Ok(())
 }
 
-/// Only the exit code acknowledges a push, so a killed one may have stored any number of whole items from its beginning.
+/// Only the exit code acknowledges a push, so an interrupted one may have stored any number of complete items from its
+/// beginning.
 fn pushed(scene: &Scene<'_>, old: usize, sent: std::ops::Range<usize>) -> Result<()> {
     let found = list(scene)?;
     exactly(&found, 0..found.len())?;
@@ -216,7 +217,7 @@ fn pushed(scene: &Scene<'_>, old: usize, sent: std::ops::Range<usize>) -> Result
     );
     scene.go(PUSH, &items(scene, sent.clone()), &[ADDED])?;
     exactly(&list(scene)?, 0..sent.end)?;
-    // The file is JSON for everybody.
+    // The file is valid JSON for any program.
     let path = scene
         .tool
         .base()
@@ -229,7 +230,7 @@ fn pushed(scene: &Scene<'_>, old: usize, sent: std::ops::Range<usize>) -> Result
     Ok(())
 }
 
-/// The worker that got an item has it alone; nothing is gone.
+/// Checks that an item has only one holder, and that no item is lost.
 fn taken(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     let given: Vec<Item> = whole_lines(said).map(item).collect::<Result<_>>()?;
     let found = list(scene)?;
@@ -255,7 +256,7 @@ fn taken(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// An acknowledged item is gone for good, a returned item is there for all.
+/// Checks that an acknowledged item is gone, and that a released item can be taken.
 fn settled(scene: &Scene<'_>, before: &Before, said: &[u8], again: &[&str], gone: bool) -> Result<()> {
     let told = whole_lines(said).next().is_some();
     let found = list(scene)?;

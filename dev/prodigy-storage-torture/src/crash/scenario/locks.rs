@@ -48,7 +48,7 @@ fn token(said: &[u8]) -> Result<u64> {
         .with_context(|| format!("no fencing token: {text:?}"))
 }
 
-/// The lock is free, and no token is given twice or falls.
+/// Checks that the lock is free, and that tokens ascend.
 fn check(scene: &Scene<'_>, before: &Before, said: &[u8]) -> Result<()> {
     let mut tokens: Vec<u64> = Vec::new();
     for word in &before.words {

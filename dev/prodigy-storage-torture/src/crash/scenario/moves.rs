@@ -1,4 +1,4 @@
-//! Moving data: a backup, a restore or an import that was struck is run again, and ends as one run does.
+//! Moving data: an interrupted backup, restore or import is run again, with the same result as a single run.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use crate::tool::Tool;
 
 const OF_JOB: &[&str] = &["--repo", REPO, "--job", JOB];
 
-/// The number of events, and of checkpoints and dead letters.
+/// The number of events, of checkpoints, and of dead letters.
 const EVENTS: usize = 3;
 const OTHERS: usize = 2;
 
-/// The files of another program, by their paths.
+/// The files of another program, by path.
 const FOREIGN: &[(&str, &str)] = &[
     (
         "events/crash/struck/kept.jsonl",
@@ -71,7 +71,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         act: |scene, _| Act::new(&["import", &text(scene.tool.base())], b""),
         check: |scene, before, _| {
             again(scene, before, &["import", &text(scene.tool.base())])?;
-            // An imported file is no longer reported as skipped.
+            // Readers no longer report an imported file as skipped.
             scene
                 .tool
                 .run([&["dlq", "list"], OF_JOB].concat(), b"")?
@@ -102,7 +102,7 @@ fn sibling(base: &Path, name: &str) -> Result<PathBuf> {
     Ok(base.parent().context("a store lies in a folder")?.join(name))
 }
 
-/// The archive of a trial. Its path begins as the store's, so that its calls are struck, too.
+/// The path of a trial's archive. It begins like the store's path, so that calls on the archive are struck, too.
 fn archive(scene: &Scene<'_>) -> PathBuf {
     scene.tool.base().with_extension("tar.zst")
 }
@@ -112,12 +112,12 @@ fn whole(before: &Before) -> &str {
     before.words.first().map_or("", String::as_str)
 }
 
-/// The path of what is restored or imported.
+/// The path of the archive or file to read.
 fn moved(before: &Before) -> &str {
     before.words.get(1).map_or("", String::as_str)
 }
 
-/// Makes a job of events, checkpoints, dead letters and documents. Returns what it holds.
+/// Creates a job with events, checkpoints, dead letters and documents. Returns its contents.
 fn fill(tool: &Tool) -> Result<Before> {
     for position in 0..EVENTS {
         tool.done(
@@ -139,7 +139,7 @@ fn fill(tool: &Tool) -> Result<Before> {
     })
 }
 
-/// An archive of a filled store; the store that is struck is new, or has another job.
+/// An archive of a filled store. The store of the trial is new, or has another job.
 fn archived(scene: &Scene<'_>, beside: bool) -> Result<Before> {
     let source = scene.tool.clone().over(sibling(scene.tool.base(), "source")?);
     let mut before = fill(&source)?;
@@ -154,7 +154,7 @@ fn archived(scene: &Scene<'_>, beside: bool) -> Result<Before> {
     Ok(before)
 }
 
-/// The file of an exported job.
+/// A file with an exported job.
 fn exported(scene: &Scene<'_>) -> Result<Before> {
     let source = scene.tool.clone().over(sibling(scene.tool.base(), "source")?);
     let mut before = fill(&source)?;
@@ -166,7 +166,7 @@ fn exported(scene: &Scene<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// Writes the files of another program below a folder, and imports them into a store of their own.
+/// Writes the files of another program to a folder, and imports them into a separate store.
 fn left(scene: &Scene<'_>, folder: &Path) -> Result<Before> {
     let copy = sibling(scene.tool.base(), "copy")?;
     for folder in [folder, &copy] {
@@ -190,7 +190,7 @@ fn contents(tool: &Tool) -> Result<String> {
     let mut all = Vec::new();
     let mut take = |arguments: &[&str], fields: &[&str]| -> Result<()> {
         let answer = tool.run(arguments, b"")?;
-        // 6: what another program left in this root is skipped until it is imported.
+        // Exit code 6: files of another program in this root are skipped until they are imported.
         ensure!(
             matches!(answer.code(), Some(0 | 6)),
             "{}",
@@ -224,7 +224,8 @@ fn contents(tool: &Tool) -> Result<String> {
     Ok(all.join("\n"))
 }
 
-/// Runs the struck command again, which may find that all is done, and compares what is stored with what one run stores.
+/// Runs the interrupted command again (which may find nothing left to do), and compares the store with that of a single
+/// run.
 fn again(scene: &Scene<'_>, before: &Before, command: &[&str]) -> Result<()> {
     let answer = scene.tool.run(command, b"")?;
     let is_whole = ["the folder is not empty", "the store has data of this job"]
@@ -243,7 +244,7 @@ fn again(scene: &Scene<'_>, before: &Before, command: &[&str]) -> Result<()> {
     super::super::audit::is_sound(&scene.tool)
 }
 
-/// The job beside the restored one is as it was.
+/// Checks that the other job in the store is unchanged.
 fn beside(scene: &Scene<'_>) -> Result<()> {
     let cat = ["events", "cat", "-o", "payload", "--repo", REPO, "--job", "other"];
     let found = scene.tool.done(cat, b"")?;
@@ -255,7 +256,7 @@ fn beside(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An archive is there whole or not at all, and the next backup succeeds.
+/// Checks that the archive is complete or absent, and that the next backup succeeds.
 fn check_backup(scene: &Scene<'_>, before: &Before) -> Result<()> {
     let file = archive(scene);
     if file.exists() {

@@ -1,4 +1,4 @@
-//! Worktrees that are left behind, and the end of a job: requests to one handle.
+//! Orphaned worktrees, and finishing a job, by requests to one handle.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::{Act, BASE, Before, JOB, REPO, Scenario, Scene, whole_lines};
 
 const LIST: &[&str] = &["--json", "worktree", "orphans", "--repo", REPO, "--job", JOB];
 
-/// The numbers of earlier and of new orphaned worktrees.
+/// The number of earlier orphaned worktrees, and of new ones.
 const OLD: usize = 2;
 const NEW: usize = 3;
 
@@ -15,7 +15,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "record orphaned worktrees in a new store",
         act: |_, _| Act::served(requests(0..NEW)),
-        check: |scene, _, said| check(scene, &told(said), 0),
+        check: |scene, _, said| check(scene, &outcomes(said), 0),
         ..BASE
     },
     Scenario {
@@ -36,7 +36,7 @@ fn requests(numbers: std::ops::Range<usize>) -> String {
         .collect()
 }
 
-/// Has requests served, all of which have to succeed.
+/// Sends requests, all of which have to succeed.
 fn serve(scene: &Scene<'_>, requests: &str) -> Result<()> {
     let command = scene.tool.command_of(scene.lab.served);
     let answer = crate::tool::finish(command, requests.as_bytes())?.expect_code(0)?;
@@ -45,7 +45,7 @@ fn serve(scene: &Scene<'_>, requests: &str) -> Result<()> {
     Ok(())
 }
 
-/// The numbers of the worktrees on record, in its order.
+/// The numbers of the recorded worktrees, in order.
 fn list(scene: &Scene<'_>) -> Result<Vec<usize>> {
     scene
         .look(LIST)?
@@ -61,19 +61,19 @@ fn list(scene: &Scene<'_>) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// The outcome of each request, in their order. The same handle continues after a failure.
-fn told(said: &[u8]) -> Vec<bool> {
+/// The outcome of each request, in order. The handle continues after a failure.
+fn outcomes(said: &[u8]) -> Vec<bool> {
     whole_lines(said)
         .map(|line| line.starts_with(b"stored"))
         .collect()
 }
 
-fn check(scene: &Scene<'_>, told: &[bool], old: usize) -> Result<()> {
+fn check(scene: &Scene<'_>, outcomes: &[bool], old: usize) -> Result<()> {
     let end = old + NEW;
     let found = list(scene)?;
     let known = (0..old).chain(
         (old..end)
-            .zip(told)
+            .zip(outcomes)
             .filter(|(_, told)| **told)
             .map(|(number, _)| number),
     );
@@ -103,7 +103,7 @@ fn check_finished(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
         .join("mapreduce/jobs")
         .join(JOB);
     let finished = folder.join("finished.json");
-    let told = told(said);
+    let told = outcomes(said);
     let was = |request: usize| told.get(request).copied().unwrap_or_default();
     ensure!(
         !was(NEW + 1) || finished.exists(),

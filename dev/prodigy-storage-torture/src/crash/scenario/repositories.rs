@@ -1,4 +1,4 @@
-//! The first write of a git repository, which registers it.
+//! The first write of a git repository, which registers its name.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -11,7 +11,7 @@ const APPEND: &[&str] = &["events", "append", "--job", JOB, "--ack"];
 const CAT: &[&str] = &["events", "cat", "--job", JOB];
 const IDENTIFY: &[&str] = &["--json", "repo", "identify"];
 
-/// The folder that the tool is run in.
+/// The current folder of the tool.
 const HERE: &str = "here/shop";
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -37,7 +37,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Two repositories of the same folder name: that of the scene, and the one that is given.
+/// Two repositories with the same folder name: the scene's, and the returned one.
 fn repositories<'a>(scene: &Scene<'a>) -> Result<Scene<'a>> {
     let there = other(scene);
     for path in [scene.tool.folder(), there.tool.folder()] {
@@ -57,7 +57,7 @@ fn other<'a>(scene: &Scene<'a>) -> Scene<'a> {
     }
 }
 
-/// Acknowledged data is under one name, and the other repository has another name.
+/// Checks that acknowledged data is under one name, and that the other repository has another name.
 fn check(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     let told = whole_lines(said).count();
     let there = other(scene);
@@ -74,7 +74,7 @@ fn check(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
         "there are not {} events",
         stored + 1
     );
-    // A name is given for good where something was stored under it.
+    // The name is final once data is stored under it.
     let (name, beside) = (name(scene)?, events(&there, 1)?);
     ensure!(
         stored == 0 || name == registered,
@@ -95,14 +95,14 @@ fn check(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The name of the repository here.
+/// The name of the current repository.
 fn name(scene: &Scene<'_>) -> Result<String> {
-    let told: Value = serde_json::from_slice(&scene.look(IDENTIFY)?.stdout)?;
-    let name = told.get("name").and_then(Value::as_str);
+    let shown: Value = serde_json::from_slice(&scene.look(IDENTIFY)?.stdout)?;
+    let name = shown.get("name").and_then(Value::as_str);
     Ok(name.context("a repository has a name")?.to_owned())
 }
 
-/// How many events are there; each has to be the one at this position of the input.
+/// The number of stored events, each of which must be the one at this position of the input.
 fn events(scene: &Scene<'_>, position: usize) -> Result<usize> {
     if scene.tool.run(CAT, b"")?.code() == Some(4) {
         return Ok(0);

@@ -1,6 +1,6 @@
-//! The victims: `prodigy-storage-torture victim FAULT FOLDER`, which stores what it reads line by line, wrongly.
+//! The victims: `prodigy-storage-torture victim FAULT FOLDER` stores lines from its input, with a fault.
 //!
-//! They write what the tool reads, and acknowledge as it does, but share no code with it.
+//! They write the format that the tool reads, and acknowledge as it does, but share no code with it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, Write};
@@ -16,23 +16,23 @@ use super::Expected;
 /// The fault of a victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fault {
-    /// Nothing: events are synced, then acknowledged.
+    /// No fault: events are synced, then acknowledged.
     None,
-    /// Nothing: a document is synced, renamed into its place, and the folder synced.
+    /// No fault: a document is synced and renamed, and the folder is synced.
     NoneSaving,
     /// Events are acknowledged when they are written, and never synced.
     NoSync,
-    /// Events are synced, and acknowledged before they are written.
+    /// Events are acknowledged before they are written and synced.
     Early,
-    /// One sync for three events, of which the first two are acknowledged before it.
+    /// There is one sync for three events, and the first two are acknowledged before it.
     Grouped,
-    /// A document is synced and renamed into its place; the folder is not synced.
+    /// A document is synced and renamed; the folder is not synced.
     RenameUnsynced,
-    /// A document is renamed into its place and the folder is synced; the document is not.
+    /// A document is renamed and the folder is synced; the document is not.
     EmptyRename,
-    /// A document is written over the one before, and never synced.
+    /// A document overwrites the previous one, without a sync.
     Overwrite,
-    /// A new file for each event, synced; its folder is not.
+    /// Each event is in a new synced file; the folder is not synced.
     NewFileUnlisted,
 }
 
@@ -41,11 +41,11 @@ pub(crate) enum Fault {
 pub(crate) struct Options {
     /// Its fault.
     fault: Fault,
-    /// The root of the store that it stores to.
+    /// The root of the store.
     folder: PathBuf,
 }
 
-/// The names below the root, as `power` has them.
+/// The path of the job below the root, the same as in `power`.
 const JOB: &str = "power/lost";
 
 impl Fault {
@@ -77,7 +77,7 @@ impl Fault {
         }
     }
 
-    /// Whether it saves checkpoints; else it appends events.
+    /// True if it saves checkpoints; otherwise it appends events.
     pub(super) const fn saves(self) -> bool {
         matches!(
             self,
@@ -85,7 +85,7 @@ impl Fault {
         )
     }
 
-    /// Whether it is wrong between two calls only, so that it has to be stopped there.
+    /// True if the fault is only visible between two calls, so that the victim has to be stopped there.
     pub(super) const fn needs_trace(self) -> bool {
         matches!(self, Self::Early)
     }
@@ -94,14 +94,14 @@ impl Fault {
     pub(super) const fn expected(self) -> Expected {
         match self {
             Self::None | Self::NoneSaving => Expected::Whole,
-            // The sync of a new file also stores its entry, on the file systems that are tried.
+            // On the tested file systems, the sync of a new file also stores its name.
             Self::NewFileUnlisted => Expected::Hidden,
             _ => Expected::Caught,
         }
     }
 }
 
-/// Stores what it reads, and prints an acknowledgement for each line.
+/// Stores each line of its input, and prints an acknowledgement for it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     if options.fault.saves() {
@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = options.folder.join("events").join(JOB);
     made(&folder)?;
     let mut segment = created(&folder)?;
-    // The initial data is synced: only later data can be lost.
+    // The initial data is synced, so that only later data can be lost.
     segment.sync_all()?;
     synced(&folder)?;
     for number in 1.. {
@@ -156,7 +156,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A record as the on-disk format has it.
+/// A record in the on-disk format.
 fn record(event: &str) -> (Uuid, String) {
     let id = Uuid::now_v7();
     let time = jiff::Timestamp::now();
@@ -203,13 +203,13 @@ fn written(path: &Path, text: &str) -> Result<File> {
     Ok(file)
 }
 
-/// A new segment, its name the moment.
+/// A new segment, named after the current time.
 fn created(folder: &Path) -> Result<File> {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S.%9fZ").to_string();
     written(&folder.join(format!("events-{time}.jsonl")), "")
 }
 
-/// Makes a folder and the folders above it, durably.
+/// Creates a folder and its parents durably.
 fn made(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     for folder in folder.ancestors().take(7) {

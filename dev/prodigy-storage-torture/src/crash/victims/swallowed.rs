@@ -1,4 +1,4 @@
-//! The tool as its own victim: some of its syncs are answered by `strace`, and never reach the kernel.
+//! The tool as a victim: `strace` answers some of its syncs, which never reach the kernel.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,18 +14,18 @@ use crate::crash::power::scene::{Launch, Scene};
 use crate::crash::section::{Lab, Tally};
 use crate::tool::{finish, lines};
 
-/// Which syncs are swallowed.
+/// The suppressed syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Swallowed {
-    /// All.
+    /// All syncs.
     All,
-    /// Those of what is written to a file that is stored already.
+    /// Syncs of data written to a file that is stored already.
     Data,
-    /// Those behind a rename: the folder's.
+    /// Syncs after a rename: of the folder.
     BehindRename,
 }
 
-/// The work of the tool, and the syncs that it lacks.
+/// The work of the tool, and the suppressed syncs.
 const VICTIMS: [(&str, &str, Swallowed); 6] = [
     ("events", "events without any sync", Swallowed::All),
     ("events", "events without fdatasync", Swallowed::Data),
@@ -39,7 +39,7 @@ const VICTIMS: [(&str, &str, Swallowed); 6] = [
     ("tokens", "a token without any sync", Swallowed::All),
 ];
 
-/// Has each of them caught once.
+/// Runs each of these victims once.
 pub(super) fn all(lab: &Lab<'_>, disk: &mut Disk, number: u32, on: &str, tally: &mut Tally) -> Result<()> {
     for (turn, (what, shown, swallowed)) in VICTIMS.into_iter().enumerate() {
         let place = || format!("the tool, {shown}, on {on}, time {number}");
@@ -63,11 +63,11 @@ pub(super) fn all(lab: &Lab<'_>, disk: &mut Disk, number: u32, on: &str, tally: 
     Ok(())
 }
 
-/// One process that ends well, one that does so without these syncs, and a loss of power.
+/// Runs a complete process, then one with these syncs suppressed, and cuts the power.
 ///
-/// One whose other syncs reach the kernel is not let come to its end, where it syncs once more.
+/// If other syncs of the process reach the kernel, it is not allowed to end, since it syncs again at its end.
 fn swallow(scene: &mut dyn Scene, syncs: &str, waits: bool, disk: &mut Disk) -> Result<Seen> {
-    scene.go_on()?;
+    scene.continue_work()?;
     let mut launch = scene.rehearse()?;
     let death = if waits {
         let few = lines(&launch.input).take(ACKNOWLEDGED);
@@ -86,10 +86,10 @@ fn swallow(scene: &mut dyn Scene, syncs: &str, waits: bool, disk: &mut Disk) -> 
     verdict(scene.check())
 }
 
-/// How many syncs come before the rename, seen where nobody swallows any.
+/// The number of syncs before the rename, in a run without suppressed syncs.
 fn before_rename(lab: &Lab<'_>, what: &str, name: &str) -> Result<usize> {
     let mut scene = power::scene(what, lab, lab.scratch.join(name))?;
-    scene.go_on()?;
+    scene.continue_work()?;
     let Launch { command, input, .. } = scene.rehearse()?;
     let file = lab.scratch.join("syncs.txt");
     let trace = trace(&command, &input, &file)?;
