@@ -79,7 +79,7 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// `None` if the line has another form, or one of its values does not parse.
+    /// Parses a line in the usual order of fields; `None` if the line differs from it, or if a value does not parse.
     #[inline]
     fn parse_in_form<T: Deserialize<'a>>(&self) -> Option<Parsed<T>> {
         if !self.verified || !self.id.is_v7() {

@@ -133,7 +133,7 @@ struct Denied {
 }
 
 impl Denied {
-    /// Finds the first one from the top down: below a folder that can't be entered, nothing is visible.
+    /// The first inaccessible folder from the top down: nothing below it is visible.
     fn on_the_way_to(path: &Path) -> Option<Self> {
         let mut way: Vec<&Path> = path.ancestors().filter(|at| !at.as_os_str().is_empty()).collect();
         way.reverse();

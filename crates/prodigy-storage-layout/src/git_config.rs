@@ -9,7 +9,7 @@ pub(crate) struct Setting {
     /// In lower case.
     pub(crate) section: Vec<u8>,
     pub(crate) subsection: Option<Vec<u8>>,
-    /// In lower case.
+    /// The key in lower case.
     pub(crate) key: Vec<u8>,
     /// `None` for a key without `=`, which means true.
     pub(crate) value: Option<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! Dead letters: a redriver that dies loses nothing, and the next one works through what is there.
+//! Dead letters: if a redriver dies no item is lost, and the next one works through all of them.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 mod support;
@@ -30,7 +30,7 @@ fn main() -> Outcome {
         );
     }
 
-    // A redriver takes items and dies, so that it releases none. Its leases end at once here; its items were never gone.
+    // A redriver takes items and dies without releasing them. In this example its leases end at once.
     let lost = dlq.take(&Select::eligible(), 4, Duration::ZERO)?;
     lost.iter().for_each(Taken::keep);
     println!(
@@ -43,7 +43,8 @@ fn main() -> Outcome {
         "a taken item stays stored",
     )?;
 
-    // The next one works through all of them, four at a time. One fails again, and is not taken twice in this run.
+    // The next redriver works through all items, four at a time. An item that fails again is not taken twice in this
+    // run.
     let tried = Mutex::new(Vec::new());
     let options = RedriveOptions::new().concurrency(4).max_attempts(Some(5));
     let report = dlq.redrive(Select::eligible(), &options, |item| match item.data::<u32>() {

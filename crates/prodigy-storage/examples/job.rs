@@ -1,4 +1,4 @@
-//! A job from its first event to its end, on whatever backend is configured:
+//! A job from its first event to its end, on the configured backend:
 //! `PRODIGY_STORAGE_TYPE=memory cargo run --example job`
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -40,7 +40,7 @@ fn main() -> Outcome {
     let job = job.fenced(&lock)?;
     job.checkpoints().save_setup(&ITEMS, SaveOptions::default())?;
 
-    // Map: three agents work on items; what fails goes to the dead letters.
+    // Map: three agents work on items; failed items become dead letters.
     std::thread::scope(|scope| {
         let agents: Vec<_> = (0..3u32)
             .map(|agent| {
@@ -65,7 +65,7 @@ fn main() -> Outcome {
     })
     .map_err(|error: Box<dyn std::error::Error>| error)?;
 
-    // A checkpoint in the middle, with the position that led to it.
+    // A checkpoint in the middle of the work, with the cursor after the events that are part of its state.
     let mut state = State::default();
     let mut events = job.events().read::<Step>()?;
     for event in events.by_ref().take(7) {
@@ -73,10 +73,10 @@ fn main() -> Outcome {
     }
     let options = SaveOptions::at(events.cursor());
     job.checkpoints().save_map(&state, options)?;
-    // Which of them came first is the agents' race: how many they are is not.
+    // The agents race, so the order of the events varies; their number does not.
     println!("checkpoint after {} events", state.done + state.failed);
 
-    // Resume: the state of the checkpoint, and exactly what came after it.
+    // Resume: loads the state of the checkpoint, and reads exactly the events after it.
     let latest = job
         .checkpoints()
         .latest_map::<State>()?

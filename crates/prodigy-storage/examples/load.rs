@@ -1,9 +1,9 @@
-//! A load like that of agents on many machines, to size a server: `load MACHINES AGENTS SECONDS RATE`.
+//! A load like that of agents on many machines, for sizing a server: `load MACHINES AGENTS SECONDS RATE`.
 //!
-//! Each machine is a process with one handle on the configured store and a number of agents. An agent works on `RATE` items a minute,
-//! or without a pause if it is 0: ten events for each item, one at a time; each twentieth item fails, and is a dead letter that another
-//! agent takes and acknowledges. A hundred agents share a job, and one agent of each job saves a checkpoint of 100 kB for each of
-//! its items.
+//! Each machine is a process with one handle on the configured store, and has `AGENTS` agents. An agent works on `RATE`
+//! items per minute, or without a pause if it is 0. For each item it appends ten events, one at a time. One in twenty
+//! items fails and becomes a dead letter, which another agent takes and acknowledges. A hundred agents share a job, and
+//! one agent of each job saves a checkpoint of 100 kB for each of its items.
 //!
 //! ```sh
 //! PRODIGY_STORAGE_TYPE=postgres PRODIGY_STORAGE_URL=postgresql://app@db.example.com/jobs \
@@ -21,13 +21,13 @@ use prodigy_storage::{DeadLetter, Failure, ItemId, Select, Storage, StorageError
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Events of an item.
+/// The number of events per item.
 const EVENTS: u32 = 10;
-/// One item of this number fails.
+/// One in this number of items fails.
 const FAILS: u32 = 20;
-/// Agents that share a job.
+/// The number of agents that share a job.
 const SHARE: u32 = 100;
-/// Bytes of an event's text, and of a checkpoint.
+/// The sizes of an event's text and of a checkpoint, in bytes.
 const EVENT: usize = 200;
 const CHECKPOINT: usize = 100_000;
 
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Starts the machines, and prints what they measured.
+/// Starts the machines, and prints their measurements.
 fn lead(load: Load) -> Result<()> {
     let machines: Vec<_> = (0..load.machines)
         .map(|machine| {
@@ -114,7 +114,7 @@ fn lead(load: Load) -> Result<()> {
     Ok(())
 }
 
-/// Is one machine: prints each call and its microseconds.
+/// Runs as one machine: prints each call and its microseconds.
 fn work(load: Load, machine: u32) -> Result<()> {
     let storage = Storage::open()?;
     let until = Instant::now() + Duration::from_secs(load.seconds.into());
@@ -150,7 +150,7 @@ fn agent(
         0 => Duration::ZERO,
         rate => Duration::from_secs(60) / (rate * EVENTS),
     };
-    // The agents of a real run are at different places of their items.
+    // Agents start at different times, as in a real run.
     let all = load.machines * load.agents;
     let mut next = Instant::now() + pause * number / all.max(1);
     let text = "x".repeat(EVENT);

@@ -1,5 +1,5 @@
-//! A small orchestrator: agents as tasks and as processes, each in a git worktree of its own; a live view; a coordinator that
-//! is killed and resumes; a redrive. `docs/tutorial/orchestrator.md` goes through it part by part.
+//! A small orchestrator: agents as tasks and as processes, each in its own git worktree; a live view; a coordinator
+//! that is killed and resumes; a redrive. `docs/tutorial/orchestrator.md` explains it part by part.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::BTreeSet;
@@ -15,7 +15,8 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + 
 
 const ITEMS: u32 = 12;
 
-/// The event that an item is done. The log of these events is the truth: the set of finished items follows from it.
+/// The event for a finished item. The log of these events is authoritative: the set of finished items is computed from
+/// it.
 #[derive(Serialize, Deserialize)]
 struct Done {
     item: u32,
@@ -44,11 +45,12 @@ async fn work(worktree: &Path, item: u32) -> Result<String> {
     git(worktree, "rev-parse HEAD").await
 }
 
-/// Has an item worked on in a new worktree, by a task if it is even and by a process if it is odd, and stores the result.
+/// Works on an item in a new worktree (in a task if its number is even, in a process if it is odd), and stores the
+/// result.
 async fn attempt(job: AsyncJob, project: PathBuf, item: u32) -> Result {
     let worktree = format!("../worktree-{item}");
     let remove = format!("worktree remove --force --force {worktree}");
-    // An agent or a coordinator that was killed may have left it.
+    // A killed agent or coordinator may have left the worktree.
     let _ = git(&project, &remove).await;
     git(
         &project,
@@ -58,14 +60,15 @@ async fn attempt(job: AsyncJob, project: PathBuf, item: u32) -> Result {
     let (folder, mut agent) = (project.join(&worktree), Command::new(std::env::current_exe()?));
     let commit = match item % 2 {
         0 => work(&folder, item).await?,
-        // It is killed with its coordinator. A git command is not: half a worktree would make all later ones fail.
+        // The agent is killed with its coordinator. A git command is not, since a partial worktree would make all later
+        // commands fail.
         _ => run(agent.arg(item.to_string()).kill_on_drop(true), &folder).await?,
     };
     job.events().append(&Done { item, commit }).await?;
     git(&project, &remove).await.map(drop)
 }
 
-/// The live view: shows each event as it comes, and saves the state with the position that belongs to it.
+/// The live view: prints each event as it comes, and saves the state together with its cursor.
 async fn watch(job: AsyncJob, mut done: BTreeSet<u32>, from: Cursor) -> Result<BTreeSet<u32>> {
     let options = FollowOptions::new().from(from).until_finished();
     let mut events = job.events().follow_with::<Done>(options).await?;
@@ -82,7 +85,7 @@ async fn watch(job: AsyncJob, mut done: BTreeSet<u32>, from: Cursor) -> Result<B
     Ok(done)
 }
 
-/// Has the items worked on that are left, three at once; tries once more what failed; then ends the job.
+/// Works on the remaining items, three at once; retries failed items once; then finishes the job.
 async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
     let (mut agents, mut left) = (JoinSet::new(), (0..ITEMS).filter(|item| !done.contains(item)));
     loop {
@@ -90,7 +93,7 @@ async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
             let (job, project) = (job.clone(), project.clone());
             agents.spawn(async move {
                 let (dlq, id) = (job.dlq(), ItemId::new(format!("item-{item}"))?);
-                // An item that a coordinator before gave up is left to the redrive.
+                // An item that an earlier coordinator gave up is left to the redrive.
                 if dlq.get(&id).await?.is_none()
                     && let Err(error) = attempt(job, project, item).await
                 {
@@ -119,11 +122,11 @@ async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
     Ok(job.finish().await?)
 }
 
-/// Brings a job to its end, from wherever the coordinator before came to.
+/// Completes a job, from the point that the earlier coordinator had reached.
 async fn coordinate(storage: AsyncStorage, project: PathBuf) -> Result<BTreeSet<u32>> {
     let job = storage.repo_at(&project).await?.job("tutorial")?;
     let lock = storage.lock("tutorial").await?;
-    // From here on, no coordinator that was replaced can write to the job.
+    // From here on, an earlier coordinator can no longer write to the job.
     let job = job.fenced(&lock).await?;
     let (mut done, mut read) = (BTreeSet::new(), ReadOptions::new());
     if let Some(saved) = job.checkpoints().latest_map::<BTreeSet<u32>>().await? {
@@ -144,7 +147,7 @@ async fn coordinate(storage: AsyncStorage, project: PathBuf) -> Result<BTreeSet<
 #[tokio::main]
 async fn main() -> Result {
     if let Some(item) = std::env::args().nth(1) {
-        // An agent. That of item 5 dies once.
+        // Runs as an agent. The agent of item 5 dies once.
         if item == "5" && std::fs::File::create_new("../died").is_ok() {
             std::process::abort();
         }

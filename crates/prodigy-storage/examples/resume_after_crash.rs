@@ -1,5 +1,5 @@
-//! A process is killed in the middle of its work, and the next one resumes from its checkpoint: nothing is lost, and
-//! nothing is done twice.
+//! A process is killed during its work, and the next one resumes from its checkpoint: no event is lost, and no work is
+//! stored twice.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 mod support;
@@ -11,12 +11,13 @@ use prodigy_storage::{Job, ReadOptions, SaveOptions, Storage};
 use serde::{Deserialize, Serialize};
 use support::{Outcome, check};
 
-/// Events between two checkpoints.
+/// The number of events between two checkpoints.
 const STRIDE: u64 = 10;
-/// Acknowledged events after which the worker is killed: between two checkpoints, so that there is something to replay.
+/// The number of acknowledged events after which the worker is killed; it is between two checkpoints, so that there are
+/// events to replay.
 const KILLED_AFTER: usize = 37;
 
-/// The sum of the events of the log.
+/// The state that the events add up to.
 #[derive(Default, Serialize, Deserialize)]
 struct State {
     /// The next item.
@@ -46,7 +47,7 @@ fn main() -> Outcome {
         Ok(command)
     };
 
-    // The first one would never end by itself: it is killed wherever it is, in the middle of a write perhaps.
+    // The first worker never ends by itself, so it is killed at an arbitrary point, possibly during a write.
     let mut first = worker(u64::MAX)?.spawn()?;
     let told = BufReader::new(first.stdout.take().ok_or("its output is a pipe")?);
     let told = told.lines().take(KILLED_AFTER).collect::<Result<Vec<_>, _>>()?;
@@ -101,12 +102,12 @@ fn main() -> Outcome {
     Ok(())
 }
 
-/// Works from the present state of the job to `goal`, with a checkpoint every few events.
+/// Works from the current state of the job up to `goal`, and saves a checkpoint every few events.
 fn work(job: &Job, goal: u64) -> Outcome {
     let latest = job.checkpoints().latest_map::<State>()?;
     let (mut state, mut from) = latest.map_or_else(Default::default, |latest| (latest.data, latest.cursor));
     loop {
-        // Events after the state: those of this process, and at first those of the killed one.
+        // The events after the state: first those of the killed process, then those of this one.
         let mut events = job
             .events()
             .read_with::<u64>(ReadOptions::new().from(from.take()))?;
@@ -125,7 +126,7 @@ fn work(job: &Job, goal: u64) -> Outcome {
         }
         for item in state.next..goal.min(state.next + STRIDE) {
             job.events().append(&item)?;
-            // Printed only once it is acknowledged.
+            // The item is printed after its event is acknowledged.
             writeln!(std::io::stdout(), "{item}")?;
         }
     }

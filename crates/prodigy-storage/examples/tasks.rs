@@ -1,4 +1,4 @@
-//! An orchestrator of tasks: 300 agents that append, a live view, a redrive, and tasks that are cancelled.
+//! An orchestrator as tasks: 300 agents that append, a live view, a redrive, and cancelled tasks.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 mod support;
@@ -87,14 +87,14 @@ async fn main() -> Outcome {
         .saturating_sub(before.get("file.syncs"));
     check(syncs < u64::from(AGENTS), "agents share syncs")?;
 
-    // A task that is cancelled while it takes items, or waits for a lock, leaves neither lease nor wait behind.
+    // A task that is cancelled while it takes items or waits for a lock leaves neither a lease nor a waiting caller.
     for _ in 0..10 {
         let taker = tokio::spawn(job.dlq().take(&Select::eligible(), 2, Duration::from_secs(3600)));
         let waiter = tokio::spawn(storage.lock(format!("shop/{id}")));
         tokio::task::yield_now().await;
         taker.abort();
         waiter.abort();
-        // If it was too late to cancel it, dropping the items releases them.
+        // If the cancellation was too late, dropping the items releases them.
         drop(taker.await);
     }
     storage.flush().await?;

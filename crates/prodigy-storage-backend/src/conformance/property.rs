@@ -23,15 +23,15 @@ pub enum Outcome {
 pub enum Need {
     /// No requirement.
     Nothing,
-    /// [`Harness::restart`].
+    /// Needs [`Harness::restart`].
     Restart,
-    /// [`Harness::record_limit`].
+    /// Needs [`Harness::record_limit`].
     RecordLimit,
-    /// [`Harness::document_limit`].
+    /// Needs [`Harness::document_limit`].
     DocumentLimit,
-    /// [`HarnessFactory::small`].
+    /// Needs [`HarnessFactory::small`].
     SmallStore,
-    /// [`HarnessFactory::capped`].
+    /// Needs [`HarnessFactory::capped`].
     CappedQueue,
 }
 

@@ -31,7 +31,7 @@ topic! { "removal":
     a_job_is_deleted_after_a_removal "a job whose events were removed is deleted whole, and begins again",
 }
 
-/// Whether the backend removes events. It is asked on a store that stays empty.
+/// True if the backend supports removals. Uses a store that stays empty.
 pub(super) fn is_supported(harness: &dyn Harness) -> Result<bool, Failure> {
     match harness
         .open()
@@ -43,8 +43,8 @@ pub(super) fn is_supported(harness: &dyn Harness) -> Result<bool, Failure> {
     }
 }
 
-/// Three sealed segments, a minute apart, and a fourth that is open: the events 0 to 7, two in each. Gives the times at which
-/// they were appended.
+/// Three sealed segments, a minute apart, and an unsealed fourth: the events 0 to 7, two in each. Returns the times of
+/// the appends.
 fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Result<Vec<Timestamp>, Failure> {
     let mut times = Vec::new();
     for number in 0..4 {
@@ -210,7 +210,7 @@ fn a_cursor_behind_removed_events_goes_on(harness: &dyn Harness) -> Check {
 
 fn a_scan_does_not_pass_removed_events_over(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
-    // More than a scan fetches at once, in segments of their own.
+    // More events than a scan fetches at once, each in a segment of its own.
     for number in 0..300 {
         append(&*backend, &job, &[&number.to_string()])?;
         backend.seal(&job, soon())?;

@@ -26,7 +26,7 @@ pub(crate) struct Progress {
     pub(crate) done: BTreeMap<String, usize>,
 }
 
-/// How the map phase went.
+/// The figures of the map phase.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct MapReport {
     pub(crate) victim: String,
@@ -63,7 +63,7 @@ pub(crate) fn map(store: &Path, repo: &Repo, job: &Job, plan: &Plan) -> Outcome<
         let agents: Vec<_> = plan
             .iter()
             .map(|(session, tasks)| {
-                // The error of a thread has to be `Send`.
+                // A thread's error has to be `Send`.
                 scope.spawn(move || {
                     supervise(store, repo, job, session, tasks).map_err(|error| format!("{error:#}"))
                 })
@@ -105,7 +105,8 @@ fn follow(job: &Job, total: usize) -> Outcome<usize> {
     Ok(checkpoints)
 }
 
-/// Runs one agent. The victim is killed half way, and a new process continues from the latest checkpoint.
+/// Runs one agent. The victim is killed in the middle of its work, and a new process continues from the latest
+/// checkpoint.
 fn supervise(
     store: &Path,
     repo: &Repo,
@@ -124,7 +125,7 @@ fn supervise(
     println!(
         "     {session} killed by SIGKILL after {acknowledged} acknowledgements; the checkpoint says {resumed_at}: resumed there"
     );
-    // The event that the victim was writing may be stored: one more than it acknowledged.
+    // The event that the victim was writing may be stored, although it was not acknowledged.
     check(
         resumed_at <= acknowledged + 1,
         "the checkpoint is not ahead of the log",
@@ -134,7 +135,7 @@ fn supervise(
     Ok(Some((acknowledged, resumed_at)))
 }
 
-/// Starts an agent and gives it one task after the other. Kills it while it works on the task number `kill_at`.
+/// Starts an agent and sends it one task after the other. Kills it during the task number `kill_at`.
 fn hand_out(
     store: &Path,
     worktree: &Path,

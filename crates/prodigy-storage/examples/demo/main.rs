@@ -1,4 +1,4 @@
-//! The main job, end to end, on real input: `cargo xtask demo`.
+//! An example job from beginning to end, on real input: `cargo xtask demo`.
 //!
 //! Three processes append the events of one job, each in its own worktree of a git repository. One process is killed, and
 //! resumed from the checkpoint. Work items that fail become dead letters and are redriven. At the end a fresh process reads
@@ -24,15 +24,15 @@ use support::{Outcome, check};
 const JOB: &str = "mapreduce-demo";
 /// The folder of the git repository. The store names the repository after it.
 const REPO: &str = "shop";
-/// The variable with the connection string of the database, in place of a folder.
+/// The variable with the connection string of a database; without it, the store is a folder.
 const DATABASE: &str = "PRODIGY_DEMO_DATABASE";
-/// The variable that puts each agent into a network namespace of its own.
+/// The variable that asks for a network namespace for each agent.
 const APART: &str = "PRODIGY_DEMO_APART";
 
 fn main() -> Outcome {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    // The demo starts itself again, as an agent and as the process that proves the result.
+    // The demo starts itself again for its agents, and for the process that verifies the result.
     match words.as_slice() {
         ["agent", store, worktree, session] => agents::agent(store.as_ref(), worktree.as_ref(), session),
         ["prove", store, tool, report] => proof::prove(store.as_ref(), tool, &serde_json::from_str(report)?),
@@ -124,7 +124,8 @@ fn run(folder: &Path, tool: &str) -> Outcome {
     check(status.success(), "the proof succeeds")
 }
 
-/// The store, with default settings: the environment of the user has no influence. `cargo xtask demo --backend postgres` names a database.
+/// Opens the store with default settings, ignoring the environment of the user. `cargo xtask demo --backend postgres`
+/// names a database.
 fn open(store: &Path) -> prodigy_storage::Result<Storage> {
     let builder = Storage::builder().environment(MapEnvironment::new());
     match std::env::var(DATABASE) {
@@ -136,7 +137,7 @@ fn open(store: &Path) -> prodigy_storage::Result<Storage> {
     }
 }
 
-/// The worktree of a session. A database has no folder for worktrees: there they are beside the repository.
+/// The folder for a session's worktree. With a database it is beside the repository, since the store has no folder.
 fn worktree(repo: &Repo, store: &Path, session: &str) -> Outcome<PathBuf> {
     match repo.worktrees().path(&SessionId::new(session)?) {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -146,8 +147,8 @@ fn worktree(repo: &Repo, store: &Path, session: &str) -> Outcome<PathBuf> {
     }
 }
 
-/// A command that starts this program again as an agent: in a network namespace of its own if that is asked for, so that it reaches nothing
-/// but the socket of the database.
+/// A command that starts this program again as an agent. If requested, in a network namespace of its own, in which it
+/// can reach only the database's socket.
 fn agent() -> Outcome<std::process::Command> {
     if std::env::var_os(APART).is_none() {
         return itself();
@@ -162,7 +163,7 @@ fn itself() -> Outcome<std::process::Command> {
     Ok(std::process::Command::new(std::env::current_exe()?))
 }
 
-/// A folder that belongs to this run alone, by its real path.
+/// An empty folder for this run, by its canonical path.
 fn work_folder(wanted: Option<&Path>) -> Outcome<PathBuf> {
     let path = match wanted {
         None => tempfile::Builder::new().prefix("prodigy-demo-").tempdir()?.keep(),

@@ -14,18 +14,18 @@ use crate::{JOB, worktree};
 /// Commits of the public history of a workflow tool, one JSON object per line.
 const COMMITS: &str = include_str!("commits.jsonl");
 const SESSIONS: [&str; 3] = ["agent-1", "agent-2", "agent-3"];
-/// Longest subject at the first attempt, and at the second.
+/// The longest accepted subject in the first attempt, and in the second.
 const MAX_SUBJECT: [usize; 2] = [72, 80];
-/// Most files at the first attempt, and at the second.
+/// The largest accepted number of files in the first attempt, and in the second.
 const MAX_FILES: [u64; 2] = [12, 40];
 
 /// The tasks of each session. The setup checkpoint keeps them.
 pub(crate) type Plan = BTreeMap<String, Vec<Task>>;
 
-/// One commit to look at.
+/// The task of checking one commit.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Task {
-    /// The id of its event. An event that is sent twice under one id is stored once.
+    /// The id of its event. An event that is sent twice under this id is stored once.
     pub(crate) id: EventId,
     /// The commit's line in the input.
     pub(crate) line: usize,
@@ -50,7 +50,7 @@ pub(crate) struct Commit {
     files_total: u64,
 }
 
-/// Creates a worktree for each session, deals out the commits, and saves the plan.
+/// Creates a worktree for each session, distributes the commits, and saves the plan.
 pub(crate) fn make(repo: &Repo, store: &Path, repository: &Path) -> Outcome<Plan> {
     let mut plan = Plan::new();
     for session in SESSIONS {
@@ -86,7 +86,7 @@ pub(crate) fn commit_text(line: usize) -> Outcome<&'static str> {
     Ok(COMMITS.lines().nth(line).ok_or("the input has no such line")?)
 }
 
-/// Checks the form of a commit. The second attempt is more patient than the first.
+/// Checks a commit. The limits of the second attempt are higher.
 pub(crate) fn attempt(commit: &Commit, number: usize) -> Option<Failure> {
     let (subject, files) = match number {
         1 => (MAX_SUBJECT[0], MAX_FILES[0]),

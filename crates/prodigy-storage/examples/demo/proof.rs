@@ -1,4 +1,4 @@
-//! The proof, in a fresh process: everything is read back and compared with the input. Then the summary.
+//! Verification in a new process: reads everything back and compares it with the input. Then prints the summary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::redrive::{RedriveReport, item_id};
 use crate::support::{Outcome, check};
 use crate::{JOB, REPO, open};
 
-/// The report of the first process to the one that proves.
+/// The report that the first process passes to the verifying process.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) seconds: f64,
@@ -41,7 +41,7 @@ pub(crate) fn prove(store: &Path, tool: &str, report: &Report) -> Outcome {
         "the last map checkpoint says that all tasks are done",
     )?;
     let expected = dead_letters(&job, &plan)?;
-    // A database keeps no files for the doctor and for other programs.
+    // In a database there are no files for the doctor and for other programs.
     let is_file = storage.capabilities().backend == "file";
     let examined = match is_file {
         true => format!(
@@ -99,7 +99,8 @@ pub(crate) fn prove(store: &Path, tool: &str, report: &Report) -> Outcome {
     Ok(())
 }
 
-/// Each planned event is stored once, byte for byte, and no other. Returns how many each session stored.
+/// Checks that each planned event is stored once, byte for byte, and no other event. Returns the numbers of events by
+/// session.
 fn events(job: &Job, plan: &Plan) -> Outcome<BTreeMap<String, usize>> {
     let mut expected: BTreeMap<EventId, (&str, usize)> = BTreeMap::new();
     for (session, tasks) in plan {
@@ -109,7 +110,7 @@ fn events(job: &Job, plan: &Plan) -> Outcome<BTreeMap<String, usize>> {
     for event in job.events().read::<Step>()? {
         let event = event?;
         let (id, step) = (event.id, event.event);
-        // Removed, so that a second event of the same id is noticed as well.
+        // Removes the expected event, so that a second event with the same id is noticed.
         let (session, line) = expected
             .remove(&id)
             .ok_or_else(|| format!("event {id} is stored twice, or nobody sent it"))?;
@@ -126,7 +127,8 @@ fn events(job: &Job, plan: &Plan) -> Outcome<BTreeMap<String, usize>> {
     Ok(stored)
 }
 
-/// The doctor finds each event and no damage, and the queue's file for other programs holds the dead letters. Returns the number of files.
+/// Checks that the doctor finds all events and no damage, and that the queue's file has the dead letters. Returns the
+/// number of files.
 fn doctor(storage: &Storage, store: &Path, events: usize, letters: usize) -> Outcome<u64> {
     let examined = storage.doctor()?.examine(&DoctorScope::all(), &mut |_| {})?;
     check(
@@ -139,7 +141,7 @@ fn doctor(storage: &Storage, store: &Path, events: usize, letters: usize) -> Out
     Ok(examined.files)
 }
 
-/// The queue holds the items that failed twice, with both failures. Returns their number.
+/// Checks that the queue has the items that failed twice, with both failures. Returns their number.
 fn dead_letters(job: &Job, plan: &Plan) -> Outcome<usize> {
     let mut expected = BTreeSet::new();
     for task in plan.values().flatten() {
@@ -164,7 +166,7 @@ fn dead_letters(job: &Job, plan: &Plan) -> Outcome<usize> {
     Ok(expected.len())
 }
 
-/// Draws a folder as a tree. The contents of worktrees belong to git.
+/// Prints a folder as a tree, without the contents of worktrees.
 fn draw(folder: &Path, indent: &str) -> Outcome {
     let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -183,7 +185,7 @@ fn draw(folder: &Path, indent: &str) -> Outcome {
     Ok(())
 }
 
-/// Commands to copy.
+/// Prints commands for a closer look at the store.
 fn look_next(store: &Path, tool: &str) {
     let (store, tool) = (quoted(&store.display().to_string()), quoted(tool));
     let address = format!("--base-dir {store} --repo {REPO} --job {JOB}");
@@ -196,7 +198,7 @@ fn look_next(store: &Path, tool: &str) {
     println!("    jq -r .event.outcome {store}/events/{REPO}/{JOB}/*.jsonl | sort | uniq -c");
 }
 
-/// A text as a shell takes it.
+/// A text quoted for a shell.
 fn quoted(text: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-+=".contains(char);
     if text.chars().all(is_plain) {

@@ -1,4 +1,4 @@
-//! Failed work items: dead letters, tried again under a lease.
+//! Dead letters of failed work items, which are tried again under a lease.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) struct Counts {
     pub(crate) remaining: u64,
 }
 
-/// Pushes the failed items and tries each again: done items go, others stay with both failures.
+/// Pushes the failed items and tries each again. An item that succeeds is removed; others stay with both failures.
 pub(crate) fn run(job: &Job) -> Outcome<RedriveReport> {
     let mut letters = Vec::new();
     for event in job.events().read::<Step>()? {
@@ -57,7 +57,7 @@ pub(crate) fn run(job: &Job) -> Outcome<RedriveReport> {
     for (signature, items) in by_signature(job)? {
         report.entry(signature).or_default().remaining = items;
     }
-    // Removes finished items from `items.json` now instead of at close, so that a look at the file shows the rest.
+    // Removes settled items from `items.json` now instead of at close, so that the file shows the remaining ones.
     job.dlq().compact()?;
     Ok(report)
 }

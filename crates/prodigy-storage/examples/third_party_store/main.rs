@@ -1,5 +1,5 @@
-//! Storage traits of another program (`theirs`), implemented over `AsyncStorage` (`ours`). The tests below run them on the file
-//! and the memory backend: `cargo test --example third_party_store --features tokio`
+//! Storage traits of another program (`theirs`), implemented with `AsyncStorage` (`ours`). The tests run them on the
+//! file and the memory backend: `cargo test --example third_party_store --features tokio`
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 

@@ -1,4 +1,4 @@
-//! The traits of another program over `AsyncStorage`, on whatever backend is configured.
+//! The traits of another program, implemented with `AsyncStorage` on any backend.
 
 use std::time::SystemTime;
 
@@ -31,7 +31,7 @@ impl Store {
         Ok(Self(storage.repo(repo)?))
     }
 
-    /// Sessions, workflows, and whatever else has a name.
+    /// Sessions, workflows and other named values.
     pub(crate) fn values(&self, kind: &str) -> Result<Values> {
         Ok(Values(self.0.documents(kind)?))
     }
@@ -76,7 +76,7 @@ impl EventStore for Store {
         let mut events = self.0.job(job)?.events().follow_with::<Payload>(options).await?;
         let (sender, receiver) = channel(64);
         tokio::spawn(async move {
-            // The follow ends when the receiver goes, and the receiver ends at an error.
+            // The follow ends when the receiver is dropped; the receiver ends after an error.
             while let Some(Ok(event)) = events.next().await {
                 if sender.send(stored(event.event)).await.is_err() {
                     break;

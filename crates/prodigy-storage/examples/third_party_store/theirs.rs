@@ -1,4 +1,4 @@
-//! Traits as another program has them. Nothing in them knows this library.
+//! The storage traits of another program, which do not depend on this library.
 
 use std::time::SystemTime;
 
@@ -68,7 +68,7 @@ pub(crate) trait DeadLetterStore {
     /// The letters that are not archived.
     async fn list(&self, job: &str) -> Result<Vec<Letter>>;
     async fn remove(&self, job: &str, id: &str) -> Result<bool>;
-    /// Keeps it, and has nobody try it again.
+    /// Archives the letter: it is kept, and is not tried again.
     async fn archive(&self, job: &str, id: &str) -> Result<bool>;
     async fn stats(&self, job: &str) -> Result<LetterStats>;
 }

@@ -1,4 +1,4 @@
-//! Copies, also those that die in between.
+//! Copies, including interrupted ones.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,7 +24,7 @@ use crate::documents::DocumentOptions;
 use crate::events::ReadOptions;
 use crate::job::{Job, JobState};
 
-/// Folders of stores, below one that goes with this value.
+/// A temporary folder for stores.
 struct Folders(TempDir);
 
 impl Folders {
@@ -68,7 +68,8 @@ fn append(job: &Job, ids: &[EventId]) {
     job.events().append_prepared(&mut batch, None).unwrap();
 }
 
-/// A job with data of every kind. Its checkpoints have cursors at the end, in the middle of a read, before a late event, and none.
+/// A job with data of every kind. Its checkpoints have cursors at the end, in the middle of a read, and before a late
+/// event, or no cursor.
 fn fill(storage: &Storage) {
     let job = job(storage);
     append(&job, &[1, 2, 3, 4].map(given));
@@ -110,7 +111,7 @@ fn fill(storage: &Storage) {
         let letter = DeadLetter::new(ItemId::new(name).unwrap(), json!({"of": name}));
         job.dlq().push(&letter).unwrap();
     }
-    // `x` goes behind the others, and waits.
+    // Item `x` moves to the end of the queue, with a delay.
     let taken = job
         .dlq()
         .take(
@@ -133,7 +134,7 @@ fn ids(job: &Job, after: Option<Cursor>) -> Vec<EventId> {
     read.map(|event| event.unwrap().id).collect()
 }
 
-/// All that is stored of the job, in words.
+/// Everything that is stored of the job, as text.
 fn contents(storage: &Storage, with_times: bool) -> Vec<String> {
     let job = job(storage);
     let mut found = Vec::new();
@@ -200,14 +201,14 @@ fn a_copy_has_all_that_the_source_has() {
     assert_eq!(contents(&copy, true), contents(&source, true));
     assert_eq!(job(&copy).status().unwrap().state, JobState::Finished);
 
-    // Again: nothing is stored twice.
+    // A second copy stores nothing twice.
     drop(copy);
     let again = copy_whole(&source, folders.at("copy"));
     assert_eq!(
         (again.jobs[0].stored, again.jobs[0].checksum),
         (0, copied.checksum)
     );
-    // And from there into another backend.
+    // Copies the copy into another backend.
     let store = memory();
     copy_whole(&folders.at("copy").open().unwrap(), over(Arc::clone(&store)));
     assert_eq!(
@@ -241,7 +242,7 @@ fn a_copy_that_dies_at_any_call_is_made_whole_by_the_next() {
     assert!(calls > 40, "the copy took only {calls} calls");
 }
 
-/// The kind of the error for the one job.
+/// The kind of the error for the only job.
 fn refusal(source: &Storage, target: StorageBuilder) -> ErrorKind {
     let report = source.copy_to(target, CopyOptions::new()).unwrap();
     assert!(report.jobs.is_empty(), "{report:?}");
@@ -284,7 +285,7 @@ fn what_can_not_be_copied_exactly_is_refused() {
     drop(taken);
     copy_whole(&source, folders.at("copy"));
 
-    // A link makes another path of the same store.
+    // A link makes a second path of the same store.
     std::os::unix::fs::symlink(folders.0.path().join("source"), folders.0.path().join("link")).unwrap();
     let itself = source
         .copy_to(folders.at("link"), CopyOptions::new())

@@ -14,7 +14,7 @@ fn folder(fixture: &Fixture) -> PathBuf {
     fixture.folder.path().join("root/state/shop/mapreduce/jobs/job-1")
 }
 
-/// Flips a byte of the state of the newest map checkpoint but `back`.
+/// Flips a byte in the state of a map checkpoint: the newest one, or `back` checkpoints before it.
 fn damage(fixture: &Fixture, back: usize) {
     let mut files: Vec<_> = std::fs::read_dir(folder(fixture))
         .unwrap()
@@ -145,7 +145,7 @@ fn the_events_before_a_checkpoints_cursor_are_synced_before_it_is_stored() {
             "what was synced once is not synced again"
         );
     }
-    // The cursor covers no event that cannot be made durable.
+    // The cursor does not cover events that can't be made durable.
     on_each(|fixture| {
         let job = fixture.job();
         job.events().append(&1).unwrap();
@@ -240,7 +240,7 @@ fn the_latest_is_the_last_saved_also_where_the_clock_stepped_back() {
     assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 2);
 }
 
-/// The phase of the checkpoint that comes last by its order, and its state.
+/// The phase and the state of the last checkpoint by order.
 fn last(storage: &Storage) -> Option<(Phase, u32)> {
     let checkpoints = storage.repo("shop").unwrap().job("job-1").unwrap().checkpoints();
     let latest = Phase::ALL.map(|phase| checkpoints.latest::<u32>(phase).unwrap());
@@ -266,7 +266,7 @@ fn the_last_save_of_a_job_comes_last_whatever_its_phase_and_the_clock() {
         };
         let other = other.open().unwrap();
         let (s, m, r) = (Phase::Setup, Phase::Map, Phase::Reduce);
-        // Each phase after each other one, and after itself.
+        // Each phase is saved after each other phase, and after itself.
         let phases = [s, r, s, m, r, m, s, s, m, m, r, r, s];
         let mut n = 0;
         for (mine, theirs) in [(&fixture.storage, &other), (&fixture.storage, &fixture.storage)] {
@@ -499,7 +499,7 @@ fn a_phase_of_the_callers_own_is_a_series_in_the_order_of_all_saves() {
             checkpoints
                 .save(phase(name), &number, SaveOptions::new())
                 .unwrap();
-            // The clock goes back with each save.
+            // The clock goes back before each save.
             clock.advance_secs(-100);
             let mut latest = Vec::new();
             for phase in checkpoints.phases().unwrap() {
@@ -546,7 +546,7 @@ fn a_checkpoint_is_found_by_the_callers_key() {
             assert_eq!((found.data, found.key.unwrap().as_str()), (data, key));
         }
         assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 4);
-        // The last one under a key is found, whatever its phase.
+        // The last checkpoint with a key is found in any phase.
         checkpoints.save_setup(&5, keyed("a")).unwrap();
         assert_eq!(find("a").unwrap().data, 5);
         checkpoints.save(review, &6, keyed("a")).unwrap();

@@ -46,7 +46,7 @@ fn job(fixture: &Fixture, name: &str) -> Job {
     fixture.storage.repo("shop").unwrap().job(name).unwrap()
 }
 
-/// A job with something of everything, which no one works on.
+/// An inactive job with data of every kind.
 fn fill(job: &Job) {
     job.events().append(&"started").unwrap();
     for state in 0..4 {
@@ -111,7 +111,7 @@ fn a_finished_job_is_deleted_at_its_age_and_an_open_one_by_its_own_rule() {
             &RetentionSettings::default().idle_jobs(Some(now)),
         );
         assert_eq!(open.status().unwrap().last_activity, None);
-        // The audit log says so, and stays.
+        // The audit log has the removal, and is not removed itself.
         let log = audit(&fixture.storage);
         assert_eq!(log.len(), 2);
         assert!(log.iter().all(|removal| removal.outcome == RemovalOutcome::Due));
@@ -202,12 +202,12 @@ fn an_unattended_clean_refuses_a_store_without_a_recent_write() {
     job(&fixture, "young").events().append(&"now").unwrap();
     let report = fixture.storage.clean(options.clone()).unwrap();
     assert_eq!(kinds(&report), [RemovalKind::Job]);
-    // Nothing is due, so nothing is refused.
+    // Nothing is old enough, so nothing is refused.
     clock.advance(3 * DAY);
     assert!(fixture.storage.clean(options).unwrap().removals.is_empty());
 }
 
-/// The time a number of days after the clock's.
+/// The time that is a number of days after the clock's.
 fn fixture_time(clock: &Arc<TestClock>, days: i64) -> prodigy_storage::Timestamp {
     use prodigy_storage::Clock;
 

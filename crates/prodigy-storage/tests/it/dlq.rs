@@ -25,7 +25,7 @@ pub fn number(item: &DlqItem) -> usize {
     usize::try_from(data["n"].as_u64().unwrap()).unwrap()
 }
 
-/// Takes items that are eligible; gives their ids.
+/// Takes eligible items; returns their ids.
 pub fn take_ids(dlq: &Dlq, limit: usize) -> Vec<ItemId> {
     let taken = dlq.take(&Select::eligible(), limit, LEASE).unwrap();
     taken.iter().for_each(Taken::keep);
@@ -106,7 +106,7 @@ fn items_are_grouped_by_signature() {
         for n in 0..9 {
             clock.advance_secs(1);
             let mut letter = letter(n, if n % 4 == 0 { "panic" } else { "timeout" }).eligible(n > 2);
-            // The time of the store.
+            // The store sets the time.
             letter.failure_history[0].timestamp = None;
             dlq.push(&letter).unwrap();
         }
@@ -280,7 +280,7 @@ fn an_operator_acts_on_keys() {
         assert_eq!(take_ids(&dlq, 1), [id(2)]);
         assert_eq!(dlq.unpark(&[id(1)]).unwrap(), [Settled::Done]);
         assert_eq!(take_ids(&dlq, 9), [id(1), id(0)]);
-        // Tokens and keys in one call.
+        // Settles by tokens and by keys in one call.
         dlq.push(&letter(5, "timeout")).unwrap();
         let taken = dlq.take(&Select::eligible(), 1, LEASE).unwrap();
         let both = [Claim::from(taken[0].token()), Claim::from(id(2))];

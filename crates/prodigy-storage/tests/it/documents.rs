@@ -21,7 +21,7 @@ fn session(turns: u32) -> Session {
     }
 }
 
-/// The sessions of a job, and the workflows of a repository.
+/// Documents of a job (sessions), and of a repository (workflows).
 fn each_owner(fixture: &Fixture) -> [Documents; 2] {
     let repo = fixture.storage.repo("shop").unwrap();
     [

@@ -139,7 +139,7 @@ fn a_refused_event_of_a_batch_stores_none() {
         let refused = events.append_batch(&raws).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
         assert_eq!(events.read::<Value>().unwrap().count(), 0);
-        // The thread's buffer holds nothing of it.
+        // The refused event leaves nothing in the thread's buffer.
         events.append(&2).unwrap();
         let read: Vec<u32> = events.read().unwrap().map(|event| event.unwrap().event).collect();
         assert_eq!(read, [2]);
@@ -188,7 +188,7 @@ fn a_time_range_is_half_open_and_goes_by_the_clock_of_the_append() {
     ] {
         let events = fixture.job().events();
         let mut times = Vec::new();
-        // The clock steps back by an hour: ids still ascend.
+        // The clock steps back by an hour, but ids still ascend.
         for (agent, step_secs) in [(0, 0), (1, -3600), (2, 60)] {
             clock.advance_secs(step_secs);
             times.push(clock.now());
@@ -244,7 +244,7 @@ fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
                 .collect::<Vec<_>>(),
             [0, 1, 2]
         );
-        // The follow continues where it was.
+        // The follow continues at its position.
         events.append(&step(3)).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
         assert!(follow.next().is_none());
@@ -262,7 +262,7 @@ fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
 fn a_follow_is_woken_and_stopped_from_another_thread() {
     on_each(|fixture| {
         let events = fixture.job().events();
-        // A pause that no test would outlast: only a wake can have it look again.
+        // A pause that is longer than the test: only the handle can wake the follow.
         let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = events.follow_with::<Step>(options).unwrap();
         let handle = follow.handle();
@@ -289,7 +289,7 @@ fn a_follow_is_woken_and_stopped_from_another_thread() {
 fn an_append_of_the_same_process_wakes_a_follow() {
     on_each(|fixture| {
         let events = fixture.job().events();
-        // A pause that no test would outlast: only the append can have it look again.
+        // A pause that is longer than the test: only the append can wake the follow.
         let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = events.follow_with::<Step>(options).unwrap();
         std::thread::scope(|scope| {
@@ -316,7 +316,7 @@ fn a_follow_from_now_gives_nothing_that_was_stored_before_it_began() {
         assert!(follow.next().is_none());
         events.append(&step(3)).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
-        // Without a position only.
+        // `from_now` applies only without a cursor.
         let from = events.tail::<Step>(0).unwrap().cursor();
         events.append(&step(4)).unwrap();
         let options = FollowOptions::new().from_now().from(from).wait(Duration::ZERO);
@@ -329,7 +329,7 @@ fn a_follow_until_the_job_is_finished_gives_every_event_and_ends() {
     on_each(|fixture| {
         let job = fixture.job();
         let events = job.events();
-        // A pause that no test would outlast: the end of the job has to wake it.
+        // A pause that is longer than the test: the end of the job has to wake the follow.
         let options = FollowOptions::new()
             .poll(Duration::from_secs(3600))
             .until_finished();
@@ -424,7 +424,7 @@ fn filters_hold_all_at_once_and_beside_times_cursors_and_follows() {
         );
         assert!(numbers(second.clone().filter(EventFilter::exists("none"))).is_empty());
         assert!(numbers(second.clone().until(Timestamp::MIN)).is_empty());
-        // The cursor is behind the events that were filtered out, too.
+        // The cursor is also after the events that were filtered out.
         let mut first = events
             .read_with::<Value>(ReadOptions::new().filter(EventFilter::equals("n", "1")))
             .unwrap();
@@ -516,7 +516,7 @@ fn a_follow_of_many_jobs_gives_each_event_once_with_its_job_also_of_jobs_that_co
 fn an_append_wakes_a_follow_of_many_jobs_and_its_handle_stops_it() {
     on_each(|fixture| {
         let storage = fixture.storage.clone();
-        // Pauses that no test would outlast: only a report can have it look.
+        // Pauses that are longer than the test: only a report can wake the follow.
         let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = storage.follow::<Step>(options).unwrap();
         let handle = follow.handle();

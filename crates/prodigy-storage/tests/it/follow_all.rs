@@ -10,7 +10,7 @@ fn job(fixture: &Fixture, id: &str) -> Job {
     fixture.storage.repo("shop").unwrap().job(id).unwrap()
 }
 
-/// A follow of two jobs that has given their first events.
+/// A follow of two jobs that has returned their first events.
 fn follow(fixture: &Fixture) -> FollowAll<u32> {
     for id in ["a", "b"] {
         job(fixture, id).events().append(&0).unwrap();
@@ -53,8 +53,8 @@ fn a_follow_of_many_jobs_ends_when_they_cannot_be_listed() {
     std::fs::create_dir_all(&queues).unwrap();
     std::fs::write(queues.join("shop"), "this is no folder").unwrap();
     job(&fixture, "later").events().append(&2).unwrap();
-    // This process reports the append, and the kernel the new folder, which has the jobs listed again. Whichever report comes first,
-    // the failure comes.
+    // This process reports the append, and the kernel reports the new folder, after which the jobs are listed again.
+    // The failure occurs in either order.
     assert!(follow.any(|item| item.is_err()));
     assert!(follow.next().is_none());
 }

@@ -1,4 +1,4 @@
-//! Memory at its limit, through every layer.
+//! The memory limit, through all layers.
 
 use prodigy_storage::{DeadLetter, ErrorKind, ItemId, PruneOptions, SaveOptions};
 
@@ -43,11 +43,11 @@ fn a_full_memory_refuses_clearly_and_keeps_what_it_has() {
         "{message}"
     );
     assert!(refused.hint().unwrap().contains("max_memory"), "{refused:?}");
-    // A full store is not a thing that passes.
+    // A full store does not become free by itself, so the error is not transient.
     assert!(!refused.is_transient());
     assert_eq!(refused.attempts(), 1);
 
-    // Every other write that does not fit is refused in the same way, and leaves nothing.
+    // Every other write that does not fit is refused in the same way, and stores nothing.
     let saved = checkpoints.save_map(&(3, &large), SaveOptions::default());
     let pushed = dlq.push(&letter("item-2"));
     for refused in [saved.unwrap_err(), pushed.unwrap_err()] {
@@ -73,7 +73,7 @@ fn a_full_memory_refuses_clearly_and_keeps_what_it_has() {
     assert_eq!(items.len(), 1);
     assert_eq!(items[0].id.as_str(), "item-1");
 
-    // And what is given back can be used.
+    // Memory that is freed can be used again.
     checkpoints.prune(1, PruneOptions::default()).unwrap();
     events.append(&"y".repeat(15_000)).unwrap();
     assert_eq!(events.read::<String>().unwrap().count(), acknowledged.len() + 1);

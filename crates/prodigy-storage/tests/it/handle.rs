@@ -1,4 +1,4 @@
-//! Opening, locks, and the reports of a handle.
+//! Opening storage, locks, and the warnings of a handle.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ fn any_backend_is_read_only_when_it_is_opened_so() {
     }
     assert_eq!(fixture.job().events().read::<u32>().unwrap().count(), 1);
 
-    // A snapshot is read, and neither written nor made.
+    // A read-only handle loads the snapshot, and never writes or creates it.
     let file = fixture.folder.path().join("snapshot");
     let reader = builder(&fixture.folder)
         .set("backend", "memory")
@@ -176,7 +176,7 @@ fn without_locking_a_guard_is_inert_and_says_so() {
     let one = fixture.storage.lock("shop").unwrap();
     let two = fixture.storage.lock("shop").unwrap();
     assert!(one.is_inert() && two.is_inert());
-    // Its token would protect nothing, so the handle has no token to write under.
+    // The token would not protect anything, so the handle has none.
     let refused = one.fencing().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert!(refused.hint().unwrap().contains("enable_locking"), "{refused}");
@@ -338,7 +338,7 @@ fn a_backend_of_the_callers_gets_the_layers_too() {
     for n in 1..4 {
         assert_eq!(seen.latest_map::<u32>().unwrap().unwrap().data, n);
         let latest = seen.latest_map::<u32>().unwrap().unwrap();
-        // Another handle's write is never hidden by the cache.
+        // The cache never hides a write of another handle.
         let options = SaveOptions::new().expected_revision(Expected::Revision(latest.revision));
         fixture.job().checkpoints().save_map(&(n + 1), options).unwrap();
     }

@@ -1,7 +1,7 @@
-//! The rows of the table in `docs/explanation/identity.md`, with directories that are moved, replaced and cloned.
+//! The rows of the table in `docs/explanation/identity.md`, with folders that are moved, replaced and cloned.
 //!
-//! A directory that is renamed keeps its inode and birth time, so that two containers with a folder each at one path
-//! are two folders that take turns at it.
+//! A renamed folder keeps its inode and birth time. So two containers with a folder each at the same path are simulated
+//! by two folders that are renamed to that path in turn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::registry::{git, plain, repository};
 use crate::support::{Fixture, builder, file_with, on_each};
 
-/// A git directory without git, in a new folder.
+/// Creates a git directory in a new folder, without git.
 fn fake(folder: &Path, origin: Option<&str>) {
     for name in ["objects", "refs"] {
         fs::create_dir_all(folder.join(".git").join(name)).unwrap();
@@ -59,7 +59,7 @@ fn reader(fixture: &Fixture) -> Storage {
     builder.open().unwrap()
 }
 
-/// A conflict that names both ways out as commands for this place.
+/// Asserts a conflict whose hint has both solutions as commands for this path.
 fn conflict(error: &StorageError, name: &str, place: &Path) {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     let hint = error.hint().unwrap();
@@ -91,7 +91,7 @@ fn a_moved_repository_continues_and_only_a_command_that_writes_records_its_path(
         entry(&fixture, "shop")["registered_at"],
         serde_json::from_slice::<Value>(&before).unwrap()["registered_at"]
     );
-    // The old folder's name is still that of the moved one: another repository there gets one of its own.
+    // The moved repository still owns the old folder's name, so another repository there gets a different one.
     fake(&old, None);
     assert!(name(&fixture.storage, &old).starts_with("shop-"));
     assert_eq!(name(&fixture.storage, &new), "shop");
@@ -109,12 +109,12 @@ fn a_repository_in_the_place_of_one_that_was_renamed_does_not_get_its_data() {
         fs::rename(&api, &old).unwrap();
         fs::create_dir(&api).unwrap();
         git(&api, &["init", "-q"]);
-        // The new one is asked for first: nobody knows yet where the old one is.
+        // The new folder is used first: the store does not know yet where the renamed one is.
         let error = job(&api).unwrap_err();
         conflict(&error, "api", &api.canonicalize().unwrap());
         let events = job(&old).unwrap().events();
         assert_eq!(events.read::<u32>().unwrap().count(), 1);
-        // From now on the name's own directory is known to be elsewhere.
+        // From now on the store knows that the named repository is elsewhere.
         let new = job(&api).unwrap();
         assert_eq!(new.events().read::<u32>().unwrap().count(), 0);
         assert_eq!(name(&fixture.storage, &old), "api");
@@ -150,7 +150,7 @@ fn two_repositories_that_take_turns_at_one_path_share_nothing() {
             at(&two, &|| assert_eq!(name(&fixture.storage, &workspace), "second"));
         }
     });
-    // Two entries of one path are no damage.
+    // Two entries with the same path are not damage.
     let fixture = file_with(|b| b);
     let workspace = path(&fixture, "workspace");
     fake(&workspace, None);
@@ -204,13 +204,13 @@ fn a_fresh_clone_is_a_conflict_while_a_job_is_active() {
     };
     replace("0");
     let job = fixture.storage.repo_at(&shop).unwrap().job("j").unwrap();
-    // A writer holds its segment until it is done.
+    // A writer holds its segment until it is closed.
     job.events().append(&1).unwrap();
     replace("1");
     let error = fixture.storage.repo_at(&shop).unwrap_err();
     conflict(&error, "shop", &shop);
     assert!(error.to_string().contains("works on a job"), "{error}");
-    // A handle for reading decides as one for writing does.
+    // A read-only handle makes the same decision as a writing one.
     let reader = builder(&fixture.folder)
         .base_dir(fixture.folder.path().join("root"))
         .read_only(true)
@@ -220,7 +220,7 @@ fn a_fresh_clone_is_a_conflict_while_a_job_is_active() {
     job.finish().unwrap();
     assert_eq!(name(&reader, &shop), "shop");
     assert_eq!(name(&fixture.storage, &shop), "shop");
-    // A lock whose name begins with the repository's.
+    // Takes a lock whose name begins with the repository's name.
     replace("2");
     let other = fixture.storage.lock("shop-2/j/resume").unwrap();
     let lock = fixture.storage.lock("shop/j/resume").unwrap();
@@ -255,11 +255,11 @@ fn another_directory_at_the_same_path_is_a_conflict_with_both_ways_out() {
             let hint = error.hint().unwrap().to_owned();
             let quoted = format!("'{}'`", shop.display());
             assert!(hint.contains(&quoted), "{hint}");
-            // The name that is proposed is free, and is the repository's from then on.
+            // The proposed name is free, and belongs to the repository from then on.
             let proposed = hint.split("--as ").nth(1).unwrap().split(' ').next().unwrap();
             fixture.storage.register(&shop, proposed).unwrap();
             assert_eq!(name(&fixture.storage, &shop), proposed);
-            // Or it is the same: the name goes to it, and no second one is left.
+            // If it is the same repository, it gets the name, and no second name is left.
             fixture.storage.relink(&shop, &first).unwrap();
             assert_eq!(name(&fixture.storage, &shop), first);
         }
@@ -293,7 +293,7 @@ fn every_message_for_a_path_proposes_the_same_name_until_it_is_taken() {
             assert_eq!(proposal(), proposed);
         }
         fixture.storage.register(&shop, &proposed).unwrap();
-        // The name now belongs to a repository.
+        // Another repository owns the name now.
         let other = proposal();
         assert_ne!(other, proposed);
         fixture.storage.register(&shop, &other).unwrap();
@@ -310,13 +310,13 @@ fn a_new_repository_with_the_inode_of_a_deleted_one_is_another_one() {
         fs::remove_dir_all(&old).unwrap();
         let new = path(&fixture, &format!("new-{turn}"));
         fake(&new, None);
-        // Registered whatever inode it got.
+        // The repository is registered with any inode.
         let repo = fixture.storage.repo_at(&new).unwrap();
         assert_eq!(repo.name().as_str(), format!("new-{turn}"));
         let after = repo.identity().unwrap();
         if before.file_id == after.file_id {
             assert_ne!(before.born, after.born);
-            // Also under a folder of the same name.
+            // The same holds in a folder of the same name.
             let same = path(&fixture, "elsewhere/old");
             fs::remove_dir_all(&new).unwrap();
             fake(&same, None);
@@ -327,7 +327,7 @@ fn a_new_repository_with_the_inode_of_a_deleted_one_is_another_one() {
             return;
         }
         fs::remove_dir_all(&new).unwrap();
-        // The name is given to the next one outright.
+        // The next repository gets the name without a question.
         fs::remove_file(entry_path(&fixture, "old")).unwrap();
     }
     eprintln!("SKIPPED: this file system gave no inode of a deleted folder to a new one");
@@ -372,7 +372,7 @@ fn an_entry_without_a_birth_time_is_read_and_completed_by_the_next_writer() {
         entry(&fixture, "shop").get("checksum").is_some(),
         "it has its envelope"
     );
-    // Moved before it was completed: the inode alone is no proof.
+    // The folder was moved before the entry was completed: the inode alone is no proof.
     strip();
     fs::rename(&shop, &moved).unwrap();
     let error = fixture.storage.repo_at(&moved).unwrap_err();
@@ -399,7 +399,7 @@ fn a_name_is_registered_for_one_repository_only() {
             "{second:?}"
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
-        // A name whose repository is gone is not given away by mistake either.
+        // The name of a removed repository is not given to another one by mistake.
         fs::remove_dir_all(&one).unwrap();
         let gone = fixture.storage.register(&two, "first").unwrap_err();
         assert!(gone.hint().unwrap().contains("repo relink first "), "{gone:?}");

@@ -1,4 +1,4 @@
-//! Events and checkpoints over the limits of the handle that reads them.
+//! Events and checkpoints above the limits of the handle that reads them.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use prodigy_storage::{ErrorKind, StorageBuilder};
 
 use crate::support::{Fixture, builder, file_with};
 
-/// More than is read whatever the limits are.
+/// Larger than the largest part that is read under any limits.
 const LARGE: usize = 65 << 20;
 
-/// Opens the store once more, with the limits as they are by default.
+/// Opens the store again with default limits, except for those that `set` changes.
 fn limited(fixture: &Fixture, set: impl FnOnce(StorageBuilder) -> StorageBuilder) -> prodigy_storage::Job {
     let builder = builder(&fixture.folder).base_dir(fixture.folder.path().join("root"));
     set(builder)

@@ -1,4 +1,4 @@
-//! A stored value loads into its own type again, or it was refused with the path of the field.
+//! Each stored value can be loaded as its own type; any other value was refused with the path of the field.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -54,7 +54,7 @@ fn item(id: &str) -> ItemId {
     ItemId::new(id).unwrap()
 }
 
-/// Saves, appends and pushes a value; the error of each.
+/// Saves, appends and pushes a value; returns the result of each call.
 fn store<T: Serialize>(fixture: &Fixture, value: &T) -> [Result<(), StorageError>; 5] {
     let job = fixture.job();
     [

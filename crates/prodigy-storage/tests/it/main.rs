@@ -1,4 +1,4 @@
-//! The facade, as a program uses it.
+//! Tests of the facade through its public interface.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

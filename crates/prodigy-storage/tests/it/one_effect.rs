@@ -1,5 +1,5 @@
-//! The orders of calls of `docs/how-to/one-effect-for-an-event-and-a-checkpoint.md`: a worker dies behind each call, and the
-//! next one resumes.
+//! The orders of calls in `docs/how-to/one-effect-for-an-event-and-a-checkpoint.md`: a worker dies after each call, and
+//! the next one resumes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ struct Added {
     amount: u64,
 }
 
-/// The calls of a worker until it dies; `None` from then on.
+/// The number of calls that a worker still makes before it dies; `None` after its death.
 struct Life(Cell<u32>);
 
 impl Life {
@@ -27,7 +27,7 @@ impl Life {
     }
 }
 
-/// The state of the latest checkpoint and the events after it, as each worker begins.
+/// The state of the latest checkpoint with the events after it, as each worker loads it.
 fn resume(job: &Job) -> (BTreeMap<u32, u64>, SaveOptions) {
     let saved = job.checkpoints().latest_map::<BTreeMap<u32, u64>>().unwrap();
     let (mut state, read) = match saved {
@@ -44,12 +44,12 @@ fn resume(job: &Job) -> (BTreeMap<u32, u64>, SaveOptions) {
 
 const ITEMS: u32 = 3;
 
-/// The time at which the work was planned, which all workers agree on.
+/// The time of the plan, which is the same for all workers.
 fn planned() -> Timestamp {
     Timestamp::from_millis(1_764_018_118_000)
 }
 
-/// Work, then the event under an id of its own, then a checkpoint.
+/// Does the work, appends the event under a given id, saves a checkpoint.
 fn right(job: &Job, life: &Life, worked: &mut Vec<u32>) -> Option<()> {
     let (state, _) = resume(job);
     for item in (0..ITEMS).filter(|item| !state.contains_key(item)) {
@@ -79,7 +79,7 @@ fn whichever_call_a_worker_dies_behind_each_item_counts_once() {
             let (state, _) = resume(&job);
             assert_eq!(state, (0..ITEMS).map(|item| (item, 10)).collect());
             assert_eq!(job.events().count(ReadOptions::new()).unwrap().events, 3);
-            // The work is done again only if the worker died between it and its event.
+            // The work is repeated only if the worker died between the work and its event.
             let repeated = dies_behind % 3 == 1;
             assert_eq!(worked.len(), 3 + usize::from(repeated), "{dies_behind}");
         }
@@ -108,7 +108,7 @@ fn a_checkpoint_that_is_saved_before_its_event_loses_the_event() {
         let (mut state, position) = resume(&job);
         state.insert(0, 10);
         job.checkpoints().save_map(&state, position).unwrap();
-        // The worker dies here. The state says that item 0 is done, and no event ever says so.
+        // The worker dies here: the state has item 0 as done, but the log never gets its event.
         assert_eq!(resume(&job).0, BTreeMap::from([(0, 10)]));
         assert_eq!(job.events().count(ReadOptions::new()).unwrap().events, 0);
     });
@@ -118,8 +118,8 @@ fn a_checkpoint_that_is_saved_before_its_event_loses_the_event() {
 fn a_failure_that_is_pushed_before_its_event_is_never_forgotten_and_is_one_dead_letter() {
     on_each(|fixture| {
         let job = fixture.job();
-        // The worker dies between the push and the event, so the next one tries the item again and pushes once more: as its
-        // second failure, or as the same one if it gives the same number and time.
+        // The worker dies between the push and the event, so the next one tries the item again and pushes again. This
+        // adds a second failure, unless both pushes have the same number and time.
         let id = ItemId::new("item-0").unwrap();
         let push = |failure: Failure| {
             job.dlq()

@@ -102,7 +102,7 @@ fn a_worktree_has_a_place_and_is_listed_when_it_is_there() {
     assert!(worktrees.list().unwrap().is_empty());
     std::fs::create_dir_all(&path).unwrap();
     assert_eq!(worktrees.list().unwrap(), std::slice::from_ref(&session));
-    // A link is no worktree, and no link is followed to find some.
+    // A link is not a worktree, and links are not followed.
     let folder = path.parent().unwrap();
     std::os::unix::fs::symlink(&path, folder.join("session-8")).unwrap();
     assert_eq!(worktrees.list().unwrap(), [session]);

@@ -68,7 +68,7 @@ fn each_item_is_settled_by_its_outcome_and_the_report_adds_up() {
             left.iter().map(|item| item.failure_count).collect::<Vec<_>>(),
             [2, 1, 1, 1, 2, 1, 1, 1]
         );
-        // The marks of the item survive another failure, and no lease is left.
+        // The `review` field of the item survives another failure, and no lease is left.
         assert!(left[0].review && left.iter().all(|item| item.lease.is_none()));
         assert_eq!(take_ids(&dlq, 9), [1, 2, 7, 8].map(id));
         clock.advance_secs(120);
@@ -78,7 +78,7 @@ fn each_item_is_settled_by_its_outcome_and_the_report_adds_up() {
 
 #[test]
 fn no_item_is_taken_twice_in_one_run() {
-    // The clock does not move, so that no two times differ.
+    // The clock does not advance, so all times are equal.
     on_each_with_clock(|fixture, _| {
         let dlq = fixture.job().dlq();
         dlq.push_batch((0..9).map(|n| letter(n, "timeout"))).unwrap();
@@ -88,7 +88,7 @@ fn no_item_is_taken_twice_in_one_run() {
         let report = dlq
             .redrive(Select::eligible(), &RedriveOptions::new(), |item| {
                 if !pushed.swap(true, Ordering::SeqCst) {
-                    // A new item, and a failure of one in hand: neither is a part of this run.
+                    // Neither a new item nor a failure of a leased one is part of this run.
                     other.push(&letter(99, "late")).unwrap();
                     other.push(&letter(number(item), "late")).unwrap();
                 }
@@ -142,7 +142,7 @@ fn an_item_is_parked_after_its_last_attempt() {
         assert_eq!((item.failure_count, item.failure_history.len()), (Some(3), 3));
         assert!(!item.reprocess_eligible && item.manual_review_required);
         assert_eq!(item.parked_reason.as_deref(), Some("it failed 3 times"));
-        // A person who unparks it gets one more attempt.
+        // Unparking gives the item one more attempt.
         dlq.unpark(&[id(1)]).unwrap();
         assert_eq!((run().parked, run().taken), (1, 0));
     });
@@ -153,7 +153,7 @@ fn items_are_worked_on_at_the_same_time() {
     on_each(|fixture| {
         let dlq = fixture.job().dlq();
         dlq.push_batch((0..12).map(|n| letter(n, "timeout"))).unwrap();
-        // Nobody passes before all four are there.
+        // No work continues before all four items are in progress.
         let barrier = Barrier::new(4);
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let report = dlq
@@ -195,7 +195,7 @@ fn items_begin_no_faster_than_the_rate() {
             assert_eq!(report.unwrap().done, 5);
         });
         let begun = begun.into_inner().unwrap();
-        // The second, third and so on: one may be noted late, but never all.
+        // Individual starts may be recorded late, but not all of them.
         let whole = *begun.last().unwrap() - begun[0];
         assert!(whole >= Duration::from_secs(15), "{begun:?}");
     });
@@ -203,7 +203,7 @@ fn items_begin_no_faster_than_the_rate() {
 
 #[test]
 fn the_last_item_is_followed_by_no_wait() {
-    // The clock does not move: a wait would never end by itself.
+    // The clock does not advance, so a wait would never end by itself.
     on_each_with_clock(|fixture, _| {
         let dlq = fixture.job().dlq();
         dlq.push(&letter(0, "timeout")).unwrap();
@@ -246,7 +246,7 @@ fn after_a_panic_only_its_item_comes_back() {
                 let n = number(item);
                 seen.lock().unwrap().push(n);
                 if n < 2 {
-                    // Both of them are in work.
+                    // Both items are in progress.
                     barrier.wait();
                 }
                 assert_ne!(n, 1, "item 1 can't be worked on");
@@ -258,7 +258,7 @@ fn after_a_panic_only_its_item_comes_back() {
         assert!(message.contains("can't be worked on"), "{message}");
         let seen = seen.into_inner().unwrap();
         assert!(seen.contains(&0) && seen.contains(&1));
-        // Finished items are gone, and all others are pending at once, without a failure.
+        // Finished items are removed, and all others are pending at once, without a failure.
         let left: Vec<_> = dlq
             .list(&Select::any())
             .unwrap()
@@ -297,7 +297,7 @@ fn a_stopped_run_settles_what_is_in_hand() {
         assert_eq!(report.done, 2, "both that were in work");
         adds_up(&report);
         assert_eq!(dlq.summary().unwrap().pending, 6);
-        // A run that is stopped before it begins does nothing.
+        // A run that is stopped before it starts does nothing.
         let report = dlq
             .redrive(Select::eligible(), &options, |_| Outcome::Done)
             .unwrap();
@@ -396,12 +396,13 @@ fn an_error_of_the_backend_ends_the_run_and_comes_with_the_report() {
     assert_eq!(error.error().kind(), ErrorKind::DiskFull);
     assert_eq!((report.done, report.unsettled), (2, 1));
     adds_up(report);
-    // The items that did not begin are pending; the item whose failure was not stored is when its lease ends.
+    // Items that were not started are pending. The item whose failure could not be stored is pending when its lease
+    // ends.
     let summary = dlq.summary().unwrap();
     assert_eq!((summary.pending, summary.leased), (3, 1));
 }
 
-/// Whether a lease was extended after less than half of its time.
+/// True if less than half of a lease has passed.
 fn is_fresh(lease: &Lease, length: Duration, clock: &TestClock) -> bool {
     let end = lease.end.unwrap().since;
     end.saturating_sub(clock.uptime().since) * 3 >= length * 2
@@ -417,7 +418,7 @@ fn three_redrivers_whose_leases_are_shorter_than_the_work_do_each_item_once() {
         let done: Mutex<HashMap<usize, usize>> = Mutex::default();
         let over = AtomicUsize::new(0);
         let forgotten = AtomicBool::new(false);
-        // The work lasts ten leases.
+        // The work takes as long as ten leases.
         let work = |item: &DlqItem| {
             let end = clock.uptime().since + 10 * lease;
             while clock.uptime().since < end && !forgotten.load(Ordering::SeqCst) {
@@ -426,7 +427,8 @@ fn three_redrivers_whose_leases_are_shorter_than_the_work_do_each_item_once() {
             *done.lock().unwrap().entry(number(item)).or_default() += 1;
             Outcome::Done
         };
-        // Each starts run after run until nothing is left: a later run takes whatever is pending then.
+        // Each redriver starts one run after another until no item is left: a later run takes the items that are
+        // pending by then.
         let redriver = || {
             let options = RedriveOptions::new().lease(lease).concurrency(2);
             let mut sum = (0, 0);
@@ -441,7 +443,7 @@ fn three_redrivers_whose_leases_are_shorter_than_the_work_do_each_item_once() {
         };
         let sums: Vec<(usize, usize)> = std::thread::scope(|scope| {
             let redrivers: Vec<_> = (0..3).map(|_| scope.spawn(redriver)).collect();
-            // Time passes a third of a lease at a time, once every redriver has extended what it holds.
+            // The clock advances by a third of a lease, each time after every redriver has extended its leases.
             let mut looks = 0;
             while over.load(Ordering::SeqCst) < 3 {
                 let fresh = dlq.list(&Select::any()).unwrap().all(|item| {
@@ -482,7 +484,7 @@ fn an_item_that_cannot_be_read_is_reported_and_stops_no_one() {
     let dlq = fixture.job().dlq();
     dlq.push_batch((0..3).map(|n| letter(n, "timeout"))).unwrap();
     fixture.storage.flush().unwrap();
-    // Another program adds an item of its own shape, in front of the others.
+    // Another program adds an item in its own form before the others.
     let path = fixture.folder.path().join("root/dlq/shop/job-1/items.json");
     let text = std::fs::read_to_string(&path).unwrap();
     let theirs = r#"{"item_id":"theirs","item_data":1,"reprocess_eligible":"perhaps"},"#;
@@ -501,7 +503,7 @@ fn an_item_that_cannot_be_read_is_reported_and_stops_no_one() {
     );
     assert!(passed_over.why.contains("reprocess_eligible"), "{passed_over:?}");
     assert_eq!(dlq.summary().unwrap().unreadable, 1, "it is left as it is");
-    // By its key it is taken, and its own failure is merged.
+    // The item can be taken by its key, and its own failure is merged.
     let only = Select::ids([prodigy_storage::ItemId::new("theirs").unwrap()]);
     let report = dlq.redrive(only, &RedriveOptions::new(), |_| again()).unwrap();
     assert_eq!((report.taken, report.failed), (1, 1));

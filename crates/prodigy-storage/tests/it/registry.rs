@@ -1,4 +1,4 @@
-//! Which name a repository gets, with repositories that git made.
+//! The names of repositories that git created.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use prodigy_storage::{Deadline, ErrorKind, IdentityKind};
 
 use crate::support::{Fixture, builder, file_with, on_each};
 
-/// Runs git on no configuration but this; false if git is not there.
+/// Runs git with this configuration only; returns false if git is not installed.
 pub fn git(folder: &Path, args: &[&str]) -> bool {
     let mut command = Command::new("git");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
@@ -40,7 +40,7 @@ pub fn git(folder: &Path, args: &[&str]) -> bool {
     }
 }
 
-/// A repository with one commit at `below/name`; `None` if git is not there.
+/// A repository with one commit at `below/name`; `None` if git is not installed.
 pub fn repository(fixture: &Fixture, path: &str) -> Option<std::path::PathBuf> {
     let folder = fixture.folder.path().join(path);
     std::fs::create_dir_all(&folder).unwrap();
@@ -130,7 +130,7 @@ fn a_name_in_use_is_not_relinked_and_a_relink_leaves_one_name() {
         );
         fixture.storage.relink(&two, "outlet").unwrap();
         assert_eq!(fixture.storage.repo_at(&two).unwrap().name().as_str(), "outlet");
-        // `other` is free again.
+        // The name `other` is free again.
         fixture.storage.relink(&one, "other").unwrap();
         assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "other");
     });
@@ -167,7 +167,7 @@ fn a_handle_for_reading_registers_nothing() {
         .unwrap();
     assert_eq!(reader.repo_at(&folder).unwrap().name().as_str(), "plain");
     assert!(!root.exists());
-    // It finds what another handle registered.
+    // A handle finds what another handle has registered.
     fixture.storage.relink(&folder, "chosen").unwrap();
     assert_eq!(reader.repo_at(&folder).unwrap().name().as_str(), "chosen");
 }
@@ -177,8 +177,8 @@ fn a_name_that_differs_only_by_case_is_another_ones() {
     on_each(|fixture| {
         let folder = fixture.folder.path().join("plain");
         std::fs::create_dir(&folder).unwrap();
-        // The entry that a file system that folds case returns for `plain` when `Plain` was registered. Its repository is gone:
-        // under the very same name that would be a conflict.
+        // On a case-insensitive file system, looking up `plain` returns this entry, which was registered as `Plain`.
+        // Its repository is gone, so under exactly the same name it would be a conflict.
         let identity = fixture.folder.path().join("gone");
         let entry = serde_json::json!({
             "name": "Plain", "identity": identity.to_str().unwrap(), "registered_at": "2026-01-01T00:00:00Z",
@@ -223,7 +223,7 @@ pub fn plain(fixture: &Fixture, path: &str) -> std::path::PathBuf {
 fn a_damaged_entry_makes_no_second_namespace_and_a_relink_mends_it() {
     let fixture = file_with(|b| b);
     let shop = plain(&fixture, "a/shop");
-    // Known by a name that its folder does not give.
+    // The repository is registered under a name that differs from its folder's.
     fixture.storage.relink(&shop, "outlet").unwrap();
     damage(&fixture, "outlet");
     for _ in 0..2 {
@@ -252,7 +252,7 @@ fn a_damaged_entry_costs_no_other_repository_its_name() {
     fixture.storage.repo_at(&one).unwrap();
     let second = fixture.storage.repo_at(&two).unwrap().name().clone();
     damage(&fixture, "shop");
-    // The other one's folder has the name of the damaged entry as well.
+    // The folder of the second repository has the name of the damaged entry, too.
     assert_eq!(*fixture.storage.repo_at(&two).unwrap().name(), second);
     assert_eq!(
         fixture.storage.repo_at(&one).unwrap_err().kind(),
@@ -280,7 +280,7 @@ fn after_a_repair_a_damaged_entrys_name_goes_to_no_other_repository() {
         let error = fixture.storage.repo_at(folder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     }
-    // Each command gets the owner's name, and everything is unchanged.
+    // Each command gets the name of the owner, and nothing changes.
     fixture.storage.relink(&one, "shop").unwrap();
     fixture.storage.relink(&third, "outlet").unwrap();
     assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "shop");

@@ -1,4 +1,4 @@
-//! A program's view of a root that is replaced while it runs.
+//! Programs whose root is replaced while they run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ fn root(fixture: &Fixture) -> PathBuf {
     fixture.folder.path().join("root")
 }
 
-/// Removes the root, and has another program begin one there.
+/// Removes the root, and creates a new one there by another process.
 fn begin_anew(fixture: &Fixture) -> Storage {
     std::fs::remove_dir_all(root(fixture)).unwrap();
     let other = builder(&fixture.folder)
@@ -23,7 +23,7 @@ fn begin_anew(fixture: &Fixture) -> Storage {
     other
 }
 
-/// Puts a copy of the root in its place.
+/// Replaces the root by a copy of it.
 fn restore(fixture: &Fixture) {
     let copy = fixture.folder.path().join("copy");
     let copied = std::process::Command::new("cp")
@@ -78,7 +78,7 @@ fn an_orchestrator_does_not_start_over_on_a_root_that_was_created_again() {
             .kind(),
         ErrorKind::Replaced
     );
-    // Storage that is opened now continues with the present data.
+    // New handles continue with the current data.
     let again = builder(&fixture.folder).base_dir(root(&fixture)).open().unwrap();
     let job = again.repo("shop").unwrap().job("job-1").unwrap();
     assert!(job.checkpoints().latest_map::<String>().unwrap().is_none());
@@ -92,7 +92,7 @@ fn a_follower_that_is_running_ends_with_an_error() {
     for way in ["moved", "restored", "contents restored", "begun anew"] {
         let fixture = file_with(|b| b);
         fixture.job().events().append(&"an event").unwrap();
-        // A handle of its own, which holds nothing.
+        // A separate handle without locks and writers.
         let reader = builder(&fixture.folder)
             .base_dir(root(&fixture))
             .set("backend_config.max_file_size", "9MB")
@@ -135,7 +135,7 @@ fn a_scan_that_is_running_ends_with_an_error_when_the_contents_are_restored() {
     // A new scan reads the copy.
     let again: Vec<_> = events.read::<String>().unwrap().collect();
     assert_eq!(again.len(), 1);
-    // The writer that held a segment in the old contents ends.
+    // The writer of a segment in the old contents gets an error.
     let error = fixture.job().events().append(&"another").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Replaced);
 }

@@ -1,4 +1,4 @@
-//! Stored data appears in no error and in no `tracing` event. A planted registry entry leads nowhere.
+//! No error and no `tracing` event contains stored data. A planted registry entry has no effect.
 
 use std::fmt::{self, Debug, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -59,7 +59,7 @@ impl Subscriber for Told {
     fn exit(&self, _: &Id) {}
 }
 
-/// Errors, in every form in which they may be shown.
+/// Errors as text, in every form in which they may be shown.
 #[derive(Default)]
 struct Failures(Vec<String>);
 
@@ -183,7 +183,7 @@ fn orphans(job: &Job) {
     job.orphans().list().unwrap();
 }
 
-/// Breaks every file that is below a folder: bytes of bodies, and ends.
+/// Damages every file below a folder: bytes of bodies, and ends.
 fn spoil(root: &Path) -> Vec<PathBuf> {
     let mut spoilt = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -221,7 +221,7 @@ fn scenario(fixture: &Fixture) -> Failures {
     failures
 }
 
-/// The same job over damaged files: damage is reported without its text.
+/// Uses the job with damaged files: damage is reported without stored text.
 fn damaged(folder: &TempDir) -> Failures {
     let mut failures = Failures::default();
     let root = folder.path().join("root");
@@ -254,7 +254,7 @@ fn damaged(folder: &TempDir) -> Failures {
     }
     failures.note("read only", open(true).events().append(SECRET));
     let job = open(false);
-    // These move what is damaged to the quarantine.
+    // These calls move damaged data to the quarantine.
     job.events().append(SECRET).unwrap();
     job.dlq().push(&letter("item-3")).unwrap();
     job.dlq().push(&letter("item-3")).unwrap();
@@ -292,7 +292,7 @@ impl fmt::Debug for Told {
 
 #[test]
 fn no_payload_shows_in_an_error_or_in_a_tracing_event() {
-    // As in the tests of tracing: the call sites are met once before they are listened to.
+    // Reaches all call sites once before the subscriber is installed, as in the tests of tracing.
     all();
     let told = Told::default();
     let _second = Dispatch::new(Told::default());
@@ -347,7 +347,7 @@ fn a_registry_entry_that_is_a_link_is_told_and_keeps_no_other_from_being_found()
         ErrorKind::Refused
     );
     assert_eq!(storage.repo_at(&other).unwrap().name().as_str(), "other");
-    // A new repository is compared with all of them.
+    // A new repository is compared with all registered ones.
     let new = folder.path().join("new");
     repository(&new);
     assert_eq!(storage.repo_at(&new).unwrap().name().as_str(), "new");
@@ -377,7 +377,7 @@ fn a_checkpoint_that_is_a_link_is_not_taken_for_none() {
             symlink(&outside, &path).unwrap();
         }
     }
-    // Neither an older one nor none: a job would begin again from there.
+    // Neither an older checkpoint nor none is returned, from which a job would start over.
     for result in [
         job.checkpoints().latest_map::<u32>(),
         job.checkpoints().latest_setup::<u32>(),

@@ -1,4 +1,4 @@
-//! Storage of each backend, and what tests turn at.
+//! Storage on each backend, and a clock that tests set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{BootId, Clock, Job, Storage, StorageBuilder, Timestamp, Uptime};
 use tempfile::TempDir;
 
-/// Storage and the folder that it may use; the folder goes last.
+/// Storage with its folder, which is dropped last.
 pub struct Fixture {
     pub storage: Storage,
     pub folder: TempDir,
@@ -50,7 +50,7 @@ pub fn on_each(test: impl Fn(&Fixture)) {
     }
 }
 
-/// Runs a test on every backend, under a clock that it turns.
+/// Runs a test on every backend, with a clock that the test sets.
 pub fn on_each_with_clock(test: impl Fn(&Fixture, &Arc<TestClock>)) {
     for name in ["memory", "file"] {
         println!("on the {name} backend");
@@ -64,7 +64,7 @@ pub fn on_each_with_clock(test: impl Fn(&Fixture, &Arc<TestClock>)) {
     }
 }
 
-/// A clock that tests turn.
+/// A clock that a test sets.
 #[derive(Debug)]
 pub struct TestClock(AtomicI64);
 

@@ -1,4 +1,4 @@
-//! A cache in one process, writes in another.
+//! A cache in one process, and writes in another one.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::file_with;
 
 const ROUNDS: u32 = 1_000;
 
-/// The other process: this program once more, as [`the_other_process`].
+/// The other process: this program, run again as [`the_other_process`].
 struct Other {
     child: Child,
     orders: ChildStdin,
@@ -25,7 +25,7 @@ impl Other {
             .args(["--nocapture", "--test-threads=1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // Of its own alone: standard output is the test runner's too.
+            // Only standard error, since the test runner uses standard output, too.
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -91,7 +91,7 @@ fn latest(job: &Job, phase: Phase) -> Checkpoint<u32> {
     job.checkpoints().latest(phase).unwrap().unwrap()
 }
 
-/// Rounds of: read here what is cached, replace it there, read it here.
+/// In each round: reads a cached document here, replaces it there, reads it here.
 fn no_read_is_stale(phase: Phase) -> prodigy_storage::Stats {
     let fixture = file_with(|b| b.set("enable_cache", "true").set("durability", "relaxed"));
     let job = fixture.job();
@@ -108,7 +108,7 @@ fn no_read_is_stale(phase: Phase) -> prodigy_storage::Stats {
     other.end();
     assert!(stale.is_empty(), "stale reads (round, found): {stale:?}");
     let stats = fixture.storage.stats();
-    // The second read of each round was one from the cache.
+    // The second read of each round was answered from the cache.
     assert_eq!(stats.get("cache.hits"), u64::from(ROUNDS));
     stats
 }
@@ -116,7 +116,7 @@ fn no_read_is_stale(phase: Phase) -> prodigy_storage::Stats {
 #[test]
 fn what_another_process_replaced_is_read_at_once() {
     let stats = no_read_is_stale(Phase::Setup);
-    // Its cached document was out of date each time.
+    // The cached document was outdated each time.
     assert_eq!(stats.get("cache.stale"), u64::from(ROUNDS) - 1);
 }
 

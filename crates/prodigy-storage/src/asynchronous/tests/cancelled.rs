@@ -18,10 +18,10 @@ use crate::{Job, LockOptions, Storage, StorageBuilder};
 
 const ROUNDS: u64 = 10;
 const FUTURES: u64 = 1_000;
-/// A future is dropped before it is polled more often than this.
+/// The largest number of polls before a future is dropped.
 const POLLS: u64 = 48;
 
-/// Drops a future after a time, or earlier: after a number of polls, or when it would be polled again after them.
+/// Drops a future after a time, or after a number of polls, or just before the next poll.
 async fn cancelled(mut draw: Draw, longest: Duration, work: impl Future<Output = ()>) {
     let mut work = pin!(work);
     let (mut left, how) = (draw.below(POLLS), draw.below(3));
@@ -40,7 +40,7 @@ async fn cancelled(mut draw: Draw, longest: Duration, work: impl Future<Output =
     let _ = tokio::time::timeout(draw.part_of(longest), dropped).await;
 }
 
-/// Counts a future also if its runtime drops it.
+/// Counts dropped futures, including those that a runtime drops.
 struct Counts(Arc<Record>);
 
 impl Drop for Counts {
@@ -49,7 +49,7 @@ impl Drop for Counts {
     }
 }
 
-/// One round: a handle of its own, 1,000 futures, and the end of all of them.
+/// One round: 1,000 futures on a handle of their own, until all of them have ended.
 fn round(round: u64, storage: &Storage, longest: Duration, record: &Arc<Record>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
@@ -86,17 +86,17 @@ fn round(round: u64, storage: &Storage, longest: Duration, record: &Arc<Record>)
         assert!(is_clean(storage));
         drop((tasks, runtime));
     } else {
-        // Everything is dropped while it works: the futures by the runtime, and the handle.
+        // Drops everything during the work: the runtime drops the futures, and the handle is dropped.
         std::thread::sleep(Draw::new(round).part_of(longest));
         drop(tasks);
-        // Waits for the polls that are under way, so that everything acknowledged is recorded.
+        // Waits for the running polls, so that everything acknowledged is recorded.
         runtime.shutdown_timeout(Duration::from_secs(120));
         eventually("a lease or a lock is left", || is_clean(storage));
     }
     eventually("a thread is left", || !threads());
 }
 
-/// True if nobody holds an item or a lock.
+/// True if no item is leased and no lock is held.
 fn is_clean(storage: &Storage) -> bool {
     let at_once = LockOptions::new("check").wait(Duration::ZERO);
     let are_free = NAMES
@@ -136,7 +136,7 @@ fn ten_thousand_on(longest: Duration, set: impl FnOnce(StorageBuilder, &Path) ->
     }
     record.compare(&job(&storage));
     assert_eq!(record.cancelled.load(Ordering::SeqCst), ROUNDS * FUTURES);
-    // The store takes everything that comes.
+    // The store still accepts writes.
     job(&storage).events().append(&"the end").unwrap();
     assert!(
         job(&storage)

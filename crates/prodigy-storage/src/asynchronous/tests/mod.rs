@@ -1,4 +1,4 @@
-//! Cancellation, drop and panic under load.
+//! Cancelled futures, dropped handles and panics under load.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod cancelled;

@@ -1,4 +1,4 @@
-//! The record of everything that was acknowledged to futures, and its comparison with the store.
+//! A record of everything that was acknowledged to futures, for comparison with the store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -9,26 +9,26 @@ use prodigy_storage_layout::Timestamp;
 
 use crate::{CheckpointId, Job};
 
-/// The locks, and the documents that count.
+/// The names of the locks, and of the documents that hold a number.
 pub(super) const NAMES: [&str; 4] = ["shop/a", "shop/b", "shop/c", "shop/d"];
-/// The events of a batch, and the items of a push of several.
+/// The number of events in a batch, and of items in a push.
 pub(super) const TOGETHER: u64 = 3;
-/// The length of a value whose parts are equal.
+/// The length of a value, whose elements are equal.
 const LENGTH: usize = 50;
 
-/// A value of which half would be noticed.
+/// A value of which a part would be noticed.
 pub(super) fn value(number: u64) -> Vec<u64> {
     vec![number; LENGTH]
 }
 
-/// Changes that were begun, and how many of them were acknowledged.
+/// The number of changes that were started, and of those that were acknowledged.
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) begun: u64,
     pub(super) acknowledged: u64,
 }
 
-/// Acknowledgements, each recorded in the poll that gave it.
+/// The acknowledgements, each recorded in the poll that returned it.
 #[derive(Default)]
 pub(super) struct Record {
     next: AtomicU64,
@@ -36,7 +36,7 @@ pub(super) struct Record {
     pub(super) cancelled: AtomicU64,
     pub(super) events: Mutex<Vec<(EventId, String)>>,
     pub(super) pushed: Mutex<Vec<ItemId>>,
-    /// Items whose acknowledgement was begun.
+    /// Items whose acknowledgement was started.
     pub(super) leaving: Mutex<BTreeSet<ItemId>>,
     pub(super) gone: Mutex<BTreeSet<ItemId>>,
     pub(super) parked: Mutex<BTreeSet<ItemId>>,
@@ -52,15 +52,15 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The time of all ids that futures give.
+    /// The time of all given ids.
     pub(super) const PLANNED: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);
 
-    /// A number that no other future has.
+    /// A unique number.
     pub(super) fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Everything acknowledged is there, once, and everything that is there is whole.
+    /// Asserts that everything acknowledged exists once, and that everything stored is complete.
     pub(super) fn compare(&self, job: &Job) {
         self.compare_events(job);
         self.compare_letters(job);
@@ -176,7 +176,7 @@ impl Record {
     }
 }
 
-/// The document that counts beside a lock.
+/// The document with the number that is incremented under a lock.
 pub(super) fn counter(name: &str) -> String {
     name.replace('/', "-")
 }

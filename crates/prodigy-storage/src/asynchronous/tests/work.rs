@@ -1,4 +1,4 @@
-//! The work of a future: one call after another, of every kind, without an end.
+//! The work of a future: an endless sequence of calls of every kind.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,19 +17,19 @@ use super::record::{NAMES, Record, TOGETHER, counter, value};
 use crate::asynchronous::{AsyncJob, AsyncStorage, AsyncStorageLock, AsyncTaken};
 use crate::{AppendOptions, DocumentOptions, FollowOptions, SaveOptions};
 
-/// Longer than the test.
+/// A lease that is longer than the test.
 const LEASE: Duration = Duration::from_secs(36_000);
-/// Keys under which futures append the same event.
+/// The number of keys under which several futures append the same event.
 const KEYS: u64 = 200;
-/// The most items that are read from a stream.
+/// The largest number of items that are read from a stream.
 const READ: usize = 40;
 
-/// A small generator of numbers that look random.
+/// A small pseudo-random number generator.
 pub(super) struct Draw(u64);
 
 impl Draw {
     pub(super) fn new(seed: u64) -> Self {
-        // Never zero, which has no successor.
+        // Zero would be followed by zero only.
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
@@ -49,10 +49,10 @@ impl Draw {
     }
 }
 
-/// The panic that the test wants. It is raised without the panic hook, so that it prints nothing.
+/// The payload of the intended panic, which is raised without the panic hook, so that it prints nothing.
 struct Wanted;
 
-/// Panics when it is loaded.
+/// A value that panics when it is deserialised.
 #[derive(Debug)]
 struct Panics;
 
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Panics {
     }
 }
 
-/// Ends before the lock is released, also if the future is dropped.
+/// Asserts exclusive access. Dropped before the lock is released, even if the future is dropped.
 struct Alone<'a>(&'a AtomicBool);
 
 impl Drop for Alone<'_> {
@@ -71,7 +71,7 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// A result, if the call was not too late: a thousand futures share a few threads.
+/// The result of a call, or `None` if it was too late: a thousand futures share a few threads.
 fn in_time<T>(result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -155,7 +155,7 @@ impl Worker {
         }
     }
 
-    /// An event that other futures append as well, under the same id.
+    /// Appends an event that other futures append as well, under the same id.
     async fn append_once(&mut self) {
         let text = format!("once {}", self.draw.below(KEYS));
         let options: AppendOptions<'_> = AppendOptions::new().id(EventId::for_key(Record::PLANNED, &text));
@@ -172,7 +172,7 @@ impl Worker {
         }
     }
 
-    /// Items that nobody takes, so that all of them are there or none.
+    /// Pushes items that are never taken, so either all of them exist or none.
     async fn push_together(&self) {
         let number = self.record.number();
         let ids: Vec<ItemId> = (0..TOGETHER)
@@ -227,7 +227,7 @@ impl Worker {
             }
             5 => drop(in_time(taken.release(Duration::ZERO).await)),
             6 => drop(in_time(taken.extend(LEASE).await)),
-            // Dropped as it is.
+            // The items are dropped without being settled.
             _ => {}
         }
     }
@@ -277,7 +277,7 @@ impl Worker {
         }
     }
 
-    /// Counts up by compare-and-set.
+    /// Increments a number by compare-and-set.
     async fn count(&mut self) {
         let name = self.draw.one_of(&NAMES);
         let (counters, document) = (self.job.documents("counters").unwrap(), counter(NAMES[name]));
@@ -329,7 +329,7 @@ impl Worker {
         }
     }
 
-    /// Follows the log, at times beyond its end.
+    /// Follows the log, sometimes beyond its end.
     async fn follow(&mut self) {
         let options = match self.draw.below(2) {
             0 => FollowOptions::new(),
@@ -343,7 +343,7 @@ impl Worker {
         }
     }
 
-    /// Panics: in a thread of the handle, or in the task with items and a lock in hand.
+    /// Panics, either in a thread of the handle, or in the task while it holds items and a lock.
     async fn panic(&mut self) {
         if self.draw.below(2) == 0 {
             let loaded = self.job.checkpoints().latest_map::<Panics>().await;

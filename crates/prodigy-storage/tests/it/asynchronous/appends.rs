@@ -9,7 +9,7 @@ use serde_json::json;
 use super::support::{Tasks, on_each, poll_once, run};
 use crate::support::file_with;
 
-/// Awaits all at once: each begins before the first one has ended.
+/// Awaits several futures at once: each starts before the first one has ended.
 async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let begun: Vec<_> = futures.iter_mut().map(poll_once).collect();
     let mut outputs = Vec::new();
@@ -156,7 +156,7 @@ fn a_prepared_batch_gets_its_ids_and_its_own_report() {
         let mut batch = Batch::new();
         batch.push("a").unwrap();
         batch.push("b").unwrap();
-        // Dropped before it begins: the batch is as it was.
+        // The future is dropped before it starts, so the batch is unchanged.
         drop(events.append_prepared(&mut batch, None));
         assert_eq!((batch.len(), batch.ids()), (2, &[][..]));
         let appended = events.append_prepared(&mut batch, None).await.unwrap();
@@ -181,7 +181,7 @@ fn a_prepared_batch_gets_its_ids_and_its_own_report() {
 fn a_flush_waits_for_every_append_that_was_begun_before_it() {
     on_each(async |tasks| {
         let events = tasks.job().events();
-        // Each is larger than what one call takes.
+        // Each event is larger than one call accepts.
         let large = "x".repeat(700_000);
         let mut appends: Vec<_> = (0..20).map(|_| events.append(&large)).collect();
         for append in &mut appends {
@@ -215,7 +215,7 @@ fn an_append_that_is_dropped_while_it_waits_is_not_stored() {
             .values()
             .filter(|text| text.parse::<u32>().unwrap() % 2 == 0);
         assert_eq!(even.count(), 500);
-        // Appends that had begun may be stored; the appends behind them in the queue never began.
+        // Appends that had started may be stored; the appends queued after them never started.
         assert!(stored.len() < 1_000, "{}", stored.len());
     });
 }

@@ -1,4 +1,4 @@
-//! Calls: where they run, what they wait for, and their end.
+//! Calls: the threads that they run on, their waits, and their end.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -154,7 +154,7 @@ fn what_is_refused_is_refused_in_the_same_words() {
     });
 }
 
-/// Neither `Send` nor `'static`: it says which thread serialised it.
+/// Neither `Send` nor `'static`: records the thread that serialises it.
 struct Here<'a>(Rc<RefCell<Option<ThreadId>>>, &'a str);
 
 impl Serialize for Here<'_> {
@@ -283,7 +283,7 @@ fn a_flush_waits_for_what_was_begun_before_it() {
         let mut gated = job.checkpoints().latest_map::<Gated>();
         assert!(poll_once(&mut gated).is_pending());
         gate.begun();
-        // The call continues without its future.
+        // The call continues after its future is dropped.
         drop(gated);
         let mut flush = tasks.storage.flush();
         assert!(poll_once(&mut flush).is_pending());

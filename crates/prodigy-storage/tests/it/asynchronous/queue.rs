@@ -65,7 +65,7 @@ fn a_take_whose_future_is_dropped_releases_its_items() {
                 }
                 continue;
             }
-            // Taken, and not handed out.
+            // The items were taken, and their future was dropped.
             until(|| tasks.beside.job().dlq().summary().unwrap().leased == 2);
             drop(take);
             dropped += 1;
@@ -90,7 +90,7 @@ fn an_item_that_a_task_drops_is_released() {
         push(&dlq, 3).await;
         let taken = dlq.take(&Select::eligible(), 3, LEASE).await.unwrap();
         taken[0].keep();
-        // A call that was not begun holds the item, too.
+        // A call that has not started also keeps the item.
         let call = taken[1].ack();
         drop(taken);
         tasks.storage.flush().await.unwrap();
@@ -236,7 +236,7 @@ fn a_redrive_needs_none_of_the_threads_of_calls() {
         let inside = dlq.clone();
         let options = RedriveOptions::new();
         let redrive = dlq.redrive(Select::eligible(), &options, async move |item| {
-            // There is one thread for calls, and it is free.
+            // The only thread for calls is free.
             assert!(inside.get(&item.id).await.unwrap().is_some());
             Outcome::Done
         });

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::support::{Fixture, file_with, memory_with};
 
-/// Storage for tasks, and the blocking handle that checks it from beside.
+/// Storage for tasks, and a blocking handle on the same store for checks.
 pub struct Tasks {
     pub storage: AsyncStorage,
     pub beside: Fixture,
@@ -26,7 +26,7 @@ impl Tasks {
         }
     }
 
-    /// With one thread of each kind.
+    /// Storage with one thread of each kind.
     pub fn narrow() -> Self {
         Self::new(memory_with(|builder| builder.set("connection_pool_size", "1")))
     }
@@ -61,7 +61,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future in no runtime at all.
+/// Runs a future without a runtime.
 pub fn run_bare<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
@@ -73,12 +73,12 @@ pub fn run_bare<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Polls a future once: its call begins, and may even have ended.
+/// Polls a future once, which starts its call.
 pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Lets other threads work until something holds.
+/// Yields the thread until a condition holds.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         thread::yield_now();
@@ -89,18 +89,18 @@ type Gates = HashMap<String, (Sender<()>, Receiver<()>)>;
 
 static GATES: LazyLock<Mutex<Gates>> = LazyLock::new(Mutex::default);
 
-/// Loading it says that the call has begun, and lasts until the gate is opened.
+/// A value whose deserialisation reports that the call has started, and blocks until the gate is opened.
 #[derive(Debug)]
 pub struct Gated;
 
-/// The test's end of a gate.
+/// The test's side of a gate.
 pub struct Gate {
     begun: Receiver<()>,
     open: Sender<()>,
 }
 
 impl Gate {
-    /// Saves a checkpoint of the map phase that is loaded through this gate. The name is unique among all tests.
+    /// Saves a checkpoint of the map phase that is loaded through this gate. The name must be unique among all tests.
     pub async fn save(job: &AsyncJob, name: &str) -> Self {
         let (begin, begun) = channel();
         let (open, opened) = channel();
@@ -117,7 +117,7 @@ impl Gate {
         self.begun.recv().unwrap();
     }
 
-    /// Whether a call loads the checkpoint.
+    /// True if a call is loading the checkpoint.
     pub fn has_begun(&self) -> bool {
         self.begun.try_recv().is_ok()
     }
@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Gated {
             .remove(&name)
             .expect("a gate is passed once");
         begin.send(()).unwrap();
-        // A test that failed has dropped its end.
+        // If the test failed, its side of the channel is dropped.
         let _ = opened.recv();
         Ok(Self)
     }

@@ -1,5 +1,5 @@
-//! The interface for tasks has the shape of the blocking one: every method, with the same parameters and the same result. Both
-//! are read from the source.
+//! The interface for tasks mirrors the blocking one: every method, with the same parameters and the same result. The
+//! test reads both from the source code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,8 @@ use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Fields, Ident, ImplItem, Item, ReturnType, Signature, TraitItemFn, Visibility};
 
-/// Blocking types without `Arc<Inner>` that have a counterpart, and the counterpart where it is not `Async` and the name.
+/// Blocking types without `Arc<Inner>` that have a counterpart, with its name if that is not `Async` plus the type's
+/// name.
 const COUNTERPARTS: &[(&str, &str)] = &[
     ("StorageLock", "AsyncStorageLock"),
     ("Taken", "AsyncTaken"),
@@ -18,7 +19,7 @@ const COUNTERPARTS: &[(&str, &str)] = &[
     ("FollowAll", "FollowAllStream"),
 ];
 
-/// Methods that tasks do not have, and why.
+/// Methods that only the blocking interface has, with the reason.
 const BLOCKING_ONLY: &[(&str, &str)] = &[
     (
         "Events::read_lines",
@@ -45,7 +46,7 @@ const BLOCKING_ONLY: &[(&str, &str)] = &[
     ),
 ];
 
-/// Methods that only tasks have, and why.
+/// Methods that only the interface for tasks has, with the reason.
 const TASKS_ONLY: &[(&str, &str)] = &[
     ("Storage::blocking", "the way to the blocking handle"),
     ("Taken::item", "a public field of the blocking one"),
@@ -56,7 +57,7 @@ const TASKS_ONLY: &[(&str, &str)] = &[
     ("FollowAll::next", "in place of `Iterator`"),
 ];
 
-/// Spellings of one thing: for tasks, and blocking.
+/// Equivalent types: for tasks, and blocking.
 const SAME: &[(&str, &str)] = &[
     ("Call<", "Result<"),
     ("ItemStream<DlqItem>", "DlqScan"),
@@ -83,10 +84,10 @@ const SAME: &[(&str, &str)] = &[
     ),
 ];
 
-/// Public methods by `Type::name`, as text without blanks.
+/// Public methods by `Type::name`, as text without white space.
 type Methods = BTreeMap<String, String>;
 
-/// The rows of one handle: `Async of Sync { fn ..; }`, or with `as Type` behind the names.
+/// The methods of one handle: `Async of Sync { fn ..; }`, or with `as Type` after the names.
 struct Rows {
     blocking: Ident,
     methods: Vec<TraitItemFn>,
@@ -116,7 +117,7 @@ fn text(tokens: impl ToTokens) -> String {
     text.split_whitespace().collect()
 }
 
-/// Every item of every file below a folder, except in a folder named `except`.
+/// Every item in the files of a folder, without the folder `except`.
 fn items(folder: &Path, except: &str) -> Vec<Item> {
     let mut found = Vec::new();
     let mut entries: Vec<_> = std::fs::read_dir(folder)
@@ -144,7 +145,7 @@ fn source() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Name, parameters and result. The future of an `async fn` is its result.
+/// Name, parameters and result of a method. For an `async fn`, the result of its future counts.
 fn shape(signature: &Signature, result: &str) -> String {
     let generics = text(&signature.generics);
     let generics = generics.replace("+Send+'static", "");
@@ -178,7 +179,7 @@ fn returned(signature: &Signature) -> String {
     }
 }
 
-/// The public methods of the types that `wanted` names, under the name that it gives.
+/// The public methods of the types that `wanted` maps to a name, under that name.
 fn written(items: &[Item], wanted: impl Fn(&str) -> Option<String>) -> Methods {
     let mut methods = Methods::new();
     for item in items {
@@ -214,7 +215,7 @@ fn handles(items: &[Item]) -> BTreeSet<String> {
     handles
 }
 
-/// In the words of the blocking interface.
+/// The signature in terms of the blocking interface.
 fn blocking_words(shape: &str) -> String {
     let mut shape = shape.replace("Async", "").replace(
         "implFn(&DlqItem)->Outcome+Send+Sync+'static",
