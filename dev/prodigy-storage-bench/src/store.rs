@@ -1,6 +1,6 @@
 //! Storage as a user opens it, and checks of its contents.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use prodigy_storage::Durability;
@@ -25,9 +25,14 @@ pub(crate) fn config(root: &Path, strict: bool) -> StorageConfig {
     config
 }
 
+/// The root that [`open`] uses in a folder.
+pub(crate) fn root(folder: &Path) -> PathBuf {
+    folder.join("root")
+}
+
 /// Opens storage with its root in a folder.
 pub(crate) fn open(folder: &Path, strict: bool) -> Result<Storage> {
-    Ok(Storage::with_config(config(&folder.join("root"), strict))?)
+    Ok(Storage::with_config(config(&root(folder), strict))?)
 }
 
 /// The job that most works use.

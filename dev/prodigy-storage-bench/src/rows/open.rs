@@ -1,6 +1,6 @@
 //! Opening a store that holds many jobs.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -52,8 +52,9 @@ impl Jobs {
         })
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The root of the store.
+    pub(super) fn root(&self) -> PathBuf {
+        store::root(self.folder.path())
     }
 
     /// Opens the store and appends to a job, `opens` times. Closing the handle is not timed.

@@ -45,7 +45,7 @@ fn plan(lab: &Lab, command: &'static [&'static str]) -> Result<Plan> {
         let began = Instant::now();
         let ended = Command::new(&tool)
             .arg("--base-dir")
-            .arg(jobs.folder())
+            .arg(jobs.root())
             .args(command)
             .stdin(Stdio::null())
             .output()

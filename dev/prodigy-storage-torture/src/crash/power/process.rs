@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,10 +97,15 @@ impl Process {
         let begun = Instant::now();
         while self.child.try_wait()?.is_none() && !holds(self.printed.load(Ordering::Acquire)) {
             if begun.elapsed() > PATIENCE {
-                let group = format!("-{}", self.child.id());
+                let (id, printed) = (self.child.id(), self.printed.load(Ordering::Acquire));
+                let threads = threads(id);
+                let group = format!("-{id}");
                 quietly(Command::new("kill").args(["-9", "--", &group]))?;
                 self.child.wait()?;
-                bail!("`{}` neither ends nor answers for {PATIENCE:?}", self.shown);
+                bail!(
+                    "`{}` neither ends nor answers for {PATIENCE:?}: it printed {printed} lines, its threads are\n{threads}",
+                    self.shown
+                );
             }
             thread::sleep(PAUSE);
         }
@@ -189,6 +195,26 @@ impl Ended {
             self.shown
         )
     }
+}
+
+/// The work of each thread of a process, as Linux shows it: its name and state, the kernel's function in which it waits,
+/// its system call, and the file of the descriptor that is the first argument of the call.
+fn threads(process: u32) -> String {
+    let folder = PathBuf::from(format!("/proc/{process}/task"));
+    let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let threads = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let shown = threads.map(|thread| {
+        let thread = thread.path();
+        let stat = read(thread.join("stat"));
+        let state: String = stat.split_inclusive(' ').skip(1).take(2).collect();
+        let call = read(thread.join("syscall"));
+        let descriptor = call.split(' ').nth(1).and_then(|word| word.strip_prefix("0x"));
+        let descriptor = descriptor.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let file = descriptor.and_then(|number| std::fs::read_link(thread.join(format!("fd/{number}"))).ok());
+        let waits = read(thread.join("wchan"));
+        format!("  {state}in {waits}, call {} file {file:?}\n", call.trim())
+    });
+    shown.collect()
 }
 
 /// Reads a pipe to its end, and counts lines meanwhile.
