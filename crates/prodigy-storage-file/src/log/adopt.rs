@@ -37,7 +37,7 @@ pub(crate) fn adopt(
     durability: Durability,
     deadline: Deadline,
 ) -> Result<Adoption> {
-    let listing = listing::list(root, folder, deadline)?;
+    let listing = listing::list_for_writer(root, folder, deadline)?;
     TempFile::sweep(root, folder, listing.temps.iter().map(String::as_str));
     let now = root.now();
     let mut newest = EventId::MIN;

@@ -119,9 +119,17 @@ impl LogWriter {
         let (Some(&smallest), Some(&greatest)) = (wanted.first(), wanted.last()) else {
             return Ok(stored);
         };
-        let segments = listing::list(&self.root, &self.folder, deadline)?.segments;
+        let listing = listing::list(&self.root, &self.folder, deadline)?;
+        let mark = listing
+            .marks
+            .into_iter()
+            .max()
+            .filter(|mark| mark.newest < smallest);
         let clock = &mut StepClock::until(deadline);
-        for (name, forms) in segments {
+        for (name, forms) in listing.segments {
+            if mark.is_some_and(|mark| mark.covers(&name)) {
+                continue;
+            }
             if name.is_canonical() && EventId::floor(name.lower()) > greatest {
                 continue;
             }

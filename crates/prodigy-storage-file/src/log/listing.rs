@@ -138,8 +138,15 @@ impl Listing {
 /// Reads the folder once; a missing folder has no segments. A name that is created or removed at the same time may be
 /// missed.
 pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
+    pass(list_opened, root, folder)
+}
+
+/// Reads an open folder once.
+type Pass = fn(&Root, &Path, &dyn FsFolder) -> Result<Listing>;
+
+fn pass(pass: Pass, root: &Root, folder: &Path) -> Result<Listing> {
     match root.open_folder(LIST, folder)? {
-        Some(opened) => list_opened(root, folder, &*opened),
+        Some(opened) => pass(root, folder, &*opened),
         None => Ok(Listing::default()),
     }
 }
@@ -194,21 +201,66 @@ fn made_of(name: &str) -> Option<Timestamp> {
     segment.map(|(segment, _)| segment.made()).or_else(removed)
 }
 
+/// Reads the folder once, without the segments that the mark of sealed segments covers, as a new writer needs it. Of the
+/// covered ones the newest and the oldest are listed, and those that may be left to compress. In a log of thousands, the
+/// other names are not parsed.
+fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
+    let mut names: Vec<(Box<str>, FileKind)> = Vec::new();
+    opened
+        .names(&mut |name, kind| names.push((name.into(), kind)))
+        .map_err(|error| root.read_fault(LIST, folder, error))?;
+    let marks = names.iter().filter_map(|(name, _)| SealedMark::parse(name));
+    let position = Position::default();
+    let mut covered = marks.max().map(|mark| Covered::new(mark.made, &position));
+    let is_packed = |name: &str| {
+        [SegmentForm::Zstd, SegmentForm::Gzip]
+            .iter()
+            .any(|form| name.ends_with(form.ending()))
+    };
+    let compresses = root.options.compression;
+    let none_is_packed = !compresses && !names.iter().any(|(name, _)| is_packed(name));
+    let mut listing = Listing::default();
+    for (name, kind) in &names {
+        let needs_no_work = if is_packed(name) {
+            compresses
+        } else {
+            none_is_packed
+        };
+        if !(needs_no_work && covered.as_mut().is_some_and(|covered| covered.takes(name, *kind))) {
+            listing.add(root, folder, name, *kind)?;
+        }
+    }
+    for name in covered.into_iter().flat_map(Covered::kept) {
+        listing.add(root, folder, &name, FileKind::File)?;
+    }
+    Ok(listing)
+}
+
 /// Lists all segments. One pass is enough if the folder did not change. Otherwise lists until two passes agree.
 ///
 /// A folder that changes while it is read may show neither of the two names of a segment that is being renamed. A
 /// segment is renamed only once, so two passes that agree have missed none.
 pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
+    list_by(list_opened, root, folder, deadline)
+}
+
+/// Lists as [`list`] does the segments that a new writer examines: those that the mark of sealed segments does not cover,
+/// and some that it covers.
+pub(super) fn list_for_writer(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
+    list_by(list_unsealed, root, folder, deadline)
+}
+
+fn list_by(pass: Pass, root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
     let Some(opened) = root.open_folder(LIST, folder)? else {
         return Ok(Listing::default());
     };
     let mark = mark_of(root, &*opened);
-    let mut before = list_opened(root, folder, &*opened)?;
+    let mut before = pass(root, folder, &*opened)?;
     if mark.is_some() && mark == mark_of(root, &*opened) {
         return finished(root, folder, before, deadline);
     }
     loop {
-        let after = list_once(root, folder)?;
+        let after = self::pass(pass, root, folder)?;
         if before.segments.keys().eq(after.segments.keys()) && before.removed() == after.removed() {
             return finished(root, folder, after, deadline);
         }

@@ -47,7 +47,9 @@ impl FsFolder for RealFolder {
         let found = rustix::fs::fstat(&self.0)?;
         let changed = nanos(found.st_ctime as i64, found.st_ctime_nsec as i64);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let is_old = changed < nanos(now.tv_sec as i64, now.tv_nsec as i64) - RECENT;
+        // A file system that keeps whole seconds only shows them as such.
+        let recent = if found.st_ctime_nsec == 0 { SECOND } else { TICKS };
+        let is_old = changed < nanos(now.tv_sec as i64, now.tv_nsec as i64) - recent;
         Ok(is_old.then_some(FolderMark(changed)))
     }
 
@@ -77,8 +79,11 @@ impl FsFolder for RealFolder {
     }
 }
 
-/// The age of a change, in nanoseconds, after which any further change certainly gets another time. A tick is at most 10 ms.
-const RECENT: i128 = 1_000_000_000;
+/// The age of a change, in nanoseconds, after which any further change certainly gets another time, where a file system
+/// keeps times by the tick of the kernel, at most 10 ms.
+const TICKS: i128 = 50_000_000;
+/// The same where it keeps whole seconds.
+const SECOND: i128 = 1_050_000_000;
 
 /// The size of the buffer for one read of names, in bytes.
 #[cfg(target_os = "linux")]

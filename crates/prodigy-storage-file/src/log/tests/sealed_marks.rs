@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::Deadline;
+use prodigy_storage_backend::{Deadline, EventId};
 
 use super::support::{NEVER, Place, id, ids, line, name, set_mode};
 use super::tape::Reel;
@@ -78,6 +78,45 @@ fn a_mark_of_more_segments_than_one_part_covers_all_of_them() {
     append(&place);
     assert_eq!(marks(&place).len(), 1);
     assert!(looked_at(&append(&place).1) < 10);
+}
+
+#[test]
+fn events_under_given_ids_are_not_searched_for_in_covered_segments_with_older_ids() {
+    let place = Place::new();
+    sealed(&place, 0..MANY);
+    append(&place);
+    let now = EventId::floor(place.options().clock.now());
+    let (store, reel) = place.taped(place.options());
+    reel.take();
+    place.give(&store, &[(now, "given")]).unwrap();
+    let opened = reel.take().iter().filter(|call| call.contains(" events-")).count();
+    assert!(opened < 64, "{opened}");
+    // What a covered segment has is still found.
+    let again = place.give(&store, &[(id(MANY - 1), "x"), (now, "given")]).unwrap();
+    assert_eq!((again.stored, again.duplicates), (0, 2));
+}
+
+#[test]
+fn a_compression_that_was_cut_short_is_finished_in_a_covered_segment() {
+    let place = Place::new();
+    sealed(&place, 0..MANY);
+    let mut options = place.options();
+    options.compression = true;
+    let store = place.with(options);
+    place.append(&store, &["new"]).unwrap();
+    store.flush(NEVER).unwrap();
+    drop(store);
+    append(&place);
+    assert_eq!(marks(&place).len(), 1);
+    // As a process leaves it that dies before it removes the plain form.
+    let (first, last) = (name(0, 0), name(MANY - 1, MANY - 1));
+    for both in [&first, &last] {
+        set_mode(&place.plant(both, line(id(i64::from(both == &last) * (MANY - 1)), "x")), 0o400);
+    }
+    append(&place);
+    let files = place.files();
+    assert!(!files.contains(&first) && !files.contains(&last), "{files:?}");
+    assert_eq!(place.items(&place.store()).len() as i64, MANY + 3);
 }
 
 #[test]
