@@ -119,25 +119,21 @@ impl LogWriter {
         let (Some(&smallest), Some(&greatest)) = (wanted.first(), wanted.last()) else {
             return Ok(stored);
         };
-        let listing = listing::list(&self.root, &self.folder, deadline)?;
-        let mark = listing
-            .marks
-            .into_iter()
-            .max()
-            .filter(|mark| mark.newest < smallest);
+        let listing = listing::list_if_changed(&self.root, &self.folder, &mut state.listed, deadline)?;
+        let mark = listing.marks.iter().max().filter(|mark| mark.newest < smallest);
         let clock = &mut StepClock::until(deadline);
-        for (name, forms) in listing.segments {
-            if mark.is_some_and(|mark| mark.covers(&name)) {
+        for (name, forms) in &listing.segments {
+            if mark.is_some_and(|mark| mark.covers(name)) {
                 continue;
             }
             if name.is_canonical() && EventId::floor(name.lower()) > greatest {
                 continue;
             }
-            if state.index.is_suspect(&name) {
+            if state.index.is_suspect(name) {
                 continue;
             }
-            let own = state.holds(&name);
-            let last = match (own, state.index.last(&name)) {
+            let own = state.holds(name);
+            let last = match (own, state.index.last(name)) {
                 (Some(last), _) | (None, Some(last)) => last,
                 (None, None) if name.is_canonical() => {
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
@@ -145,9 +141,9 @@ impl LogWriter {
                     // grown in between.
                     let sealed =
                         !forms.plain || self.root.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
-                    let last = search::last_id_of(SegmentRef::new(&self.root, &self.folder, &name), clock)?;
+                    let last = search::last_id_of(SegmentRef::new(&self.root, &self.folder, name), clock)?;
                     if sealed {
-                        state.index.learn(&name, last);
+                        state.index.learn(name, last);
                     }
                     last
                 }
@@ -168,7 +164,7 @@ impl LogWriter {
             if range.is_empty() {
                 continue;
             }
-            for id in search::find_ids(SegmentRef::new(&self.root, &self.folder, &name), range, clock)? {
+            for id in search::find_ids(SegmentRef::new(&self.root, &self.folder, name), range, clock)? {
                 stored.insert(id, name.clone());
             }
         }

@@ -273,6 +273,34 @@ fn list_by(pass: Pass, root: &Arc<Root>, folder: &Path, deadline: Deadline) -> R
     }
 }
 
+/// A listing that was true while the folder had a change stamp.
+#[derive(Debug)]
+pub(super) struct KnownListing {
+    mark: ((u64, u64), FolderMark),
+    listing: Arc<Listing>,
+}
+
+/// Lists as [`list`] does, unless the folder has not changed since it was listed for `known`.
+pub(super) fn list_if_changed(
+    root: &Arc<Root>,
+    folder: &Path,
+    known: &mut Option<KnownListing>,
+    deadline: Deadline,
+) -> Result<Arc<Listing>> {
+    let before = mark(root, folder);
+    if let Some(known) = known.as_ref().filter(|known| before == Some(known.mark)) {
+        return Ok(Arc::clone(&known.listing));
+    }
+    let listing = Arc::new(list(root, folder, deadline)?);
+    *known = before
+        .filter(|before| mark(root, folder) == Some(*before))
+        .map(|mark| KnownListing {
+            mark,
+            listing: Arc::clone(&listing),
+        });
+    Ok(listing)
+}
+
 /// The folder at a path, and its change stamp, if the file system gives one.
 fn mark(root: &Root, folder: &Path) -> Option<((u64, u64), FolderMark)> {
     let opened = root.fs.folder(folder).ok()?;

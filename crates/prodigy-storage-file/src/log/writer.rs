@@ -17,6 +17,7 @@ use super::active::{Active, SegmentFile};
 use super::adopt;
 use super::archive::Archive;
 use super::commit::{Commit, FailedSync, Unsynced};
+use super::listing::KnownListing;
 use super::moved::{PathLook, moved};
 use super::sealed_mark::WORTH;
 use super::segment_index::SegmentIndex;
@@ -62,6 +63,8 @@ pub(crate) struct State {
     looked: Option<Duration>,
     /// The folder of the log at the last append under given ids.
     pub(super) folder: Option<(u64, u64)>,
+    /// The segments of the log at the last append under given ids.
+    pub(super) listed: Option<KnownListing>,
 }
 
 impl State {
@@ -79,6 +82,7 @@ impl State {
             sealed: 0,
             looked: None,
             folder: None,
+            listed: None,
         }
     }
 }

@@ -89,10 +89,16 @@ fn events_under_given_ids_are_not_searched_for_in_covered_segments_with_older_id
     let (store, reel) = place.taped(place.options());
     reel.take();
     place.give(&store, &[(now, "given")]).unwrap();
-    let opened = reel.take().iter().filter(|call| call.contains(" events-")).count();
+    let opened = reel
+        .take()
+        .iter()
+        .filter(|call| call.contains(" events-"))
+        .count();
     assert!(opened < 64, "{opened}");
     // What a covered segment has is still found.
-    let again = place.give(&store, &[(id(MANY - 1), "x"), (now, "given")]).unwrap();
+    let again = place
+        .give(&store, &[(id(MANY - 1), "x"), (now, "given")])
+        .unwrap();
     assert_eq!((again.stored, again.duplicates), (0, 2));
 }
 
@@ -111,7 +117,10 @@ fn a_compression_that_was_cut_short_is_finished_in_a_covered_segment() {
     // As a process leaves it that dies before it removes the plain form.
     let (first, last) = (name(0, 0), name(MANY - 1, MANY - 1));
     for both in [&first, &last] {
-        set_mode(&place.plant(both, line(id(i64::from(both == &last) * (MANY - 1)), "x")), 0o400);
+        set_mode(
+            &place.plant(both, line(id(i64::from(both == &last) * (MANY - 1)), "x")),
+            0o400,
+        );
     }
     append(&place);
     let files = place.files();

@@ -15,7 +15,7 @@ use super::disk::quietly;
 use crate::project::show;
 use crate::tool::{feed, start_piped};
 
-/// The longest wait for the end of a process or for its output.
+/// The longest wait for a process to end or to print another line.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -94,10 +94,17 @@ impl Process {
     }
 
     fn wait_until(&mut self, holds: impl Fn(usize) -> bool) -> Result<()> {
-        let begun = Instant::now();
-        while self.child.try_wait()?.is_none() && !holds(self.printed.load(Ordering::Acquire)) {
-            if begun.elapsed() > PATIENCE {
-                let (id, printed) = (self.child.id(), self.printed.load(Ordering::Acquire));
+        let (mut answered, mut seen) = (Instant::now(), 0);
+        while self.child.try_wait()?.is_none() {
+            let printed = self.printed.load(Ordering::Acquire);
+            if holds(printed) {
+                break;
+            }
+            if printed > seen {
+                (answered, seen) = (Instant::now(), printed);
+            }
+            if answered.elapsed() > PATIENCE {
+                let id = self.child.id();
                 let threads = threads(id);
                 let group = format!("-{id}");
                 quietly(Command::new("kill").args(["-9", "--", &group]))?;
