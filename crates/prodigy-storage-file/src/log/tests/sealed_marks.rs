@@ -95,7 +95,7 @@ fn events_under_given_ids_are_not_searched_for_in_covered_segments_with_older_id
         .filter(|call| call.contains(" events-"))
         .count();
     assert!(opened < 64, "{opened}");
-    // What a covered segment has is still found.
+    // An event of a covered segment is still found.
     let again = place
         .give(&store, &[(id(MANY - 1), "x"), (now, "given")])
         .unwrap();
