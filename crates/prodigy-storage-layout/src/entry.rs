@@ -7,8 +7,8 @@ use crate::address::JobAddress;
 use crate::document::{Document, DocumentOwner};
 use crate::folder::{
     DELETIONS, DLQ, DOCUMENTS, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder,
-    documents_folder, events_folder, locks_folder, orphans_folder, queue_folder, state_folder,
-    tombstones_folder, worktrees_folder,
+    documents_folder, events_folder, locks_folder, orphans_folder, queue_folder, repo_of_tombstones,
+    state_folder, tombstones_folder, worktrees_folder,
 };
 use crate::name::{DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
 use crate::phase::{Phase, PhaseName};
@@ -155,7 +155,10 @@ impl Entry {
                 Self::Worktree(RepoName::new(repo).ok()?, SessionId::without_prefix(id).ok()?)
             }
             [DELETIONS, file] => Self::DeletedLogs(RepoName::new(file.strip_suffix(JSON)?).ok()?),
-            [DELETIONS, repo, file] => Self::Tombstone(address(repo, file.strip_suffix(JSON)?)?),
+            [DELETIONS, folder, file] => {
+                let job = JobId::new(file.strip_suffix(JSON)?).ok()?;
+                Self::Tombstone(JobAddress::new(repo_of_tombstones(folder)?, job))
+            }
             [LOCKS, REGISTRY_LOCK] => Self::RegistryLock,
             [LOCKS, DOCUMENTS, file] => Self::DocumentsLock(RepoName::new(file.strip_suffix(LOCK)?).ok()?),
             [LOCKS, STATE, repo, file] => Self::StateLock(address(repo, file.strip_suffix(LOCK)?)?),

@@ -94,9 +94,24 @@ pub fn worktrees_folder(repo: &RepoName) -> PathBuf {
 }
 
 /// `deletions/{repo}`: one tombstone for each job that is being deleted.
+///
+/// A name that ends with `.json` has a dot before it: `deletions/shop.json` is the file of the deleted logs of `shop`.
 #[must_use]
 pub fn tombstones_folder(repo: &RepoName) -> PathBuf {
-    Path::new(DELETIONS).join(repo.as_str())
+    let dot = if looks_like_a_file(repo) { "." } else { "" };
+    Path::new(DELETIONS).join(format!("{dot}{repo}"))
+}
+
+/// The repository whose tombstones are in this folder below `deletions`.
+pub(crate) fn repo_of_tombstones(folder: &str) -> Option<RepoName> {
+    let repo = RepoName::new(folder.strip_prefix('.').unwrap_or(folder)).ok()?;
+    (looks_like_a_file(&repo) == folder.starts_with('.')).then_some(repo)
+}
+
+fn looks_like_a_file(repo: &RepoName) -> bool {
+    Path::new(repo.as_str())
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 /// `locks`: all lock files except those of queues.

@@ -196,7 +196,7 @@ impl Identity {
 
     /// A name for the repository, derived from its folder's name.
     ///
-    /// A folder name that is a valid [`RepoName`] is used unchanged. Any other name is changed in these steps:
+    /// A folder name that is a valid [`RepoName`] and not [reserved](RepoName::is_reserved) is used unchanged. Any other name is changed in these steps:
     ///
     /// - it is converted to normalisation form C;
     /// - each character that is not allowed in names becomes `-`;

@@ -110,6 +110,28 @@ single_name!(
 );
 
 impl RepoName {
+    /// The repository of the audit log, whose job is `clean`.
+    pub const AUDIT: &'static str = "_audit";
+
+    /// The repository of the document by which a copy of a store recognises the store itself.
+    pub const PROBE: &'static str = "_copy";
+
+    /// True for a name under which the store keeps data of its own, in any case: no git repository gets it.
+    ///
+    /// ```
+    /// use prodigy_storage_layout::RepoName;
+    ///
+    /// assert!(RepoName::new("_audit")?.is_reserved() && RepoName::new("_Copy")?.is_reserved());
+    /// assert!(!RepoName::new("audit")?.is_reserved());
+    /// # Ok::<(), prodigy_storage_layout::NameError>(())
+    /// ```
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        [Self::AUDIT, Self::PROBE]
+            .iter()
+            .any(|own| self.as_str().eq_ignore_ascii_case(own))
+    }
+
     /// A name made of a word and a number, which is always valid.
     pub(crate) fn numbered(word: &'static str, number: u64) -> Self {
         Self(Arc::from(format!("{word}-{number:016x}")))

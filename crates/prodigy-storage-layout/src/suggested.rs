@@ -20,8 +20,8 @@ pub(crate) fn from_folder_name(folder: &OsStr) -> RepoName {
     }
     let text = match folder.to_str() {
         Some(text) => match RepoName::new(text) {
-            Ok(name) => return name,
-            Err(_) => Cow::Borrowed(text),
+            Ok(name) if !name.is_reserved() => return name,
+            _ => Cow::Borrowed(text),
         },
         None => Cow::Owned(folder.to_string_lossy().replace(char::REPLACEMENT_CHARACTER, "-")),
     };
@@ -80,6 +80,8 @@ mod tests {
             ("cafe\u{301}", "caf\u{e9}-"),
             ("CON", "CON-"),
             ("nul.tar.gz", "nul-tar.gz-"),
+            ("_audit", "_audit-"),
+            ("_COPY", "_COPY-"),
         ] {
             let made = suggested(folder);
             let hash = format!("{:08x}", xxh3_64(folder.as_bytes()) & 0xffff_ffff);

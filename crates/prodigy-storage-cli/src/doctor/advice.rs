@@ -62,7 +62,8 @@ impl Advice {
             FindingKind::NameCollision => self.rename(path),
             FindingKind::UnfinishedDeletion => {
                 let job = path.file_stem()?.to_str()?;
-                let repo = path.parent()?.file_name()?.to_str()?;
+                let folder = path.parent()?.file_name()?.to_str()?;
+                let repo = folder.strip_prefix('.').unwrap_or(folder);
                 let (job, repo) = (as_word(job), as_word(repo));
                 Some(format!("{} job delete {job} --repo {repo} --yes", self.tool))
             }

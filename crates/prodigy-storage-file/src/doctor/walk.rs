@@ -360,7 +360,8 @@ impl<'a> Examination<'a> {
             Some(EVENTS | DLQ) => repo(parts.get(1)) && job(part(2)),
             Some(STATE) => repo(parts.get(1)) && job(part(4)),
             Some(ORPHANED | DELETIONS) => {
-                repo(parts.get(1)) && job(part(2).and_then(|name| name.strip_suffix(".json")))
+                let name = part(1).map(|name| name.strip_prefix('.').unwrap_or(name));
+                repo(name.as_ref()) && job(part(2).and_then(|name| name.strip_suffix(".json")))
             }
             Some(LOCKS) if part(1).is_none_or(|area| area == STATE) => {
                 repo(parts.get(2)) && job(part(3).and_then(|name| name.strip_suffix(".lock")))

@@ -194,6 +194,7 @@ pub fn document() -> BoxedStrategy<Document> {
             .prop_map(|(job, phase, stamp)| Document::checkpoint(&job, phase, stamp)),
         job().prop_map(Document::Orphans),
         job().prop_map(Document::Finished),
+        job().prop_map(Document::Fencing),
         repo().prop_map(Document::Repository),
         own_document(),
     ]
@@ -216,6 +217,8 @@ pub fn entry() -> BoxedStrategy<Entry> {
         1 => job().prop_map(Entry::StateLock),
         1 => repo().prop_map(Entry::DocumentsLock),
         1 => Just(Entry::RegistryLock),
+        1 => job().prop_map(Entry::Tombstone),
+        1 => repo().prop_map(Entry::DeletedLogs),
         1 => Just(Entry::Format),
     ]
     .boxed()
