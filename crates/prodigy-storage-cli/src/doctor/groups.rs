@@ -139,7 +139,7 @@ fn matters(kind: FindingKind) -> &'static str {
             "no acknowledged data is lost: the write was cut short before it was acknowledged"
         }
         FindingKind::Temporary => "it takes space, and nothing else",
-        FindingKind::TwoForms => "it takes space twice; readers count each event once",
+        FindingKind::TwoForms => "it takes space twice; readers return the events of both forms, each once",
         FindingKind::OverLimit => "readers skip it, and say so",
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",

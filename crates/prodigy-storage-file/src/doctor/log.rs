@@ -293,11 +293,11 @@ impl Examination<'_> {
         }
         let finding = self
             .damage(
-                FindingKind::DamagedArchive,
+                FindingKind::TwoForms,
                 &path,
                 "it does not hold what the plain segment of the same name beside it holds",
             )
-            .lost("nothing that can be read: readers return the events of both")
+            .lost("nothing")
             .advice(
                 "repair writes the events of both into the plain segment, and keeps both files as they were in the \
                  quarantine",

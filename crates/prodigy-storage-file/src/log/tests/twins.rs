@@ -8,7 +8,7 @@ use prodigy_storage_layout::events_folder;
 
 use super::super::listing;
 use super::support::{NEVER, Place, id, ids, lines, name, payloads, set_mode};
-use crate::doctor::{Doctor, DoctorScope, Finding, FindingOutcome};
+use crate::doctor::{Doctor, DoctorScope, Finding, FindingKind, FindingOutcome};
 use crate::log::Logs;
 
 impl Place {
@@ -100,7 +100,7 @@ fn the_doctor_tells_of_two_forms_and_a_repair_loses_neither() {
         .iter()
         .find(|finding| finding.why.contains("plain segment of the same name"));
     assert!(
-        told.is_some_and(|finding| finding.lost.contains("both")),
+        told.is_some_and(|finding| finding.kind == FindingKind::TwoForms && finding.lost == "nothing"),
         "{findings:?}"
     );
     let findings = place.doctor(true);
