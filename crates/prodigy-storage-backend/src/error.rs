@@ -138,7 +138,7 @@ impl fmt::Display for ErrorKind {
 /// A failed operation: its name, its path or key, the reason, and a hint.
 ///
 /// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The message
-/// is one line, `kind: operation target: why`; the hint is separate, for a line of its own. The cause, such as an error
+/// is one line, `kind: operation target: why`, with up to 32 of the [`ids`](Self::ids); the hint is separate, for a line of its own. The cause, such as an error
 /// of the operating system, is the [`source`](StdError::source). With `{:#}` the message ends with all causes.
 ///
 /// ```
@@ -176,6 +176,9 @@ struct Inner {
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
+/// The most ids that a message lists.
+const IDS_SHOWN: usize = 32;
+
 impl fmt::Display for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.operation)?;
@@ -183,6 +186,15 @@ impl fmt::Display for Inner {
             write!(f, " {}", escape(&self.target))?;
         }
         write!(f, ": {}", self.why)?;
+        if let [first, rest @ ..] = self.ids.as_slice() {
+            write!(f, "; may be stored: {first}")?;
+            for id in rest.iter().take(IDS_SHOWN - 1) {
+                write!(f, ", {id}")?;
+            }
+            if self.ids.len() > IDS_SHOWN {
+                write!(f, " and {} more", self.ids.len() - IDS_SHOWN)?;
+            }
+        }
         if self.attempts > 1 {
             write!(f, " (after {} tries)", self.attempts)?;
         }
@@ -382,7 +394,35 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use prodigy_storage_layout::Timestamp;
+
     use super::*;
+
+    #[test]
+    fn a_message_names_the_ids_up_to_a_bound_and_the_number_of_the_others() {
+        let ids: Vec<EventId> = (1..=40)
+            .map(|millis| EventId::floor(Timestamp::from_millis(millis)))
+            .collect();
+        let message = |ids: &[EventId]| {
+            let error = StorageError::new(
+                ErrorKind::OutcomeUnknown,
+                "append events",
+                "shop/job-1",
+                "the sync failed",
+            );
+            error.with_ids(ids).to_string()
+        };
+        assert!(message(&[]).ends_with(": the sync failed"));
+        assert!(message(&ids[..2]).ends_with(&format!("; may be stored: {}, {}", ids[0], ids[1])));
+        let all = message(&ids[..32]);
+        assert!(all.ends_with(&ids[31].to_string()), "{all}");
+        let many = message(&ids);
+        assert!(
+            many.contains(&ids[31].to_string()) && !many.contains(&ids[32].to_string()),
+            "{many}"
+        );
+        assert!(many.ends_with(" and 8 more"), "{many}");
+    }
 
     #[test]
     fn only_what_is_unavailable_is_transient_by_its_kind() {

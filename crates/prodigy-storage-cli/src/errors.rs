@@ -14,9 +14,6 @@ use crate::exit::Exit;
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// The most ids that a message lists.
-const IDS_SHOWN: usize = 8;
-
 /// The failure that stops a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -158,25 +155,6 @@ fn tell_storage(error: &StorageError, to: &mut dyn Write) {
         return;
     }
     say(to, "error", &format!("{error:#}"));
-    if !error.ids().is_empty() {
-        let shown: Vec<String> = error
-            .ids()
-            .iter()
-            .take(IDS_SHOWN)
-            .map(ToString::to_string)
-            .collect();
-        let more = error.ids().len().saturating_sub(shown.len());
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
-        say(
-            to,
-            "hint",
-            &format!("these may be stored: {}{more}", shown.join(" ")),
-        );
-    }
     if let Some(hint) = error.hint() {
         say(to, "hint", hint);
     }

@@ -110,8 +110,10 @@ fn follow_all(
     let followed = interruptible(stop, app.closed, lines.handle(), || {
         follow(app, &mut lines, &mut printed, &mut given, stop, until, form)
     });
-    // In what took the place of the store, the cursor may be behind events that were not given.
-    let is_valid = !matches!(&followed, Err(Failure::Storage(error)) if error.kind() == ErrorKind::Replaced);
+    // In what took the place of the store, the cursor may be behind events that were not given. In a deleted log, and before
+    // removed events, no follow can begin at it.
+    let is_valid = !matches!(&followed, Err(Failure::Storage(error))
+        if matches!(error.kind(), ErrorKind::Replaced | ErrorKind::Deleted | ErrorKind::CursorGap));
     if let Some(given) = given.filter(|_| is_valid) {
         if app.json() {
             let _ = writeln!(app.err, "{}", json!({"cursor": given}));

@@ -41,6 +41,22 @@ fn a_cursor_goes_on_exactly_where_it_was_told() {
 }
 
 #[test]
+fn a_follow_that_ends_with_a_gap_prints_no_cursor() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let cursor = cursor_of(&bench.run(&follow(&["--for", "0s"])).code(0).err);
+    bench
+        .run(&["job", "delete", "job", "--repo", "shop", "--yes"])
+        .code(0);
+    bench.append("2\n");
+    let gap = bench
+        .run(&follow(&["--for", "0s", "--cursor", &cursor]))
+        .code(1)
+        .says("cursor gap");
+    assert!(!gap.err.contains("cursor: "), "{}", gap.err);
+}
+
+#[test]
 fn what_is_stored_when_the_time_ends_is_printed_to_its_end() {
     let bench = Bench::new();
     bench.append(&"1\n".repeat(3000));
