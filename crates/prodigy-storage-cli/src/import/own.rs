@@ -74,7 +74,8 @@ pub(super) fn import(
             for error in &damaged {
                 app.damaged_by(error);
             }
-            super::import_lines(storage, importer, &file, under, None)?;
+            let shown = format!("export of {}", job.address());
+            super::import_lines(storage, importer, (&file, &shown), under, None)?;
             std::fs::remove_file(&file).map_err(Failure::output)?;
         }
         for info in from.all_documents() {

@@ -219,7 +219,16 @@ impl<'a> Importer<'a> {
             serde_json::from_slice(text).map_err(|error| format!("it is no event: {error}"))?;
         let event = parsed.event.ok_or("it is no event: it has no field `event`")?;
         let time = parsed.timestamp.as_deref().and_then(Timestamp::parse);
-        let time = time.ok_or("it has no time that can be read")?;
+        let time = time.ok_or_else(|| {
+            let id = parsed.id.as_deref().unwrap_or("without an id");
+            match parsed.timestamp.as_deref() {
+                Some(text) => {
+                    let text: String = text.chars().take(40).collect();
+                    format!("event {id}: its time `{text}` is no time between 1970 and 2262")
+                }
+                None => format!("event {id}: it has no field `timestamp`"),
+            }
+        })?;
         if text.len() as u64 > self.storage.config().file.max_record_size {
             return Err("it is larger than `max_record_size`".to_owned());
         }

@@ -247,3 +247,25 @@ fn an_older_state_is_kept_and_never_comes_after_a_newer_checkpoint() {
     let kept = bench.run(&list).code(0).jsonl().len() as u64;
     assert!(kept > 0 && kept < stored, "{kept} of {stored} are of this job");
 }
+
+#[test]
+fn lines_without_a_time_that_can_be_kept_are_counted_and_named_with_the_reason() {
+    let bench = Bench::new();
+    let lines = [
+        r#"{"id":"a","timestamp":"2025-07-25T11:01:04Z","event":1}"#,
+        r#"{"id":"b","timestamp":"1600-01-01T00:00:00Z","event":2}"#,
+        r#"{"timestamp":"9999-01-01T00:00:00Z","event":3}"#,
+        r#"{"id":"d","event":4}"#,
+    ];
+    bench.write("old/events/shop/job/events-1.jsonl", lines.join("\n") + "\n");
+    for stored in [1, 0] {
+        let run = import(&bench, &[bench.path("old").to_str().unwrap()]).code(1);
+        let report = run.jsonl();
+        assert_eq!(number(&report, "events", "stored"), stored);
+        assert_eq!(number(&report, "events", "known"), 1 - stored);
+        assert_eq!(number(&report, "events", "left_out"), 3);
+        run.says("line 2: event b: its time `1600-01-01T00:00:00Z` is no time between 1970 and 2262")
+            .says("line 3: event without an id: its time `9999-01-01T00:00:00Z`")
+            .says("line 4: event d: it has no field `timestamp`");
+    }
+}
