@@ -384,6 +384,10 @@ mod tests {
                 false,
             ),
             (r#"{"event":{"first":{"agent_id":"a-3"},"second":{}}}"#, false),
+            (
+                r#"{"event":{"E":{"agent_id":"a-4"},"E":{"agent_id":"a-3"}}}"#,
+                true,
+            ),
             (r#"{"event":{"agent_id":"a-33"}}"#, false),
             (r#"{"event":["agent_id","a-3"]}"#, false),
         ] {

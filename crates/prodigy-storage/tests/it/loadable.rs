@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use prodigy_storage::{AppendOptions, DeadLetter, ErrorKind, ItemId, Phase, SaveOptions, StorageError};
+use prodigy_storage::{
+    AppendOptions, DeadLetter, DocumentOptions, ErrorKind, EventFilter, ItemId, Phase, ReadOptions,
+    SaveOptions, StorageError,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -274,5 +277,67 @@ fn a_latest_checkpoint_of_another_type_is_named_and_the_one_before_is_reached() 
         let before = checkpoints.latest_before::<u32>(&bad.id).unwrap().unwrap();
         assert_eq!((before.data, before.id), (7, good.id.clone()));
         assert!(checkpoints.latest_before::<u32>(&good.id).unwrap().is_none());
+    });
+}
+
+/// Raw JSON is stored as it is. Of two equal names the last one counts, or the reader gets an error.
+#[test]
+fn of_a_name_that_stands_twice_in_raw_json_the_last_counts_for_every_reader() {
+    #[derive(Debug, Deserialize)]
+    struct Derived {
+        #[expect(dead_code, reason = "it is never loaded")]
+        a: u8,
+    }
+    const TWICE: &str = r#"{"a":1,"b":0,"a":2}"#;
+    on_each(|fixture| {
+        let (job, raw) = (fixture.job(), RawValue::from_string(TWICE.to_owned()).unwrap());
+        let events = job.events();
+        events.append(&raw).unwrap();
+        let value = events
+            .read::<serde_json::Value>()
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert_eq!(value.event["a"], 2);
+        let map = events
+            .read::<BTreeMap<String, u8>>()
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert_eq!(map.event["a"], 2);
+        let bytes = events.read::<Box<RawValue>>().unwrap().next().unwrap().unwrap();
+        assert_eq!(bytes.event.get(), TWICE);
+        assert!(events.read::<Derived>().unwrap().next().unwrap().is_err());
+        for (filter, count) in [("a=2", 1), ("a=1", 0), ("a!=1", 1)] {
+            let filter: EventFilter = filter.parse().unwrap();
+            let read = events.read_with::<Box<RawValue>>(ReadOptions::new().filter(filter));
+            assert_eq!(read.unwrap().count(), count);
+        }
+        let checkpoints = job.checkpoints();
+        checkpoints.save_map(&raw, SaveOptions::default()).unwrap();
+        let saved = checkpoints.latest_map::<serde_json::Value>().unwrap().unwrap();
+        assert_eq!(saved.data["a"], 2);
+        let plans = job.documents("plans").unwrap();
+        plans.put("one", &raw, DocumentOptions::new()).unwrap();
+        assert_eq!(
+            plans.get::<serde_json::Value>("one").unwrap().unwrap().data["a"],
+            2
+        );
+        assert!(plans.get::<Derived>("one").is_err());
+        // A dead letter is merged field by field, so a name twice in it is refused. Its data is raw JSON.
+        let item = |text: String| RawValue::from_string(text).unwrap();
+        let refused = job
+            .dlq()
+            .push_raw(&item(r#"{"item_id":"x","item_data":1,"item_data":2}"#.to_owned()))
+            .unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        job.dlq()
+            .push_raw(&item(format!(r#"{{"item_id":"x","item_data":{TWICE}}}"#)))
+            .unwrap();
+        let stored = job.dlq().get(&ItemId::new("x").unwrap()).unwrap().unwrap();
+        assert_eq!(stored.data::<serde_json::Value>().unwrap()["a"], 2);
+        assert!(stored.data::<Derived>().is_err());
     });
 }

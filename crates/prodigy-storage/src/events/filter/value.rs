@@ -13,7 +13,7 @@ pub(super) fn look_up<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValu
     path.split('.').try_fold(value, |value, name| {
         let mut json = serde_json::Deserializer::from_str(value.get());
         let found = match value.get().bytes().next()? {
-            b'{' => Member(Name::Is(name)).deserialize(&mut json),
+            b'{' => Member(Name(name)).deserialize(&mut json),
             b'[' => Element(name.parse().ok()?).deserialize(&mut json),
             _ => return None,
         };
@@ -21,21 +21,16 @@ pub(super) fn look_up<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValu
     })
 }
 
-/// The value of an object with one field, such as an enum in the form that serde gives it.
+/// The value of an object with one field, such as an enum in the form that serde gives it. Of equal names the last one
+/// counts.
 pub(super) fn only_member(value: &RawValue) -> Option<&RawValue> {
-    let mut json = serde_json::Deserializer::from_str(value.get());
-    match value.get().starts_with('{') {
-        true => Member(Name::Only).deserialize(&mut json).ok()?,
-        false => None,
-    }
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
+    let mut values = fields.into_values();
+    values.next().filter(|_| values.next().is_none())
 }
 
 #[derive(Clone, Copy)]
-enum Name<'n> {
-    Is(&'n str),
-    /// The only field, whatever its name.
-    Only,
-}
+struct Name<'n>(&'n str);
 
 /// A field of an object.
 struct Member<'n>(Name<'n>);
@@ -56,16 +51,15 @@ impl<'de> Visitor<'de> for Member<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
-        let (mut found, mut count) = (None, 0);
+        let mut found = None;
         while let Some(is_wanted) = fields.next_key_seed(self.0)? {
-            count += 1;
             if is_wanted {
                 found = Some(fields.next_value()?);
             } else {
                 fields.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(found.filter(|_| count == 1 || matches!(self.0, Name::Is(_))))
+        Ok(found)
     }
 }
 
@@ -85,10 +79,7 @@ impl Visitor<'_> for Name<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<bool, E> {
-        Ok(match self {
-            Self::Is(wanted) => wanted == name,
-            Self::Only => true,
-        })
+        Ok(self.0 == name)
     }
 }
 
