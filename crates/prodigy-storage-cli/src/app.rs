@@ -1,6 +1,6 @@
 //! One run: the streams, the global flags, and how storage is opened.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::cli::{Command, Global};
 use crate::console::Console;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
+use crate::job::not_reserved;
 use crate::output::{shortened, style_of};
 use crate::shell::{as_word, tool};
 use crate::terminal::{Output, Terminal};
@@ -226,6 +227,9 @@ impl<'c> App<'c> {
 
     /// The repository that is named, else the one here.
     pub(crate) fn repo(&mut self, storage: &Storage, name: Option<&RepoName>) -> Result<Repo> {
+        if let Some(name) = name.filter(|_| self.writes) {
+            not_reserved(name)?;
+        }
         let repo = match name {
             Some(name) => storage.repo(name.as_str())?,
             None => storage.repo_at(".")?,
@@ -251,6 +255,24 @@ impl<'c> App<'c> {
         for notice in repo.notices() {
             self.note(&notice.to_string());
         }
+    }
+
+    /// Whether a person is there to be asked.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.terminal && self.width.is_some() && !self.json()
+    }
+
+    /// Asks on the terminal. Anything but `y` or `yes` is a no.
+    pub(crate) fn agreed(&mut self, question: &str) -> Result<bool> {
+        let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("ask for consent: {error}"));
+        write!(self.err, "{question}")
+            .and_then(|()| self.err.flush())
+            .map_err(failed)?;
+        let mut answer = String::new();
+        BufReader::new(&mut self.input)
+            .read_line(&mut answer)
+            .map_err(failed)?;
+        Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
     }
 
     /// Whether machine-readable output is asked for.

@@ -1,7 +1,7 @@
 //! Removals that a person asks for, in the audit log of the store.
 
 use prodigy_storage::{
-    JobAddress, Removal, RemovalKind, RemovalOutcome, Result as Stored, Storage, Timestamp,
+    JobAddress, Removal, RemovalKind, RemovalOutcome, RepoName, Result as Stored, Storage, Timestamp,
 };
 
 use crate::app::App;
@@ -18,6 +18,13 @@ impl<'s> Audited<'s> {
     /// A removal of data of a job, by this command.
     pub(crate) fn new(storage: &'s Storage, kind: RemovalKind, job: &JobAddress, command: &str) -> Self {
         let removal = Removal::new(kind, command, Timestamp::now()).job(job.clone());
+        Self { storage, removal }
+    }
+
+    /// The removal of the registry entry of a name, by this command.
+    pub(crate) fn of_entry(storage: &'s Storage, repo: &RepoName, command: &str) -> Self {
+        let removal = Removal::new(RemovalKind::RegistryEntry, command, Timestamp::now());
+        let removal = removal.repo(repo.clone()).size(1, 0);
         Self { storage, removal }
     }
 

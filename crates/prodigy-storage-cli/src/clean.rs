@@ -155,10 +155,16 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
 }
 
 fn name(removal: &Removal) -> String {
-    match &removal.job {
-        Some(job) => format!("{} of {job}", removal.kind.as_str()),
+    match owner(removal) {
+        Some(owner) => format!("{} of {owner}", removal.kind.as_str()),
         None => removal.kind.as_str().to_owned(),
     }
+}
+
+/// The job, or the repository of a registry entry.
+fn owner(removal: &Removal) -> Option<String> {
+    let job = removal.job.as_ref().map(ToString::to_string);
+    job.or_else(|| removal.repo.as_ref().map(ToString::to_string))
 }
 
 fn row(removal: &Removal) -> [String; 5] {
@@ -167,10 +173,7 @@ fn row(removal: &Removal) -> [String; 5] {
         removal.count.to_string(),
         bytes(removal.bytes),
         age(passed(removal.before)),
-        removal
-            .job
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), ToString::to_string),
+        owner(removal).unwrap_or_else(|| "-".to_owned()),
     ]
 }
 

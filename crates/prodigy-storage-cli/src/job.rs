@@ -81,6 +81,19 @@ impl Opened {
     }
 }
 
+/// Refuses a name under which the store keeps data of its own.
+pub(crate) fn not_reserved(name: &RepoName) -> Result<()> {
+    match name.is_reserved() {
+        false => Ok(()),
+        true => {
+            let what =
+                format!("the repository `{name}` holds data of the store itself: no command writes to it");
+            Err(Failure::usage(what)
+                .hint("choose another name; `prodigy-storage clean --log` prints the audit log"))
+        }
+    }
+}
+
 /// The failure for a repository that holds nothing; `None` if it holds something. `what` says what was looked for in it.
 pub(crate) fn no_repo(storage: &Storage, name: &RepoName, what: &str) -> Result<Option<Failure>> {
     let mut near = Near::to(name.as_str());

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use prodigy_storage::{IdentityKind, Repo, RepoName, escape};
+use prodigy_storage::{ErrorKind, IdentityKind, Repo, RepoName, Storage, escape};
 use serde_json::json;
 
 use crate::app::{Access, App};
+use crate::audit::Audited;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::jobs::{RepoCounts, each_row};
@@ -15,10 +16,14 @@ use crate::output::Table;
 
 const LIST: &str = "Example:
   prodigy-storage repo list";
+const UNREGISTER: &str = "Examples: show whose name it is; free it for another repository
+  prodigy-storage repo unregister here
+  prodigy-storage repo unregister here --yes";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RepoCommand {
-    /// List the repositories that hold anything: jobs by state, dead letters, age of the last write. Reads no event.
+    /// List the repositories that hold anything: jobs by state, dead letters, age of the last write, and the path that the
+    /// name is registered for. Reads no event.
     #[command(after_help = LIST)]
     List,
     /// Print the repository that a folder belongs to, and the name of its data. Registers nothing.
@@ -29,6 +34,12 @@ pub(crate) enum RepoCommand {
     /// Register the repository of a folder under a name of its own: for a repository whose folder has the name of
     /// another one.
     Register(RegisterArgs),
+    /// Free a name: remove its registry entry, and keep its data. Asks on a terminal; `--yes` does not ask.
+    ///
+    /// A name with an active job is refused. Then `repo relink` gives the name and its data to any repository, and `repo register`
+    /// gives the repository that had it another name.
+    #[command(after_help = UNREGISTER)]
+    Unregister(UnregisterArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +72,16 @@ pub(crate) struct RegisterArgs {
     path: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct UnregisterArgs {
+    /// The name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Remove the entry without a question.
+    #[arg(long, short)]
+    yes: bool,
+}
+
 pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
     let repo = match command {
         RepoCommand::List => return list(app),
@@ -72,9 +93,12 @@ pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
         RepoCommand::Relink(arguments) => relink(app, &arguments)?,
         RepoCommand::Register(arguments) => {
             let name = RepoName::new(&arguments.name)?;
-            app.open(Access::Write)?
-                .register(&arguments.path, name.as_str())?
+            let storage = app.open(Access::Write)?;
+            let repo = storage.register(&arguments.path, name.as_str())?;
+            app.repo_notices(&repo);
+            repo
         }
+        RepoCommand::Unregister(arguments) => return unregister(app, &arguments),
     };
     print(app, &repo)?;
     Ok(Exit::Done)
@@ -82,7 +106,7 @@ pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
 
 fn list(app: &mut App<'_>) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
-    let mut table = Table::new(&[&["REPOSITORY"], &RepoCounts::HEADINGS[..]].concat());
+    let mut table = Table::new(&[&["REPOSITORY"], &RepoCounts::HEADINGS[..], &["REGISTERED FOR"]].concat());
     for name in storage.repositories() {
         let repo = storage.repo(name?)?;
         let mut counts = RepoCounts::default();
@@ -90,11 +114,24 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
             counts.add(&row);
             Ok(())
         })?;
+        let entry = Registered::of(app, &repo)?;
         if app.json() {
-            app.json_line(&counts.json(repo.name()))?;
+            let mut row = counts.json(repo.name());
+            if let Some(row) = row.as_object_mut() {
+                row.insert("registered".to_owned(), json!(entry != Registered::No));
+                row.insert("path".to_owned(), json!(entry.path()));
+            }
+            app.json_line(&row)?;
         } else {
             let name = repo.name().to_string();
-            table.row(app, std::iter::once(name).chain(counts.cells()))?;
+            let whose = match &entry {
+                _ if repo.name().is_reserved() => "(the store itself)",
+                Registered::No => "(not registered)",
+                Registered::For(None) => "(unknown)",
+                Registered::For(Some(path)) => path,
+            };
+            let cells = std::iter::once(name).chain(counts.cells());
+            table.row(app, cells.chain([whose.to_owned()]))?;
         }
     }
     table.print(app)?;
@@ -125,6 +162,92 @@ fn relink(app: &mut App<'_>, arguments: &RelinkArgs) -> Result<Repo> {
         }
     }
     Ok(storage.relink(&arguments.path, name.as_str())?)
+}
+
+/// The registry entry of a name.
+#[derive(PartialEq)]
+enum Registered {
+    No,
+    /// The path, unless it is unknown.
+    For(Option<String>),
+}
+
+impl Registered {
+    /// A damaged entry is reported, and its path is unknown.
+    fn of(app: &mut App<'_>, repo: &Repo) -> Result<Self> {
+        Ok(match repo.registration() {
+            Ok(None) => Self::No,
+            Ok(Some(found)) => Self::For(found.path.map(|path| path.to_string_lossy().into_owned())),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                app.damaged_by(&error);
+                Self::For(None)
+            }
+            Err(error) => return Err(error.into()),
+        })
+    }
+
+    fn path(&self) -> Option<&str> {
+        match self {
+            Self::For(path) => path.as_deref(),
+            Self::No => None,
+        }
+    }
+}
+
+fn unregister(app: &mut App<'_>, arguments: &UnregisterArgs) -> Result<Exit> {
+    let name = RepoName::new(&arguments.name)?;
+    let asks = !arguments.yes && app.may_ask();
+    let access = match arguments.yes || asks {
+        true => Access::Write,
+        false => Access::Read,
+    };
+    let storage = app.open(access)?;
+    let repo = storage.repo(name.as_str())?;
+    let entry = Registered::of(app, &repo)?;
+    if entry == Registered::No {
+        return Err(not_registered(&storage, &name)?);
+    }
+    let path = entry.path().unwrap_or("an unknown repository").to_owned();
+    let line = |unregistered: bool| json!({"name": name, "path": entry.path(), "unregistered": unregistered});
+    if !app.json() {
+        app.line(format!("name      {name}"))?;
+        app.line(format!("identity  {}", escape(&path)))?;
+        app.flush()?;
+    }
+    if !arguments.yes {
+        if !asks {
+            if app.json() {
+                app.json_line(&line(false))?;
+            }
+            app.note("nothing was removed; `--yes` removes the entry, and keeps the data");
+            return Ok(Exit::Done);
+        }
+        if !app.agreed(&format!("free the name `{name}`? Its data stays. [y/N] "))? {
+            app.note("nothing was removed");
+            return Ok(Exit::Failed);
+        }
+    }
+    let removal = Audited::of_entry(&storage, &name, "repo unregister");
+    let (unregistered, exit) = removal.make(app, |_| Ok(storage.unregister(name.as_str())?))?;
+    if app.json() {
+        app.json_line(&line(unregistered))?;
+    } else {
+        app.line(format!("freed the name {name}: its data stays"))?;
+    }
+    Ok(exit)
+}
+
+fn not_registered(storage: &Storage, name: &RepoName) -> Result<Failure> {
+    let mut near = Near::to(name.as_str());
+    for known in storage.repositories() {
+        near.offer(known?.as_str());
+    }
+    let what = format!("unregister repository {name}: no repository is registered under this name");
+    let hint = near.hint(
+        "names",
+        "`prodigy-storage repo list` shows which names are registered",
+    );
+    Ok(Failure::new(Exit::Missing, what).hint(hint))
 }
 
 fn print(app: &mut App<'_>, repo: &Repo) -> Result<()> {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use prodigy_storage_config::Notice;
 use prodigy_storage_layout::RepoName;
 
+use crate::registry::quoted;
+
 /// A warning about how storage was opened, or a repository found. Each is also logged once, at that moment.
 ///
 /// [`Display`](fmt::Display) gives one line.
@@ -46,6 +48,18 @@ pub enum StorageNotice {
         /// The git directory of the clone.
         path: PathBuf,
     },
+    /// A repository that was not registered gets a name under which data is stored, and continues with that data. See
+    /// [`Repo::notices`](crate::Repo::notices).
+    HasData {
+        /// The name.
+        repo: RepoName,
+        /// The folder of the repository.
+        path: PathBuf,
+        /// A free name, for a repository whose data it is not.
+        other: RepoName,
+        /// True if the repository was registered now. False if the handle only reads: the next one that writes registers it.
+        registered: bool,
+    },
 }
 
 impl fmt::Display for StorageNotice {
@@ -70,6 +84,29 @@ impl fmt::Display for StorageNotice {
                 "{} is a fresh clone of the project with the name `{repo}`: it continues under this name",
                 path.display()
             ),
+            Self::HasData {
+                repo,
+                path,
+                other,
+                registered,
+            } => {
+                let (place, register) = (quoted(path), "`prodigy-storage repo register --as");
+                match registered {
+                    true => write!(
+                        f,
+                        "{} was registered as `{repo}`, and continues with the data that is stored under this name; if \
+                         that is another repository's: `prodigy-storage repo unregister {repo} --yes`, then {register} \
+                         {other} {place}`",
+                        path.display()
+                    ),
+                    false => write!(
+                        f,
+                        "{} is not registered, and the first write registers it as `{repo}`, a name under which data is \
+                         stored; if that is another repository's: {register} {other} {place}`",
+                        path.display()
+                    ),
+                }
+            }
         }
     }
 }

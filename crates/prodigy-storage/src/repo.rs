@@ -14,6 +14,7 @@ use crate::job::{Job, JobOverview};
 use crate::listing::Listing;
 use crate::notice::StorageNotice;
 use crate::orphans::{JobOrphans, read_orphans};
+use crate::registry::{self, Registration};
 use crate::storage::Inner;
 use crate::worktrees::Worktrees;
 
@@ -66,10 +67,26 @@ impl Repo {
     }
 
     /// Notices about the search for the repository: a fresh clone continues under the name of
-    /// the repository before it.
+    /// the repository before it, or a new repository gets a name under which data is stored.
     #[must_use]
     pub fn notices(&self) -> &[StorageNotice] {
         &self.notices
+    }
+
+    /// The registry entry of its name. `None` if no repository is registered under it: its data was written by name, imported
+    /// or restored.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) for an entry that can't be read.
+    pub fn registration(&self) -> Result<Option<Registration>> {
+        registry::registration(&self.inner, &self.name)
+    }
+
+    /// True if anything is stored under its name, except a registry entry.
+    pub(crate) fn is_anything_stored(&self) -> Result<bool> {
+        Ok(self.jobs().next().transpose()?.is_some()
+            || self.all_documents().next().transpose()?.is_some()
+            || self.worktrees().is_any()?)
     }
 
     /// A job. Nothing is created before the first write.

@@ -186,7 +186,8 @@ impl Storage {
     /// A new repository is registered under the name of its folder. If that name belongs to
     /// another one, a short hash is added. A moved repository is found again by its inode and birth time.
     /// `docs/explanation/identity.md` has the rules. A handle for reading records nothing, and takes the name that the repository
-    /// would get. [`Repo::notices`] says if a fresh clone continues under the name of the repository before it.
+    /// would get. [`Repo::notices`] says if a fresh clone continues under the name of the repository before it, and if a new
+    /// repository gets a name under which data is stored.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) if nothing proves whether it is the repository that the name is registered
@@ -213,15 +214,40 @@ impl Storage {
     }
 
     /// Registers the repository that contains a path under a name of your choice, if the name of its folder belongs
-    /// to another repository.
+    /// to another repository. [`Repo::notices`] says if data is stored under the name already.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository, even one that no longer
     /// exists, or if this repository is registered under another name. Otherwise as [`repo_at`](Self::repo_at).
     pub fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
         let name = RepoName::new(name).map_err(refused_name)?;
-        let identity = registry::register(&self.inner, path.as_ref(), &name)?;
-        Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
+        let found = registry::register(&self.inner, path.as_ref(), &name)?;
+        let repo = Repo::new(Arc::clone(&self.inner), found.name, Some(found.identity));
+        Ok(repo.with_notice(found.notice))
+    }
+
+    /// Removes the registry entry of a name, and keeps all data under it. False if the name has no entry.
+    ///
+    /// Then any repository can get the name and its data: with [`relink`](Self::relink), or the next one that is
+    /// registered under the name of its folder. The repository that had the name can be [registered](Self::register) under another one.
+    ///
+    /// ```
+    /// use prodigy_storage::Storage;
+    ///
+    /// let storage = Storage::in_memory()?;
+    /// storage.register("/", "everything")?;
+    /// assert!(storage.unregister("everything")?);
+    /// assert!(!storage.unregister("everything")?);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) while a process holds a segment of a log under this name, or a
+    /// named lock whose first part is the name. A process between two calls on a queue or a document holds nothing, and is not
+    /// seen: a handle that it has continues under the name.
+    pub fn unregister(&self, name: impl AsRef<str>) -> Result<bool> {
+        let name = RepoName::new(name).map_err(refused_name)?;
+        registry::unregister(&self.inner, &name)
     }
 
     /// The namespaces that have data, sorted.

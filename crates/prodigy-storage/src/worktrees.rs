@@ -86,6 +86,12 @@ impl Worktrees {
         Ok(sessions)
     }
 
+    /// True if there is any folder, also one of another program.
+    pub(crate) fn is_any(&self) -> Result<bool> {
+        let Some(root) = self.root() else { return Ok(false) };
+        Ok(!folders_in(&root, &worktrees_folder(&self.repo))?.is_empty())
+    }
+
     /// The folder of all worktrees, on this machine.
     fn root(&self) -> Option<PathBuf> {
         self.inner.caller.capabilities().root

@@ -38,7 +38,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &MigrateArgs) -> Result<Exit> {
     };
     let repo = match &arguments.repo {
         Some(repo) => repo.clone(),
-        None => name(&storage, &path)?,
+        None => name(app, &storage, &path)?,
     };
     import(
         app,
@@ -68,8 +68,10 @@ fn nearest(storage: &Storage) -> Result<PathBuf> {
 }
 
 /// The name of the repository that the folder is in.
-fn name(storage: &Storage, folder: &Path) -> Result<String> {
+fn name(app: &mut App<'_>, storage: &Storage, folder: &Path) -> Result<String> {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let project = folder.parent().unwrap_or(&folder);
-    Ok(storage.repo_at(project)?.name().as_str().to_owned())
+    let repo = storage.repo_at(project)?;
+    app.repo_notices(&repo);
+    Ok(repo.name().as_str().to_owned())
 }

@@ -17,6 +17,7 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::unreadable;
+use crate::job::not_reserved;
 use crate::output::{Table, counted};
 use crate::progress::Progress;
 use find::{Files, Found, Kind};
@@ -64,14 +65,15 @@ pub(crate) use migrate::{MigrateArgs, run as migrate};
 pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     let path = &arguments.path;
     if let Some(repo) = &arguments.repo {
-        RepoName::new(repo)?;
+        not_reserved(&RepoName::new(repo)?)?;
     }
     if path.is_file() {
         lines::check(path)?;
         let storage = app.open(arguments.access())?;
         let mut importer = Importer::new(&storage, arguments.dry_run);
         let (repo, job) = (arguments.repo.as_deref(), arguments.job.as_deref());
-        import_lines(&storage, &mut importer, path, repo, job)?;
+        let shown = path.display().to_string();
+        import_lines(&storage, &mut importer, (path, &shown), repo, job)?;
         tell_refusals(app, &importer);
         return report(app, &importer, arguments.dry_run);
     }
@@ -165,11 +167,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     report(app, &importer, arguments.dry_run)
 }
 
-/// Imports a file that `export` wrote: events first, so that checkpoints find their positions in the log.
+/// Imports a file that `export` wrote, under its name for people: events first, so that checkpoints find their positions in the
+/// log.
 fn import_lines(
     storage: &Storage,
     importer: &mut Importer<'_>,
-    path: &Path,
+    (path, shown): (&Path, &str),
     repo: Option<&str>,
     job: Option<&str>,
 ) -> Result<()> {
@@ -179,7 +182,7 @@ fn import_lines(
         .job(job.unwrap_or(&export.job))?;
     let refused = importer.refusals.len();
     importer.keys = std::mem::take(&mut export.keys);
-    let place = |number: u64| format!("{} line {number}", path.display());
+    let place = |number: u64| format!("{shown} line {number}");
     let mut events = store::Events::default();
     lines::each(path, |number, line| {
         if let Some(record) = line.record {

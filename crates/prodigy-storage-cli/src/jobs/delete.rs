@@ -1,7 +1,5 @@
 //! `job delete`.
 
-use std::io::{BufRead, BufReader, Write};
-
 use prodigy_storage::RemovalKind;
 use serde_json::json;
 
@@ -9,7 +7,7 @@ use super::open_all;
 use super::parts::Parts;
 use crate::app::{Access, App};
 use crate::audit::Audited;
-use crate::errors::{Failure, Result};
+use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::RepoArgs;
 use crate::output::counted;
@@ -27,7 +25,7 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
-    let asks = !arguments.yes && app.terminal && app.width.is_some() && !app.json();
+    let asks = !arguments.yes && app.may_ask();
     let access = if arguments.yes || asks {
         Access::Write
     } else {
@@ -63,7 +61,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
             app.note(&format!("nothing was deleted; `--yes` deletes {all}"));
             return Ok(Exit::Done);
         }
-        if !agreed(app, &format!("delete {all}? [y/N] "))? {
+        if !app.agreed(&format!("delete {all}? [y/N] "))? {
             app.note("nothing was deleted");
             return Ok(Exit::Failed);
         }
@@ -91,17 +89,4 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         app.flush()?;
     }
     Ok(exit)
-}
-
-/// Asks on the terminal. Anything but `y` or `yes` is a no.
-fn agreed(app: &mut App<'_>, question: &str) -> Result<bool> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("ask for consent: {error}"));
-    write!(app.err, "{question}")
-        .and_then(|()| app.err.flush())
-        .map_err(failed)?;
-    let mut answer = String::new();
-    BufReader::new(&mut app.input)
-        .read_line(&mut answer)
-        .map_err(failed)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }

@@ -103,7 +103,7 @@ fn the_table_has_the_commands_and_no_others() {
             "usage",
             "report",
             "clean",
-            "repo list|identify|relink|register",
+            "repo list|identify|relink|register|unregister",
         ]
     );
 }

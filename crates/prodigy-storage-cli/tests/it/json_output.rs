@@ -282,6 +282,9 @@ fn each_line_fits_the_definition_of_its_command() {
     ] {
         check(command, "");
     }
+    bench.run(&["repo", "register", "--as", "free"]).code(0);
+    check(&["repo", "unregister", "free"], "");
+    check(&["repo", "unregister", "free", "--yes"], "");
     let archive = bench.path("archive.tar.zst");
     check(&["backup", archive.to_str().unwrap()], "");
     check(&["restore", archive.to_str().unwrap(), "--check"], "");

@@ -177,6 +177,106 @@ fn a_fresh_clone_is_reported_once() {
 }
 
 #[test]
+fn a_name_with_data_and_no_entry_is_noticed_freed_and_given_to_another_repository() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let (here, other) = (repository(&bench, "shop"), repository(&bench, "srv/shop"));
+    let append = || {
+        let mut command = bench.std(["events", "append", "--job", "job"]);
+        command.current_dir(&here);
+        crate::support::run(command, "1\n").code(0)
+    };
+    let whose = |name: &str| {
+        let rows = bench.run(&["repo", "list", "--json"]).code(0).jsonl();
+        rows.iter().find(|row| row["repo"] == name).unwrap().clone()
+    };
+    assert_eq!(whose("shop")["registered"], false);
+    bench.run(&["repo", "list"]).code(0).prints("(not registered)");
+    // Beforehand, then once.
+    let told = bench.run(&["repo", "identify", &here]).code(0);
+    told.says("the first write registers it as `shop`, a name under which data is stored");
+    append().says("continues with the data that is stored under this name");
+    assert!(!append().err.contains("note: "));
+    assert_eq!(whose("shop")["path"], format!("{here}/.git"));
+    // Without `--yes` nothing is removed.
+    bench
+        .run(&["repo", "unregister", "shop"])
+        .code(0)
+        .prints(&here)
+        .says("nothing was removed");
+    let freed = bench
+        .run(&["repo", "unregister", "shop", "--yes", "--json"])
+        .code(0);
+    assert_eq!(freed.json()["unregistered"], true);
+    bench
+        .run(&["repo", "unregister", "shop", "--yes"])
+        .code(4)
+        .says("no repository is registered");
+    let log = bench.run(&["clean", "--log", "--json"]).code(0).jsonl();
+    let removal = &log[0]["removal"];
+    assert_eq!((log.len(), &removal["kind"]), (1, &"registry_entry".into()));
+    assert_eq!(
+        (&removal["repo"], &removal["rule"]),
+        (&"shop".into(), &"repo unregister".into())
+    );
+    bench.run(&["clean", "--log"]).code(0).prints("registry entry");
+    // The repository here gets another name, and the other one the name with its data.
+    bench.run(&["repo", "register", "--as", "shop-2", &here]).code(0);
+    append();
+    bench.run(&["repo", "relink", "shop", &other]).code(0);
+    assert_eq!(whose("shop")["path"], format!("{other}/.git"));
+    for (name, events) in [("shop", 3), ("shop-2", 1)] {
+        let all = bench.run(&["events", "cat", "--repo", name, "--job", "job"]);
+        assert_eq!(all.code(0).lines().len(), events, "{name}");
+    }
+}
+
+#[test]
+fn a_name_is_not_freed_while_its_job_is_active_and_the_refusal_is_in_the_audit_log() {
+    let bench = Bench::new();
+    let shop = repository(&bench, "shop");
+    bench.run(&["repo", "register", "--as", "shop", &shop]).code(0);
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let free = ["repo", "unregister", "shop", "--yes"];
+    let hold = ["lock", "run", "shop/job/mine", "--", tool];
+    bench
+        .run(&[&hold[..], &free].concat())
+        .code(3)
+        .says("a process works on a job of this name");
+    let log = bench.run(&["clean", "--log", "--json"]).code(0).jsonl();
+    assert!(log[1]["removal"]["outcome"]["kept"]["why"].is_string(), "{log:?}");
+    bench.run(&free).code(0);
+}
+
+#[test]
+fn no_command_writes_under_a_name_of_the_store_itself() {
+    let bench = Bench::new();
+    let job = ["--repo", "_audit", "--job", "clean"];
+    for (command, input) in [
+        (&["events", "append"][..], "1\n"),
+        (&["checkpoint", "save", "--phase", "map"], "{}"),
+        (&["dlq", "push"], "{\"item_id\":\"a\",\"item_data\":1}\n"),
+    ] {
+        bench
+            .feed(&[command, &job].concat(), input)
+            .code(2)
+            .says("holds data of the store itself");
+    }
+    bench.run(&["import", ".", "--repo", "_audit"]).code(2);
+    bench
+        .run(&["repo", "register", "--as", "_copy"])
+        .code(1)
+        .says("choose another name");
+    // The audit log can be read as any log.
+    bench.append("1\n");
+    bench
+        .run(&["job", "delete", "job", "--repo", "shop", "--yes"])
+        .code(0);
+    let read = bench.run(&[&["events", "cat"], &job[..]].concat()).code(0);
+    assert_eq!(read.lines().len(), 1);
+}
+
+#[test]
 fn worktrees_have_a_place_and_those_that_are_there_are_listed() {
     let bench = Bench::new();
     let path = bench

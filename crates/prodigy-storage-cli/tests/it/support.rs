@@ -223,6 +223,11 @@ impl Run {
         self
     }
 
+    pub fn prints(self, wanted: &str) -> Self {
+        assert!(self.out.contains(wanted), "{wanted:?} in {}", self.out);
+        self
+    }
+
     pub fn lines(&self) -> Vec<&str> {
         self.out.lines().collect()
     }

@@ -13,6 +13,7 @@ use crate::events::FollowOptions;
 use crate::job::JobOverview;
 use crate::notice::StorageNotice;
 use crate::orphans::JobOrphans;
+use crate::registry::Registration;
 use crate::repo::Repo;
 use crate::worktrees::Worktrees;
 
@@ -31,6 +32,7 @@ mirror! {
         fn name(&self) -> &RepoName;
         fn identity(&self) -> Option<&Identity>;
         fn notices(&self) -> &[StorageNotice];
+        async fn registration(&self) -> Option<Registration>;
         #[wrapped]
         fn job(&self, id: impl AsRef<str>) -> Result<AsyncJob>;
         #[wrapped]

@@ -64,6 +64,7 @@ mirror! {
         async fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> AsyncRepo;
         #[wrapped]
         async fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> AsyncRepo;
+        async fn unregister(&self, name: impl AsRef<str>) -> bool;
         #[wrapped]
         fn repositories(&self) -> ItemStream<RepoName>;
         #[wrapped]

@@ -78,6 +78,7 @@ impl Dues<'_> {
         let removal = Removal {
             kind,
             job: Some(self.job.address().clone()),
+            repo: None,
             rule: rule.to_owned(),
             before: before(self.now, age),
             count,

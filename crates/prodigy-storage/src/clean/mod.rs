@@ -14,7 +14,7 @@ use crate::events::Events;
 use crate::storage::Storage;
 
 /// The job whose events are the audit log. No clean touches it.
-const AUDIT: (&str, &str) = ("_audit", "clean");
+const AUDIT: (&str, &str) = (RepoName::AUDIT, "clean");
 
 /// The data and the rules of a clean; `Default` is the whole store, by the configured rules.
 ///
@@ -99,6 +99,8 @@ pub enum RemovalKind {
     Orphans,
     /// Files of the quarantine.
     Quarantine,
+    /// The registry entry of a repository's name. The data under the name stays.
+    RegistryEntry,
 }
 
 impl RemovalKind {
@@ -112,6 +114,7 @@ impl RemovalKind {
             Self::DeadLetters => "dead letters",
             Self::Orphans => "orphans",
             Self::Quarantine => "quarantine",
+            Self::RegistryEntry => "registry entry",
         }
     }
 }
@@ -154,8 +157,11 @@ pub enum RemovalOutcome {
 pub struct Removal {
     /// The kind of the data.
     pub kind: RemovalKind,
-    /// The owner of the data; `None` for the quarantine.
+    /// The owner of the data; `None` for the quarantine and for a registry entry.
     pub job: Option<JobAddress>,
+    /// The name of a registry entry; `None` for all other data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<RepoName>,
     /// The key of the rule: `retention.finished_jobs`. In the audit log of the tool also the command: `job delete`.
     pub rule: String,
     /// Data older than this is due: now, less the age that the rule sets.
@@ -186,6 +192,7 @@ impl Removal {
         Self {
             kind,
             job: None,
+            repo: None,
             rule: rule.into(),
             before,
             count: 0,
@@ -204,6 +211,9 @@ impl Removal {
     setters! {
         /// Whose data.
         job: into Option<JobAddress>,
+
+        /// The name whose registry entry is removed.
+        repo: into Option<RepoName>,
 
         /// The state of the removal.
         outcome: RemovalOutcome,

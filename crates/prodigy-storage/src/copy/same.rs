@@ -1,12 +1,13 @@
 //! Refuses a copy of a store to itself.
 
 use prodigy_storage_backend::{Result, Revision, StorageError};
+use prodigy_storage_layout::RepoName;
 
 use crate::documents::DocumentOptions;
 use crate::storage::Storage;
 
-/// The repository that holds the probe for a moment.
-const PROBE: &str = "_copy";
+/// The repository that holds the probe for a moment, and the kind of the probe.
+const PROBE: &str = RepoName::PROBE;
 
 /// A store can be reached in many ways: by links, mounts, and the names of hosts. So a document that is put into the target
 /// must not appear in the source.

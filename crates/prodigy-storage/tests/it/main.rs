@@ -23,6 +23,7 @@ mod handle;
 mod identity;
 mod large;
 mod loadable;
+mod name_with_data;
 mod one_effect;
 mod orphans;
 mod redrive;

@@ -3,98 +3,53 @@
 //! An entry per name records the [`Evidence`] of a common git directory. The pure function [`decide`] in the layout crate
 //! chooses the entry of a repository; this module reads, maintains and writes the entries.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+mod entry;
+mod message;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
     Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{
-    Decision, Document, DocumentScope, Evidence, Identity, IdentityError, IdentityKind, Known, NameRole,
-    Present, Relation, RepoName, Timestamp, decide,
+    Decision, Document, DocumentScope, Evidence, Identity, Known, NameRole, Present, Relation, RepoName,
+    Timestamp, decide,
 };
-use serde::{Deserialize, Serialize};
 
+use self::entry::{Entry, LOST, path_of};
+pub(crate) use self::message::quoted;
+use self::message::{conflict, no_name, place, unclear_entry};
 use crate::call::operation::FIND_WRITERS;
 use crate::error::{no_identity, other_shape};
 use crate::notice::StorageNotice;
+use crate::repo::Repo;
 use crate::storage::Inner;
 
-/// An entry, as it is stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Entry {
-    /// The name as it was registered: it distinguishes names on a file system that folds case.
-    name: String,
-    /// The common git directory: see [`text_of`].
-    identity: String,
-    #[serde(default)]
-    file_id: Option<(u64, u64)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    born: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    origin: Option<String>,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    folder: String,
-    registered_at: Timestamp,
+/// The registry entry of a name.
+///
+/// ```
+/// use prodigy_storage::Storage;
+///
+/// let storage = Storage::in_memory()?;
+/// let repo = storage.register("/", "everything")?;
+/// let found = repo.registration()?.expect("it was registered");
+/// assert!(found.path.is_some());
+/// // A name that holds data and was never registered has none.
+/// storage.repo("shop")?.job("mapreduce-7")?.events().append(&"started")?;
+/// assert!(storage.repo("shop")?.registration()?.is_none());
+/// # Ok::<(), prodigy_storage::StorageError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Registration {
+    /// The recorded path of the common git directory, or of the plain folder. `None` if it is unknown: a repair replaced a
+    /// damaged entry.
+    pub path: Option<PathBuf>,
+    /// The time of the first registration.
+    pub registered_at: Timestamp,
 }
-
-impl Entry {
-    fn new(name: &RepoName, identity: &Identity, evidence: &Evidence, registered_at: Timestamp) -> Self {
-        Self {
-            name: name.to_string(),
-            identity: text_of(&evidence.path),
-            file_id: evidence.file_id,
-            born: evidence.born,
-            origin: evidence.origin.clone(),
-            kind: kind_of(identity.kind).to_owned(),
-            folder: identity.folder_name.to_string_lossy().into_owned(),
-            registered_at,
-        }
-    }
-
-    fn evidence(&self) -> Evidence {
-        Evidence {
-            path: path_of(&self.identity).unwrap_or_default(),
-            file_id: self.file_id,
-            born: self.born,
-            origin: self.origin.clone(),
-        }
-    }
-
-    /// The present target of its path.
-    fn present(&self) -> Present {
-        let Some(recorded) = path_of(&self.identity) else {
-            return Present::Unreadable;
-        };
-        match Identity::at(&recorded) {
-            Ok(found) if found.common_dir == recorded => Present::Found(found.evidence()),
-            Ok(_) | Err(IdentityError::NotFound { .. }) => Present::Nothing,
-            Err(_) => Present::Unreadable,
-        }
-    }
-
-    /// The input of the decision about the entry.
-    fn known(&self, role: NameRole, found: &Evidence) -> Known {
-        let recorded = self.evidence();
-        let concerns = role != NameRole::Other || recorded.relation(found) != Relation::Unrelated;
-        Known {
-            role,
-            present: match concerns {
-                true => self.present(),
-                false => Present::Nothing,
-            },
-            recorded,
-            active: false,
-        }
-    }
-}
-
-/// The kind of an entry that replaces a damaged one: see `docs/reference/on-disk-format.md`.
-const LOST: &str = "lost";
 
 /// A repository and its name.
 pub(crate) struct Named {
@@ -111,7 +66,7 @@ struct Candidate {
     revision: Revision,
 }
 
-pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
+pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path) -> Result<Named> {
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
     let deadline = inner.deadline();
@@ -179,11 +134,16 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
                     _ => identity.distinct_name(),
                 };
                 let entry = Entry::new(&name, &identity, &found, inner.clock.now());
+                let notice = of_data(inner, &name, &identity, deadline);
                 match inner.caller.is_read_only() {
                     true => Ok(()),
-                    false => put(inner, &name, &entry, Expected::Absent, deadline),
+                    false => put(inner, &name, &entry, Expected::Absent, deadline).inspect(|()| {
+                        if let Some(notice) = &notice {
+                            tracing::warn!("{notice}");
+                        }
+                    }),
                 }
-                .map(|()| named(&name, None))
+                .map(|()| named(&name, notice))
             }
         };
         match written {
@@ -201,8 +161,84 @@ pub(crate) fn repo_at(inner: &Inner, path: &Path) -> Result<Named> {
     }
 }
 
+/// The notice that a repository without an entry continues with data that is stored under a name. What can't be listed
+/// counts as data.
+fn of_data(
+    inner: &Arc<Inner>,
+    name: &RepoName,
+    identity: &Identity,
+    deadline: Deadline,
+) -> Option<StorageNotice> {
+    let repo = Repo::new(Arc::clone(inner), name.clone(), None);
+    repo.is_anything_stored()
+        .unwrap_or(true)
+        .then(|| StorageNotice::HasData {
+            repo: name.clone(),
+            path: identity.worktree.as_ref().unwrap_or(&identity.common_dir).clone(),
+            other: free_name(inner, identity, deadline),
+            registered: !inner.caller.is_read_only(),
+        })
+}
+
+/// The entry of a name.
+pub(crate) fn registration(inner: &Inner, name: &RepoName) -> Result<Option<Registration>> {
+    Ok(
+        read(inner, name, inner.deadline())?.map(|(entry, _)| Registration {
+            path: path_of(&entry.identity).filter(|_| entry.kind != LOST),
+            registered_at: entry.registered_at,
+        }),
+    )
+}
+
+/// Removes the entry of a name. False if it has none.
+pub(crate) fn unregister(inner: &Inner, name: &RepoName) -> Result<bool> {
+    const UNREGISTER: &str = "unregister repository";
+    inner.caller.check_writable(UNREGISTER, name)?;
+    let deadline = inner.deadline();
+    let expected = match read(inner, name, deadline) {
+        Ok(Some((_, revision))) => Expected::Revision(revision),
+        Ok(None) => return Ok(false),
+        // The entry says nothing more.
+        Err(error) if error.kind() == ErrorKind::Damaged => Expected::Any,
+        Err(error) => return Err(error),
+    };
+    if is_active(inner, name, deadline)? {
+        let why = "a process works on a job of this name";
+        return Err(
+            StorageError::new(ErrorKind::LockUnavailable, UNREGISTER, name, why)
+                .with_hint("end the process, or let it finish the job; then try again"),
+        );
+    }
+    let document = Document::Repository(name.clone());
+    let durability = inner.config.durability;
+    inner
+        .caller
+        .delete(&document, expected, durability, None, deadline)?;
+    Ok(true)
+}
+
+fn is_active(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<bool> {
+    inner.caller.call(FIND_WRITERS, name, deadline, |backend| {
+        backend.is_active(name, deadline)
+    })
+}
+
+/// Refuses a name under which the store keeps data of its own.
+fn refuse_reserved(operation: &'static str, name: &RepoName) -> Result<()> {
+    match name.is_reserved() {
+        false => Ok(()),
+        true => {
+            Err(
+                StorageError::invalid(operation, name, "the store keeps data of its own under this name")
+                    .with_hint("choose another name"),
+            )
+        }
+    }
+}
+
 /// Gives a name to the repository, even a name of another repository, unless that one still exists.
 pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
+    refuse_reserved("relink repository", name)?;
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
     let deadline = inner.deadline();
@@ -249,14 +285,19 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
 }
 
 /// Registers a repository without a name under a name that no other repository has.
-pub(crate) fn register(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
+pub(crate) fn register(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Result<Named> {
     const REGISTER: &str = "register repository";
+    refuse_reserved(REGISTER, name)?;
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
     let deadline = inner.deadline();
     if let Some((entry, _)) = read(inner, name, deadline)? {
         if entry.name == name.as_str() && is_same(&found, &entry.known(NameRole::Suggested, &found)) {
-            return Ok(identity);
+            return Ok(Named {
+                name: name.clone(),
+                identity,
+                notice: None,
+            });
         }
         let why = format!("the name belongs to {}", entry.identity);
         return Err(
@@ -279,8 +320,13 @@ pub(crate) fn register(inner: &Inner, path: &Path, name: &RepoName) -> Result<Id
         }
     }
     let entry = Entry::new(name, &identity, &found, inner.clock.now());
+    let notice = of_data(inner, name, &identity, deadline);
     put(inner, name, &entry, Expected::Absent, deadline)?;
-    Ok(identity)
+    Ok(Named {
+        name: name.clone(),
+        identity,
+        notice,
+    })
 }
 
 fn is_same(found: &Evidence, known: &Known) -> bool {
@@ -358,10 +404,7 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
     }
     for (candidate, known) in gathered.candidates.iter().zip(&mut gathered.known) {
         if known.recorded.relation(found) == (Relation::Replaced { same_origin: true }) {
-            let name = &candidate.name;
-            known.active = inner.caller.call(FIND_WRITERS, name, deadline, |backend| {
-                backend.is_active(name, deadline)
-            })?;
+            known.active = is_active(inner, &candidate.name, deadline)?;
         }
     }
     let is_found = |known: &Known| is_same(found, known);
@@ -457,135 +500,5 @@ fn free_name(inner: &Inner, identity: &Identity, deadline: Deadline) -> RepoName
     match read(inner, &name, deadline) {
         Ok(None) => name,
         _ => identity.proposed_name(),
-    }
-}
-
-/// The repository may be the one of the entry or another one: the error names both ways out.
-fn conflict(candidate: &Candidate, active: bool, identity: &Identity, free: &RepoName) -> StorageError {
-    let (name, recorded) = (&candidate.name, &candidate.entry.identity);
-    let here = text_of(&identity.common_dir);
-    let found = identity.evidence();
-    let why = match candidate.entry.evidence().relation(&found) {
-        Relation::Replaced { .. } if active => format!(
-            "the name belongs to an earlier directory at {here}; the one there now has the same `origin`, but a process \
-             works on a job of this name"
-        ),
-        Relation::Replaced { .. } => format!(
-            "the name belongs to an earlier directory at {here}; the one there now is another, and nothing proves that \
-             it is the same repository"
-        ),
-        Relation::PerhapsElsewhere => format!(
-            "the name belongs to {recorded}, which is gone; {here} has its inode and may be the same directory, moved"
-        ),
-        _ => format!(
-            "the name belongs to {recorded}, which is gone; {here} may be the same directory, moved or copied"
-        ),
-    };
-    let place = place(identity);
-    StorageError::new(ErrorKind::Conflict, "identify repository", name, why).with_hint(format!(
-        "if it is the same repository: `prodigy-storage repo relink {name} {place}`; if it is another one, register it \
-         under a name of its own: `prodigy-storage repo register --as {free} {place}`"
-    ))
-}
-
-/// An entry whose repository is unknown, during a search for a repository without another entry.
-fn unclear_entry(
-    name: &RepoName,
-    error: Option<StorageError>,
-    identity: &Identity,
-    free: &RepoName,
-) -> StorageError {
-    let here = text_of(&identity.common_dir);
-    let why = format!("the entry of this name is damaged, and may be that of {here}");
-    let place = place(identity);
-    let unclear = StorageError::new(ErrorKind::Damaged, "identify repository", name, why).with_hint(format!(
-        "if it is: `prodigy-storage repo relink {name} {place}`; if not, register this one under a name of its own: \
-         `prodigy-storage repo register --as {free} {place}`"
-    ));
-    match error {
-        Some(error) => unclear.with_source(error),
-        None => unclear,
-    }
-}
-
-fn no_name(identity: &Identity) -> StorageError {
-    let name = identity.distinct_name();
-    let why = format!("no name is free for {}", text_of(&identity.common_dir));
-    StorageError::new(ErrorKind::Conflict, "register repository", &name, why).with_hint(format!(
-        "choose one: `prodigy-storage repo register --as {} {}`",
-        identity.proposed_name(),
-        place(identity)
-    ))
-}
-
-/// The path of the repository, quoted for a shell.
-fn place(identity: &Identity) -> String {
-    let path = identity.worktree.as_ref().unwrap_or(&identity.common_dir);
-    let Some(text) = path.to_str() else {
-        return "PATH".to_owned();
-    };
-    let is_plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte) || !byte.is_ascii();
-    match text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
-}
-
-const fn kind_of(kind: IdentityKind) -> &'static str {
-    match kind {
-        IdentityKind::Repository => "repository",
-        IdentityKind::BareRepository => "bare_repository",
-        IdentityKind::Submodule => "submodule",
-        IdentityKind::Folder => "folder",
-    }
-}
-
-/// The prefix of the text of a path that is not Unicode. No absolute path begins with it.
-const HEX: &str = "hex:";
-
-/// A path as text: unchanged if it is Unicode, else its bytes in hexadecimal digits.
-fn text_of(path: &Path) -> String {
-    match path.to_str() {
-        Some(text) => text.to_owned(),
-        None => {
-            let bytes = path.as_os_str().as_encoded_bytes();
-            bytes
-                .iter()
-                .fold(HEX.to_owned(), |text, byte| text + &format!("{byte:02x}"))
-        }
-    }
-}
-
-/// The path in a text; `None` for digits that are not hexadecimal.
-fn path_of(text: &str) -> Option<PathBuf> {
-    let Some(digits) = text.strip_prefix(HEX) else {
-        return Some(PathBuf::from(text));
-    };
-    let mut bytes = Vec::with_capacity(digits.len() / 2);
-    for pair in digits.as_bytes().chunks(2) {
-        bytes.push(u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?);
-    }
-    Some(PathBuf::from(OsString::from_vec(bytes)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-
-    #[test]
-    fn any_path_survives_as_text() {
-        for bytes in [
-            &b"/srv/shop/.git"[..],
-            b"/srv/\xff\x00x/.git",
-            "/srv/\u{e9}".as_bytes(),
-        ] {
-            let path = Path::new(OsStr::from_bytes(bytes));
-            assert_eq!(path_of(&text_of(path)).as_deref(), Some(path));
-        }
-        assert!(text_of(Path::new(OsStr::from_bytes(b"/\xff"))).starts_with("hex:2fff"));
-        assert_eq!(path_of("hex:zz"), None);
     }
 }
