@@ -305,3 +305,40 @@ fn a_file_system_without_inodes_is_cleaned() {
     );
     assert!(!left.contains("inodes"), "{left}{}", run.err);
 }
+
+/// Each new file of a deletion needs an inode: the lock files, the tombstone and the audit log.
+#[test]
+fn jobs_are_deleted_where_no_inode_is_free() {
+    let bench = Bench::new();
+    let root = bench.root().display().to_string();
+    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes=400,mode=700 none '{root}'");
+    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
+        return;
+    }
+    let script = format!(
+        "{mount}\nfor job in log whole; do echo 1 | prodigy-storage events append --repo shop --job $job >&2; done\n\
+         for state in 1 2 3 4 5 6 7 8 9 10 11 12; do\n\
+         echo $state | prodigy-storage checkpoint save --repo shop --job whole --phase map >&2\ndone\n\
+         n=0; while touch '{root}'/file-$n 2>/dev/null; do n=$((n + 1)); done\n\
+         echo 2 | prodigy-storage events append --repo shop --job more && exit 90\n\
+         prodigy-storage clean --idle-jobs 1ns --yes >&2 || exit 91\n\
+         prodigy-storage job list --repo shop --json\nprodigy-storage clean --log --json"
+    );
+    let file = bench.write("script", script);
+    let run = shell(&bench, &format!("unshare -rm sh '{}'", file.display()));
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    assert!(run.err.contains("no inode is free"), "{}", run.err);
+    let removals = run.jsonl();
+    let jobs: Vec<_> = removals
+        .iter()
+        .map(|line| &line["removal"]["job"]["job"])
+        .collect();
+    assert!(
+        jobs.contains(&&"log".into()) && jobs.contains(&&"whole".into()),
+        "{}",
+        run.out
+    );
+    assert!(removals.iter().all(|line| line["job"].is_null()), "{}", run.out);
+}

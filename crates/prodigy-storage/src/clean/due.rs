@@ -203,9 +203,15 @@ impl Due {
     /// Makes the removal. Its error is the reason why data stays.
     pub(super) fn make(&self) -> Result<RemovalOutcome> {
         match (self.try_once(), &self.act) {
-            // A deletion needs space for a tombstone. On a full disk the events of the job, which go with it, go first.
-            (Err(full), Act::Job(_)) if full.kind() == ErrorKind::DiskFull => {
-                self.job.events().remove_before(Timestamp::MAX)?;
+            // A deletion needs space for a tombstone, and an inode for each new file. On a full disk the sealed segments and the
+            // superseded checkpoints of the job, which go with it and need neither, go first.
+            (Err(full), Act::Job(last)) if full.kind() == ErrorKind::DiskFull => {
+                let status = self.job.status()?;
+                let is_old = status.last_activity.is_none_or(|written| written <= *last);
+                if is_old && status.state != JobState::Active {
+                    self.job.events().remove_before(Timestamp::MAX)?;
+                    self.job.checkpoints().prune(1, PruneOptions::new())?;
+                }
                 or_full(self.try_once()?, full)
             }
             (made, _) => made,
