@@ -234,7 +234,19 @@ impl<'c> App<'c> {
             Some(name) => storage.repo(name.as_str())?,
             None => storage.repo_at(".")?,
         };
-        self.repo_notices(&repo);
+        // A command that only reads registers nothing: `repo identify` says beforehand what a registration would bring.
+        let is_beforehand = |notice: &StorageNotice| {
+            matches!(
+                notice,
+                StorageNotice::HasData {
+                    registered: false,
+                    ..
+                }
+            )
+        };
+        if !repo.notices().iter().any(is_beforehand) {
+            self.repo_notices(&repo);
+        }
         let is_here = name.is_none();
         let is_plain = repo
             .identity()

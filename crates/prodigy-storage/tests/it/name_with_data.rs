@@ -67,7 +67,8 @@ fn a_name_without_data_is_registered_without_a_notice() {
 
 #[test]
 fn data_of_every_kind_is_noticed() {
-    let kinds: [(&str, fn(&Fixture, &Repo)); 5] = [
+    type Store = fn(&Fixture, &Repo);
+    let kinds: [(&str, Store); 5] = [
         ("events", |_, repo| {
             repo.job("j").unwrap().events().append(&1).unwrap();
         }),
