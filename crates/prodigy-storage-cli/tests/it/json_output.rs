@@ -124,7 +124,7 @@ impl Schema {
         all.insert(end, "--json");
         if !of_job.contains(&words[0])
             && !words.contains(&"--repo")
-            && !["repo-list", "repo-identify"].contains(&&*name)
+            && !["repo-list", "repo-identify", "repo-unregister"].contains(&&*name)
         {
             all.splice(end..end, ["--repo", "shop"]);
         }
