@@ -1,10 +1,11 @@
 //! A batch of events to append to a log.
 
+use prodigy_storage_layout::{JobAddress, Timestamp};
 use serde::Serialize;
 use serde_json::ser::Serializer;
 
 use crate::body::{Guard, Loadable, Outcome, Raw};
-use crate::error::Result;
+use crate::error::{Result, StorageError};
 use crate::fence::Fence;
 use crate::id::EventId;
 use crate::record::{FENCE_FIELD, MAX_NESTING, Record};
@@ -171,6 +172,51 @@ impl Batch {
     pub fn set_ids(&mut self, ids: impl IntoIterator<Item = EventId>) {
         self.ids.clear();
         self.ids.extend(ids);
+    }
+
+    /// Checks the ids for a backend. `latest` is the time now or, if that is later, the time of the newest id of the log: the
+    /// clock may have stepped back since.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{Batch, EventId};
+    /// use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
+    ///
+    /// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+    /// let now = Timestamp::from_millis(1_767_225_600_000);
+    /// let mut batch = Batch::new();
+    /// batch.push("planned")?;
+    /// batch.set_ids([EventId::for_key(Timestamp::from_millis(now.as_millis() + 7_200_000), "planned")]);
+    /// assert!(batch.check_ids(&job, now).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for another number of ids than of events, for an id that is not of
+    /// version 7, and for an id that is [more than an hour ahead](EventId::is_ahead_of): all later ids would have to be above
+    /// it.
+    pub fn check_ids(&self, job: &JobAddress, latest: Timestamp) -> Result<()> {
+        let refused = |why| StorageError::invalid("append events", job, why);
+        if !self.ids.is_empty() && self.ids.len() != self.len() {
+            let why = format!("{} ids were given for {} events", self.ids.len(), self.len());
+            return Err(refused(why));
+        }
+        for id in &self.ids {
+            if !id.is_v7() {
+                return Err(
+                    refused(format!("the id {id} is not a UUID of version 7")).with_hint(
+                        "a log is ordered by its ids, so an id has to carry the time at which it was made",
+                    ),
+                );
+            }
+            if id.is_ahead_of(latest) {
+                let time = id.time().to_rfc3339();
+                return Err(
+                    refused(format!("the id {id} was made at {time}, over an hour from now"))
+                        .with_hint("check the clock of the machine that made it"),
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Removes the ids, so that the next append assigns new ones.

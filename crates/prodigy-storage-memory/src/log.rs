@@ -227,6 +227,7 @@ impl EventLog {
         max_record_size: u64,
         budget: &Budget,
     ) -> Result<Appended> {
+        batch.check_ids(job, now.max(self.newest().time()))?;
         check_batch(job, batch, max_record_size)?;
         if batch.is_empty() {
             return Ok(Appended::default());
@@ -358,21 +359,6 @@ fn line_cost(body: &[u8]) -> u64 {
 }
 
 fn check_batch(job: &JobAddress, batch: &Batch, max_record_size: u64) -> Result<()> {
-    if !batch.ids().is_empty() && batch.ids().len() != batch.len() {
-        return Err(StorageError::invalid(
-            APPEND,
-            job,
-            format!("{} ids were given for {} events", batch.ids().len(), batch.len()),
-        ));
-    }
-    if let Some(id) = batch.ids().iter().find(|id| !id.is_v7()) {
-        return Err(StorageError::invalid(
-            APPEND,
-            job,
-            format!("the given id {id} is not a UUID of version 7"),
-        )
-        .with_hint("an event's id contains the time at which it was made: use ids of version 7"));
-    }
     for body in batch.bodies() {
         let bytes = (RECORD_OVERHEAD + body.len() + 1) as u64;
         if bytes > max_record_size {

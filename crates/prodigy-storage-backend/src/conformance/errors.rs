@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use prodigy_storage_layout::{Document, Phase};
+use prodigy_storage_layout::{Document, Phase, Timestamp};
 
 use super::failure::{ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{Check, append, batch, given, job, payloads, read, refused, soon};
 use crate::body::Body;
+use crate::clock::Clock;
 use crate::deadline::Deadline;
 use crate::document::{Expected, PutOptions};
 use crate::error::ErrorKind;
@@ -18,6 +19,7 @@ use crate::log::AppendOptions;
 topic! { "error":
     a_passed_deadline_is_a_timeout "a call whose deadline has passed either succeeds or fails with a timeout, and is never done in part",
     ids_of_another_version_are_refused "given ids that are not of version 7 are refused, and nothing is stored",
+    ids_of_the_future_are_refused "a given id that was made more than an hour from now, and from the newest id of the log, is refused, and nothing is stored",
     ids_of_another_number_are_refused "more or fewer ids than events are refused, and nothing is stored",
     a_conflict_names_what_it_is_about "a conflict names the job, the reason and the remedy",
     a_refusal_leaves_the_store_usable "a handle can be used after a refused write",
@@ -68,6 +70,30 @@ fn ids_of_another_version_are_refused(harness: &dyn Harness) -> Check {
         )?;
     }
     ensure_eq!(read(&*backend, &job)?.len(), 0, "events");
+    Ok(())
+}
+
+fn ids_of_the_future_are_refused(harness: &dyn Harness) -> Check {
+    const MINUTE: i64 = 60_000;
+    let (backend, job) = (harness.open(), job("a")?);
+    let now = harness.clock().now();
+    let at = |minutes: i64| EventId::floor(Timestamp::from_millis(now.as_millis() + minutes * MINUTE));
+    let append = |minutes| -> Result<_, super::failure::Failure> {
+        let mut batch = batch(&["1"])?;
+        batch.set_ids([at(minutes)]);
+        Ok(backend.append(&job, &mut batch, &AppendOptions::default(), soon()))
+    };
+    refused(append(61)?, ErrorKind::InvalidInput, "an id of an hour from now")?;
+    ensure_eq!(read(&*backend, &job)?.len(), 0, "events");
+    append(59)??;
+    // The clock may have stepped back since that id was made.
+    append(61)??;
+    refused(
+        append(122)?,
+        ErrorKind::InvalidInput,
+        "an id of an hour from the newest one",
+    )?;
+    ensure_eq!(read(&*backend, &job)?.len(), 2, "events");
     Ok(())
 }
 

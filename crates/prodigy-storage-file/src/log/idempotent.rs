@@ -6,42 +6,13 @@ use std::path::Path;
 use prodigy_storage_backend::{
     Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError,
 };
-use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
+use prodigy_storage_layout::{SegmentForm, SegmentName};
 
 use super::clock::StepClock;
 use super::segment_ref::SegmentRef;
 use super::writer::{LogWriter, State, stored_len};
 use super::{listing, persist, search};
 use crate::root::{Root, count};
-
-/// The maximum time by which a given id may be ahead of the clock: later ids have to be above it.
-const MOST_AHEAD: i64 = 60 * 60 * 1_000_000_000;
-
-/// Refuses ids that are too far ahead and would spoil the order of the log. The distance counts from now, or from the
-/// log's newest id if the clock stepped back behind that one.
-fn check(root: &Root, writer: &LogWriter, newest: EventId, ids: &[EventId]) -> Result<()> {
-    let now = root.now().max(newest.time());
-    let latest = Timestamp::from_nanos(now.as_nanos().saturating_add(MOST_AHEAD));
-    for id in ids {
-        if !id.is_v7() {
-            return Err(StorageError::invalid(
-                "append events",
-                &writer.job,
-                format!("the id {id} is not a UUID of version 7"),
-            )
-            .with_hint("a log is ordered by its ids, so an id has to carry the time at which it was made"));
-        }
-        if id.time() > latest {
-            let why = format!(
-                "the id {id} was made at {}, over an hour from now",
-                id.time().to_rfc3339()
-            );
-            return Err(StorageError::invalid("append events", &writer.job, why)
-                .with_hint("check the clock of the machine that made it"));
-        }
-    }
-    Ok(())
-}
 
 impl LogWriter {
     /// Appends a batch under the ids that its events bring.
@@ -51,10 +22,6 @@ impl LogWriter {
         durability: Durability,
         deadline: Deadline,
     ) -> Result<Appended> {
-        if batch.ids().len() != batch.len() {
-            let why = format!("{} ids were given for {} events", batch.ids().len(), batch.len());
-            return Err(StorageError::invalid("append events", &self.job, why));
-        }
         let mut records: Vec<(EventId, &[u8])> = batch.ids().iter().copied().zip(batch.bodies()).collect();
         records.sort_by_key(|(id, _)| *id);
         records.dedup_by_key(|(id, _)| *id);
@@ -64,7 +31,7 @@ impl LogWriter {
         self.still_here(&mut state, durability)?;
         state.notice_folder(&self.root, &self.folder);
         self.adopt_first(&mut state, durability, deadline)?;
-        check(&self.root, self, state.newest_id(), batch.ids())?;
+        batch.check_ids(&self.job, self.root.now().max(state.newest_id().time()))?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(&mut state, &wanted, deadline)?;
         records.retain(|(id, _)| !stored.contains_key(id));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use prodigy_storage_backend::record::RECORD_OVERHEAD;
 use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Cursor, Deadline, ErrorKind, EventId, Fence, LogReports, LogScope,
-    LogStore, LogSummary, LogWatch, LookReason, Reporting, Result, Scan, ScanOptions, StorageError,
+    LogStore, LogSummary, LogWatch, LookReason, Reporting, Result, Scan, ScanItem, ScanOptions, StorageError,
     WaitOptions, time_to_store,
 };
 use prodigy_storage_layout::{JobAddress, Timestamp};
@@ -72,15 +72,6 @@ impl PostgresBackend {
     }
 
     fn check_batch(&self, job: &JobAddress, batch: &Batch) -> Result<()> {
-        if !batch.ids().is_empty() && batch.ids().len() != batch.len() {
-            let why = format!("{} ids were given for {} events", batch.ids().len(), batch.len());
-            return Err(StorageError::invalid(APPEND, job, why));
-        }
-        if let Some(id) = batch.ids().iter().find(|id| !id.is_v7()) {
-            let why = format!("the given id {id} is not a UUID of version 7");
-            return Err(StorageError::invalid(APPEND, job, why)
-                .with_hint("an event's id says when it was made: give ids of version 7"));
-        }
         let max = self.options().max_record_size;
         for body in batch.bodies() {
             let bytes = (RECORD_OVERHEAD + body.len() + 1) as u64;
@@ -122,6 +113,13 @@ impl LogStore for PostgresBackend {
         deadline.check(APPEND, job, "its turn")?;
         self.check_batch(job, batch)?;
         let now = time_to_store(&*self.options().clock, APPEND, job)?;
+        let mut latest = now;
+        if batch.ids().iter().any(|id| id.is_ahead_of(now))
+            && let Some(ScanItem::Record(newest)) = self.tail(job, 1, None, deadline)?.next()?
+        {
+            latest = latest.max(newest.id.time());
+        }
+        batch.check_ids(job, latest)?;
         if batch.is_empty() {
             return Ok(Appended::default());
         }
