@@ -3,6 +3,7 @@
 mod catalog;
 mod delete;
 mod handle;
+mod parts;
 mod stores;
 mod survey;
 mod waiting;

@@ -27,7 +27,7 @@ pub const QUARANTINE: &str = "quarantine";
 pub const IMPORTED: &str = "imported";
 
 /// The folder of the caller-defined documents, below the state of a repository or of a job.
-pub(crate) const DOCUMENTS: &str = "documents";
+pub const DOCUMENTS: &str = "documents";
 
 /// `events/{repo}`: one folder per job.
 #[must_use]

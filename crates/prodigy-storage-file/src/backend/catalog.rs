@@ -3,13 +3,9 @@
 use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, Entries, LockInfo, Page, PageBuilder, PageOptions, Result};
-use prodigy_storage_layout::{
-    DLQ, Document, EVENTS, Entry, JobAddress, JobId, ORPHANED, RepoName, STATE, WORKTREES, jobs_folder,
-    orphans_folder, repo_events_folder, repo_queues_folder,
-};
+use prodigy_storage_layout::{DLQ, EVENTS, JobAddress, JobId, ORPHANED, RepoName, STATE, WORKTREES};
 
 use super::stores::Stores;
-use crate::fs::FileKind;
 
 impl Stores {
     /// [`Catalog::repositories`](prodigy_storage_backend::Catalog::repositories).
@@ -36,40 +32,7 @@ impl Stores {
         page: &PageOptions<JobId>,
         deadline: Deadline,
     ) -> Result<Page<JobId>> {
-        const JOBS: &str = "list jobs";
-        let mut jobs = PageBuilder::new(page.clone());
-        for folder in [
-            repo_events_folder(repo),
-            repo_queues_folder(repo),
-            jobs_folder(repo),
-        ] {
-            deadline.check(JOBS, &repo, "the file system")?;
-            for name in self.root.folders_in(JOBS, &folder)? {
-                jobs.extend(JobId::new(name).ok());
-            }
-        }
-        let folder = orphans_folder(repo);
-        deadline.check(JOBS, &repo, "the file system")?;
-        for entry in self.root.names_in(JOBS, &folder)? {
-            let path = folder.join(&entry.name);
-            match Entry::parse(&path) {
-                Some(Entry::Document(Document::Orphans(job))) if entry.kind == FileKind::File => {
-                    jobs.offer(job.job);
-                }
-                _ => self.root.pass_over(&path, entry.kind),
-            }
-        }
-        let mut jobs = jobs.finish();
-        let deleted = self.deleted_jobs(JOBS, repo)?;
-        let mut present = Vec::with_capacity(jobs.entries.len());
-        for job in std::mem::take(&mut jobs.entries) {
-            let address = JobAddress::new(repo.clone(), job);
-            if !deleted.contains(&address.job) && self.is_anything_of(JOBS, &address)? {
-                present.push(address.job);
-            }
-        }
-        jobs.entries = present;
-        Ok(jobs)
+        Ok(self.listed_jobs(repo, page, deadline)?.jobs)
     }
 
     /// [`Catalog::is_active`](prodigy_storage_backend::Catalog::is_active).
@@ -83,7 +46,7 @@ impl Stores {
         }
         for job in Entries::new(|page| self.jobs(repo, page, deadline)) {
             let job = JobAddress::new(repo.clone(), job?);
-            if self.logs.is_written_to(&job, deadline)? {
+            if self.logs.survey(&job, deadline)?.is_written_to {
                 return Ok(true);
             }
         }
@@ -94,7 +57,7 @@ impl Stores {
 #[cfg(test)]
 mod tests {
     use prodigy_storage_backend::{Body, PutOptions};
-    use prodigy_storage_layout::DocumentScope;
+    use prodigy_storage_layout::{Document, DocumentScope};
 
     use super::*;
     use crate::root::{FileOptions, Root};

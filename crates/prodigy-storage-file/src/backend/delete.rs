@@ -14,8 +14,9 @@ use prodigy_storage_layout::{
     checkpoints_folder, documents_folder, events_folder, orphans_folder, queue_folder, tombstones_folder,
 };
 
+use super::parts::Parts;
 use super::stores::Stores;
-use crate::fs::{DirEntry, FileKind, FsFile, OpenMode, TEMP_PREFIX};
+use crate::fs::{DirEntry, FileKind, FsFile, Metadata, OpenMode, TEMP_PREFIX};
 use crate::kernel::KernelLocks;
 use crate::log::LockedLog;
 use crate::log::removed_mark::RemovedMark;
@@ -36,6 +37,20 @@ pub(super) struct Beside {
     pub(super) checkpoints: DocumentCount,
     pub(super) documents: DocumentCount,
     pub(super) last_write: Option<Timestamp>,
+    /// False if the job has no mark of a finished job.
+    pub(super) may_be_finished: bool,
+}
+
+impl Beside {
+    /// Takes in the time of the last write to a file or folder, if it is there.
+    fn written(&mut self, root: &Root, path: &Path, found: io::Result<Metadata>) -> Result<()> {
+        match found {
+            Ok(found) => self.last_write = self.last_write.max(Some(found.modified)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(root.read_fault(LOOK, path, error)),
+        }
+        Ok(())
+    }
 }
 
 impl Stores {
@@ -191,54 +206,62 @@ impl Stores {
         if self.root.is_deleted(LOOK, job)? {
             return Ok(Activity::default());
         }
-        let active = self.logs.is_written_to(job, deadline)?
-            || self.holds_lock(&mut KernelLocks::new(), job, deadline)?;
-        Ok(Activity::new(active, self.last_write(job, deadline)?))
+        let log = self.logs.survey(job, deadline)?;
+        let active = log.is_written_to || self.holds_lock(&mut KernelLocks::new(), job, deadline)?;
+        let beside = self.beside_log(job, Parts::ANY, deadline)?;
+        Ok(Activity::new(active, log.last_write.max(beside.last_write)))
     }
 
     /// When anything of a job was last written.
     fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let last = self.logs.last_write(job, deadline)?;
-        Ok(last.max(self.beside_log(job, deadline)?.last_write))
+        Ok(last.max(self.beside_log(job, Parts::ANY, deadline)?.last_write))
     }
 
     /// The checkpoints of a job, its documents of the caller's own kinds, and when anything beside its log was last written.
-    pub(super) fn beside_log(&self, job: &JobAddress, deadline: Deadline) -> Result<Beside> {
+    pub(super) fn beside_log(&self, job: &JobAddress, parts: Parts, deadline: Deadline) -> Result<Beside> {
         let mut beside = Beside::default();
-        let scope = DocumentScope::Job(job.clone());
-        for entry in Entries::new(|page| self.documents.list(&scope, page, deadline)) {
-            let entry = entry?;
-            beside.checkpoints.add(entry.bytes);
-            let written = match entry.document {
-                Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.time(),
-                _ => entry.modified,
-            };
-            beside.last_write = beside.last_write.max(Some(written));
-        }
-        let mut files = vec![Document::Orphans(job.clone()).path()];
-        let owner = DocumentOwner::Job(job.clone());
-        let own = documents_folder(&owner);
-        // Each write of a document puts a name into the folder of its kind.
-        let kinds = self.root.names_in(LOOK, &own)?;
-        files.extend(kinds.iter().map(|kind| own.join(&kind.name)));
-        if !kinds.is_empty() {
-            let scope = DocumentScope::Own(owner, None);
-            for entry in Entries::new(|page| self.documents.list(&scope, page, deadline)) {
-                beside.documents.add(entry?.bytes);
+        if parts.state {
+            let state = self.documents.survey(job, deadline)?;
+            beside.checkpoints = state.checkpoints;
+            beside.may_be_finished = state.may_be_finished;
+            beside.last_write = state.last_write;
+            if state.may_have_documents {
+                self.add_documents(job, &mut beside, deadline)?;
             }
         }
-        if !self.root.names_in(LOOK, &queue_folder(job))?.is_empty() {
-            files.push(Entry::Queue(job.clone()).path());
-            files.push(Entry::QueueJournal(job.clone()).path());
+        if parts.orphans {
+            let path = Document::Orphans(job.clone()).path();
+            beside.written(&self.root, &path, self.root.fs.metadata(&path))?;
         }
-        for path in files {
-            match self.root.fs.metadata(&path) {
-                Ok(found) => beside.last_write = beside.last_write.max(Some(found.modified)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.root.read_fault(LOOK, &path, error)),
+        if parts.queue
+            && let Some(folder) = self.root.open_folder(LOOK, &queue_folder(job))?
+        {
+            for path in [
+                Entry::Queue(job.clone()).path(),
+                Entry::QueueJournal(job.clone()).path(),
+            ] {
+                let found = folder.metadata_of(path.file_name().unwrap_or_default());
+                beside.written(&self.root, &path, found)?;
             }
         }
         Ok(beside)
+    }
+
+    /// Counts the documents of the caller's own kinds. Each write of one puts a name into the folder of its kind.
+    fn add_documents(&self, job: &JobAddress, beside: &mut Beside, deadline: Deadline) -> Result<()> {
+        let owner = DocumentOwner::Job(job.clone());
+        let own = documents_folder(&owner);
+        let kinds = self.root.names_in(LOOK, &own)?;
+        for kind in &kinds {
+            let path = own.join(&kind.name);
+            beside.written(&self.root, &path, self.root.fs.metadata(&path))?;
+        }
+        let scope = DocumentScope::Own(owner, None);
+        for entry in Entries::new(|page| self.documents.list(&scope, page, deadline)) {
+            beside.documents.add(entry?.bytes);
+        }
+        Ok(())
     }
 
     /// Whether a process holds a named lock of the job.

@@ -6,12 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Activity, Deadline, ErrorKind, JobFacts, JobSurvey, Page, PageOptions, Result,
+    Activity, Deadline, ErrorKind, JobFacts, JobSurvey, Page, PageOptions, QueueSummary, Result,
 };
 use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName};
 
+use super::parts::{Parts, may_have};
 use super::stores::Stores;
 use crate::kernel::KernelLocks;
+use crate::log::LogSurvey;
 
 const SURVEY: &str = "survey jobs";
 /// Jobs that are examined between two looks at the clock.
@@ -30,17 +32,22 @@ impl Stores {
         page: &PageOptions<JobId>,
         deadline: Deadline,
     ) -> Result<Page<JobSurvey, JobId>> {
-        let listed = self.jobs(repo, page, deadline)?;
+        let listed = self.listed_jobs(repo, page, deadline)?;
+        let locks = self.locks.jobs_with_locks(repo, page)?;
+        let parts_of = |job: &JobId| Parts {
+            locks: may_have(&locks, job),
+            ..listed.parts(job)
+        };
         let enough = deadline.min(Deadline::after(PAGE));
-        let mut entries: Vec<JobSurvey> = Vec::with_capacity(listed.entries.len());
-        for chunk in listed.entries.chunks(CHUNK) {
+        let mut entries: Vec<JobSurvey> = Vec::with_capacity(listed.jobs.entries.len());
+        for chunk in listed.jobs.entries.chunks(CHUNK) {
             if let Some(last) = entries.last().filter(|_| enough.has_passed()) {
                 let next = last.job.clone();
                 return Ok(Page::new(entries, Some(next)));
             }
-            self.survey_into(&mut entries, repo, chunk, deadline)?;
+            self.survey_into(&mut entries, repo, chunk, &parts_of, deadline)?;
         }
-        Ok(Page::new(entries, listed.next))
+        Ok(Page::new(entries, listed.jobs.next))
     }
 
     /// Adds a chunk of jobs, which threads share.
@@ -49,6 +56,7 @@ impl Stores {
         entries: &mut Vec<JobSurvey>,
         repo: &RepoName,
         jobs: &[JobId],
+        parts_of: &(dyn Fn(&JobId) -> Parts + Sync),
         deadline: Deadline,
     ) -> Result<()> {
         let threads = thread::available_parallelism()
@@ -60,7 +68,7 @@ impl Stores {
             let address = |job: &JobId| JobAddress::new(repo.clone(), job.clone());
             let jobs = jobs
                 .iter()
-                .map(|job| self.facts(&mut kernel, &address(job), deadline));
+                .map(|job| self.facts(&mut kernel, &address(job), parts_of(job), deadline));
             jobs.collect::<Vec<_>>()
         };
         let survey = &survey;
@@ -90,17 +98,27 @@ impl Stores {
         &self,
         kernel: &mut KernelLocks,
         job: &JobAddress,
+        parts: Parts,
         deadline: Deadline,
     ) -> Result<Option<JobFacts>> {
         deadline.check(SURVEY, job, "the file system")?;
-        let (log, is_written_to, last_write) = self.logs.survey(job, deadline)?;
-        let active = is_written_to || self.holds_lock(kernel, job, deadline)?;
-        let beside = self.beside_log(job, deadline)?;
+        let log = match parts.log {
+            true => self.logs.survey(job, deadline)?,
+            false => LogSurvey::default(),
+        };
+        let active = log.is_written_to || (parts.locks && self.holds_lock(kernel, job, deadline)?);
+        let beside = self.beside_log(job, parts, deadline)?;
         let facts = JobFacts {
-            activity: Activity::new(active, last_write.max(beside.last_write)),
-            finished: self.documents.get(&Document::Finished(job.clone()), deadline)?,
-            log,
-            queue: self.queues.queue_summary(job, deadline)?,
+            activity: Activity::new(active, log.last_write.max(beside.last_write)),
+            finished: match beside.may_be_finished {
+                true => self.documents.get(&Document::Finished(job.clone()), deadline)?,
+                false => None,
+            },
+            log: log.summary,
+            queue: match parts.queue {
+                true => self.queues.queue_summary(job, deadline)?,
+                false => QueueSummary::default(),
+            },
             checkpoints: beside.checkpoints,
             documents: beside.documents,
         };

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use prodigy_storage_backend::{Deadline, DocumentEntry, Page, PageBuilder, PageOptions, Result};
+use prodigy_storage_backend::{
+    Deadline, DocumentCount, DocumentEntry, Page, PageBuilder, PageOptions, Result,
+};
 use prodigy_storage_layout::{
-    Document, DocumentKind, DocumentScope, Entry, RepoName, STATE, Stamp, checkpoints_folder,
-    documents_folder, orphans_folder,
+    DOCUMENTS, Document, DocumentKind, DocumentScope, Entry, JobAddress, RepoName, STATE, Stamp, Timestamp,
+    checkpoints_folder, documents_folder, orphans_folder,
 };
 
 use super::Documents;
@@ -14,6 +16,17 @@ use super::newest::is_anothers_state;
 use crate::fs::{FsFolder, Metadata};
 
 const LIST: &str = "list documents";
+
+/// The folder of a job's checkpoints in numbers.
+#[derive(Debug, Default)]
+pub(crate) struct StateSurvey {
+    pub(crate) checkpoints: DocumentCount,
+    pub(crate) last_write: Option<Timestamp>,
+    /// False if the folder has no mark of a finished job.
+    pub(crate) may_be_finished: bool,
+    /// False if the folder has no documents of the caller's own kinds.
+    pub(crate) may_have_documents: bool,
+}
 
 /// Collects one page of documents, ordered by stamp, then by document.
 type Keys = PageBuilder<(Option<Stamp>, Document)>;
@@ -69,6 +82,58 @@ impl Documents {
             found.extend(self.entry(&path, document, looked)?);
         }
         Ok(Page::new(found, keys.next.map(|(_, document)| document)))
+    }
+
+    /// The checkpoints of a job, by one pass over the names in its folder, in whatever order they come.
+    pub(crate) fn survey(&self, job: &JobAddress, deadline: Deadline) -> Result<StateSurvey> {
+        let mut survey = StateSurvey::default();
+        let path = checkpoints_folder(job);
+        let Some(folder) = self.root.open_folder(LIST, &path)? else {
+            return Ok(survey);
+        };
+        let (mut others, mut counted) = (Vec::new(), Ok(()));
+        let names = folder.names(
+            &mut |name, _| match Document::in_checkpoints_or_packed(job, name) {
+                Some(Document::Finished(_)) => survey.may_be_finished = true,
+                Some(document) if document.phase().is_some() && counted.is_ok() => {
+                    counted = deadline
+                        .check(LIST, &path.display(), "the file system")
+                        .and_then(|()| self.count(&mut survey, &*folder, &document, name));
+                }
+                Some(_) => {}
+                None if name == DOCUMENTS => survey.may_have_documents = true,
+                None if is_anothers_state(&path, name) => others.push(name.to_owned()),
+                None => {}
+            },
+        );
+        names.map_err(|error| self.root.read_fault(LIST, &path, error))?;
+        counted?;
+        self.skip_state(LIST, job, &others)?;
+        Ok(survey)
+    }
+
+    fn count(
+        &self,
+        survey: &mut StateSurvey,
+        folder: &dyn FsFolder,
+        document: &Document,
+        name: &str,
+    ) -> Result<()> {
+        let path = document.path();
+        let plain = path.file_name().unwrap_or_default();
+        // A process that died during a compression left both forms: the plain one counts.
+        if plain != name && folder.metadata_of(plain).is_ok() {
+            return Ok(());
+        }
+        if let Some(file) = self.entry(&path, document.clone(), folder.metadata_of(name.as_ref()))? {
+            survey.checkpoints.add(file.bytes);
+            let written = match document {
+                Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.time(),
+                _ => file.modified,
+            };
+            survey.last_write = survey.last_write.max(Some(written));
+        }
+        Ok(())
     }
 
     /// Finds the documents of a scope in one folder. Returns the folder if it exists.

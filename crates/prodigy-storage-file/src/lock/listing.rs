@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Deadline, LockInfo, Page, PageBuilder, PageOptions, Result};
-use prodigy_storage_layout::{Entry, JobAddress, LockName, locks_folder};
+use prodigy_storage_layout::{Entry, JobAddress, JobId, LockName, RepoName, locks_folder};
 
 use super::Locks;
 use super::origin::origin;
@@ -75,6 +75,23 @@ impl Locks {
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// The jobs of a page that may have locks: see [`of_job`](Self::of_job).
+    pub(crate) fn jobs_with_locks(&self, repo: &RepoName, page: &PageOptions<JobId>) -> Result<Page<JobId>> {
+        let mut jobs = PageBuilder::new(page.clone());
+        for parts in 2..=LockName::MAX_PARTS {
+            let folder = locks_folder().join(parts.to_string()).join(repo.as_str());
+            self.root.each_name(LOCKS, &folder, &mut |name, _| {
+                // A lock of two parts is a file that is named after the job, a longer one is in a folder of this name.
+                let job = match parts {
+                    2 => name.strip_suffix(".lock"),
+                    _ => Some(name),
+                };
+                jobs.extend(job.and_then(|job| JobId::new(job).ok()));
+            })?;
+        }
+        Ok(jobs.finish())
     }
 
     /// Calls `give` with the name of each lock in these folders. Each folder has a number of levels, of which the last one

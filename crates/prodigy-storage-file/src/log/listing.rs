@@ -241,22 +241,49 @@ fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Li
 /// A folder that changes while it is read may show neither of the two names of a segment that is being renamed. A
 /// segment is renamed only once, so two passes that agree have missed none.
 pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
-    list_by(list_opened, root, folder, deadline)
+    let listed = open_and_list(root, folder, deadline)?;
+    Ok(listed.map(|(_, listing)| listing).unwrap_or_default())
 }
 
 /// Lists as [`list`] does the segments that a new writer examines: those that the mark of sealed segments does not cover,
 /// and some that it covers.
 pub(super) fn list_for_writer(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
-    list_by(list_unsealed, root, folder, deadline)
+    let listed = list_by(list_unsealed, root, folder, deadline)?;
+    Ok(listed.map(|(_, listing)| listing).unwrap_or_default())
 }
 
-fn list_by(pass: Pass, root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
+/// Lists as [`list`] does, and returns the open folder too; `None` if it is absent.
+pub(super) fn open_and_list(
+    root: &Arc<Root>,
+    folder: &Path,
+    deadline: Deadline,
+) -> Result<Option<(Box<dyn FsFolder>, Listing)>> {
+    list_by(list_opened, root, folder, deadline)
+}
+
+fn list_by(
+    pass: Pass,
+    root: &Arc<Root>,
+    folder: &Path,
+    deadline: Deadline,
+) -> Result<Option<(Box<dyn FsFolder>, Listing)>> {
     let Some(opened) = root.open_folder(LIST, folder)? else {
-        return Ok(Listing::default());
+        return Ok(None);
     };
-    let mark = mark_of(root, &*opened);
-    let mut before = pass(root, folder, &*opened)?;
-    if mark.is_some() && mark == mark_of(root, &*opened) {
+    let listing = list_in(pass, root, folder, &*opened, deadline)?;
+    Ok(Some((opened, listing)))
+}
+
+fn list_in(
+    pass: Pass,
+    root: &Arc<Root>,
+    folder: &Path,
+    opened: &dyn FsFolder,
+    deadline: Deadline,
+) -> Result<Listing> {
+    let mark = mark_of(root, opened);
+    let mut before = pass(root, folder, opened)?;
+    if mark.is_some() && mark == mark_of(root, opened) {
         return finished(root, folder, before, deadline);
     }
     loop {

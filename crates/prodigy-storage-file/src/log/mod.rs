@@ -51,9 +51,18 @@ use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 use crate::root::{LockNow, Root};
 use archive::Archive;
 use folder::LockedFolder;
-use listing::{Forms, Listing};
+use listing::Forms;
 pub(crate) use writer::HELD;
 use writer::LogWriter;
+
+/// A log in numbers.
+#[derive(Debug, Default)]
+pub(crate) struct LogSurvey {
+    pub(crate) summary: LogSummary,
+    /// True if a writer has a segment open.
+    pub(crate) is_written_to: bool,
+    pub(crate) last_write: Option<Timestamp>,
+}
 
 /// The number of idle logs that are kept open for writing.
 const MOST_WRITERS: usize = 128;
@@ -233,28 +242,32 @@ impl Logs {
 
     pub(crate) fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {
         let folder = self.folder_of("summarise events", job)?;
-        let listed = listing::list(&self.root, &folder, deadline)?;
-        Ok(self.measure(&folder, &listed)?.0)
+        Ok(self.measure(&folder, deadline)?.0.summary)
     }
 
-    /// The size of a log in bytes, and the mtime of its newest segment.
-    fn measure(&self, folder: &Path, listed: &Listing) -> Result<(LogSummary, Option<Timestamp>)> {
-        let (mut summary, mut newest) = (LogSummary::default(), None);
-        let Some(opened) = self.root.open_folder(MEASURE, folder)? else {
-            return Ok((summary, None));
+    /// The size of a log, and the time of the last write to it. Returns with it the segments that are not sealed.
+    fn measure(&self, folder: &Path, deadline: Deadline) -> Result<(LogSurvey, Vec<SegmentName>)> {
+        let (mut survey, mut unsealed, mut newest) = (LogSurvey::default(), Vec::new(), None);
+        let Some((opened, listed)) = listing::open_and_list(&self.root, folder, deadline)? else {
+            return Ok((survey, unsealed));
         };
         for (name, forms) in &listed.segments {
             let Some((form, found)) = self.find_form(&*opened, folder, name, *forms)? else {
                 continue;
             };
             let plain = form == SegmentForm::Plain;
-            summary.segments += 1;
-            summary.bytes += found.len;
-            summary.sealed += u64::from(!plain || found.is_sealed());
-            summary.compressed += u64::from(!plain);
+            let is_sealed = !plain || found.is_sealed();
+            if !is_sealed {
+                unsealed.push(name.clone());
+            }
+            survey.summary.segments += 1;
+            survey.summary.bytes += found.len;
+            survey.summary.sealed += u64::from(is_sealed);
+            survey.summary.compressed += u64::from(!plain);
             newest = newest.max(Some((name.made(), found.modified)));
         }
-        Ok((summary, newest.map(|(_, modified)| modified)))
+        survey.last_write = newest.map(|(_, modified)| modified);
+        Ok((survey, unsealed))
     }
 
     /// The form of a listed segment, and the metadata of its file; `None` if it is gone.
@@ -277,19 +290,22 @@ impl Logs {
         Ok(None)
     }
 
-    /// True if a writer has a segment of the log open. Each segment's lock is tried: a writer that looks for a
-    /// segment at that moment creates a new one.
-    pub(crate) fn is_written_to(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+    /// The size of a log, whether a writer has a segment of it open, and the time of the last write: all from one
+    /// listing.
+    pub(crate) fn survey(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSurvey> {
         let folder = events_folder(job);
-        let listed = listing::list(&self.root, &folder, deadline)?;
-        self.has_writer(job, &folder, &listed, deadline)
+        let (mut survey, unsealed) = self.measure(&folder, deadline)?;
+        survey.is_written_to = self.has_writer(job, &folder, &unsealed, deadline)?;
+        Ok(survey)
     }
 
+    /// True if a writer has one of these segments open. Each segment's lock is tried: a writer that looks for a segment at
+    /// that moment creates a new one.
     fn has_writer(
         &self,
         job: &JobAddress,
         folder: &Path,
-        listed: &Listing,
+        unsealed: &[SegmentName],
         deadline: Deadline,
     ) -> Result<bool> {
         // On a file system without locks, the locks of this process are not visible.
@@ -298,14 +314,10 @@ impl Logs {
         {
             return Ok(true);
         }
-        for (name, forms) in &listed.segments {
+        for name in unsealed {
             let path = folder.join(name.file_name(SegmentForm::Plain));
             let fault = |error| self.root.read_fault("find writers", &path, error);
-            if !forms.plain {
-                continue;
-            }
             match self.root.fs.open(&path, OpenMode::Read) {
-                Ok(file) if file.metadata().map_err(fault)?.is_sealed() => {}
                 Ok(file) if self.root.try_lock(&file).map_err(fault)? => {}
                 Ok(_) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -394,8 +406,7 @@ impl Logs {
     /// The time of the last write to the newest segment.
     pub(crate) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let folder = events_folder(job);
-        let listed = listing::list(&self.root, &folder, deadline)?;
-        let Some(opened) = self.root.open_folder(MEASURE, &folder)? else {
+        let Some((opened, listed)) = listing::open_and_list(&self.root, &folder, deadline)? else {
             return Ok(None);
         };
         let mut by_age: Vec<_> = listed.segments.iter().collect();
@@ -410,20 +421,6 @@ impl Logs {
             newest = newest.max(found.map(|(_, found)| (name.made(), found.modified)));
         }
         Ok(newest.map(|(_, modified)| modified))
-    }
-
-    /// The size of a log, whether a writer has a segment of it open, and the time of the last write: all from one
-    /// listing.
-    pub(crate) fn survey(
-        &self,
-        job: &JobAddress,
-        deadline: Deadline,
-    ) -> Result<(LogSummary, bool, Option<Timestamp>)> {
-        let folder = events_folder(job);
-        let listed = listing::list(&self.root, &folder, deadline)?;
-        let (summary, last_write) = self.measure(&folder, &listed)?;
-        let active = summary.sealed < summary.segments && self.has_writer(job, &folder, &listed, deadline)?;
-        Ok((summary, active, last_write))
     }
 
     /// The folder of a log, for a reader. If the job is being deleted, a folder that does not exist.

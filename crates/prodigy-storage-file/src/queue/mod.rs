@@ -65,6 +65,9 @@ pub(crate) use survey::Survey;
 /// A check in the critical section of a write, before anything is written: that of a fencing token.
 pub(crate) type Gate<'a> = Option<&'a dyn Fn() -> Result<()>>;
 
+/// The folder of dead letters in the layout of earlier programs, below the state of a repository or the queue of a job.
+pub(crate) const EARLIER_QUEUES: &str = "mapreduce/dlq";
+
 /// The bytes behind the last item.
 const CLOSING: &[u8] = b"\n]\n";
 /// The bytes between two items, as this program writes them.

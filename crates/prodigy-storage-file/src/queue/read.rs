@@ -11,13 +11,13 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{JobAddress, queue_folder, state_folder};
 
-use super::Queues;
 use super::line::{self, ItemChecksum, TRAILER};
 use super::owner;
 use super::scan::{Fragment, Scanner};
 use super::take::asks_for_no_facts;
 use super::turn::STRIDE;
 use super::view::{Paths, Seen, Spot, View};
+use super::{EARLIER_QUEUES, Queues};
 use crate::fs::{DirEntry, FileKind, FsFile};
 
 impl Queues {
@@ -202,7 +202,7 @@ impl Queues {
             let items = names.filter(|entry| is_json(&entry)).map(|entry| entry.name);
             Ok::<Vec<String>, StorageError>(items.collect())
         };
-        let below = Path::new("mapreduce/dlq").join(job.job.as_str()).join("items");
+        let below = Path::new(EARLIER_QUEUES).join(job.job.as_str()).join("items");
         let skip = |folder: &Path| {
             let items = items_in(folder)?;
             self.root.skip_files(ForeignKind::DeadLetters, folder, &items);
@@ -214,9 +214,15 @@ impl Queues {
         if names.is_empty() {
             return Ok(false);
         }
-        skip(&folder.join(below))?;
+        let has = |name: &str| names.iter().any(|entry| entry.name == name);
+        if has("mapreduce") {
+            skip(&folder.join(below))?;
+        }
         // The same files beside the queue.
-        let items = skip(&folder.join("items"))?;
+        let items = match has("items") {
+            true => skip(&folder.join("items"))?,
+            false => 0,
+        };
         // An index lists the items, so it is counted only if no item exists.
         let is_counted = |name: &str| name == "dlq-items.json" || (name == "index.json" && items == 0);
         let beside = names

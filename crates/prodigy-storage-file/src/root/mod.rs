@@ -258,6 +258,21 @@ impl Root {
         Ok(folders.into_iter().map(|entry| entry.name))
     }
 
+    /// Calls `show` with each name in a folder and its kind, without collecting them; with none if the folder is absent.
+    pub(crate) fn each_name(
+        &self,
+        operation: &'static str,
+        folder: &Path,
+        show: &mut dyn FnMut(&str, FileKind),
+    ) -> Result<()> {
+        let Some(opened) = self.open_folder(operation, folder)? else {
+            return Ok(());
+        };
+        opened
+            .names(show)
+            .map_err(|error| self.read_fault(operation, folder, error))
+    }
+
     /// Removes a file. Returns false if it is absent.
     pub(crate) fn unlink(&self, operation: &'static str, path: &Path) -> Result<bool> {
         match self.fs.unlink(path) {

@@ -1,5 +1,6 @@
 //! The disk space that a store uses.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use prodigy_storage_backend::{AreaUsage, Usage};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES};
 
 use super::{Root, is_misplaced};
-use crate::fs::{DirEntry, FileKind};
+use crate::fs::{FileKind, FsFolder};
 
 const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARANTINE];
 /// Areas with one folder per repository at their first level.
@@ -15,6 +16,9 @@ const BY_REPO: [&str; 5] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED];
 
 /// The name for everything outside of these areas: `format.json`, and files of other programs.
 const OTHER: &str = "other";
+/// The depth of folders below which a folder is closed before those in it are opened: a worktree may be deep, and each open
+/// folder takes two descriptors and a buffer.
+const STREAMED: usize = 8;
 /// The largest number of unreadable files and folders that are named one by one.
 const MOST_NAMED: usize = 100;
 
@@ -23,7 +27,7 @@ pub(super) fn by_area(root: &Root) -> Vec<(&'static str, u64)> {
     let mut measure = Measure::new(root);
     AREAS
         .iter()
-        .map(|area| (*area, measure.below(Path::new(area)).1))
+        .map(|area| (*area, measure.below(Path::new(area), 0).bytes))
         .collect()
 }
 
@@ -32,22 +36,23 @@ pub(crate) fn usage(root: &Root) -> Usage {
     let mut measure = Measure::new(root);
     let mut areas = Vec::new();
     for area in AREAS {
-        if !BY_REPO.contains(&area) {
-            push(&mut areas, area, None, measure.below(Path::new(area)));
-            continue;
-        }
-        let (repos, rest) = measure.sorted(Path::new(area), |entry| match entry.kind {
-            FileKind::Folder => RepoName::new(&entry.name).ok(),
-            _ => None,
+        let path = Path::new(area);
+        let mut repos = BTreeSet::new();
+        let rest = measure.folder(path, 0, &mut |name, kind| {
+            let is_repo = kind == FileKind::Folder && BY_REPO.contains(&area);
+            match RepoName::new(name) {
+                Ok(repo) if is_repo => repos.insert(repo),
+                _ => false,
+            }
         });
-        for (entry, repo) in repos {
-            let found = measure.below(&Path::new(area).join(entry.name));
+        for repo in repos {
+            let found = measure.below(&path.join(repo.as_str()), 0);
             push(&mut areas, area, Some(repo), found);
         }
-        push(&mut areas, area, None, measure.all(Path::new(area), rest));
+        push(&mut areas, area, None, rest);
     }
-    let (_, rest) = measure.sorted(Path::new(""), |entry| AREAS.contains(&&*entry.name).then_some(()));
-    push(&mut areas, OTHER, None, measure.all(Path::new(""), rest));
+    let rest = measure.folder(Path::new(""), 0, &mut |name, _| AREAS.contains(&name));
+    push(&mut areas, OTHER, None, rest);
     let space = root.fs.space().ok();
     Usage {
         areas,
@@ -58,14 +63,28 @@ pub(crate) fn usage(root: &Root) -> Usage {
     }
 }
 
-fn push(areas: &mut Vec<AreaUsage>, area: &str, repo: Option<RepoName>, (files, bytes): (u64, u64)) {
-    if files > 0 {
+fn push(areas: &mut Vec<AreaUsage>, area: &str, repo: Option<RepoName>, found: Sum) {
+    if found.files > 0 {
         areas.push(AreaUsage {
             area: area.to_owned(),
             repo,
-            files,
-            bytes,
+            files: found.files,
+            bytes: found.bytes,
         });
+    }
+}
+
+/// Files and their bytes.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    files: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
     }
 }
 
@@ -85,14 +104,6 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// The entries of a folder. A folder that was removed meanwhile has no entries.
-    fn list(&mut self, folder: &Path) -> Vec<DirEntry> {
-        self.root.fs.list(folder).unwrap_or_else(|error| {
-            self.failed(folder, error);
-            Vec::new()
-        })
-    }
-
     fn failed(&mut self, path: &Path, error: io::Error) {
         if error.kind() == io::ErrorKind::NotFound {
             return;
@@ -110,57 +121,67 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// The entries of a folder in order of name: first those for which `known` returns a value, with this value; then the rest.
-    fn sorted<T>(
+    /// Everything below a folder. A folder that was removed meanwhile has no entries.
+    fn below(&mut self, path: &Path, depth: usize) -> Sum {
+        self.folder(path, depth, &mut |_, _| false)
+    }
+
+    /// Everything below a folder, except for the entries that `is_left_out` chooses. No list of entries is in memory,
+    /// except for the folders below [`STREAMED`].
+    fn folder(
         &mut self,
-        folder: &Path,
-        known: impl Fn(&DirEntry) -> Option<T>,
-    ) -> (Vec<(DirEntry, T)>, Vec<DirEntry>) {
-        let mut entries = self.list(folder);
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let (mut found, mut rest) = (Vec::new(), Vec::new());
-        for entry in entries {
-            match known(&entry) {
-                Some(what) => found.push((entry, what)),
-                None => rest.push(entry),
+        path: &Path,
+        depth: usize,
+        is_left_out: &mut dyn FnMut(&str, FileKind) -> bool,
+    ) -> Sum {
+        let mut sum = Sum::default();
+        let opened = match self.root.fs.folder(path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.failed(path, error);
+                return sum;
             }
+        };
+        let mut deeper = Vec::new();
+        let names = opened.names(&mut |name, kind| {
+            if is_left_out(name, kind) {
+                return;
+            }
+            match kind {
+                FileKind::Folder if depth < STREAMED => sum.add(self.below(&path.join(name), depth + 1)),
+                FileKind::Folder => deeper.push(name.to_owned()),
+                _ => sum.add(self.one(&*opened, path, name, kind)),
+            }
+        });
+        if let Err(error) = names {
+            self.failed(path, error);
         }
-        (found, rest)
+        drop(opened);
+        for name in deeper {
+            sum.add(self.below(&path.join(name), depth + 1));
+        }
+        sum
     }
 
-    /// Files and bytes below a folder.
-    fn below(&mut self, folder: &Path) -> (u64, u64) {
-        let entries = self.list(folder);
-        self.all(folder, entries)
-    }
-
-    /// Files and bytes of these entries of a folder and of everything below them.
-    fn all(&mut self, folder: &Path, entries: Vec<DirEntry>) -> (u64, u64) {
-        let (mut files, mut bytes) = (0, 0);
-        let mut folders = vec![(folder.to_owned(), entries)];
-        while let Some((folder, entries)) = folders.pop() {
-            for entry in entries {
-                let path = folder.join(&entry.name);
-                match entry.kind {
-                    FileKind::Folder => {
-                        let below = self.list(&path);
-                        folders.push((path, below));
-                    }
-                    FileKind::File => match self.root.fs.metadata(&path) {
-                        Ok(found) => {
-                            files += 1;
-                            bytes += found.len;
-                        }
-                        Err(error) => self.failed(&path, error),
-                    },
-                    FileKind::Other if is_misplaced(&path, FileKind::Other) => {
-                        let what = self.root.describe_misplaced(&path);
-                        self.not_counted(|root| format!("{}: {what}", root.absolute(&path).display()));
-                    }
-                    FileKind::Other => {}
+    /// A file or another thing in a folder.
+    fn one(&mut self, opened: &dyn FsFolder, folder: &Path, name: &str, kind: FileKind) -> Sum {
+        if kind == FileKind::File {
+            match opened.metadata_of(name.as_ref()) {
+                Ok(found) => {
+                    return Sum {
+                        files: 1,
+                        bytes: found.len,
+                    };
                 }
+                Err(error) => self.failed(&folder.join(name), error),
             }
+            return Sum::default();
         }
-        (files, bytes)
+        let path = folder.join(name);
+        if is_misplaced(&path, kind) {
+            let what = self.root.describe_misplaced(&path);
+            self.not_counted(|root| format!("{}: {what}", root.absolute(&path).display()));
+        }
+        Sum::default()
     }
 }

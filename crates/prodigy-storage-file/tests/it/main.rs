@@ -20,5 +20,6 @@ mod letters;
 mod moved;
 mod replaced;
 mod security;
+mod survey;
 mod tokens;
 mod waiting;
