@@ -21,10 +21,9 @@ impl<'s> Audited<'s> {
         Self { storage, removal }
     }
 
-    /// The removal of the registry entry of a name, by this command.
-    pub(crate) fn of_entry(storage: &'s Storage, repo: &RepoName, command: &str) -> Self {
-        let removal = Removal::new(RemovalKind::RegistryEntry, command, Timestamp::now());
-        let removal = removal.repo(repo.clone()).size(1, 0);
+    /// A removal of data that belongs to a repository and to no job.
+    pub(crate) fn of_repo(storage: &'s Storage, kind: RemovalKind, repo: &RepoName, command: &str) -> Self {
+        let removal = Removal::new(kind, command, Timestamp::now()).repo(repo.clone());
         Self { storage, removal }
     }
 

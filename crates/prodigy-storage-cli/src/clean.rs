@@ -161,10 +161,12 @@ fn name(removal: &Removal) -> String {
     }
 }
 
-/// The job, or the repository of a registry entry.
+/// The job or the repository of the data.
 fn owner(removal: &Removal) -> Option<String> {
-    let job = removal.job.as_ref().map(ToString::to_string);
-    job.or_else(|| removal.repo.as_ref().map(ToString::to_string))
+    let repo = removal.repo.as_ref();
+    let job = removal.job.as_ref();
+    job.map(ToString::to_string)
+        .or_else(|| repo.map(ToString::to_string))
 }
 
 fn row(removal: &Removal) -> [String; 5] {

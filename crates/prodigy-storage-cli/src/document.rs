@@ -3,13 +3,14 @@
 use clap::Subcommand;
 use prodigy_storage::{
     DocumentInfo, DocumentKind, DocumentName, DocumentOptions, Documents, Expected, Fence, JobId, Listing,
-    LockName, Repo, Revision, Storage,
+    LockName, RemovalKind, Repo, Revision, Storage,
 };
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::app::{Access, App};
+use crate::audit::Audited;
 use crate::checkpoint::expected;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -144,6 +145,18 @@ impl Owner {
         })
     }
 
+    /// The removal of one of the documents, for the audit log.
+    fn removal(&self) -> Result<Audited<'_>> {
+        const COMMAND: &str = "document delete";
+        Ok(match &self.job {
+            Some(job) => {
+                let job = self.repo.job(job)?;
+                Audited::new(&self.storage, RemovalKind::Documents, job.address(), COMMAND)
+            }
+            None => Audited::of_repo(&self.storage, RemovalKind::Documents, self.repo.name(), COMMAND),
+        })
+    }
+
     /// The job or the repository that the documents belong to, in words.
     fn words(&self) -> String {
         match &self.job {
@@ -260,7 +273,12 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let (owner, documents) = at.open(app, Access::Write)?;
     let expected = arguments.expected_revision.map(Expected::Revision);
     let options = DocumentOptions::new().expected_revision(expected.unwrap_or_default());
-    if !documents.delete(&at.name, options)? {
+    let Some(stored) = stored(&documents, &at.name)? else {
+        return Err(owner.missing(at)?);
+    };
+    let removal = owner.removal()?.size(1, stored.bytes);
+    let (is_deleted, exit) = removal.make(app, |_| Ok(documents.delete(&at.name, options)?))?;
+    if !is_deleted {
         return Err(owner.missing(at)?);
     }
     if app.json() {
@@ -268,5 +286,16 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     } else {
         app.line(format!("deleted {}/{}", at.kind, at.name))?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// The document of this name. It is not read: a damaged one can be deleted too.
+fn stored(documents: &Documents, name: &str) -> Result<Option<DocumentInfo>> {
+    for found in documents.list() {
+        let found = found?;
+        if found.name.as_str() == name {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }

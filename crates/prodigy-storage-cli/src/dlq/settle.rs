@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use prodigy_storage::{Change, Claim, Dlq, Eligible, ItemId, LeaseToken, Select, Settled, Settlement};
+use prodigy_storage::{
+    Change, Claim, Dlq, Eligible, ItemId, LeaseToken, RemovalKind, Select, Settled, Settlement,
+};
 use serde_json::json;
 
 use super::bulk::{self, Bulk};
@@ -12,6 +14,7 @@ use super::select::{Filters, SelectArgs, tell_missing, tell_none};
 use super::take::must_last;
 use super::view::State;
 use crate::app::{Access, App};
+use crate::audit::Audited;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::{JobArgs, Opened};
@@ -216,8 +219,22 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> 
     let opened = arguments.job.open(app, Access::Write)?;
     let keys = bulk::texts(&arguments.ids);
     let dlq = opened.job.dlq();
-    let outcome = settle(&dlq, &keys, |key| by_id(key, Change::Remove))?;
-    outcome.tell(app, "removed", NO_ITEM, Some(&dlq))
+    // An item that can't be read may be one of them.
+    let found = dlq.scan(&Select::ids(arguments.ids.iter().cloned()))?;
+    let (outcome, recorded) = match found.take(keys.len()).count() {
+        0 => (settle(&dlq, &keys, |key| by_id(key, Change::Remove))?, Exit::Done),
+        count => {
+            let address = opened.job.address();
+            let removal = Audited::new(&opened.storage, RemovalKind::DeadLetters, address, "dlq remove");
+            removal
+                .size(count, 0)
+                .make(app, |_| settle(&dlq, &keys, |key| by_id(key, Change::Remove)))?
+        }
+    };
+    Ok(match outcome.tell(app, "removed", NO_ITEM, Some(&dlq))? {
+        Exit::Done => recorded,
+        failed => failed,
+    })
 }
 
 /// The outcome for each key.

@@ -17,7 +17,14 @@ fn filled() -> Bench {
     bench
         .feed(&[&["dlq", "push"], &JOB[..]].concat(), letters)
         .code(0);
+    for owner in [&JOB[..], &JOB[..2]] {
+        bench.feed(&[&document("put"), owner].concat(), "1").code(0);
+    }
     bench
+}
+
+fn document(command: &str) -> [&str; 6] {
+    ["document", command, "--kind", "notes", "--name", "one"]
 }
 
 /// Rule, kind, count and outcome of each entry.
@@ -27,7 +34,9 @@ fn log(bench: &Bench) -> Vec<(String, String, u64, Value)> {
         .iter()
         .map(|entry| {
             let removal = &entry["removal"];
-            assert_eq!(removal["job"]["job"], "job");
+            if removal["repo"].is_null() {
+                assert_eq!(removal["job"]["job"], "job");
+            }
             let text = |field: &str| removal[field].as_str().unwrap().to_owned();
             (
                 text("rule"),
@@ -56,6 +65,13 @@ fn each_command_that_removes_is_in_the_audit_log() {
     bench
         .run(&[&["checkpoint", "prune", "--keep", "1"], &JOB[..]].concat())
         .code(0);
+    for owner in [&JOB[..], &JOB[..2]] {
+        bench.run(&[&document("delete"), owner].concat()).code(0);
+    }
+    // An id that no item has is no removal.
+    bench
+        .run(&[&["dlq", "remove", "a", "none"], &JOB[..]].concat())
+        .code(4);
     bench
         .run(&[&["dlq", "purge", "--any", "--yes"], &JOB[..]].concat())
         .code(0);
@@ -67,12 +83,22 @@ fn each_command_that_removes_is_in_the_audit_log() {
         [
             entry("checkpoint delete", "checkpoints", 1),
             entry("checkpoint prune", "checkpoints", 1),
-            entry("dlq purge", "dead_letters", 2),
+            entry("document delete", "documents", 1),
+            entry("document delete", "documents", 1),
+            entry("dlq remove", "dead_letters", 1),
+            entry("dlq purge", "dead_letters", 1),
             entry("job delete", "job", 1),
         ]
     );
     let shown = bench.run(&["clean", "--log"]).code(0);
-    assert_eq!(shown.out.matches("removed").count(), 4, "{}", shown.out);
+    assert_eq!(shown.out.matches("removed").count(), 7, "{}", shown.out);
+    let of_repo = |line: &&str| line.contains("document delete") && line.trim_end().ends_with(" shop");
+    assert_eq!(
+        shown.lines().into_iter().filter(of_repo).count(),
+        1,
+        "{}",
+        shown.out
+    );
 }
 
 #[test]
@@ -90,6 +116,13 @@ fn what_removes_nothing_is_not_in_the_audit_log() {
     bench
         .run(&[&["dlq", "purge", "--any"], &JOB[..]].concat())
         .code(0);
+    bench
+        .run(&[&["dlq", "remove", "none"], &JOB[..]].concat())
+        .code(4);
+    for owner in [&JOB[..], &JOB[..2]] {
+        let missing = ["document", "delete", "--kind", "notes", "--name", "none"];
+        bench.run(&[&missing, owner].concat()).code(4);
+    }
     bench.run(&["job", "delete", "job", "--repo", "shop"]).code(0);
     assert_eq!(log(&bench), []);
 }

@@ -75,16 +75,9 @@ impl Dues<'_> {
         if count == 0 {
             return;
         }
-        let removal = Removal {
-            kind,
-            job: Some(self.job.address().clone()),
-            repo: None,
-            rule: rule.to_owned(),
-            before: before(self.now, age),
-            count,
-            bytes,
-            outcome: RemovalOutcome::Due,
-        };
+        let removal = Removal::new(kind, rule, before(self.now, age))
+            .job(self.job.address().clone())
+            .size(count, bytes);
         self.found.push(Due {
             removal,
             job: self.job.clone(),

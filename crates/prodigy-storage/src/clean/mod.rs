@@ -93,6 +93,8 @@ pub enum RemovalKind {
     Events,
     /// Checkpoints.
     Checkpoints,
+    /// Documents of the caller's own kinds. No rule of retention removes them.
+    Documents,
     /// Parked dead letters.
     DeadLetters,
     /// Records of orphaned worktrees.
@@ -111,6 +113,7 @@ impl RemovalKind {
             Self::Job => "job",
             Self::Events => "events",
             Self::Checkpoints => "checkpoints",
+            Self::Documents => "documents",
             Self::DeadLetters => "dead letters",
             Self::Orphans => "orphans",
             Self::Quarantine => "quarantine",
@@ -157,16 +160,16 @@ pub enum RemovalOutcome {
 pub struct Removal {
     /// The kind of the data.
     pub kind: RemovalKind,
-    /// The owner of the data; `None` for the quarantine and for a registry entry.
+    /// The job of the data; `None` for the quarantine, for documents of a repository, and for a registry entry.
     pub job: Option<JobAddress>,
-    /// The name of a registry entry; `None` for all other data.
+    /// The repository of the data, if it belongs to no job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo: Option<RepoName>,
     /// The key of the rule: `retention.finished_jobs`. In the audit log of the tool also the command: `job delete`.
     pub rule: String,
     /// Data older than this is due: now, less the age that the rule sets.
     pub before: Timestamp,
-    /// The number of jobs, segments, checkpoints, items, records or files.
+    /// The number of jobs, segments, checkpoints, documents, items, records or files.
     pub count: u64,
     /// Their size in bytes, as stored.
     pub bytes: u64,
@@ -212,7 +215,7 @@ impl Removal {
         /// Whose data.
         job: into Option<JobAddress>,
 
-        /// The name whose registry entry is removed.
+        /// Whose data, if it belongs to no job.
         repo: into Option<RepoName>,
 
         /// The state of the removal.
