@@ -7,6 +7,7 @@ use prodigy_storage::{
 use serde::Serialize;
 
 use super::kept::{Entries, Entry, Kept, NAME, Sort, shortened};
+use super::read_of;
 use super::timeline::{self, Timeline};
 use crate::app::App;
 use crate::dlq::{each_item, words_of};
@@ -14,6 +15,7 @@ use crate::errors::{Failure, Result};
 use crate::events::{Facts, payload};
 use crate::exit::Exit;
 use crate::jobs::state_word;
+use crate::progress::Progress;
 use crate::top::Top;
 
 /// Jobs and checkpoints that a page lists: the newest ones.
@@ -33,6 +35,9 @@ pub(super) struct Report {
     newest_checkpoints: Top<(Timestamp, u64), CheckpointRow>,
     space: Space,
     kept: Kept,
+    progress: Progress,
+    /// The bytes of the jobs that were added.
+    read: u64,
 }
 
 #[derive(Serialize)]
@@ -91,7 +96,7 @@ struct Space {
 }
 
 impl Report {
-    pub(super) fn new(storage: &Storage, repo: &RepoName, job: Option<&JobId>) -> Self {
+    pub(super) fn new(storage: &Storage, repo: &RepoName, job: Option<&JobId>, progress: Progress) -> Self {
         Self {
             scope: Scope {
                 repo: repo.clone(),
@@ -111,6 +116,8 @@ impl Report {
             newest_checkpoints: Top::new(LISTED),
             space: Space::default(),
             kept: Kept::new(),
+            progress,
+            read: 0,
         }
     }
 
@@ -123,8 +130,10 @@ impl Report {
     pub(super) fn add(&mut self, app: &mut App<'_>, repo: &Repo, row: &JobOverview) -> Result<()> {
         let job = repo.job(row.address.job.as_str())?;
         let before = self.counts.events;
-        self.add_events(app, &job)?;
+        self.add_events(app, &job, row.log.bytes)?;
         self.add_letters(app, &job)?;
+        self.read += read_of(row);
+        self.progress.at(self.read);
         for entry in job.checkpoints().list() {
             self.add_checkpoint(&row.address.job, &entry?);
         }
@@ -147,16 +156,23 @@ impl Report {
         Ok(())
     }
 
-    fn add_events(&mut self, app: &mut App<'_>, job: &Job) -> Result<()> {
+    fn add_events(&mut self, app: &mut App<'_>, job: &Job, bytes: u64) -> Result<()> {
         let id = job.address().job.as_str();
+        let before = self.counts.line_bytes;
         let mut lines = job.events().read_lines(ReadOptions::new())?;
         while let Some(item) = lines.next()? {
             self.counts.add(&item);
             match item {
                 ScanItem::Record(record) => self.add_event(id, &record),
-                ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
-                ScanItem::TooLarge(record) => app.too_large(&record),
+                ScanItem::Damage(damage) => {
+                    let text = damage.to_string();
+                    self.progress.aside(|| app.damaged(&escape(&text)));
+                }
+                ScanItem::TooLarge(record) => self.progress.aside(|| app.too_large(&record)),
             }
+            // The lines of compressed segments have more bytes than their files.
+            let read = (self.counts.line_bytes - before).min(bytes);
+            self.progress.at(self.read + read);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod timeline;
 
 use std::path::PathBuf;
 
-use prodigy_storage::{JobId, Repo};
+use prodigy_storage::{JobId, JobOverview, Repo};
 use serde_json::json;
 
 use self::gather::Report;
@@ -18,6 +18,7 @@ use crate::job::{JobArgs, RepoArgs, no_repo};
 use crate::jobs::each_row;
 use crate::new_file;
 use crate::output::{bytes, counted};
+use crate::progress::Progress;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
@@ -64,16 +65,29 @@ fn of_job(app: &mut App<'_>, repo: &RepoArgs, job: &str) -> Result<Report> {
     let opened = of.open(app, Access::Read)?;
     opened.must_be_known()?;
     let id: &JobId = &opened.job.address().job;
-    let mut report = Report::new(&opened.storage, opened.repo.name(), Some(id));
-    report.add(app, &opened.repo, &opened.job.overview()?)?;
+    let row = opened.job.overview()?;
+    let progress = Progress::over(read_of(&row), app.terminal);
+    let mut report = Report::new(&opened.storage, opened.repo.name(), Some(id), progress);
+    report.add(app, &opened.repo, &row)?;
     Ok(report)
+}
+
+/// The bytes of a job that a report reads.
+fn read_of(row: &JobOverview) -> u64 {
+    row.log.bytes + row.letters.bytes
 }
 
 fn of_repo(app: &mut App<'_>, repo: &RepoArgs) -> Result<Report> {
     let name = repo.name()?;
     let storage = app.open(Access::Read)?;
     let repo: Repo = app.repo(&storage, name.as_ref())?;
-    let mut report = Report::new(&storage, repo.name(), None);
+    let mut bytes = 0;
+    if app.terminal {
+        // The report itself names the damaged parts.
+        bytes = repo.survey().flatten().flatten().map(|row| read_of(&row)).sum();
+    }
+    let progress = Progress::over(bytes, app.terminal);
+    let mut report = Report::new(&storage, repo.name(), None, progress);
     each_row(app, &repo, |app, row| report.add(app, &repo, &row))?;
     let what = format!("no job in the repository `{}`", repo.name());
     match report.jobs() {

@@ -120,6 +120,29 @@ fn a_page_has_the_figures_of_a_job_in_a_database() {
     check_figures(&bench);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_gets_a_progress_bar_and_a_pipe_gets_none() {
+    let bench = Bench::new();
+    bench.append(&format!("\"{}\"\n", "x".repeat(60_000)).repeat(100));
+    for (file, flags) in [("job.html", &["--job", "job"][..]), ("all.html", &[])] {
+        let file = bench.path(file);
+        let start = ["report", "--repo", "shop", "--output", file.to_str().unwrap()];
+        let arguments = [&start, flags].concat();
+        let piped = bench.run(&arguments).code(0);
+        assert_eq!(piped.err, "");
+        std::fs::remove_file(&file).unwrap();
+        let Some(tool) = bench.on_terminal(&arguments) else {
+            return;
+        };
+        let shown = crate::support::run(tool, "").code(0);
+        assert!(shown.out.contains(" of 5.7"), "{:?}", shown.out);
+        // The bar is taken away before the result is printed.
+        let last = shown.out.trim_end().rsplit(['\n', '\r']).next().unwrap();
+        assert!(last.contains(": 1 job"), "{:?}", shown.out);
+    }
+}
+
 #[test]
 fn a_page_of_a_repository_sums_its_jobs_and_nothing_else_is_written() {
     let bench = Bench::new();
