@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use super::text;
 use crate::errors::is_about_the_value;
 
+#[cfg(test)]
+mod tests;
+
 /// Events of one write, and their bytes, at most.
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;

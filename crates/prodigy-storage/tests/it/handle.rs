@@ -1,5 +1,6 @@
 //! Opening storage, locks, and the warnings of a handle.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use prodigy_storage::config::{ConfigErrors, MapEnvironment, Notice};
@@ -257,6 +258,24 @@ fn a_finished_job_is_marked_once() {
             [job.address().job.clone()]
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn calls_that_finish_a_job_at_once_agree_on_one_mark() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        job.events().append(&1).unwrap();
+        let finish = || {
+            job.finish().unwrap();
+            job.finished_at().unwrap().unwrap()
+        };
+        let marks: BTreeSet<_> = std::thread::scope(|scope| {
+            let calls: Vec<_> = (0..8).map(|_| scope.spawn(finish)).collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        });
+        assert_eq!(marks.len(), 1, "{marks:?}");
+        assert_eq!(job.status().unwrap().state, JobState::Finished);
     });
 }
 
