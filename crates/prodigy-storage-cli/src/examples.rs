@@ -26,8 +26,9 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
     (
         "events",
         "follow",
-        "Examples: what comes from now on; all jobs of the repository
+        "Examples: what comes from now on; two jobs at once; all jobs of the repository
   prodigy-storage events follow --job J --from-now --for 1s
+  prodigy-storage events follow --job J --job K --for 1s
   prodigy-storage events follow --all-jobs --for 1s",
     ),
     (

@@ -19,8 +19,9 @@ pub(crate) struct CatArgs {
     form: FormArgs,
     #[command(flatten)]
     range: RangeArgs,
-    /// Only the last N events of what is stored; of several jobs, the N newest of all. The rest is not read.
-    #[arg(long, value_name = "N", conflicts_with_all = ["since", "until", "filter", "worktree", "has", "correlation_id", "agent"])]
+    /// Only the last N events of those that the other flags select; of several jobs, the N newest of all. Without a time or a filter,
+    /// the rest is not read.
+    #[arg(long, value_name = "N")]
     last: Option<usize>,
 }
 

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use prodigy_storage::{
     Cursor, ErrorKind, EventId, FollowAllLines, FollowHandle, FollowLines, FollowOptions, JobAddress, JobId,
-    ScanItem, escape,
+    Repo, ScanItem, escape,
 };
 use serde_json::json;
 
 use super::filter::FilterArgs;
+use super::jobs::ids;
 use super::shown::{self, Form};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result, say};
@@ -30,15 +31,15 @@ const LINES: usize = 1024;
 pub(crate) struct FollowArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// The job's id.
-    #[arg(long, value_name = "JOB", required_unless_present_any = ["all_jobs", "all_repos"])]
-    job: Option<String>,
-    /// Follow all jobs of the repository, also those that come later. A line is an object with `repo`, `job` and `record`, the
-    /// event's line as it is stored.
-    #[arg(long, conflicts_with_all = ["job", "cursor", "until_finished"])]
+    /// The id of a job; several are followed at once.
+    #[arg(long = "job", value_name = "JOB", required_unless_present_any = ["all_jobs", "all_repos"])]
+    jobs: Vec<String>,
+    /// Follow all jobs of the repository, also those that come later. Then, and with several jobs, a line is an object with `repo`,
+    /// `job` and `record`, the event's line as it is stored.
+    #[arg(long, conflicts_with_all = ["jobs", "cursor", "until_finished"])]
     all_jobs: bool,
     /// Follow all jobs of all repositories, also those that come later.
-    #[arg(long, conflicts_with_all = ["job", "all_jobs", "repo", "cursor", "until_finished"])]
+    #[arg(long, conflicts_with_all = ["jobs", "all_jobs", "repo", "cursor", "until_finished"])]
     all_repos: bool,
     /// Print only what comes after this position: the cursor that an earlier run printed at its end.
     #[arg(long, value_name = "C")]
@@ -71,15 +72,17 @@ impl FollowArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let options = arguments.options()?;
+    let named = ids(&arguments.jobs)?;
+    if named.len() > 1 && (arguments.cursor.is_some() || arguments.until_finished) {
+        return Err(Failure::usage(
+            "follow several jobs: `--cursor` and `--until-finished` belong to one job",
+        )
+        .hint("follow each of them by a command of its own"));
+    }
     let stop = Stop::on_request().ends_waits();
-    let lines = match &arguments.job {
-        Some(job) => {
-            let job = JobId::new(job)?;
-            let job = arguments.repo.open(app, Access::Read)?.job(job.as_str())?;
-            Lines::Of(job.events().follow_lines(options)?)
-        }
-        None if arguments.all_repos => Lines::All(app.open(Access::Read)?.follow_lines(options)?),
-        None => Lines::All(arguments.repo.open(app, Access::Read)?.follow_lines(options)?),
+    let lines = match arguments.all_repos {
+        true => Lines::All(app.open(Access::Read)?.follow_lines(options)?),
+        false => Lines::of_jobs(&arguments.repo.open(app, Access::Read)?, &named, options)?,
     };
     follow_all(app, lines, Printed::new(), &stop, arguments.time, Form::Json)
 }
@@ -134,6 +137,14 @@ pub(super) enum Lines {
 }
 
 impl Lines {
+    /// The lines of these jobs; of all jobs of the repository if none is named.
+    pub(super) fn of_jobs(repo: &Repo, jobs: &[JobId], options: FollowOptions) -> Result<Self> {
+        Ok(match jobs {
+            [job] => Self::Of(repo.job(job.as_str())?.events().follow_lines(options)?),
+            jobs => Self::All(repo.follow_lines(options.jobs(jobs.iter().cloned()))?),
+        })
+    }
+
     fn next(&mut self) -> prodigy_storage::Result<Option<(Option<JobAddress>, ScanItem<'_>)>> {
         Ok(match self {
             Self::Of(lines) => lines.next()?.map(|item| (None, item)),

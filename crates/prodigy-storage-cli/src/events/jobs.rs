@@ -27,13 +27,7 @@ impl JobsArgs {
     /// Checks the names, then opens storage.
     pub(super) fn open(&self, app: &mut App<'_>) -> Result<Jobs> {
         let name = self.repo.name()?;
-        let mut named: Vec<JobId> = Vec::new();
-        for id in &self.jobs {
-            let id = JobId::new(id)?;
-            if !named.contains(&id) {
-                named.push(id);
-            }
-        }
+        let named = ids(&self.jobs)?;
         let storage = app.open(Access::Read)?;
         let repo = app.repo(&storage, name.as_ref())?;
         Ok(Jobs {
@@ -43,6 +37,18 @@ impl JobsArgs {
             may_be_missing: false,
         })
     }
+}
+
+/// The ids in these texts, each once.
+pub(super) fn ids(texts: &[String]) -> Result<Vec<JobId>> {
+    let mut ids: Vec<JobId> = Vec::new();
+    for text in texts {
+        let id = JobId::new(text)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }
 
 /// Such jobs, and the storage that holds them.
@@ -75,10 +81,7 @@ impl Jobs {
 
     /// Follows them.
     pub(super) fn follow(&self, options: FollowOptions) -> Result<Lines> {
-        Ok(match self.named.as_slice() {
-            [job] => Lines::Of(self.repo.job(job.as_str())?.events().follow_lines(options)?),
-            jobs => Lines::All(self.repo.follow_lines(options.jobs(jobs.iter().cloned()))?),
-        })
+        Lines::of_jobs(&self.repo, &self.named, options)
     }
 
     /// Reads each job with `begin`, gives what it reads, and reports damage. A job that does not exist is no reason not to read the

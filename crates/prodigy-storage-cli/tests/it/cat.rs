@@ -62,20 +62,27 @@ fn the_last_events_and_the_cursor_of_the_end_are_found() {
     bench.append("1\n2\n3\n");
     let last = bench.run(&cat(&["--payload", "--last", "2"])).code(0);
     assert_eq!(last.out, "2\n3\n");
-    bench
-        .run(&cat(&["--last", "2", "--agent", "a"]))
-        .code(2)
-        .says("--last");
+    bench.append("{\"a\":1}\n{\"a\":2}\n4\n");
+    let selected = bench
+        .run(&cat(&["--payload", "--last", "1", "--has", "a"]))
+        .code(0);
+    assert_eq!(selected.out, "{\"a\":2}\n");
+    let recent = bench
+        .run(&cat(&["--payload", "--last", "2", "--since", "1h"]))
+        .code(0);
+    assert_eq!(recent.out, "{\"a\":2}\n4\n");
+    let none = bench.run(&cat(&["--last", "2", "--until", "1h"])).code(0);
+    assert_eq!(none.out, "");
     let end = ["events", "end", "--repo", "shop", "--job", "job"];
     let cursor = bench.run(&end).code(0).out;
     let json = bench.run(&[&end[..], &["--json"]].concat()).code(0).json();
     assert_eq!(json["cursor"], cursor.trim_end());
-    bench.append("4\n");
+    bench.append("5\n");
     let follow = [
         "events", "follow", "--repo", "shop", "--job", "job", "--for", "0s", "--cursor",
     ];
     let later = bench.run(&[&follow[..], &[cursor.trim_end()]].concat()).code(0);
-    assert_eq!(later.json()["event"], 4);
+    assert_eq!(later.json()["event"], 5);
 }
 
 #[test]

@@ -150,6 +150,34 @@ fn all_jobs_are_followed_also_those_that_come_later() {
 }
 
 #[test]
+fn several_named_jobs_are_followed_and_no_other() {
+    let bench = Bench::new();
+    for (job, line) in [("a", "1\n"), ("b", "2\n"), ("c", "3\n")] {
+        let append = ["events", "append", "--repo", "shop", "--job", job];
+        bench.feed(&append, line).code(0);
+    }
+    let several = [
+        "events", "follow", "--repo", "shop", "--job", "a", "--job", "c", "--job", "later", "--for", "0s",
+    ];
+    let shown = bench.run(&several).code(0);
+    let found: Vec<_> = shown.jsonl().iter().map(|line| line["job"].clone()).collect();
+    assert_eq!(found, ["a", "c"]);
+    // The same job twice is one job, whose line is printed as it is stored.
+    let once = [
+        "events", "follow", "--repo", "shop", "--job", "a", "--job", "a", "--for", "0s",
+    ];
+    let shown = bench.run(&once).code(0);
+    assert_eq!(shown.json()["event"], 1);
+    for flags in [
+        &["--until-finished"][..],
+        &["--cursor", cursor_of(&shown.err).as_str()],
+    ] {
+        let refused = bench.run(&[&several[..], flags].concat()).code(2);
+        refused.says("one job");
+    }
+}
+
+#[test]
 fn from_now_gives_nothing_that_was_stored_before() {
     let bench = Bench::new();
     bench.append("1\n2\n");
