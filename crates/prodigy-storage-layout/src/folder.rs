@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::address::JobAddress;
 use crate::document::DocumentOwner;
-use crate::name::RepoName;
+use crate::name::{JobId, LockName, RepoName};
 
 /// The folder of the event logs.
 pub const EVENTS: &str = "events";
@@ -28,6 +28,66 @@ pub const IMPORTED: &str = "imported";
 
 /// The folder of the caller-defined documents, below the state of a repository or of a job.
 pub const DOCUMENTS: &str = "documents";
+
+/// A folder of the layout, by the data that needs it.
+///
+/// ```
+/// use std::path::Path;
+/// use prodigy_storage_layout::{Folder, RepoName};
+///
+/// let shop = RepoName::new("shop")?;
+/// assert_eq!(Folder::parse(Path::new("events/shop")), Some(Folder::Repo(shop)));
+/// assert_eq!(Folder::parse(Path::new("notes")), None);
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Folder {
+    /// The store itself needs it, and no other program has a file at its path.
+    Store,
+    /// A repository needs it.
+    Repo(RepoName),
+    /// A job needs it.
+    Job(JobAddress),
+    /// A part of a store needs it: one kind of documents, one lock, the worktrees of a repository, or an import.
+    Part,
+}
+
+impl Folder {
+    /// The folder at a path relative to the root; `None` if the layout has no folder there.
+    #[must_use]
+    pub fn parse(path: &Path) -> Option<Self> {
+        let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
+        let repo = |name: &str| RepoName::new(name).ok();
+        let job = |name: &str, job: &str| Some(JobAddress::new(repo(name)?, JobId::new(job).ok()?));
+        match parts[..] {
+            [EVENTS | DLQ | STATE | LOCKS | DELETIONS | IMPORTED | QUARANTINE | ORPHANED | WORKTREES]
+            | [LOCKS, STATE] => Some(Self::Store),
+            [LOCKS, STATE, name] => repo(name).map(|_| Self::Store),
+            // A lock with a name of several parts is in folders of these parts, except for the last.
+            [LOCKS, count, ref parts @ ..] => {
+                let count = count
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=LockName::MAX_PARTS).contains(count))?;
+                match parts.len() {
+                    0 => Some(Self::Store),
+                    depth => (depth < count).then_some(Self::Part),
+                }
+            }
+            [IMPORTED, _, ..] => Some(Self::Part),
+            [EVENTS | DLQ | STATE | DELETIONS | ORPHANED, name]
+            | [STATE, name, "mapreduce" | DOCUMENTS]
+            | [STATE, name, "mapreduce", "jobs"] => repo(name).map(Self::Repo),
+            [WORKTREES, name] | [STATE, name, DOCUMENTS, _] => repo(name).map(|_| Self::Part),
+            [EVENTS | DLQ, name, id]
+            | [STATE, name, "mapreduce", "jobs", id]
+            | [STATE, name, "mapreduce", "jobs", id, DOCUMENTS] => job(name, id).map(Self::Job),
+            [STATE, name, "mapreduce", "jobs", id, DOCUMENTS, _] => job(name, id).map(|_| Self::Part),
+            _ => None,
+        }
+    }
+}
 
 /// `events/{repo}`: one folder per job.
 #[must_use]
@@ -124,4 +184,55 @@ pub fn locks_folder() -> PathBuf {
 #[must_use]
 pub fn quarantine_folder() -> PathBuf {
     PathBuf::from(QUARANTINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_is_recognised_by_its_path() {
+        let job = JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("j").unwrap());
+        let repo = &job.repo;
+        let jobs = jobs_folder(repo);
+        for folder in [
+            repo_events_folder(repo),
+            repo_queues_folder(repo),
+            state_folder(repo),
+            jobs.parent().unwrap().to_owned(),
+            jobs,
+            documents_folder(&DocumentOwner::Repo(repo.clone())),
+            orphans_folder(repo),
+            tombstones_folder(repo),
+        ] {
+            assert_eq!(
+                Folder::parse(&folder),
+                Some(Folder::Repo(repo.clone())),
+                "{folder:?}"
+            );
+        }
+        for folder in [
+            events_folder(&job),
+            queue_folder(&job),
+            checkpoints_folder(&job),
+            documents_folder(&DocumentOwner::Job(job.clone())),
+        ] {
+            assert_eq!(
+                Folder::parse(&folder),
+                Some(Folder::Job(job.clone())),
+                "{folder:?}"
+            );
+        }
+        for folder in [
+            locks_folder(),
+            quarantine_folder(),
+            locks_folder().join("4"),
+            locks_folder().join(STATE),
+        ] {
+            assert_eq!(Folder::parse(&folder), Some(Folder::Store), "{folder:?}");
+        }
+        for folder in ["locks/5", "locks/1/a", "events/..", "state/shop/other", "notes"] {
+            assert_eq!(Folder::parse(Path::new(folder)), None, "{folder}");
+        }
+    }
 }

@@ -75,7 +75,7 @@ pub use document::{Document, DocumentOwner, DocumentScope};
 pub use entry::Entry;
 pub use evidence::{Evidence, Relation};
 pub use folder::{
-    DELETIONS, DLQ, DOCUMENTS, EVENTS, IMPORTED, LOCKS, ORPHANED, QUARANTINE, STATE, WORKTREES,
+    DELETIONS, DLQ, DOCUMENTS, EVENTS, Folder, IMPORTED, LOCKS, ORPHANED, QUARANTINE, STATE, WORKTREES,
     checkpoints_folder, documents_folder, events_folder, jobs_folder, locks_folder, orphans_folder,
     quarantine_folder, queue_folder, repo_events_folder, repo_queues_folder, state_folder, tombstones_folder,
     worktrees_folder,

@@ -1,61 +1,25 @@
-//! Things of another kind than belongs at their path of the layout: a link or a folder at the path of a file, a link in the place
+//! Things of another kind than belongs at their path of the layout: a link or a folder at the path of a file, a link at the path
 //! of a folder.
 
 use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::ForeignKind;
-use prodigy_storage_layout::{
-    DELETIONS, DLQ, EVENTS, Entry, IMPORTED, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES,
-};
+use prodigy_storage_layout::{DELETIONS, Entry, Folder};
 
 use super::Root;
 use crate::fs::FileKind;
 
-/// True if something of this kind is not what belongs at the path. A file with a name that a repository or a job could have may be
-/// another program's: it is not counted.
+/// True if a thing of this kind is not what belongs at the path. A file with a name that a repository or a job could have may be
+/// another program's: it does not count.
 pub(crate) fn is_misplaced(path: &Path, kind: FileKind) -> bool {
-    let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
-    let parts = parts.unwrap_or_default();
-    match Entry::parse(path) {
-        Some(Entry::Worktree(..)) => kind == FileKind::Other,
-        Some(_) => kind != FileKind::File,
-        None if is_only_ours(&parts) => kind != FileKind::Folder,
-        None => kind == FileKind::Other && is_folder(&parts),
-    }
-}
-
-/// True if the layout has a folder there, and no other program has a file.
-fn is_only_ours(parts: &[&str]) -> bool {
-    const AREAS: [&str; 9] = [
-        EVENTS, DLQ, STATE, LOCKS, DELETIONS, IMPORTED, QUARANTINE, ORPHANED, WORKTREES,
-    ];
-    match parts {
-        [area] => AREAS.contains(area),
-        [DELETIONS, repo] => RepoName::new(*repo).is_ok(),
-        _ => false,
-    }
-}
-
-/// True if the layout has a folder there, below an area.
-fn is_folder(parts: &[&str]) -> bool {
-    match parts {
-        [IMPORTED, _, ..] => true,
-        // A lock with a name of several parts is in folders of these parts, except for the last.
-        [LOCKS, folder, parts @ ..] => match folder.parse::<usize>() {
-            Ok(number) => parts.len() < number,
-            Err(_) => parts.len() < 2,
-        },
-        [STATE, repo, "mapreduce"] | [STATE, repo, "mapreduce", "jobs"] => RepoName::new(*repo).is_ok(),
-        [STATE, repo, "documents"] | [STATE, repo, "documents", _] => RepoName::new(*repo).is_ok(),
-        [EVENTS | DLQ, repo, job]
-        | [STATE, repo, "mapreduce", "jobs", job]
-        | [STATE, repo, "mapreduce", "jobs", job, "documents"]
-        | [STATE, repo, "mapreduce", "jobs", job, "documents", _] => {
-            RepoName::new(*repo).is_ok() && JobId::new(*job).is_ok()
-        }
-        [EVENTS | DLQ | STATE | ORPHANED | WORKTREES, repo] => RepoName::new(*repo).is_ok(),
-        _ => false,
+    match (Entry::parse(path), Folder::parse(path)) {
+        (Some(Entry::Worktree(..)), _) => kind == FileKind::Other,
+        (Some(_), _) => kind != FileKind::File,
+        (None, None) => false,
+        (None, Some(Folder::Store)) => kind != FileKind::Folder,
+        (None, Some(_)) if path.starts_with(DELETIONS) => kind != FileKind::Folder,
+        (None, Some(_)) => kind == FileKind::Other,
     }
 }
 
@@ -105,7 +69,7 @@ mod tests {
             "dlq/shop/j",
             JOB,
             "state/shop/documents",
-            "locks/1",
+            "locks/3/a/b",
         ] {
             assert!(
                 is(folder, FileKind::Other) && !is(folder, FileKind::Folder),
@@ -116,7 +80,13 @@ mod tests {
                 "a file there may be another program's: {folder}"
             );
         }
-        for ours in ["deletions", "deletions/shop", "events"] {
+        for ours in [
+            "deletions",
+            "deletions/shop",
+            "events",
+            "locks/1",
+            "locks/state/shop",
+        ] {
             assert!(is(ours, FileKind::File) && is(ours, FileKind::Other), "{ours}");
         }
         for foreign in ["notes", "events/shop/j/notes", "state/shop/mine", "locks/1/x"] {

@@ -1,20 +1,15 @@
-//! Things of another kind than a write needs at their path: a file where a folder belongs, a link or a folder where a file
-//! belongs.
+//! Things of another kind than a write needs at their path: a file at the path of a folder, or a link or folder at the
+//! path of a file.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_layout::{
-    DocumentOwner, Entry, JobAddress, JobId, LockName, RepoName, STATE, checkpoints_folder, documents_folder,
-    events_folder, jobs_folder, locks_folder, queue_folder, repo_events_folder, repo_queues_folder,
-    state_folder, tombstones_folder,
-};
+use prodigy_storage_layout::{Entry, Folder, JobAddress, RepoName};
 
-use super::AREAS;
 use crate::fs::FileKind;
 use crate::root::is_misplaced;
 
-/// Collects the paths of a walk. A file with a name that could be a repository's or a job's is in the way only if another
+/// Collects paths during a walk. A file whose name could be a repository's or a job's is in the way only if another
 /// area has a folder of that repository or job.
 #[derive(Debug, Default)]
 pub(super) struct InTheWay {
@@ -32,7 +27,7 @@ impl InTheWay {
             _ if is_entry => self.no_files.push(path.to_owned()),
             FileKind::Folder => self.add_owner(path),
             FileKind::File => drop(self.no_folders.insert(path.to_owned())),
-            // A link may lead to the data of the repository or job.
+            // A link may lead to the data of a repository or job.
             FileKind::Other => {
                 self.add_owner(path);
                 self.no_folders.insert(path.to_owned());
@@ -40,61 +35,25 @@ impl InTheWay {
         }
     }
 
-    /// Adds the repository and the job that a folder belongs to.
+    /// Adds the repository and the job of a folder.
     fn add_owner(&mut self, folder: &Path) {
-        let mut names = folder.iter().skip(1).filter_map(|name| name.to_str());
-        let Some(repo) = names.next().and_then(|name| RepoName::new(name).ok()) else {
-            return;
-        };
-        if repo_folders(&repo).iter().any(|known| folder.starts_with(known)) {
-            self.repos.insert(repo.clone());
-        }
-        if let Some(job) = names.last().and_then(|name| JobId::new(name).ok()) {
-            let job = JobAddress::new(repo, job);
-            if job_folders(&job).iter().any(|known| known == folder) {
+        match Folder::parse(folder) {
+            Some(Folder::Repo(repo)) => drop(self.repos.insert(repo)),
+            Some(Folder::Job(job)) => {
+                self.repos.insert(job.repo.clone());
                 self.jobs.insert(job);
             }
+            _ => {}
         }
     }
 
-    /// The paths that are no folder, then those that are no file.
+    /// The paths that should be folders, followed by the paths that should be files.
     pub(super) fn paths(mut self) -> Vec<PathBuf> {
-        let locks = locks_folder();
-        let state_locks = locks.join(STATE);
-        let mut needed: BTreeSet<PathBuf> = AREAS.iter().map(PathBuf::from).collect();
-        needed.extend((1..=LockName::MAX_PARTS).map(|parts| locks.join(parts.to_string())));
-        for repo in &self.repos {
-            needed.extend(repo_folders(repo));
-            needed.extend(jobs_folder(repo).ancestors().take(2).map(Path::to_owned));
-            needed.insert(documents_folder(&DocumentOwner::Repo(repo.clone())));
-        }
-        for job in &self.jobs {
-            needed.extend(job_folders(job));
-            needed.insert(documents_folder(&DocumentOwner::Job(job.clone())));
-        }
-        let is_state_lock = |path: &Path| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            path.parent() == Some(&state_locks) && name.is_some_and(|name| RepoName::new(name).is_ok())
-        };
-        // No other program has files there.
-        let is_only_ours = |path: &Path| is_misplaced(path, FileKind::File);
-        needed.insert(state_locks.clone());
-        self.no_folders
-            .retain(|path| needed.contains(path) || is_state_lock(path) || is_only_ours(path));
+        self.no_folders.retain(|path| match Folder::parse(path) {
+            Some(Folder::Repo(repo)) if self.repos.contains(&repo) => true,
+            Some(Folder::Job(job)) if self.jobs.contains(&job) => true,
+            _ => is_misplaced(path, FileKind::File),
+        });
         self.no_folders.into_iter().chain(self.no_files).collect()
     }
-}
-
-/// The folders of a repository directly below an area.
-fn repo_folders(repo: &RepoName) -> [PathBuf; 4] {
-    [
-        tombstones_folder(repo),
-        repo_events_folder(repo),
-        repo_queues_folder(repo),
-        state_folder(repo),
-    ]
-}
-
-fn job_folders(job: &JobAddress) -> [PathBuf; 3] {
-    [events_folder(job), queue_folder(job), checkpoints_folder(job)]
 }
