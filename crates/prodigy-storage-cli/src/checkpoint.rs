@@ -12,8 +12,8 @@ use prodigy_storage::{
     Phase, PruneOptions, RemovalKind, Revision, SaveOptions, StorageError,
 };
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 
 use crate::app::{Access, App};
 use crate::audit::Audited;
@@ -31,14 +31,14 @@ pub(crate) enum CheckpointCommand {
     Save(SaveArgs),
     /// Print the latest valid checkpoint.
     Show(ShowArgs),
-    /// List the checkpoints, oldest first within a phase: age, size, and whether the checksum holds. The exit code is 5 if one does
-    /// not.
+    /// List the checkpoints, oldest first within a phase: age, size, and whether the checksum is valid. The exit code
+    /// is 5 if a checksum is not valid.
     List(ListArgs),
-    /// The same as `list`, by its other name.
+    /// The same as `list`.
     Verify(ListArgs),
-    /// Print the differences of two checkpoints of a job, by path.
+    /// Print the differences between two checkpoints of a job, by path.
     Diff(diff::DiffArgs),
-    /// Delete one checkpoint, the newest one included.
+    /// Delete one checkpoint, even the newest.
     Delete(DeleteArgs),
     /// Remove old checkpoints, never the newest valid one of a phase.
     Prune(PruneArgs),
@@ -48,23 +48,24 @@ pub(crate) enum CheckpointCommand {
 pub(crate) struct SaveArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The phase of the job: setup, map, reduce, or one of your own.
+    /// The phase of the job: setup, map, reduce, or a name of your own.
     #[arg(long, value_name = "PHASE")]
     phase: Phase,
-    /// Save only if the latest valid checkpoint of the phase has this revision; `absent`: only if the phase has no checkpoint.
+    /// Save only if the latest valid checkpoint of the phase has this revision; `absent`: only if the phase has no
+    /// checkpoint.
     #[arg(long, value_name = "R", value_parser = expected)]
     expected_revision: Option<Expected>,
-    /// The position in the log up to which events led to this state.
+    /// The position in the log of the last event that is part of this state.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
     /// A name of your own, to find the checkpoint by.
     #[arg(long, value_name = "KEY")]
     key: Option<CheckpointKey>,
-    /// The fencing token of the lock that the writer holds: NUMBER, NAME=NUMBER with the lock's name, or NAME=NUMBER@ORIGIN. The
-    /// save is refused if the job was written to under a newer token of that lock. A token with its origin, as `lock run` gives it
-    /// (`"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING"`), needs the lock's name. It is also refused if this store did not give it
-    /// out; a number alone counts in every store. Without the flag, the token in `PRODIGY_STORAGE_FENCE` counts, which `lock run` sets
-    /// for its command.
+    /// The fencing token of the writer's lock: NUMBER, NAME=NUMBER with the lock's name, or NAME=NUMBER@ORIGIN. The
+    /// save is refused if the job was written to under a newer token of that lock. A token with its origin, as `lock
+    /// run` sets it (`"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING"`), needs the lock's name, and is also refused if
+    /// another store issued it. A token without origin is valid in every store. The default is the token in
+    /// `PRODIGY_STORAGE_FENCE`, which `lock run` sets for its command.
     #[arg(long, value_name = "TOKEN")]
     fencing: Option<Fence>,
     #[command(flatten)]
@@ -75,17 +76,17 @@ pub(crate) struct SaveArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Of this phase; without it, the newest of all: the one that was saved last. One of another program counts by the time
-    /// that it states.
+    /// Only this phase; by default, the checkpoint that was saved last in any phase. For a checkpoint of another
+    /// program, the time that it states counts.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
-    /// The last one that was saved under this name.
+    /// The last checkpoint that was saved under this name.
     #[arg(long, value_name = "KEY", conflicts_with = "phase")]
     key: Option<CheckpointKey>,
-    /// Print the state alone, byte for byte as it is stored.
+    /// Print only the state, byte for byte as it is stored.
     #[arg(long)]
     payload: bool,
-    /// End with 5 if a damaged checkpoint had to be skipped.
+    /// End with 5 if a damaged checkpoint was skipped.
     #[arg(long)]
     strict: bool,
 }
@@ -94,7 +95,7 @@ pub(crate) struct ShowArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Of this phase.
+    /// Only this phase.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
 }
@@ -103,7 +104,7 @@ pub(crate) struct ListArgs {
 pub(crate) struct DeleteArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The checkpoint, by the name of its file as `checkpoint list` prints it.
+    /// The checkpoint's file name, as `checkpoint list` prints it.
     #[arg(value_name = "DOCUMENT")]
     document: String,
 }
@@ -115,13 +116,13 @@ pub(crate) struct PruneArgs {
     /// The number of checkpoints to keep of each phase.
     #[arg(long, value_name = "N")]
     keep: NonZeroUsize,
-    /// Of this phase.
+    /// Only this phase.
     #[arg(long, value_name = "PHASE")]
     phase: Option<Phase>,
-    /// Of the others, remove only those that were stored longer ago than this.
+    /// Only remove checkpoints that were stored longer ago than this.
     #[arg(long, value_name = "D", value_parser = duration)]
     older_than: Option<Duration>,
-    /// Remove nothing, and print the checkpoints that would be removed.
+    /// Remove nothing, and list the checkpoints that would be removed.
     #[arg(long)]
     dry_run: bool,
 }
@@ -245,7 +246,7 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     })
 }
 
-/// The newest valid checkpoint of some phases, and what was in the way.
+/// The newest valid checkpoint of one or more phases, and the damage that was skipped.
 struct NewestCheckpoint {
     newest: Option<Checkpoint<Box<RawValue>>>,
     skipped: bool,
@@ -282,12 +283,12 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
                 found.all_damaged = Some(error);
                 continue;
             }
-            // Reported at the end.
+            // Skipped data is reported at the end.
             Err(error) if error.kind() == ErrorKind::Foreign => continue,
             Err(error) => return Err(error.into()),
         };
         let foreign = |error: &StorageError| error.kind() == ErrorKind::Foreign;
-        // Its state may be newer. How many there are is reported at the end.
+        // The state of the skipped file may be newer. The number of such files is reported at the end.
         if let Some(skipped) = latest.skipped.iter().find(|skipped| foreign(&skipped.error)) {
             app.warn(&format!(
                 "{} is skipped, and one before it is used: {}",
@@ -342,7 +343,7 @@ fn audited<'o>(opened: &'o Opened, command: &str, entries: &[CheckpointEntry]) -
     .size(entries.len(), bytes)
 }
 
-/// The checkpoint whose file has this name. The error names those that exist.
+/// The checkpoint with this file name. If it does not exist, the error lists existing names.
 fn named(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<CheckpointEntry> {
     let mut near = Near::to(name);
     for entry in checkpoints.list() {
@@ -365,7 +366,7 @@ fn missing(opened: &Opened, name: &str) -> Failure {
 fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let checkpoints = opened.job.checkpoints();
-    // The newest valid one of each phase is not among them, nor are the other newest ones.
+    // The newest valid checkpoint of each phase is not included, nor are the other newest ones.
     let options = PruneOptions::new().phase(arguments.phase);
     let mut removed = checkpoints.prune(arguments.keep.get(), options.dry_run(true))?;
     if let Some(oldest) = arguments.older_than {
@@ -399,27 +400,28 @@ fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     Ok(exit)
 }
 
+fn as_json(entry: &CheckpointEntry) -> Map<String, Value> {
+    let fields = [
+        ("phase", json!(entry.id.phase())),
+        ("document", entry.id.to_string().into()),
+        ("modified", entry.modified.to_rfc3339().into()),
+        ("bytes", entry.bytes.into()),
+    ];
+    fields
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
 fn print(app: &mut App<'_>, entries: &[CheckpointEntry]) -> Result<()> {
     let mut table = Table::new(&["PHASE", "STORED", "SIZE", "DOCUMENT"]);
     for entry in entries {
-        let (document, phase) = (entry.id.to_string(), entry.id.phase());
         if app.json() {
-            app.json_line(&json!({
-                "phase": phase,
-                "document": document,
-                "modified": entry.modified.to_rfc3339(),
-                "bytes": entry.bytes,
-            }))?;
+            app.json_line(&as_json(entry))?;
         } else {
-            table.row(
-                app,
-                [
-                    phase.to_string(),
-                    entry.modified.to_rfc3339(),
-                    bytes(entry.bytes),
-                    document,
-                ],
-            )?;
+            let stored = entry.modified.to_rfc3339();
+            let (phase, document) = (entry.id.phase().to_string(), entry.id.to_string());
+            table.row(app, [phase, stored, bytes(entry.bytes), document])?;
         }
     }
     table.print(app)

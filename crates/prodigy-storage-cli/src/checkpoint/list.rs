@@ -1,16 +1,15 @@
-//! `checkpoint list`, which is `checkpoint verify` too: a checkpoint that can't be read is worth nothing to its job.
+//! `checkpoint list` and `checkpoint verify`, which is the same command: a list has to show whether each checkpoint can be read.
 
 use prodigy_storage::ErrorKind;
-use serde_json::json;
 
-use super::ListArgs;
+use super::{ListArgs, as_json};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::output::{Table, bytes};
 use crate::time::{age, passed};
 
-/// Reads each checkpoint and prints whether its checksum holds.
+/// Reads each checkpoint and prints whether its checksum is valid.
 pub(super) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let checkpoints = opened.job.checkpoints();
@@ -26,7 +25,7 @@ pub(super) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         let checksum = match checkpoints.stored(&entry.id) {
             Ok(Some(stored)) if stored.is_verified() => "valid",
             Ok(Some(_)) => "none",
-            // It was removed after it was listed.
+            // The checkpoint was removed after it was listed.
             Ok(None) => continue,
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 app.damaged_by(&error);
@@ -38,26 +37,15 @@ pub(super) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
             }
             Err(error) => return Err(error.into()),
         };
-        let (document, phase) = (entry.id.to_string(), entry.id.phase());
         if app.json() {
-            app.json_line(&json!({
-                "phase": phase,
-                "document": document,
-                "modified": entry.modified.to_rfc3339(),
-                "bytes": entry.bytes,
-                "checksum": checksum,
-            }))?;
+            let mut line = as_json(&entry);
+            line.insert("checksum".to_owned(), checksum.into());
+            app.json_line(&line)?;
             continue;
         }
-        let age = age(passed(entry.modified));
-        let cells = [
-            phase.to_string(),
-            age,
-            bytes(entry.bytes),
-            checksum.to_owned(),
-            document,
-        ];
-        table.row(app, cells)?;
+        let (phase, document) = (entry.id.phase().to_string(), entry.id.to_string());
+        let (age, size) = (age(passed(entry.modified)), bytes(entry.bytes));
+        table.row(app, [phase, age, size, checksum.to_owned(), document])?;
     }
     if !any {
         opened.must_be_known()?;
