@@ -194,7 +194,7 @@ impl Stores {
             return Ok(());
         }
         let _held = self.hold(DELETE, job, deadline)?;
-        // The process that had the locks may have ended it.
+        // While this call waited for the locks, the process that held them may have finished the deletion.
         if self.root.is_deleted(DELETE, job)? {
             self.remove(job, deadline)?;
         }

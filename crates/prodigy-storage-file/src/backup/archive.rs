@@ -1,8 +1,8 @@
-//! The form of an archive: a `tar` file in a Zstandard frame, with a checksum behind it.
+//! The format of an archive: a `tar` file in a Zstandard frame, followed by a checksum.
 //!
-//! Its first entry says what it is, the next ones are files of a root under their paths, and the last one is the manifest:
-//! a line of JSON for each file, and a closing line. So an archive without a manifest was cut short. The mtime of each file, with
-//! its nanoseconds, is in an extended header, and so is a path that is too long for a plain one.
+//! The first entry describes the archive, the next entries are files of a root under their paths, and the last one is
+//! the manifest: a line of JSON for each file, and a closing line. So an archive without a manifest is truncated. An
+//! extended header holds the mtime of each file in nanoseconds, and a path that is too long for a plain header.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -16,12 +16,12 @@ use tempfile::SpooledTempFile;
 use super::BACKUP;
 use super::sealed::Sealing;
 
-/// The name of the first entry, and that of the last.
+/// The names of the first and the last entry.
 pub(super) const HEAD: &str = "archive.json";
 pub(super) const MANIFEST: &str = "manifest.jsonl";
-/// The version of the form.
+/// The version of the format.
 pub(super) const VERSION: u64 = 1;
-/// Bytes of the manifest, or of a queue, that are kept in memory at most.
+/// The largest manifest or queue, in bytes, that is kept in memory; a larger one is kept in a temporary file.
 pub(super) const IN_MEMORY: usize = 8 << 20;
 const LEVEL: i32 = 3;
 
@@ -29,12 +29,12 @@ const LEVEL: i32 = 3;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Head {
     pub(super) archive: u64,
-    /// Distinguishes it from all other archives.
+    /// A random id of this archive.
     pub(super) id: String,
     /// When the backup began.
     pub(super) made: Timestamp,
     pub(super) written_by: String,
-    /// The repository and the job, in an archive of one job.
+    /// The repository and the job, if the archive is of one job.
     pub(super) repo: Option<String>,
     pub(super) job: Option<String>,
 }
@@ -53,7 +53,7 @@ pub(super) struct Closing {
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) jobs: u64,
-    /// The jobs that were deleted while the backup was made: what the archive has of them may be a part.
+    /// The jobs that were deleted while the backup was made: the archive may hold only a part of them.
     pub(super) deleted: Vec<JobName>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Summed<R> {
     inner: R,
     left: u64,
     sum: Sha256,
-    /// Whether a read failed: a failure of a copy is then one of its source.
+    /// True if a read failed: a failed copy is then a failure of its source.
     failed: bool,
 }
 
@@ -96,7 +96,7 @@ impl<R: Read> Summed<R> {
         self.failed
     }
 
-    /// The checksum in hexadecimal digits, once everything was read.
+    /// The checksum in hexadecimal digits. All bytes must have been read.
     pub(super) fn sha256(self) -> String {
         data_encoding::HEXLOWER.encode(&self.sum.finalize())
     }
@@ -120,11 +120,11 @@ impl<R: Read> Read for Summed<R> {
     }
 }
 
-/// Which side of a copy failed.
+/// The side of a copy that failed.
 pub(super) enum Failed {
-    /// The file that is copied.
+    /// Reading the copied file failed.
     Source(io::Error),
-    /// The archive.
+    /// Writing the archive failed.
     Archive(StorageError),
 }
 
@@ -135,7 +135,7 @@ pub(super) struct ArchiveWriter<'w> {
     pub(super) closing: Closing,
 }
 
-/// A file of an archive, without its contents.
+/// The metadata of a file in an archive.
 pub(super) struct FileHead<'p> {
     pub(super) path: &'p Path,
     pub(super) mode: u32,
@@ -179,7 +179,7 @@ impl<'w> ArchiveWriter<'w> {
         written.map_err(Failed::Archive)
     }
 
-    /// Writes the manifest and ends the archive. The caller syncs what it was written to.
+    /// Writes the manifest and ends the archive. The caller syncs the file or device.
     pub(super) fn finish(mut self, now: Timestamp) -> Result<Closing> {
         let closing = json_line(&self.closing)?;
         let mut manifest = std::mem::replace(&mut self.manifest, SpooledTempFile::new(0));
@@ -220,7 +220,7 @@ impl<'w> ArchiveWriter<'w> {
 }
 
 impl<'p> FileHead<'p> {
-    /// A file that is written with the text at hand.
+    /// The metadata of a file whose contents are in memory.
     pub(super) fn of_text(path: &'p Path, modified: Timestamp, len: u64) -> Self {
         Self {
             path,
@@ -237,7 +237,7 @@ pub(super) fn json_line(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-/// An error of the place that an archive is written to.
+/// The error of a failed write to the archive.
 pub(super) fn unwritten(error: io::Error) -> StorageError {
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,

@@ -1,7 +1,7 @@
-//! From a root to an archive. No lock is taken and nothing is written to the root.
+//! Copies a root to an archive, without a lock and without a write to the root.
 //!
-//! The order makes the copy one that a crash could have left: documents and queues, then logs, then fencing marks and named
-//! locks. So no cursor is behind the end of its log, and no document has a token above its mark.
+//! The order gives a copy that a crash could have left: documents and queues, then logs, then fencing marks and named
+//! locks. So no cursor points past the end of its log, and no document has a token above its mark.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -23,7 +23,7 @@ use crate::log::sealed_mark::SealedMark;
 use crate::log::tail::whole_lines;
 use crate::root::{FolderId, is_misplaced};
 
-/// Folders that are nested deeper are left out: none of ours are.
+/// The deepest nesting of folders that is copied; the layout has no deeper ones.
 const DEEPEST: usize = 32;
 
 /// A copy under way.
@@ -31,15 +31,15 @@ pub(super) struct Copy<'c, 'w> {
     store: &'c Stores,
     archive: ArchiveWriter<'w>,
     job: Option<&'c JobAddress>,
-    /// The jobs that were begun, and the folder of their log at that time.
+    /// The jobs whose copy was begun, with the folder of their log at that time.
     jobs: HashMap<JobAddress, Option<FolderId>>,
-    /// Damaged places of queues, which are left out.
+    /// The number of damaged places in queues, which are left out.
     damaged: u64,
-    /// All else that is left out: links, and other things at the path of a file. Each with what it is.
+    /// Everything else that is left out: links, and other things at the path of a file, each with a description.
     left_out: Vec<String>,
 }
 
-/// The result of a copy, with all that it lacks.
+/// The result of a copy, and everything that it lacks.
 pub(super) struct Copied<'w> {
     pub(super) archive: ArchiveWriter<'w>,
     pub(super) damaged: u64,
@@ -104,7 +104,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         })
     }
 
-    /// Leaves out something that is not of the kind that belongs at its path, and a link at any path. False for all else.
+    /// Notes a link, or a thing of another kind than belongs at its path, and returns true: it is left out.
     fn leaves_out(&mut self, path: &Path, kind: FileKind) -> bool {
         let is_left_out = kind == FileKind::Other || is_misplaced(path, kind);
         if is_left_out {
@@ -116,7 +116,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         is_left_out
     }
 
-    /// Gives each file below a folder to `copy`, except those of jobs that are being deleted.
+    /// Calls `copy` with each file below a folder, except files of jobs that are being deleted.
     fn walk(
         &mut self,
         folder: &Path,
@@ -137,7 +137,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         Ok(())
     }
 
-    /// Notes that something of a job is copied. False if the job is being deleted.
+    /// Notes that a job's data is copied; false if the job is being deleted.
     fn begins(&mut self, job: Option<JobAddress>) -> Result<bool> {
         let Some(job) = job else {
             return Ok(true);
@@ -161,7 +161,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         }
     }
 
-    /// Adds the jobs that were deleted, and perhaps begun again, since they were begun here.
+    /// Adds the jobs that were deleted since their copy was begun, even if they exist again.
     fn find_deleted(&mut self) -> Result<()> {
         for (job, log) in &self.jobs {
             let is_gone = self.store.root.is_deleted(BACKUP, job)?
@@ -174,13 +174,13 @@ impl<'c, 'w> Copy<'c, 'w> {
         Ok(())
     }
 
-    /// Whether a queue is ours: its journal is then part of what is copied of its items.
+    /// True if a queue has a journal of ours, which is then part of its copied items.
     fn has_queue(&self, job: &JobAddress) -> Result<bool> {
         let path = Entry::Queue(job.clone()).path();
         Ok(self.open(&path)?.is_some())
     }
 
-    /// Copies a queue as it is now, without leases: a lease ends with the store that it was taken in.
+    /// Copies a queue as it is now, without leases, which are valid only in their own store.
     fn queue(&mut self, job: &JobAddress) -> Result<()> {
         let items = Entry::Queue(job.clone()).path();
         let mut copied = SpooledTempFile::new(IN_MEMORY);
@@ -203,7 +203,7 @@ impl<'c, 'w> Copy<'c, 'w> {
 
     /// Copies the logs below a folder.
     fn logs(&mut self, folder: &Path, depth: usize) -> Result<()> {
-        // A segment that is compressed right now may show neither of its names to one listing.
+        // A segment that is being compressed may be missing from a single listing under both of its names.
         let mut names = BTreeMap::new();
         for _ in 0..2 {
             let found = self.store.root.names_in(BACKUP, folder)?;
@@ -225,7 +225,7 @@ impl<'c, 'w> Copy<'c, 'w> {
                 _ => {}
             }
         }
-        // The lengths of all segments first: of two events, the copy has the later one only with the earlier one.
+        // Reads the lengths of all segments first, so that the copy never has an event without the events before it.
         let mut files = BTreeMap::new();
         for path in segments {
             let compressed = path.with_extension("jsonl.zst");
@@ -242,7 +242,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             .try_for_each(|(path, len)| self.segment(&path, len))
     }
 
-    /// Copies a segment up to a length, without the record that is being written at its end.
+    /// Copies a segment up to a length, without a record that is still being written.
     fn segment(&mut self, path: &Path, len: u64) -> Result<()> {
         let name = path
             .file_name()
@@ -268,7 +268,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         self.add(&head, FileRead::new(&*file, 0).take(end).chain(line_end))
     }
 
-    /// Copies a file as it is; nothing if it is gone. A document that was compressed meanwhile has another name.
+    /// Copies a file as it is, or nothing if it is gone. A document that was compressed meanwhile has another name.
     fn file(&mut self, path: &Path) -> Result<()> {
         if let Some((file, found)) = self.open(path)? {
             return self.copy_of(path, &*file, &found);

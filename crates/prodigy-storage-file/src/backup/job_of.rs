@@ -1,4 +1,4 @@
-//! Whose a file of a root is.
+//! The job that a file of a root belongs to.
 
 use std::path::{Component, Path};
 
@@ -8,7 +8,7 @@ use prodigy_storage_layout::{
 
 use crate::fs::TEMP_PREFIX;
 
-/// The job that a file belongs to, also a file of another program. Lock files and tombstones belong to the store.
+/// The job that a file belongs to, also for files of other programs. Lock files and tombstones belong to no job.
 pub(super) fn job_of(path: &Path) -> Option<JobAddress> {
     let parts: Vec<&str> = path.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
     let (repo, job) = match parts.as_slice() {
@@ -19,7 +19,7 @@ pub(super) fn job_of(path: &Path) -> Option<JobAddress> {
     Some(JobAddress::new(RepoName::new(repo).ok()?, JobId::new(job).ok()?))
 }
 
-/// True for a path of a file that an archive may hold.
+/// True if an archive may hold a file with this path.
 pub(super) fn may_be_archived(path: &Path) -> bool {
     let mut names = Vec::new();
     for part in path.components() {

@@ -1,6 +1,6 @@
-//! Backups: a root, or one job of it, as one archive, and back.
+//! Backups: writes a root, or one job, to an archive, and restores it.
 //!
-//! - `archive` is the form, `sealed` its checksum, `job_of` says which files it has and whose they are;
+//! - `archive` is the format, `sealed` its checksum, `job_of` finds the job of a file;
 //! - `copy` reads a root, `verify` reads an archive, `restore` writes a root.
 
 mod archive;
@@ -30,14 +30,14 @@ use verify::{Nothing, Verified, read};
 
 const BACKUP: &str = "back up";
 const RESTORE: &str = "restore";
-/// The longest wait for a lock that a writer holds for a moment only.
+/// The longest wait for a lock that writers hold only briefly.
 const MOMENT: Duration = Duration::from_secs(5);
 
 /// Writes a root, or one job, to an archive, and restores it.
 ///
-/// It shares nothing with a [`FileBackend`](crate::FileBackend) on the same root, of this process or another: writers may be at
-/// work while a backup is made. An archive is a `tar` file, compressed by `zstd`, of the files that a root has, with a manifest
-/// of their sizes and checksums.
+/// It shares no state with a [`FileBackend`](crate::FileBackend) on the same root, and writers may be active while a
+/// backup is made. An archive is a `tar` file, compressed by `zstd`, with the files of the root and a manifest of their
+/// sizes and checksums.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -66,7 +66,7 @@ pub struct Backup {
     fence: Option<Fence>,
 }
 
-/// The contents of an archive, or of it what was restored, in numbers.
+/// The contents of an archive, or the restored part of it, in numbers.
 ///
 /// ```
 /// use prodigy_storage_file::BackupSummary;
@@ -81,22 +81,23 @@ pub struct Backup {
 pub struct BackupSummary {
     /// When the backup began.
     pub made: Timestamp,
-    /// The repository and the job, if it is of one job.
+    /// The repository and the job, if the archive is of one job.
     pub job: Option<String>,
-    /// Files.
+    /// The number of files.
     pub files: u64,
-    /// Bytes of the files.
+    /// The size of the files, in bytes.
     pub bytes: u64,
-    /// Jobs.
+    /// The number of jobs.
     pub jobs: u64,
-    /// Damaged places of dead-letter queues, which a backup leaves out.
+    /// The number of damaged places in dead-letter queues, which a backup leaves out.
     pub damaged: u64,
-    /// The links, and the other things at the path of a file or a folder, that a backup left out: each path, and what is there.
+    /// The paths that a backup left out, with a description each: links, and other things at the path of a file or
+    /// folder.
     pub left_out: Vec<String>,
 }
 
 impl Backup {
-    /// For a root. Nothing is created.
+    /// Backups of a root. Creates nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a root that [`FileBackend::open`](crate::FileBackend::open) refuses.
@@ -105,10 +106,10 @@ impl Backup {
         Self::of(Root::open(options))
     }
 
-    /// For a root on another file system: for tests.
+    /// Backups of a root on another file system, for tests.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn new_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
         Self::of(Root::new(file_system, options))
     }
@@ -121,20 +122,21 @@ impl Backup {
         })
     }
 
-    /// Restores one job under this token: the restore is refused as [`Fenced`](ErrorKind::Fenced) if the job was written to,
-    /// before it was deleted, under a newer token of the lock.
+    /// Restores one job under this fencing token. The restore fails as [`Fenced`](ErrorKind::Fenced) if the job was
+    /// written to under a newer token of the lock before it was deleted.
     #[must_use]
     pub fn with_fence(mut self, fence: impl Into<Option<Fence>>) -> Self {
         self.fence = fence.into();
         self
     }
 
-    /// Writes an archive of the whole root, or of one job. Takes no lock, and writes nothing to the root: the archive holds all that
-    /// was acknowledged before the call, and some of what is written meanwhile. Leases on dead letters are left out, and so are
-    /// worktrees, which are git's. The caller syncs what the archive is written to.
+    /// Writes an archive of the whole root, or of one job. Takes no lock, and writes nothing to the root. The archive
+    /// holds everything that was acknowledged before the call, and a part of what is written meanwhile. It has no
+    /// leases on dead letters, and no worktrees, which belong to git. The caller syncs the output.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) where nothing is stored; what the operating system says about a file or about the archive.
+    /// [`NotFound`](ErrorKind::NotFound) if nothing is stored; errors of the operating system about a file or the
+    /// archive.
     pub fn write(&self, job: Option<&JobAddress>, out: &mut dyn Write) -> Result<BackupSummary> {
         let root = &self.store.root;
         root::check(root)?;
@@ -161,7 +163,7 @@ impl Backup {
         };
         let archive = ArchiveWriter::begin(out, &head)?;
         let copied = Copy::new(&self.store, archive, job).run()?;
-        // A root that was replaced meanwhile was not copied.
+        // If the root was replaced meanwhile, the copy is not one of the root.
         self.store.still_here(BACKUP)?;
         let closing = copied.archive.finish(root.now())?;
         Ok(BackupSummary {
@@ -175,7 +177,7 @@ impl Backup {
         })
     }
 
-    /// Reads an archive to its end and checks every byte of it. No root is needed.
+    /// Reads an archive to its end and checks every byte. This needs no root.
     ///
     /// # Errors
     /// [`Damaged`](ErrorKind::Damaged), with the name of the file in the archive; [`NewerFormat`](ErrorKind::NewerFormat).
@@ -183,16 +185,16 @@ impl Backup {
         read(archive, &mut Nothing).map(|verified| verified.summary())
     }
 
-    /// Restores an archive into an empty root; or one job into a root that has nothing of it: the one that is named, or the one
-    /// that the archive is of. The archive is read twice, and checked before anything is written.
+    /// Restores an archive into an empty root, or one job into a root that has no data of it: the named job, or the job
+    /// of the archive. The archive is read twice, and is checked before anything is written.
     ///
-    /// The restored data appears at one moment: a whole root can't be opened before, and a job is absent. Where a process died in
-    /// between, the next call with the same archive begins again.
+    /// The restored data appears all at once: until the end a whole root can't be opened, and a single job is absent.
+    /// If a process died during a restore, the next call with the same archive starts over.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged) for an archive that is not whole: nothing was written; [`NotFound`](ErrorKind::NotFound) for a job
-    /// that is not in it; [`Refused`](ErrorKind::Refused) for a root that is not empty; [`Conflict`](ErrorKind::Conflict) for a job
-    /// that the root has.
+    /// [`Damaged`](ErrorKind::Damaged) for an archive that is not whole: nothing was written;
+    /// [`NotFound`](ErrorKind::NotFound) for a job that is not in it; [`Refused`](ErrorKind::Refused) for a root that
+    /// is not empty; [`Conflict`](ErrorKind::Conflict) for a job that exists in the root.
     pub fn restore(
         &self,
         archive: &mut (impl Read + Seek),
@@ -255,7 +257,7 @@ impl Backup {
     }
 }
 
-/// Reads an archive that was checked a second time.
+/// Reads a checked archive a second time.
 fn again(archive: &mut dyn Read, known: &Verified, receiver: &mut dyn verify::Receiver) -> Result<()> {
     let found = read(archive, receiver)?;
     if found.head.id == known.head.id && found.closing == known.closing {
@@ -273,12 +275,12 @@ fn again(archive: &mut dyn Read, known: &Verified, receiver: &mut dyn verify::Re
 struct Jobs<'j> {
     found: BTreeSet<JobAddress>,
     wanted: Option<&'j JobAddress>,
-    /// The document with the fencing marks of the one that is wanted.
+    /// The document with the fencing marks of the wanted job.
     marks: Vec<u8>,
 }
 
 impl Jobs<'_> {
-    /// Names that an error lists.
+    /// The largest number of names that an error lists.
     const SHOWN: usize = 20;
 
     fn names(&self, verified: &Verified) -> String {
@@ -320,7 +322,7 @@ impl Verified {
         }
     }
 
-    /// The job that the archive is of.
+    /// The job of an archive of one job.
     fn job(&self) -> Result<Option<JobAddress>> {
         let Some((repo, job)) = self.head.repo.as_ref().zip(self.head.job.as_ref()) else {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! From an archive to a root.
+//! Restores an archive into a root.
 //!
-//! A whole archive goes into an empty root, whose `format.json` says until the end that a restore is under way: no program opens it
-//! before. A job goes into a root beside others, behind a tombstone: until that is removed, the job is absent, and what a process
-//! that died left of it is removed by the next write to the job, or the next restore.
+//! A whole archive is restored into an empty root. Its `format.json` says until the end that a restore is unfinished,
+//! so no program opens it earlier. A job is restored beside others behind a tombstone: until the tombstone is removed,
+//! the job is absent. If the process dies, the next write to the job or the next restore removes the partial data.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::backend::Stores;
 use crate::fs::TEMP_PREFIX;
 use crate::root::{self, LockedFile, Replace, Root, TempFile};
 
-/// Bytes that are copied at once.
+/// The largest number of bytes that are copied at once.
 const CHUNK: usize = 256 << 10;
 const SEALED: u32 = crate::fs::SEALED_MODE;
 
@@ -35,7 +35,7 @@ pub(super) struct WholeRoot<'r> {
 }
 
 impl<'r> WholeRoot<'r> {
-    /// Marks an empty root, or continues in one that this archive was restored into before.
+    /// Marks an empty root as being restored, or continues in one that this archive was being restored into.
     pub(super) fn begin(root: &'r Root, archive: &'r Verified) -> Result<Self> {
         root::check_owner(root)?;
         let id = &archive.head.id;
@@ -60,7 +60,7 @@ impl<'r> WholeRoot<'r> {
         if root::unfinished_restore(root)?.as_ref() != Some(id) {
             return Err(refused(
                 root,
-                "another restore into it was faster",
+                "another restore into it has begun",
                 "look at what is in it",
             ));
         }
@@ -73,11 +73,11 @@ impl<'r> WholeRoot<'r> {
         })
     }
 
-    /// Lets the root be opened.
+    /// Ends the restore: the root can be opened.
     pub(super) fn finish(mut self) -> Result<()> {
         self.folders.finish()?;
         let path = Entry::Format.path();
-        // A store of format 1 has no such file: it is taken over.
+        // The archive of a root of format 1 has no `format.json`: a new one is written.
         if self.format.is_empty() {
             self.format = root::format_text(&path, None)?;
         }
@@ -108,7 +108,7 @@ pub(super) struct OneJob<'s> {
 }
 
 impl<'s> OneJob<'s> {
-    /// Hides the job. The caller holds it.
+    /// Hides the job. The caller holds the job's lock.
     pub(super) fn begin(
         store: &'s Stores,
         job: &'s JobAddress,
@@ -132,7 +132,7 @@ impl<'s> OneJob<'s> {
         })
     }
 
-    /// Raises the job's fencing marks, and lets the job appear.
+    /// Raises the job's fencing marks, and makes the job appear.
     pub(super) fn finish(mut self) -> Result<(u64, u64)> {
         self.folders.finish()?;
         if let Some(marks) = self.marks {
@@ -158,7 +158,7 @@ impl Receiver for OneJob<'_> {
     }
 }
 
-/// Raises the named locks of fencing marks above them: else the next holder would get a token that the marks refuse.
+/// Raises the named locks above the fencing marks. Otherwise their next holders would get tokens that the marks refuse.
 pub(super) fn raise_locks(store: &Stores, marks: &FenceMarks) -> Result<()> {
     for (lock, mark) in marks.named() {
         if store.locks.newest_token(lock)? < mark {
@@ -172,7 +172,7 @@ pub(super) fn raise_locks(store: &Stores, marks: &FenceMarks) -> Result<()> {
     Ok(())
 }
 
-/// Fails if anything of a job is stored, except what a deletion leaves, and empty folders.
+/// Fails if data of a job exists. What a deletion leaves does not count, nor do empty folders.
 pub(super) fn refuse_existing(root: &Root, job: &JobAddress) -> Result<()> {
     let marks = Document::Fencing(job.clone()).path();
     let lock = Entry::QueueLock(job.clone()).path();
@@ -197,10 +197,10 @@ pub(super) fn refuse_existing(root: &Root, job: &JobAddress) -> Result<()> {
     ))
 }
 
-/// The folders that files are written to, one after the other.
+/// The folders that files are written to, one folder after the other.
 struct Folders<'r> {
     root: &'r Root,
-    /// The folder of the last file, and the newest mtime of the files that were restored into it.
+    /// The current folder, and the newest mtime among the files restored into it.
     last: Option<(PathBuf, Timestamp)>,
 }
 
@@ -230,7 +230,8 @@ impl<'r> Folders<'r> {
         Ok(())
     }
 
-    /// Makes the names in the last folder durable. Its mtime says when a document in it was written last.
+    /// Makes the names in the current folder durable. Sets the mtime of the folder, which states the last write of its
+    /// documents.
     fn finish(&mut self) -> Result<()> {
         let Some((folder, newest)) = self.last.take() else {
             return Ok(());

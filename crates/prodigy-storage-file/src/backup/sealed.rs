@@ -1,13 +1,13 @@
-//! The checksum of an archive as a whole: a skippable frame at its end, which `zstd` skips, holds the SHA-256 of all bytes
-//! before it. So a flipped bit is found also where a decoder ignores it.
+//! The checksum of a whole archive: a skippable frame at its end, which `zstd` ignores, holds the SHA-256 of all
+//! earlier bytes. So a flipped bit is detected even in bytes that a decoder ignores.
 
 use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
-/// The head of a skippable frame with 32 bytes (RFC 8878, 3.1.2).
+/// The header of a skippable frame of 32 bytes (RFC 8878, 3.1.2).
 const FRAME: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 32, 0, 0, 0];
-/// Bytes of the frame.
+/// The length of the whole frame.
 const LEN: usize = FRAME.len() + 32;
 const CHUNK: usize = 64 << 10;
 
@@ -48,7 +48,7 @@ impl Write for Sealing<'_> {
 pub(super) struct Sealed<'r> {
     input: &'r mut dyn Read,
     sum: Sha256,
-    /// Bytes that were read. The last ones may be the checksum.
+    /// The last bytes that were read. They may be the checksum.
     held: Vec<u8>,
     at: usize,
 }
@@ -63,7 +63,7 @@ impl<'r> Sealed<'r> {
         }
     }
 
-    /// Whether the checksum holds. All was read before.
+    /// True if the checksum matches. All bytes must have been read.
     pub(super) fn holds(self) -> bool {
         let expected = FRAME.iter().copied().chain(self.sum.finalize());
         self.held.iter().skip(self.at).copied().eq(expected)

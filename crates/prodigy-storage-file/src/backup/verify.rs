@@ -1,4 +1,4 @@
-//! Reading an archive from its first byte to its last, and checking all of it.
+//! Reads an archive from its first byte to its last, and checks all of it.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -13,9 +13,9 @@ use super::job_of::may_be_archived;
 use super::sealed::Sealed;
 
 const READ: &str = "read archive";
-/// Bytes of the first entry, and of a line of the manifest, at most.
+/// The largest length of the first entry, and of a line of the manifest, in bytes.
 const LONGEST: u64 = 64 << 10;
-/// Bytes of the closing line of the manifest at most: it names each job that was deleted meanwhile.
+/// The largest length of the manifest's closing line, in bytes: it lists the jobs that were deleted during the backup.
 const LONGEST_CLOSING: u64 = 64 << 20;
 
 /// A file of an archive.
@@ -26,13 +26,13 @@ pub(super) struct Archived {
     pub(super) len: u64,
 }
 
-/// Takes the files of an archive.
+/// Receives the files of an archive.
 pub(super) trait Receiver {
-    /// Takes a file. Contents that are not read are read by the caller.
+    /// Receives a file. The caller reads the contents that this method leaves unread.
     fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()>;
 }
 
-/// A receiver that keeps nothing.
+/// A receiver that discards everything.
 pub(super) struct Nothing;
 
 impl Receiver for Nothing {
@@ -41,7 +41,7 @@ impl Receiver for Nothing {
     }
 }
 
-/// An archive that was read whole and is whole.
+/// An archive that was read to its end and is valid.
 #[derive(Clone, Debug)]
 pub(super) struct Verified {
     pub(super) head: Head,
@@ -50,13 +50,13 @@ pub(super) struct Verified {
 }
 
 impl Verified {
-    /// Whether a job was deleted while the backup was made: what the archive has of it is not restored.
+    /// True if a job was deleted while the backup was made: it is not restored, because its data may be incomplete.
     pub(super) fn is_deleted(&self, job: &JobAddress) -> bool {
         !self.deleted.is_empty() && self.deleted.contains(&job.into())
     }
 }
 
-/// Reads an archive and hands each file to a receiver. Only at the end it is known that the archive is whole.
+/// Reads an archive and hands each file to a receiver. Whether the archive is valid is known only at the end.
 pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Result<Verified> {
     let mut sealed = Sealed::new(archive);
     let decoder = zstd::Decoder::new(&mut sealed).map_err(no_archive)?;
@@ -112,19 +112,19 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
     if !sealed.holds() {
         return Err(damaged(
             "the archive",
-            "its checksum does not hold, or it was cut short",
+            "its checksum does not match, or it was truncated",
             None,
         ));
     }
     let (Some(head), Some(closing)) = (head, closing) else {
         return Err(damaged(
             "the archive",
-            "it ends before its manifest: it was cut short",
+            "it ends before its manifest: it was truncated",
             None,
         ));
     };
     if (closing.files, closing.bytes) != (own.files, own.bytes) {
-        return Err(damaged("the archive", "its manifest counts other files", None));
+        return Err(damaged("the archive", "its manifest has other counts", None));
     }
     Ok(Verified {
         deleted: closing.deleted.iter().cloned().collect(),
@@ -152,7 +152,7 @@ fn archived(entry: &mut tar::Entry<'_, impl Read>) -> Result<Archived> {
     })
 }
 
-/// Seconds since 1970 with nine digits behind the point.
+/// Parses seconds since 1970 with nine decimal places.
 fn parse_time(text: &str) -> Option<Timestamp> {
     let (seconds, nanos) = text.split_once('.')?;
     let seconds: i64 = seconds.parse().ok()?;
@@ -184,7 +184,7 @@ fn read_head(archived: &Archived, entry: &mut dyn Read) -> Result<Head> {
     Ok(head)
 }
 
-/// Compares the manifest with the lines that were computed; returns its closing line.
+/// Compares the manifest with the lines computed from the archive; returns its closing line.
 fn compare(manifest: &mut dyn BufRead, computed: &mut dyn BufRead) -> Result<Closing> {
     let fault = |error| damaged(MANIFEST, "it can't be read", Some(error));
     loop {
@@ -208,7 +208,7 @@ fn compare(manifest: &mut dyn BufRead, computed: &mut dyn BufRead) -> Result<Clo
                 serde_json::from_slice(&found).map_or_else(|_| MANIFEST.to_owned(), |line: Line| line.path);
             return Err(damaged(
                 &path,
-                "its size or checksum is not that of the manifest",
+                "its size or checksum differs from the manifest",
                 None,
             ));
         }

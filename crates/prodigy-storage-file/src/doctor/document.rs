@@ -1,4 +1,4 @@
-//! Checkpoints, marks, records of orphans, and the registry of repositories.
+//! Examines checkpoints, marks, records of orphans, and the registry of repositories.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::root::Replace;
 
 const EXAMINE: &str = "examine document";
 const REPAIR: &str = "repair document";
-/// The `kind` of a registry entry that replaces a damaged one.
+/// The `kind` of a registry entry that the doctor wrote in place of a damaged one.
 const LOST: &str = "lost";
 
 /// The fields of a registry entry that the doctor reads.
@@ -39,12 +39,12 @@ struct Registered {
     kind: String,
 }
 
-/// The replacement of a damaged registry entry: it keeps the name from being given to another repository, and
-/// the repository from being registered again under a second name, until a person says whose it is.
+/// The replacement of a damaged registry entry. Until a person decides who owns the name, it keeps the name from being
+/// given to another repository, and the repository from being registered under a second name.
 #[derive(Serialize)]
 struct LostEntry<'a> {
     name: &'a str,
-    /// A path that no repository has.
+    /// A path that can't be a repository's.
     identity: String,
     kind: &'static str,
     registered_at: Timestamp,
@@ -103,7 +103,7 @@ impl Examination<'_> {
         self.damaged_document(document, path, &error);
     }
 
-    /// Counts a file of another program at a path of the layout.
+    /// Counts a file of another program at a path that the layout defines.
     pub(super) fn foreign(&mut self, group: Group, path: &Path) {
         self.summary.files += 1;
         self.group(group, path);
@@ -115,7 +115,7 @@ impl Examination<'_> {
             _ => FindingKind::DamagedDocument,
         };
         let len = self.root.fs.metadata(path).map_or(0, |found| found.len);
-        let (lost, advice) = told(document);
+        let (lost, advice) = loss_and_advice(document);
         let finding = self
             .damage(kind, path, error.why().to_owned())
             .at(0, len)
@@ -132,7 +132,7 @@ impl Examination<'_> {
         let (root, documents) = (self.root, &self.parts.documents);
         root.prepare_write(REPAIR, &path.display())?;
         let _lock = documents.lock_documents(document, REPAIR, self.deadline())?;
-        // A writer may have replaced it since.
+        // Reads it again under the lock: a writer may have replaced it.
         let DocumentRead::Damaged(error, _) = documents.look(REPAIR, path)? else {
             return Ok(None);
         };
@@ -155,14 +155,14 @@ impl Examination<'_> {
             .map_err(|error| root.write_fault(REPAIR, path, error))?;
         root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
         if let Document::Fencing(job) = document {
-            // The wait bounds waits for locks, and this one is held.
+            // The wait bounds waits for locks; this lock is held already.
             let of_events = self.marks_of_events(job)?;
             documents.restore_marks(job, of_events, Deadline::never())?;
         }
         Ok(Some(kept))
     }
 
-    /// The greatest tokens among the events of a job.
+    /// The greatest fencing tokens in the events of a job.
     fn marks_of_events(&self, job: &JobAddress) -> Result<FenceMarks> {
         let mut marks = FenceMarks::default();
         let logs = Logs::new(Arc::clone(self.root));
@@ -178,8 +178,8 @@ impl Examination<'_> {
         Ok(marks)
     }
 
-    /// Compares the fencing marks of a job with the locks: a lock file that was removed or restored gives out tokens below
-    /// them, and every save under such a token is refused.
+    /// Compares the fencing marks of a job with the locks. If a lock file was removed or restored from a backup, the
+    /// lock issues tokens below the marks, and saves under them are refused.
     fn marks(&mut self, path: &Path, body: &[u8]) {
         let Ok(marks) = FenceMarks::parse(body) else {
             return;
@@ -220,7 +220,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Takes a lock once, under a token above a mark.
+    /// Takes a lock once, under a token above a mark, so that its later tokens are above the mark too.
     fn raise_token(&self, lock: &LockName, mark: u64) -> Result<Option<String>> {
         let options = LockOptions::new("repair");
         let locks = &self.parts.locks;
@@ -230,7 +230,7 @@ impl Examination<'_> {
         Ok(None)
     }
 
-    /// Looks at what a registry entry says.
+    /// Checks the contents of a registry entry.
     fn registered(&mut self, repo: &RepoName, path: &Path, body: &[u8]) {
         let hint = format!("`prodigy-storage repo relink {repo} PATH`, with the repository's path");
         let why = match serde_json::from_slice::<Registered>(body) {
@@ -262,8 +262,8 @@ impl Examination<'_> {
         }
     }
 
-    /// Reports repositories that are registered twice. Two entries of one path are two repositories where their inodes
-    /// or birth times differ, as in two containers that share a root.
+    /// Reports repositories that are registered twice. Two entries with the same path are different repositories if
+    /// their inodes or birth times differ, as in two containers that share a root.
     pub(super) fn same_identities(&mut self) {
         let mut registry = std::mem::take(&mut self.registry);
         registry.sort_by(|(one, first), (other, second)| {
@@ -286,7 +286,7 @@ impl Examination<'_> {
         }
     }
 
-    /// A lock file that holds information alone: a line about its last holder.
+    /// Counts a lock file that only informs: its one line describes the last holder.
     pub(super) fn information(&mut self, path: &Path) {
         if self.root.holder_is_unreadable(path) {
             let finding = self
@@ -299,8 +299,8 @@ impl Examination<'_> {
     }
 }
 
-/// The loss with a document, and the advice.
-fn told(document: &Document) -> (&'static str, String) {
+/// The data that is lost with a document, and the advice.
+fn loss_and_advice(document: &Document) -> (&'static str, String) {
     let restore = "repair moves it to the quarantine; restore it from a backup if you have one";
     match document {
         Document::Repository(repo) => (

@@ -1,9 +1,9 @@
-//! The report of the doctor.
+//! The findings of the doctor, and their summary.
 
 use prodigy_storage_layout::{JobId, RepoName};
 use serde::Serialize;
 
-/// The data to examine; `Default` is the whole root.
+/// The data to examine; the default is the whole root.
 ///
 /// ```
 /// use prodigy_storage_file::DoctorScope;
@@ -16,9 +16,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DoctorScope {
-    /// Only this repository's data.
+    /// The repository to examine; `None` for all.
     pub repo: Option<RepoName>,
-    /// Only this job's data, of the repository or of each.
+    /// The job to examine, in this repository or in each; `None` for all.
     pub job: Option<JobId>,
 }
 
@@ -29,14 +29,14 @@ impl DoctorScope {
         Self::default()
     }
 
-    /// Only this repository's data.
+    /// Limits the scope to this repository.
     #[must_use]
     pub fn repo(mut self, repo: RepoName) -> Self {
         self.repo = Some(repo);
         self
     }
 
-    /// Only this job's data.
+    /// Limits the scope to this job.
     #[must_use]
     pub fn job(mut self, job: JobId) -> Self {
         self.job = Some(job);
@@ -64,7 +64,7 @@ pub enum FindingSeverity {
     Note,
     /// Nothing is damaged, but a person should look at it.
     Warning,
-    /// Bytes differ from the written ones, or are not where they were written.
+    /// Bytes differ from what was written, or are missing.
     Damage,
 }
 
@@ -82,55 +82,56 @@ pub enum FindingSeverity {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// Bytes of a log that are no record.
+    /// Bytes of a log that are not a valid record.
     DamagedEvents,
-    /// A compressed segment that does not decompress, or not to what its header says.
+    /// A compressed segment that can't be decompressed, or whose contents differ from its header.
     DamagedArchive,
-    /// Bytes of a dead-letter queue that are no item.
+    /// Bytes of a dead-letter queue that are not a valid item.
     DamagedItems,
-    /// A checkpoint, a record of orphans or a mark that is not what was written.
+    /// A checkpoint, a record of orphans or a mark that differs from what was written.
     DamagedDocument,
-    /// A registry entry that is damaged, or lost, or does not fit its place.
+    /// A registry entry that is damaged, missing, or at the wrong place.
     Registry,
-    /// A lock file that is not what was written.
+    /// A lock file that differs from what was written.
     DamagedLock,
-    /// A lock whose tokens began again below the fencing mark of a job.
+    /// A lock whose next tokens are not above the fencing mark of a job.
     LockBehindMark,
-    /// `format.json` is not what was written.
+    /// A `format.json` that differs from what was written.
     DamagedFormat,
-    /// The snapshot of the memory backend is not what was written.
+    /// A snapshot of the memory backend that differs from what was written.
     DamagedSnapshot,
-    /// Data without a checksum: another program wrote it, or its checksum is damaged.
+    /// Data without a checksum: another program wrote it, or the checksum itself is damaged.
     Unverified,
-    /// The end of a write that was cut short. The next writer mends it.
+    /// The end of an interrupted write. The next writer removes it.
     TornEnd,
-    /// A file that a writer makes before it renames it, or that a dead one left.
+    /// A temporary file of a writer, which may be at work or dead.
     Temporary,
-    /// A segment in two forms.
+    /// A segment that exists both compressed and uncompressed.
     TwoForms,
-    /// An event, an item or a document that is larger than this reader's limit.
+    /// An event, item or document above this reader's size limit.
     OverLimit,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
-    /// A job whose deletion was begun and has not ended.
+    /// A job whose deletion was started and has not ended.
     UnfinishedDeletion,
-    /// Permission bits that are not those that the backend sets.
+    /// Permission bits that differ from those that the backend sets.
     Mode,
-    /// Two repositories, or two jobs of one, whose names differ by case only.
+    /// Two repositories, or two jobs of a repository, whose names differ only in case.
     NameCollision,
-    /// A name that the layout does not have.
+    /// A name that is not part of the layout.
     Stray,
-    /// Files of another program. They are left as they are.
+    /// Files of another program. The doctor never changes them.
     Foreign,
-    /// A file of another program whose contents were imported, and that was not written to since. Readers do not report it.
+    /// A file of another program whose contents were imported, and that has not changed since. Readers do not report
+    /// it.
     Imported,
-    /// A link, or another thing that is no file and no folder.
+    /// A link, or another thing that is neither a file nor a folder.
     Link,
-    /// A link at the path of a folder of the store, or anything but a file at the path of a file.
+    /// A link at the path of a folder, or anything other than a file at the path of a file.
     InTheWay,
     /// A document of a newer format.
     NewerFormat,
-    /// The operating system refuses to read it.
+    /// Data that the operating system does not let this process read.
     Unreadable,
 }
 
@@ -152,21 +153,21 @@ pub enum FindingKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FindingOutcome {
-    /// It is unchanged: there was nothing to repair, or no repair was asked for.
+    /// The data is unchanged: there was nothing to repair, or no repair was requested.
     Found,
-    /// It is out of the way.
+    /// The data was repaired.
     Repaired {
-        /// The copy of the bytes in the quarantine, where any were taken from their place.
+        /// The copy of the removed bytes in the quarantine, if bytes were removed.
         kept: Option<String>,
     },
-    /// A repair was asked for and not made.
+    /// A repair was requested and not made.
     Left {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// One thing that was found.
+/// A finding of the doctor.
 ///
 /// ```
 /// use prodigy_storage_file::Finding;
@@ -183,17 +184,17 @@ pub struct Finding {
     pub severity: FindingSeverity,
     /// The kind.
     pub kind: FindingKind,
-    /// The file, or folder.
+    /// The file or folder.
     pub place: String,
-    /// How many files or folders it is about: `place` is the first of them.
+    /// The number of files or folders; `place` is the first of them.
     pub count: u64,
-    /// Where in it; uncompressed, of a compressed segment.
+    /// The offset in the file; in a compressed segment, the offset in the uncompressed data.
     pub offset: u64,
-    /// The number of bytes; 0 if it is not known.
+    /// The number of bytes; 0 if unknown.
     pub len: u64,
     /// The fault.
     pub why: String,
-    /// The data that is lost by it.
+    /// The data that is lost.
     pub lost: String,
     /// The remedy.
     pub advice: String,
@@ -202,7 +203,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding about a file or folder. It lost nothing, and nothing has to be done about it.
+    /// A finding about a file or folder, without lost data and without advice.
     #[must_use]
     pub fn new(severity: FindingSeverity, kind: FindingKind, place: String, why: impl Into<String>) -> Self {
         Self {
@@ -224,7 +225,7 @@ impl Finding {
         self
     }
 
-    /// Sets the data that is lost by it.
+    /// Sets the data that is lost.
     #[must_use]
     pub fn lost(mut self, lost: impl Into<String>) -> Self {
         self.lost = lost.into();
@@ -245,14 +246,14 @@ impl Finding {
         self
     }
 
-    /// Whether it is damage that is still there.
+    /// True if it is damage that was not repaired.
     #[must_use]
     pub fn is_damage_left(&self) -> bool {
         self.severity == FindingSeverity::Damage && !matches!(self.outcome, FindingOutcome::Repaired { .. })
     }
 }
 
-/// The numbers of an examination.
+/// The counts of an examination.
 ///
 /// ```
 /// use prodigy_storage_file::DoctorSummary;
@@ -265,32 +266,32 @@ impl Finding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DoctorSummary {
-    /// Files that were examined.
+    /// The number of examined files.
     pub files: u64,
-    /// Records of logs whose checksum holds.
+    /// The number of valid records of logs.
     pub events: u64,
-    /// Items of queues.
+    /// The number of items of queues.
     pub items: u64,
-    /// Documents that are as they were written, or another program's.
+    /// The number of valid documents, and of documents of other programs.
     pub documents: u64,
-    /// Harmless findings.
+    /// The number of harmless findings.
     pub notes: u64,
-    /// Findings that somebody should look at.
+    /// The number of findings that a person should look at.
     pub warnings: u64,
-    /// Damage that was found.
+    /// The number of findings of damage.
     pub damage: u64,
-    /// Findings, of any severity, that were repaired.
+    /// The number of repaired findings of any severity.
     pub repaired: u64,
-    /// Damage that is still there.
+    /// The number of findings of damage that was not repaired.
     pub left: u64,
-    /// Findings, of any severity, whose repair was asked for and not made.
+    /// The number of findings of any severity whose repair was requested and not made.
     pub unrepaired: u64,
-    /// Files and folders that this user may not read: what is in them was not examined.
+    /// The number of files and folders that this user may not read. Their contents were not examined.
     pub unread: u64,
 }
 
 impl DoctorSummary {
-    /// Whether no damage is there, or none any more.
+    /// True if there is no damage, or all of it was repaired.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.left == 0

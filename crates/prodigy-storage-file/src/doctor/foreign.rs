@@ -1,4 +1,4 @@
-//! Files that are reported once for all of their kind: those of another program, and modes of folders.
+//! Groups of files that are reported in one finding each: files of other programs, and permission bits of folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,19 +27,19 @@ pub(super) enum Group {
     Stray,
 }
 
-/// The path of the first of a group, and their number.
+/// The number of files in a group, and the path of the first.
 #[derive(Debug)]
 struct Tally {
     first: PathBuf,
     count: u64,
 }
 
-/// The files of each group.
+/// The counts of each group.
 #[derive(Debug, Default)]
 pub(super) struct Groups(BTreeMap<Group, Tally>);
 
 impl Group {
-    /// The group of a path that has no place in the layout.
+    /// The group of a path that is not part of the layout.
     pub(super) fn of(path: &Path) -> Self {
         let mut parts = path.components().map(|part| part.as_os_str());
         match (parts.next(), parts.nth(2)) {
@@ -56,7 +56,7 @@ impl Group {
         }
     }
 
-    /// The severity, the kind, what is said of one and of more, and what to do.
+    /// The severity and the kind, the texts for one file and for several, and the advice.
     const fn words(
         self,
     ) -> (
@@ -106,8 +106,8 @@ impl Group {
                 LETTERS,
             ),
             Self::Items => (
-                "another program's queue of dead letters; it is read, and the next change of the queue gives it our form",
-                "queues of dead letters of another program; they are read, and the next change of a queue gives it our form",
+                "another program's queue of dead letters; it is read, and the next change of the queue converts it to the store's format",
+                "queues of dead letters of another program; they are read, and the next change of a queue converts it to the store's format",
                 KEPT,
             ),
             Self::Elements => (
@@ -133,7 +133,7 @@ impl Group {
             Self::Documents => (
                 "a document that carries no checksum, as one written by hand; it is read, and not verified",
                 "documents that carry no checksum, as ones written by hand; they are read, and not verified",
-                "nothing; the next put of it gives it our form",
+                "nothing; the next put converts it to the store's format",
             ),
             Self::Unreadable => (
                 "another program's file, which is not read: it has none of our marks, and is not an object",
@@ -154,8 +154,8 @@ impl Group {
         (FindingSeverity::Note, FindingKind::Foreign, one, more, advice)
     }
 
-    /// The severity, the kind, what is said, and what to do.
-    fn told(self, count: u64) -> (FindingSeverity, FindingKind, String, &'static str) {
+    /// The severity, the kind, the text for this number of files, and the advice.
+    fn texts(self, count: u64) -> (FindingSeverity, FindingKind, String, &'static str) {
         let (severity, kind, one, more, advice) = self.words();
         let why = match count {
             1 => one.to_owned(),
@@ -175,10 +175,10 @@ impl Examination<'_> {
         tally.count += 1;
     }
 
-    /// Says what was found of each group.
+    /// Reports a finding for each group.
     pub(super) fn tell_groups(&mut self) {
         for (group, tally) in std::mem::take(&mut self.groups).0 {
-            let (severity, kind, why, advice) = group.told(tally.count);
+            let (severity, kind, why, advice) = group.texts(tally.count);
             let mut finding = self.finding(severity, kind, &tally.first, why).advice(advice);
             finding.count = tally.count;
             self.tell(finding);

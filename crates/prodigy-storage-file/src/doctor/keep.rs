@@ -11,10 +11,10 @@ use crate::root::{Quarantine, Replace, Root, TempFile};
 
 const REPAIR: &str = "repair";
 
-/// Bytes copied at once.
+/// The number of bytes that are copied at once.
 const CHUNK: usize = 256 << 10;
 
-/// Bytes that are damaged.
+/// A range of damaged bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damaged {
     pub(super) start: u64,
@@ -22,23 +22,23 @@ pub(super) struct Damaged {
     pub(super) why: String,
 }
 
-/// The report, as it is stored.
+/// The report that is stored beside a copy.
 #[derive(Serialize)]
 struct Report<'a> {
     format: u32,
-    /// When the copy was made.
+    /// The time of the copy.
     when: String,
-    /// The file that held the bytes, below the root.
+    /// The path of the damaged file, relative to the root.
     file: &'a str,
-    /// Its permission bits and its length at that moment.
+    /// The permission bits and the length of the damaged file.
     mode: String,
     bytes: u64,
-    /// The copy, in the same folder as this report.
+    /// The file name of the copy, in the folder of this report.
     copy: &'a str,
     ranges: Vec<Copied<'a>>,
 }
 
-/// Which bytes were copied, and where they stand in the copy.
+/// A range of copied bytes, and its offset in the copy.
 #[derive(Serialize)]
 struct Copied<'a> {
     offset: u64,
@@ -47,8 +47,8 @@ struct Copied<'a> {
     why: &'a str,
 }
 
-/// Copies bytes of an open file to the quarantine, and a report beside them. Durable on return; gives the copy's
-/// absolute path.
+/// Copies ranges of an open file to the quarantine, with a report beside the copy. Both are durable on return. Returns
+/// the absolute path of the copy.
 pub(super) fn keep(root: &Root, path: &Path, file: &dyn FsFile, ranges: &[Damaged]) -> Result<String> {
     let found = file
         .metadata()
@@ -93,7 +93,7 @@ pub(super) fn keep(root: &Root, path: &Path, file: &dyn FsFile, ranges: &[Damage
     })?;
     text.push(b'\n');
     let report = Path::new(QUARANTINE).join(format!("{name}.report.json"));
-    // Its folder is synced with it, and so the copy's name.
+    // The sync of the folder makes the names of the report and of the copy durable.
     TempFile::write_whole(
         root,
         REPAIR,
@@ -106,7 +106,7 @@ pub(super) fn keep(root: &Root, path: &Path, file: &dyn FsFile, ranges: &[Damage
     Ok(root.absolute(&kept).display().to_string())
 }
 
-/// Copies a whole file to the quarantine, as [`keep`].
+/// Copies a whole file to the quarantine, like [`keep`].
 pub(super) fn keep_file(root: &Root, path: &Path, why: &str) -> Result<String> {
     let fault = |error| root.read_fault(REPAIR, path, error);
     let file = root.fs.open(path, OpenMode::Read).map_err(fault)?;
@@ -114,7 +114,7 @@ pub(super) fn keep_file(root: &Root, path: &Path, why: &str) -> Result<String> {
     keep(root, path, &*file, &[whole(len, why)])
 }
 
-/// All of a file as one range.
+/// A range that covers a whole file.
 pub(super) fn whole(len: u64, why: impl Into<String>) -> Damaged {
     Damaged {
         start: 0,
@@ -151,7 +151,7 @@ fn copy_ranges(
         .map_err(|error| temp.fault(error))
 }
 
-/// The absolute path of a file, for people.
+/// The absolute path of a file, for messages.
 pub(super) fn place(root: &Root, path: &Path) -> String {
     let absolute: PathBuf = root.absolute(path);
     absolute.display().to_string()

@@ -1,4 +1,4 @@
-//! The files of named locks.
+//! Examines the files of named locks.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ impl Examination<'_> {
             Ok(None) => return,
             Err(error) => return self.unreadable(path, &error),
         };
-        // A loss of power during a holder's signature looks the same.
+        // A power loss while a holder writes its line leaves the same bytes.
         let finding = self
             .warning(FindingKind::DamagedLock, path, why)
-            .lost("perhaps who held it last; no fencing token is given twice, the next one may leave a gap")
+            .lost("perhaps who held it last; no fencing token is issued twice, but the next one may leave a gap")
             .advice("nothing has to be done: the next holder writes it again. Never remove the file");
         if !self.repairs() {
             return self.tell(finding);
@@ -28,7 +28,7 @@ impl Examination<'_> {
         self.tell_repaired(finding, &repaired);
     }
 
-    /// Takes the lock once: its new holder signs both slots.
+    /// Takes the lock once, so that both slots are written.
     fn repair_lock(&self, name: &LockName, path: &Path) -> Result<Option<String>> {
         let kept = keep_file(self.root, path, "a part of it does not verify")?;
         self.parts

@@ -1,4 +1,4 @@
-//! Logs: the contents of their segments.
+//! Examines logs: the contents of their segments.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use crate::log::segment::{Head, SegmentReader};
 use crate::log::segment_ref::SegmentRef;
 use crate::log::tail;
 
-/// Bytes read at a time.
+/// The number of bytes that are read at once.
 const CHUNK: usize = 256 << 10;
 
-/// Why a line that is longer than the limit is damaged.
+/// The reason of a finding for a damaged line above the size limit.
 const TOO_LONG: &str = LineFault::TooLong.as_str();
-/// Why such a line is not taken out. Records that lost the line end between them may be in it, and a reader with a
-/// larger limit finds those.
+/// The reason why such a line is not removed: it may be several records whose line ends were damaged, which a reader
+/// with a larger limit can still find.
 const KEEPS_TOO_LONG: &str = "a damaged line is longer than this `max_record_size`: repair with a larger one";
 
 /// The contents of one segment.
@@ -34,15 +34,15 @@ const KEEPS_TOO_LONG: &str = "a damaged line is longer than this `max_record_siz
 pub(super) struct Contents {
     pub(super) events: u64,
     pub(super) damaged: Vec<Damaged>,
-    /// Damaged lines that are longer than the limit of this reader.
+    /// Damaged lines above this reader's size limit.
     pub(super) too_long: Vec<Damaged>,
-    /// Records that are larger than the limit of this reader.
+    /// Records above this reader's size limit.
     too_large: Vec<TooLarge>,
-    /// Stretches of lines without a checksum, and how many lines each has.
+    /// Runs of lines without a checksum: begin, end, and the number of lines.
     unverified: Vec<(u64, u64, u64)>,
 }
 
-/// A segment, and the file that it is read from.
+/// A segment, and the file that is read.
 pub(super) struct Segment<'a> {
     pub(super) at: SegmentRef<'a>,
     pub(super) form: SegmentForm,
@@ -50,7 +50,7 @@ pub(super) struct Segment<'a> {
 }
 
 impl Examination<'_> {
-    /// The log of a job.
+    /// Examines the log of a job.
     pub(super) fn log(&mut self, _: &JobAddress, folder: &Path) {
         match listing::list(self.root, folder, Deadline::never()) {
             Ok(listing) => {
@@ -64,7 +64,7 @@ impl Examination<'_> {
                     self.tell(finding);
                 }
                 for (name, forms) in listing.segments {
-                    // A twin is reported with the plain segment beside it.
+                    // The compressed form of a segment is examined together with its plain form.
                     if name.twin_form().is_none() {
                         self.segment(folder, &name, forms);
                     }
@@ -74,10 +74,10 @@ impl Examination<'_> {
         }
     }
 
-    /// A log whose newest id is ahead of the clock.
+    /// Reports a log whose newest id is ahead of the clock.
     fn ahead_of_clock<'a>(&mut self, folder: &Path, names: impl Iterator<Item = &'a SegmentName>) {
         let (root, mut clock) = (self.root, StepClock::default());
-        // A segment that can't be read is reported when it is read as a whole.
+        // A segment that can't be read is reported by its own examination.
         let newest = names
             .filter(|name| name.is_canonical())
             .filter_map(|name| {
@@ -111,7 +111,7 @@ impl Examination<'_> {
         let at = SegmentRef::new(self.root, folder, name);
         let path = at.path(form);
         let segment = Segment { at, form, path };
-        // It may have been compressed or pruned since.
+        // The segment may have been compressed or removed since it was listed.
         let Ok(found) = self.root.fs.metadata(&segment.path) else {
             return;
         };
@@ -160,7 +160,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Records over this reader's limit. They are never moved.
+    /// Reports records above this reader's size limit. They are never moved.
     fn too_large(&mut self, segment: &Segment<'_>, contents: &Contents) {
         for record in &contents.too_large {
             let finding = self
@@ -171,7 +171,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Damaged lines over this reader's limit. They are never moved under that limit.
+    /// Reports damaged lines above this reader's size limit. They are never moved.
     fn too_long(&mut self, segment: &Segment<'_>, contents: &Contents) {
         for mut finding in self.damaged_events(segment, &contents.too_long) {
             finding.advice = "repair with a larger `backend_config.max_record_size`".into();
@@ -184,7 +184,7 @@ impl Examination<'_> {
         }
     }
 
-    /// The end of a segment that is not sealed.
+    /// Reports a torn tail of an unsealed segment.
     fn torn(&mut self, segment: &Segment<'_>, found: &Metadata) {
         let start = self
             .root
@@ -207,7 +207,7 @@ impl Examination<'_> {
                 )
                 .at(start, found.len - start)
                 .lost("nothing that was acknowledged")
-                .advice("nothing: the next writer mends it");
+                .advice("nothing: the next writer repairs it");
             self.tell(finding);
         }
     }
@@ -217,7 +217,7 @@ impl Examination<'_> {
             return;
         }
         let findings = self.damaged_events(segment, &contents.damaged);
-        self.told(findings, |examination| examination.repair_plain(segment));
+        self.report_damage(findings, |examination| examination.repair_plain(segment));
     }
 
     fn damaged_events(&self, segment: &Segment<'_>, damaged: &[Damaged]) -> Vec<Finding> {
@@ -232,7 +232,7 @@ impl Examination<'_> {
             .collect()
     }
 
-    /// A segment that is compressed only.
+    /// Examines a segment that exists only in compressed form.
     fn archived(&mut self, segment: &Segment<'_>, contents: &Contents) {
         let header =
             segment.form == SegmentForm::Zstd && archive::header_is_damaged(segment.at).unwrap_or(false);
@@ -257,7 +257,7 @@ impl Examination<'_> {
                 .advice("repair keeps the file in the quarantine, and writes a plain segment"),
             );
         }
-        self.told(findings, |examination| {
+        self.report_damage(findings, |examination| {
             if !contents.too_long.is_empty() {
                 return Ok(Err(KEEPS_TOO_LONG.to_owned()));
             }
@@ -265,7 +265,7 @@ impl Examination<'_> {
         });
     }
 
-    /// A compressed form beside the plain one.
+    /// Examines the compressed form of a segment whose plain form exists, too.
     fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm, held: &Contents) {
         let path = plain.at.path(form);
         let same = match archive::says_the_same(plain.at, form) {
@@ -314,7 +314,7 @@ impl Examination<'_> {
         };
         self.summary.events += packed_ids.difference(&plain_ids).count() as u64;
         if let Some(packed) = &mut packed {
-            // The plain form reports those that it holds, too.
+            // The report about the plain form includes the records that it holds.
             let held = |record: &TooLarge| held.too_large.iter().any(|other| other.id == record.id);
             packed.too_large.retain(|record| !held(record));
             let segment = Segment {
@@ -332,7 +332,7 @@ impl Examination<'_> {
                 .advice("compare the file with a backup; repair keeps it in the quarantine")
         });
         let findings = std::iter::once(finding).chain(unreadable).collect();
-        self.told(findings, |examination| {
+        self.report_damage(findings, |examination| {
             if !held.too_long.is_empty() || packed.is_some_and(|packed| !packed.too_long.is_empty()) {
                 return Ok(Err(KEEPS_TOO_LONG.to_owned()));
             }
@@ -340,8 +340,8 @@ impl Examination<'_> {
         });
     }
 
-    /// Reports the damage in a file, and repairs it if that is asked for.
-    fn told(
+    /// Reports the damage in a file, and repairs it if requested.
+    fn report_damage(
         &mut self,
         findings: Vec<Finding>,
         repair: impl FnOnce(&Self) -> Result<std::result::Result<Option<String>, String>>,
@@ -362,7 +362,7 @@ impl Examination<'_> {
     }
 }
 
-/// The ids of the events of a segment.
+/// The ids of all events of a segment.
 fn ids(segment: SegmentRef<'_>) -> Result<HashSet<EventId>> {
     let (mut ids, mut clock) = (HashSet::new(), StepClock::default());
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
@@ -377,7 +377,7 @@ fn ids(segment: SegmentRef<'_>) -> Result<HashSet<EventId>> {
     Ok(ids)
 }
 
-/// Reads a segment in the form that readers take; `None` if it is gone.
+/// Reads the form of a segment that readers use; `None` if the segment is gone.
 pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(None);
@@ -386,7 +386,7 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
     while reader.next(&mut clock)? {
         let start = reader.head_start();
         match &reader.head {
-            // Two equal lines in a row are one event for readers.
+            // Readers count two equal adjacent lines as one event.
             Head::Record {
                 id, verified: false, ..
             } if reader.last == Some(*id) => {}
@@ -395,7 +395,7 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
                 contents.events += 1;
                 let end = start + range.len() as u64;
                 match contents.unverified.last_mut() {
-                    // A line end between the two.
+                    // Only a line end is between the two.
                     Some((_, last, lines)) if *last + 1 == start => (*last, *lines) = (end, *lines + 1),
                     _ => contents.unverified.push((start, end, 1)),
                 }

@@ -1,22 +1,22 @@
-//! Finding what is damaged below a root, explaining it, and moving it out of the way.
+//! Finds damage below a root, explains it, and repairs it.
 //!
-//! [`Doctor::examine`] reads everything and changes nothing: no lock, no file. [`Doctor::repair`] does the same and
-//! then, file by file, takes damage from its place, under the lock that writers of that file hold:
+//! [`Doctor::examine`] reads everything, takes no lock, and changes nothing. [`Doctor::repair`] also repairs damage,
+//! file by file, under the lock that writers of that file take:
 //!
 //! 1. the bytes are copied to `quarantine/` and synced, with a report beside them;
-//! 2. only then the file is replaced, or removed, by the atomic protocols of all writes.
+//! 2. only then the file is replaced or removed, as atomically as in any other write.
 //!
-//! So a repair that is cut short anywhere has lost nothing: what is not replaced yet is found again.
+//! So an interrupted repair loses nothing, and the next run finds the remaining damage.
 //!
-//! Readable data stays readable, where it was: in a plain segment blanks replace damaged bytes,
-//! so that every offset in a cursor stays valid; of a compressed one every record that decompresses
-//! goes to a plain segment of the same name. Data that another process holds is left, and the finding says so.
+//! Readable data keeps its place. In a plain segment, blanks replace damaged bytes, so that the offsets in cursors stay
+//! valid. From a compressed segment, every record that can be decompressed is written to a plain segment of the same
+//! name. Data that another process has locked is left unchanged, and the finding says so.
 //!
 //! Files of other programs are reported in one finding for each kind, and never changed.
 //!
-//! - `walk` goes through the root and finds the meaning of each name; `finding` is the report;
+//! - `walk` goes through the root and recognises each name; `finding` is the report;
 //! - `foreign` counts the files of other programs;
-//! - `log`, `queue`, `document`, `lock` and `place` know the files of their kind; `segment` rewrites those of a log;
+//! - `log`, `queue`, `document`, `lock` and `place` examine the files of their kind; `segment` rewrites segments;
 //! - `keep` is the quarantine and its reports.
 
 mod document;
@@ -47,10 +47,10 @@ use crate::lock::Locks;
 use crate::queue::Queues;
 use crate::root::{self, AsImported, FileOptions, Imported, Quarantine, Root};
 
-/// Looks through a root for damage, and repairs it.
+/// Examines a root for damage, and repairs it.
 ///
-/// It shares nothing with a [`FileBackend`](crate::FileBackend) on the same root, of this process or another: either
-/// may be at work meanwhile. Unlike one it opens a root whose `format.json` is damaged.
+/// It shares no state with a [`FileBackend`](crate::FileBackend) on the same root, which may be in use at the same
+/// time. Unlike the backend, it also opens a root whose `format.json` is damaged.
 ///
 /// ```
 /// use prodigy_storage_file::{Doctor, DoctorScope, FileOptions};
@@ -76,7 +76,7 @@ struct Parts {
 }
 
 impl Doctor {
-    /// For a root. Nothing is created.
+    /// A doctor for a root. Creates nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a root that [`FileBackend::open`](crate::FileBackend::open) refuses.
@@ -85,10 +85,10 @@ impl Doctor {
         Self::of(Root::open(options))
     }
 
-    /// For a root on another file system: for tests.
+    /// A doctor for a root on another file system, for tests.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn new_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
         Self::of(Root::new(file_system, options))
     }
@@ -106,17 +106,17 @@ impl Doctor {
         })
     }
 
-    /// Reads everything in the scope and gives what is found, file by file. Takes no lock and writes nothing; an
-    /// absent root is clean. What is written meanwhile may be seen half written, as a note.
+    /// Reads everything in the scope and reports findings, file by file. Takes no lock and writes nothing; an absent
+    /// root has no findings. A write that is under way may be reported as a note.
     ///
     /// # Errors
-    /// [`ErrorKind::NewerFormat`] where a newer version wrote the root.
+    /// [`ErrorKind::NewerFormat`] if a newer version wrote the root.
     pub fn examine(&self, scope: &DoctorScope, found: &mut dyn FnMut(Finding)) -> Result<DoctorSummary> {
         walk::Examination::new(&self.parts, scope, None, found).run()
     }
 
-    /// As [`examine`](Self::examine), and takes damage from its place; `wait` bounds each wait for a lock that writers
-    /// hold for one call. After it, an examination finds no damage but what was left, each with its reason.
+    /// Like [`examine`](Self::examine), and repairs damage. `wait` bounds each wait for a lock that writers hold for
+    /// one call. Damage that can't be repaired is left, with the reason in its finding.
     ///
     /// # Errors
     /// [`ErrorKind::NewerFormat`]; [`ErrorKind::ReadOnly`] and [`ErrorKind::Unsupported`] for a root opened for
@@ -131,8 +131,8 @@ impl Doctor {
         walk::Examination::new(&self.parts, scope, Some(wait), found).run()
     }
 
-    /// Removes the files that were put into the quarantine before a moment. Returns their number and bytes. With `dry_run`
-    /// nothing is removed.
+    /// Removes the files that were put into the quarantine before a time. Returns their number and bytes. With
+    /// `dry_run` nothing is removed.
     ///
     /// # Errors
     /// [`ErrorKind::ReadOnly`] for a root opened for reading, unless `dry_run`.
@@ -144,18 +144,18 @@ impl Doctor {
         Quarantine::of(root).clear(before, dry_run)
     }
 
-    /// True if readers of the store read the file at this path, relative to the root, where it is. An import of it would store its
-    /// contents twice.
+    /// True if readers of the store read the file at this path (relative to the root) in place. Importing such a file
+    /// would store its contents twice.
     #[must_use]
     pub fn is_read(&self, path: &Path) -> bool {
         Entry::parse(path).is_some()
     }
 
-    /// Notes files of another program whose contents were imported, each by its path relative to the root, and its length and mtime
-    /// before it was read. From then on readers do not report that they skip them, until they are written to again.
+    /// Records files of another program as imported. Each has its path relative to the root, and the length and mtime
+    /// that it had before it was read. Until such a file changes, readers no longer report that they skip it.
     ///
     /// # Errors
-    /// [`ErrorKind::ReadOnly`] for a root opened for reading; what the operating system says about a write.
+    /// [`ErrorKind::ReadOnly`] for a root opened for reading; errors of the operating system about a write.
     pub fn mark_imported(&self, files: &[(PathBuf, u64, Timestamp)]) -> Result<()> {
         self.check_writable("mark as imported")?;
         let files: Vec<_> = files

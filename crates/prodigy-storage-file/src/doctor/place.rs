@@ -1,4 +1,4 @@
-//! The root's format, and permission bits.
+//! Examines the root's format, and permission bits.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::fs::{FILE_MODE, FileKind, Metadata, OpenMode, SEALED_MODE, UNLOCKED_M
 use crate::root;
 use crate::root::{Replace, TempFile};
 
-/// How a `format.json` of ours begins.
+/// The beginning of each `format.json` that this backend writes.
 const OURS: &[u8] = b"{\"format\":2,\"written_by\":\"prodigy-storage-file";
-/// Bytes of that which may differ in one that is damaged.
+/// The largest number of bytes in which a damaged file may differ from it.
 const MOST_WRONG: usize = 3;
 
-/// The name of the store in a damaged `format.json`, if it can be restored.
+/// The name of the store in a damaged `format.json`, if it is readable.
 fn name_in(bytes: &[u8]) -> Option<String> {
     const FIELD: &[u8] = b"\"store\":\"";
     let at = memchr::memmem::find(bytes, FIELD)? + FIELD.len();
@@ -26,7 +26,7 @@ fn name_in(bytes: &[u8]) -> Option<String> {
 }
 
 impl Examination<'_> {
-    /// `format.json`. A newer format ends everything.
+    /// Examines `format.json`. A newer format ends the examination.
     pub(super) fn format(&mut self) -> Result<()> {
         let path = Entry::Format.path();
         let Err(error) = root::read_format(self.root) else {
@@ -60,7 +60,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// `None` if it is not plainly ours.
+    /// Repairs `format.json`; returns `None` if the file was not certainly written by this backend.
     fn repair_format(&self, path: &Path) -> Result<Option<String>> {
         let root = self.root;
         let fault = |error| root.read_fault("repair", path, error);
@@ -72,7 +72,7 @@ impl Examination<'_> {
             .filter(|(ours, found)| ours != found)
             .count();
         let is_ours = match bytes.iter().all(|byte| *byte == 0) {
-            // A power loss on some file systems leaves a file empty or full of zeros.
+            // On some file systems a power loss leaves a file empty or filled with zeros.
             true => self.has_data(),
             false => bytes.len() >= OURS.len() && wrong <= MOST_WRONG,
         };
@@ -99,7 +99,7 @@ impl Examination<'_> {
         [EVENTS, DLQ, STATE].iter().any(is_folder)
     }
 
-    /// Permission bits of a folder, or of a file that is no segment.
+    /// Checks the permission bits of a folder, or of a file other than a segment.
     pub(super) fn mode(&mut self, path: &Path) {
         let Ok(found) = self.root.fs.metadata(path) else {
             return;
@@ -118,7 +118,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Permission bits of a segment, which say whether it is sealed.
+    /// Checks the permission bits of a segment, which state whether it is sealed.
     pub(super) fn segment_mode(&mut self, path: &Path, form: SegmentForm, found: &Metadata) {
         self.summary.files += 1;
         let right = match form {
@@ -127,7 +127,7 @@ impl Examination<'_> {
             SegmentForm::Plain => FILE_MODE,
             _ => SEALED_MODE,
         };
-        // A file that another program compressed may have any mode bits for its owner.
+        // A file that another program compressed may have any permission bits for its owner.
         let fits = found.mode == right || (form == SegmentForm::Gzip && found.mode & 0o077 == 0);
         if !fits {
             self.wrong_mode(path, found, right, true);
@@ -135,13 +135,13 @@ impl Examination<'_> {
     }
 
     fn wrong_mode(&mut self, path: &Path, found: &Metadata, right: u32, locked: bool) {
-        // Bits of the owner alone bother nobody.
+        // Wrong bits for the owner alone are harmless to others.
         let severity = if found.mode & 0o077 == 0 {
             FindingSeverity::Note
         } else {
             FindingSeverity::Warning
         };
-        let why = format!("mode {:04o} where {right:04o} is due", found.mode);
+        let why = format!("mode {:04o} instead of {right:04o}", found.mode);
         let finding = self
             .finding(severity, FindingKind::Mode, path, why)
             .advice("repair sets it; a copy has to keep modes");
@@ -150,7 +150,7 @@ impl Examination<'_> {
         }
         let set = || -> std::io::Result<bool> {
             let file = self.root.fs.open(path, OpenMode::Read)?;
-            // A writer may seal it at this moment.
+            // A writer may be sealing it at this moment.
             if locked && (!self.root.try_lock(&file)? || file.metadata()?.mode != found.mode) {
                 return Ok(false);
             }

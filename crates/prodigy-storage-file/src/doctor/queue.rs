@@ -1,4 +1,4 @@
-//! Dead-letter queues.
+//! Examines dead-letter queues.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use super::walk::Examination;
 use crate::queue::{LOST_WRITE, Survey};
 
 impl Examination<'_> {
-    /// The queue of a job.
+    /// Examines the queue of a job.
     pub(super) fn queue(&mut self, job: &JobAddress, path: &Path) {
         let survey = match self.parts.queues.queue_survey_at(job, self.deadline()) {
             Ok(Some(survey)) => survey,
@@ -77,7 +77,7 @@ impl Examination<'_> {
         if survey.unverified > 0 {
             let why = format!("{} items have no checksum", survey.unverified);
             let finding = self.note(FindingKind::Unverified, path, why).advice(
-                "nothing: another program wrote them; the next change of the queue gives the file its form",
+                "nothing: another program wrote them; the next change of the queue converts the file to the store's format",
             );
             self.tell(finding);
         }
@@ -98,11 +98,11 @@ impl Examination<'_> {
             .note(FindingKind::TornEnd, path, why)
             .at(torn, len - torn)
             .lost("nothing that was acknowledged")
-            .advice("nothing: the next writer mends it");
+            .advice("nothing: the next writer repairs it");
         self.tell(finding);
     }
 
-    /// The damage of a queue's journal.
+    /// The findings about a queue's journal.
     fn journal_damage(&self, path: &Path, survey: &Survey) -> Vec<Finding> {
         const ADVICE: &str = "repair keeps the bytes in the quarantine and writes the items as they are known; look for items \
                               that are pending although their work was done";
@@ -142,7 +142,7 @@ impl Examination<'_> {
             let finding = self.damage(FindingKind::DamagedItems, path, "its first line is missing");
             findings.push(finding.lost("perhaps the first changes").advice(ADVICE));
         }
-        // A damaged line is a missing number.
+        // If a line is damaged, its number is missing, which is reported already.
         if journal.spots.is_empty() && survey.spots.is_empty() {
             for (first, last) in &journal.gaps {
                 let why = match first == last {
@@ -158,12 +158,12 @@ impl Examination<'_> {
         if journal.doubles > 0 {
             let why = format!("{} numbers of changes are there twice", journal.doubles);
             let finding = self.damage(FindingKind::DamagedItems, path, why);
-            findings.push(finding.lost("nothing that is known").advice(ADVICE));
+            findings.push(finding.lost("nothing known").advice(ADVICE));
         }
         findings
     }
 
-    /// A journal. It is examined with its array.
+    /// Reports a journal whose file of items is gone. Any other journal is examined with its items.
     pub(super) fn queue_journal(&mut self, job: &JobAddress, path: &Path) {
         if !self.parts.queues.queue_is_bare(job) {
             return self.mode(path);
@@ -174,7 +174,7 @@ impl Examination<'_> {
                 path,
                 "the journal of a queue whose file of items is gone",
             )
-            .lost("the items, if nobody removed them on purpose")
+            .lost("the items, unless they were removed on purpose")
             .advice("look for `items.json` in a backup; else nothing: the next push begins a new file");
         self.tell(finding);
     }

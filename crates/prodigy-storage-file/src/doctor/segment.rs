@@ -1,7 +1,7 @@
 //! Rewrites segments without their damage.
 //!
-//! A cursor holds offsets, so each byte that stays keeps its offset: blanks replace damaged bytes, with a
-//! line end at both ends, and readers skip blank lines.
+//! A cursor holds offsets, so every remaining byte keeps its offset: blanks replace damaged bytes, with a line end at
+//! each end of the blanks, and readers skip blank lines.
 
 use std::path::Path;
 
@@ -20,18 +20,18 @@ use crate::root::{LockNow, Replace, Root, TempFile};
 const REPAIR: &str = "repair segment";
 const CHUNK: usize = 256 << 10;
 
-/// The result of a repair: the copy, or why it was not made.
+/// The path of the copy in the quarantine, or the reason why the repair was not made.
 type Repaired = Result<std::result::Result<Option<String>, String>>;
 
 impl Examination<'_> {
-    /// Takes damaged bytes out of a plain segment.
+    /// Removes damaged bytes from a plain segment.
     pub(super) fn repair_plain(&self, segment: &Segment<'_>) -> Repaired {
         let (root, path) = (self.root, &segment.path);
         let held = match hold(root, path)? {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
-        // The contents now that nobody writes.
+        // Reads the contents again, now that no process writes.
         let Some(contents) = contents(segment.at)? else {
             return Ok(Ok(None));
         };
@@ -47,7 +47,7 @@ impl Examination<'_> {
         Ok(Ok(Some(kept)))
     }
 
-    /// Writes what decompresses of a compressed segment as a plain one, sealed, and takes the compressed one away.
+    /// Writes the readable records of a compressed segment to a sealed plain one, and removes the compressed one.
     pub(super) fn repair_archive(&self, segment: &Segment<'_>) -> Repaired {
         let (root, path) = (self.root, &segment.path);
         let held = match hold(root, path)? {
@@ -62,7 +62,7 @@ impl Examination<'_> {
             &[whole(held.found.len, "it does not decompress as a whole")],
         )?;
         let plain = segment.at.path(SegmentForm::Plain);
-        // Its lock is held until the compressed form is gone, so that nobody compares the two.
+        // The lock is held until the compressed form is gone, so that no process compares the two forms.
         let mut temp = TempFile::create(root, REPAIR, segment.at.folder)?;
         rescued(segment, &mut temp)?;
         temp.publish(&plain, Replace::Never)?;
@@ -71,10 +71,10 @@ impl Examination<'_> {
         Ok(Ok(Some(kept)))
     }
 
-    /// Writes the events of both forms of a segment into the plain one, by id, and takes the compressed one away.
+    /// Writes the events of both forms of a segment to the plain form, by id, and removes the compressed form.
     ///
-    /// A plain segment with the events of both takes the place of the plain one before the other goes, so a repair that is
-    /// cut short loses nothing, and the next one ends it.
+    /// The merged segment replaces the plain one before the compressed one is removed. So an interrupted repair loses
+    /// nothing, and the next one completes it.
     pub(super) fn repair_two_forms(&self, plain: &Segment<'_>, form: SegmentForm, packed: &Path) -> Repaired {
         let (root, path) = (self.root, &plain.path);
         let held = match hold(root, path)? {
@@ -101,7 +101,7 @@ impl Examination<'_> {
     }
 }
 
-/// Writes the records of both forms of a segment by id, each once. False if their times do not ascend then.
+/// Writes the records of both forms of a segment by id, each once. False if their times do not ascend in that order.
 fn merged(plain: &Segment<'_>, form: SegmentForm, temp: &mut TempFile<'_>) -> Result<bool> {
     let mut clock = StepClock::default();
     let mut readers = Vec::new();
@@ -150,7 +150,7 @@ fn merged(plain: &Segment<'_>, form: SegmentForm, temp: &mut TempFile<'_>) -> Re
     Ok(true)
 }
 
-/// A file that records are copied to.
+/// A file that records are copied to, through a buffer.
 struct Copy<'a, 'r> {
     temp: &'a mut TempFile<'r>,
     buffer: Vec<u8>,
@@ -172,7 +172,7 @@ impl<'a, 'r> Copy<'a, 'r> {
         Ok(())
     }
 
-    /// Copies the record at a reader's position, also one that is too large for memory.
+    /// Copies the record at a reader's position, even one that is too large for memory.
     fn head(&mut self, reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
         if let Some(record) = reader.record() {
             return self.push(record.line.as_bytes());
@@ -189,7 +189,7 @@ impl<'a, 'r> Copy<'a, 'r> {
     }
 }
 
-/// Continues to the next record or the end; damage stays in the quarantine.
+/// Advances to the next record or the end. Damage on the way was copied to the quarantine.
 fn next_record(reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
     while reader.next(clock)? && matches!(reader.head, Head::Damage { .. }) {}
     Ok(())
@@ -201,7 +201,7 @@ struct Held {
     found: Metadata,
 }
 
-/// Takes the lock of a segment; else says why not.
+/// Takes the lock of a segment; otherwise returns the reason why it could not.
 fn hold(root: &Root, path: &Path) -> Result<std::result::Result<Held, String>> {
     let locked = root
         .lock_now(path, OpenMode::Read)
@@ -209,7 +209,7 @@ fn hold(root: &Root, path: &Path) -> Result<std::result::Result<Held, String>> {
     Ok(match locked {
         LockNow::Taken(file, found) => Ok(Held { file, found }),
         LockNow::Held => Err("a living writer holds it: end that process, or have it finish its job".into()),
-        LockNow::Absent | LockNow::Replaced => Err("it was replaced at this very moment".into()),
+        LockNow::Absent | LockNow::Replaced => Err("it was replaced at this moment".into()),
     })
 }
 
@@ -220,7 +220,7 @@ fn remove(root: &Root, folder: &Path, path: &Path) -> Result<()> {
     root.sync_folder(folder)
 }
 
-/// Copies a segment, with blanks instead of damaged bytes.
+/// Copies a segment, with blanks in place of damaged bytes.
 fn blanked(
     root: &Root,
     path: &Path,
@@ -250,7 +250,7 @@ fn blanked(
         .map_err(|error| temp.fault(error))
 }
 
-/// Blanks the damage in a chunk at the offset `at`.
+/// Blanks the damaged bytes in a chunk at the offset `at`.
 fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
     let end = at + chunk.len() as u64;
     if damage.end <= at || damage.start >= end {
@@ -268,12 +268,12 @@ fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
     }
 }
 
-/// Writes the records of a compressed segment, each at the offset that it had.
+/// Writes the records of a compressed segment, each at its original offset.
 fn rescued(segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
     let mut copy = Copy::new(temp);
     if let Some(mut reader) = SegmentReader::open(segment.at, 0, None, CHUNK)? {
         let mut clock = StepClock::default();
-        // Behind the last record, without its line end.
+        // The end of the last record, without its line end.
         let mut end = 0u64;
         while reader.next(&mut clock)? {
             let len = match &reader.head {
@@ -298,11 +298,11 @@ fn rescued(segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
         .map_err(|error| temp.fault(error))
 }
 
-/// Blanks between two records, with a line end at both ends.
+/// Writes blanks between two records, with a line end at each end.
 fn fill(buffer: &mut Vec<u8>, end: u64, start: u64) {
     let gap = usize::try_from(start.saturating_sub(end)).unwrap_or(0);
     match gap {
-        // Two records without a line end between them.
+        // The records had no line end between them.
         0 if end > 0 => buffer.push(b'\n'),
         0 => {}
         1 => buffer.push(b'\n'),

@@ -1,4 +1,4 @@
-//! The data that a repair keeps, and the data that it does not touch.
+//! A repair keeps readable data, and leaves everything else unchanged.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod large;
@@ -70,7 +70,7 @@ impl Place {
         (summary, findings)
     }
 
-    /// Files of the log whose names end so, in order.
+    /// The files of the log whose names have this end, in order.
     fn files(&self, end: &str) -> Vec<PathBuf> {
         let folder = std::fs::read_dir(self.root().join("events/shop/job")).unwrap();
         let mut files: Vec<PathBuf> = folder
@@ -165,7 +165,7 @@ fn what_decompresses_of_an_archive_is_read_on_also_from_a_cursor_and_stays_seale
     let cursor = scan.cursor();
     drop(scan);
     let archive = place.files(".zst").remove(0);
-    // The checksum at the end: every record decompresses, and nothing vouches for the whole.
+    // Damages the checksum at the end: every record can be decompressed, but the whole is unverified.
     rewrite(&archive, |bytes| *bytes.last_mut().unwrap() ^= 1);
     let before = read(&backend, &ScanOptions::all());
     assert_eq!(before, ((0..8).collect(), 1));
@@ -211,7 +211,7 @@ fn an_archive_that_holds_nothing_any_more_keeps_its_name_for_cursors() {
     assert!(damaged == 0 && found.ends_with(&[7]), "{found:?}");
 }
 
-/// The file of a log with this number of events, which is one compressed segment.
+/// The path of a compressed segment with this number of events, the only segment of its log.
 fn compressed(place: &Place, events: u32) -> PathBuf {
     let writer = place.with(place.options().compression(true));
     append(&writer, 0..events);
@@ -253,7 +253,7 @@ fn a_compressed_form_that_does_not_decompress_is_reported_beside_a_plain_one_too
     let archive = compressed(&place, 5);
     let all = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
     let first = all.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    // The plain form holds the first event alone.
+    // The plain form has only the first event.
     std::fs::write(archive.with_extension(""), &all[..first]).unwrap();
     rewrite(&archive, |bytes| bytes.truncate(bytes.len() - 5));
     let (_, damaged) = read(&place.open(), &ScanOptions::all());

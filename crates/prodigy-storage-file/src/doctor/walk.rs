@@ -1,4 +1,4 @@
-//! Going through the root.
+//! Walks through the root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,7 +24,7 @@ use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
 use crate::root::{Imported, Root, TempFile, is_misplaced};
 
-/// Folders that lie deeper than any of ours are not gone into.
+/// The deepest folders that are entered; the layout has no deeper ones.
 const DEEPEST: usize = 8;
 
 /// One examination or repair.
@@ -32,19 +32,19 @@ pub(super) struct Examination<'a> {
     pub(super) root: &'a Arc<Root>,
     pub(super) parts: &'a Parts,
     scope: &'a DoctorScope,
-    /// How long to wait for a lock; `None` where nothing is repaired.
+    /// The longest wait for a lock; `None` if nothing is repaired.
     wait: Option<Duration>,
     found: &'a mut dyn FnMut(Finding),
     pub(super) summary: DoctorSummary,
-    /// Registry entries that were read: identity and name.
+    /// The identities and names in the registry entries that were read.
     pub(super) registry: Vec<(Evidence, RepoName)>,
-    /// Whether other users may go through the root to what is in it.
+    /// True if other users may enter the root, and so may reach its contents.
     pub(super) is_open_to_others: bool,
-    /// Repositories and jobs whose names differ from another one by case only, and that were reported.
+    /// Repositories and jobs that were reported because their name differs from another one only in case.
     collisions: BTreeSet<PathBuf>,
-    /// Files that are reported once for all of their kind.
+    /// Files that are reported in one finding for each group.
     pub(super) groups: Groups,
-    /// The folder whose files were last looked up, and its note of imported ones.
+    /// The folder whose record of imported files was read last, and that record.
     imported: Option<(PathBuf, Imported)>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Examination<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<DoctorSummary> {
-        // All else depends on it: a repair writes nothing below a root that a newer version wrote.
+        // The format comes first: a repair writes nothing to a root that a newer version wrote.
         self.format()?;
         for entry in self.names(Path::new("")) {
             let path = Path::new(&entry.name);
@@ -82,7 +82,7 @@ impl<'a> Examination<'a> {
                     self.folder(path, 1);
                 }
                 (FileKind::Folder, QUARANTINE | IMPORTED) => self.mode(path),
-                // Sessions make it for what they check out there.
+                // The folder for checked-out worktrees, which is not examined.
                 (FileKind::Folder, WORKTREES) => {}
                 _ if path == Entry::Format.path() => {}
                 _ if self.scope.is_all() => self.other(path, &entry),
@@ -94,12 +94,12 @@ impl<'a> Examination<'a> {
         Ok(self.summary)
     }
 
-    /// Whether something is to be repaired.
+    /// True if damage is repaired.
     pub(super) fn repairs(&self) -> bool {
         self.wait.is_some()
     }
 
-    /// The moment until which a lock is waited for.
+    /// The deadline of a wait for a lock.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.wait.unwrap_or_default())
     }
@@ -126,13 +126,13 @@ impl<'a> Examination<'a> {
         self.finding(FindingSeverity::Damage, kind, path, why)
     }
 
-    /// Says what was found.
+    /// Reports a finding.
     pub(super) fn tell(&mut self, finding: Finding) {
         self.summary.count(&finding);
         (self.found)(finding);
     }
 
-    /// Says what was found, with what came of its repair.
+    /// Reports a finding with the outcome of its repair.
     pub(super) fn tell_repaired(&mut self, mut finding: Finding, outcome: &Result<Option<String>>) {
         finding.outcome = match outcome {
             Ok(kept) => FindingOutcome::Repaired { kept: kept.clone() },
@@ -141,9 +141,9 @@ impl<'a> Examination<'a> {
         self.tell(finding);
     }
 
-    /// Says that something can't be read.
+    /// Reports that a file or folder can't be read.
     pub(super) fn unreadable(&mut self, path: &Path, error: &StorageError) {
-        // Something that only another user may read is no damage, nor is a limit of this process.
+        // A file that only another user may read is not damaged, and a limit of this process is no damage either.
         let severity = match is_of_this_process(error) {
             true => FindingSeverity::Warning,
             false => FindingSeverity::Damage,
@@ -199,7 +199,8 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Names of repositories, or of jobs of one repository, that are one name where the file system folds case.
+    /// Reports names of repositories, or of jobs of a repository, that a case-insensitive file system can't
+    /// distinguish.
     fn same_but_for_case(&mut self, folder: &Path, entries: &[DirEntry]) {
         let Some(of) = holder_of_names(folder) else {
             return;
@@ -215,14 +216,14 @@ impl<'a> Examination<'a> {
             }
             let why = format!("`{first}` and `{}` are two names here", entry.name);
             let finding = self.note(FindingKind::NameCollision, &path, why).advice(
-                "before the store moves to a file system that folds case, export what has one of the names, and import it under \
+                "before the store moves to a case-insensitive file system, export the data of one of the names, and import it under \
                  another name",
             );
             self.tell(finding);
         }
     }
 
-    /// Something that is not of the kind that belongs at its path.
+    /// Reports a thing of another kind than belongs at its path.
     fn in_the_way(&mut self, path: &Path) {
         let what = self.root.describe_misplaced(path);
         let mut finding = self
@@ -231,7 +232,7 @@ impl<'a> Examination<'a> {
                 path,
                 format!("{what}; nothing reads it or what it leads to"),
             )
-            .lost("nothing that is kept elsewhere: what belongs here is not found until it is back")
+            .lost("nothing that is stored elsewhere: the data that belongs here can't be found until it is moved back")
             .advice(match self.root.fs.link_target(path) {
                 Ok(_) => {
                     "if it leads to data of this store, remove the link and move the data to its place; else move the link away"
@@ -248,7 +249,7 @@ impl<'a> Examination<'a> {
 
     fn file(&mut self, path: &Path, entry: &DirEntry) {
         match Entry::parse(path) {
-            // With its log.
+            // Examined together with its log.
             Some(Entry::Segment(..)) => {}
             Some(Entry::Queue(job)) => self.queue(&job, path),
             Some(Entry::QueueJournal(job)) => self.queue_journal(&job, path),
@@ -280,13 +281,13 @@ impl<'a> Examination<'a> {
             _ if log_of(path.parent().unwrap_or(path)).is_some()
                 && (SealedMark::parse(&entry.name).is_some()
                     || RemovedMark::parse(&entry.name).is_some()) => {}
-            // An earlier version noted there who wrote without locks.
+            // An earlier version recorded writers without locks there.
             _ if path.starts_with("locks/unlocked") => {}
             _ => self.other(path, entry),
         }
     }
 
-    /// A name that has no place in the layout.
+    /// Reports a name that is not part of the layout.
     fn other(&mut self, path: &Path, entry: &DirEntry) {
         if entry.kind == FileKind::Other {
             let finding = self
@@ -315,7 +316,7 @@ impl<'a> Examination<'a> {
         note.is_some_and(|(_, note)| note.covers(self.root, folder, &entry.name))
     }
 
-    /// A temporary file: that of a write under way, or left by a dead writer.
+    /// Reports a temporary file, whose writer may be at work or dead.
     fn temporary(&mut self, path: &Path) {
         let finding = self
             .note(
@@ -370,20 +371,20 @@ impl<'a> Examination<'a> {
                 let name = part(2).and_then(|name| name.strip_suffix(".lock"));
                 self.scope.job.is_none() && repo(name.as_ref())
             }
-            // Named locks are no one repository's.
+            // Named locks do not belong to a single repository.
             _ => false,
         }
     }
 }
 
-/// Why a repair was not made.
+/// The outcome for a repair that failed.
 pub(super) fn left(error: &StorageError) -> FindingOutcome {
     FindingOutcome::Left {
         why: format!("{error:#}"),
     }
 }
 
-/// The repository whose jobs have folders in this one, or an empty path for a folder of repositories.
+/// The repository whose jobs have folders in this folder; an empty path if its folders are repositories.
 fn holder_of_names(folder: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = folder.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
     match parts[..] {
@@ -404,7 +405,7 @@ fn log_of(folder: &Path) -> Option<JobAddress> {
     parts.next().is_none().then(|| JobAddress::new(repo, job))
 }
 
-/// Whether this user may not read it, or this process, or the system, has too many files open.
+/// True if this user may not read it, or if this process or the system has too many open files.
 fn is_of_this_process(error: &StorageError) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);

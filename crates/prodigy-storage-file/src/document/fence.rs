@@ -257,11 +257,11 @@ impl Documents {
             .read_full_at(&mut head, 0)
             .map_err(|error| self.root.read_fault(MARKS, &path, error))?;
         head.truncate(read);
-        if let Some(told) = told_fence(&head) {
+        if let Some(told) = fence_in(&head) {
             return Ok(told);
         }
         match self.look(MARKS, &path) {
-            Ok(DocumentRead::Valid(found)) => Ok(told_fence(found.body()).flatten()),
+            Ok(DocumentRead::Valid(found)) => Ok(fence_in(found.body()).flatten()),
             Ok(DocumentRead::Absent | DocumentRead::Foreign(_) | DocumentRead::Damaged(..)) => Ok(None),
             // The fields before a large state may be longer than the head, but not longer than the limit.
             Err(error) if error.kind() == ErrorKind::TooLarge => {
@@ -270,7 +270,7 @@ impl Documents {
                     .read_full_at(&mut head, 0)
                     .map_err(|error| self.root.read_fault(MARKS, &path, error))?;
                 head.truncate(read);
-                Ok(told_fence(&head).flatten())
+                Ok(fence_in(&head).flatten())
             }
             Err(error) => Err(error),
         }
@@ -290,7 +290,7 @@ fn marks_path(job: &JobAddress) -> std::path::PathBuf {
 }
 
 /// The token in the fields of a JSON object. Returns `None` if the bytes end before it is certain whether there is a token.
-fn told_fence(bytes: &[u8]) -> Option<Option<Fence>> {
+fn fence_in(bytes: &[u8]) -> Option<Option<Fence>> {
     let mut fields = Fields::default();
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let parsed = parser.deserialize_map(FieldsVisitor(&mut fields));
@@ -343,26 +343,26 @@ impl<'de> Visitor<'de> for FieldsVisitor<'_> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Option<Option<String>> {
-        Some(told_fence(text.as_bytes())?.map(|fence| fence.to_string()))
+    fn fence_text(text: &str) -> Option<Option<String>> {
+        Some(fence_in(text.as_bytes())?.map(|fence| fence.to_string()))
     }
 
     #[test]
     fn the_token_is_a_number_at_the_top_before_the_state() {
         let none = Some(None);
         let some = |text: &str| Some(Some(text.to_owned()));
-        assert_eq!(told(r#"{"a":{"fencing":1},"fencing":7}"#), some("7"));
+        assert_eq!(fence_text(r#"{"a":{"fencing":1},"fencing":7}"#), some("7"));
         assert_eq!(
-            told(r#"{"fencing":7,"fencing_lock":"a/b","data":"cut"#),
+            fence_text(r#"{"fencing":7,"fencing_lock":"a/b","data":"cut"#),
             some("a/b=7")
         );
-        assert_eq!(told(r#"{"phase":"map","data":{"fencing":1}}"#), none);
-        assert_eq!(told(r#"{"fencing":null}"#), none);
-        assert_eq!(told(r#"{"fencing":"7"}"#), none);
+        assert_eq!(fence_text(r#"{"phase":"map","data":{"fencing":1}}"#), none);
+        assert_eq!(fence_text(r#"{"fencing":null}"#), none);
+        assert_eq!(fence_text(r#"{"fencing":"7"}"#), none);
         assert_eq!(
-            told(r#"{"fencing":18446744073709551615}"#),
+            fence_text(r#"{"fencing":18446744073709551615}"#),
             some(&u64::MAX.to_string())
         );
-        assert_eq!(told(r#"{"phase":"map","cursor":"lo"#), None);
+        assert_eq!(fence_text(r#"{"phase":"map","cursor":"lo"#), None);
     }
 }

@@ -43,7 +43,7 @@ impl Documents {
         repos
             .filter_map(
                 |repo| match self.look(HEALTH, &Document::Repository(repo).path()) {
-                    Ok(DocumentRead::Damaged(error, _)) => Some(told(&error)),
+                    Ok(DocumentRead::Damaged(error, _)) => Some(describe(&error)),
                     _ => None,
                 },
             )
@@ -61,11 +61,11 @@ impl Documents {
             .take(MOST)
             .filter_map(|repo| self.root.newest_deleted(&repo).err())
             .filter(|error| error.kind() == ErrorKind::Damaged)
-            .map(|error| told(&error))
+            .map(|error| describe(&error))
             .collect()
     }
 }
 
-fn told(error: &StorageError) -> String {
+fn describe(error: &StorageError) -> String {
     format!("{}: {}", error.target(), error.why())
 }

@@ -78,7 +78,7 @@ pub(crate) fn adopt(
             .map(|opened| opened.metadata_of(OsStr::new(&file)))
             .transpose()
         {
-            // It may have been compressed at this moment.
+            // Another process may have compressed the segment since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => other.map_err(|error| root.read_fault("adopt segment", &folder.join(&file), error))?,
         };

@@ -41,7 +41,7 @@ impl Queues {
                 }
                 QueueStep::Entry(entry) => found = Some(entry),
                 QueueStep::Damage(spot) => damage = damage.or(Some(spot)),
-                // An item whose id is unknown may be the one.
+                // An item above the limit may have this id if its own id is unknown.
                 QueueStep::TooLarge(item) if item.id.as_deref().is_none_or(|found| found == id.as_str()) => {
                     large = large.or(Some(item));
                 }

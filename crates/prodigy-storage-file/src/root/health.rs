@@ -1,4 +1,4 @@
-//! Health checks: finds what would make the next write fail. They leave no files behind.
+//! Health checks: conditions under which the next write would fail. The checks leave no files behind.
 
 mod in_the_way;
 
@@ -19,13 +19,13 @@ use in_the_way::InTheWay;
 const AREAS: [&str; 7] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, ORPHANED, QUARANTINE];
 /// The largest number of files and folders below the root to check.
 const MOST: usize = 10_000;
-/// With a lower limit of open files, a process can't make every kind of write.
+/// Below this limit of open files, a process can't make every kind of write.
 const LEAST_FILES: u64 = 20;
-/// With a lower limit, a process that works on many jobs at once may run out.
+/// Below this limit of open files, a process that works on many jobs at once may run out.
 const FEW_FILES: u64 = 256;
 /// The largest number of paths that one check names.
 const NAMED: usize = 5;
-/// Fewer free inodes than this cause a warning.
+/// With fewer free inodes there is a warning.
 const FEW_INODES: u64 = 1_000;
 /// The most inodes that the first write of a job needs: for its folders, its file, a temporary file, a lock file, and the
 /// files of the root.
@@ -62,7 +62,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
             checks.push(Check::new(
                 "root",
                 Severity::Ok,
-                format!("{at} is not there yet; the first write makes it"),
+                format!("{at} does not exist yet; the first write creates it"),
             ));
             checks.extend(check_owner(root).err().map(|error| failure("owner", &error)));
             checks.extend(probe(root, top));
@@ -107,13 +107,13 @@ fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
         format!("{at} belongs to user {owner}, and this is user {me}"),
     );
     Some(check.with_hint(if me == 0 {
-        "what is written here is given to that user"
+        "files written here are given to that user"
     } else {
         "that user can remove what is written here, and can't read it unless it is given to that user"
     }))
 }
 
-/// Tries to write to the root and to the folders in it.
+/// Writes test files to the root and to the folders in it.
 fn writable(root: &Root) -> Vec<Check> {
     let mut folders = vec![PathBuf::new()];
     folders.extend(AREAS.iter().map(PathBuf::from));
@@ -137,14 +137,14 @@ struct TreeCheck<'a> {
     /// The owner of the root.
     owner: u32,
     left: usize,
-    /// Files and folders that this user can't read, write to or enter.
+    /// Files and folders that this user can't read, write or enter.
     closed: Examples,
-    /// Files and folders of another user than the owner of the root.
+    /// Files and folders that belong to another user than the root does.
     strange: Examples,
     in_the_way: InTheWay,
 }
 
-/// The first few descriptions of a group of paths, and the size of the group.
+/// The number of paths in a group, and the first few of them with descriptions.
 #[derive(Default)]
 struct Examples {
     named: Vec<String>,
@@ -189,7 +189,7 @@ impl<'a> TreeCheck<'a> {
             }
         }
         while let Some(folder) = folders.pop() {
-            // A folder that can't be listed was reported already.
+            // A folder that can't be listed is reported elsewhere.
             for entry in self.root.fs.list(&folder).unwrap_or_default() {
                 if self.left == 0 {
                     break;
@@ -208,7 +208,7 @@ impl<'a> TreeCheck<'a> {
         let mut checks = Vec::new();
         if self.closed.count > 0 {
             let what = format!(
-                "this user can't use all that is below the root: {}",
+                "this user can't use everything below the root: {}",
                 self.closed.text()
             );
             checks.push(
@@ -236,7 +236,7 @@ impl<'a> TreeCheck<'a> {
         }
         if self.strange.count > 0 {
             let what = format!(
-                "user {}, who owns the root, does not own all that is below it: {}",
+                "user {}, who owns the root, does not own everything below it: {}",
                 self.owner,
                 self.strange.text()
             );
@@ -275,13 +275,13 @@ impl<'a> TreeCheck<'a> {
     }
 }
 
-/// True if writers open this existing file for writing: a queue or a lock. A segment may be sealed, and a document is
+/// True if writers open this file for writing: a queue or a lock file. Segments may be sealed, and documents are
 /// replaced whole.
 fn is_opened_for_writing(path: &Path) -> bool {
     [DLQ, LOCKS].iter().any(|area| path.starts_with(area))
 }
 
-/// The check of the folders above the root. [`check`] fails for a planted folder, unless the options allow it.
+/// The check of the folders above the root: another user could replace the root if one of them is unsafe.
 fn way(root: &Root) -> Option<Check> {
     let (found, hint) = match exposed(root)? {
         Exposed::Planted { folder, uid } => (
@@ -326,7 +326,7 @@ fn file_system(root: &Root) -> Check {
         network::FileSystemKind::Memory(name) => Check::new(
             "file system",
             Severity::Warning,
-            format!("{name} keeps everything in memory: a restart of the machine takes all data"),
+            format!("{name} keeps everything in memory: a restart of the machine loses all data"),
         )
         .with_hint("use a disk"),
         network::FileSystemKind::Network(name, at) => {
@@ -341,13 +341,13 @@ fn file_system(root: &Root) -> Check {
         network::FileSystemKind::Unknown(why) => Check::new(
             "file system",
             Severity::Warning,
-            format!("it is not known whether it is a network's: {why}"),
+            format!("whether it is a network file system is unknown: {why}"),
         )
         .with_hint("nothing is promised on a network file system"),
     }
 }
 
-/// A size for people.
+/// A size in bytes, in readable units.
 fn size(bytes: u64) -> String {
     match bytes >> 30 {
         0 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),

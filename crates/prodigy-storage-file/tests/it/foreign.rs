@@ -1,5 +1,5 @@
-//! A root that the Prodigy program, version 0.4.4, wrote: `tests/fixtures/prodigy-0.4.4`, as that program left it.
-//! Both programs work in it.
+//! Both programs work in a root that the Prodigy program, version 0.4.4, wrote: `tests/fixtures/prodigy-0.4.4`, as that
+//! program left it.
 
 mod skipped;
 
@@ -26,10 +26,10 @@ const ORPHANS: &str = "orphaned_worktrees/shop/mapreduce-1001.json";
 const ROTATED: &str = "events-20261128_110000.20261128_120000.jsonl.gz";
 const CURRENT: &str = "events-20261128_130446.jsonl";
 
-/// More than the limit for documents that is set by default.
+/// Larger than the default limit for documents.
 const OVER_LIMIT: u64 = 66 << 20;
 
-/// Makes a file larger than the limit, by a hole.
+/// Makes a file larger than the limit by a hole.
 fn make_large(path: &Path) {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(OVER_LIMIT).unwrap();
@@ -142,14 +142,14 @@ impl Place {
     }
 }
 
-/// How much of a kind a backend skipped.
+/// The number of skipped things of a kind.
 fn skipped(backend: &FileBackend, kind: ForeignKind) -> u64 {
     let mut stats = Stats::default();
     backend.stats(&mut stats);
     stats.get(kind.counter())
 }
 
-/// Work of ours in the job of the other program.
+/// Writes data of this project to the other program's job.
 fn work(backend: &FileBackend) {
     let mut batch = Batch::new();
     batch.push(&"ours").unwrap();
@@ -401,7 +401,7 @@ fn what_another_program_stored_stays_when_a_job_is_deleted() {
     assert!(backend.delete_job(&job(), None, never()).unwrap());
     let after = place.files();
     for (path, facts) in &before {
-        // Ours continues the array of the other program.
+        // This project appends to the array of the other program.
         if !path.ends_with("items.json") {
             assert_eq!(after.get(path), Some(facts), "{}", path.display());
         }
@@ -462,7 +462,7 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
         findings.iter().all(|finding| !finding.place.contains(".sealed")),
         "{findings:?}"
     );
-    // The process that deletes it again ends a deletion as well.
+    // Deleting the job again also completes an interrupted deletion.
     place.write("deletions/ours/job-1.json", "{}");
     assert!(backend.delete_job(&ours, None, never()).unwrap());
     assert_eq!((count(), jobs()), (0, 0));

@@ -90,7 +90,7 @@ fn a_file_that_a_power_loss_left_empty_or_full_of_zeros_is_repaired_where_there_
         append(&root, "new").unwrap();
         assert_eq!(events(FileOptions::new(&root)).unwrap(), 2);
 
-        // In a folder with nothing of ours it may be the file of another program.
+        // In a folder without data of ours, the file may be another program's.
         let other = folder.path().join("other");
         std::fs::create_dir(&other).unwrap();
         std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

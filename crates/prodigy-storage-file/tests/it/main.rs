@@ -1,4 +1,4 @@
-//! The file backend from outside.
+//! The file backend through its public interface.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

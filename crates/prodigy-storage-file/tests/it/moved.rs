@@ -9,23 +9,23 @@ use prodigy_storage_file::FileBackend;
 
 use super::replaced::{NEVER, Place, append, append_given, events, files, job, lock, save};
 
-/// A way in which a folder or file goes.
+/// A way to take a folder or file away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Moved,
-    /// A copy takes its place.
+    /// A copy replaces it.
     Restored,
     Removed,
-    /// A link that leads to it takes its place.
+    /// A link to it replaces it.
     Linked,
-    /// A file takes its place.
+    /// A file replaces it.
     File,
 }
 
 const WAYS: [Way; 5] = [Way::Moved, Way::Restored, Way::Removed, Way::Linked, Way::File];
 
 impl Way {
-    /// Lets a path below the root go; gives where it went.
+    /// Takes a path below the root away; returns its new path.
     fn go(self, place: &Place, below: &Path) -> PathBuf {
         let (path, away) = (place.root().join(below), place.path("away"));
         match self {
@@ -46,12 +46,12 @@ impl Way {
     }
 }
 
-/// The segment of the log, with the folders above it, from the top down.
+/// The segment of the log and the folders above it, from the top down.
 fn above_the_segment(place: &Place) -> Vec<PathBuf> {
     let log = Path::new("events/shop/mapreduce-7");
     let segments = std::fs::read_dir(place.root().join(log)).unwrap();
-    // A process that is started at that moment by another test holds a copy of the first writer's lock: the second writer then
-    // makes a segment of its own, the newest.
+    // If another test starts a process at this moment, that process holds a copy of the first writer's lock. Then the
+    // second writer creates a segment of its own, which is the newest.
     let segment = log.join(
         segments
             .map(|segment| segment.unwrap().file_name())
@@ -87,8 +87,8 @@ fn no_event_is_acknowledged_in_a_folder_that_was_moved_away() {
                 let why = error.why();
                 assert!(error.hint().is_some(), "{case}: {error}");
                 if way == Way::Linked && depth < 3 {
-                    // It is noticed when the log is listed for given ids, else after the write, before the event is
-                    // acknowledged.
+                    // An append of given ids notices the change when it lists the log; any other append notices it
+                    // after the write, before it acknowledges the event.
                     let expected = if what == "given ids" {
                         (ErrorKind::Refused, "a symbolic link")
                     } else {
@@ -101,7 +101,7 @@ fn no_event_is_acknowledged_in_a_folder_that_was_moved_away() {
                     assert!(why.contains("while this process wrote to it"), "{case}: {error}");
                     assert_eq!(files(&away), before, "{case}");
                 }
-                // The next one begins with what the path leads to.
+                // The next append uses the folder that the path leads to now.
                 match append(&backend) {
                     Ok(()) => {
                         let found = events(&place.open(5 << 20)).unwrap();
@@ -200,7 +200,7 @@ fn what_holds_nothing_below_the_root_goes_on_with_what_is_there() {
             lock(&backend).unwrap().release().unwrap();
         }
     }
-    // A log that this process has sealed.
+    // This process has sealed a segment of the log.
     for way in [Way::Moved, Way::Restored, Way::Removed] {
         let place = Place::filled();
         let backend = place.open(1 << 20);

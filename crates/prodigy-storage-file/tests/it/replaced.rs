@@ -1,4 +1,5 @@
-//! The root is replaced under a handle: restored from a copy, moved, removed, created again, linked, mounted over.
+//! The root is replaced while a handle is open: restored from a copy, moved, removed, created again, linked, mounted
+//! over.
 
 mod in_place;
 mod links;
@@ -22,7 +23,7 @@ use tempfile::TempDir;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
-/// A monotonic clock that a test turns. The time of day is the true one.
+/// A clock whose monotonic time a test sets. The time of day is real.
 #[derive(Debug, Default)]
 struct Turned(AtomicU64);
 
@@ -61,13 +62,13 @@ impl Place {
         self.path("root")
     }
 
-    /// A handle. Those with different sizes share nothing, as those of two processes.
+    /// Opens a handle. Handles with different sizes share no state, like handles of two processes.
     pub(super) fn open(&self, max_file_size: u64) -> FileBackend {
         let options = FileOptions::new(self.root()).max_file_size(max_file_size);
         FileBackend::open(options.clock(self.clock.clone())).unwrap()
     }
 
-    /// A store with a checkpoint, an event, a dead letter and a lock, all of a process that has ended.
+    /// A store with a checkpoint, an event, a dead letter and a lock, written by a process that has ended.
     pub(super) fn filled() -> Self {
         let place = Self::new();
         let backend = place.open(1 << 20);
@@ -78,26 +79,26 @@ impl Place {
         place
     }
 
-    /// Lets the last look at the root grow old.
+    /// Advances the clock, so that the last check of the root is outdated.
     pub(super) fn second_passes(&self) {
         self.clock.0.fetch_add(2_000, Ordering::SeqCst);
     }
 }
 
-/// A way in which the folder goes.
+/// A way to take the folder away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// A copy of it takes its place.
+    /// A copy replaces it.
     Restored,
     Moved,
     Removed,
-    /// It is removed, and another process begins a store there.
+    /// It is removed, and another process creates a store there.
     CreatedAgain,
-    /// It is moved, and another process begins a store there.
+    /// It is moved, and another process creates a store there.
     MovedAndCreated,
-    /// It is moved, and a link in its place leads to nothing.
+    /// It is moved, and a dangling link replaces it.
     Linked,
-    /// A file takes its place.
+    /// A file replaces it.
     File,
 }
 
@@ -157,10 +158,10 @@ pub(super) fn append(backend: &FileBackend, durability: Durability) -> Result<()
     Ok(())
 }
 
-/// How far ahead of the clock the next id is, in nanoseconds.
+/// The distance of the next id from the clock, in nanoseconds.
 static AHEAD: AtomicU64 = AtomicU64::new(1_000_000_000);
 
-/// An event under an id of the caller's, above all earlier ones.
+/// Appends an event under a given id above all earlier ids.
 pub(super) fn append_given(backend: &FileBackend) -> Result<()> {
     let mut batch = Batch::new();
     batch.push("an event")?;
@@ -211,7 +212,7 @@ pub(super) fn events(backend: &FileBackend) -> Result<usize> {
     Ok(events)
 }
 
-/// Every read, with how much it finds.
+/// Every kind of read, with the number of things that it found.
 fn reads(backend: &FileBackend) -> Vec<(&'static str, Result<usize>)> {
     let newest = backend.newest(&job(), Phase::Map, None, NEVER);
     let items = backend
@@ -290,7 +291,7 @@ fn a_reader_never_takes_a_replaced_root_for_an_empty_one() {
             for (what, found) in reads(&backend) {
                 match (way, found) {
                     (Way::Restored, found) => assert_ne!(found.unwrap(), 0, "{way:?} {what}"),
-                    // Within the second the old folder may still be read.
+                    // For one second, the old folder may still be read.
                     (_, Ok(found)) => assert!(found > 0 && seconds == 0, "{way:?} {what}"),
                     (_, Err(error)) => assert!(is_lost(&error), "{way:?} {what}: {error}"),
                 }
@@ -299,7 +300,7 @@ fn a_reader_never_takes_a_replaced_root_for_an_empty_one() {
         }
         let health = backend.health(NEVER).unwrap().severity();
         assert_eq!(health == Severity::Failure, way != Way::Restored, "{way:?}");
-        // The tool and the next process begin with what is there.
+        // The tool and a new process use the new contents.
         if way == Way::Restored {
             assert_eq!(events(&place.open(1 << 20)).unwrap(), 1, "{way:?}");
         }
@@ -346,7 +347,7 @@ fn a_log_that_is_open_for_writing_is_lost_with_its_folder() {
         let error = append(&backend, Durability::Strict).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Replaced, "{way:?}");
         assert!(error.why().contains("open for writing"), "{error}");
-        // Whatever the path leads to later.
+        // This holds even if the path leads to the old folder again later.
         if way == Way::Moved {
             std::fs::rename(place.path("old"), place.root()).unwrap();
         }
@@ -355,7 +356,7 @@ fn a_log_that_is_open_for_writing_is_lost_with_its_folder() {
             ErrorKind::Replaced
         );
         assert_eq!(events(&backend).unwrap_err().kind(), ErrorKind::Replaced);
-        // A handle that is opened now works, though the lost one is still there.
+        // A new handle works, although the lost one is still open.
         if matches!(way, Way::Restored | Way::Moved) {
             let next = place.open(1 << 20);
             append(&next, Durability::Strict).unwrap();
@@ -377,7 +378,7 @@ fn a_lock_of_the_old_root_is_not_held_and_its_token_is_not_accepted() {
             let other = lock(&place.open(7 << 20)).unwrap();
             assert_eq!(other.fencing(), guard.fencing(), "a new store counts afresh");
         }
-        // The holder can't write, in the old folder or in the new one.
+        // The lock's holder can write neither in the old folder nor in the new one.
         let new = files(&place.root());
         for error in [
             save(&backend, Durability::Strict).unwrap_err(),
@@ -389,7 +390,7 @@ fn a_lock_of_the_old_root_is_not_held_and_its_token_is_not_accepted() {
         }
         assert_eq!(files(&place.root()), new, "{way:?}");
         assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
-        // Nor after it let go.
+        // It can't write after it released the lock either.
         let error = save(&backend, Durability::Strict).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Replaced);
     }
@@ -412,7 +413,7 @@ fn a_lease_of_the_old_root_is_lost() {
         assert_eq!(error.kind(), ErrorKind::Replaced, "{way:?}");
         assert!(error.why().contains("a lease"), "{error}");
     }
-    // A lease that ended is lost already.
+    // A lease that ended is not counted as lost with the root.
     let place = Place::filled();
     let backend = place.open(1 << 20);
     let lease = Duration::from_millis(500);
@@ -467,7 +468,7 @@ fn a_scan_under_way_does_not_end_as_if_it_were_complete() {
 
 #[test]
 fn what_a_process_knows_of_the_old_root_is_not_taken_for_the_new_one() {
-    // Folders that were synced and the newest checkpoints are known by path. In the copy they are others.
+    // The handle remembers synced folders and newest checkpoints by path. In the copy they are different ones.
     let place = Place::filled();
     let copied = Command::new("cp")
         .arg("-a")
@@ -543,7 +544,7 @@ fn in_a_mount_namespace() {
     let unmounted = Command::new("umount").arg(place.root()).status().unwrap();
     assert!(unmounted.success());
 
-    // The file system of the root turns read-only: it is the same store, and a write says why it fails.
+    // The root's file system becomes read-only: it is the same store, and a write reports the reason.
     let disk = place.path("disk");
     std::fs::create_dir(&disk).unwrap();
     mount(&["-t", "tmpfs", "none"], &disk);
@@ -554,7 +555,7 @@ fn in_a_mount_namespace() {
     assert!(newest.is_some());
     let error = save(&backend, Durability::Strict).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotWritable, "{error}");
-    // The mount has to go before the folder can.
+    // The mount is removed before the folder.
     drop(backend);
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
 }

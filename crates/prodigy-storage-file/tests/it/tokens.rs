@@ -1,4 +1,4 @@
-//! Fencing tokens of a root that was restored or created again, and of a lock file that was removed.
+//! Fencing tokens after a root was restored or created again, and after a lock file was removed.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ impl Place {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// As another process opens it: handles with different sizes share nothing.
+    /// Opens the store as another process: handles with different sizes share no state.
     fn open(&self, process: u64) -> FileBackend {
         let options = FileOptions::new(self.0.path().join("root")).max_file_size(process << 20);
         FileBackend::open(options).unwrap()
@@ -65,7 +65,7 @@ fn save(backend: &FileBackend, fence: &Fence) -> Result<(), StorageError> {
     backend.add(&job(), Phase::Map, body, &options, NEVER).map(drop)
 }
 
-/// The token of one holder, as a process passes it on: as text.
+/// Takes the lock, and returns the token as a process would pass it on.
 fn take(backend: &FileBackend) -> Fence {
     let guard = lock(backend).unwrap();
     let text = Fence::of(&*guard).unwrap().to_string();
@@ -90,10 +90,10 @@ fn a_token_of_a_root_that_was_created_again_counts_no_more() {
         save(&backend, &new).unwrap();
     }
     assert!(refused(&backend, &old).contains("another store"));
-    // Without the name of its lock, an origin proves nothing after a restore.
+    // An origin without the name of its lock proves nothing after a restore.
     let unnamed = old.token_text().parse::<Fence>();
     assert_eq!(unnamed, Err(InvalidFence::WithoutLock));
-    // A person types a number.
+    // A number that a person typed, without an origin.
     save(&backend, &"shop/resume=3".parse().unwrap()).unwrap();
 }
 
@@ -106,14 +106,14 @@ fn a_token_of_a_root_that_was_restored_from_an_older_copy_counts_no_more() {
     place.remove("root");
     place.copy("copy", "root");
     let backend = place.open(2);
-    // The newest holder of the copy may continue.
+    // The newest holder in the copy can continue.
     save(&backend, &first).unwrap();
     assert!(refused(&backend, &later).contains("restored"));
     let new = take(&backend);
     assert_eq!(new.token(), same.token());
     assert!(refused(&backend, &same).contains("restored"));
     save(&backend, &new).unwrap();
-    // Nor once its number is below the newest one.
+    // The old token is refused also when its number is below the newest one.
     take(&backend);
     assert!(refused(&backend, &same).contains("restored"));
     take(&backend);
@@ -216,7 +216,7 @@ fn an_append_that_is_overtaken_while_it_is_written_is_fenced_and_its_event_carri
     let root = place.0.path().join("root");
     let (other, waits) = (place.open(2), AtomicBool::new(true));
     let (older, newer) = (take(&other), take(&other));
-    // The token was checked by the time at which the log is opened.
+    // The token was checked when the log was opened.
     let hooked = Hooked::new(&root, move |call, path| {
         if call == "open" && path.starts_with("events") && waits.swap(false, Ordering::SeqCst) {
             save(&other, &newer).unwrap();

@@ -1,5 +1,5 @@
-//! Waiting for the events of another process. Handles on file systems of their own share no writer and no notification,
-//! so each of them is a process of its own here.
+//! Waiting for events of another process. Handles on different file systems share no writer and no notification, so
+//! each of them acts as a separate process here.
 
 use std::fmt::{self, Write};
 use std::path::Path;
@@ -60,7 +60,7 @@ impl Subscriber for Warnings {
 struct Place {
     folder: TempDir,
     clock: Arc<ManualClock>,
-    /// Calls that list a folder.
+    /// The number of calls that listed a folder.
     lists: Arc<AtomicUsize>,
 }
 
@@ -73,7 +73,7 @@ impl Place {
         }
     }
 
-    /// As another process opens it.
+    /// Opens the store as another process would.
     fn open(&self, watching: Watching) -> FileBackend {
         let root = self.folder.path().join("root");
         let lists = Arc::clone(&self.lists);
@@ -87,8 +87,8 @@ impl Place {
         FileBackend::open_on(Arc::new(fs), options).unwrap()
     }
 
-    /// Waits until a look into the log that began after `before` calls has ended: no call was made for a while, or the calls of
-    /// another look were made since then.
+    /// Waits until a poll of the log that began after `before` calls has ended: either no call was made for a while, or
+    /// the calls of a further poll were made.
     fn is_looked_into(&self, before: usize) {
         let mut last = before;
         loop {
@@ -106,10 +106,10 @@ impl Place {
     }
 }
 
-/// The largest number of times that a look opens the folder of a log.
+/// The largest number of times that a poll opens the folder of a log.
 const CALLS_OF_A_LOOK: usize = 6;
 
-/// Nothing but a notification ends its pause.
+/// Options with which only a notification ends the pause.
 fn rarely() -> WaitOptions {
     WaitOptions::new().poll(Duration::from_secs(3600))
 }
@@ -122,7 +122,7 @@ fn end(backend: &FileBackend) -> Cursor {
     backend.end(&job(), NEVER).unwrap()
 }
 
-/// Waits in a thread, and makes `act` when the wait has looked.
+/// Waits in a thread, and calls `act` after the first poll.
 fn wait_while(place: &Place, watching: Watching, options: &WaitOptions, act: impl FnOnce()) -> bool {
     let backend = place.open(watching);
     let from = end(&backend);
@@ -212,7 +212,7 @@ fn a_report_that_is_lost_delays_an_event_and_loses_none() {
         place.is_looked_into(before);
         place.append();
         place.clock.advance(Duration::from_secs(10));
-        // Nothing is reported, and the wait has no end: only a look finds the event.
+        // Nothing is reported, and the wait has no deadline: only a poll finds the event.
         for _ in 0..3_000 {
             if waiting.is_finished() {
                 break;
@@ -254,7 +254,7 @@ fn an_idle_wait_looks_into_the_log_once_and_not_at_every_poll() {
     let deadline = Deadline::after(Duration::from_millis(200));
     assert!(!backend.wait(&job(), &from, &often(), deadline).unwrap());
     let lists = place.lists.load(Ordering::SeqCst) - before;
-    // The first look and the last one are made.
+    // Only the first poll and the last one were made.
     assert!(
         lists <= 2 * CALLS_OF_A_LOOK,
         "the folder was opened {lists} times"

@@ -6,7 +6,7 @@ use prodigy_storage_layout::RepoName;
 use crate::documents::DocumentOptions;
 use crate::storage::Storage;
 
-/// The repository that holds the probe for a moment, and the kind of the probe.
+/// The repository of the probe, a document that is deleted as soon as it was looked for.
 const PROBE: &str = RepoName::PROBE;
 
 /// A store can be reached in many ways: by links, mounts, and the names of hosts. So a document that is put into the target

@@ -16,7 +16,7 @@ use crate::{FileBackend, FileOptions};
 
 const LARGE: usize = 9_000;
 
-/// The settings of a doctor with small limits.
+/// Options of a doctor with small limits.
 fn limited(place: &Place) -> FileOptions {
     let mut options = place.options().max_record_size(2_000).max_document_size(2_000);
     options.always_read = 0;
@@ -38,7 +38,7 @@ fn kinds(findings: &[Finding]) -> Vec<FindingKind> {
     findings.iter().map(|finding| finding.kind).collect()
 }
 
-/// Appends a large number, as a number alone can be read back by all helpers.
+/// Appends a number of many digits: a payload that the reading helpers can parse.
 fn append_large(backend: &FileBackend, number: u32) {
     let mut batch = Batch::new();
     let payload = format!("{}{number}", " ".repeat(LARGE));
@@ -49,7 +49,7 @@ fn append_large(backend: &FileBackend, number: u32) {
         .unwrap();
 }
 
-/// The payloads as a reader without a small limit gives them.
+/// The payloads that a reader without a small limit returns.
 fn payloads(place: &Place) -> Vec<String> {
     let backend = place.open();
     let mut scan = backend
@@ -82,7 +82,7 @@ fn an_event_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     assert_eq!(findings[0].outcome, FindingOutcome::Found);
     assert!(findings[0].advice.contains("max_record_size"), "{findings:?}");
     assert_eq!((summary.events, summary.damage, summary.warnings), (4, 0, 1));
-    // Damage elsewhere in the segment is repaired, and it stays as it is.
+    // Damage elsewhere in the segment is repaired, and the large record is unchanged.
     rewrite(&file, |bytes| *bytes.iter_mut().nth_back(20).unwrap() ^= 1);
     let (summary, findings) = repair(&place);
     assert_eq!((summary.damage, summary.left), (1, 0), "{findings:?}");
@@ -101,7 +101,7 @@ fn a_damaged_event_over_the_readers_limit_is_damage_that_a_larger_limit_repairs(
     append(&writer, 3..4);
     drop(writer);
     let file = place.files(".jsonl").remove(0);
-    // The line end between the two: joined, they fail as one line.
+    // Damages the line end between two records: read as one line, they fail verification.
     rewrite(&file, |bytes| {
         let ends: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
         bytes[ends[1]] ^= 1;
@@ -136,7 +136,7 @@ fn what_decompresses_of_an_archive_is_written_anew_with_its_events_over_the_limi
     assert_eq!(payloads(&place), ["0", "1", "[2]", "3", "4"]);
 }
 
-/// Writes a compressed segment of two events and one over the limit.
+/// Writes a compressed segment of three events, one of them above the limit.
 fn archive_of_three(place: &Place) -> PathBuf {
     let writer = place.with(place.options().max_file_size(4_000).compression(true));
     append(&writer, 0..2);
@@ -167,7 +167,7 @@ fn events_that_only_the_compressed_form_of_two_holds_are_counted_and_reported_if
     let place = Place::new();
     let archive = archive_of_three(&place);
     let bytes = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
-    // The plain form holds the first event only.
+    // The plain form has only the first event.
     let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
     std::fs::write(archive.with_extension(""), &bytes[..=first]).unwrap();
     let mut findings = Vec::new();
@@ -207,7 +207,7 @@ fn an_item_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     let (summary, findings) = repair(&place);
     assert_eq!(kinds(&findings), [FindingKind::OverLimit], "{findings:?}");
     assert_eq!((summary.damage, place.kept()), (0, 0));
-    // Damage to another item is taken out, and it stays byte for byte.
+    // Damage to another item is removed, and the large item stays byte for byte.
     rewrite(&file, |bytes| bytes[20] ^= 1);
     let (summary, findings) = repair(&place);
     assert_eq!((summary.damage, summary.left), (1, 0), "{findings:?}");
@@ -237,7 +237,7 @@ fn a_document_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     assert!(findings[0].advice.contains("max_document_size"), "{findings:?}");
     assert_eq!((summary.damage, summary.left, place.kept()), (0, 0, 0));
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    // A damaged one is damage, and stays: it is not copied as a whole under this limit.
+    // A damaged large document is reported and left: under this limit it is not copied as a whole.
     rewrite(&path, |bytes| bytes[1 << 20] ^= 1);
     let damaged = std::fs::read(&path).unwrap();
     let (summary, findings) = repair(&place);

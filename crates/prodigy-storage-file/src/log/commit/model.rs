@@ -194,14 +194,14 @@ fn two_writers_in_every_order_there_is() {
 }
 
 /// Writes once, and asserts that the reported outcome is the real one.
-fn told_the_truth(disk: &Disk) {
+fn reports_the_real_outcome(disk: &Disk) {
     let seq = disk.write();
-    let told = match disk.commit(seq) {
+    let reported = match disk.commit(seq) {
         Ok(()) => Outcome::Safe,
         Err(Unsynced::Failed(why)) => Outcome::Lost(why.parse().unwrap()),
         Err(Unsynced::TimedOut) => panic!("there was no deadline"),
     };
-    assert_eq!(told, disk.outcome(seq));
+    assert_eq!(reported, disk.outcome(seq));
 }
 
 #[test]
@@ -213,8 +213,8 @@ fn a_failed_sync_fails_what_it_may_have_covered_and_nothing_later() {
                 (0..3)
                     .map(|_| {
                         spawn(&disk, |disk| {
-                            told_the_truth(disk);
-                            told_the_truth(disk);
+                            reports_the_real_outcome(disk);
+                            reports_the_real_outcome(disk);
                         })
                     })
                     .collect(),
@@ -232,7 +232,7 @@ fn a_failure_elsewhere_is_never_taken_for_a_sync() {
     check(|| {
         let disk = Disk::failing(0);
         let elsewhere = spawn(&disk, Disk::fail);
-        let told = join(
+        let reported = join(
             (0..3)
                 .map(|_| {
                     spawn(&disk, |disk| {
@@ -243,8 +243,8 @@ fn a_failure_elsewhere_is_never_taken_for_a_sync() {
                 .collect(),
         );
         let up_to = elsewhere.join().unwrap();
-        for (seq, told) in told {
-            match told {
+        for (seq, reported) in reported {
+            match reported {
                 Ok(()) => assert_eq!(disk.outcome(seq), Outcome::Safe),
                 // A sync that ended at the same time may have saved it: an error is allowed.
                 Err(_) => assert!(seq <= up_to),
@@ -295,24 +295,24 @@ fn who_gives_up_leaves_the_others_to_be_served() {
     let counted = Arc::clone(&given_up);
     check(move || {
         let disk = Disk::failing(0);
-        let patient = spawn(&disk, told_the_truth);
-        let told = join(
+        let patient = spawn(&disk, reports_the_real_outcome);
+        let reported = join(
             (0..3)
                 .map(|_| {
                     spawn(&disk, |disk| {
                         let seq = disk.write();
                         let deadline = Deadline::after(Duration::ZERO);
-                        let told = disk.commit.wait(seq, deadline, || disk.sync());
-                        assert!(told.is_err() || disk.outcome(seq) == Outcome::Safe);
-                        told
+                        let reported = disk.commit.wait(seq, deadline, || disk.sync());
+                        assert!(reported.is_err() || disk.outcome(seq) == Outcome::Safe);
+                        reported
                     })
                 })
                 .collect(),
         );
         patient.join().unwrap();
-        for told in told {
-            counted.fetch_add(usize::from(told.is_err()), Ordering::Relaxed);
-            assert!(matches!(told, Ok(()) | Err(Unsynced::TimedOut)));
+        for reported in reported {
+            counted.fetch_add(usize::from(reported.is_err()), Ordering::Relaxed);
+            assert!(matches!(reported, Ok(()) | Err(Unsynced::TimedOut)));
         }
         disk.assert_idle();
     });

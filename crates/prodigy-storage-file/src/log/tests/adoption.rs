@@ -26,7 +26,7 @@ fn the_newest_segment_that_no_one_holds_is_gone_on_in() {
     assert_eq!(place.files().len(), 2);
     let newest = std::fs::read(place.log().join(name(1, 1))).unwrap();
     assert_eq!(newest.iter().filter(|byte| **byte == b'\n').count(), 2);
-    // That one is held now; the older one is not.
+    // The newest segment is held now; the older one is not.
     let other = place.store();
     place.append(&other, &["d"]).unwrap();
     assert_eq!(place.files().len(), 2);
@@ -120,7 +120,7 @@ fn one_that_may_not_be_opened_is_passed_over() {
 #[test]
 fn an_empty_segment_older_than_another_is_not_filled() {
     let place = Place::new();
-    // Its maker died before it saw that a newer one was made, which a reader may have read already.
+    // The process that created it died before it noticed a newer segment, which a reader may have read already.
     let newer = place.plant(&name(5, 5), line(id(5), "a"));
     set_mode(&newer, 0o400);
     let reader = place.store();
@@ -231,7 +231,7 @@ fn a_folder_that_goes_between_the_write_and_its_acknowledgement_is_noticed() {
     let (log, away) = (place.log(), place.root().join("away"));
     reel.on(move |call, path| {
         if call == "sync" && path.extension().is_some_and(|extension| extension == "jsonl") {
-            // The segment is synced once more when it is given up.
+            // The segment is synced once more when its writer gives it up.
             let _ = std::fs::rename(&log, &away);
         }
         Ok(())

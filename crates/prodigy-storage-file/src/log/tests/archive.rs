@@ -93,7 +93,7 @@ fn it_is_synced_renamed_and_synced_before_the_plain_form_goes() {
 
 #[test]
 fn what_a_dead_process_left_at_any_step_is_finished_by_the_next_writer() {
-    // After how many calls of its own the compressing process dies.
+    // The compressing process dies after this number of its calls.
     for step in 0..200 {
         let place = Place::new();
         let events: Vec<_> = (0..20).map(|n| (id(n), "x")).collect();
@@ -114,7 +114,7 @@ fn what_a_dead_process_left_at_any_step_is_finished_by_the_next_writer() {
         let reader = place.store();
         assert_eq!(place.items(&reader).len(), 20, "after step {step}: counted once");
         drop(dying);
-        // The next writer, with an event of its own.
+        // The next writer appends an event of its own.
         let (next, reel) = place.taped(place.options().compression(true));
         reel.quick.store(true, Ordering::Relaxed);
         place.give(&next, &[(id(500), "next")]).unwrap();
@@ -147,7 +147,7 @@ fn a_compressed_form_that_says_something_else_costs_the_plain_one_nothing() {
         assert!(plain.exists());
         let items = place.items(&store);
         assert_eq!(payloads(&items)[..2], ["a", "b"]);
-        // It is read as well: what does not decompress in it is reported.
+        // The compressed form is read as well, and its damage is reported.
         let is_packed = |damage: &Damage| damage.place.ends_with(".zst");
         assert!(damage(&items).iter().all(is_packed), "{items:?}");
     }
@@ -237,7 +237,7 @@ fn gzip_is_read() {
 #[test]
 fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
     let place = Place::new();
-    // One line without an end, far past the longest that is read.
+    // A single line without an end, much longer than the longest line that is read.
     let mut packed = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
     std::io::Write::write_all(&mut packed, &line(id(0), "a")).unwrap();
     let block = vec![b' '; 1 << 20];
@@ -254,7 +254,7 @@ fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
     assert_eq!(payloads(&items), ["a", "b"]);
     assert_eq!(damage(&items).len(), 1);
     assert_eq!(ids(&items).len(), 2);
-    // The peak of the whole process, other tests included.
+    // The peak of the whole process, including other tests.
     if let (Some(before), Some(after)) = (before, super::scale::peak_memory()) {
         assert!(after - before < 500 << 20, "{} MiB", (after - before) >> 20);
     }
@@ -264,7 +264,7 @@ fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
 fn one_that_is_compressed_while_a_writer_looks_still_tells_its_newest_id() {
     let place = Place::new();
     let before = packing(&place);
-    // Made out of the clock's reach: only reading the segment shows the range of its ids.
+    // The segment's name does not show the range of its ids; only reading it does.
     place.give(&before, &[(id(0), "a"), (id(60_000), "b")]).unwrap();
     drop(before);
     let sealed = place.only();

@@ -13,7 +13,7 @@ fn small() -> (Vec<u8>, Vec<String>) {
     )
 }
 
-/// Checks what is read of a log of four events of which one byte was flipped.
+/// Checks what a reader returns for a log of four events after one byte was flipped.
 fn check(found: &[Item], all: &[String], flipped: usize, what: &str) {
     let read = payloads(found);
     assert!(
@@ -118,7 +118,7 @@ fn a_cut_compressed_segment_gives_what_stands_before_the_cut() {
     assert_eq!(told.len(), 1);
     assert!(told[0].place.ends_with(".zst"));
     assert!(told[0].offset > 100_000, "{told:?}");
-    // Nor does it stop one that looks for a given id.
+    // Damage does not stop a search for a given id either.
     place.give(&store, &[(id(30_000), "given")]).unwrap();
     assert_eq!(payloads(&place.items(&store)).last().unwrap(), "given");
 }
@@ -147,7 +147,7 @@ fn a_damaged_line_does_not_mislead_a_search() {
     let bytes: Vec<u8> = lines.concat();
     let store = place.store();
     let path = place.plant(&name(0, 0), &bytes);
-    // Where the first halvings of a search look: an id of long ago, then one of the far future.
+    // Records at the places where a binary search looks first: an id from long ago, then one from the far future.
     let target = 1000;
     for (place_of, digit) in [
         (count as usize / 2, b'0'),
@@ -201,7 +201,7 @@ fn the_last_of_joined_records_is_the_newest() {
 #[test]
 fn a_large_damaged_record_full_of_beginnings_costs_no_neighbour() {
     let place = Place::new();
-    // As many beginnings of records as a payload of objects has that begin with an id.
+    // The payload contains many texts that look like the beginning of a record.
     let inner = "{\"id\":\"3\"},".repeat(200_000);
     let payload = format!("[{inner}0]");
     let mut bytes = Vec::new();
@@ -242,14 +242,14 @@ fn lines_of_other_programs_are_read_and_told_apart() {
         })
         .collect();
     assert_eq!(verified, [false, false, true]);
-    // A line of another program that is no event is skipped, and is no damage.
+    // A line of another program that is not an event is skipped, and is not damage.
     assert!(damage(&items).is_empty());
 }
 
 #[test]
 fn times_of_other_programs_lines_are_looked_at_one_by_one() {
     let place = Place::new();
-    // No order, and a name that is later than the ids in it.
+    // Ids in no order, in a segment whose name is later than its ids.
     place.plant(
         "events-20300101_000000.jsonl",
         lines([
@@ -300,7 +300,7 @@ fn a_last_line_end_that_became_white_space_costs_no_record() {
                 all,
                 "{space:?}, sealed {sealed}"
             );
-            // The next writer gives it a line end, and nothing is read twice.
+            // The next writer completes the line end, and no event is read twice.
             let store = place.store();
             place.append(&store, &["next"]).unwrap();
             let read = payloads(&place.items(&place.store()));

@@ -22,7 +22,7 @@ fn is_segment(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "jsonl")
 }
 
-/// The next `times` calls of this kind to segments fail.
+/// Makes the next `times` calls of this kind on segments fail.
 fn fail(reel: &Reel, kind: &'static str, times: u64) {
     let left = AtomicU64::new(times);
     reel.on(move |what, path| {
@@ -69,7 +69,7 @@ fn after_a_failed_sync_the_outcome_is_unknown_and_a_retry_stores_once_elsewhere(
         "what is read from the suspect segment is not taken as stored: {stored}"
     );
     assert_eq!(place.payloads(&store), ["before", "a", "b"], "each is read once");
-    // And a third time it is a duplicate.
+    // A third append of the batch is a duplicate.
     strict(&place, &store, &mut lost).unwrap();
     assert_eq!(place.items(&store).len(), 3);
 }
@@ -136,7 +136,7 @@ fn a_file_whose_sync_failed_once_is_never_synced_again() {
     let file = SegmentFile::new(store.root.fs.open(path, OpenMode::Write).unwrap());
     fail(&reel, "sync", 1);
     assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
-    // The system would say yes now: it forgot what it could not write.
+    // A second sync would succeed, because the system has forgotten the failed write.
     reel.take();
     assert!(file.sync().is_err());
     assert_eq!(reel.take(), Vec::<String>::new());
@@ -172,7 +172,7 @@ fn a_duplicate_that_was_not_synced_yet_is_synced_before_it_is_acknowledged() {
         calls.iter().any(|call| call.starts_with("sync events")),
         "{calls:?}"
     );
-    // Another process finds it, and trusts no one's sync but its own.
+    // Another process finds the event, and syncs it again before it acknowledges it.
     let (other, tape) = place.taped(place.options());
     strict(&place, &other, &mut relaxed).unwrap();
     let calls = tape.take();
@@ -181,7 +181,7 @@ fn a_duplicate_that_was_not_synced_yet_is_synced_before_it_is_acknowledged() {
         "{calls:?}"
     );
     assert!(calls.contains(&"sync-dir events/shop/j".to_owned()), "{calls:?}");
-    // Unless its sync fails: nothing is acknowledged then.
+    // If its own sync fails, it acknowledges nothing.
     let mut again = batch(&["b"]);
     store.append(&place.job, &mut again, &options, NEVER).unwrap();
     fail(&reel, "sync", 1);
@@ -234,7 +234,7 @@ fn a_full_disk_takes_nothing_back_that_a_reader_was_given_and_the_same_handle_go
         place.append(&store, &["a"]).unwrap();
         let path = place.only();
         let reader = place.store();
-        // A follower that reads right before the writer cuts.
+        // A follower reads just before the writer removes the torn record.
         let (seen, follower, root) = (
             Arc::new(Mutex::new(Vec::new())),
             Arc::clone(&reader),
@@ -277,7 +277,7 @@ fn a_full_disk_takes_nothing_back_that_a_reader_was_given_and_the_same_handle_go
                 "room {room}: {id} was visible and is gone"
             );
         }
-        // The torn record is gone, and a power loss does not bring it back under what is written in its place.
+        // The torn record is removed durably: a power loss does not restore it below later records.
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(
             bytes.trim_ascii_end().last(),
@@ -302,7 +302,7 @@ fn a_full_disk_takes_nothing_back_that_a_reader_was_given_and_the_same_handle_go
             "room {room}: each event is stored once"
         );
         assert_eq!(place.files().len(), 1, "room {room}");
-        // Where only the last line end was missing, the batch is whole, and so is the next one behind it.
+        // If only the last line end is missing, the batch is complete, and so is the next one.
         if outcome.is_ok() {
             acknowledged += 1;
             if acknowledged == 2 {
@@ -406,7 +406,8 @@ fn a_read_only_handle_and_an_absent_root_are_left_as_they_are() {
     assert_eq!(place.after(&store, Some(cursor)).0, []);
     store.log_summary(&place.job, NEVER).unwrap();
     assert!(!place.root().exists());
-    // Nor does one that may write, as long as it reads: torn tails, temporary files and half compressed segments stay.
+    // A handle that may write changes nothing while it only reads: torn tails, temporary files and partly compressed
+    // segments stay.
     let mut torn = super::support::line(id(0), "a");
     torn.extend_from_slice(b"{\"id\":\"");
     place.plant(&super::support::name(0, 0), &torn);

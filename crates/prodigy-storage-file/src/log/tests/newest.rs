@@ -36,7 +36,7 @@ fn a_tail_reads_the_end_of_the_newest_segments_only() {
         let (newest, others): (Vec<_>, Vec<_>) =
             gets.partition(|call| call.contains(&name(390_000, 390_000)));
         assert!(newest.len() < 40, "{} reads in the newest segment", newest.len());
-        // One look at the last record for the search, and one for the cursor.
+        // One read of the last record for the search, and one for the cursor.
         assert!(others.len() <= 2 * 39, "{} reads elsewhere", others.len());
     }
     // More than a segment holds.
@@ -102,7 +102,7 @@ fn a_tail_and_an_end_pass_over_compressed_segments() {
 fn a_tail_counts_the_files_of_other_programs() {
     let place = Place::new();
     segments(&place, 2, 4);
-    // Named by another program, and newer than all of ours.
+    // A segment of another program, newer than all of ours.
     place.plant(
         "events-20250101.jsonl",
         lines([(id(5_000), "foreign"), (id(50_000), "newest")]),

@@ -1,4 +1,4 @@
-//! Several processes on one log: this test binary, run again.
+//! Several processes on one log. Each is this test binary, run again.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use crate::log::Logs;
 const ROLE: &str = "PRODIGY_TEST_ROLE";
 const ROOT: &str = "PRODIGY_TEST_ROOT";
 
-/// A child that stops at a place that it reports, until it gets a line.
+/// A child process that stops at a place and reports it, until it gets a line of input.
 struct Actor(Child);
 
 impl Actor {
@@ -30,7 +30,7 @@ impl Actor {
         Self(child)
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits for the child's report.
     fn ready(&mut self) {
         let mut lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
         assert!(
@@ -39,7 +39,7 @@ impl Actor {
         );
     }
 
-    fn go_on(&mut self) {
+    fn continue_run(&mut self) {
         self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
     }
 
@@ -75,7 +75,7 @@ fn append(store: &Arc<Logs>, payload: &str, id: Option<EventId>, durability: Dur
         .unwrap();
 }
 
-/// The work of a child, by its role; nothing in a run of all tests.
+/// The work of a child, by its role; does nothing when all tests are run.
 #[test]
 fn child() {
     let (Some(root), Ok(role)) = (std::env::var_os(ROOT), std::env::var(ROLE)) else {
@@ -90,7 +90,7 @@ fn child() {
         }
         "give" => {
             let store = open(options);
-            // Its segment first, so that both have one of their own.
+            // Each child appends first, so that both have a segment of their own.
             append(&store, "begin", None, Durability::Relaxed);
             pause();
             for n in 0..300 {
@@ -119,7 +119,7 @@ fn child() {
     }
 }
 
-/// Ids of the present, as a child's clock is the system's.
+/// Ids of the current time, since the children use the system's clock.
 fn given(n: i64) -> EventId {
     EventId::floor(prodigy_storage_layout::Timestamp::from_nanos(
         1_700_000_000_000_000_000 + n * 1_000_000,
@@ -148,7 +148,7 @@ fn one_id_that_two_processes_append_at_once_is_read_once() {
     let place = Place::new();
     let mut children = [Actor::start(&place, "give"), Actor::start(&place, "give")];
     children.iter_mut().for_each(Actor::ready);
-    children.iter_mut().for_each(Actor::go_on);
+    children.iter_mut().for_each(Actor::continue_run);
     let reader = place.store();
     let (mut cursor, mut followed) = (None, Vec::new());
     for _ in 0..20 {
@@ -171,7 +171,7 @@ fn four_processes_that_seal_and_compress_lose_nothing_to_a_follower() {
     let place = Place::new();
     let mut children: Vec<_> = (0..4).map(|_| Actor::start(&place, "write")).collect();
     children.iter_mut().for_each(Actor::ready);
-    children.iter_mut().for_each(Actor::go_on);
+    children.iter_mut().for_each(Actor::continue_run);
     let reader = place.store();
     let (mut cursor, mut followed) = (None, Vec::new());
     loop {
@@ -206,7 +206,7 @@ fn a_process_without_file_locks_is_alone_in_the_root() {
         let names = [format!("process {}", child.0.id()), "enable_file_locks".into()];
         assert!(names.iter().all(|name| error.why().contains(name)), "{error}");
         assert!(error.hint().is_some());
-        // A reader holds nothing and is not refused.
+        // A reader takes no lock, so it is not refused.
         assert_eq!(
             place.items(&place.with(place.options().read_only(true))).len(),
             before.len()

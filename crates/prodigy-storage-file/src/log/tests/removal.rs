@@ -41,7 +41,7 @@ fn marks(place: &Place) -> Vec<String> {
     names
 }
 
-/// The cursor behind the first `count` events.
+/// The cursor after the first `count` events.
 fn cursor(place: &Place, store: &Arc<Logs>, count: usize) -> Cursor {
     let mut scan = place.scan(store, &ScanOptions::all());
     for _ in 0..count {
@@ -110,7 +110,7 @@ fn a_cursor_that_misses_removed_events_gets_a_gap_and_any_other_continues() {
         }
     }
     refused(&place, &store, &nothing);
-    // A cursor knows the log over two removals, and those that are made between them do.
+    // A cursor identifies the log across two removals, and so do cursors made between them.
     let between = cursor(&place, &store, 2);
     remove(&place, &store, 5);
     assert_eq!(payloads(&place.after(&store, Some(between)).0), ["5"]);
@@ -165,7 +165,7 @@ fn a_removal_that_was_cut_short_at_any_call_is_whole_for_readers_and_ended_by_th
     for step in 0..200 {
         let place = Place::new();
         sealed(&place, 0..2);
-        // A compression of this one was cut short: both forms are there.
+        // The compression of this segment was interrupted: both forms exist.
         let packed = place.log().join(
             SegmentName::parse(&name(1, 1))
                 .unwrap()
@@ -230,7 +230,7 @@ fn a_file_that_comes_back_stays_removed_and_goes_with_the_next_removal() {
     let store = place.store();
     let end = cursor(&place, &store, 4);
     remove(&place, &store, 2);
-    // As after a loss of power.
+    // A removed segment that reappears after a power loss.
     sealed(&place, 1..2);
     let store = place.store();
     assert_eq!(place.payloads(&store), ["2", "3"]);
@@ -314,7 +314,7 @@ fn a_new_segment_is_made_after_the_removed_ones_whatever_the_clock_says() {
     let place = Place::new();
     sealed(&place, [1_000, 2_000]);
     remove(&place, &place.store(), 1_500);
-    // Another program took the last one away, and the clock is behind all of them.
+    // Another program removed the last segment, and the clock is behind all segments.
     std::fs::remove_file(place.log().join(name(2_000, 2_000))).unwrap();
     let store = place.store();
     let mut events = batch(&["new"]);

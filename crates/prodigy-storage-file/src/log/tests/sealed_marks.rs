@@ -8,7 +8,7 @@ use super::support::{NEVER, Place, id, ids, line, name, set_mode};
 use super::tape::Reel;
 use crate::log::Logs;
 
-/// More segments than a mark has to add.
+/// More segments than the number that causes a new mark.
 const MANY: i64 = 300;
 
 fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
@@ -31,7 +31,7 @@ fn append(place: &Place) -> (Arc<Logs>, Arc<Reel>) {
     (store, reel)
 }
 
-fn looked_at(reel: &Reel) -> usize {
+fn segments_examined(reel: &Reel) -> usize {
     reel.take()
         .iter()
         .filter(|call| call.starts_with("stat events-"))
@@ -42,10 +42,10 @@ fn looked_at(reel: &Reel) -> usize {
 fn the_second_new_writer_of_a_long_log_looks_at_few_segments() {
     let place = Place::new();
     sealed(&place, 0..MANY);
-    assert!(looked_at(&append(&place).1) >= MANY as usize);
+    assert!(segments_examined(&append(&place).1) >= MANY as usize);
     assert_eq!(marks(&place).len(), 1);
-    assert!(looked_at(&append(&place).1) < 10);
-    // A mark is renewed when as many segments came again.
+    assert!(segments_examined(&append(&place).1) < 10);
+    // A mark is replaced after the same number of new segments.
     place.seal(&append(&place).0);
     sealed(&place, MANY + 1..2 * MANY + 2);
     let before = marks(&place);
@@ -68,7 +68,7 @@ fn a_writer_that_sealed_many_segments_leaves_a_mark_for_the_next_one() {
     drop(store);
     assert_eq!(marks(&place).len(), 1);
     // The mark covers the first 256 of them.
-    assert!(looked_at(&append(&place).1) < 64);
+    assert!(segments_examined(&append(&place).1) < 64);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_mark_of_more_segments_than_one_part_covers_all_of_them() {
     sealed(&place, 0..1_500);
     append(&place);
     assert_eq!(marks(&place).len(), 1);
-    assert!(looked_at(&append(&place).1) < 10);
+    assert!(segments_examined(&append(&place).1) < 10);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn hold(path: &std::path::Path) -> std::fs::File {
 fn new_ids_are_above_those_of_the_segments_that_a_mark_covers() {
     let place = Place::new();
     sealed(&place, 0..MANY);
-    // The clock of its writer stepped back since.
+    // The clock of the segment's writer has stepped back since.
     let ahead = id(1_000_000_000);
     set_mode(&place.plant(&name(0, 0), line(ahead, "x")), 0o400);
     append(&place);

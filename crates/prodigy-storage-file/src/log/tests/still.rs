@@ -1,5 +1,5 @@
-//! A folder whose names do not change: a scan from a cursor parses only the names that it needs, and gives what every scan
-//! gives.
+//! A folder whose names do not change: a scan from a cursor parses only the names that it needs, and returns the same
+//! as any other scan.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +31,7 @@ fn plant(place: &Place, random: &mut fastrand::Rng, number: i64) {
             place.plant(&(plain + ".zst"), zstd::encode_all(&bytes[..], 3).unwrap());
         }
         3 => {
-            // A compression is under way, or two segments have one name.
+            // Either a compression is in progress, or two segments have the same name.
             let other = if random.bool() {
                 bytes.clone()
             } else {
@@ -54,7 +54,7 @@ fn plant(place: &Place, random: &mut fastrand::Rng, number: i64) {
     }
 }
 
-/// Up to `most` items behind a cursor, and the cursor behind them.
+/// Up to `most` items after a cursor, and the cursor after them.
 fn read(place: &Place, store: &Arc<Logs>, from: Option<Cursor>, most: usize) -> (Vec<Item>, Cursor) {
     let options = from.map_or(ScanOptions::all(), ScanOptions::after);
     let mut scan = place.scan(store, &options);

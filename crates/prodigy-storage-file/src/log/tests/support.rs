@@ -19,7 +19,7 @@ use crate::log::Logs;
 pub(super) const NEVER: Deadline = Deadline::never();
 pub(super) const START: i64 = 1_800_000_000_000_000_000;
 
-/// A clock that is turned by hand.
+/// A clock that a test sets.
 #[derive(Debug)]
 pub(super) struct Hand(AtomicI64);
 
@@ -68,7 +68,7 @@ impl Place {
         FileOptions::new(self.root()).clock(self.clock.clone())
     }
 
-    /// As another process would open it.
+    /// Opens the log as another process would.
     pub(super) fn store(&self) -> Arc<Logs> {
         self.with(self.options())
     }
@@ -88,7 +88,7 @@ impl Place {
         )
     }
 
-    /// One whose syncs cost nothing.
+    /// Opens the log on a file system whose syncs do nothing.
     pub(super) fn quick(&self, options: FileOptions) -> Arc<Logs> {
         let (store, reel) = self.taped(options);
         reel.quick.store(true, Ordering::Relaxed);
@@ -111,7 +111,7 @@ impl Place {
         names
     }
 
-    /// The only segment, in plain form.
+    /// The path of the only segment, in plain form.
     pub(super) fn only(&self) -> PathBuf {
         let files = self.files();
         assert_eq!(files.len(), 1, "{files:?}");
@@ -169,7 +169,7 @@ impl Place {
         store.seal(&self.job, NEVER).unwrap();
     }
 
-    /// Writes a segment by hand.
+    /// Writes a segment file directly.
     pub(super) fn plant(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         std::fs::create_dir_all(self.log()).unwrap();
         let path = self.log().join(name);
@@ -273,7 +273,8 @@ pub(super) fn lines<'a>(events: impl IntoIterator<Item = (EventId, &'a str)>) ->
         .collect()
 }
 
-/// The file name of a segment made at `made` whose ids are not below `lower`, in milliseconds after the start.
+/// The file name of a segment that was created at `made` and whose ids are not below `lower`, both in milliseconds
+/// after the start.
 pub(super) fn name(lower: i64, made: i64) -> String {
     SegmentName::new(at(lower), at(made)).file_name(SegmentForm::Plain)
 }

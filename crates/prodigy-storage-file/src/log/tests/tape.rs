@@ -1,4 +1,4 @@
-//! A real file system that records its calls, and fails or waits where a test says so.
+//! The real file system, with a record of its calls. Calls fail or wait if a test asks for it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,33 +12,33 @@ use crate::fs::{
     DirEntry, FileKind, FileSystem, FolderMark, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space,
 };
 
-/// Looks at a call before it is made.
+/// Called with each call before it is made; may fail it.
 type Hook = Arc<dyn Fn(&str, &Path) -> io::Result<()> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Reel {
     pub(super) calls: Mutex<Vec<String>>,
     hook: Mutex<Option<Hook>>,
-    /// Bytes that a segment may still take, plus one; 0 is no limit.
+    /// The number of bytes that can still be written to segments, plus 1; 0 is no limit.
     pub(super) room: AtomicU64,
-    /// Bytes that one write takes at most; 0 is no limit.
+    /// The largest number of bytes that one write accepts; 0 is no limit.
     pub(super) most: AtomicU64,
-    /// Whether syncs are only written down.
+    /// True if syncs are recorded and not made.
     pub(super) quick: AtomicBool,
     pub(super) names: Mutex<Names>,
     /// The number of times that the names of a folder were read.
     pub(super) passes: AtomicU64,
 }
 
-/// The changes of names that the marks of a folder report.
+/// How the names in a folder change, as its marks report it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Names {
-    /// The real ones.
+    /// As in the real folder.
     #[default]
     Real,
-    /// They do not change.
+    /// The names never change.
     Still,
-    /// They change between each two calls.
+    /// The names change between any two calls.
     Changing,
 }
 

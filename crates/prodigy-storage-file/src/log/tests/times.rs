@@ -1,4 +1,4 @@
-//! The time of an event is the clock's at its append. Scans by time go by it, whatever the ids say.
+//! The time of an event is the time of its append by the clock. Scans by time use it, independent of the ids.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::log::Logs;
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
-/// From the start of the tests' clock, January 2027, to the year 2100.
+/// The time from the start of the tests' clock (January 2027) to the year 2100.
 const FAR: i64 = 27_000 * DAY;
 
 impl Place {
-    /// Another process with the place's options and a clock of its own.
+    /// Another process with the same options and a clock of its own.
     fn at(&self, millis: i64) -> (Arc<Logs>, Arc<Hand>) {
         let clock = Arc::new(Hand::at(millis));
         (
@@ -190,7 +190,7 @@ fn a_segment_that_ends_in_the_future_is_not_adopted() {
             "{ahead} ms ahead"
         );
         assert_eq!(place.payloads(&store), ["ahead", "now"], "{ahead} ms ahead");
-        // Below an hour nothing else holds the log to the time of its ids.
+        // For less than an hour, the time of ids may be ahead of the clock.
         let now = place.times(&store)[1].0;
         assert_eq!(now, at(if adopted { ahead } else { 0 }));
     }
@@ -280,7 +280,7 @@ fn a_cursor_behind_a_scan_until_a_time_goes_on_with_the_rest() {
         let store = place.with(options.compression(compression));
         let mut stored = Vec::new();
         for n in 0..40 {
-            // Two steps on, one step back, so that times and ids are in different orders.
+            // Two steps forward, one step back, so that the order of times differs from the order of ids.
             clock.turn(if n % 3 == 2 { -40 * SECOND } else { 30 * SECOND });
             place.append(&store, &[&format!("{n}")]).unwrap();
         }

@@ -16,7 +16,7 @@ impl Place {
     fn with_two_forms(&self) -> Arc<Logs> {
         let path = self.plant(&name(0, 0), lines([(id(1), "a1"), (id(3), "a3")]));
         set_mode(&path, 0o400);
-        // Compressed by a writer that finds it sealed.
+        // The compressed form is made by a writer that finds the segment sealed.
         let writer = self.with(self.options().compression(true));
         self.clock.turn(1_000);
         self.append(&writer, &["newest"]).unwrap();
@@ -50,7 +50,7 @@ fn readers_return_the_events_of_both_forms() {
     let place = Place::new();
     let store = place.with_two_forms();
     assert_eq!(place.payloads(&store), ALL);
-    // A cursor in the middle continues in both.
+    // A cursor in the middle continues in both forms.
     let mut cursor = None;
     let mut followed = Vec::new();
     for _ in 0..ALL.len() {
@@ -88,7 +88,7 @@ fn an_id_in_either_form_is_stored_and_new_ids_lie_above_both() {
 fn the_doctor_tells_of_two_forms_and_a_repair_loses_neither() {
     let place = Place::new();
     let store = place.with_two_forms();
-    // A follower in the middle of both.
+    // A follower in the middle of both forms.
     let mut scan = place.scan(&store, &ScanOptions::all());
     for _ in 0..2 {
         super::support::take(&mut *scan).unwrap();
@@ -138,7 +138,7 @@ fn the_doctor_tells_of_two_forms_and_a_repair_loses_neither() {
 fn a_repair_that_was_cut_short_is_ended_by_the_next_one() {
     let place = Place::new();
     let store = place.with_two_forms();
-    // The plain form holds the events of both already.
+    // The plain form has the events of both already.
     place.plant(
         &name(0, 0),
         lines([(id(1), "a1"), (id(2), "b2"), (id(3), "a3"), (id(4), "b4")]),

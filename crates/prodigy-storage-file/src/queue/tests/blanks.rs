@@ -1,4 +1,4 @@
-//! Blanks behind the end of both files.
+//! Blanks at the ends of both files.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -130,7 +130,7 @@ fn records_go_over_blanks_in_one_write() {
         .map(Result::unwrap)
         .collect();
     assert_eq!(records.len(), 5, "the header, three leases and a removal");
-    // Another process appends behind the last record.
+    // Another process appends after the last record.
     let other = place.store();
     assert_eq!(place.ids(&other).len(), 2);
     place.put(&other, &["z"]).unwrap();
@@ -188,7 +188,7 @@ fn whatever_sectors_of_a_push_a_power_failure_takes_nothing_else_is_lost_and_non
             let store = place.store();
             let (ids, damage) = seen(&place, &store);
             assert_eq!(ids[..3], ["large", "a", "b"], "{number}");
-            // A whole item may follow half a batch.
+            // A partial batch may be followed by a complete item.
             assert!(
                 damage == 0 || lens.len() > 1 && ids.len() > 3,
                 "{number}: {damage} of {ids:?}"

@@ -19,7 +19,7 @@ fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
     let (before, after, at) = push(first, pushed);
     assert_eq!(before[..at], after[..at], "a push does not change stored bytes");
     for cut in at..=after.len() {
-        // The write was cut short here.
+        // The write was interrupted at this position.
         let mut state = after[..cut].to_vec();
         state.extend_from_slice(before.get(cut..).unwrap_or_default());
         let place = Place::holding(&state);

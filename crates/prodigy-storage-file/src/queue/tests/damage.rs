@@ -27,7 +27,7 @@ fn sample() -> (Vec<u8>, HashMap<String, Value>) {
     (place.bytes(), values.collect())
 }
 
-/// The line, of the three, to which a byte belongs; `None` for line ends and commas.
+/// The id of the item whose line contains a byte; `None` for line ends and commas.
 fn owner(bytes: &[u8], at: usize) -> Option<String> {
     let start = memchr::memrchr(b'\n', &bytes[..at]).map_or(0, |end| end + 1);
     let line = bytes[start..].split(|&byte| byte == b'\n').next().unwrap();
@@ -147,7 +147,7 @@ fn joined_lines_and_lost_bytes_cost_only_themselves() {
             ),
             vec!["a", "b", "c"],
         ),
-        // Half a line joined to the next one.
+        // Half a line, joined to the next one.
         (
             format!("[\n{}{}\n{}\n]\n", &lines[1][..60], lines[2], lines[3]),
             vec!["b", "c"],
@@ -197,7 +197,7 @@ fn a_missing_item_may_be_the_damaged_one() {
     let error = store.queue_get(&place.job, &id("b"), NEVER).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(error.to_string().contains(&format!("offset {at} ")), "{error}");
-    // The item can be pushed again, behind its damaged bytes.
+    // The item can be pushed again, after its damaged bytes.
     assert_eq!(place.put(&store, &["b"]).unwrap().added, 1);
     assert!(store.queue_get(&place.job, &id("b"), NEVER).unwrap().is_some());
 }

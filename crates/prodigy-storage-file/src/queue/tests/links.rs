@@ -7,7 +7,7 @@ fn a_push_and_a_mending_do_not_write_through_a_second_name() {
     for torn in [false, true] {
         let place = Place::new();
         place.put(&place.store(), &["a"]).unwrap();
-        // A handle that already has the file open.
+        // This handle has the file open already.
         let known = place.store();
         place.put(&known, &["b"]).unwrap();
         let mut text = place.bytes();

@@ -1,4 +1,4 @@
-//! Items in the form in which we push them are read in a faster way, with the same results.
+//! Items as this backend writes them are read by a fast path, with the same results.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::fs::{FileSystem, OpenMode, RealFs};
 
 const LIMIT: u64 = 1 << 20;
 
-/// The line of an item, as we write it.
+/// The line of an item as this backend writes it.
 fn sealed(name: usize, data: &str, lease: Option<&Lease>) -> Vec<u8> {
     let body = raw(&format!("{{\"item_id\":\"i{name}\",\"item_data\":\"{data}\"}}"));
     old_line(&body, lease)
@@ -127,7 +127,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let bytes = file(&pieces, b",\n", end.as_bytes());
         let (plain, stepped_to) = stepped(folder.path(), &bytes);
-        // A blank follows each comma, so no item is in the form in which we push it.
+        // A blank follows each comma, so no item has the form of this backend.
         let spaced = file(&pieces, b", \n", end.as_bytes());
         let (general, walked_to) = stepped(folder.path(), &spaced);
         prop_assert!(plain == general, "{}", shown(&plain, &general));

@@ -1,4 +1,4 @@
-//! A restore that is killed at any of its calls, or loses its power there, and is then made again.
+//! A restore that is interrupted at each of its calls by a kill or a power loss, and then made again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Cursor as Reader;
@@ -26,9 +26,9 @@ fn restore(
     backup.restore(&mut Reader::new(archive), job).map(drop)
 }
 
-/// The files that a store reads, without locks and what is temporary.
+/// The files that a store reads, without lock files and temporary files.
 fn files(disk: &Disk) -> BTreeMap<PathBuf, Arc<Vec<u8>>> {
-    // A restore that did not end leaves the time of the log, and marks get a new revision.
+    // An interrupted restore leaves the mtime of the log's folder, and fencing marks get a new revision.
     let mut files: BTreeMap<_, _> = disk
         .files()
         .into_iter()
@@ -147,7 +147,7 @@ fn a_job_appears_whole_or_not_at_all() {
         }
         assert!(files(&again.disk()) == whole, "{:?}", again.disk().paths());
 
-        // A write begins the job again where the restore did not end.
+        // If the restore did not complete, a write starts the job from the beginning.
         let written = SimFs::new(disk.clone());
         let (backend, _) = written.open(written.options()).unwrap();
         append(&backend, &job, 0..1);

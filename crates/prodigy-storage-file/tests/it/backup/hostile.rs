@@ -1,4 +1,4 @@
-//! Archives that are damaged, cut short or made up.
+//! Archives that are damaged, truncated or made up.
 
 use std::io::Cursor as Reader;
 
@@ -40,14 +40,14 @@ fn each_flipped_byte_and_each_cut_is_found() {
     }
 }
 
-/// The entries of an archive, changed and compressed again: their checksums are right for `zstd`.
+/// The entries of an archive, modified and compressed again, so that the checksums of `zstd` are right.
 fn changed(whole: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut tar = zstd::decode_all(whole).unwrap();
     change(&mut tar);
     sealed(&tar)
 }
 
-/// Compressed, with the checksum that an archive has at its end.
+/// Compresses entries, and adds the checksum at the end of an archive.
 fn sealed(tar: &[u8]) -> Vec<u8> {
     let mut archive = zstd::encode_all(tar, 1).unwrap();
     let sum = Sha256::digest(&archive);
@@ -71,7 +71,7 @@ fn a_file_that_differs_from_the_manifest_is_named() {
     assert!(error.target().starts_with("events/shop/a/"), "{error}");
 }
 
-/// An archive with one more entry in front of its files.
+/// An archive with an additional entry before its files.
 fn with_entry(whole: &[u8], path: &str, kind: tar::EntryType) -> Vec<u8> {
     let plain = zstd::decode_all(whole).unwrap();
     let mut from = tar::Archive::new(plain.as_slice());

@@ -1,4 +1,4 @@
-//! Backups: what an archive holds, how it is restored, and what is found of damage to it.
+//! Backups: the contents of an archive, its restore, and the detection of its damage.
 
 mod crashes;
 mod hostile;
@@ -25,7 +25,7 @@ pub fn job(id: &str) -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(id).unwrap())
 }
 
-/// A folder with roots.
+/// A temporary folder with roots.
 pub struct Place(TempDir);
 
 impl Place {
@@ -87,7 +87,7 @@ pub fn append(backend: &FileBackend, job: &JobAddress, payloads: std::ops::Range
     }
 }
 
-/// The lines of a log after a cursor, and the cursor behind them.
+/// The lines of a log after a cursor, and the cursor after them.
 pub fn lines(backend: &FileBackend, job: &JobAddress, from: Option<Cursor>) -> (Vec<String>, Cursor) {
     let options = from.map_or_else(ScanOptions::all, ScanOptions::after);
     let mut scan = backend.scan(job, &options, NEVER).unwrap();
@@ -129,7 +129,7 @@ pub fn own(job: &JobAddress) -> Document {
     )
 }
 
-/// A job with something in each of its parts; the cursor in the middle of its log.
+/// A job with data of each kind; returns a cursor in the middle of its log.
 fn fill(backend: &FileBackend, job: &JobAddress) -> Cursor {
     append(backend, job, 0..10);
     let (_, cursor) = lines(backend, job, None);
@@ -186,7 +186,7 @@ fn body(backend: &FileBackend, document: &Document) -> Vec<u8> {
     backend.get(document, NEVER).unwrap().unwrap().body().to_vec()
 }
 
-/// Compares a job in two roots.
+/// Asserts that a job is the same in two roots.
 fn assert_same(one: &FileBackend, other: &FileBackend, job: &JobAddress, cursor: &Cursor) {
     for from in [None, Some(cursor.clone())] {
         assert_eq!(lines(one, job, from.clone()).0, lines(other, job, from).0);
@@ -246,7 +246,7 @@ fn a_root_is_restored_with_all_that_it_has() {
         "a copy has the name of the store"
     );
     assert!(place.is_clean("copy"));
-    // Leases have ended, tokens continue, and both queue and log can be written to.
+    // Leases are gone, tokens continue, and the queue and the log accept writes.
     let taken = copy
         .queue_take(
             &job("a"),
@@ -306,14 +306,14 @@ fn a_job_is_restored_beside_others() {
     assert_eq!(lines(&other, &job("c"), None).0.len(), 3);
     assert!(place.is_clean("other"));
 
-    // The next holder of the job's lock may write.
+    // The next holder of the job's lock can write.
     let name = LockName::new("shop/a/coordinator").unwrap();
     let guard = other.lock(&name, &LockOptions::new("test"), NEVER).unwrap();
     let options = PutOptions::default().fencing(Some(Fence::of(&*guard).unwrap()));
     other.put(&own(&job("a")), Body::EMPTY, &options, NEVER).unwrap();
     guard.release().unwrap();
 
-    // A job that was deleted comes back.
+    // A deleted job is restored.
     other.seal(&job("a"), NEVER).unwrap();
     assert!(other.delete_job(&job("a"), None, NEVER).unwrap());
     place.restore("other", &of_one, None).unwrap();

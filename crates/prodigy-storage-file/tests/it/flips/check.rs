@@ -21,13 +21,13 @@ use super::view::{Read, View};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Everything is as it was.
+    /// Everything is unchanged.
     Harmless,
-    /// Data is missing, or unverified, and this is reported.
+    /// Data is missing or unverified, and this is reported.
     Reported,
 }
 
-/// The store as it was, and what it gives.
+/// The store without a flip: its files, and what it returns.
 pub struct Baseline {
     pub sample: Sample,
     view: View,
@@ -35,7 +35,7 @@ pub struct Baseline {
     places: BTreeMap<EventId, (PathBuf, Option<std::ops::Range<usize>>)>,
 }
 
-/// Says what is wrong unless it holds.
+/// Returns an error with the text unless the condition holds.
 macro_rules! hold {
     ($holds:expr, $($why:tt)*) => {
         if !$holds {
@@ -105,7 +105,8 @@ impl Baseline {
         SimFs::with_clock(disk.clone(), clock(&self.sample))
     }
 
-    /// The root can't be opened: that is for its format alone, and mended unless a newer version may have written it.
+    /// The root can't be opened. This is allowed only for a flip in `format.json`, and a repair fixes it unless a newer
+    /// version may have written the file.
     fn refused(
         &self,
         flip: &Flip,
@@ -163,7 +164,8 @@ impl Baseline {
                 );
                 reported = true;
             }
-            // Its first bytes alone are read, so it can be wrong where the document is known to be damaged.
+            // Only the first bytes are read for the revision, so it may be wrong if the document is known to be
+            // damaged.
             let revision = found.revisions.get(document);
             hold!(
                 given.is_none() || revision == base.revisions.get(document),
@@ -178,7 +180,7 @@ impl Baseline {
         let in_journal = flip.file == Entry::QueueJournal(job()).path();
         for (id, stored) in &base.items {
             let given = found.items.get(id);
-            // A change that can't be read is not made.
+            // A change whose record is damaged has no effect.
             let unchanged = in_journal && found.tells_of(&flip.file);
             hold!(
                 unchanged || given.is_none_or(|given| given == stored),
@@ -194,7 +196,7 @@ impl Baseline {
             }
         }
         let is_known = |id: &String| {
-            // The one that was removed.
+            // The item that was removed.
             base.items.contains_key(id) || (id == "item-5" && in_journal && found.tells_of(&flip.file))
         };
         hold!(found.items.keys().all(is_known), "an item that never was");
@@ -204,7 +206,7 @@ impl Baseline {
             };
             let mut given = given.clone();
             if flip.file.ends_with("format.json") {
-                // Without its key the name of the store is not known. A token of the store is then refused, not accepted.
+                // Without its key the name of the store is unknown; then a token of the store is refused.
                 given.origin = stored.origin;
             }
             if given != *stored {
@@ -275,7 +277,7 @@ impl Baseline {
         start..start + text[start..].find('\n').unwrap()
     }
 
-    /// A writer that knows nothing of the flip loses nothing that could be read.
+    /// A new writer loses no readable data.
     fn write(&self, fs: &Arc<SimFs>, before: &View) -> Result<(), String> {
         let backend = open(fs);
         said(append(&backend, 100), "append")?;
@@ -355,7 +357,7 @@ impl Baseline {
         Ok(())
     }
 
-    /// After a repair nothing is damaged, and nothing is lost that could be read.
+    /// After a repair there is no damage, and no data is lost that was readable before.
     fn repair(&self, disk: &Disk, before: &View) -> Result<(), String> {
         let fs = self.files(disk);
         let doctor = Doctor::new_on(fs.process(), options(&fs)).unwrap();
@@ -403,7 +405,7 @@ impl Baseline {
     }
 }
 
-/// Everything that was given before is given still, but one item that was worked off.
+/// Everything that was returned before is still returned, except one acknowledged item.
 fn kept(before: &View, after: &View, gone: Option<&str>) -> Result<(), String> {
     for (what, before, after) in [
         ("event", &before.events, &after.events),
@@ -430,7 +432,7 @@ fn kept(before: &View, after: &View, gone: Option<&str>) -> Result<(), String> {
         );
     }
     for (document, stored) in &before.documents {
-        // A lost registry entry is replaced; all else stays as it is.
+        // A lost registry entry is replaced; everything else is unchanged.
         let found = after.documents.get(document);
         hold!(found == Some(stored), "{document:?} is lost");
     }
@@ -450,7 +452,7 @@ fn examine(fs: &Arc<SimFs>) -> (DoctorSummary, Vec<Finding>) {
     (summary, findings)
 }
 
-/// Where the events stand.
+/// The file and the byte range of each event.
 fn places(disk: &Disk, view: &View) -> BTreeMap<EventId, (PathBuf, Option<std::ops::Range<usize>>)> {
     let mut places = BTreeMap::new();
     for file in disk.files().into_iter().filter(|file| file.starts_with("events")) {

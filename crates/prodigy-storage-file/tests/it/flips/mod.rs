@@ -1,10 +1,8 @@
 //! Every byte of a store flipped, one at a time.
 //!
-//! After each flip a reader without earlier state reads everything. It returns only stored data, and
-//! reports missing data with its file. No data of another file, and no other record of the same one, is
-//! lost. Then a writer writes everything that can be written, and a doctor examines and repairs: neither loses data
-//! that
-//! was readable before.
+//! After each flip, a reader without earlier state reads everything. It returns only stored data, and reports missing
+//! data with its file. A flip affects no data in other files, and no other record in the same file. Then a writer
+//! writes data of every kind, and a doctor examines and repairs: neither loses data that was readable before.
 
 mod check;
 mod store;
@@ -26,14 +24,14 @@ struct Flip {
     mask: u8,
 }
 
-/// How much is flipped. A debug build takes a hundred flips a second at best.
+/// The number of flips. A debug build makes at most a hundred per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// Every line end, and a bit of one byte in five.
+    /// Every line end, and one bit of every fifth byte.
     Sample,
-    /// A bit of every byte, and every bit of those that hold a file together.
+    /// One bit of every byte, and every bit of the bytes that structure a file.
     Bytes,
-    /// Every bit, and any byte instead of a line end.
+    /// Every bit of every byte, and every other value for line ends.
     Bits,
 }
 
@@ -43,12 +41,12 @@ fn masks(bytes: &[u8], offset: usize, form: Form) -> Vec<u8> {
     let one = vec![1 << (offset % 8)];
     match (bytes[offset], form) {
         (b'\n', Form::Bits) => (1..=255).collect(),
-        // A line end also becomes white space.
+        // A line end is also replaced by white space.
         (b'\n', _) => bits
             .chain([b' ', b'\t', b'\r'].map(|byte| byte ^ b'\n'))
             .collect(),
         (_, Form::Bits) => bits.collect(),
-        // The padding of a lock's slots.
+        // The padding of a lock's slots is skipped.
         (b' ', _) if bytes.len() > 4096 && !offset.is_multiple_of(64) => Vec::new(),
         (_, Form::Sample) if !offset.is_multiple_of(5) => Vec::new(),
         (_, Form::Sample) => one,

@@ -1,4 +1,4 @@
-//! A small store with everything in it.
+//! A small store with data of every kind.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::letters::{released, removed};
 
 pub const NEVER: fn() -> Deadline = Deadline::never;
 
-/// The files on the disk, and the facts that a test needs about them.
+/// The files of the store, and the facts that the test needs about them.
 pub struct Sample {
     pub disk: Disk,
     pub clock: Arc<SimClock>,
@@ -67,7 +67,7 @@ pub fn item(id: &str) -> QueueItem {
         "last_attempt": "2026-01-01T00:00:00Z", "failure_count": 1, "failure_history": [], "error_signature": "e",
         "reprocess_eligible": true, "manual_review_required": false,
     });
-    // The key comes first in a line of ours.
+    // In a line of ours, the key comes first.
     let text = body.to_string();
     QueueItem {
         id: ItemId::new(id).unwrap(),
@@ -75,8 +75,8 @@ pub fn item(id: &str) -> QueueItem {
     }
 }
 
-/// Two compressed segments (one of gzip), two sealed plain ones, one of late ids, one that is written to; a queue with
-/// taken, returned, failed and removed items; documents of every kind; locks that were held.
+/// Two compressed segments (one by gzip), two sealed plain ones, one of late ids, one unsealed; a queue with taken,
+/// released, failed and removed items; documents of every kind; locks that were held.
 pub fn sample() -> Sample {
     let fs = SimFs::new(Disk::default());
     let clock = fs.clock();

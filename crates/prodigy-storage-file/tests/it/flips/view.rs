@@ -1,4 +1,4 @@
-//! Everything that a store gives.
+//! Everything that a store returns.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,26 +27,26 @@ impl Read {
     }
 }
 
-/// The data that a store returns, and its reports.
+/// The data that a store returns, and the damage that it reports.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub events: Vec<Read>,
     pub after: Vec<Read>,
-    /// Body and revision of each document that is given.
+    /// Body and revision of each returned document.
     pub documents: BTreeMap<Document, (Vec<u8>, String)>,
     pub revisions: BTreeMap<Document, String>,
     pub listed: Vec<Document>,
-    /// Id, and all else that is said of it.
+    /// Each item's id, and its other facts as text.
     pub items: BTreeMap<String, String>,
     pub locks: BTreeMap<String, LockInfo>,
     pub repos: Vec<String>,
     pub jobs: Vec<String>,
-    /// Places of damage, with where in them.
+    /// Reported damage: file, offset and length.
     pub told: Vec<(String, u64, u64)>,
 }
 
 impl View {
-    /// Reads everything.
+    /// Reads all data of a store.
     pub fn of(backend: &FileBackend, cursor: &Cursor, documents: &[Document]) -> Result<Self> {
         let mut view = Self::default();
         view.events = view.scan(backend, &ScanOptions::all())?;
@@ -69,7 +69,7 @@ impl View {
                 QueueStep::Entry(entry) => {
                     let said = format!("{} {:?}", entry.body, entry.lease);
                     view.items.insert(entry.id.as_str().to_owned(), said);
-                    // Looked up by name as well: what a scan gives, a look-up gives.
+                    // A look-up by id must return the same as the scan.
                     assert!(backend.queue_get(&job(), &entry.id, NEVER())?.is_some());
                 }
                 QueueStep::Damage(damage) => view.told.push((damage.place, damage.offset, damage.len)),
@@ -138,7 +138,7 @@ impl View {
         Ok(())
     }
 
-    /// True if a report concerns this file; a segment may be reported under the name of its other form.
+    /// True if damage of this file is reported; for a segment, also under the name of its other form.
     pub fn tells_of(&self, file: &Path) -> bool {
         let name = file.to_string_lossy();
         self.told.iter().any(|(place, ..)| place.ends_with(&*name))

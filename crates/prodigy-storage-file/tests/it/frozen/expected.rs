@@ -100,13 +100,13 @@ impl Frozen {
         }
     }
 
-    /// When the leases end.
+    /// The end of the leases.
     pub fn lease_end(&self) -> Timestamp {
         let items = self.jobs.values().flat_map(|contents| &contents.items);
         items.filter_map(|item| item.lease_until).max().unwrap()
     }
 
-    /// All that was found is found; of damage that and nothing else.
+    /// Asserts that the findings are the expected ones; the only damage is the expected one.
     pub fn check_findings(&self, root: &Path, found: &[Finding]) {
         let expected: BTreeSet<_> = self.findings.iter().map(ExpectedFinding::key).collect();
         let found: BTreeSet<_> = found

@@ -1,4 +1,4 @@
-//! A store that format 1 wrote, as files: it is read whole, taken over by writers, and repaired.
+//! A store that format 1 wrote: it can be read completely, upgraded by writers, and repaired.
 
 mod expected;
 mod view;
@@ -28,7 +28,7 @@ use view::View;
 
 const NEVER: fn() -> Deadline = Deadline::never;
 
-/// A copy of the store in a folder of its own, with its modes, and half an hour before its leases end.
+/// A copy of the store with its modes, at a time half an hour before its leases end.
 struct Copy {
     folder: TempDir,
     clock: Arc<ManualClock>,
@@ -80,7 +80,7 @@ impl Copy {
     }
 }
 
-/// Path, mode and bytes of all that is below a folder.
+/// Path, mode and bytes of everything below a folder.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -162,7 +162,7 @@ fn a_store_of_format_1_is_taken_over_by_writers_and_nothing_is_lost() {
     let backend = FileBackend::open(options).unwrap();
     let mut frozen = copy.frozen.clone();
     for (job, contents) in &mut frozen.jobs {
-        // An event that is stored is acknowledged under its id and not stored again.
+        // A stored event is acknowledged under its id and not stored again.
         if let Some(event) = contents.events.first() {
             let mut batch = Batch::new();
             batch.push(&event.event).unwrap();
@@ -215,7 +215,7 @@ fn documents_and_fencing_of_format_1_go_on() {
         if document.phase().is_some() {
             continue;
         }
-        // The revision of format 1 is the one that a conditional write compares with.
+        // A conditional write compares with the revision that format 1 stored.
         let body = stored.body.to_string();
         let body = || Body::parse(body.as_bytes()).unwrap();
         let absent = PutOptions::default().expect(Expected::Absent);

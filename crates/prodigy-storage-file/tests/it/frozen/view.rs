@@ -69,7 +69,7 @@ impl View {
         &self.jobs[job].items
     }
 
-    /// It is the fixture, and nothing else.
+    /// Asserts that the store has exactly the data of the fixture.
     pub fn check(&self, frozen: &Frozen) {
         let cursors: Vec<_> = frozen
             .cursors
@@ -80,7 +80,7 @@ impl View {
         self.check_repaired(frozen);
     }
 
-    /// It is the fixture; of the cursors at least what follows them.
+    /// Asserts that the store has the data of the fixture; each cursor may return more events than in the fixture.
     pub fn check_repaired(&self, frozen: &Frozen) {
         let names = |jobs: &BTreeMap<JobAddress, Contents>| jobs.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&self.jobs), names(&frozen.jobs));
@@ -102,7 +102,8 @@ impl View {
         assert_eq!(self.documents, expected);
     }
 
-    /// It is the fixture and `more` events at the end of each log, which follow each cursor too.
+    /// Checks that the store has the fixture's data and `more` events at the end of each log, which also follow each
+    /// cursor.
     pub fn check_grown(&self, frozen: &Frozen, more: usize) {
         for (job, contents) in &frozen.jobs {
             let read = &self.jobs[job].events;
@@ -119,7 +120,7 @@ impl View {
     }
 }
 
-/// The records of a log; the damage in `damaged` is no event.
+/// The records of a log. Events in damaged places are left out.
 fn events(backend: &FileBackend, job: &JobAddress, options: &ScanOptions) -> Vec<Event> {
     let mut events = Vec::new();
     let mut scan = backend.scan(job, options, NEVER()).unwrap();

@@ -1,4 +1,4 @@
-//! A backup is copied into the folder that is in use: each file keeps its identity, and gets its old contents.
+//! A backup is copied into a folder that is in use: each file keeps its inode, and gets its old contents.
 
 use prodigy_storage_backend::{QueueStep, Stats};
 use prodigy_storage_file::{Doctor, DoctorScope};
@@ -19,7 +19,7 @@ impl Place {
         copy(&self.path("backup").join("."), &self.root());
     }
 
-    /// The findings of the doctor, in words.
+    /// The findings of the doctor, as text.
     fn damage(&self) -> Vec<String> {
         let mut found = Vec::new();
         let doctor = Doctor::new(FileOptions::new(self.root())).unwrap();
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-/// Pushes items of one size.
+/// Pushes items of the same size.
 fn push_numbers(backend: &FileBackend, numbers: std::ops::Range<u32>) -> Result<()> {
     let items: Result<Vec<_>> = numbers
         .map(|number| {
@@ -67,7 +67,7 @@ fn numbered(numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
         .collect()
 }
 
-/// Takes items and finishes them.
+/// Takes and acknowledges items.
 fn finish(backend: &FileBackend, count: usize) {
     let taken = backend
         .queue_take(
@@ -111,7 +111,7 @@ fn a_writer_finds_its_segment_cut_and_leaves_no_hole_in_it() {
 
 #[test]
 fn a_queue_goes_on_with_what_is_there() {
-    // Few items have no blanks behind them, many have.
+    // A queue of few items has no blanks at its end, a queue of many has.
     for count in [3, 40, 400] {
         let place = Place::new();
         let backend = place.open(1 << 20);
@@ -134,7 +134,7 @@ fn a_queue_goes_on_with_what_is_there() {
 fn a_queue_of_the_same_length_is_not_taken_for_the_one_that_was_known() {
     let place = Place::new();
     let backend = place.open(1 << 20);
-    // From here on all numbers have three digits.
+    // From here on all numbers have three digits, so that all items have the same size.
     push_numbers(&backend, 0..100).unwrap();
     finish(&backend, 100);
     push_numbers(&backend, 100..110).unwrap();
@@ -147,7 +147,7 @@ fn a_queue_of_the_same_length_is_not_taken_for_the_one_that_was_known() {
     let after = std::fs::read(&items).unwrap();
     assert_eq!(before.len(), after.len());
     assert_ne!(before, after);
-    // A program that writes to the file leaves its identity as it is.
+    // Writing to a file does not change its inode.
     std::fs::write(&items, before).unwrap();
     push_numbers(&backend, 120..121).unwrap();
     assert_eq!(ids(&backend), numbered((100..110).chain([120])));
@@ -165,7 +165,7 @@ fn a_holder_that_its_lock_file_does_not_name_any_more_has_lost_the_lock() {
     let error = guard.check().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Replaced);
     assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
-    // The handle is of use, and the next holder's token is accepted.
+    // The handle still works, and the next holder's token is accepted.
     let next = lock(&backend).unwrap();
     next.check().unwrap();
 }

@@ -1,21 +1,21 @@
-//! The root is a link, or is behind one, and the link is pointed elsewhere.
+//! The root's path contains a link, which is changed to another target.
 
 use super::*;
 
-/// A root behind a link: `link` leads to `v1` at first.
+/// A root behind the link `link`, whose first target is `v1`.
 fn linked(place: &Place, to: &str) -> FileOptions {
     point(place, to);
     FileOptions::new(place.path("link")).clock(place.clock.clone())
 }
 
-/// Makes the link lead to this folder, in one step.
+/// Changes the target of the link atomically.
 fn point(place: &Place, to: &str) {
     let (link, new) = (place.path("link"), place.path("new link"));
     std::os::unix::fs::symlink(place.path(to), &new).unwrap();
     std::fs::rename(new, link).unwrap();
 }
 
-/// A root at `v1`, and what the link is to lead to at `v2`.
+/// A root at `v1`, and at `v2` a copy of it or another root.
 fn two(copy: bool) -> Place {
     let place = Place::filled();
     std::fs::rename(place.root(), place.path("v1")).unwrap();

@@ -1,4 +1,4 @@
-//! The real file system, with a look at every call before it is made. Syncs of folders are left out.
+//! The real file system, with a hook that is called before every call. Syncs of folders are left out.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,18 +13,18 @@ type Hook = Box<dyn Fn(&'static str, &Path) + Send + Sync>;
 pub struct Hooked {
     real: RealFs,
     before: Hook,
-    /// The answer to a try at the lock on the root, where it is not the real one.
+    /// The result of trying the lock on the root, instead of the real one.
     pub locks: Option<fn() -> io::Result<()>>,
     pub watching: Watching,
 }
 
-/// How a folder is watched.
+/// The kind of watch on a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watching {
     Really,
-    /// The watch is live and reports nothing.
+    /// The watch exists and reports nothing.
     Deaf,
-    /// The limit of the system is reached.
+    /// The system's limit of watches is reached.
     Refused,
 }
 
@@ -133,7 +133,7 @@ impl FileSystem for Hooked {
     }
 }
 
-/// A folder whose locks have an answer of the test's.
+/// A folder whose lock calls return the test's result.
 #[derive(Debug)]
 struct Lockless {
     real: Box<dyn FsFolder>,

@@ -1,4 +1,5 @@
-//! Files that another user plants in the root never lead out of it, are reported, and hang nothing.
+//! Files that another user plants in the root: no operation follows them out of the root or hangs, and they are
+//! reported.
 
 use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -21,7 +22,7 @@ fn full() -> World {
     world
 }
 
-/// All but the root itself.
+/// All paths in the root, without the root itself.
 fn places(world: &World) -> Vec<PathBuf> {
     paths(&world.root()).into_iter().skip(1).collect()
 }
@@ -30,7 +31,7 @@ fn repair(world: &World) {
     let Ok(doctor) = Doctor::new(world.options()) else {
         return;
     };
-    // Whatever it finds or refuses.
+    // The result does not matter here.
     let _ = doctor.repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {});
 }
 
@@ -95,7 +96,7 @@ fn a_file_that_has_a_second_name_outside_is_not_written_to() {
         repair(&world);
         assert_eq!(world.seen_outside(), before, "{}, after a repair", path.display());
         if path.starts_with("locks/2") {
-            // Its tokens would have to be written into it.
+            // Tokens of this lock would have to be written into the planted file.
             assert_eq!(run.errors.len(), 1, "{:?}", run.errors);
             assert_eq!(run.errors[0].kind(), ErrorKind::Refused);
             assert!(run.errors[0].hint().unwrap().contains("find -samefile"));
@@ -109,8 +110,8 @@ fn a_file_that_has_a_second_name_outside_is_not_written_to() {
 #[test]
 fn links_that_come_between_the_calls_are_not_followed() {
     let full = full();
-    // Without compression, which works in the background: the same calls each time. Which there are, by what they do and on what; each is
-    // met once.
+    // Without compression, which runs in the background, so that every run makes the same calls. Collects the distinct
+    // calls, by kind and path; the test below intercepts each of them once.
     let calls = Arc::new(Mutex::new(Vec::new()));
     let world = full.copy();
     let noted = Arc::clone(&calls);
@@ -197,7 +198,7 @@ fn a_root_that_is_a_link_when_it_is_opened_is_the_users_choice() {
     symlink(&target, world.root()).unwrap();
     assert!(Run::on(world.options()).errors.is_empty());
     assert!(target.join("format.json").is_file());
-    // A link to nothing is reported.
+    // A dangling link is reported.
     let world = World::new();
     symlink(world.outside().join("new"), world.root()).unwrap();
     let error = FileBackend::open(world.options()).unwrap_err();
@@ -218,7 +219,7 @@ fn a_quarantine_that_is_a_link_takes_nothing_in() {
     assert!(run.errors.iter().any(|error| error.kind() == ErrorKind::Refused));
 }
 
-/// Gives a segment and a checkpoint an end that goes to the quarantine.
+/// Gives a segment and a checkpoint torn ends, which are moved to the quarantine.
 fn tear(world: &World) {
     let events = world.root().join("events/shop").join(job().job.as_str());
     for entry in std::fs::read_dir(events).unwrap() {
@@ -238,7 +239,7 @@ fn temporary_names_can_not_be_guessed_and_what_has_one_is_not_used() {
     let planted = Arc::new(AtomicUsize::new(0));
     let (seen, count, root) = (Arc::clone(&names), Arc::clone(&planted), world.root());
     let target = world.outside().join("file");
-    // Somebody who is quick enough to know a name takes it first, each time that it is used once.
+    // An attacker who learns a temporary name creates it first.
     let fs = Hooked::new(&world.root(), move |what, path| {
         let name = path
             .file_name()
@@ -259,7 +260,8 @@ fn temporary_names_can_not_be_guessed_and_what_has_one_is_not_used() {
     let names = names.lock();
     let mut seen = HashSet::new();
     for name in names.iter() {
-        // A UUID of version 4: 122 bits of the operating system's, of which 8 digits stay the same in none.
+        // A UUID of version 4 has 122 random bits from the operating system. Of 8 digits of several names, none is
+        // always the same.
         let digits = name.strip_prefix(".tmp-").unwrap();
         let id = uuid::Uuid::try_parse(digits).unwrap();
         assert_eq!(id.get_version_num(), 4);
@@ -279,7 +281,7 @@ fn a_device_in_the_place_of_a_file_is_told() {
         let whole = world.root().join(path);
         std::fs::remove_file(&whole).unwrap();
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        // That of `/dev/zero`, which has no end.
+        // The device number of `/dev/zero`, which is endless.
         let device = rustix::fs::makedev(1, 5);
         let kind = rustix::fs::FileType::CharacterDevice;
         if rustix::fs::mknodat(rustix::fs::CWD, &whole, kind, mode, device).is_err() {

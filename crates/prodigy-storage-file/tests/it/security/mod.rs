@@ -1,4 +1,4 @@
-//! The contents of the root, the rights on it, and the file system below it.
+//! Security of the root: its contents, its permissions, and its file system.
 
 pub mod hooked;
 mod links;

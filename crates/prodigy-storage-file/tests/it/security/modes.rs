@@ -1,4 +1,4 @@
-//! Folders and files are their owner's alone, whatever the umask.
+//! Only their owner has access to folders and files, for any umask.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -13,12 +13,12 @@ use super::world::{Run, World, mode, options, paths};
 
 const ROOT: &str = "PRODIGY_TEST_ROOT";
 
-/// The paths below a root, itself included, whose mode is wrong.
+/// The paths in a root (and the root itself) whose mode is wrong.
 fn too_open(root: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
     for path in paths(root) {
         let whole = root.join(&path);
-        // A temporary file may be gone by now.
+        // A temporary file may be removed meanwhile.
         let Ok(seen) = std::fs::symlink_metadata(&whole) else {
             continue;
         };
@@ -44,7 +44,7 @@ fn too_open(root: &Path) -> Vec<String> {
     wrong
 }
 
-/// This program once more, under a umask and perhaps as another user, as [`the_process_with_the_umask`].
+/// Runs this program again, with a umask and possibly as another user, in [`the_process_with_the_umask`].
 fn under(umask: &str, user: Option<u32>, root: &Path) {
     let mut command = Command::new("sh");
     command
@@ -72,7 +72,7 @@ fn the_process_with_the_umask() {
     let Some(root) = std::env::var_os(ROOT).map(PathBuf::from) else {
         return;
     };
-    // At each call, what is there by then: locks and temporary files too.
+    // Checks before each call, when lock files and temporary files exist, too.
     let looked = root.clone();
     let fs = Hooked::new(&root, move |_, _| {
         if looked.exists() {
@@ -83,7 +83,7 @@ fn the_process_with_the_umask() {
     let fs: Arc<dyn FileSystem> = Arc::new(fs);
     let run = Run::on_file_system(fs, options(&root).compression(false));
     assert!(run.errors.is_empty(), "{:?}", run.errors);
-    // With compression, which works in the background: at the end.
+    // With compression, which runs in the background, checks only at the end.
     let run = Run::on(options(&root));
     assert!(run.errors.is_empty(), "{:?}", run.errors);
 }
@@ -93,7 +93,7 @@ fn hold(umask: &str, user: Option<u32>) {
     if let Some(user) = user {
         chown(world.top(), Some(user), Some(user)).unwrap();
     }
-    // Folders above the root are made too.
+    // Folders above the root are created, too.
     let root = world.top().join("a/b/root");
     under(umask, user, &root);
     assert_eq!(too_open(&root), [] as [String; 0], "umask {umask}");
@@ -135,7 +135,7 @@ fn modes_hold_under_a_umask_that_takes_everything() {
 fn a_user_like_any_other_can_work_under_a_umask_that_takes_everything() {
     let world = World::new();
     if std::fs::metadata(world.top()).unwrap().uid() != 0 {
-        // The test above was this one.
+        // This process ran the test above, as its child.
         return;
     }
     let program = std::env::current_exe().unwrap();

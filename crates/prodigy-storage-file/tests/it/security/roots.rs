@@ -39,7 +39,7 @@ fn a_root_that_any_user_may_write_to_is_refused_unless_it_is_allowed() {
         assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
         let run = Run::on(world.options().allow_shared_root(true));
         assert!(run.errors.is_empty(), "{:?}", run.errors);
-        // But below it, nothing is open to other users.
+        // Below the root, nothing is open to other users.
         for path in paths(&world.root()).into_iter().skip(1) {
             let mode = std::fs::metadata(world.root().join(&path)).unwrap().mode();
             assert_eq!(mode & 0o077, 0, "{}", path.display());
@@ -60,7 +60,7 @@ fn a_root_that_is_opened_to_all_later_is_refused_at_the_next_opening() {
     let first = FileBackend::open(world.options()).unwrap();
     std::fs::create_dir(world.root()).unwrap();
     set(&world.root(), 0o777);
-    // Also where a handle is open, and where the root came between the opening and the first write.
+    // This holds also for an open handle, and for a root that was created after the handle was opened.
     assert_eq!(
         FileBackend::open(world.options()).unwrap_err().kind(),
         ErrorKind::Refused
@@ -110,7 +110,7 @@ fn a_root_of_another_user_is_told_and_one_where_anybody_could_plant_it_is_refuse
     let checks = health(world.options().allow_foreign_owner(true));
     assert_eq!(named(&checks, "owner").unwrap().severity, Severity::Warning);
 
-    // As in `/tmp`: the first user may make it.
+    // In a folder like `/tmp`, the first user may create the root.
     set(world.top(), 0o1777);
     for options in [world.options(), options(&world.root().join("deeper"))] {
         let error = FileBackend::open(options).unwrap_err();
@@ -155,11 +155,11 @@ fn a_file_system_without_locks_is_refused_at_open_with_what_to_set() {
             open_with_locks(answer, world.options()),
             Some(ErrorKind::Unsupported)
         );
-        // A reader takes no locks and misses none.
+        // A reader takes no locks, so it does not need them.
         assert_eq!(open_with_locks(answer, world.options().read_only(true)), None);
         assert_eq!(open_with_locks(answer, world.options().file_locks(false)), None);
     }
-    // An error that does not concern locks is reported by the first lock that is needed.
+    // An error that does not concern locks is reported when the first lock is needed.
     assert_eq!(open_with_locks(|| fails(Errno::IO), world.options()), None);
     assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
 }
@@ -192,12 +192,12 @@ fn a_process_without_file_locks_opens_a_root_only_alone() {
         assert_eq!(error.kind(), ErrorKind::LockUnavailable, "{error}");
         assert!(error.why().contains("enable_file_locks"), "{error}");
         assert!(!error.is_transient() && error.hint().is_some());
-        // Health reports it, and a reader may open it.
+        // Health reports the missing locks, and a reader may open the root.
         let reader = FileBackend::open(world.options().file_locks(locks).read_only(true)).unwrap();
         let health = reader.health(NEVER).unwrap();
         assert_eq!(health.severity(), Severity::Failure);
     };
-    // As a process with locks holds it, and as one without.
+    // The lock on the root as a process with file locks holds it, and as a process without holds it.
     root.lock_shared().unwrap();
     drop(open(true).unwrap());
     refused(false);
@@ -206,7 +206,7 @@ fn a_process_without_file_locks_opens_a_root_only_alone() {
     refused(true);
     refused(false);
     root.unlock().unwrap();
-    // Held as long as a handle is there.
+    // The lock is held until the last handle is dropped.
     let (one, two) = (open(true).unwrap(), open(true).unwrap());
     drop(one);
     assert!(root.try_lock().is_err());
@@ -271,7 +271,7 @@ fn what_the_superuser_creates_gets_the_owner_of_the_root() {
         eprintln!("SKIPPED: only the superuser may give a folder away");
         return;
     }
-    // A root that is not there yet belongs to the owner of the folder above.
+    // A root that does not exist yet will belong to the owner of the folder above.
     let deep = world.root().join("deeper");
     let here = || options(&deep).allow_shared_root(true);
     let error = Run::on(here()).errors.remove(0);

@@ -1,4 +1,4 @@
-//! A root, the files outside of it, and one run through all operations of a backend.
+//! A root, files outside of it, and a run of all operations of a backend.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub const NEVER: Deadline = Deadline::never();
 
-/// The state of a path, links not followed: kind and mode, owner, time of the last write, contents.
+/// The state of a path, without following links: kind and mode, owner, mtime, contents.
 type Seen = (u32, u32, (i64, i64), Vec<u8>);
 
 pub struct World {
@@ -27,7 +27,7 @@ pub struct World {
 }
 
 impl World {
-    /// With an outside that holds a file and a folder, and no root.
+    /// A world without a root; outside there are a file and a folder.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("outside/folder")).unwrap();
@@ -52,7 +52,7 @@ impl World {
         options(&self.root())
     }
 
-    /// Another world whose root is as this one's.
+    /// Another world with a copy of the root.
     pub fn copy(&self) -> Self {
         let copy = Self::new();
         copy_tree(&self.root(), &copy.root());
@@ -69,12 +69,12 @@ impl World {
     }
 }
 
-/// Small segments that are compressed.
+/// Options with small compressed segments.
 pub fn options(root: &Path) -> FileOptions {
     FileOptions::new(root).max_file_size(700).compression(true)
 }
 
-/// The paths below a folder, relative to it, itself as the empty one first.
+/// The paths below a folder, relative to it; the first one is empty, for the folder itself.
 pub fn paths(top: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     let mut next = 0;
@@ -131,7 +131,7 @@ pub fn remove(path: &Path) {
     }
 }
 
-/// The replacement of a file or folder by another user.
+/// A thing with which another user replaces a file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
     /// A link to a copy of the file, outside.
@@ -140,12 +140,12 @@ pub enum Plant {
     LinkToFile,
     /// A link to a folder outside.
     LinkToFolder,
-    /// A link to nothing, in a folder outside.
+    /// A dangling link into a folder outside.
     Dangling,
-    /// A copy of the file, with a second name outside.
+    /// A hard link to a copy of the file outside.
     HardLink,
     Fifo,
-    /// A folder for a file, a file for a folder.
+    /// A folder in place of a file, or a file in place of a folder.
     Wrong,
 }
 
@@ -157,7 +157,7 @@ impl Plant {
         Self::Dangling,
     ];
 
-    /// Puts it there.
+    /// Creates the thing at a path.
     pub fn at(self, world: &World, path: &Path) {
         let whole = world.root().join(path);
         let twin = world.outside().join("twin");
@@ -193,11 +193,11 @@ pub fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("mapreduce-7").unwrap())
 }
 
-/// Runs through all that a backend does, and gives the errors.
+/// The result of running all operations of a backend, with their errors.
 #[derive(Default)]
 pub struct Run {
     pub errors: Vec<StorageError>,
-    /// Payloads that a scan gave.
+    /// The number of payloads that a scan returned.
     pub events: usize,
 }
 
