@@ -1,4 +1,4 @@
-//! One run: the streams, the global flags, and how storage is opened.
+//! A run of the tool: its streams, the global flags, and opening storage.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::ops::Range;
@@ -29,28 +29,28 @@ use crate::{
     status, usage, worktree,
 };
 
-/// Bytes of the buffer before standard output.
+/// The size of the buffer of standard output, in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// Whether a command writes. One that does not creates and registers nothing.
+/// Whether a command writes. A command that only reads creates and registers nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     Write,
 }
 
-/// How far a command looks through what is stored.
+/// How much of the stored data a command reads, which decides how skipped data is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// It gives all that is stored: what it skips is part of its result.
+    /// It returns all stored data, so what it skips is part of its result: an error.
     All,
-    /// It works on some of it: a note names the rest.
+    /// It uses some of the stored data: a note names what it skips.
     Some,
-    /// It only stores, locks or configures.
+    /// It only stores, locks or configures: skipped data is not reported.
     Nothing,
 }
 
-/// A run under way.
+/// The state of a run.
 pub(crate) struct App<'c> {
     pub(crate) global: Global,
     pub(crate) input: Box<dyn std::io::Read + 'c>,
@@ -58,21 +58,21 @@ pub(crate) struct App<'c> {
     pub(crate) out: BufWriter<Output<Box<dyn Write + 'c>>>,
     pub(crate) err: Box<dyn Write + 'c>,
     pub(crate) terminal: bool,
-    /// The columns of the terminal that the output is.
+    /// The width of the terminal that the output goes to.
     pub(crate) width: Option<usize>,
     colour: bool,
     pub(crate) closed: fn() -> bool,
     closed_from_start: bool,
     opened: Option<Storage>,
     damaged: bool,
-    /// Whether the command reads, so that its caller has to know what it skipped.
+    /// How much of the stored data the command reads.
     reads: Reads,
-    /// True once the command opened storage to write.
+    /// True once the command has opened storage for writing.
     writes: bool,
     skipped: bool,
     /// The kinds of other programs' data that were reported as skipped.
     foreign: Vec<ForeignKind>,
-    /// Cursors whose event was gone, and that were reported.
+    /// The number of cursors that were moved back because their event was gone, as far as reported.
     rewound: u64,
 }
 
@@ -103,14 +103,14 @@ impl<'c> App<'c> {
         }
     }
 
-    /// Runs a command to its end, and reports the failure that stops it.
+    /// Runs a command, and reports the failure that ends it.
     pub(crate) fn run(mut self, command: Command) -> Exit {
         self.reads = command.reads();
         let ended = match self.closed_from_start && command.prints() {
             true => Err(Failure::closed_from_start()),
             false => self.dispatch(command),
         };
-        // The output so far is complete, even if the command failed after it.
+        // Writes the output that was produced before a failure, too.
         let flushed = self.out.flush().map_err(Failure::output);
         self.tell_foreign();
         self.tell_stats();
@@ -118,10 +118,10 @@ impl<'c> App<'c> {
             Ok(Exit::Done) if self.damaged => Exit::Damaged,
             Ok(Exit::Done) if self.skipped => Exit::Skipped,
             Ok(exit) => exit,
-            // The reader of a command that changes something has to know what changed.
+            // A user of a command that changes something has to see the result, so a closed output is a failure.
             Err(Failure::Closed) if self.writes => {
                 self.error(
-                    "standard output was closed before the command had printed all: what it changed until then is stored",
+                    "standard output was closed before the command had printed everything: its changes so far are stored",
                 );
                 Exit::Failed
             }
@@ -163,7 +163,7 @@ impl<'c> App<'c> {
         }
     }
 
-    /// The schema of the database.
+    /// Access to the tables of the database.
     #[cfg(feature = "postgres")]
     pub(crate) fn schema(&mut self) -> Result<prodigy_storage::Schema> {
         Ok(self.builder(Access::Read).schema()?)
@@ -189,18 +189,18 @@ impl<'c> App<'c> {
         Ok(self.builder(access).doctor()?)
     }
 
-    /// The value that writes the configured storage to an archive, and restores it.
+    /// The backups of the configured storage.
     #[cfg(feature = "file")]
     pub(crate) fn backup(&mut self, access: Access) -> Result<Backup> {
         self.writes |= access == Access::Write;
         Ok(self.builder(access).backup()?)
     }
 
-    /// Opens storage as the configuration and the global flags say, and warns of what should be known about it.
+    /// Opens storage with the configuration and the global flags, and prints its warnings.
     pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
         let storage = self.open_quietly(access)?;
         for notice in storage.notices() {
-            // Inert locks matter only to a command that takes a lock, and that command reports them.
+            // Disabled locks matter only to a command that takes a lock, which reports them itself.
             if !matches!(notice, StorageNotice::LockingDisabled) {
                 self.warn(&notice.to_string());
             }
@@ -217,7 +217,7 @@ impl<'c> App<'c> {
         Ok(storage)
     }
 
-    /// Opens storage without a warning: for a command that prints the warnings as its result.
+    /// Opens storage without warnings, for a command that prints them as its result.
     pub(crate) fn open_quietly(&mut self, access: Access) -> Result<Storage> {
         self.writes |= access == Access::Write;
         let storage = self.builder(access).open()?;
@@ -225,7 +225,7 @@ impl<'c> App<'c> {
         Ok(storage)
     }
 
-    /// The repository that is named, else the one here.
+    /// The named repository, or otherwise the repository of the current folder.
     pub(crate) fn repo(&mut self, storage: &Storage, name: Option<&RepoName>) -> Result<Repo> {
         if let Some(name) = name.filter(|_| self.writes) {
             not_reserved(name)?;
@@ -396,8 +396,7 @@ impl<'c> App<'c> {
         let rewound = stats.get("log.rewound");
         if rewound > std::mem::replace(&mut self.rewound, rewound) {
             self.warn(
-                "the event that the cursor names is gone, after a restored backup or a loss of power: its segment was read \
-                 again from its first event, so events may come twice",
+                "the event at the cursor no longer exists, after a restored backup or a power loss: its segment was read from its beginning, so events may be printed twice",
             );
         }
         for kind in ForeignKind::ALL {

@@ -1,4 +1,4 @@
-//! Removals that a person asks for, in the audit log of the store.
+//! The audit log of the store, for removals by a user's command.
 
 use prodigy_storage::{
     JobAddress, Removal, RemovalKind, RemovalOutcome, RepoName, Result as Stored, Storage, Timestamp,
@@ -33,8 +33,8 @@ impl<'s> Audited<'s> {
         self
     }
 
-    /// Makes the removal. It is recorded before it is made, and once more if it fails. On a full disk the removal goes first: what the log
-    /// then lacks is reported, and is a failure.
+    /// Makes the removal. An entry is written before the removal, and another one if the removal fails. On a full disk
+    /// the removal is made first; if the entry can't be written afterwards, that is reported as a failure.
     pub(crate) fn make<T>(
         self,
         app: &mut App<'_>,

@@ -45,14 +45,14 @@ struct OfJob {
 }
 
 impl BackupArgs {
-    /// Whether the archive is printed.
+    /// True if the archive goes to standard output.
     pub(crate) fn prints(&self) -> bool {
         self.file == Path::new("-")
     }
 }
 
 impl OfJob {
-    /// The job that is named.
+    /// The job of `--job`.
     fn address(&self, app: &mut App<'_>) -> Result<Option<JobAddress>> {
         let repo = self.repo.name()?;
         let Some(job) = &self.job else {
@@ -161,7 +161,7 @@ fn line(summary: &BackupSummary, what: &str) -> String {
     )
 }
 
-/// A pipe that is closed early is no failure of the store.
+/// The reader of a pipe closed it, which is no failure of the store.
 fn written<T>(outcome: prodigy_storage::Result<T>) -> Result<T> {
     let is_closed = |error: &prodigy_storage::StorageError| {
         let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
@@ -170,13 +170,13 @@ fn written<T>(outcome: prodigy_storage::Result<T>) -> Result<T> {
     outcome.map_err(|error| match is_closed(&error) {
         true => Failure::new(
             Exit::Failed,
-            "write the archive: its reader has gone, and it is not whole",
+            "write the archive: its reader is gone, so the archive is incomplete",
         ),
         false => error.into(),
     })
 }
 
-/// A file that is read, with a progress bar.
+/// A file that shows a progress bar as it is read.
 struct Watched {
     file: File,
     progress: Progress,

@@ -15,13 +15,13 @@ use crate::time::{age, duration, passed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CleanArgs {
-    /// Remove. Without this flag the plan is printed.
+    /// Remove the data. Without this flag the plan is printed.
     #[arg(long, short)]
     yes: bool,
-    /// Remove, and print only what was removed or stayed: for a timer.
+    /// Remove the data, and print only what was removed or could not be removed: for a timer.
     #[arg(long, conflicts_with = "yes")]
     auto: bool,
-    /// Print what was removed so far, oldest first.
+    /// Print earlier removals, oldest first.
     #[arg(long, conflicts_with_all = ["yes", "auto", "repo", "job"])]
     log: bool,
     /// Only this repository's data.
@@ -34,13 +34,13 @@ pub(crate) struct CleanArgs {
     rules: Rules,
 }
 
-/// Each flag takes the place of one key.
+/// Each flag overrides one key of the configuration.
 #[derive(Debug, clap::Args)]
 struct Rules {
     /// Delete jobs that were finished longer ago than this.
     #[arg(long, value_name = "D", value_parser = duration)]
     finished_jobs: Option<Duration>,
-    /// Delete jobs that were not finished, and not written to for this long.
+    /// Delete unfinished jobs that were not written to for this long.
     #[arg(long, value_name = "D", value_parser = duration)]
     idle_jobs: Option<Duration>,
     /// Remove sealed segments whose events are all older than this.
@@ -49,7 +49,7 @@ struct Rules {
     /// Delete checkpoints that are older than this.
     #[arg(long, value_name = "D", value_parser = duration)]
     checkpoints: Option<Duration>,
-    /// The newest checkpoints of each phase that stay.
+    /// The number of newest checkpoints to keep of each phase.
     #[arg(long, value_name = "N")]
     keep_checkpoints: Option<NonZeroUsize>,
     /// Remove parked dead letters whose last attempt is older than this.
@@ -83,7 +83,7 @@ impl Rules {
 }
 
 impl CleanArgs {
-    /// Whether the result is what the command prints.
+    /// True if the output is the result of the command.
     pub(crate) fn prints(&self) -> bool {
         !self.removes()
     }

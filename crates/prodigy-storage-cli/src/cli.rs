@@ -43,7 +43,7 @@ pub(crate) struct Cli {
     command: Option<Command>,
 }
 
-/// Parses a command line. With `status`, a line without a command means `status`; otherwise it is refused.
+/// Parses a command line. If `status` is true, an empty command line means `status`; otherwise it is refused.
 pub(crate) fn parse<A>(
     arguments: impl IntoIterator<Item = A>,
     status: bool,
@@ -66,40 +66,40 @@ where
 /// Flags of every command.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Global {
-    /// Print JSON: an object, or an object a line for each thing listed.
+    /// Print JSON: one object, or one object per line for lists.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// A configuration file; it wins over all others.
+    /// A configuration file; it has precedence over all others.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The root of all data; it wins over the configuration.
+    /// The root of all data; it has precedence over the configuration.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) base_dir: Option<PathBuf>,
-    /// Tell on standard error what was opened and how often what was done.
+    /// Log the opened storage and the operation counts to standard error.
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// One screen: where the store is, its jobs, held locks, space, and problems with what to do about each.
+    /// Print the status: the location of the store, its jobs, held locks, disk space, and problems with their remedies.
     ///
-    /// The tool prints this, too, if it is started on a terminal without a command.
+    /// Without a command on a terminal, the tool prints the status, too.
     #[command(after_help = status::HELP)]
     Status(StatusArgs),
-    /// Jobs: which exist, what is stored of one, and deleting it.
+    /// List jobs, print what a job holds, and delete jobs.
     #[command(subcommand)]
     Job(JobCommand),
     /// The log of a job.
     #[command(subcommand)]
     Events(EventsCommand),
-    /// The states that a job resumes from.
+    /// The saved states from which a job resumes.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
     /// Documents of your own kinds, of a job or of a repository: JSON values that are stored and read whole.
     #[command(subcommand)]
     Document(DocumentCommand),
-    /// The items that failed: see why, fix one, run them again, park the rest.
+    /// The items that failed: find out why, fix them, run them again, park the rest.
     #[command(subcommand, after_help = dlq::GUIDE)]
     Dlq(DlqCommand),
     /// The worktrees of a repository's sessions.
@@ -111,17 +111,17 @@ pub(crate) enum Command {
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Check what can be checked without writing.
+    /// Check the storage without changing it.
     Health,
-    /// Look through everything for damage and say what is lost and what to do; with `--repair`, move it out of the way.
+    /// Check all stored data for damage, and report the loss and the remedy; with `--repair`, repair it.
     ///
-    /// The exit code is 5 while damage is there, and 1 if anything else was left that a repair should have mended.
+    /// The exit code is 5 if damage remains, and 1 if another repair was not made.
     #[cfg(feature = "file")]
     Doctor(DoctorArgs),
     /// Write the whole store, or one job, to one archive, while others write to it.
     #[cfg(feature = "file")]
     Backup(BackupArgs),
-    /// Check an archive, and restore it into an empty root; or one job of it beside others.
+    /// Check an archive, and restore it into an empty root; or restore one job of it beside others.
     #[cfg(feature = "file")]
     Restore(RestoreArgs),
     /// The tables of the PostgreSQL backend.
@@ -130,23 +130,26 @@ pub(crate) enum Command {
     Schema(SchemaCommand),
     /// Write a job as JSON lines: events, checkpoints, documents, dead letters, orphans. `import` reads them into any store.
     Export(ExportArgs),
-    /// Import a file of `export`, or what other programs left in a folder: events, states, dead letters, orphans, sessions. A second run stores nothing twice.
+    /// Import a file of `export`, or the data of other programs in a folder: events, states, dead letters, orphans,
+    /// sessions. A second run stores nothing twice.
     Import(ImportArgs),
-    /// Import what the folder `.prodigy` of a project holds into the store that all worktrees share.
+    /// Import the folder `.prodigy` of a project into the store that all worktrees share.
     ///
-    /// The folder is read and never changed, and what was stored is read back and compared. Run it again after an interruption: it stores nothing twice.
+    /// The folder is read and never changed, and the stored data is read back and compared. Run the command again after
+    /// an interruption: it stores nothing twice.
     Migrate(MigrateArgs),
-    /// Copy everything, a repository or a job into a database or a folder, and compare. It can be killed and run again.
+    /// Copy everything, a repository or a job to a database or a folder, and compare. After an interruption, run it
+    /// again.
     Copy(CopyArgs),
-    /// Print what takes the space, by area and repository, or by job.
+    /// Print the disk usage, by area and repository, or by job.
     Usage(UsageArgs),
     /// Write a page of a job, or of all jobs of a repository, for a browser: events over time, dead letters, checkpoints, space, and a search.
     ///
-    /// The page is one file that loads nothing. It holds events: pass it on as you would the log.
+    /// The page is one file that loads nothing. It contains events: protect it as you would the log.
     Report(ReportArgs),
-    /// Show what is older than the rules of retention allow, and remove it with `--yes`.
+    /// List data that is older than the retention rules allow, and remove it with `--yes`.
     ///
-    /// A job that is at work, the newest valid checkpoint of each phase and the newest events of a log always stay.
+    /// Active jobs, the newest valid checkpoint of each phase, and the newest events of a log are never removed.
     Clean(CleanArgs),
     /// The repository that each name belongs to.
     #[command(subcommand)]
@@ -178,7 +181,8 @@ impl Command {
         }
     }
 
-    /// Whether the result of the command is what it prints. The result of the others is what they store, or their exit code.
+    /// True if the output is the result of the command. The result of other commands is the data that they store, or
+    /// their exit code.
     pub(crate) fn prints(&self) -> bool {
         match self {
             Self::Events(EventsCommand::Append(arguments)) => arguments.prints(),
@@ -230,7 +234,7 @@ mod tests {
         super::command().debug_assert();
     }
 
-    /// The words that lead to each command, with a value for each of its flags and arguments.
+    /// For each command, its words on the command line, with a value for each of its flags and arguments.
     fn every_value(command: &clap::Command, words: &[OsString], text: &str, found: &mut Vec<Vec<OsString>>) {
         for argument in command.get_arguments() {
             if !argument.get_action().takes_values() {
@@ -258,7 +262,7 @@ mod tests {
             let Err(error) = super::command().try_get_matches_from(&line) else {
                 continue;
             };
-            // Of a value that is refused, the message repeats the text.
+            // The message for a refused value repeats the text.
             if error.kind() == clap::error::ErrorKind::ValueValidation {
                 assert!(error.to_string().contains(text), "{line:?}: {error}");
             }

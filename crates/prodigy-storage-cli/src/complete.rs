@@ -1,8 +1,8 @@
 //! Completions of a shell, with names from the store.
 //!
-//! The shell's script calls the tool for each completion, with the words of the line so far. Storage is opened for reading only, as
-//! the words and the environment say. A store that can't be read has no names to offer: a completion never fails and prints no
-//! message.
+//! The shell's script calls the tool for each completion, with the words of the line so far. Storage is opened for
+//! reading only, with the flags on the line and the environment. If it can't be read, no names are offered: a
+//! completion never fails and prints no message.
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,22 +10,22 @@ use clap::Command;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use prodigy_storage::{DocumentInfo, Job, Listing, Repo, Result, Select, Storage};
 
-/// Names that are offered at most.
+/// The largest number of names that are offered.
 const MOST: usize = 1000;
 
-/// Answers a call of the shell's script, or prints that script, and ends the process, if the variable `COMPLETE` names a shell;
-/// otherwise it does nothing.
+/// If the variable `COMPLETE` names a shell, answers the call of its script (or prints that script) and ends the
+/// process; otherwise does nothing.
 pub fn complete() {
     clap_complete::CompleteEnv::with_factory(|| with_names(crate::command())).complete();
 }
 
-/// The table of commands, whose flags and arguments for what is stored have its names.
+/// The table of commands, in which arguments for stored things complete to their names.
 fn with_names(table: Command) -> Command {
     let path = table.get_name().to_owned();
     below(table, &path)
 }
 
-/// The same for a command; `path` leads to it.
+/// Adds the names to one command; `path` are the words that lead to it.
 fn below(command: Command, path: &str) -> Command {
     let command = command.mut_args(|argument| match find_names(path, argument.get_id().as_str()) {
         Some(names) => argument.add(ArgValueCompleter::new(move |begun: &OsStr| offer(names, begun))),
@@ -37,7 +37,7 @@ fn below(command: Command, path: &str) -> Command {
     })
 }
 
-/// Gives names to a function until that wants no more.
+/// Passes names to a function until the function returns false.
 type Names = fn(&mut dyn FnMut(&str) -> bool) -> Option<()>;
 
 /// The names for an argument of a command.
@@ -57,11 +57,11 @@ fn find_names(path: &str, argument: &str) -> Option<Names> {
     })
 }
 
-/// The names that begin as the word does.
+/// The names that begin with the typed word.
 fn offer(names: Names, begun: &OsStr) -> Vec<CompletionCandidate> {
     let begun = begun.to_string_lossy();
     let mut found: Vec<String> = Vec::new();
-    // A store that can't be read has no names.
+    // If the store can't be read, there are no names.
     let _ = names(&mut |name| {
         if name.starts_with(&*begun) && found.last().is_none_or(|last| last != name) {
             found.push(name.to_owned());
@@ -71,7 +71,7 @@ fn offer(names: Names, begun: &OsStr) -> Vec<CompletionCandidate> {
     found.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// Gives what can be read, up to the first error.
+/// Passes items on, up to the first error.
 fn give<T>(
     items: impl Iterator<Item = Result<T>>,
     name: impl Fn(T) -> String,
@@ -84,7 +84,7 @@ fn give<T>(
         .then_some(())
 }
 
-/// The value of a flag among the words of the line.
+/// The value of a flag on the typed line.
 fn word(flag: &str) -> Option<OsString> {
     let mut words = std::env::args_os();
     while let Some(word) = words.next() {
@@ -112,7 +112,7 @@ fn open() -> Option<Storage> {
     builder.open().ok()
 }
 
-/// The repository that the line names, or the one here.
+/// The repository that the line names, or otherwise the one of the current folder.
 fn repo() -> Option<Repo> {
     let storage = open()?;
     match word("--repo") {

@@ -16,16 +16,16 @@ use crate::output::counted;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print what counts, as a configuration file.
+    /// Print the values in effect, as a configuration file.
     Show(ShowArgs),
-    /// Report everything that is wrong, and end with 2 if anything is refused, or with 1 if a key is at the wrong place and sets
-    /// nothing.
+    /// Report everything that is wrong. End with 2 if anything is refused, or with 1 if a key is at the wrong place and
+    /// has no effect.
     Check(CheckArgs),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// Tell where each value comes from.
+    /// Print the origin of each value.
     #[arg(long)]
     origin: bool,
 }
@@ -50,20 +50,20 @@ pub(crate) fn run(app: &mut App<'_>, command: ConfigCommand) -> Result<Exit> {
     }
 }
 
-/// A key that is not left at its default.
+/// A key whose value is not the default.
 pub(crate) struct Setting {
     pub(crate) key: &'static str,
     pub(crate) value: Value,
     pub(crate) origin: String,
 }
 
-/// The settings that differ from the defaults. None if the configuration is refused: opening storage reports that.
+/// The settings that differ from the defaults; empty if the configuration is refused, which opening storage reports.
 pub(crate) fn set(app: &App<'_>) -> Vec<Setting> {
     let Ok(loaded) = loader(app, None).load() else {
         return Vec::new();
     };
     let differs = |entry: &Entry| {
-        // A value may be written as it is by default.
+        // A file may set a key to its default.
         *loaded.origin(entry.key.path) != Origin::Default
             && entry.value != value_of(entry.key, entry.key.default.to_owned())
     };
@@ -78,11 +78,11 @@ pub(crate) fn set(app: &App<'_>) -> Vec<Setting> {
         .collect()
 }
 
-/// The loader of the files, the environment and the global flags.
+/// A loader of the files, the environment and the global flags.
 fn loader(app: &App<'_>, file: Option<&Path>) -> Loader<ProcessEnvironment> {
     let mut loader = Loader::new(ProcessEnvironment);
     if let Ok(here) = std::env::current_dir() {
-        // A broken `.git` is for commands that need the repository to complain of.
+        // A broken `.git` is reported by commands that need the repository.
         let ceilings = ProcessEnvironment.var("GIT_CEILING_DIRECTORIES");
         let ceilings = ceilings.map(|value| Ceilings::parse(&value)).unwrap_or_default();
         let identity = Identity::below(&here, &ceilings).ok();
@@ -98,7 +98,7 @@ fn loader(app: &App<'_>, file: Option<&Path>) -> Loader<ProcessEnvironment> {
     loader
 }
 
-/// Loads the configuration, with its warnings; reports its errors.
+/// Loads the configuration, reports its warnings, and reports its errors.
 fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice)) -> Option<Loaded> {
     match loader(app, file).load() {
         Ok(loaded) => {
@@ -117,15 +117,15 @@ fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice))
     }
 }
 
-/// A key that counts, what it is set to, and by whom.
+/// A key with its value and the origin of the value.
 struct Entry {
     key: &'static KeySpec,
     value: Value,
     origin: String,
 }
 
-/// The values in effect. A key that follows from another, or is not set, is left out: a file with the rest gives the
-/// same.
+/// The values in effect. A key that is derived from another, or is not set, is left out: a file with the other keys has
+/// the same effect.
 fn entries(loaded: &Loaded) -> Vec<Entry> {
     let local = !loaded.config.file.use_global;
     let counts = |key: &KeySpec, text: &str| {
@@ -144,14 +144,14 @@ fn entries(loaded: &Loaded) -> Vec<Entry> {
         .collect()
 }
 
-/// The value as JSON: a number or a boolean if the default of its key is one, else a string.
+/// The value as JSON: a number or a boolean if the default of its key has that type, otherwise a string.
 fn value_of(key: &KeySpec, text: String) -> Value {
     let parse = |text: &str| serde_json::from_str::<Value>(text).ok();
     match (parse(key.default), parse(&text)) {
         (Some(Value::Bool(_)), Some(value @ Value::Bool(_)))
         | (Some(Value::Number(_)), Some(value @ Value::Number(_))) => value,
         _ => match parse(&text) {
-            // Bytes: their default may be written with a unit.
+            // A size in bytes, whose default may have a unit.
             Some(value @ Value::Number(_)) if !text.is_empty() => value,
             _ => Value::String(text),
         },
@@ -187,7 +187,7 @@ fn show(app: &mut App<'_>, loaded: &Loaded, origin: bool) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// JSON texts are YAML texts; a plain word needs no quotes.
+/// A value as YAML: JSON is valid YAML, and a plain word needs no quotes.
 fn yaml(value: &Value) -> Result<String> {
     match value {
         Value::String(text)
@@ -227,7 +227,7 @@ fn with_origins(entries: Vec<Entry>) -> Value {
     Value::Object(keys.collect())
 }
 
-/// Reports a notice; a key that sets nothing is an error of the file that is checked.
+/// Reports a notice. A key without effect is an error of the checked file.
 fn report(app: &mut App<'_>, notice: &Notice) {
     match sets_nothing(notice) {
         true => app.error(&notice.to_string()),
@@ -235,7 +235,7 @@ fn report(app: &mut App<'_>, notice: &Notice) {
     }
 }
 
-/// Whether the notice is about a key of ours at a place where it sets nothing.
+/// True if the notice is about a known key at a place where it has no effect.
 fn sets_nothing(notice: &Notice) -> bool {
     matches!(
         notice,

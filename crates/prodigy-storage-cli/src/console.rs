@@ -10,34 +10,33 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::terminal::Terminal;
 
-/// The columns of a terminal that does not say how wide it is.
+/// The width of a terminal that does not report its width.
 const USUAL_COLUMNS: usize = 80;
 
-/// The streams of a run, handed in so that a test, or another program, can bring its own.
+/// The streams of a run. A test, or another program, can pass its own.
 pub struct Console<'a> {
     /// Standard input.
     pub input: Box<dyn Read + 'a>,
-    /// Whether `input` has bytes, or its end, within this time: asked before each read of lines.
+    /// Returns whether `input` has bytes, or has ended, within a time. Called before each read of lines.
     pub ready: fn(Duration) -> bool,
-    /// Standard output: data alone. It need not be buffered. What goes to a terminal is escaped before.
+    /// Standard output, for data only. It need not be buffered. Output to a terminal is escaped before it is written.
     pub output: Box<dyn Write + 'a>,
-    /// Standard error: errors, warnings, counts.
+    /// Standard error, for errors, warnings and counts.
     pub errors: Box<dyn Write + 'a>,
-    /// Whether `errors` is a terminal, and a progress bar is welcome.
+    /// True if `errors` is a terminal, on which progress bars may be drawn.
     pub terminal: bool,
-    /// The columns of the terminal that `output` is; `None` if it is a pipe or a file.
+    /// The width of `output` if it is a terminal; `None` for a pipe or a file.
     pub width: Option<usize>,
-    /// Whether words and headings for people have colours and styles.
+    /// True if words and headings have colours and styles.
     pub colour: bool,
-    /// Whether nobody reads `output` any more: asked while a command that follows waits.
+    /// Returns whether the reader of `output` is gone. Called while a following command waits.
     pub closed: fn() -> bool,
-    /// Whether `output` was closed when the process started. A command whose result is what it prints is then refused before
-    /// it does anything.
+    /// True if `output` was closed when the process started. A command whose result is its output is then refused.
     pub closed_from_start: bool,
 }
 
 impl Console<'static> {
-    /// The streams of this process. What goes to a terminal is escaped, what goes to a pipe or a file is not touched.
+    /// The streams of this process. Output to a terminal is escaped; output to a pipe or a file is unchanged.
     #[must_use]
     pub fn of_process() -> Self {
         Self {
@@ -66,7 +65,7 @@ impl fmt::Debug for Console<'_> {
     }
 }
 
-/// Standard output without the line buffer of the standard library: what is written is buffered already.
+/// Standard output without the line buffer of the standard library: the tool buffers its output itself.
 fn output() -> Box<dyn Write> {
     match io::stdout().as_fd().try_clone_to_owned() {
         Ok(descriptor) => Box::new(std::fs::File::from(descriptor)),
@@ -74,13 +73,13 @@ fn output() -> Box<dyn Write> {
     }
 }
 
-/// Clears the terminal behind standard output, and goes to its first line. No mode of the terminal is changed, so that nothing
-/// has to be restored, however the process ends.
+/// Clears the terminal behind standard output, and moves the cursor to its first line. No terminal mode is changed, so
+/// nothing has to be restored when the process ends.
 pub(crate) fn clear_screen() -> io::Result<()> {
     output().write_all(b"\x1b[H\x1b[2J")
 }
 
-/// The columns of the terminal behind standard output.
+/// The width of the terminal behind standard output.
 fn columns() -> usize {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
@@ -88,7 +87,7 @@ fn columns() -> usize {
     }
 }
 
-/// Whether a stream can be read without a wait, within this time. A signal ends the wait.
+/// True if a stream can be read without blocking, within this time. A signal ends the wait.
 pub(crate) fn ready(stream: impl AsFd, wait: Duration) -> bool {
     let mut polled = [PollFd::new(&stream, PollFlags::IN)];
     match poll(&mut polled, Timespec::try_from(wait).ok().as_ref()) {
@@ -97,7 +96,7 @@ pub(crate) fn ready(stream: impl AsFd, wait: Duration) -> bool {
     }
 }
 
-/// A pipe whose reader has gone reports an error without being written to.
+/// True if the reader of a pipe is gone, which the system reports without a write.
 fn closed() -> bool {
     let output = io::stdout();
     let mut polled = [PollFd::new(&output, PollFlags::empty())];
@@ -114,8 +113,8 @@ fn closed() -> bool {
     }
 }
 
-/// The runtime of the language opens `/dev/null` for reading and writing instead of a standard output that is closed. A
-/// shell's `> /dev/null` opens it for writing only.
+/// If standard output is closed at the start, the Rust runtime opens `/dev/null` for reading and writing in its place.
+/// A shell's `> /dev/null` opens it for writing only.
 fn closed_from_start() -> bool {
     use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
     let output = io::stdout();

@@ -16,7 +16,7 @@ pub(crate) struct CopyArgs {
     /// The target: the connection string of a PostgreSQL database, or a folder.
     #[arg(long, value_name = "URL|DIR")]
     to: String,
-    /// The schema of the target database; as configured if it is not given.
+    /// The schema of the target database; by default as configured.
     #[arg(long, value_name = "NAME")]
     schema: Option<String>,
     /// Only this repository's data.
@@ -28,7 +28,7 @@ pub(crate) struct CopyArgs {
 }
 
 impl CopyArgs {
-    /// The configuration of the target: that of the source, with another place.
+    /// The configuration of the target: that of the source, with the target's place.
     fn target(&self, source: &StorageConfig) -> Result<StorageConfig> {
         let mut config = source.clone();
         if self.to.starts_with("postgres://") || self.to.starts_with("postgresql://") {

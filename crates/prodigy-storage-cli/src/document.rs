@@ -25,13 +25,13 @@ pub(crate) enum DocumentCommand {
     List(ListArgs),
     /// Print a document.
     Show(ShowArgs),
-    /// Store a document, any JSON value, in place of the one that is there.
+    /// Store a document (any JSON value), replacing an existing one.
     Put(PutArgs),
     /// Delete a document.
     Delete(DeleteArgs),
 }
 
-/// Whose documents a command works on.
+/// The owner of the documents.
 #[derive(Debug, clap::Args)]
 struct OwnerArgs {
     #[command(flatten)]
@@ -41,7 +41,7 @@ struct OwnerArgs {
     job: Option<String>,
 }
 
-/// Which document.
+/// The document.
 #[derive(Debug, clap::Args)]
 struct NameArgs {
     #[command(flatten)]
@@ -58,7 +58,7 @@ struct NameArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     owner: OwnerArgs,
-    /// Of this kind; without it, of every kind.
+    /// Only this kind; by default every kind.
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct ListArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     at: NameArgs,
-    /// Print the value alone, byte for byte as it is stored.
+    /// Print only the value, byte for byte as it is stored.
     #[arg(long)]
     payload: bool,
 }
@@ -76,7 +76,7 @@ pub(crate) struct ShowArgs {
 pub(crate) struct PutArgs {
     #[command(flatten)]
     at: NameArgs,
-    /// Store it only if the document that is there has this revision; `absent`: only if the name is free.
+    /// Store only if the existing document has this revision; `absent`: only if there is no document.
     #[arg(long, value_name = "R", value_parser = expected)]
     expected_revision: Option<Expected>,
     #[command(flatten)]
@@ -101,7 +101,7 @@ pub(crate) fn run(app: &mut App<'_>, command: DocumentCommand) -> Result<Exit> {
     }
 }
 
-/// Whose documents a command works on, opened.
+/// The owner of the documents, in open storage.
 struct Owner {
     storage: Storage,
     repo: Repo,
@@ -165,7 +165,7 @@ impl Owner {
         }
     }
 
-    /// The failure for a document that does not exist. It names some that do.
+    /// The failure for a document that does not exist. It lists some that do.
     fn missing(&self, at: &NameArgs) -> Result<Failure> {
         let what = format!(
             "no document `{}` of kind `{}` in {}",

@@ -17,15 +17,15 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 /// The failure that stops a command.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nobody reads standard output any more: no failure of a command that only reads.
+    /// The reader of standard output is gone, which is no failure of a command that only reads.
     Closed,
-    /// Storage says so.
+    /// An error of storage.
     Storage(StorageError),
-    /// The tool itself says so.
+    /// An error of the tool itself.
     Told(Box<Message>),
 }
 
-/// An error of the tool's own.
+/// The message of an error of the tool.
 #[derive(Debug)]
 pub(crate) struct Message {
     exit: Exit,
@@ -34,7 +34,7 @@ pub(crate) struct Message {
 }
 
 impl Failure {
-    /// Ends with this code, for this reason.
+    /// An error with this exit code and message.
     pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
         Self::Told(Box::new(Message {
             exit,
@@ -43,12 +43,12 @@ impl Failure {
         }))
     }
 
-    /// The command line is refused.
+    /// A refused command line.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, what)
     }
 
-    /// Adds what to do about it, to an error of the tool's own.
+    /// Adds a hint to an error of the tool.
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         if let Self::Told(message) = &mut self {
             message.hint = Some(hint.into());
@@ -82,16 +82,16 @@ impl Failure {
         failure
     }
 
-    /// The message: the operation that failed, and the reason.
+    /// The message: the failed operation, and the reason.
     pub(crate) fn what(&self) -> String {
         match self {
-            Self::Closed => "write to standard output: its reader has gone".to_owned(),
+            Self::Closed => "write to standard output: its reader is gone".to_owned(),
             Self::Storage(error) => format!("{error:#}"),
             Self::Told(message) => message.what.clone(),
         }
     }
 
-    /// The code that it ends with.
+    /// The exit code of the process.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Closed => Exit::Done,
@@ -121,7 +121,7 @@ impl From<StorageError> for Failure {
     }
 }
 
-/// A name comes from the command line.
+/// An invalid name on the command line.
 impl From<NameError> for Failure {
     fn from(error: NameError) -> Self {
         let hint = error.hint();
@@ -129,7 +129,7 @@ impl From<NameError> for Failure {
     }
 }
 
-/// Whether an error is about this value alone, so that others can be stored.
+/// True if an error is about this value only, so that other values can be stored.
 pub(crate) fn is_about_the_value(error: &StorageError) -> bool {
     matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
 }
@@ -180,7 +180,7 @@ pub(crate) fn say(to: &mut dyn Write, label: &str, text: &str) {
     let _ = to.write_all(said.as_bytes());
 }
 
-/// Prints the errors of a command line; or the help or the version, if it asks for them.
+/// Prints the errors of a command line, or the requested help or version.
 pub(crate) fn command_line(error: &clap::Error, console: &mut Console<'_>) -> Exit {
     if matches!(
         error.kind(),
@@ -198,7 +198,7 @@ pub(crate) fn command_line(error: &clap::Error, console: &mut Console<'_>) -> Ex
             }
         };
     }
-    // Plain, and escaped: the message repeats what it was given.
+    // Rendered without styles, and escaped: the message repeats the user's text.
     let text = error.render().to_string();
     let said: String = text
         .lines()
@@ -208,7 +208,7 @@ pub(crate) fn command_line(error: &clap::Error, console: &mut Console<'_>) -> Ex
     Exit::Usage
 }
 
-/// The start of a line that is longer than anyone reads.
+/// Cuts an overlong line.
 fn cut(line: &str) -> Cow<'_, str> {
     const LONGEST: usize = 400;
     match line.char_indices().nth(LONGEST) {

@@ -1,4 +1,4 @@
-//! The examples in the help of the commands that have no page of their own. A test runs each of them as it is printed.
+//! Examples for the help of commands. A test runs each of them as printed.
 
 use clap::Command;
 
@@ -180,7 +180,7 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
     ),
 ];
 
-/// Examples of the commands without commands of their own.
+/// Examples of commands without subcommands.
 const SINGLE: [(&str, &str); 11] = [
     (
         "health",

@@ -1,6 +1,6 @@
-//! How a run ends.
+//! The outcome of a run.
 
-/// How a run ended; scripts rely on the codes.
+/// The outcome of a run, which is also the exit code. Scripts rely on the codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
@@ -10,24 +10,25 @@ pub enum Exit {
     Failed,
     /// 2: the command line or the configuration is refused.
     Usage,
-    /// 3: a lock was not acquired in the time given.
+    /// 3: a lock was not acquired within the wait.
     Locked,
-    /// 4: no such job or item.
+    /// 4: the job or item does not exist.
     Missing,
-    /// 5: damaged data was found; the rest was printed.
+    /// 5: damaged data was found; the other data was printed.
     Damaged,
-    /// 6: data was skipped that is another program's, larger than `max_record_size`, or behind a link; the rest was printed.
+    /// 6: data was skipped, because it is of another program, larger than `max_record_size`, or behind a link; the
+    /// other data was printed.
     Skipped,
-    /// 7: the lock that a command ran under was lost while the command ran.
+    /// 7: the lock was lost while the command of `lock run` ran.
     LockLost,
-    /// 128 and the number of the signal that ended the reading of input, when all that was read is stored, or that ended a wait.
+    /// 128 plus the number of the signal that ended the input (everything read before is stored) or that ended a wait.
     Signal(u8),
-    /// The code that a command run under a lock ended with; 128 and the signal's number where one ended it.
+    /// The exit code of the command of `lock run`; 128 plus the signal's number if a signal ended it.
     Command(u8),
 }
 
 impl Exit {
-    /// The code that the process ends with.
+    /// The exit code of the process.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {

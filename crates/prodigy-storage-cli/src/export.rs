@@ -1,4 +1,4 @@
-//! `export`: a job as JSON lines, for `import` into any store, and for other programs.
+//! `export` writes a job as JSON lines, for `import` into any store and for other programs.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,20 +17,20 @@ use crate::job::JobArgs;
 use crate::new_file;
 use crate::output::counted;
 
-/// The version of the form.
+/// The version of the format.
 pub(crate) const VERSION: u64 = 1;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// A new file; without it, standard output.
+    /// The file to create; by default standard output.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
 impl ExportArgs {
-    /// Whether the lines are printed.
+    /// True if the lines go to standard output.
     pub(crate) fn prints(&self) -> bool {
         self.file.is_none()
     }
@@ -76,13 +76,13 @@ enum Line<'l> {
     },
 }
 
-/// The position of a checkpoint in the log, by events.
+/// The position of a checkpoint in the log, relative to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Position {
     /// Before this event.
     Before(EventId),
-    /// Behind this event.
+    /// After this event.
     After(EventId),
 }
 
@@ -108,12 +108,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Writes a job; the number of lines.
+/// Writes a job, and returns the number of lines.
 pub(crate) fn write(job: &Job, out: &mut dyn Write, damaged: &mut Vec<StorageError>) -> Result<u64> {
     Export::new(out, damaged).job(job)
 }
 
-/// An export under way.
+/// The state of an export.
 struct Export<'o> {
     out: &'o mut dyn Write,
     lines: u64,
@@ -136,7 +136,7 @@ impl<'o> Export<'o> {
         self.out.write_all(&text).map_err(Failure::output)
     }
 
-    /// Writes all lines of a job: states before events, so that no position is behind the last event.
+    /// Writes all lines of a job: checkpoints before events, so that no position is after the last event.
     fn job(mut self, job: &Job) -> Result<u64> {
         let address = job.address();
         self.line(&Line::Job {
@@ -205,7 +205,8 @@ impl<'o> Export<'o> {
     }
 }
 
-/// Where a cursor is: before the first event behind it, or behind the last one. `None` for one before an empty log.
+/// The position of a cursor: before the first event after it, or after the last event. `None` for a cursor into an
+/// empty log.
 fn position(job: &Job, cursor: Cursor) -> Result<Option<Position>> {
     let first = |lines: &mut prodigy_storage::EventLines| -> Result<Option<EventId>> {
         while let Some(item) = lines.next()? {
@@ -215,7 +216,7 @@ fn position(job: &Job, cursor: Cursor) -> Result<Option<Position>> {
         }
         Ok(None)
     };
-    // The last one first: what is appended in between is behind the cursor.
+    // Reads the last event first: an event that is appended between the two reads is after the cursor.
     let last = first(&mut job.events().tail_lines(1)?)?;
     let next = first(&mut job.events().read_lines(ReadOptions::after(cursor))?)?;
     Ok(next.map(Position::Before).or(last.map(Position::After)))

@@ -15,17 +15,17 @@ use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::signals::Stop;
 
-/// Bytes of the buffer behind the input.
+/// The size of the input buffer, in bytes.
 const BUFFER: usize = 64 << 10;
-/// A producer that sends nothing for this duration is idle.
+/// After this time without input, the batch so far is stored.
 const IDLE: Duration = Duration::from_millis(100);
-/// Between two pauses of a producer that sends little, and never nothing for long.
+/// The interval of stores for a producer that never pauses but sends little.
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// Whether an input has bytes, or its end, within a time.
+/// Returns whether an input has bytes, or has ended, within a time.
 type Ready = Box<dyn Fn(Duration) -> bool>;
 
-/// Where input comes from.
+/// The source of input.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct InputArgs {
     /// The file to read; standard input if it is `-` or missing.
@@ -42,7 +42,7 @@ struct Source<'c> {
 }
 
 impl InputArgs {
-    /// This file.
+    /// Reads this file.
     pub(crate) fn of(file: PathBuf) -> Self {
         Self { file: Some(file) }
     }
@@ -75,7 +75,8 @@ impl InputArgs {
         })
     }
 
-    /// Its lines, each of at most `longest` bytes. From now on a signal that asks the tool to end ends the lines.
+    /// The lines of the input, each of at most `longest` bytes. From this call on, a signal that asks the tool to end
+    /// ends the lines.
     pub(crate) fn lines<'c>(&self, app: &mut App<'c>, longest: usize) -> Result<Lines<'c>> {
         let source = self.open(app)?;
         Ok(Lines {
@@ -94,7 +95,7 @@ impl InputArgs {
         })
     }
 
-    /// All of it, as one JSON value, untouched. No more than `longest` bytes and one are read.
+    /// The whole input as one JSON value, byte for byte. At most `longest` bytes and one more are read.
     pub(crate) fn document(&self, app: &mut App<'_>, longest: u64) -> Result<Box<RawValue>> {
         let mut source = self.open(app)?;
         let mut bytes = Vec::new();
@@ -133,7 +134,7 @@ impl InputArgs {
     }
 }
 
-/// The bytes behind the byte order mark that some programs begin a file with (RFC 8259, 8.1: a parser may ignore it).
+/// The bytes after a byte order mark, which some programs write (RFC 8259, 8.1: a parser may ignore it).
 fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
@@ -149,9 +150,9 @@ pub(crate) struct Lines<'c> {
     ready: Ready,
     stop: Stop,
     paused: Instant,
-    /// Whether `line` holds the start of a line whose end has not come yet.
+    /// True if `line` holds the beginning of a line whose end was not read yet.
     begun: bool,
-    /// Whether the line under way is longer than it may be: its rest is skipped.
+    /// True if the current line is too long: its remaining bytes are skipped.
     too_long: bool,
     name: String,
     line: Vec<u8>,
@@ -172,15 +173,15 @@ pub(crate) struct Line<'a> {
 pub(crate) enum Next<'a> {
     /// A line.
     Line(Line<'a>),
-    /// A line that is longer than it may be. Reading continues behind it.
+    /// A line above the size limit. Reading continues after it.
     TooLong(Failure),
-    /// No line right now: the time to store what came before.
+    /// There is no line right now: store the batch so far.
     Pause,
-    /// The end; or a signal came, and what was read before it is given.
+    /// The end of the input, or a signal arrived after the last returned line.
     End,
 }
 
-/// How the buffer of a line was filled.
+/// The result of filling the line buffer.
 enum Filled {
     Line,
     TooLong,
@@ -274,12 +275,12 @@ impl Lines<'_> {
         )
     }
 
-    /// A line of it, for a message.
+    /// The place of a line in the input, for a message.
     pub(crate) fn place(&self, number: u64) -> String {
         format!("read {}: line {number}", self.name)
     }
 
-    /// The exit code for the end of the lines. Reports a line that a signal cut off.
+    /// The exit code after the last line. Reports a line that a signal cut off.
     pub(crate) fn ended(&self, app: &mut App<'_>) -> Exit {
         let Some(signal) = self.stop.signal() else {
             return Exit::Done;
@@ -295,12 +296,12 @@ impl Lines<'_> {
 }
 
 impl<'a> Line<'a> {
-    /// Its bytes, without the end of the line.
+    /// The bytes of the line, without its line end.
     pub(crate) fn text(&self) -> &'a [u8] {
         self.text
     }
 
-    /// Which line it is, from 1.
+    /// The line number, from 1.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
@@ -318,8 +319,8 @@ impl<'a> Line<'a> {
         })?;
         serde_json::from_str(text).map_err(|error| {
             let said = error.to_string();
-            // The parser counts lines of its own text, which is this one line. Of a value of another shape it shows
-            // the value, which is data; names of fields are not data.
+            // The parser counts lines within this one line. For a value of the wrong type its message shows the value,
+            // which is stored data and must not be shown; names of fields may be shown.
             let named = ["missing field `", "unknown field `", "duplicate field `"];
             let said = match said.split(" at line ").next() {
                 Some(said) if !error.is_data() || named.iter().any(|start| said.starts_with(start)) => said,

@@ -1,4 +1,4 @@
-//! The job that a command is about.
+//! The flags that name a job or a repository.
 
 use prodigy_storage::{Job, JobId, Repo, RepoName, Storage};
 
@@ -7,7 +7,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::near::Near;
 
-/// Where a command works.
+/// The job that a command works on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct JobArgs {
     #[command(flatten)]
@@ -17,16 +17,16 @@ pub(crate) struct JobArgs {
     pub(crate) job: String,
 }
 
-/// Whose data a command works on.
+/// The repository that a command works on.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct RepoArgs {
-    /// The repository's name; without it, that of the git repository here, or of this folder outside of any.
+    /// The repository's name; by default, the git repository of this folder, or the folder itself outside of any.
     #[arg(long, value_name = "REPO")]
     pub(crate) repo: Option<String>,
 }
 
 impl RepoArgs {
-    /// The name, checked before anything is opened.
+    /// The name, which is checked before storage is opened.
     pub(crate) fn name(&self) -> Result<Option<RepoName>> {
         Ok(self.repo.as_ref().map(RepoName::new).transpose()?)
     }
@@ -59,7 +59,7 @@ impl JobArgs {
 }
 
 impl Opened {
-    /// Ends with [`Exit::Missing`] where nothing was ever stored under the job. The error names the jobs that are there.
+    /// Fails with [`Exit::Missing`] if nothing was ever stored for the job. The error lists existing jobs.
     pub(crate) fn must_be_known(&self) -> Result<()> {
         let id = &self.job.address().job;
         let mut near = Near::to(id.as_str());

@@ -1,16 +1,16 @@
-//! Rewrites JSON text in other forms. Each token is kept byte for byte: numbers are not rounded, and escapes are not rewritten.
+//! Reformats JSON text. Each token is kept byte for byte: numbers are not rounded, and escapes are not rewritten.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Deeper levels are indented as this one.
+/// The deepest indentation; deeper levels are indented like this one.
 const DEEPEST_INDENT: usize = 40;
-/// The deepest nesting of a merge patch: no item is nested deeper.
+/// The deepest nesting of a merge patch; items can't be nested deeper.
 const DEEPEST_PATCH: usize = 127;
 
-/// The tokens of valid JSON, without the blanks between them.
+/// The tokens of valid JSON, without white space between them.
 struct Tokens<'a>(&'a str);
 
 impl<'a> Iterator for Tokens<'a> {
@@ -31,7 +31,7 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// The length of the JSON text that `text` begins with.
+/// The length of the JSON string at the beginning of `text`.
 fn end_of_text(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
@@ -45,7 +45,7 @@ fn end_of_text(text: &str) -> usize {
     text.len()
 }
 
-/// Valid JSON over several lines, indented by two blanks a level.
+/// Valid JSON over several lines, indented by two spaces per level.
 pub(crate) fn pretty(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + json.len() / 2);
     let mut depth = 0_usize;
@@ -84,12 +84,12 @@ fn indent(out: &mut String, depth: usize) {
     }
 }
 
-/// Valid JSON on one line, without blanks between its tokens.
+/// Valid JSON on one line, without white space between its tokens.
 pub(crate) fn compact(json: &str) -> String {
     Tokens(json).collect()
 }
 
-/// The members of an object in their order.
+/// The members of an object, in order.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -116,18 +116,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Applies a JSON merge patch (RFC 7396): a member of the patch that is `null` removes the member, an object is merged into
-/// it, anything else takes its place.
+/// Applies a JSON merge patch (RFC 7396): a member of the patch that is `null` removes the member, an object is merged
+/// into it, any other value replaces it.
 ///
 /// # Errors
-/// The reason, if one of the two is not JSON, or the patch is nested too deep.
+/// The reason, if the target or the patch is not JSON, or the patch is nested too deep.
 pub(crate) fn merge_patch(target: &str, patch: &str) -> Result<String, String> {
     patched(Some(target), patch, 0)
 }
 
 fn patched(target: Option<&str>, patch: &str, depth: usize) -> Result<String, String> {
     if depth > DEEPEST_PATCH {
-        return Err(format!("the patch is nested over {DEEPEST_PATCH} deep"));
+        return Err(format!(
+            "the patch is nested more than {DEEPEST_PATCH} levels deep"
+        ));
     }
     if !is_object(patch) {
         return Ok(patch.trim().to_owned());
@@ -245,7 +247,11 @@ mod tests {
             Ok(r#"{"n":1.0,"big":123456789012345678901,"o":{"x":1e3,"y":3}}"#)
         );
         let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
-        assert!(merge_patch("{}", &deep).unwrap_err().contains("nested over 127"));
+        assert!(
+            merge_patch("{}", &deep)
+                .unwrap_err()
+                .contains("nested more than 127")
+        );
         assert!(merge_patch("{}", "{").is_err());
     }
 }

@@ -1,21 +1,22 @@
-//! The tool `prodigy-storage`: what an operator, or a script, does with the storage of Prodigy's jobs.
+//! The tool `prodigy-storage`, by which operators and scripts use the storage of Prodigy's jobs.
 //!
 //! # The model
 //!
-//! A command line is parsed ([`command`] is the one table of commands and flags, which also gives help, manual pages and
-//! completions), the configuration is loaded, storage is opened, for reading only where the command only reads, and the
-//! command streams between storage and a [`Console`]. [`run`] ends with an [`Exit`], whose codes scripts rely on.
+//! [`run`] parses a command line, loads the configuration, and opens storage (read-only for a command that only reads).
+//! The command then streams data between storage and a [`Console`]. [`command`] is the one table of commands and flags,
+//! from which help, manual pages and completions are generated. [`run`] returns an [`Exit`], whose codes scripts rely
+//! on.
 //!
-//! Data goes to standard output. Everything else (errors, warnings, damage that was met, closing counts) goes to
-//! standard error, a line each, with control characters escaped. In data they are escaped on a terminal alone: a pipe gets
-//! what is stored, byte for byte.
+//! Data goes to standard output. Errors, warnings, reports of damage and final counts go to standard error, one per
+//! line, with control characters escaped. In data, control characters are escaped only on a terminal: a pipe gets the
+//! stored bytes.
 //!
 //! # Limitations
 //!
-//! - An event or item that is read takes its own size in memory; a checkpoint that is saved, a few times its size.
-//! - `lock run` hands its lock to the command by an inherited descriptor: on Unix only.
-//! - The commands that `dlq redrive` and `lock run` start write to the standard output of the process, not to a [`Console`].
-//!   Those of `dlq redrive` run in process groups of their own: they cannot read from the terminal.
+//! - An event or item that is read is in memory as a whole; saving a checkpoint needs a few times its size.
+//! - `lock run` passes its lock to the command as an inherited descriptor: on Unix only.
+//! - The commands that `dlq redrive` and `lock run` start write to the standard output of the process, not to a
+//!   [`Console`]. The commands of `dlq redrive` run in process groups of their own, so they can't read from the terminal.
 //!
 //! # Example
 //!
@@ -89,8 +90,8 @@ pub use exit::Exit;
 
 use std::ffi::OsString;
 
-/// Runs one command line, the program's name first, and says how it ended. Without a command it prints the status on a
-/// terminal, and its usage elsewhere.
+/// Runs a command line, which begins with the program's name, and returns how it ended. Without a command it prints the
+/// status on a terminal, and its usage elsewhere.
 pub fn run<A>(arguments: impl IntoIterator<Item = A>, mut console: Console<'_>) -> Exit
 where
     A: Into<OsString> + Clone,

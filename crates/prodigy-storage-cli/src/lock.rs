@@ -16,30 +16,31 @@ use crate::output::Table;
 use crate::signals::{PassOn, Watch};
 use crate::time::duration;
 
-/// The variables that tell a command the fencing token and the name of the lock that it runs under.
+/// The environment variables with the fencing token and the name of the lock, for the command under the lock.
 const FENCING: &str = "PRODIGY_LOCK_FENCING";
 const NAME: &str = "PRODIGY_LOCK_NAME";
-/// A longer wait for a lock is reported.
+/// After this time, the tool reports that it waits for a lock.
 const SILENT: Duration = Duration::from_secs(1);
-/// The longest purpose that a lock is signed with, in characters.
+/// The longest purpose that is stored with a lock, in characters.
 const PURPOSE: usize = 120;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LockCommand {
     /// Run a command under a lock, and end with its code.
     ///
-    /// The command inherits the lock: it is held as long as either of the two lives. The variable
-    /// `PRODIGY_STORAGE_FENCE` holds the name of the lock and its fencing token (`NAME=5@0123456789abcdef`): every write to a job
-    /// that this tool or the library makes in the command carries it, and fails once a newer holder wrote to the job.
-    /// `PRODIGY_LOCK_FENCING` holds the token alone, and `PRODIGY_LOCK_NAME` the name. Signals that end, stop or
-    /// inform a process are passed on to it, and the tool ends when it ends: with its code, or with 128 and the number of
-    /// the signal that ended it. A signal that arrives while the tool waits for the lock ends the wait, and nothing is run.
+    /// The command inherits the lock, which is held until both processes have ended. The variable
+    /// `PRODIGY_STORAGE_FENCE` holds the lock's name and its fencing token (`NAME=5@0123456789abcdef`): every write to
+    /// a job that this tool or the library makes in the command carries the token, and fails once a newer holder has
+    /// written to the job. `PRODIGY_LOCK_FENCING` holds the token alone, and `PRODIGY_LOCK_NAME` the name. Signals are
+    /// passed on to the command, and the tool ends when the command ends: with its exit code, or with 128 plus the
+    /// number of the signal that ended it. A signal during the wait for the lock ends the wait, and the command is not
+    /// run.
     ///
     /// The tool checks every second that it still has the lock. If the lock is lost, because the storage was moved or
-    /// replaced or the lock file was removed, it says so at once, sends SIGTERM to the command, waits until that has ended,
+    /// replaced or the lock file was removed, it reports that at once, sends SIGTERM to the command, waits for its end,
     /// and ends with 7.
     Run(RunArgs),
-    /// List the locks that were ever taken.
+    /// List all locks that were ever taken.
     List,
 }
 
@@ -48,7 +49,7 @@ pub(crate) struct RunArgs {
     /// The lock: 1 to 4 names joined by `/`.
     #[arg(value_name = "NAME")]
     name: String,
-    /// How long to wait for it, instead of the configured `timeout`; `0s` tries once.
+    /// How long to wait for the lock; by default the configured `timeout`; `0s` tries once.
     #[arg(long, value_name = "D", value_parser = duration)]
     wait: Option<Duration>,
     /// The command and its arguments.
@@ -85,7 +86,7 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
             ));
             Watch::End
         }
-        // Another failure does not show that the lock is lost.
+        // Another failure does not prove that the lock is lost.
         _ => Watch::GoOn,
     })?;
     match lock.release() {
@@ -106,7 +107,7 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
     Ok(Exit::Command(code_of(status)))
 }
 
-/// Takes the lock. A wait that may be long says what it is for.
+/// Takes the lock. Reports what it waits for if the wait is long.
 fn take(
     app: &mut App<'_>,
     storage: &Storage,
@@ -134,7 +135,7 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
         return Err(Failure::usage("run a command: none is given"));
     };
     let failed = |error: std::io::Error| {
-        // As a shell has it.
+        // The exit codes of a shell.
         let code = if error.kind() == std::io::ErrorKind::NotFound {
             127
         } else {
@@ -155,7 +156,7 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
         command.env(FENCE_VARIABLE, fence.to_string());
     }
     let pass_on = PassOn::from_now_on().map_err(failed)?;
-    // A duplicate is not closed when the command starts, so that the command holds the lock, too.
+    // The duplicate stays open when the command starts, so the command holds the lock, too.
     let _inherited = match lock.descriptor() {
         Some(descriptor) => Some(rustix::io::dup(descriptor).map_err(|error| failed(error.into()))?),
         None => None,
@@ -163,7 +164,7 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
     pass_on.run(&mut command, look).map_err(failed)
 }
 
-/// The code of a command; 128 and the signal's number where one ended it.
+/// The exit code of a command; 128 plus the signal's number if a signal ended it.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     u8::try_from(code.unwrap_or(1)).unwrap_or(1)
@@ -176,7 +177,7 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
         let lock = lock?;
         if lock.suspect {
             app.damaged(&format!(
-                "a part of the file of lock {} does not verify: a newer holder may have been there",
+                "a part of the file of lock {} fails verification: it may have named a newer holder",
                 lock.name
             ));
         }

@@ -1,13 +1,13 @@
-//! "Did you mean": the names that are nearest to one that does not exist.
+//! "Did you mean": finds the existing names that are most similar to an unknown one.
 
 use prodigy_storage::escape;
 
-/// Names that a message lists.
+/// The largest number of names that a message lists.
 const SHOWN: usize = 8;
-/// A name that is less similar than this is not what was meant; 1 is the same name.
+/// The least similarity of a suggested name; equal names have 1.
 const SIMILAR: f64 = 0.7;
 
-/// Compares the names that exist with the one that was asked for, in bounded memory.
+/// Compares existing names with the unknown one, in bounded memory.
 pub(crate) struct Near<'a> {
     wanted: &'a str,
     best: Option<(f64, String)>,
@@ -25,7 +25,7 @@ impl<'a> Near<'a> {
         }
     }
 
-    /// A name that exists.
+    /// Adds an existing name.
     pub(crate) fn offer(&mut self, name: &str) {
         self.count += 1;
         if self.shown.len() < SHOWN {
@@ -37,7 +37,7 @@ impl<'a> Near<'a> {
         }
     }
 
-    /// The hint of the error: the nearest name, the names that exist, and another way to find out.
+    /// The hint for the error: the most similar name, existing names, and another way to find the name.
     pub(crate) fn hint(&self, names: &str, otherwise: &str) -> String {
         let meant = match &self.best {
             Some((_, best)) => format!("did you mean `{}`? ", escape(best)),

@@ -1,4 +1,4 @@
-//! A new file, whole and durable or not at all.
+//! Creates a file that is complete and durable, or not there at all.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,10 +9,10 @@ use tempfile::NamedTempFile;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 
-/// Bytes that are written at once.
+/// The size of the write buffer, in bytes.
 const BUFFER: usize = 256 << 10;
 
-/// Writes a new file. One that is there already is never replaced.
+/// Writes a new file. An existing file is never replaced.
 pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("write {}: {error}", path.display()));
     must_be_free(path)?;
@@ -35,7 +35,7 @@ pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result
     Ok(result)
 }
 
-/// Fails if something is at the path: for a command that works for some time before it writes.
+/// Fails if the path exists. For commands that work for some time before they write.
 pub(crate) fn must_be_free(path: &Path) -> Result<()> {
     match path.symlink_metadata() {
         Ok(_) => Err(there(path)),

@@ -8,27 +8,27 @@ use clap::builder::styling::{AnsiColor, Style};
 use crate::app::App;
 use crate::errors::Result;
 
-/// The number of rows that a table keeps in memory.
+/// The number of rows that are kept in memory to align their columns.
 const ROWS: usize = 1000;
 
-/// Rows of a table, printed in aligned columns. Columns grow where a row far below needs more room.
+/// A table with aligned columns. A later row may widen a column.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     widths: Vec<usize>,
     any: bool,
     cut: bool,
-    /// Whether the headings were printed.
+    /// True if the headings were printed.
     printed: bool,
-    /// The column whose words have a colour.
+    /// The column whose words are coloured.
     state: Option<usize>,
 }
 
 const HEADING: Style = Style::new().bold();
-/// The headings of columns with words of the tool's own.
+/// The headings of columns whose words the tool itself defines.
 const STATES: [&str; 3] = ["STATE", "CHECKSUM", "OUTCOME"];
 
-/// The style of a word for a state, a severity or an outcome.
+/// The style of the word for a state, a severity or an outcome.
 pub(crate) fn style_of(word: &str) -> Option<Style> {
     let colour = match word {
         "active" | "held" | "ok" | "valid" => AnsiColor::Green,
@@ -52,12 +52,12 @@ impl Table {
         }
     }
 
-    /// The same, with each line cut to the width of the terminal, if the output is one.
+    /// Cuts each line to the width of the terminal, if the output is one.
     pub(crate) fn cut(self) -> Self {
         Self { cut: true, ..self }
     }
 
-    /// Adds a row. It stays on one line: the line ends in its cells are escaped.
+    /// Adds a row. Line ends in its cells are escaped, so it stays on one line.
     pub(crate) fn row(&mut self, app: &mut App<'_>, cells: impl IntoIterator<Item = String>) -> Result<()> {
         self.any = true;
         let cells = cells.into_iter();
@@ -69,7 +69,7 @@ impl Table {
         self.give(app)
     }
 
-    /// Prints what is left of it; nothing if it has headings alone.
+    /// Prints the remaining rows; nothing if the table has no row.
     pub(crate) fn print(mut self, app: &mut App<'_>) -> Result<()> {
         if self.any { self.give(app) } else { Ok(()) }
     }
@@ -101,7 +101,7 @@ impl Table {
     }
 }
 
-/// The line, with an ellipsis at its end if it has more characters than this.
+/// The line, cut at this number of characters with an ellipsis at its end.
 pub(crate) fn shortened(line: &str, width: usize) -> Cow<'_, str> {
     if width == 0 || line.chars().nth(width).is_none() {
         return Cow::Borrowed(line);
@@ -110,7 +110,7 @@ pub(crate) fn shortened(line: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}\u{2026}"))
 }
 
-/// Bytes as a person reads them: `12.3 MiB`.
+/// A number of bytes in readable units: `12.3 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
@@ -128,7 +128,7 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{scaled:.1} {unit}")
 }
 
-/// `1 event`, `2 events`.
+/// A number with its noun: `1 event`, `2 events`.
 pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, of: &str) -> String {
     let plural = if count == N::from(1) { "" } else { "s" };
     format!("{count} {of}{plural}")

@@ -2,12 +2,13 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// An input shorter than this number of bytes is read before a bar would help.
+/// A shorter input, in bytes, gets no bar.
 const SHORT: u64 = 4 << 20;
-/// Bytes between two updates.
+/// The number of bytes between two updates.
 const STEP: u64 = 64 << 10;
 
-/// How much of a long input is read, or how many items have ended; silent if the input is short, or without a terminal.
+/// Shows how much of an input was read, or how many items have ended. Prints nothing for a short input, or without a
+/// terminal.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
@@ -47,13 +48,13 @@ impl Progress {
         }
     }
 
-    /// Shows that this number of items has ended.
+    /// Updates the number of items that have ended.
     pub(crate) fn ended(&self, items: u64, message: String) {
         if let Some(bar) = &self.bar {
             let is_first = bar.position() == 0 && items > 0;
             bar.set_message(message);
             bar.set_position(items);
-            // The time that is left is not known before the first item has ended.
+            // An estimate of the remaining time needs at least one item.
             if is_first
                 && let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len}, {msg}{eta} left")
             {
@@ -62,7 +63,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away while something else is written to the terminal.
+    /// Hides the bar while `write` writes to the terminal.
     pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(write),
@@ -70,7 +71,7 @@ impl Progress {
         }
     }
 
-    /// Shows that this number of bytes is read.
+    /// Updates the number of bytes that were read.
     pub(crate) fn at(&mut self, bytes: u64) {
         if let Some(bar) = &self.bar
             && bytes.saturating_sub(self.shown) >= STEP

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use prodigy_storage::{ErrorKind, IdentityKind, Repo, RepoName, Storage, escape};
+use prodigy_storage::{ErrorKind, IdentityKind, RemovalKind, Repo, RepoName, Storage, escape};
 use serde_json::json;
 
 use crate::app::{Access, App};
@@ -28,11 +28,11 @@ pub(crate) enum RepoCommand {
     List,
     /// Print the repository that a folder belongs to, and the name of its data. Registers nothing.
     Identify(IdentifyArgs),
-    /// Make a name, with its data, stand for the repository that a folder belongs to: for one that was moved, copied or
-    /// cloned again.
+    /// Assign a name, with its data, to the repository that a folder belongs to. For a repository that was moved,
+    /// copied or cloned again.
     Relink(RelinkArgs),
-    /// Register the repository of a folder under a name of its own: for a repository whose folder has the name of
-    /// another one.
+    /// Register the repository of a folder under another name. For a repository whose folder has the same name as
+    /// another repository's.
     Register(RegisterArgs),
     /// Free a name: remove its registry entry, and keep its data. Asks on a terminal; `--yes` does not ask.
     ///
@@ -54,7 +54,7 @@ pub(crate) struct RelinkArgs {
     /// The name.
     #[arg(value_name = "NAME")]
     name: String,
-    /// The name is a new one, without data.
+    /// The name is new and has no data.
     #[arg(long)]
     new: bool,
     /// A folder in the repository.
@@ -64,7 +64,7 @@ pub(crate) struct RelinkArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RegisterArgs {
-    /// The name, which no repository has yet.
+    /// The name, which no other repository may have.
     #[arg(long = "as", value_name = "NAME")]
     name: String,
     /// A folder in the repository.
@@ -227,7 +227,7 @@ fn unregister(app: &mut App<'_>, arguments: &UnregisterArgs) -> Result<Exit> {
             return Ok(Exit::Failed);
         }
     }
-    let removal = Audited::of_entry(&storage, &name, "repo unregister");
+    let removal = Audited::of_repo(&storage, RemovalKind::RegistryEntry, &name, "repo unregister").size(1, 0);
     let (unregistered, exit) = removal.make(app, |_| Ok(storage.unregister(name.as_str())?))?;
     if app.json() {
         app.json_line(&line(unregistered))?;

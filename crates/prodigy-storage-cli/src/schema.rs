@@ -12,7 +12,7 @@ use crate::exit::Exit;
 pub(crate) enum SchemaCommand {
     /// Print the version of the tables and the version that this program needs; end with 1 if they differ.
     Show,
-    /// Create the tables, or bring them to the version of this program, in one transaction.
+    /// Create the tables, or migrate them to the version of this program, in one transaction.
     Migrate,
 }
 

@@ -1,10 +1,10 @@
-//! Commands for a shell, as the tool prints them.
+//! The shell commands that the tool prints.
 
 use std::borrow::Cow;
 
 use crate::cli::Global;
 
-/// The tool's name, with the flags that lead to the store of this run.
+/// The tool's name, with the flags that select the store of this run.
 pub(crate) fn tool(global: &Global) -> String {
     let mut tool = "prodigy-storage".to_owned();
     let flags = [("--config", &global.config), ("--base-dir", &global.base_dir)];
@@ -16,7 +16,7 @@ pub(crate) fn tool(global: &Global) -> String {
     tool
 }
 
-/// A text as one word of a shell, whatever its characters.
+/// A text quoted as one word of a shell.
 pub(crate) fn as_word(text: &str) -> Cow<'_, str> {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
     match !text.is_empty() && text.chars().all(is_plain) {

@@ -1,7 +1,7 @@
-//! Signals: noted, so that the tool ends in order, or passed on to a command that runs under it.
+//! Signals: recorded, so that the tool can end in order, or passed on to the command that it runs.
 //!
-//! Until a command asks for either, a signal ends the tool. The kernel does that by itself, except for process 1 of a
-//! container, for which it takes no default action ([`end_process_1`]).
+//! By default a signal ends the tool. The kernel takes this default action, except for process 1 of a container, which
+//! needs a handler ([`end_process_1`]).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -11,13 +11,13 @@ use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 /// The signals that ask the tool to end.
 const ENDING: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
-/// The signals that end a process by default and that the tool may have to act on.
+/// The signals that end a process by default and that the tool handles.
 const FATAL: [i32; 7] = [SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
-/// Raised by a signal for which the command does not wait any longer: see [`Stop::ends_waits`].
+/// Set by a signal after which the command no longer waits: see [`Stop::ends_waits`].
 static ENDS_WAITS: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// The number of the signal that came last, for the code that the tool ends with.
+/// The number of the last signal, which decides the exit code.
 static LAST: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// The flag that ends waits for other processes.
@@ -35,36 +35,36 @@ pub(crate) fn last() -> Option<u8> {
 /// True while a signal ends process 1.
 static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
 
-/// From now on, signals end the tool also where it is process 1, with 128 and the number of the signal.
+/// From this call on, signals end the tool with 128 plus their number, even if it is process 1.
 pub(crate) fn end_process_1() {
     if std::process::id() != 1 || ENDS.swap(true, Ordering::SeqCst) {
         return;
     }
     for signal in not_ignored(&FATAL) {
-        // Where it can't be had, the signal has no effect, as ever.
+        // If the handler can't be registered, the signal stays without effect.
         let _ = signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ENDS));
     }
 }
 
-/// From now on, a write past the limit of a file's size (`ulimit -f`) fails instead of ending the tool. The processes that the
-/// tool starts get the default back.
+/// From this call on, a write beyond the limit of a file's size (`ulimit -f`) fails instead of ending the tool.
+/// Processes that the tool starts have the default action.
 pub(crate) fn let_large_writes_fail() {
-    // Where it can't be had, the signal ends the tool, as ever.
+    // If the handler can't be registered, the signal ends the tool.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
-/// Leaves signals to the handlers that were registered before this call.
+/// Leaves signals to the handlers that were registered earlier.
 fn hand_over() {
     ENDS.store(false, Ordering::SeqCst);
 }
 
-/// Whether the user asked to stop.
+/// Records a user's request to stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// From now on a request to end is noted instead of ending the process. Where that can't be had, it ends the
-    /// process as ever. A signal that the process was started to ignore stays ignored.
+    /// From this call on, a request to end is recorded and no longer ends the process. If the handler can't be
+    /// registered, it still does. A signal that the process was started to ignore stays ignored.
     pub(crate) fn on_request() -> Self {
         let noted = Arc::new(AtomicUsize::new(0));
         for signal in not_ignored(&ENDING) {
@@ -76,8 +76,8 @@ impl Stop {
         Self(noted)
     }
 
-    /// From now on a request to end also ends a wait for another process: for a command that has nothing else to do while it
-    /// waits.
+    /// From this call on, a request to end also ends a wait for another process. For a command that does nothing else
+    /// while it waits.
     pub(crate) fn ends_waits(self) -> Self {
         for signal in not_ignored(&ENDING) {
             if let Ok(number) = usize::try_from(signal) {
@@ -88,24 +88,24 @@ impl Stop {
         self
     }
 
-    /// A request was heard, and the command ends in order: only a further one ends its waits.
+    /// Notes that the command reacts to a request: only a further request ends its waits.
     pub(crate) fn heard(&self) {
         ENDS_WAITS.store(false, Ordering::Relaxed);
     }
 
-    /// Whether one came.
+    /// True after a request.
     pub(crate) fn asked(&self) -> bool {
         self.signal().is_some()
     }
 
-    /// The number of the signal that came last, once: the next call returns only a signal that came after this one.
+    /// Takes the number of the last signal: the next call returns only a later signal.
     pub(crate) fn take(&self) -> Option<u8> {
         u8::try_from(self.0.swap(0, Ordering::Relaxed))
             .ok()
             .filter(|&number| number > 0)
     }
 
-    /// The number of the signal that came last.
+    /// The number of the last signal.
     pub(crate) fn signal(&self) -> Option<u8> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
@@ -114,7 +114,7 @@ impl Stop {
     }
 }
 
-/// The signals that the tool ignores since its start, a bit each.
+/// The signals that the tool was started to ignore, as a bit set.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -122,7 +122,7 @@ fn ignored() -> u64 {
         .unwrap_or_default()
 }
 
-/// Those of these signals that the tool does not ignore since its start.
+/// The signals among these that the tool was not started to ignore.
 fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
     let ignored = ignored();
     signals
@@ -145,34 +145,34 @@ mod pass_on {
     use signal_hook::iterator::exfiltrator::origin::WithOrigin;
     use signal_hook::low_level::siginfo::{Cause, Origin};
 
-    /// The time between two looks at what the command depends on.
+    /// The interval of the checks on what the command depends on.
     const LOOK: Duration = Duration::from_secs(1);
 
     /// The result of a check.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Watch {
-        /// All is well: look again.
+        /// Everything is in order: check again.
         GoOn,
-        /// The command is asked to end, and nothing is checked any more.
+        /// The command is asked to end, and no more checks are made.
         End,
     }
 
-    /// Catches signals from now on, for a command that is started afterwards. Handlers make them arrive also where the
-    /// tool is process 1, which has no default actions.
+    /// Catches signals for a command that is started afterwards. A handler receives them even if the tool is process 1,
+    /// which has no default actions.
     pub(crate) struct PassOn(SignalsInfo<WithOrigin>);
 
     impl PassOn {
         pub(crate) fn from_now_on() -> io::Result<Self> {
-            // A command started by `nohup` ignores the signals that the tool was started to ignore. A handler would
-            // undo that.
+            // A command under `nohup` must keep ignoring the signals that the tool was started to ignore; a handler
+            // would undo that.
             let caught = super::not_ignored(&super::FATAL).chain(super::not_ignored(&[SIGCONT]));
             let caught = Self(SignalsInfo::new(caught)?);
             super::hand_over();
             Ok(caught)
         }
 
-        /// Runs a command to its end, and passes on to it what arrives meanwhile, and what arrived before. `look` is called
-        /// every second; when it says so, the command gets SIGTERM.
+        /// Runs a command until it ends, and passes signals on to it, those that arrived earlier too. `look` is called
+        /// every second; if it returns [`Watch::End`], the command gets SIGTERM.
         pub(crate) fn run(
             mut self,
             command: &mut Command,
@@ -189,7 +189,8 @@ mod pass_on {
                     }
                 });
                 scope.spawn(|| ends.send(wait_for_end(&child, pid)));
-                // The command is not reaped before the last signal is sent: its id stays its own until then.
+                // The command is reaped only after the last signal was sent, so that its process id is not used again
+                // before.
                 let mut watch = Watch::GoOn;
                 let ended = loop {
                     let wait = if watch == Watch::GoOn { LOOK } else { Duration::MAX };
@@ -200,7 +201,7 @@ mod pass_on {
                         Err(RecvTimeoutError::Timeout) => {
                             watch = look();
                             if watch == Watch::End {
-                                // It fails only if the command has ended.
+                                // This fails only if the command has ended.
                                 let _ = kill_process(pid, Signal::TERM);
                             }
                         }
@@ -223,10 +224,10 @@ mod pass_on {
     }
 
     fn pass(origin: &Origin, pid: Pid) {
-        // A terminal sends these to all of its processes: the command has got them already.
+        // The terminal sends these signals to all of its processes, so the command has received them already.
         let by_terminal = matches!(origin.cause, Cause::Kernel) && [SIGINT, SIGQUIT].contains(&origin.signal);
         if let (false, Some(signal)) = (by_terminal, Signal::from_named_raw(origin.signal)) {
-            // It fails only if the command has ended.
+            // This fails only if the command has ended.
             let _ = kill_process(pid, signal);
         }
     }

@@ -1,4 +1,4 @@
-//! The characters that are safe to print on a terminal.
+//! Escapes characters that are not safe to print on a terminal.
 
 use std::io::{self, Write};
 use std::ops::Range;
@@ -6,14 +6,14 @@ use std::ops::Range;
 use clap::builder::styling::Style;
 use prodigy_storage::escape;
 
-/// Bytes that are escaped at once.
+/// The number of bytes that are escaped at once.
 const CHUNK: usize = 64 << 10;
 
-/// A terminal. Control and format characters are escaped on the way to it, apart from line ends and tabs, so that
-/// stored text can neither drive the terminal nor hide on it. Bytes that are no text are escaped as well.
+/// A terminal. Control and format characters are escaped, except line ends and tabs, so that stored text can neither
+/// control the terminal nor be hidden on it. Invalid UTF-8 is escaped, too.
 pub(crate) struct Terminal<W> {
     inner: W,
-    /// The start of a character whose other bytes have not come yet.
+    /// The beginning of a character whose other bytes were not written yet.
     begun: Vec<u8>,
 }
 
@@ -25,20 +25,20 @@ impl<W: Write> Terminal<W> {
         }
     }
 
-    /// The stream behind it, for text of the tool's own that is escaped already.
+    /// The underlying stream, for the tool's own text, which is escaped already.
     fn inner(&mut self) -> &mut W {
         &mut self.inner
     }
 }
 
-/// Standard output: a terminal, or something that gets every byte as it is.
+/// Standard output: a terminal, or a stream that gets every byte unchanged.
 pub(crate) enum Output<W> {
     Terminal(Terminal<W>),
     Plain(W),
 }
 
 impl<W: Write> Output<W> {
-    /// Writes a line in which some ranges have a style. All else in it is escaped on a terminal.
+    /// Writes a line in which some ranges have a style. On a terminal the rest is escaped.
     pub(crate) fn styled(&mut self, line: &str, styles: &[(Range<usize>, Style)]) -> io::Result<()> {
         let shows = |text: &str| match self {
             Self::Terminal(_) => {
@@ -50,7 +50,7 @@ impl<W: Write> Output<W> {
         };
         let (mut styled, mut at) = (String::new(), 0);
         for (range, style) in styles {
-            // A line that was cut may end before it.
+            // The line may have been cut before the range.
             let range = range.start..range.end.min(line.len());
             let Some(text) = line.get(range.clone()) else {
                 break;

@@ -8,28 +8,29 @@ use jiff::tz::TimeZone;
 use prodigy_storage::Timestamp;
 use prodigy_storage::config::parse_duration;
 
-/// The forms of a time.
+/// The accepted forms of a time, for messages.
 const FORMS: &str = "write a time from 1970 to 2262: a local date (`2026-11-24`) or date and time (`2026-11-24 21:01`), a time with \
      its zone (`2026-11-24T21:01:58Z`), or how long ago (`10m`)";
 
-/// A duration: `90s`, `1h 30m`; at most `100y`.
+/// Parses a duration: `90s`, `1h 30m`; at most `100y`.
 ///
 /// # Errors
-/// The text, what is wrong with it, and what to write instead.
+/// The text, the error, and the accepted forms.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| format!("{error}; write a duration such as `90s` or `1h 30m`"))
 }
 
-/// A time: RFC 3339, the compact form, a date or a date and a time in the zone of this machine or of `TZ`, or a duration before now.
+/// Parses a time: RFC 3339, the compact form, a local date or a date and a time, or a duration before now. Local is the
+/// zone of `TZ`, or of the machine.
 ///
 /// # Errors
-/// The text, what is wrong with it, and what to write instead.
+/// The text, the error, and the accepted forms.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     if let Some(time) = date(text, TimeZone::system) {
         return Ok(time);
     }
     match parse_duration(text) {
-        // No event is older than the epoch.
+        // Events are never older than 1970.
         Ok(ago) => Ok(SystemTime::now()
             .checked_sub(ago)
             .map_or(Timestamp::MIN, Timestamp::from)),
@@ -38,8 +39,8 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// A date, or a date and a time. One without a zone is local: of two that a clock put back shows alike the earlier, and of an hour that
-/// was left out the one after it.
+/// Parses a date, or a date and a time. Without a zone it is local: of two equal times around a clock change the
+/// earlier one, and for a skipped hour the hour after it.
 fn date(text: &str, local: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
     let pieces = Pieces::parse(text).ok()?;
     let civil = pieces
@@ -55,13 +56,13 @@ fn date(text: &str, local: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
     (nanos >= 0).then(|| Timestamp::from_nanos(nanos))
 }
 
-/// The time since then; zero for a time to come.
+/// The time since then; zero for a future time.
 pub(crate) fn passed(since: Timestamp) -> Duration {
     let nanos = Timestamp::now().as_nanos().saturating_sub(since.as_nanos());
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
-/// An age as a column of a table: `45s`, `12m`, `3h`, `5d`.
+/// An age as a table cell: `45s`, `12m`, `3h`, `5d`.
 pub(crate) fn age(passed: Duration) -> String {
     let seconds = passed.as_secs();
     match seconds {
@@ -72,7 +73,7 @@ pub(crate) fn age(passed: Duration) -> String {
     }
 }
 
-/// The rest of a time in its two largest units, rounded up: `30s`, `4m 12s`, `2d 3h`.
+/// A remaining time in its two largest units, rounded up: `30s`, `4m 12s`, `2d 3h`.
 pub(crate) fn left(rest: Duration) -> String {
     let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
     let two = |large: u64, large_unit, small: u64, small_unit| match small {
@@ -123,7 +124,7 @@ mod tests {
             ("2026-11-24T01:00:00+01:00", "2026-11-24T00:00:00Z"),
             ("2026-11-24 01:00+01", "2026-11-24T00:00:00Z"),
             ("20261124T000000.000000000Z", "2026-11-24T00:00:00Z"),
-            // The clock shows this hour twice, and that one never.
+            // This hour occurs twice; the other one is skipped.
             ("2026-11-01 01:30", "2026-11-01T05:30:00Z"),
             ("2026-03-08 02:30", "2026-03-08T07:30:00Z"),
         ] {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// Keeps a number of entries with the greatest keys, however many are offered.
+/// Keeps a number of entries with the greatest keys, out of any number of offered entries.
 pub(crate) struct Top<K, T> {
     limit: usize,
     heap: BinaryHeap<Entry<K, T>>,
@@ -17,7 +17,7 @@ impl<K: Ord, T> Top<K, T> {
         }
     }
 
-    /// Takes an entry if it is one of the greatest so far.
+    /// Keeps an entry if it is one of the greatest so far.
     pub(crate) fn offer(&mut self, key: K, entry: T) {
         self.heap.push(Entry { key, entry });
         if self.heap.len() > self.limit {
@@ -25,13 +25,13 @@ impl<K: Ord, T> Top<K, T> {
         }
     }
 
-    /// The entries, the greatest first.
+    /// The entries, greatest first.
     pub(crate) fn into_sorted(self) -> impl Iterator<Item = T> {
         self.heap.into_sorted_vec().into_iter().map(|entry| entry.entry)
     }
 }
 
-/// An entry, ordered such that the one with the least key leaves the heap first.
+/// An entry whose order makes the least key leave the heap first.
 struct Entry<K, T> {
     key: K,
     entry: T,

@@ -9,7 +9,7 @@ use crate::jobs::{each_row, row_json};
 use crate::output::{Table, bytes};
 use crate::top::Top;
 
-/// The jobs that are printed if no number is given.
+/// The number of jobs that are printed by default.
 const JOBS: usize = 20;
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub(crate) struct UsageArgs {
     /// Print the largest jobs, with the size of each kind of data, instead of areas and repositories.
     #[arg(long)]
     jobs: bool,
-    /// Print the N largest alone, the largest first; of jobs, 20 without the flag.
+    /// Print only the N largest, largest first; the default for jobs is 20.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
 }
@@ -74,7 +74,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &UsageArgs) -> Result<Exit> {
     Ok(exit)
 }
 
-/// Prints the largest jobs of all repositories, the largest first. No more of them than are printed is in memory.
+/// Prints the largest jobs of all repositories, largest first. Memory is bounded by their number.
 fn largest_jobs(app: &mut App<'_>, count: usize) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
     let mut largest = Top::new(count);

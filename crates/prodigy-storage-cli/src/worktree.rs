@@ -14,9 +14,9 @@ use crate::output::Table;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorktreeCommand {
-    /// Print where the worktree of a session belongs; `git worktree add` makes it.
+    /// Print the path for the worktree of a session; `git worktree add` creates it.
     Path(PathArgs),
-    /// List the sessions whose worktree is there.
+    /// List the sessions whose worktree exists.
     List(RepoArgs),
     /// List the worktrees that could not be cleaned up.
     Orphans(OrphansArgs),
@@ -35,7 +35,7 @@ pub(crate) struct PathArgs {
 pub(crate) struct OrphansArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Of this job; without it, of all jobs of the repository.
+    /// Only this job; by default all jobs of the repository.
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
 }
@@ -88,7 +88,7 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
         Some(id) => {
             match repo.job(id.as_str())?.orphans().list() {
                 Ok(orphans) => print_job(app, &mut table, &JobOrphans::new(id, orphans))?,
-                // Reported at the end.
+                // Skipped data is reported at the end.
                 Err(error) if error.kind() == ErrorKind::Foreign => {}
                 Err(error) => return Err(error.into()),
             }
@@ -98,7 +98,7 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
                 match of_job {
                     Ok(of_job) => print_job(app, &mut table, &of_job)?,
                     Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
-                    // Reported at the end.
+                    // Skipped data is reported at the end.
                     Err(error) if error.kind() == ErrorKind::Foreign => {}
                     Err(error) => return Err(error.into()),
                 }

@@ -12,17 +12,17 @@ use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::{JobArgs, Opened};
 
-/// Values that are nested deeper are compared as texts.
+/// Values that are nested deeper are compared as text.
 const DEEPEST: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DiffArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The older checkpoint, by the name of its file as `checkpoint list` prints it.
+    /// The file name of the older checkpoint, as `checkpoint list` prints it.
     #[arg(value_name = "A")]
     one: String,
-    /// The newer checkpoint.
+    /// The file name of the newer checkpoint.
     #[arg(value_name = "B")]
     other: String,
 }
@@ -54,19 +54,19 @@ fn state(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<Box<R
     let entry = named(opened, checkpoints, name)?;
     match checkpoints.get::<Box<RawValue>>(&entry.id)? {
         Some(found) => Ok(found.data),
-        // It was removed after it was found.
+        // The checkpoint was removed after it was found.
         None => Err(super::missing(opened, name)),
     }
 }
 
-/// A value that only one of both has, or that differs.
+/// A value that differs, or that only one of the checkpoints has.
 struct Difference<'v> {
     path: String,
     one: Option<&'v RawValue>,
     other: Option<&'v RawValue>,
 }
 
-/// Collects the differences by path. Numbers are compared as they are written.
+/// Collects the differences by path. Numbers are compared as text.
 fn differences<'v>(
     path: &str,
     one: Option<&'v RawValue>,
@@ -103,12 +103,12 @@ fn differences<'v>(
     found.push(Difference { path, one, other });
 }
 
-/// The text of a string, however it is escaped.
+/// The text of a string, with its escapes decoded.
 fn scalar(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// A name, or a place in an array.
+/// The name of a member, or the index of an element.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Place(usize),
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(found("[1,2]", "[1,3,4]"), ["1 2 3", "2 - 4"]);
         assert_eq!(found("{\"a\":1}", "[1]"), ["a 1 -", "0 - 1"]);
         assert_eq!(found("\"\\u0041\"", "\"A\""), [""; 0]);
-        // Not rounded.
+        // Numbers are compared without rounding.
         assert_eq!(
             found("9007199254740993", "9007199254740992"),
             [" 9007199254740993 9007199254740992"]

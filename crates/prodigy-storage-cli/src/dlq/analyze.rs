@@ -12,7 +12,7 @@ use crate::job::JobArgs;
 use crate::output::Table;
 use crate::time::{age, passed};
 
-/// The characters of the sample in a row of the table.
+/// The largest number of characters of a sample in the table.
 const SAMPLE: usize = 24;
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
     }
     let groups = groups.into_vec();
     let is_empty = groups.is_empty();
-    // Not cut: a filter by signature needs the whole of it.
+    // The table is not cut, because a filter by signature needs the whole signature.
     let mut table = Table::new(&["COUNT", "FIRST", "LAST", "SAMPLE", "SIGNATURE"]);
     for group in groups {
         if app.json() {

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::job::{JobArgs, Opened};
 use crate::output::counted;
 
-/// Items that are changed in one write, at most.
+/// The largest number of items that are changed in one write.
 const BATCH: usize = 512;
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct PurgeArgs {
     job: JobArgs,
     #[command(flatten)]
     which: StateArgs,
-    /// Remove them. Without it, the command counts them and changes nothing.
+    /// Remove the items. Without it, the command only counts them.
     #[arg(long)]
     yes: bool,
 }
@@ -70,21 +70,22 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
 /// The counts of a change of all selected items.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bulk {
-    /// Items that are selected and not taken.
+    /// The number of selected items that nobody has taken.
     matched: usize,
     done: usize,
-    /// Items that were changed, or settled, while the command ran.
+    /// The number of items that were changed or settled while the command ran.
     changed: usize,
-    /// Items that another process has taken.
+    /// The number of items that another process has taken.
     taken: usize,
-    /// Whether the audit log gets what is removed.
+    /// True if removals are recorded in the audit log.
     is_recorded: bool,
-    /// Whether it lacks something.
+    /// True if a removal could not be recorded.
     is_unrecorded: bool,
 }
 
 impl Bulk {
-    /// Changes the selected items that nobody has taken, if their contents are still those that were read; or only counts them.
+    /// Changes the selected items that nobody has taken, unless their contents changed since they were read; without
+    /// `change`, only counts them.
     pub(super) fn run(
         &mut self,
         app: &mut App<'_>,
@@ -188,7 +189,7 @@ impl Bulk {
     }
 }
 
-/// Whether nothing but ids says which items are meant: then an item is meant whatever it holds.
+/// True if items are selected by their ids only. Then an item is selected even if its contents can't be read.
 fn is_ids_alone(select: &Select) -> bool {
     select.ids.is_some()
         && select.eligible == Eligible::Any

@@ -21,9 +21,9 @@ use crate::job::{JobArgs, Opened};
 use crate::json::{compact, merge_patch, pretty};
 use crate::signals::Stop;
 
-/// How often a patch is applied to an item that changes meanwhile.
+/// How often a patch is applied again because the item changed meanwhile.
 const TRIES: usize = 16;
-/// The editor if no variable names one.
+/// The editor if the environment names none.
 const EDITOR: &str = "vi";
 
 #[derive(Debug, clap::Args)]
@@ -72,7 +72,7 @@ fn read_patch(app: &mut App<'_>, patch: &str) -> Result<String> {
     }
 }
 
-/// An edit under way.
+/// The state of an edit.
 struct Edit<'e> {
     dlq: Dlq,
     opened: &'e Opened,
@@ -80,7 +80,7 @@ struct Edit<'e> {
 }
 
 impl Edit<'_> {
-    /// Applies a patch. If the item changes meanwhile, the patch is applied to what it is then.
+    /// Applies a patch. If the item changes meanwhile, applies the patch to the changed item.
     fn patch(&self, app: &mut App<'_>, patch: &str) -> Result<Exit> {
         for _ in 0..TRIES {
             let item = get(self.opened, &self.dlq, self.id)?;
@@ -101,7 +101,7 @@ impl Edit<'_> {
 
     fn with_editor(&self, app: &mut App<'_>) -> Result<Exit> {
         let item = get(self.opened, &self.dlq, self.id)?;
-        // An interrupt from the terminal is for the editor. A request to end is obeyed behind it.
+        // The editor handles an interrupt from the terminal. A request to end is obeyed after the editor has ended.
         let stop = Stop::on_request();
         let before = pretty(item.body.get());
         let file = Draft::new(&before)?;
@@ -193,7 +193,7 @@ impl Edit<'_> {
         Ok(Exit::Done)
     }
 
-    /// Keeps the edited text for the user.
+    /// Keeps the edited text in a file for the user.
     fn keep(&self, app: &mut App<'_>, file: Draft, before: &str, after: &str) {
         if before == after {
             return;
@@ -205,10 +205,10 @@ impl Edit<'_> {
     }
 }
 
-/// The number of the signal that an interrupt from the terminal sends.
+/// The number of the signal that Ctrl-C sends.
 const SIGINT: u8 = 2;
 
-/// A private file with the item, for the editor. It is removed at the end unless it is kept.
+/// A private file with the item, for the editor. It is removed at the end unless the edit has to be kept.
 struct Draft(NamedTempFile);
 
 impl Draft {
@@ -235,7 +235,7 @@ impl Draft {
         Ok(Self(file))
     }
 
-    /// Opens it in the user's editor, and returns the text that the editor left.
+    /// Opens the file in the user's editor, and returns the edited text.
     fn edit(&self) -> Result<String> {
         let editor = ["VISUAL", "EDITOR"]
             .iter()
@@ -243,7 +243,7 @@ impl Draft {
             .find(|editor| !editor.is_empty())
             .unwrap_or_else(|| EDITOR.into());
         let path = self.0.path();
-        // As git starts it: the variable may hold arguments.
+        // Started through a shell, as git does: the variable may contain arguments.
         let mut script = editor.clone();
         script.push(" \"$@\"");
         let status = Command::new("sh")
@@ -270,7 +270,7 @@ impl Draft {
     }
 }
 
-/// The text of a file that an editor may have replaced by another one of its name.
+/// Reads the file by its path, since an editor may have replaced it.
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| unreadable(path.display(), &error))
 }

@@ -95,7 +95,7 @@ pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> 
         app,
         dlq.scan(&which.select.select(Eligible::Any))?,
         |app, item| {
-            // Without a filter nothing has to be read.
+            // Without a filter no item has to be read.
             if which.filters() {
                 View::of(item.clone()).tell_unreadable(app);
             }
@@ -116,10 +116,10 @@ pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> 
     tell_missing(app, &opened, &which.select.ids)
 }
 
-/// One item.
+/// Reads one item.
 ///
 /// # Errors
-/// [`Exit::Missing`] if the queue does not hold it.
+/// [`Exit::Missing`] if it is not in the queue.
 pub(super) fn get(opened: &Opened, dlq: &Dlq, id: &ItemId) -> Result<DlqItem> {
     match dlq.get(id)? {
         Some(item) => Ok(item),
@@ -130,7 +130,7 @@ pub(super) fn get(opened: &Opened, dlq: &Dlq, id: &ItemId) -> Result<DlqItem> {
     }
 }
 
-/// Whether the queue holds an item, be it one that can't be read.
+/// True if the queue has an item, even one that can't be read.
 pub(super) fn holds(dlq: &Dlq, id: &ItemId) -> Result<bool> {
     match dlq.get(id) {
         Ok(item) => Ok(item.is_some()),
@@ -146,10 +146,10 @@ pub(super) fn holds(dlq: &Dlq, id: &ItemId) -> Result<bool> {
     }
 }
 
-/// The hint for an id that the queue does not hold: the nearest one, and some that exist.
+/// The hint for an unknown id: the most similar id, and some existing ones.
 pub(super) fn hint(dlq: &Dlq, id: &str) -> Result<String> {
     let mut near = Near::to(id);
-    // An item that can't be read has no id to offer.
+    // The id of an unreadable item is not offered.
     for item in dlq.list(&Select::any())?.flatten() {
         near.offer(item.id.as_str());
     }

@@ -23,7 +23,7 @@ use crate::app::{App, Reads};
 use crate::errors::Result;
 use crate::exit::Exit;
 
-/// The way from the first look to the last parked item, below the help of `dlq`.
+/// The steps from a first look at the dead letters to the last parked item, printed below the help of `dlq`.
 pub(crate) const GUIDE: &str = "From the first look at the dead letters of a job to the last parked one:
 
   # what failed, and how often
@@ -227,7 +227,7 @@ pub(crate) enum DlqCommand {
 }
 
 impl DlqCommand {
-    /// How far the command looks through what is stored.
+    /// How much of the stored data the command reads.
     pub(crate) fn reads(&self) -> Reads {
         match self {
             Self::Analyze(_) | Self::List(_) | Self::Show(_) | Self::Export(_) => Reads::All,
@@ -236,7 +236,7 @@ impl DlqCommand {
         }
     }
 
-    /// Whether the result of the command is what it prints.
+    /// True if the output is the result of the command.
     pub(crate) fn prints(&self) -> bool {
         match self {
             Self::Analyze(_) | Self::List(_) | Self::Show(_) | Self::Export(_) | Self::Take(_) => true,
@@ -268,7 +268,7 @@ pub(crate) fn run(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {
     }
 }
 
-/// An item's object with its state at the end, and its lease or its delay while that lasts.
+/// An item's object, to which its state is added, and the end of its lease or delay.
 fn line_of(item: &DlqItem, state: State) -> String {
     let (lease, delay) = match item.state {
         ItemState::Leased => (item.lease.as_ref(), None),
@@ -282,7 +282,7 @@ fn line_of(item: &DlqItem, state: State) -> String {
     }
 }
 
-/// An item's object with its lease or delay at the end. The token is only for the process that took the item.
+/// An item's object, to which its lease or delay is added. The token is added only for the process that took the item.
 fn with_lease(body: &RawValue, lease: Option<&Lease>, delay: Option<&Delay>, token: bool) -> String {
     let body = body.get().trim_end();
     let Some(open) = body.strip_suffix('}') else {

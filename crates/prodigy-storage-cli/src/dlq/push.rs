@@ -16,11 +16,11 @@ use crate::input::{InputArgs, Lines, Next};
 use crate::job::{JobArgs, Opened};
 use crate::output::counted;
 
-/// Items of one write, at most.
+/// The largest number of items in one write.
 const BATCH: usize = 512;
-/// The largest number of bytes in one write, except for an item that is larger by itself.
+/// The largest number of bytes in one write, except for a single larger item.
 const BATCH_BYTES: usize = 4 << 20;
-/// The largest number of bytes of a line beyond the stored item.
+/// The largest number of bytes that a line has in addition to the stored item.
 const BESIDE: usize = 512;
 
 #[derive(Debug, clap::Args)]
@@ -35,20 +35,20 @@ pub(crate) struct PushArgs {
 pub(crate) struct ImportArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The files to read; standard input without any, or for `-`.
+    /// The files to read; by default, and for `-`, standard input.
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
-/// Items on their way into the queue, each with its place in the input.
+/// Items that are not pushed yet, each with its place in the input.
 struct Sink {
     dlq: Dlq,
     items: Vec<(String, Box<RawValue>)>,
     bytes: usize,
     report: PutReport,
-    /// Whether an item that is refused stops the others.
+    /// True if a refused item ends the command.
     strict: bool,
-    /// Values that are not items, not reported yet.
+    /// Values that are not items, and that were not reported yet.
     refused: Vec<Failure>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn push(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
     let mut lines = arguments.input.lines(app, limit(&opened))?;
     let mut sink = Sink::new(opened.job.dlq(), true);
     let fed = sink.feed(&mut lines);
-    // The items before a refused line are stored.
+    // Stores the items before a refused line.
     let rest = sink.store();
     let exit = lines.ended(app);
     drop(lines);
@@ -69,7 +69,7 @@ pub(crate) fn push(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
     } else {
         sink.counts()
     };
-    // A count that can't be printed changes nothing.
+    // A count that can't be printed is ignored.
     let _ = writeln!(app.err, "{count}");
     fed.and(rest).map(|()| exit)
 }
@@ -119,7 +119,7 @@ pub(crate) fn import(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> 
     }
 }
 
-/// Imports the values of one input, and reports those that are no items.
+/// Imports the values of one input, and reports those that are not items.
 fn import_one(
     app: &mut App<'_>,
     opened: &Opened,
@@ -219,7 +219,8 @@ impl Sink {
         self.bytes = 0;
         match self.dlq.push_batch(items.iter().map(|(_, item)| item)) {
             Ok(report) => self.count(report),
-            // None was stored. One by one, so that the others are stored, and the message names the one that is refused.
+            // The write stored nothing. The items are pushed one by one, so that only the refused one is left out, and
+            // the message names it.
             Err(error) if is_about_the_value(&error) => {
                 for (place, item) in &items {
                     match self.dlq.push_raw(item) {
@@ -236,7 +237,7 @@ impl Sink {
         Ok(())
     }
 
-    /// The counts of the items that are stored.
+    /// The counts of the stored items.
     fn counts(&self) -> String {
         let PutReport {
             added, merged, known, ..

@@ -1,4 +1,4 @@
-//! Which items a command is about.
+//! The flags that select items.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::time::duration;
 /// The heading of the filters in the help.
 pub(super) const FILTERS: &str = "Filters";
 
-/// Items by their ids, and by what their failures have in common. All that is given has to hold.
+/// Selects items by their ids and by filters. All conditions have to hold.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct SelectArgs {
     /// Only these items, by their `item_id`.
@@ -49,12 +49,12 @@ pub(crate) struct Filters {
     /// Only parked items.
     #[arg(long, conflicts_with = "any", help_heading = FILTERS)]
     pub(crate) parked: bool,
-    /// Items that are parked, and items that are not.
+    /// Parked and other items.
     #[arg(long, help_heading = FILTERS)]
     pub(crate) any: bool,
 }
 
-/// Items by what [`SelectArgs`] says, and by their state.
+/// Selects items by [`SelectArgs`] and by their state.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct StateArgs {
     #[command(flatten)]
@@ -65,35 +65,35 @@ pub(crate) struct StateArgs {
 }
 
 impl StateArgs {
-    /// Whether an item of this state is meant.
+    /// True if an item in this state is selected.
     pub(super) fn holds(&self, state: State) -> bool {
         self.state.is_none_or(|wanted| wanted == state)
     }
 
-    /// Whether a filter is given.
+    /// True if a filter is given.
     pub(super) fn filters(&self) -> bool {
         self.select.filters.says() || self.state.is_some()
     }
 
-    /// Whether an item that the selection gave is meant.
+    /// True if an item of the selection is in the wanted state.
     pub(super) fn takes(&self, item: &DlqItem) -> bool {
         self.state.is_none() || self.holds(View::of(item.clone()).state)
     }
 
-    /// Whether the command line says in any way which items are meant.
+    /// True if the command line selects items in any way.
     pub(crate) fn says(&self) -> bool {
         self.select.says() || self.state.is_some()
     }
 }
 
-/// Reports the named items that the queue does not hold.
+/// Reports the named items that are not in the queue.
 pub(super) fn tell_missing(app: &mut App<'_>, opened: &Opened, ids: &[ItemId]) -> Result<Exit> {
     let dlq = opened.job.dlq();
     let mut exit = Exit::Done;
     for id in once(ids) {
         if !list::holds(&dlq, id)? {
             app.error(&list::no_item(opened, id));
-            // One listing is enough, however many ids are wrong.
+            // One hint is enough for several wrong ids.
             if exit == Exit::Done {
                 app.hint(&list::hint(&dlq, id.as_str())?);
             }
@@ -109,16 +109,16 @@ pub(super) fn once(ids: &[ItemId]) -> impl Iterator<Item = &ItemId> {
     ids.iter().filter(move |id| seen.insert(*id))
 }
 
-/// The error types that a message lists, at most.
+/// The largest number of error types that a message lists.
 const TYPES: usize = 8;
 
-/// Explains why filters select no item: a filter may be mistyped.
+/// Explains why the filters select no item: a filter may be mistyped.
 pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
     let (error_type, signature) = (&filters.error_type, &filters.signature);
     let (mut types, mut has_type, mut has_signature) = (BTreeSet::new(), false, false);
     if error_type.is_some() || signature.is_some() {
         for summary in dlq.list(&Select::any())? {
-            // Items that can't be read were reported already.
+            // Unreadable items were reported already.
             let Ok(summary) = summary else { continue };
             has_type |= summary.error_type == *error_type;
             has_signature |= summary.signature == *signature;
@@ -156,7 +156,7 @@ pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Resu
 }
 
 impl SelectArgs {
-    /// The items that are meant. Without ids and flags, `default` says whether parked items are meant.
+    /// The selection. If no ids and flags are given, `default` decides about parked items.
     pub(crate) fn select(&self, default: Eligible) -> Select {
         let mut select = self.filters.select(if self.ids.is_empty() {
             default
@@ -169,14 +169,14 @@ impl SelectArgs {
         select
     }
 
-    /// Whether the command line says in any way which items are meant.
+    /// True if the command line selects items in any way.
     pub(crate) fn says(&self) -> bool {
         !self.ids.is_empty() || self.filters.says()
     }
 }
 
 impl Filters {
-    /// The items that are meant.
+    /// The selection.
     pub(crate) fn select(&self, default: Eligible) -> Select {
         let mut select = Select::any().with(match (self.parked, self.any) {
             (true, _) => Eligible::No,
@@ -199,7 +199,7 @@ impl Filters {
         select
     }
 
-    /// Whether a flag is given.
+    /// True if a flag is given.
     pub(crate) fn says(&self) -> bool {
         self.signature.is_some()
             || self.error_type.is_some()
@@ -211,7 +211,7 @@ impl Filters {
     }
 }
 
-/// A number of failures, or a range of it.
+/// A number of failures, or a range of numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attempts(RangeInclusive<u64>);
 

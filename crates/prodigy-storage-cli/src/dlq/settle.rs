@@ -132,7 +132,7 @@ pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit
     Ok(exit)
 }
 
-/// An item that was named by its id, as it is before a change.
+/// An item that was named by its id, with its state before the change.
 struct Named {
     key: String,
     state: State,
@@ -198,7 +198,7 @@ pub(crate) fn unpark(app: &mut App<'_>, arguments: &UnparkArgs) -> Result<Exit> 
     Ok(missing)
 }
 
-/// Changes every item that filters select.
+/// Changes every item that the filters select.
 fn bulk(
     app: &mut App<'_>,
     opened: &Opened,
@@ -237,13 +237,13 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> 
     })
 }
 
-/// The outcome for each key.
+/// The outcomes by key.
 #[derive(Debug, Default)]
 struct Outcome {
     settled: Vec<String>,
     kept: Vec<String>,
     unknown: Vec<String>,
-    /// Items that are not parked, so that there is nothing to unpark.
+    /// Items that were not parked, so they can't be unparked.
     already: Vec<String>,
 }
 
@@ -257,7 +257,7 @@ impl Outcome {
         }
     }
 
-    /// Prints the counts, and the keys that match no item; with the queue whose ids they may be, also what exists.
+    /// Prints the counts, and the keys that match no item. If ids are accepted, also prints existing ids.
     fn tell(&self, app: &mut App<'_>, done: &str, unknown: &str, ids: Option<&Dlq>) -> Result<Exit> {
         for key in &self.unknown {
             app.error(&format!("{unknown} `{key}`"));
@@ -295,7 +295,7 @@ impl Outcome {
     }
 }
 
-/// Changes the item of each key, in one write. A key that can't be one is unknown.
+/// Changes the item of each key in one write. A key that is not well-formed is unknown.
 fn settle(
     dlq: &Dlq,
     keys: &[String],
@@ -319,7 +319,7 @@ fn settle(
     Ok(outcome)
 }
 
-/// The same for keys that are tokens or ids: a token is tried first.
+/// The same for keys that may be tokens or ids: tokens are tried first.
 fn settle_either(dlq: &Dlq, keys: &[String], change: &Change) -> Result<Outcome> {
     let mut outcome = settle(dlq, keys, |key| by_token(key, change.clone()))?;
     let ids = std::mem::take(&mut outcome.unknown);

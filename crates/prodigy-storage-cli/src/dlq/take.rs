@@ -16,7 +16,7 @@ use crate::job::{JobArgs, Opened};
 use crate::output::counted;
 use crate::time::duration;
 
-/// Items that are taken before the first of them is written.
+/// The number of items that are taken before the first of them is printed.
 const BATCH: usize = 64;
 
 #[derive(Debug, clap::Args)]
@@ -28,10 +28,10 @@ pub(crate) struct TakeArgs {
     /// Every pending item that is eligible.
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// The largest number of items: those that have waited longest since their last turn.
+    /// The largest number of items; the items that have waited longest are taken first.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// For how long: what is neither acknowledged nor renewed by then is pending again.
+    /// The length of the lease; an item that is not acknowledged or renewed by then is pending again.
     #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
     lease: Duration,
 }
@@ -47,7 +47,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
     let mut select = arguments.select.select(Eligible::Yes);
     let mut left = arguments.limit.unwrap_or(usize::MAX);
     if left > BATCH {
-        // An item whose lease ends meanwhile is behind the mark: it does not come twice.
+        // An item whose lease ends during this command is after the mark, so it is not taken twice.
         select = select.until(dlq.summary()?.mark);
     }
     let mut has_all = false;
@@ -96,7 +96,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
     Ok(exit)
 }
 
-/// A lease of no time would end at once.
+/// Refuses a lease without length, which would end at once.
 pub(super) fn must_last(lease: Duration) -> Result<()> {
     if lease.is_zero() {
         return Err(Failure::usage("a lease of no time would end at once").hint("write `--lease 5m`"));
@@ -104,7 +104,7 @@ pub(super) fn must_last(lease: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Writes what was taken, item by item. The items that can't be written are released.
+/// Prints the taken items. Items that can't be printed are released.
 fn give(app: &mut App<'_>, dlq: &Dlq, batch: &[Taken]) -> Result<()> {
     batch.iter().for_each(Taken::keep);
     for (at, taken) in batch.iter().enumerate() {
@@ -127,7 +127,7 @@ fn give(app: &mut App<'_>, dlq: &Dlq, batch: &[Taken]) -> Result<()> {
     Ok(())
 }
 
-/// Reports the named items that can't be taken now: those that the queue does not hold, and those that are held.
+/// Reports the named items that can't be taken now: those that do not exist, and those that are leased or delayed.
 pub(super) fn tell_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[ItemId]) -> Result<Exit> {
     let mut exit = Exit::Done;
     for id in once(ids) {
@@ -149,7 +149,7 @@ pub(super) fn tell_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[I
     Ok(exit)
 }
 
-/// Explains why nothing could be taken: how many of the items that the filters select are held, and until when.
+/// Explains why no item could be taken: how many of the selected items are leased or delayed, and until when.
 pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, select: &Select, arguments: &SelectArgs) -> Result<()> {
     // Named items are reported one by one.
     if select.ids.is_some() {
@@ -160,7 +160,7 @@ pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, select: &Select, arguments
     select.until = None;
     let (mut leased, mut delayed, mut parked) = (Held::default(), Held::default(), 0);
     for summary in dlq.list(&select)? {
-        // Items that can't be read were reported already.
+        // Unreadable items were reported already.
         let Ok(summary) = summary else { continue };
         match State::of(&summary) {
             State::Leased => leased.add(summary.lease.map(|lease| lease.until)),
@@ -181,7 +181,7 @@ pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, select: &Select, arguments
     Ok(())
 }
 
-/// Items that nobody can take before a time.
+/// Items that can't be taken before a time.
 #[derive(Default)]
 struct Held {
     count: usize,

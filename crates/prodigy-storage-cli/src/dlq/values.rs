@@ -1,40 +1,40 @@
-//! JSON objects in a text: one a line, pretty-printed over several lines, or in arrays.
+//! Splits a text into JSON objects: one per line, pretty-printed, or in arrays.
 
 use serde_json::value::RawValue;
 
 /// A part of the input.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// An object, and the line that it begins on.
+    /// An object, and its first line.
     Object(u64, Box<RawValue>),
-    /// Text that is no object: the line that it begins on, and the reason.
+    /// Text that is no object: its first line, and the reason.
     Refused(u64, String),
 }
 
-/// Splits lines into objects, in the memory of one object.
+/// Splits lines into objects. Only one object is in memory.
 ///
-/// An object that does not end (the input was cut off, or a brace is missing) ends before the next line that begins with `{`
-/// in its first column, where reading continues: an object of JSON lines begins there, and so does a pretty-printed one, whose
-/// inner objects are indented.
+/// An object without an end (the input was truncated, or a brace is missing) ends before the next line that begins with
+/// `{` in its first column, and reading continues there: an object of JSON lines begins there, and so does a
+/// pretty-printed one, whose inner objects are indented.
 #[derive(Debug)]
 pub(super) struct Objects {
     longest: usize,
     text: Vec<u8>,
-    /// The line that the object under way begins on; 0 outside of an object.
+    /// The first line of the current object; 0 outside of an object.
     begun: u64,
     depth: usize,
     in_text: bool,
     escaped: bool,
-    /// True behind an object that was given up, up to the next line that begins with `{`.
+    /// True after an object without an end, up to the next line that begins with `{`.
     lost: bool,
-    /// The arrays around the objects that have begun and not ended.
+    /// The number of arrays around the current object.
     arrays: u64,
-    /// The line that the outermost of them begins on.
+    /// The first line of the outermost array.
     array_begun: u64,
 }
 
 impl Objects {
-    /// For objects of at most this number of bytes.
+    /// Limits objects to this number of bytes.
     pub(super) fn new(longest: usize) -> Self {
         Self {
             longest,
@@ -49,7 +49,7 @@ impl Objects {
         }
     }
 
-    /// Reads a line, given without its end.
+    /// Reads a line without its line end.
     pub(super) fn line(&mut self, number: u64, line: &[u8], found: &mut Vec<Piece>) {
         if line.first() == Some(&b'{') {
             self.end_object(found);
@@ -76,7 +76,7 @@ impl Objects {
                     b']' => self.arrays = self.arrays.saturating_sub(1),
                     b',' => {}
                     byte if byte.is_ascii_whitespace() => {}
-                    // A byte order mark, as some programs write it.
+                    // Skips a byte order mark, which some programs write.
                     _ if number == 1 && at < 3 && line.starts_with(b"\xef\xbb\xbf") => {}
                     _ => {
                         found.push(Piece::Refused(number, "an item is a JSON object".to_owned()));
@@ -101,7 +101,7 @@ impl Objects {
     pub(super) fn end(&mut self, found: &mut Vec<Piece>) {
         let is_cut = self.begun > 0 || self.lost;
         self.end_object(found);
-        // An object that was cut off is reported already.
+        // A truncated object was reported already.
         if self.arrays > 0 && !is_cut {
             let why = "the array does not end: the file may have been cut off, and items may be missing";
             found.push(Piece::Refused(self.array_begun, why.to_owned()));
@@ -109,14 +109,14 @@ impl Objects {
         self.arrays = 0;
     }
 
-    /// Ends an object that is under way, before a part of the input that belongs to no object.
+    /// Ends the current object, before input that belongs to no object.
     pub(super) fn end_object(&mut self, found: &mut Vec<Piece>) {
         if self.begun > 0 {
             self.give_up(found, "the object does not end");
         }
     }
 
-    /// A byte of an object.
+    /// Reads a byte of an object.
     fn within(&mut self, byte: u8, found: &mut Vec<Piece>) {
         if self.text.len() >= self.longest {
             let why = format!(
@@ -150,7 +150,7 @@ impl Objects {
         }
     }
 
-    /// Its braces match: the object is complete.
+    /// Completes an object: its braces match.
     fn complete(&mut self, found: &mut Vec<Piece>) {
         let (begun, text) = self.reset();
         let parsed = String::from_utf8(text)
@@ -175,7 +175,7 @@ impl Objects {
     }
 }
 
-/// The parser counts the lines of the object.
+/// The message of the parser, with the line in the input instead of the line in the object.
 fn not_json(begun: u64, error: &serde_json::Error) -> String {
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or_default();
@@ -189,7 +189,7 @@ mod tests {
 
     type Lines = Vec<(u64, String)>;
 
-    /// The objects compacted, and the refused lines.
+    /// The compacted objects, and the refused lines.
     fn split(text: &str, longest: usize) -> (Lines, Lines) {
         let mut found = Vec::new();
         let mut objects = Objects::new(longest);
@@ -278,7 +278,7 @@ mod tests {
             assert_eq!(refused[0].0, line, "{text}");
             assert!(refused[0].1.contains("does not end"), "{refused:?}");
         }
-        // One report for an array that was cut off within an object.
+        // An array that is truncated within an object is reported once.
         assert_eq!(split("[{\"n\":1},{\"n\":", 100).1.len(), 1);
         let (whole, refused) = split(&"[".repeat(1000), 100);
         assert_eq!((whole.len(), refused.len()), (0, 1));

@@ -1,4 +1,4 @@
-//! An item as a person sees it.
+//! The facts about an item that people see.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::errors::Result;
 use crate::output::Table;
 use crate::time::{age, left, passed};
 
-/// The longest text of a failure that a table holds, in characters.
+/// The longest text of a failure in a table, in characters.
 const LONGEST: usize = 500;
 
 /// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum State {
-    /// It waits to be taken.
+    /// It can be taken.
     Pending,
-    /// It is taken.
+    /// A worker has taken it.
     Leased,
-    /// It was released with a delay that lasts.
+    /// It was released with a delay that has not ended.
     Delayed,
     /// A person has to look at it.
     Parked,
-    /// It has another shape than an item of this tool.
+    /// Its contents do not have the fields of an item.
     Unreadable,
 }
 
 impl State {
-    /// The state of an item whose facts can be read.
+    /// The state of a readable item.
     pub(super) fn of(facts: &DlqSummary) -> Self {
         match facts.state {
             ItemState::Leased => Self::Leased,
@@ -55,13 +55,13 @@ impl State {
     }
 }
 
-/// An item in a row.
+/// An item as a row of a table.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     id: String,
     pub(crate) state: State,
     held: ItemState,
-    /// How long its state lasts.
+    /// The time that its state still lasts.
     rest: Option<Duration>,
     attempts: Option<u64>,
     age: Option<Duration>,
@@ -108,19 +108,19 @@ impl View {
         }
     }
 
-    /// Reports that its facts cannot be read, if that is so.
+    /// If its facts can't be read, reports that.
     pub(crate) fn tell_unreadable(&self, app: &mut App<'_>) {
         if self.state == State::Unreadable {
             app.skipped(&format!("{}: {}", self.id, self.error));
         }
     }
 
-    /// Whether nobody has taken it, and no delay holds it.
+    /// True if it is neither leased nor delayed.
     pub(crate) fn is_free(&self) -> bool {
         self.held == ItemState::Pending
     }
 
-    /// Its state, and how long that lasts: `leased 4m 12s`.
+    /// Its state, and the time that the state still lasts: `leased 4m 12s`.
     pub(crate) fn state(&self) -> String {
         let name = self.state.name();
         match self.rest {
@@ -158,9 +158,9 @@ impl ItemTable {
     }
 }
 
-/// Calls `each` for every item of a scan. Damage and items over the limit are reported, and the others follow.
+/// Calls `each` for every item of a scan. Damage and items above the size limit are reported and skipped.
 ///
-/// Returns whether there was anything.
+/// Returns whether the scan had any item.
 pub(crate) fn each<'c>(
     app: &mut App<'c>,
     scan: impl Iterator<Item = Result<DlqItem, StorageError>>,
@@ -202,7 +202,7 @@ fn until(end: Uptime, clock: &dyn Clock) -> Option<Duration> {
     end.since.checked_sub(clock.uptime().since)
 }
 
-/// Why an item is parked, and its last error behind that.
+/// The reason why an item is parked, followed by its last error.
 fn shown(reason: Option<String>, error: Option<String>) -> String {
     match (reason, error) {
         (Some(reason), Some(error)) => format!("{reason} ({error})"),
@@ -210,7 +210,7 @@ fn shown(reason: Option<String>, error: Option<String>) -> String {
     }
 }
 
-/// The type of the last failure with the first line of its message, and the reason that an item was parked for.
+/// The type of the last failure with the first line of its message, and the reason for parking.
 pub(crate) fn words_of(body: &RawValue) -> (Option<String>, Option<String>) {
     #[derive(Default, Deserialize)]
     struct Item<'a> {
@@ -244,7 +244,7 @@ fn error_of(failure: &RawValue) -> Option<String> {
         let json = value.map_or("null", RawValue::get);
         match serde_json::from_str::<Option<String>>(json) {
             Ok(text) => text.unwrap_or_default(),
-            // Another program's failure: a variant with its data.
+            // A failure of another program: a JSON object with one member.
             Err(_) => json.to_owned(),
         }
     };

@@ -1,4 +1,4 @@
-//! The commands that fix what the doctor finds.
+//! Commands that fix the doctor's findings.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::problems::SET_CLOCK;
 use crate::app::{Access, App};
 use crate::shell::{as_word, tool};
 
-/// Knows how the tool was called, so that its commands reach the same store.
+/// The tool's name and global flags, so that the printed commands reach the same store.
 pub(super) struct Advice {
     tool: String,
     repair: String,
@@ -30,7 +30,7 @@ impl Advice {
         Self { tool, repair, root }
     }
 
-    /// The command that fixes a finding, if one does.
+    /// The command that fixes a finding, if there is one.
     pub(super) fn command(&self, finding: &Finding) -> Option<String> {
         let place = as_word(&finding.place);
         let path = Path::new(&finding.place);
@@ -48,7 +48,7 @@ impl Advice {
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
-            // A link that leads to nothing hides nothing.
+            // A dangling link hides no data.
             FindingKind::Link | FindingKind::InTheWay if path.is_symlink() => {
                 (!path.exists()).then(|| format!("rm {place}"))
             }
@@ -71,7 +71,7 @@ impl Advice {
         }
     }
 
-    /// Moves a job to a name that is free. `None` for a repository: it also has a registry entry, documents and worktrees.
+    /// Moves a job to a free name. `None` for a repository: it also has a registry entry, documents and worktrees.
     fn rename(&self, path: &Path) -> Option<String> {
         let (job, repo) = (path.file_name()?.to_str()?, path.parent()?);
         let repo = match repo.file_name()?.to_str()? {

@@ -9,26 +9,26 @@ use super::tell_remedy;
 use crate::app::App;
 use crate::errors::Result;
 
-/// The findings of one kind that have one remedy.
+/// Findings of one kind that have the same remedy.
 struct Group {
     first: Finding,
     count: u64,
     repaired: u64,
-    /// The copy of the bytes of the first one that was repaired.
+    /// The quarantined copy of the first repaired finding.
     kept: Option<String>,
-    /// Why the first one that was not repaired was left.
+    /// The reason why the first unrepaired finding was left.
     left: Option<String>,
     command: Option<String>,
 }
 
-/// The findings of an examination, by kind. What it holds depends on the kinds, not on the findings.
+/// The findings of an examination, by kind. The memory depends on the number of kinds, not on the number of findings.
 #[derive(Default)]
 pub(super) struct Groups(BTreeMap<(std::cmp::Reverse<FindingSeverity>, String, String), Group>);
 
 impl Groups {
     pub(super) fn add(&mut self, finding: Finding, command: Option<String>) {
         let remedy = command.clone().unwrap_or_else(|| finding.advice.clone());
-        // One line for all of them: `--verbose` gives the command of each.
+        // One remedy for all of them: `--verbose` prints the command for each.
         let remedy = match finding.kind {
             FindingKind::Imported => String::new(),
             _ => remedy,
@@ -102,7 +102,7 @@ pub(super) fn word(severity: FindingSeverity) -> &'static str {
     }
 }
 
-/// The file of a finding, and where in it.
+/// The file of a finding, and the position in it.
 pub(super) fn place(finding: &Finding) -> String {
     let place = escape(&finding.place);
     match finding.len {
@@ -111,13 +111,13 @@ pub(super) fn place(finding: &Finding) -> String {
     }
 }
 
-/// The kind in words, as `--json` has it.
+/// The kind as words, as in `--json`.
 fn title(kind: FindingKind) -> String {
     let name = serde_json::to_value(kind).unwrap_or_default();
     name.as_str().unwrap_or("finding").replace('_', " ")
 }
 
-/// Why a person should care about findings of a kind.
+/// The consequence of findings of a kind.
 fn matters(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::DamagedEvents | FindingKind::DamagedArchive => {
@@ -128,13 +128,13 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::Registry => {
             "the repository may not be found from its folder, or gets the data of another one"
         }
-        FindingKind::DamagedLock => "the last holder is not known; locks work, and no token is given twice",
+        FindingKind::DamagedLock => "the last holder is not known; locks work, and no token is issued twice",
         FindingKind::LockBehindMark => {
-            "who takes this lock next is refused as if another process had overtaken it"
+            "writes of the next holder are refused, as if another process had overtaken it"
         }
         FindingKind::DamagedFormat => "nothing can open this root",
         FindingKind::DamagedSnapshot => "the store begins empty, or can't be opened",
-        FindingKind::Unverified => "damage in this data can't be noticed",
+        FindingKind::Unverified => "damage in this data can't be detected",
         FindingKind::TornEnd => {
             "no acknowledged data is lost: the write was cut short before it was acknowledged"
         }
@@ -144,14 +144,16 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
         FindingKind::Mode => "other users of this machine may read or change it",
-        FindingKind::NameCollision => "on a file system that folds case, as on macOS, both are one",
+        FindingKind::NameCollision => {
+            "on a case-insensitive file system, as on macOS, both are the same name"
+        }
         FindingKind::Stray => "it takes space, and nothing reads it",
         FindingKind::Foreign => "it belongs to another program, which may still need it",
         FindingKind::Imported => "it takes space; its contents are stored",
-        FindingKind::Link => "nothing follows it: data behind it is not seen",
+        FindingKind::Link => "links are not followed: data behind it is not seen",
         FindingKind::InTheWay => "every read and write there fails, and listings and backups lack the data",
         FindingKind::NewerFormat => "this version can't read it",
         FindingKind::Unreadable => "every read of it fails",
-        _ => "it is not as it was written",
+        _ => "it differs from what was written",
     }
 }

@@ -20,13 +20,13 @@ use crate::time::duration;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
-    /// Take damage from its place: copies and a report go to `quarantine/`, what is whole stays readable.
+    /// Repair damage: damaged data is copied to `quarantine/` with a report, and readable data stays readable.
     #[arg(long)]
     repair: bool,
     /// Only this job's data.
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
-    /// Only the data of the repository of this name; without it, of all.
+    /// Only this repository's data; by default all repositories.
     #[arg(long, value_name = "REPO")]
     repo: Option<String>,
     /// With `--repair`: how long to wait for each lock that a writer holds.
@@ -124,7 +124,7 @@ fn tell(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<(
     }
 }
 
-/// Prints the exact command, or else the advice.
+/// Prints the exact command, or otherwise the advice.
 fn tell_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result<()> {
     match command {
         Some(command) => app.line(format!("         run: {}", escape(command))),

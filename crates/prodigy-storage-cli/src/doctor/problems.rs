@@ -1,4 +1,4 @@
-//! Problems outside of the files of the store: what `health` finds, and notices of the configuration.
+//! Problems outside of the store's files: results of `health`, and notices of the configuration.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::shell::{as_word, tool};
 
-/// The folders of a store in which a project's own folder has data.
+/// The folders with data in a project's own `.prodigy`.
 const AREAS: [&str; 4] = ["events", "dlq", "state", "orphaned_worktrees"];
 
 #[derive(Serialize)]
@@ -30,7 +30,7 @@ impl Problem {
     }
 }
 
-/// All of them. Storage that can't be opened has none: the findings say why.
+/// All problems; empty if storage can't be opened, for which the findings give the reason.
 pub(super) fn all(app: &mut App<'_>) -> Vec<Problem> {
     let Ok(storage) = app.open_quietly(Access::Read) else {
         return Vec::new();
@@ -74,17 +74,13 @@ fn of_check(check: Check, tool: &str) -> Problem {
     }
 }
 
-/// Sets the clock by the network.
+/// Synchronises the clock over the network.
 pub(super) const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
 
 fn of_notice(notice: &StorageNotice, tool: &str) -> Problem {
     let (name, matters, command) = match notice {
         StorageNotice::Config(notice) => of_config(notice, tool),
-        _ => (
-            "configuration",
-            "the store works, and promises less than usual",
-            None,
-        ),
+        _ => ("configuration", "the store works with weaker guarantees", None),
     };
     Problem {
         name,
@@ -97,7 +93,7 @@ fn of_notice(notice: &StorageNotice, tool: &str) -> Problem {
 }
 
 fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option<String>) {
-    let deprecated = "a later version will not know it";
+    let deprecated = "a later version will not support it";
     match notice {
         Notice::DeprecatedVariable { name, instead } => {
             let command = format!("export {instead}=\"${name}\"; unset {name}");
@@ -111,7 +107,7 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
                 )),
                 origin => at(origin),
             };
-            let matters = "worktrees of the project share nothing, and a later version will not know it";
+            let matters = "worktrees of the project share nothing, and a later version will not support it";
             ("deprecated setting", matters, command)
         }
         Notice::UnusedLocalStorage { path } => {
@@ -128,14 +124,14 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
         | Notice::OtherProgram { origin, .. }
         | Notice::LooksLikeStorage { origin, .. } => ("ignored setting", "it has no effect", at(origin)),
         Notice::WeakenedByProject { origin, .. } => {
-            let matters = "a file of the project weakens what storage promises";
+            let matters = "a file of the project weakens the guarantees of the storage";
             ("configuration", matters, at(origin))
         }
         _ => ("configuration", "a setting may be missing", None),
     }
 }
 
-/// The command that takes a person, or the shell, to the place of a setting.
+/// The command that shows or opens the place of a setting.
 fn at(origin: &Origin) -> Option<String> {
     match origin {
         Origin::File { path, line, .. } => Some(format!(
@@ -147,7 +143,7 @@ fn at(origin: &Origin) -> Option<String> {
     }
 }
 
-/// Copies what a project's own folder holds, checks the copy, and moves the original out of the way.
+/// Imports a project's own folder, checks the copy, and renames the original.
 fn migrate(folder: &Path, tool: &str) -> String {
     let areas = AREAS.iter().map(|area| folder.join(area));
     let areas = areas.filter(|area| area.is_dir());
@@ -160,7 +156,7 @@ fn migrate(folder: &Path, tool: &str) -> String {
     format!("{tool} migrate {folder} && mkdir {away} && mv {areas}{away}")
 }
 
-/// Prints a problem as a finding is printed.
+/// Prints a problem in the form of a finding.
 pub(super) fn tell(app: &mut App<'_>, problem: &Problem) -> Result<()> {
     let word = match problem.severity {
         Severity::Failure => "failure",

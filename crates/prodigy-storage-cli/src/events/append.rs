@@ -17,22 +17,22 @@ use crate::input::{InputArgs, Line, Lines, Next};
 use crate::job::JobArgs;
 use crate::output::counted;
 
-/// A batch of this number of bytes is stored, however few events it has.
+/// A batch is stored when it has this number of bytes, even if it has few events.
 const BATCH_BYTES: usize = 8 << 20;
-/// More than the bytes that a record, or a line with an id, has beyond its payload.
+/// An upper bound of the bytes that a record, or a line with an id, has in addition to its payload.
 const BESIDE: usize = 512;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AppendArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The number of events in one write; fewer if the input pauses, or a signal ends it.
+    /// The number of events in one write. A write has fewer if the input pauses or a signal ends it.
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroUsize,
     /// Print the id of each event as soon as it is stored, in input order; by default a count is printed at the end.
     #[arg(long)]
     ack: bool,
-    /// Lines are `{"id":..,"event":..}`; an id that is stored already is acknowledged and not stored again.
+    /// Each line is `{"id":..,"event":..}`. An event whose id is stored already is acknowledged and not stored again.
     #[arg(long)]
     with_ids: bool,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(crate) struct AppendArgs {
 }
 
 impl AppendArgs {
-    /// Whether the ids of the events are printed.
+    /// True if the ids of the events are printed.
     pub(crate) fn prints(&self) -> bool {
         self.ack
     }
@@ -81,7 +81,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
         newest: None,
     };
     let fed = sink.feed(app, &mut lines, limit);
-    // The events before a refused line are stored. After a failed write nothing is left to store.
+    // Stores the events before a refused line. After a failed write, nothing is left to store.
     let rest = sink.store(app);
     let exit = lines.ended(app);
     drop(lines);
@@ -91,7 +91,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
         sink.tell_count(app);
     }
     match fed.and(rest) {
-        // The reader of the ids has gone: that is no reason to call input stored that was not read.
+        // The reader of the ids is gone: the rest of the input is not read, so the command must not report success.
         Err(Failure::Closed) => Err(Failure::new(
             Exit::Failed,
             format!(
@@ -104,7 +104,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
     }
 }
 
-/// Ends background work, such as compression, in time; what is left the next writer finishes.
+/// Finishes background work, such as compression, within the timeout; the next writer does the rest.
 fn end(app: &mut App<'_>, storage: &Storage) -> Result<()> {
     match storage.flush() {
         Err(error) if error.kind() == ErrorKind::Timeout => {
@@ -129,7 +129,7 @@ impl Sink<'_> {
                 Next::TooLong(failure) => return Err(failure),
                 Next::End => return Ok(()),
             };
-            // An event that may be refused for its size is written alone, so that those before it are stored.
+            // An event that may be too large is written alone, so that the events before it are stored.
             let large = line.text().len() > limit.saturating_sub(BESIDE);
             if large {
                 self.store(app)?;
@@ -212,7 +212,7 @@ impl Sink<'_> {
             };
             format!("{} stored{before}", counted(self.stored, "event"))
         };
-        // A count that can't be printed changes nothing.
+        // A count that can't be printed is ignored.
         let _ = writeln!(app.err, "{count}");
     }
 }

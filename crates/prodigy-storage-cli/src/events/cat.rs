@@ -25,14 +25,14 @@ pub(crate) struct CatArgs {
     last: Option<usize>,
 }
 
-/// Which events of a log.
+/// A range of events.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RangeArgs {
-    /// Only events not before this: a local date (`2026-11-24`) or time (`2026-11-24 21:01`), a time with its zone
-    /// (`2026-11-24T21:01:58Z`), or how long ago (`10m`).
+    /// Only events at or after this time: a local date (`2026-11-24`) or time (`2026-11-24 21:01`), a time with a zone
+    /// (`2026-11-24T21:01:58Z`), or a time ago (`10m`).
     #[arg(long, value_name = "T", value_parser = time)]
     since: Option<Timestamp>,
-    /// Only events before this.
+    /// Only events before this time.
     #[arg(long, value_name = "T", value_parser = time)]
     until: Option<Timestamp>,
     #[command(flatten)]
@@ -66,7 +66,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
     print(app, &jobs, &arguments.range.options(), form)
 }
 
-/// Prints the events that the options ask for, job after job.
+/// Prints the selected events, job after job.
 pub(super) fn print(app: &mut App<'_>, jobs: &Jobs, options: &ReadOptions, form: Form) -> Result<Exit> {
     let begin = |events: &Events| events.read_lines(options.clone());
     let read = jobs.read(app, begin, |app, job, item| match item {

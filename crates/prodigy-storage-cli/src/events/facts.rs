@@ -1,4 +1,4 @@
-//! The facts that the payload of an event states about itself.
+//! The facts that the payload of an event states.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,15 +7,15 @@ use prodigy_storage::Record;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Fields of a payload that name the kind of an event, the first one that is there.
+/// Fields of a payload that may name the kind of the event; the first one that exists is used.
 const KIND: [&str; 4] = ["event_type", "type", "kind", "event"];
 const WORKTREE: &str = "worktree";
-/// Fields whose text says how the work of an event ended.
+/// Fields that may state the outcome of an event's work.
 const OUTCOME: [&str; 4] = ["status", "outcome", "result", "level"];
-/// Fields that are there, and not null, only if something failed.
+/// Fields that exist, and are not null, only after a failure.
 const ERROR: [&str; 2] = ["error", "errors"];
 
-/// The payload of an event as JSON; nothing for a line of another program that has none.
+/// The payload of an event as JSON; empty for a line of another program without one.
 pub(crate) fn payload<'a>(record: &Record<'a>) -> &'a str {
     #[derive(Deserialize)]
     struct Envelope<'a> {
@@ -26,12 +26,12 @@ pub(crate) fn payload<'a>(record: &Record<'a>) -> &'a str {
     parsed.map(|envelope| envelope.event.get()).unwrap_or_default()
 }
 
-/// The facts that are the same in the events of most programs.
+/// The facts that most programs state in their events.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) kind: Option<String>,
     pub(crate) worktree: Option<String>,
-    /// True if the kind or the outcome has the word `fail` or `error` in it, or an error is stated.
+    /// True if the kind or the outcome contains the word `fail` or `error`, or if an error is stated.
     pub(crate) failed: bool,
 }
 
@@ -41,7 +41,7 @@ impl Facts {
     pub(crate) fn of(payload: &str) -> Self {
         let fields: Fields<'_> = serde_json::from_str(payload).unwrap_or_default();
         let kind = KIND.iter().find_map(|name| text(&fields, name));
-        // `{"AgentStarted":{..}}`: the only member is the kind, and has the fields.
+        // `{"AgentStarted":{..}}`: the name of the only member is the kind, and its value has the fields.
         let only = fields
             .iter()
             .next()

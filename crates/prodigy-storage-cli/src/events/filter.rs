@@ -3,16 +3,16 @@
 use prodigy_storage::{EventFilter, StorageError};
 use regex::Regex;
 
-/// A regular expression that the payload has to match.
+/// Parses a regular expression for the payload.
 ///
 /// # Errors
-/// The reason alone: the parser of the command line names the flag and its value.
+/// The reason alone: clap adds the flag and its value.
 pub(super) fn pattern(text: &str) -> Result<EventFilter, String> {
     let pattern = compile(text)?;
     Ok(EventFilter::payload_matches(move |json| pattern.is_match(json)))
 }
 
-/// `FIELD=VALUE`, `FIELD!=VALUE` or `FIELD~PATTERN`. The first `=` or `~` ends the field.
+/// Parses `FIELD=VALUE`, `FIELD!=VALUE` or `FIELD~PATTERN`. The first `=` or `~` ends the field.
 fn filter(text: &str) -> Result<EventFilter, String> {
     let wrong = "a filter is FIELD=VALUE, FIELD!=VALUE or FIELD~PATTERN, such as `status=done`, `agent.id!=3` or `error~time.?out`";
     let at = text.find(['=', '~']).unwrap_or(0);
@@ -27,40 +27,40 @@ fn filter(text: &str) -> Result<EventFilter, String> {
 
 fn compile(pattern: &str) -> Result<Regex, String> {
     Regex::new(pattern).map_err(|error| {
-        // A message of several lines draws the pattern, and has the reason in the last one.
+        // A message of several lines shows the pattern first, and the reason in the last line.
         let text = error.to_string();
         let reason = text
             .lines()
             .last()
             .unwrap_or_default()
             .trim_start_matches("error: ");
-        format!("no regular expression: {reason}")
+        format!("not a regular expression: {reason}")
     })
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct FilterArgs {
-    /// Only events with this value in a field: a dotted path into the payload or, where it has none, the envelope. A text
-    /// compares as it is, anything else as JSON. `FIELD!=VALUE` is any other value, or no such field; `FIELD~PATTERN` is a
-    /// regular expression. Several have to hold at once.
+    /// Only events with this value in a field: a dotted path into the payload or, if the payload lacks it, into the
+    /// envelope. Text is compared as it is, other values as JSON. `FIELD!=VALUE` selects events with another value or
+    /// without the field; `FIELD~PATTERN` uses a regular expression. Several filters have to match all.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = filter)]
     filter: Vec<EventFilter>,
     /// Only events of this worktree, which is the field `worktree` of the payload.
     #[arg(long, value_name = "NAME")]
     worktree: Option<String>,
-    /// Only events with this field, whatever its value. Several have to be there at once.
+    /// Only events that have this field, with any value. Several fields have to exist all.
     #[arg(long, value_name = "FIELD")]
     has: Vec<String>,
     /// Only events with this correlation id.
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// Only events of this agent: `agent_id` in the payload, or else in the metadata.
+    /// Only events of this agent: `agent_id` in the payload, or otherwise in the metadata.
     #[arg(long, value_name = "ID")]
     agent: Option<String>,
 }
 
 impl FilterArgs {
-    /// All of them.
+    /// All filters of the flags.
     pub(super) fn all(&self) -> impl Iterator<Item = EventFilter> {
         let has = self.has.iter().map(EventFilter::exists);
         let correlation_id = self.correlation_id.iter().map(EventFilter::correlation_id);

@@ -22,9 +22,9 @@ use crate::job::RepoArgs;
 use crate::signals::Stop;
 use crate::time::duration;
 
-/// Between two looks for a signal and for a reader that is gone.
+/// The interval at which signals and a closed output are checked.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Lines handed over at once where there are many.
+/// The largest number of lines that are printed before the output is flushed.
 const LINES: usize = 1024;
 
 #[derive(Debug, clap::Args)]
@@ -41,10 +41,10 @@ pub(crate) struct FollowArgs {
     /// Follow all jobs of all repositories, also those that come later.
     #[arg(long, conflicts_with_all = ["jobs", "all_jobs", "repo", "cursor", "until_finished"])]
     all_repos: bool,
-    /// Print only what comes after this position: the cursor that an earlier run printed at its end.
+    /// Print only events after this position: a cursor that an earlier run printed at its end.
     #[arg(long, value_name = "C")]
     cursor: Option<String>,
-    /// Print only what is appended from now on. What is stored already is not read.
+    /// Print only events that are appended from now on. Stored events are not read.
     #[arg(long, conflicts_with = "cursor")]
     from_now: bool,
     /// End when the job is finished and all of its events are printed.
@@ -52,7 +52,7 @@ pub(crate) struct FollowArgs {
     until_finished: bool,
     #[command(flatten)]
     filters: FilterArgs,
-    /// End after this duration, instead of at an interrupt.
+    /// End after this duration.
     #[arg(long = "for", value_name = "D", value_parser = duration)]
     time: Option<Duration>,
 }
@@ -61,7 +61,7 @@ impl FollowArgs {
     fn options(&self) -> Result<FollowOptions> {
         let cursor = self.cursor.as_ref().map(Cursor::new).transpose();
         let from = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
-        // Only the stored events: the loop waits by itself, and flushes the output before.
+        // Reads only stored events: the loop waits itself, after it has flushed the output.
         let mut options = FollowOptions::new().from(from).wait(Duration::ZERO);
         options.from_now = self.from_now;
         options.until_finished = self.until_finished;
@@ -87,7 +87,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     follow_all(app, lines, Printed::new(), &stop, arguments.time, Form::Json)
 }
 
-/// Prints what a follow gives in a form, without the events that were printed already.
+/// Prints the events of a follow in a form, except those that were printed already.
 pub(super) fn follow_behind(
     app: &mut App<'_>,
     lines: Lines,
@@ -99,7 +99,7 @@ pub(super) fn follow_behind(
     follow_all(app, lines, printed, &stop, time, form)
 }
 
-/// Prints lines until the end, and the cursor behind them.
+/// Prints lines until the end, then the cursor.
 fn follow_all(
     app: &mut App<'_>,
     mut lines: Lines,
@@ -127,10 +127,10 @@ fn follow_all(
     followed
 }
 
-/// Events that were printed, each with its job if there are many.
+/// The printed events, each with its job if several jobs are followed.
 pub(super) type Printed = BTreeSet<(Option<JobAddress>, EventId)>;
 
-/// The lines of one job, or of many.
+/// The followed lines of one job, or of several.
 pub(super) enum Lines {
     Of(FollowLines),
     All(FollowAllLines),
@@ -166,7 +166,7 @@ impl Lines {
         }
     }
 
-    /// The position behind what was printed; many jobs have many.
+    /// The position after the printed events; `None` for several jobs, which have one each.
     fn cursor(&self) -> Option<Cursor> {
         match self {
             Self::Of(lines) => Some(lines.cursor()),
@@ -179,7 +179,7 @@ impl Lines {
     }
 }
 
-/// Prints lines until the time is over, the job is finished, or it is asked to stop.
+/// Prints lines until the time is over, the job is finished, or a signal asks to stop.
 fn follow(
     app: &mut App<'_>,
     lines: &mut Lines,
@@ -193,7 +193,7 @@ fn follow(
         let idle = step(app, lines, printed, form)?;
         *given = lines.cursor();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // Events that are stored when the time ends are printed, however many.
+        // All events that are stored when the time ends are printed.
         let is_over = idle && (lines.is_finished() || left.is_some_and(|left| left.is_zero()));
         if is_over || stop.asked() || (app.closed)() {
             return Ok(Exit::Done);
@@ -204,7 +204,7 @@ fn follow(
     }
 }
 
-/// Makes `work`, and wakes its follow when a signal asks to stop or the reader of the output is gone.
+/// Runs `work`, and wakes its follow when a signal asks to stop or the reader of the output is gone.
 fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, work: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
         let (ends, ended) = channel::<()>();
@@ -221,7 +221,7 @@ fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, wor
     })
 }
 
-/// Gives the lines that are there, a bounded number of them, and hands them over. True if there are no more now.
+/// Prints a bounded number of the available lines. Returns true if there are no more for now.
 fn step(app: &mut App<'_>, lines: &mut Lines, printed: &mut Printed, form: Form) -> Result<bool> {
     let mut idle = false;
     for _ in 0..LINES {

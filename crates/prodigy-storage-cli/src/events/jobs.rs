@@ -15,10 +15,11 @@ use crate::output::counted;
 pub(super) struct JobsArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// The id of a job; several are read one after the other.
+    /// The id of a job. Several jobs are read one after the other.
     #[arg(long = "job", value_name = "JOB", required_unless_present = "all_jobs")]
     jobs: Vec<String>,
-    /// All jobs of the repository. Then, and with several jobs, a line of JSON is an object with `repo`, `job` and `record`.
+    /// Read all jobs of the repository. With several jobs, each line of JSON is an object with `repo`, `job` and
+    /// `record`.
     #[arg(long, conflicts_with = "jobs")]
     all_jobs: bool,
 }
@@ -55,13 +56,13 @@ pub(super) fn ids(texts: &[String]) -> Result<Vec<JobId>> {
 pub(super) struct Jobs {
     storage: Storage,
     repo: Repo,
-    /// The jobs; all of the repository if it is empty.
+    /// The named jobs; empty for all of the repository.
     named: Vec<JobId>,
     may_be_missing: bool,
 }
 
 impl Jobs {
-    /// The same, where a job without anything is no failure: it may come later.
+    /// Allows a job that does not exist: it may be created later.
     pub(super) fn may_be_missing(self, may_be_missing: bool) -> Self {
         Self {
             may_be_missing,
@@ -69,23 +70,23 @@ impl Jobs {
         }
     }
 
-    /// True for one job. The events of several are printed with their jobs.
+    /// True for one job. Events of several jobs are printed with their jobs.
     pub(super) fn is_one(&self) -> bool {
         self.named.len() == 1
     }
 
-    /// The address that is printed with an event of this job.
+    /// The address to print with an event of this job, if there are several jobs.
     pub(super) fn shown<'a>(&self, job: &'a Job) -> Option<&'a JobAddress> {
         (!self.is_one()).then(|| job.address())
     }
 
-    /// Follows them.
+    /// Follows the jobs.
     pub(super) fn follow(&self, options: FollowOptions) -> Result<Lines> {
         Lines::of_jobs(&self.repo, &self.named, options)
     }
 
-    /// Reads each job with `begin`, gives what it reads, and reports damage. A job that does not exist is no reason not to read the
-    /// others: its failure is a part of the result.
+    /// Reads each job with `begin`, passes its events on, and reports damage. If a job does not exist, the others are
+    /// read, and its failure is part of the result.
     pub(super) fn read(
         &self,
         app: &mut App<'_>,
@@ -130,7 +131,7 @@ impl Jobs {
     }
 }
 
-/// The jobs that were read, and what was noted about them.
+/// The result of reading jobs.
 #[derive(Default)]
 #[must_use]
 pub(super) struct Read {
@@ -141,12 +142,12 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// True if no job exists.
+    /// True if none of the jobs exists.
     pub(super) fn is_nothing(&self) -> bool {
         self.jobs == 0 && !self.missing.is_empty()
     }
 
-    /// Notes the events that no checksum verifies.
+    /// Prints a note about events without a valid checksum.
     pub(super) fn note_unverified(&self, app: &mut App<'_>) {
         if self.unverified > 0 {
             let events = counted(self.unverified, "event");
@@ -154,7 +155,7 @@ impl Read {
         }
     }
 
-    /// The end of the command: the failures for jobs that do not exist.
+    /// Ends the command, with the failures for jobs that do not exist.
     pub(super) fn end(mut self, app: &mut App<'_>) -> Result<Exit> {
         let last = self.missing.pop();
         for missing in &self.missing {

@@ -24,21 +24,21 @@ use crate::job::JobArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventsCommand {
-    /// Append events: JSON lines, a payload each.
+    /// Append events: one JSON payload per line.
     Append(append::AppendArgs),
     /// Print the merged log as JSON lines.
     Cat(cat::CatArgs),
-    /// Print the cursor behind everything that is stored, without reading it.
+    /// Print the cursor after the last stored event, without reading events.
     End(JobArgs),
-    /// Print what is stored, then what is appended from now on.
+    /// Print the stored events, then new ones as they are appended.
     Follow(follow::FollowArgs),
-    /// Print the last events, and with `-f` then what is appended.
+    /// Print the last events; with `-f`, then new ones as they are appended.
     #[command(after_help = tail::HELP)]
     Tail(tail::TailArgs),
     /// Print the events whose payload matches a regular expression.
     #[command(after_help = search::HELP)]
     Search(search::SearchArgs),
-    /// Count by reading all of it, or the part that is asked for: events by kind and worktree, and their rate over time.
+    /// Count events by kind and worktree, and their rate over time. Reads the whole log, or the requested part.
     Stats(stats::StatsArgs),
 }
 

@@ -1,4 +1,4 @@
-//! The kinds of events, their worktrees, and their number over time.
+//! Counts events by kind, by worktree and over time.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::app::App;
 use crate::errors::Result;
 use crate::time::left;
 
-/// The number of names that are counted apart; further ones are counted together.
+/// The largest number of names with counts of their own; other names are counted together.
 const NAMES: usize = 1000;
-/// The number of names that are shown to people.
+/// The largest number of names that are printed.
 const SHOWN: usize = 10;
-/// Spans of time that the number of events is counted for.
+/// The largest number of spans of time with counts of their own.
 const SPANS: usize = 60;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -36,7 +36,7 @@ impl Names {
         }
     }
 
-    /// The names with their counts, the greatest first.
+    /// The names with their counts, greatest count first.
     fn sorted(&self) -> Vec<(&str, u64)> {
         let mut sorted: Vec<_> = self
             .counts
@@ -61,7 +61,7 @@ impl Names {
     }
 }
 
-/// The number of events in spans of time of one length, which doubles as the time grows.
+/// Counts events in spans of time of equal length. The length is doubled as the covered time grows.
 struct OverTime {
     start: i64,
     seconds: i64,
@@ -78,7 +78,7 @@ impl OverTime {
     }
 
     fn add(&mut self, time: Timestamp) {
-        // An event that is older than the first one of the log counts with it.
+        // An event that is older than the first event of the log is counted in the first span.
         let passed = (time.as_nanos() / 1_000_000_000 - self.start).max(0);
         while passed / self.seconds >= SPANS as i64 {
             self.counts = self.counts.chunks(2).map(|pair| pair.iter().sum()).collect();
@@ -93,7 +93,7 @@ impl OverTime {
         }
     }
 
-    /// A bar for each span; a span without events is a blank.
+    /// One bar per span; a span without events is a blank.
     fn sparkline(&self) -> String {
         let most = self.counts.iter().copied().max().unwrap_or(0).max(1);
         let bar = |count: &u64| match count {
@@ -109,7 +109,7 @@ impl OverTime {
     }
 }
 
-/// Kinds, worktrees and rates of the events that it was given.
+/// The counts of the events that were added.
 #[derive(Default)]
 pub(super) struct Rates {
     kinds: Names,

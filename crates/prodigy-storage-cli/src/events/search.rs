@@ -16,7 +16,7 @@ pub(super) const HELP: &str = "Examples: in one job; in all jobs of the reposito
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SearchArgs {
-    /// A regular expression, looked for in the JSON of each payload as it is stored.
+    /// A regular expression, which is matched against the JSON of each payload as stored.
     #[arg(value_name = "REGEX", value_parser = pattern)]
     pattern: EventFilter,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The forms in which an event is printed.
+//! The output forms of an event.
 
 use clap::ValueEnum;
 use prodigy_storage::{JobAddress, Record, Timestamp};
@@ -10,23 +10,23 @@ use crate::app::App;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 
-/// How to print events.
+/// The output form of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
-    /// Time and payload, a line cut to the width of the terminal.
+    /// Time and payload; each line is cut to the width of the terminal.
     Short,
     /// The line as it is stored.
     Json,
-    /// The payload alone, byte for byte.
+    /// Only the payload, byte for byte.
     Payload,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct FormArgs {
-    /// How to print each event; without it, `short` on a terminal, and `json` elsewhere and with `--json`.
+    /// The form of each event; by default `short` on a terminal, and `json` elsewhere and with `--json`.
     #[arg(long, short, value_name = "FORM")]
     output: Option<Form>,
-    /// Print payloads alone, byte for byte as they are stored: the same as `--output payload`.
+    /// Print only payloads, byte for byte as stored: the same as `--output payload`.
     #[arg(long, conflicts_with = "output")]
     payload: bool,
 }
@@ -48,8 +48,8 @@ struct Payload<'a> {
     event: &'a RawValue,
 }
 
-/// An event in its form. With `job`, the events of several jobs are printed: JSON is an object with `repo`, `job` and `record`, as
-/// `events follow --all-jobs` has it.
+/// An event in this form. With `job`, which is set if there are several jobs, JSON is an object with `repo`, `job` and
+/// `record`, as in `events follow --all-jobs`.
 pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) -> Result<String> {
     if form == Form::Json {
         return Ok(match job {
@@ -72,7 +72,7 @@ pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) ->
     Ok(format!("{}{of}  {payload}", seconds(record.time())))
 }
 
-/// A time to the second: `2026-11-24 21:01:58Z`. An event of another program may state none.
+/// A time to the second: `2026-11-24 21:01:58Z`. An event of another program may lack one.
 fn seconds(time: Timestamp) -> String {
     if time == Timestamp::MIN {
         return "-                   ".to_owned();
@@ -82,7 +82,7 @@ fn seconds(time: Timestamp) -> String {
     format!("{}Z", seconds.trim_end_matches('Z').replace('T', " "))
 }
 
-/// Prints such a line.
+/// Prints a line in this form.
 pub(super) fn print(app: &mut App<'_>, line: &str, form: Form) -> Result<()> {
     match form {
         Form::Short => app.cut_line(line),

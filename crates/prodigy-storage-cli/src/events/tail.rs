@@ -25,7 +25,7 @@ pub(crate) struct TailArgs {
     /// Print the last N events; of several jobs, the N newest of all.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
     lines: usize,
-    /// Then print what is appended, until an interrupt or a closed output.
+    /// Then print new events as they are appended, until an interrupt or a closed output.
     #[arg(long, short)]
     follow: bool,
     /// With `--follow`: end after this duration.
@@ -44,7 +44,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TailArgs) -> Result<Exit> {
     if !arguments.follow {
         return newest(app, &jobs, count, range, form, |_, _| ());
     }
-    // It begins before the newest events are read, so that none is missed; those that both find are printed once.
+    // The follow begins before the newest events are read, so no event is missed; an event that both return is printed
+    // once.
     let mut options = FollowOptions::new().from_now().wait(std::time::Duration::ZERO);
     options.filters = range.filters();
     let lines = jobs.follow(options)?;
@@ -56,8 +57,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TailArgs) -> Result<Exit> {
     follow::follow_behind(app, lines, printed, arguments.time, form)
 }
 
-/// Prints the newest events, the oldest of them first, and reports each. Those of one log are in its order, those of several in that
-/// of their times.
+/// Prints the newest events, oldest first, and passes each to `each`. Events of one log are in log order; events of
+/// several logs are ordered by time.
 pub(super) fn newest(
     app: &mut App<'_>,
     jobs: &Jobs,
@@ -70,7 +71,7 @@ pub(super) fn newest(
         true => events.tail_lines(count),
         false => events.read_lines(range.options()),
     };
-    // A scan that gives no more than what is printed need not be held.
+    // All events of the scan are printed, so they need not be collected first.
     let at_once = jobs.is_one() && range.is_all();
     let mut top = Top::new(count);
     let mut number = 0_u64;

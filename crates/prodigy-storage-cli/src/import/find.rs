@@ -1,17 +1,17 @@
-//! Which files below a folder are data of another program, and whose they are.
+//! Finds the files of other programs below a folder, and the job or repository of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Folders are not entered below this depth.
+/// The deepest level of folders that are entered.
 const DEEPEST: usize = 16;
 
 /// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// Lines of events.
+    /// Events, one per line.
     Events,
     /// The state of a job.
     Checkpoint,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
     RepoDocument(&'static str),
 }
 
-/// A file that is imported.
+/// A file to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
@@ -34,20 +34,20 @@ pub(super) struct Found {
     pub(super) job: Option<String>,
 }
 
-/// The files below a folder.
+/// The files below a folder, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) found: Vec<Found>,
-    /// Lists of dead letters, which hold nothing of their own.
+    /// Indexes of dead letters, which have no data of their own.
     pub(super) indexes: Vec<PathBuf>,
-    /// Files that nobody knows how to import.
+    /// Files of unknown kinds.
     pub(super) unknown: Vec<PathBuf>,
-    /// Links, and other things that are no file: nothing reads them.
+    /// Links, and other things that are not files. They are not read.
     pub(super) other: Vec<PathBuf>,
 }
 
 impl Files {
-    /// Looks through a folder. Links are not followed.
+    /// Searches a folder. Links are not followed.
     pub(super) fn below(folder: &Path) -> io::Result<Self> {
         let mut files = Self::default();
         files.enter(folder, &mut Vec::new())?;
@@ -95,7 +95,7 @@ impl Files {
         }
     }
 
-    /// Gives files without a repository that of their job, or the only one that there is.
+    /// Assigns files without a repository to the repository of their job, or to the only repository.
     fn find_repositories(&mut self) {
         let mut of_jobs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut all = BTreeSet::new();
@@ -116,7 +116,7 @@ impl Files {
     }
 }
 
-/// Whether a folder belongs to a store, and holds nothing to import.
+/// True if a folder is part of the store's own structure and has nothing to import.
 fn is_of_the_store(parts: &[String]) -> bool {
     match parts {
         [folder] => ["locks", "deletions", "imported", "quarantine", "worktrees"].contains(&folder.as_str()),
@@ -125,16 +125,16 @@ fn is_of_the_store(parts: &[String]) -> bool {
     }
 }
 
-/// Whether a folder has the name that data of a job has, in a folder of that job.
+/// True if a folder is at a path where a job has a file.
 fn has_the_name_of_a_file(parts: &[String]) -> bool {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     matches!(classify(&parts), Class::Data(_, Some(_), Some(_)))
 }
 
-/// The meaning of a path.
+/// The classification of a path.
 enum Class<'p> {
     Data(Kind, Option<&'p str>, Option<&'p str>),
-    /// A file that holds nothing of its own: an index, or the lock of a process.
+    /// A file without data of its own: an index, or a lock file.
     Nothing,
     Unknown,
 }
@@ -187,7 +187,7 @@ fn classify<'p>(parts: &[&'p str]) -> Class<'p> {
 fn state(file: &str) -> Option<Kind> {
     match file {
         "metadata.json" => Some(Kind::JobDocument("metadata")),
-        // The store's own marks: they are not another program's.
+        // The store writes these marks itself.
         "finished.json" | "fencing.json" => None,
         _ if [".json", ".json.gz", ".json.zst", ".checkpoint.gz"]
             .iter()

@@ -1,4 +1,4 @@
-//! The lines of an export.
+//! Reads the lines of an export.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::export::{Position, VERSION};
 
-/// A line. Each kind has some of these fields.
+/// A line. Each kind of line has some of these fields.
 #[derive(Deserialize)]
 pub(super) struct Line<'l> {
     pub(super) kind: String,
@@ -39,7 +39,7 @@ pub(super) struct Line<'l> {
 }
 
 impl<'l> Line<'l> {
-    /// The state in the line of a checkpoint, with the cursor of its position.
+    /// The state in a checkpoint's line, with the cursor of its position.
     pub(super) fn state(&self, cursors: &BTreeMap<Key, Cursor>) -> Option<State<'l>> {
         Some(State {
             phase: self.phase.as_deref()?.parse().ok()?,
@@ -54,7 +54,7 @@ impl<'l> Line<'l> {
     }
 }
 
-/// The order of positions.
+/// A position as a sort key.
 pub(super) type Key = (EventId, bool);
 
 fn key(position: Position) -> Key {
@@ -64,16 +64,16 @@ fn key(position: Position) -> Key {
     }
 }
 
-/// An export that was read once and is whole.
+/// An export that was read once and is complete.
 pub(super) struct Export {
     pub(super) repo: String,
     pub(super) job: String,
     positions: BTreeSet<Key>,
-    /// The keys of its checkpoints.
+    /// The keys of the checkpoints.
     pub(super) keys: HashSet<String>,
 }
 
-/// Gives each line of a file, with its number.
+/// Calls `give` with each line of a file and its number.
 pub(super) fn each(path: &Path, mut give: impl FnMut(u64, &Line<'_>) -> Result<()>) -> Result<()> {
     let failed = |why: String| Failure::new(Exit::Damaged, format!("read {}: {why}", path.display()));
     let mut file = BufReader::new(File::open(path).map_err(|error| failed(error.to_string()))?);
@@ -89,12 +89,12 @@ pub(super) fn each(path: &Path, mut give: impl FnMut(u64, &Line<'_>) -> Result<(
             return Ok(());
         }
         let line: Line<'_> = serde_json::from_slice(&text)
-            .map_err(|error| failed(format!("line {number} is no line of an export: {error}")))?;
+            .map_err(|error| failed(format!("line {number} is not a line of an export: {error}")))?;
         give(number, &line)?;
     }
 }
 
-/// Reads an export to its end: nothing is stored of one that was cut short.
+/// Reads an export to its end, since nothing of a truncated export must be stored.
 pub(super) fn check(path: &Path) -> Result<Export> {
     let failed = |why: &str| Failure::new(Exit::Damaged, format!("read {}: {why}", path.display()));
     let (mut export, mut end) = (None, None);
@@ -131,13 +131,13 @@ pub(super) fn check(path: &Path) -> Result<Export> {
     }
 }
 
-/// The cursors of the positions of an export, in the log that its events were imported into.
+/// The cursors for the positions of an export, in the log into which its events were imported.
 pub(super) fn cursors(export: &Export, job: &Job) -> Result<BTreeMap<Key, Cursor>> {
     let mut found = BTreeMap::new();
     if export.positions.is_empty() {
         return Ok(found);
     }
-    // The event before each position, and then the cursor behind that event.
+    // The positions by the event before them. Each becomes the cursor after that event.
     let mut before: BTreeMap<EventId, Vec<Key>> = BTreeMap::new();
     let mut waiting = export.positions.iter().copied().peekable();
     let mut last: Option<EventId> = None;

@@ -1,4 +1,4 @@
-//! `migrate`: an import that finds a project's own folder, and the name of its repository.
+//! `migrate` imports a project's own folder, and finds the folder and the name of its repository.
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,18 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 
-/// The folder of a project.
+/// The name of a project's own folder.
 const LOCAL: &str = ".prodigy";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MigrateArgs {
-    /// The folder; without it, the nearest `.prodigy` here or above that is not the store itself.
+    /// The folder; by default, the nearest `.prodigy` here or above that is not the store itself.
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
-    /// The repository's name; without it, that of the repository that the folder is in.
+    /// The repository's name; by default, the name of the repository that the folder is in.
     #[arg(long, value_name = "REPO")]
     repo: Option<String>,
-    /// Only print what would be stored.
+    /// Print what would be stored, and store nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -51,7 +51,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &MigrateArgs) -> Result<Exit> {
     )
 }
 
-/// The nearest folder of a project, from here upwards.
+/// The nearest project folder, from here upwards.
 fn nearest(storage: &Storage) -> Result<PathBuf> {
     let root = Originals::of(storage);
     let here = std::env::current_dir().map_err(Failure::output)?;

@@ -1,4 +1,4 @@
-//! `import`: data that other programs left.
+//! `import` reads data of other programs.
 
 mod find;
 mod lines;
@@ -29,13 +29,13 @@ pub(crate) struct ImportArgs {
     /// A root of Prodigy, the folder `.prodigy` of a project, or a copy of one; or a file that `export` wrote.
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// Import everything under this repository's name; without it, under the names that the folder has.
+    /// Import everything under this repository's name; by default, under the names in the folder.
     #[arg(long, value_name = "REPO")]
     repo: Option<String>,
-    /// Import a file of `export` under this job's id; without it, under its own.
+    /// Import a file of `export` under this job's id; by default, under its own.
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
-    /// Only print what would be imported.
+    /// Print what would be imported, and import nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -151,10 +151,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         ));
     }
     tell_refusals(app, &importer);
-    // The doctor names the unknown files of the root itself.
+    // For the root itself, the doctor reports unknown files.
     for unknown in files.unknown.iter().filter(|_| !is_root) {
         app.skipped(&format!(
-            "{}: no import of such a file is known",
+            "{}: import does not support this kind of file",
             unknown.display()
         ));
     }
@@ -201,7 +201,7 @@ fn import_lines(
             "checkpoint" => {
                 match line.state(&cursors) {
                     Some(state) => importer.state(&job, &place, state)?,
-                    None => importer.refuse(&place, "it is no checkpoint"),
+                    None => importer.refuse(&place, "it is not a checkpoint"),
                 }
                 Kind::Checkpoint
             }
@@ -210,7 +210,7 @@ fn import_lines(
                     (Some(of), Some(name), Some(data)) => {
                         importer.value(&job.documents(of)?, &place, name, data)?;
                     }
-                    _ => importer.refuse(&place, "it is no document"),
+                    _ => importer.refuse(&place, "it is not a document"),
                 }
                 Kind::JobDocument("documents")
             }
@@ -242,7 +242,7 @@ fn import_lines(
     Ok(())
 }
 
-/// Sorts the states of a job by their time: the newest is stored last, and a job resumes from it.
+/// Sorts the states of a job by time: the newest is stored last, since a job resumes from it.
 fn in_the_order_of_time(files: &mut Vec<Found>, longest: u64) {
     let mut timed: Vec<_> = files
         .drain(..)
@@ -255,7 +255,8 @@ fn in_the_order_of_time(files: &mut Vec<Found>, longest: u64) {
     files.extend(timed.into_iter().map(|(file, _)| file));
 }
 
-/// Imports a file. After the last file with events or dead letters of a job, these are compared with what is stored.
+/// Imports a file. After the last file of events or dead letters of a job, compares the stored data with the imported
+/// data.
 fn one(storage: &Storage, importer: &mut Importer<'_>, file: &Found, next: Option<&Found>) -> Result<()> {
     let repo = storage.repo(RepoName::new(file.repo.as_deref().unwrap_or_default())?)?;
     let job = |file: &Found| -> Result<Job> {
@@ -293,7 +294,7 @@ fn tell_refusals(app: &mut App<'_>, importer: &Importer<'_>) {
     }
 }
 
-/// Prints the counts. The run fails if something was left out.
+/// Prints the counts. The command fails if something was left out.
 fn report(app: &mut App<'_>, importer: &Importer<'_>, dry: bool) -> Result<Exit> {
     let mut table = Table::new(&[
         "KIND",

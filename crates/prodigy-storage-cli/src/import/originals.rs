@@ -1,4 +1,5 @@
-//! Files of the store's own root: which need no import, and which were imported and are no longer reported as skipped.
+//! Files of other programs in the store's own root: some need no import, and others are no longer reported as skipped
+//! after it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,17 +11,17 @@ use prodigy_storage::{Result as Stored, Storage, Timestamp};
 
 use super::find::{Files, Found, Kind};
 
-/// Bytes that are compared at once.
+/// The number of bytes that are compared at once.
 const CHUNK: u64 = 64 << 10;
 
-/// A file below the root, as it was before it was read.
+/// The metadata of a file below the root, before the file was read.
 pub(crate) struct Original {
     path: PathBuf,
     len: u64,
     modified: Timestamp,
 }
 
-/// Without the file backend no store has a root.
+/// Without the file backend, no store has a root.
 #[cfg(not(feature = "file"))]
 enum Doctor {}
 
@@ -35,14 +36,14 @@ impl Doctor {
     }
 }
 
-/// The root of a store of files.
+/// The root of a file store.
 pub(crate) struct Originals {
     root: PathBuf,
     doctor: Doctor,
 }
 
 impl Originals {
-    /// `None` where the backend has no root.
+    /// `None` if the backend has no root.
     pub(crate) fn of(storage: &Storage) -> Option<Self> {
         let root = storage.capabilities().root?.canonicalize().ok()?;
         #[cfg(feature = "file")]
@@ -60,13 +61,13 @@ impl Originals {
         folder.canonicalize().is_ok_and(|folder| folder == self.root)
     }
 
-    /// The path below the root of a file in it.
+    /// The path of a file relative to the root, if the file is in the root.
     pub(crate) fn inside(&self, file: &Path) -> Option<PathBuf> {
         let path = file.canonicalize().ok()?;
         Some(path.strip_prefix(&self.root).ok()?.to_owned())
     }
 
-    /// The path below the root of the file that a file below a folder is, or is a copy of.
+    /// The path, relative to the root, of a file that is in the root or is in a copy of it.
     pub(super) fn of_copy(&self, folder: &Path, file: &Path) -> Option<PathBuf> {
         let below = file.strip_prefix(folder).ok()?;
         let original = self.root.join(below);
@@ -76,12 +77,12 @@ impl Originals {
         is_it.then(|| below.to_owned())
     }
 
-    /// True if readers read the file where it is.
+    /// True if readers of the store read the file in place.
     pub(super) fn is_read(&self, path: &Path) -> bool {
         self.doctor.is_read(path)
     }
 
-    /// The file at a path below the root, before its contents are read.
+    /// The metadata of a file at a path below the root, before it is read.
     pub(crate) fn seen(&self, path: PathBuf) -> Option<Original> {
         let found = fs::symlink_metadata(self.root.join(&path)).ok()?;
         Some(Original {
@@ -91,7 +92,7 @@ impl Originals {
         })
     }
 
-    /// Notes that the contents of files are stored.
+    /// Records that the contents of files were imported.
     pub(crate) fn mark(&self, files: &[Original]) -> Stored<()> {
         let files: Vec<_> = files
             .iter()
@@ -101,7 +102,8 @@ impl Originals {
     }
 }
 
-/// Takes out the files of the store's own root, and copies of them, that readers read where they are. Returns their number.
+/// Removes the files that readers of the store read in place, and copies of such files, from the list. Returns their
+/// number.
 pub(super) fn leave_what_is_read(files: &mut Files, folder: &Path, originals: Option<&Originals>) -> usize {
     let Some(root) = originals else { return 0 };
     let before = files.found.len();
@@ -115,7 +117,7 @@ pub(super) fn leave_what_is_read(files: &mut Files, folder: &Path, originals: Op
     before - files.found.len()
 }
 
-/// The files of the store's own root whose contents, or those of their copies, were imported.
+/// The files in the store's own root that were imported, directly or as copies.
 pub(super) struct Done<'d> {
     folder: &'d Path,
     originals: Option<&'d Originals>,
@@ -131,7 +133,7 @@ impl<'d> Done<'d> {
         }
     }
 
-    /// The original of a file that is about to be read.
+    /// The metadata of the original of a file that is about to be read.
     pub(super) fn before(&self, file: &Path) -> Option<Original> {
         let root = self.originals?;
         root.seen(root.of_copy(self.folder, file)?)

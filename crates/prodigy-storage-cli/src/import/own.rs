@@ -1,5 +1,5 @@
-//! A store of this program, as a project's own folder may be one: its jobs go the way of `export` and `import`, since its files
-//! hold more than they show. A journal, for example, says which dead letters are gone.
+//! Imports a store of this program, which may be a project's own folder. Its jobs are exported and imported, because
+//! its files alone do not show their meaning: a journal, for example, says which dead letters are removed.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::app::App;
 use crate::errors::{Failure, Result};
 use crate::{export, new_file};
 
-/// The file that makes a folder a store.
+/// A folder with this file is a store.
 const FORMAT: &str = "format.json";
 
-/// Opens the store in this folder for reading, if there is one.
+/// Opens the store in this folder for reading, if the folder is a store.
 pub(super) fn store(folder: &Path) -> Result<Option<Storage>> {
     if !folder.join(FORMAT).is_file() {
         return Ok(None);
@@ -23,14 +23,14 @@ pub(super) fn store(folder: &Path) -> Result<Option<Storage>> {
     Ok(Some(builder.flag("backend_config.base_dir", folder).open()?))
 }
 
-/// True if the folder is the root of this store, or a copy of it: they share the name that `format.json` gives to a store.
+/// True if the folder is the root of this store, or a copy of it: both have the same store name in `format.json`.
 pub(super) fn is_copy(storage: &Storage, folder: &Path) -> bool {
     let format = |folder: &Path| std::fs::read(folder.join(FORMAT)).ok();
     let root = storage.capabilities().root.and_then(|root| format(&root));
     root.is_some() && root == format(folder)
 }
 
-/// Leaves out the files that the store reads itself. The others are another program's.
+/// Removes the store's own files from the list. Other programs wrote the remaining ones.
 pub(super) fn leave_out(files: &mut Files, folder: &Path) {
     let is_other = |path: &Path| {
         let relative = path.strip_prefix(folder).unwrap_or(path);

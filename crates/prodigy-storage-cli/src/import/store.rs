@@ -1,5 +1,5 @@
-//! Storing what was found, and reading it back. Everything gets a name that is derived from its contents, so a second import
-//! stores nothing twice.
+//! Stores the imported data, and reads it back. Ids and keys are derived from the contents, so a second import stores
+//! nothing twice.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufRead;
@@ -23,17 +23,17 @@ mod tests;
 /// Events of one write, and their bytes, at most.
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
-/// Begins the key of a checkpoint that was imported.
+/// The prefix of the keys of imported checkpoints.
 const IMPORTED: &str = "imported-";
 
-/// The values of files that were stored, known and left out.
+/// The number of values that were stored, known and refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Count {
     /// Stored by this run.
     pub(super) stored: u64,
-    /// Stored by an earlier one.
+    /// Stored by an earlier run.
     pub(super) known: u64,
-    /// Left out, each with a message.
+    /// Refused, each with a message.
     pub(super) refused: u64,
 }
 
@@ -45,13 +45,13 @@ impl Count {
     }
 }
 
-/// Why a value is left out.
+/// The reason why a value is refused.
 pub(super) type Refusal = String;
 
 /// A state of a job.
 pub(super) struct State<'s> {
     pub(super) phase: Phase,
-    /// When it was made.
+    /// The time when the state was created.
     pub(super) time: Option<Timestamp>,
     pub(super) key: Option<String>,
     pub(super) schema_version: u32,
@@ -66,31 +66,31 @@ pub(super) struct Importer<'a> {
     pub(super) dry: bool,
     /// The checksums of the payloads of a job's events, by id.
     events: HashMap<EventId, u128>,
-    /// The dead letters that were pushed to a job, with the checksums of the data of those that were new.
+    /// The dead letters that were pushed to a job; new ones with the checksums of their data.
     letters: HashMap<String, Option<u128>>,
-    /// The keys of the checkpoints of a dry run: two files may hold one state.
+    /// The checkpoint keys of a dry run, since two files may contain the same state.
     planned: HashSet<(JobAddress, String)>,
     /// The keys of the checkpoints of an export.
     pub(super) keys: HashSet<String>,
     /// The number of records imported since the last call of [`count_as`](Self::count_as).
     count: Count,
-    /// The numbers imported before that, by the words for their kind.
+    /// The earlier counts, by the words for their kind.
     pub(super) counts: BTreeMap<&'static str, Count>,
     pub(super) refusals: Vec<Refusal>,
-    /// States that are older than a checkpoint of their job.
+    /// The number of states that are older than a checkpoint of their job.
     pub(super) superseded: usize,
 }
 
 type Outcome<T = ()> = Result<T, StorageError>;
 
-/// Events that are stored together.
+/// Events that are stored in one write.
 #[derive(Default)]
 pub(super) struct Events {
     batch: Batch,
     ids: Vec<EventId>,
 }
 
-/// A line of an event file. Other programs write an object with an `event`.
+/// A line of an event file. Other programs write an object with a member `event`.
 #[derive(Deserialize)]
 struct EventLine<'l> {
     id: Option<String>,
@@ -102,7 +102,7 @@ struct EventLine<'l> {
     metadata: Option<&'l RawValue>,
 }
 
-/// A dead letter. Other fields are kept, and not compared: a push adds to some of them.
+/// A dead letter. Its other fields are kept but not compared, since a push adds to some of them.
 #[derive(Deserialize)]
 struct Letter<'l> {
     item_id: String,
@@ -110,13 +110,13 @@ struct Letter<'l> {
     item_data: &'l RawValue,
 }
 
-/// The checksum of a value, however it is written.
+/// The checksum of a value, independent of its formatting.
 fn sum_of_value(value: &RawValue) -> u128 {
     let value: Value = serde_json::from_str(value.get()).unwrap_or_default();
     sum(value.to_string().as_bytes())
 }
 
-/// 128 bits of a hash of the bytes.
+/// A 128-bit hash of the bytes.
 fn sum(bytes: &[u8]) -> u128 {
     EventId::for_key(Timestamp::from_nanos(0), bytes).as_u128()
 }
@@ -137,7 +137,7 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Adds what was imported since the last call to the count of a kind.
+    /// Adds the values that were imported since the last call to the count of a kind.
     pub(super) fn count_as(&mut self, kind: &'static str) {
         let count = std::mem::take(&mut self.count);
         self.counts.entry(kind).or_default().add(count);
@@ -148,7 +148,7 @@ impl<'a> Importer<'a> {
         self.refusals.push(format!("{what}: {why}"));
     }
 
-    /// Reads a file; a failure is reported, and the file left out.
+    /// Reads a file. If that fails, reports it, and the file is left out.
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
         let longest = self.storage.config().file.max_document_size;
         match text::whole(path, longest) {
@@ -165,14 +165,14 @@ impl<'a> Importer<'a> {
         match serde_json::from_slice(&bytes) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.refuse(path.display(), format!("it is no JSON: {error}"));
+                self.refuse(path.display(), format!("it is not JSON: {error}"));
                 None
             }
         }
     }
 
-    /// Imports the lines of an event file. The id of an event is derived from its time and its line; its own id and time go into
-    /// its metadata.
+    /// Imports the lines of an event file. The id of an event is derived from its time and its line; its original id
+    /// and time are kept in its metadata.
     pub(super) fn events(&mut self, job: &Job, path: &Path) -> Outcome {
         let mut file = match text::open(path) {
             Ok(file) => file,
@@ -204,7 +204,7 @@ impl<'a> Importer<'a> {
         self.append(job, &mut events)
     }
 
-    /// Imports a line of an event; it is stored with others.
+    /// Imports an event from a line; it is stored in a batch with others.
     pub(super) fn event_line(&mut self, job: &Job, place: &str, text: &[u8], events: &mut Events) -> Outcome {
         match self.event(text, &mut events.batch) {
             Ok(id) => events.ids.push(id),
@@ -216,11 +216,13 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// Adds the event of a line to a batch; its id.
+    /// Adds the event of a line to a batch; returns its id.
     fn event(&mut self, text: &[u8], batch: &mut Batch) -> Result<EventId, String> {
         let parsed: EventLine<'_> =
-            serde_json::from_slice(text).map_err(|error| format!("it is no event: {error}"))?;
-        let event = parsed.event.ok_or("it is no event: it has no field `event`")?;
+            serde_json::from_slice(text).map_err(|error| format!("it is not an event: {error}"))?;
+        let event = parsed
+            .event
+            .ok_or("it is not an event: it has no field `event`")?;
         let time = parsed.timestamp.as_deref().and_then(Timestamp::parse);
         let time = time.ok_or_else(|| {
             let id = parsed.id.as_deref().unwrap_or("without an id");
@@ -235,13 +237,13 @@ impl<'a> Importer<'a> {
         if text.len() as u64 > self.storage.config().file.max_record_size {
             return Err("it is larger than `max_record_size`".to_owned());
         }
-        // An id ahead of the clock is refused.
+        // An append refuses an id that is ahead of the clock.
         let now = Timestamp::now();
         let own = parsed.id.as_deref().and_then(|id| id.parse::<EventId>().ok());
         let own = own.filter(|id| id.is_v7() && !id.is_ahead_of(now));
         let id = own.unwrap_or_else(|| EventId::for_key(time.min(now), text));
         let origin = json!({"id": parsed.id, "timestamp": parsed.timestamp}).to_string();
-        // The other fields stay byte for byte.
+        // The other fields are kept byte for byte.
         let metadata = match parsed.metadata.map(|metadata| metadata.get().trim_end()) {
             Some(object) if object.starts_with('{') && object.len() > 2 => {
                 let fields = object.strip_suffix('}').unwrap_or(object);
@@ -282,7 +284,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// Ends the events of a job: makes them durable, and compares each with what is read.
+    /// Makes the events of a job durable, and compares each with what a read returns.
     pub(super) fn verify_events(&mut self, job: &Job) -> Outcome {
         let mut expected = std::mem::take(&mut self.events);
         if self.dry || expected.is_empty() {
@@ -301,7 +303,7 @@ impl<'a> Importer<'a> {
         }
         if let Some(id) = expected.keys().next() {
             let why = format!(
-                "{} events are not as they were imported, the first is {id}",
+                "{} events differ from the imported ones, the first is {id}",
                 expected.len()
             );
             self.refuse(job.address(), why);
@@ -333,7 +335,7 @@ impl<'a> Importer<'a> {
                 self.count.stored += (report.added + report.merged) as u64;
                 self.count.known += report.known as u64;
                 if let Ok(letter) = serde_json::from_str::<Letter<'_>>(item.get()) {
-                    // The data of an item that was there already may have been edited since.
+                    // The data of an existing item may have been edited since, so it is not compared.
                     let sum = (report.added > 0).then(|| sum_of_value(letter.item_data));
                     self.letters.insert(letter.item_id, sum);
                 }
@@ -344,7 +346,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// Ends the dead letters of a job: compares each with what is read.
+    /// Compares each dead letter of a job with what a read returns.
     pub(super) fn verify_letters(&mut self, job: &Job) -> Outcome {
         let mut expected = std::mem::take(&mut self.letters);
         if expected.is_empty() {
@@ -361,7 +363,7 @@ impl<'a> Importer<'a> {
         }
         if let Some(id) = expected.keys().min() {
             let why = format!(
-                "{} dead letters are not as they were imported, the first is {id}",
+                "{} dead letters differ from the imported ones, the first is {id}",
                 expected.len()
             );
             self.refuse(job.address(), why);
@@ -388,7 +390,7 @@ impl<'a> Importer<'a> {
             Err(error) => {
                 self.refuse(
                     path.display(),
-                    format!("it is no list of orphaned worktrees: {error}"),
+                    format!("it is not a list of orphaned worktrees: {error}"),
                 );
                 return Ok(());
             }
@@ -416,7 +418,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// Imports the file of a state of a job.
+    /// Imports a file with a state of a job.
     pub(super) fn checkpoint(&mut self, job: &Job, path: &Path) -> Outcome {
         let Some(data) = self.json(path) else {
             return Ok(());
@@ -433,7 +435,7 @@ impl<'a> Importer<'a> {
         self.state(job, &path.display().to_string(), state)
     }
 
-    /// Imports a state of a job as a checkpoint, under its own key or one that is derived from its bytes.
+    /// Imports a state of a job as a checkpoint, under its own key or under a key that is derived from its bytes.
     pub(super) fn state(&mut self, job: &Job, place: &str, state: State<'_>) -> Outcome {
         let text = state.data.get();
         let derived = || format!("{IMPORTED}{}", EventId::for_key(Timestamp::from_nanos(0), text));
@@ -473,7 +475,7 @@ impl<'a> Importer<'a> {
         job.checkpoints().save(state.phase, state.data, options)?;
         match is_there(job)? {
             true => self.count.stored += 1,
-            false => self.refuse(place, "it can't be read back as it was"),
+            false => self.refuse(place, "reading it back gives another value"),
         }
         Ok(())
     }
@@ -515,13 +517,13 @@ impl<'a> Importer<'a> {
         documents.put(name, value, absent)?;
         match documents.get_raw(name)?.is_some_and(|stored| same(&stored.data)) {
             true => self.count.stored += 1,
-            false => self.refuse(place, "it can't be read back as it was"),
+            false => self.refuse(place, "reading it back gives another value"),
         }
         Ok(())
     }
 }
 
-/// The checkpoint of a job that is newer than a state and was not imported.
+/// A checkpoint of the job that is newer than a state and was not imported.
 fn newer_than(job: &Job, state: &State<'_>, keys: &HashSet<String>) -> Outcome<Option<String>> {
     for entry in job.checkpoints().list() {
         let entry = entry?;
@@ -540,7 +542,7 @@ fn newer_than(job: &Job, state: &State<'_>, keys: &HashSet<String>) -> Outcome<O
     Ok(None)
 }
 
-/// The phase of a state, by the name of its file or by its contents, and when it was made.
+/// The phase of a state, from the name of its file or from its contents, and the time of the state.
 fn phase_and_time(path: &Path, state: &RawValue) -> (Phase, Option<Timestamp>) {
     let state: Value = serde_json::from_str(state.get()).unwrap_or_default();
     let name = path
@@ -566,7 +568,7 @@ fn phase_and_time(path: &Path, state: &RawValue) -> (Phase, Option<Timestamp>) {
     (phase, stated(&state).or_else(|| stated(metadata)))
 }
 
-/// The time of a state, for the order in which states are imported.
+/// The time of a state, by which states are ordered for the import.
 pub(super) fn time_of(path: &Path, longest: u64) -> Option<Timestamp> {
     let bytes = text::whole(path, longest).ok()?;
     let state: Box<RawValue> = serde_json::from_slice(&bytes).ok()?;

@@ -1,10 +1,11 @@
-//! The contents of a file, whether it is compressed or only has such a name.
+//! Reads files that are compressed, or whose names only suggest so.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Opens a file for reading. What its first bytes say counts: Prodigy's rotated event files are plain text in spite of `.gz`.
+/// Opens a file for reading. The first bytes decide whether it is compressed: Prodigy's rotated event files are plain
+/// text in spite of `.gz`.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let mut file = BufReader::new(File::open(path)?);
     let head = file.fill_buf()?;

@@ -1,4 +1,4 @@
-//! The jobs of a repository in numbers.
+//! Counts of the jobs of a repository.
 
 use prodigy_storage::{JobOverview, JobState, RepoName, Timestamp};
 use serde_json::{Value, json};

@@ -19,7 +19,7 @@ pub(crate) struct DeleteArgs {
     jobs: Vec<String>,
     #[command(flatten)]
     repo: RepoArgs,
-    /// Delete without a question.
+    /// Delete without asking.
     #[arg(long, short)]
     yes: bool,
 }
@@ -32,7 +32,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         Access::Read
     };
     let jobs = open_all(app, &arguments.repo, &arguments.jobs, access)?;
-    // Deletions that a process began and could not end: readers find nothing of these jobs.
+    // Completes deletions that another process started and could not end: for readers these jobs do not exist.
     let mut ended = Vec::new();
     let mut sizes = Vec::new();
     for opened in &jobs {
@@ -85,7 +85,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
                 "{address} is still listed: what another program stored in it was left untouched"
             ));
         }
-        // A later job may be refused: the caller has to know which ones are gone.
+        // A later job may be refused, so the user has to see which jobs were deleted.
         app.flush()?;
     }
     Ok(exit)

@@ -25,9 +25,9 @@ pub(crate) struct ListArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StateArg {
-    /// A process works on it.
+    /// A process is working on it.
     Active,
-    /// Nobody works on it, and it is not finished.
+    /// No process is working on it, and it is not finished.
     Open,
     /// It is finished, and nothing was written to it since.
     Finished,
@@ -81,7 +81,7 @@ fn table(all_repos: bool) -> Table {
     }
 }
 
-/// Adds the jobs of a repository. True if it has any.
+/// Adds the jobs of a repository. Returns true if it has any.
 fn list(app: &mut App<'_>, arguments: &ListArgs, repo: &Repo, table: &mut Table) -> Result<bool> {
     let mut any = false;
     each_row(app, repo, |app, row| {
@@ -98,7 +98,7 @@ fn list(app: &mut App<'_>, arguments: &ListArgs, repo: &Repo, table: &mut Table)
     Ok(any)
 }
 
-/// The cells of a job, its id first.
+/// The cells of a job's row, its id first.
 pub(crate) fn cells(row: &JobOverview) -> [String; 5] {
     [
         row.address.job.to_string(),

@@ -28,15 +28,15 @@ const DELETE: &str = "Examples: show what would go; delete it
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// List jobs: state, age of the last write, dead letters, size. Reads no event.
+    /// List jobs: state, age of the last write, dead letters, size. Reads no events.
     #[command(after_help = LIST)]
     List(list::ListArgs),
-    /// Print all that is stored of a job, in numbers.
+    /// Print the counts and sizes of everything that a job has stored.
     #[command(after_help = SHOW)]
     Show(OneJob),
-    /// Show what is stored of jobs, and delete it. Asks on a terminal; `--yes` does not ask.
+    /// Print what jobs have stored, and delete it. Asks on a terminal unless `--yes` is given.
     ///
-    /// An active job is refused. Worktrees stay on the disk.
+    /// An active job is refused. Worktrees remain on the disk.
     #[command(after_help = DELETE)]
     Delete(delete::DeleteArgs),
 }

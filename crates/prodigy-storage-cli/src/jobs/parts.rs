@@ -1,4 +1,4 @@
-//! The parts of a job, counted.
+//! Counts of everything that a job has stored.
 
 use prodigy_storage::{Job, JobOverview, Result};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::row::{row_json, state_word};
 use crate::output::{bytes, counted};
 use crate::time::{age, passed};
 
-/// The parts of a job in numbers.
+/// Counts of a job's data, by kind.
 pub(crate) struct Parts {
     row: JobOverview,
     orphans: usize,

@@ -26,7 +26,7 @@ fn documents_json(documents: DocumentCount) -> Value {
     json!({"count": documents.count, "bytes": documents.bytes})
 }
 
-/// The word for a state, as `--json` has it.
+/// The word for a state, as in `--json`.
 pub(crate) fn state_word(state: JobState) -> &'static str {
     match state {
         JobState::Active => "active",
@@ -57,8 +57,8 @@ pub(super) fn log_json(log: &LogSummary) -> Value {
     })
 }
 
-/// Gives each job of a repository, in the order of their ids. A job with a part that is damaged or not opened is reported, and the others are given. A
-/// bounded number of jobs is in memory.
+/// Calls a function with each job of a repository, in the order of their ids. A job with damaged data, or data that
+/// can't be opened, is reported, and the others follow. Memory is bounded.
 pub(crate) fn each_row(
     app: &mut App<'_>,
     repo: &Repo,

@@ -1,4 +1,4 @@
-//! The figures of a report. Their size depends on no number of jobs, events or items.
+//! Gathers the figures of a report, in memory that does not depend on the number of jobs, events or items.
 
 use prodigy_storage::{
     CheckpointEntry, DlqItem, ErrorKind, EventCounts, Job, JobId, JobOverview, ReadOptions, Record, Repo,
@@ -18,10 +18,10 @@ use crate::jobs::state_word;
 use crate::progress::Progress;
 use crate::top::Top;
 
-/// Jobs and checkpoints that a page lists: the newest ones.
+/// The largest number of jobs, and of checkpoints, that a page lists: the newest ones.
 const LISTED: usize = 200;
 
-/// A report under way.
+/// A report while it is gathered.
 pub(super) struct Report {
     scope: Scope,
     jobs: u64,
@@ -45,7 +45,7 @@ struct Scope {
     repo: RepoName,
     job: Option<JobId>,
     backend: &'static str,
-    /// Milliseconds since 1970.
+    /// The time of the report, in milliseconds since 1970.
     made: i64,
     version: &'static str,
 }
@@ -86,7 +86,7 @@ struct CheckpointRow {
     bytes: u64,
 }
 
-/// Bytes by kind of data, as stored.
+/// Stored bytes, by kind of data.
 #[derive(Default, Serialize)]
 struct Space {
     events: u64,
@@ -121,12 +121,12 @@ impl Report {
         }
     }
 
-    /// The number of jobs that were added.
+    /// The number of jobs in the report.
     pub(super) fn jobs(&self) -> u64 {
         self.jobs
     }
 
-    /// Reads all of a job.
+    /// Adds everything that a job has stored.
     pub(super) fn add(&mut self, app: &mut App<'_>, repo: &Repo, row: &JobOverview) -> Result<()> {
         let job = repo.job(row.address.job.as_str())?;
         let before = self.counts.events;
@@ -232,7 +232,7 @@ impl Report {
     fn add_checkpoint(&mut self, job: &JobId, entry: &CheckpointEntry) {
         self.checkpoints.count += 1;
         self.checkpoints.bytes += entry.bytes;
-        // The name of a checkpoint states the time of its save, also in a copy of the store.
+        // The name of a checkpoint states the time when it was saved, which is right also in a copy of the store.
         let time = entry.id.time().unwrap_or(entry.modified);
         let key = (time, self.checkpoints.count);
         self.newest_checkpoints.offer(
@@ -247,7 +247,7 @@ impl Report {
         );
     }
 
-    /// The report as its page has it.
+    /// The report in the form that the page embeds.
     pub(super) fn into_shown(self) -> Result<Shown> {
         let millis = |time: Option<Timestamp>| time.map(Timestamp::as_millis);
         let entries = self.kept.into_shown();
@@ -295,20 +295,20 @@ impl Space {
     }
 }
 
-/// A report that is complete.
+/// The figures that the page embeds.
 #[derive(Serialize)]
 pub(super) struct Shown {
     scope: Scope,
-    /// The number of jobs; the newest of them are rows.
+    /// The number of all jobs; the newest are rows.
     jobs: u64,
     job_rows: Vec<JobRow>,
     counts: Counts,
-    /// By worktree; marked are failures.
+    /// The events by worktree; failures are marked.
     events: timeline::Shown,
     /// The events by kind.
     kinds: timeline::Shown,
     letters: Letters,
-    /// The dead letters by signature, at their last attempt; marked are parked ones.
+    /// The dead letters by signature, at the time of their last attempt; parked items are marked.
     by_signature: timeline::Shown,
     checkpoints: Count,
     checkpoint_rows: Vec<CheckpointRow>,

@@ -1,4 +1,4 @@
-//! The entries that a page keeps for its search: the newest ones, and the newest failures.
+//! The entries that can be searched on the page: the newest ones, and the newest failures.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use serde::Serialize;
 
 use crate::top::Top;
 
-/// Entries of each sort that are kept.
+/// The largest number of entries of each sort.
 const EVENTS: usize = 4000;
 const FAILURES: usize = 1000;
 const LETTERS: usize = 1000;
-/// Bytes of the text of an entry.
+/// The longest text of an entry, in bytes.
 const TEXT: usize = 1000;
-/// Bytes of a name.
+/// The longest name, in bytes.
 pub(super) const NAME: usize = 200;
-/// Bytes of all entries in the page.
+/// The largest size of all entries on the page, in bytes.
 const BYTES: usize = 3 << 20;
 
-/// An event or a dead letter that can be searched for.
+/// A searchable event or dead letter.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Entry {
-    /// Milliseconds since 1970; none if the time is unknown.
+    /// The time in milliseconds since 1970; `None` if unknown.
     pub(super) time: Option<i64>,
     pub(super) id: String,
     pub(super) job: String,
@@ -29,13 +29,13 @@ pub(super) struct Entry {
     pub(super) kind: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) worktree: Option<String>,
-    /// Of a dead letter.
+    /// The signature of a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signature: Option<String>,
     /// The sort of the entry, for the filter of the page.
     pub(super) sort: Sort,
     pub(super) text: String,
-    /// True if the text is the beginning of a longer one.
+    /// True if the text was cut.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) cut: bool,
 }
@@ -50,7 +50,7 @@ pub(super) enum Sort {
 }
 
 impl Entry {
-    /// An entry at a time, with a text that is cut where it is long.
+    /// An entry at a time, with its text cut to the limit.
     pub(super) fn new(time: Timestamp, id: String, sort: Sort, text: &str) -> Self {
         let shown = shortened(text, TEXT);
         Self {
@@ -64,14 +64,14 @@ impl Entry {
     }
 }
 
-/// The beginning of a text, with at most this number of bytes.
+/// The beginning of a text, of at most this number of bytes.
 pub(super) fn shortened(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 type Key = (Timestamp, u64);
 
-/// Entries under way.
+/// The entries that are kept so far.
 pub(super) struct Kept {
     offered: u64,
     events: Top<Key, (Key, Entry)>,
@@ -102,7 +102,7 @@ impl Kept {
         }
     }
 
-    /// The entries as JSON, the newest first. Where they are too large for a page, failures and dead letters stay.
+    /// The entries as JSON, newest first. If they are too large for a page, failures and dead letters are kept.
     pub(super) fn into_shown(self) -> serde_json::Result<Entries> {
         let mut entries = BTreeMap::new();
         let (mut bytes, offered) = (0, self.offered);
@@ -123,7 +123,7 @@ impl Kept {
 
 #[derive(Serialize)]
 pub(super) struct Entries {
-    /// All events and dead letters.
+    /// The number of all events and dead letters, kept or not.
     offered: u64,
     shown: Vec<Box<serde_json::value::RawValue>>,
 }

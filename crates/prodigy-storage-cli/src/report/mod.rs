@@ -24,10 +24,10 @@ use crate::progress::Progress;
 pub(crate) struct ReportArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Only this job; without it, all jobs of the repository.
+    /// Only this job; by default all jobs of the repository.
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
-    /// The page: a new file.
+    /// The file to create.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }

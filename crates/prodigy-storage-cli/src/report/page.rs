@@ -1,8 +1,8 @@
-//! The page: one file of HTML that loads nothing.
+//! The page: one HTML file that loads nothing.
 //!
-//! The data is JSON in a script element that no browser runs, without the character `<`, which alone can end that element. The
-//! script writes it as text, never as HTML. If both failed, the policy of the page runs no script and applies no style except
-//! those with the hashes of its own, and lets nothing be loaded or sent.
+//! The data is JSON in a script element that browsers do not run. The character `<`, the only one that could end the
+//! element, is escaped. The page's script inserts data as text, never as HTML. In addition, the page's content security
+//! policy allows only its own script and style (by their hashes), and forbids loading and sending anything.
 
 use data_encoding::BASE64;
 use serde::Serialize;
@@ -15,7 +15,7 @@ const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// The page with this data.
+/// The page with this data embedded.
 pub(super) fn of(data: &impl Serialize) -> Result<String> {
     let data = serde_json::to_string(data)
         .map_err(|error| Failure::new(Exit::Failed, format!("write JSON: {error}")))?;
@@ -24,7 +24,7 @@ pub(super) fn of(data: &impl Serialize) -> Result<String> {
         hash(STYLE),
         hash(SCRIPT)
     );
-    // The data comes last: nothing is replaced in it.
+    // The data is inserted last, so that nothing in it is replaced.
     let page = HTML
         .replace("{policy}", &policy)
         .replace("{style}", STYLE)
@@ -32,7 +32,7 @@ pub(super) fn of(data: &impl Serialize) -> Result<String> {
     Ok(page.replacen("{data}", &data.replace('<', "\\u003c"), 1))
 }
 
-/// The number of bytes that this JSON takes in a page.
+/// The number of bytes of this JSON on the page.
 pub(super) fn length(json: &str) -> usize {
     json.len() + 5 * memchr::memchr_iter(b'<', json.as_bytes()).count()
 }

@@ -1,11 +1,12 @@
-//! Counts by name over time, in an amount of memory that depends neither on their number nor on the time between them.
+//! Counts by name over time, in memory that depends neither on the number of events nor on the time that they span.
 
 use std::collections::BTreeMap;
 
 use prodigy_storage::Timestamp;
 use serde::Serialize;
 
-/// The lengths of a span in milliseconds: each is a multiple of the one before, so that spans are merged and never split.
+/// The possible lengths of a span in milliseconds. Each is a multiple of the one before, so spans can be merged and
+/// need never be split.
 const LENGTHS: [i64; 15] = [
     200,
     1_000,
@@ -26,16 +27,16 @@ const LENGTHS: [i64; 15] = [
 const DAY: i64 = 86_400_000;
 /// The largest number of spans between the first and the last one.
 pub(super) const SPANS: i64 = 240;
-/// The number of names that are counted apart; further ones are counted together.
+/// The largest number of names with counts of their own; other names are counted together.
 const NAMES: usize = 1000;
-/// The number of names that a page shows.
+/// The largest number of names on a page.
 const SHOWN: usize = 40;
 
-/// Counts by name in spans of time of one length, which grows with the time between the first and the last one. A span begins
-/// at a multiple of its length since 1970, so the order of the counts does not matter.
+/// Counts by name in spans of equal length, which grows with the covered time. A span begins at a multiple of its
+/// length since 1970, so the order of the counted events does not matter.
 #[derive(Default)]
 pub(super) struct Timeline {
-    /// The place of the length of a span.
+    /// The index of the current length.
     length: usize,
     /// The first and the last span.
     range: Option<(i64, i64)>,
@@ -49,7 +50,7 @@ pub(super) struct Timeline {
 #[derive(Clone, Default)]
 struct Row {
     count: u64,
-    /// Of them, those that are marked: failures, for example.
+    /// The number of marked events, such as failures.
     marked: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
@@ -80,7 +81,7 @@ impl Row {
         }
     }
 
-    /// Merges each number of neighbouring spans.
+    /// Merges each group of this number of adjacent spans.
     fn coarsen(&mut self, number: i64) {
         let spans = std::mem::take(&mut self.spans);
         for (span, counts) in spans {
@@ -91,7 +92,7 @@ impl Row {
 }
 
 impl Timeline {
-    /// Counts one. A time of [`Timestamp::MIN`] is unknown: it is counted, and is in no span.
+    /// Counts an event. A time of [`Timestamp::MIN`] is unknown: the event counts in the total, and in no span.
     pub(super) fn add(&mut self, name: Option<&str>, time: Timestamp, marked: bool) {
         let time = (time > Timestamp::MIN).then(|| (time, self.span_of(time)));
         self.all.add(time, marked);
@@ -107,7 +108,7 @@ impl Timeline {
         }
     }
 
-    /// The span of a time, after all spans were made long enough for it.
+    /// The span of a time. Makes spans longer if the time needs it.
     fn span_of(&mut self, time: Timestamp) -> i64 {
         loop {
             let length = LENGTHS.get(self.length).copied().unwrap_or(i64::MAX);
@@ -128,7 +129,7 @@ impl Timeline {
         }
     }
 
-    /// The result: the names with the greatest counts, then all others together.
+    /// The result: the names with the greatest counts, then the rest together.
     pub(super) fn into_shown(self) -> Shown {
         let mut named: Vec<_> = self.names.into_iter().collect();
         named.sort_by_key(|(name, row)| (std::cmp::Reverse(row.count), name.clone()));
@@ -154,12 +155,12 @@ impl Timeline {
     }
 }
 
-/// A timeline as a page has it.
+/// A timeline in the form that the page embeds.
 #[derive(Serialize)]
 pub(super) struct Shown {
-    /// The begin of the first span, in milliseconds since 1970.
+    /// The beginning of the first span, in milliseconds since 1970.
     start: i64,
-    /// Milliseconds of a span.
+    /// The length of a span, in milliseconds.
     length: i64,
     spans: i64,
     all: ShownRow,
@@ -176,7 +177,7 @@ struct ShownRow {
     marked: u64,
     first: Option<i64>,
     last: Option<i64>,
-    /// Each span that is not empty: its number, its count, and of that the marked ones.
+    /// The spans that are not empty: the number of the span, its count, and the count of marked events.
     at: Vec<(i64, u64, u64)>,
 }
 

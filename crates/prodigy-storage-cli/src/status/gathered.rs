@@ -1,4 +1,4 @@
-//! The facts that the status shows.
+//! Gathers the facts that the status shows.
 
 use prodigy_storage::{
     Check, JobAddress, JobOverview, JobState, LockInfo, RepoName, Severity, Storage, escape,
@@ -16,9 +16,9 @@ use crate::signals::Stop;
 use crate::time::{age, passed};
 use crate::top::Top;
 
-/// Jobs that are shown: those that were written to last.
+/// The largest number of jobs in the status: those with the newest writes.
 const JOBS: usize = 10;
-/// Repositories and locks that are shown.
+/// The largest number of repositories, and of locks, in the status.
 const SHOWN: usize = 10;
 
 /// The status of a store. Its size does not depend on the number of jobs.
@@ -30,13 +30,13 @@ pub(super) struct Gathered {
     locks: Vec<LockInfo>,
     repos: Vec<(RepoName, RepoCounts)>,
     recent: Vec<Recent>,
-    /// Jobs that have dead letters, and the one that has the most.
+    /// The number of jobs with dead letters, and the job with the most.
     with_letters: u64,
     most_letters: Option<(u64, JobAddress)>,
 }
 
 impl Gathered {
-    /// Everything that is known without a look at the jobs.
+    /// Gathers the facts that need no job to be read.
     pub(super) fn begin(app: &App<'_>, storage: &Storage) -> Result<Self> {
         let capabilities = storage.capabilities();
         let mut locks = Vec::new();
@@ -59,7 +59,7 @@ impl Gathered {
         })
     }
 
-    /// Looks at each job. A request to stop ends it.
+    /// Reads each job, until a request to stop.
     pub(super) fn look_at_jobs(
         &mut self,
         app: &mut App<'_>,
@@ -84,7 +84,7 @@ impl Gathered {
         }
         let recent = recent.into_sorted();
         self.recent = recent.map(|row| Recent::new(storage, row)).collect();
-        // The repository that was written to last comes first.
+        // The repository with the newest write comes first.
         self.repos
             .sort_by_key(|(_, counts)| std::cmp::Reverse(counts.last_activity()));
         Ok(())
@@ -101,7 +101,7 @@ impl Gathered {
         }
     }
 
-    /// The problems: severity, finding, and the remedy.
+    /// The problems: severity, description, and remedy.
     fn problems(&self) -> Vec<(&'static str, String, Option<String>)> {
         let mut problems: Vec<_> = self
             .checks
@@ -159,7 +159,7 @@ impl Gathered {
         })
     }
 
-    /// The store itself: where it is, what is set, what is free.
+    /// Prints the facts about the store itself: its location, its settings, the free space.
     pub(super) fn print_head(&self, app: &mut App<'_>) -> Result<()> {
         let root = self.root.as_deref().map_or_else(|| "-".into(), escape);
         app.cut_line(&format!("root      {root} ({} backend)", self.backend))?;
@@ -194,7 +194,7 @@ impl Gathered {
         if self.repos.is_empty() {
             app.line("nothing is stored yet")?;
         } else {
-            // The names come last: they alone are cut where a line is too long.
+            // The names are in the last column, so that only they are cut.
             let mut table = Table::new(&[&RepoCounts::HEADINGS[..], &["REPOSITORY"]].concat()).cut();
             for (name, counts) in self.repos.iter().take(SHOWN) {
                 let name = name.to_string();
@@ -233,7 +233,7 @@ impl Gathered {
     }
 }
 
-/// Says that more than what was shown exists, and which command lists it.
+/// Prints that there are more than were shown, and the command that lists them.
 fn more(app: &mut App<'_>, indent: &str, all: usize, command: &str) -> Result<()> {
     match all.saturating_sub(SHOWN) {
         0 => Ok(()),

@@ -20,15 +20,15 @@ pub(crate) const HELP: &str = "Examples: one look; a look each second
   prodigy-storage status
   prodigy-storage status --watch --json --for 0s";
 
-/// Between two screens.
+/// The interval between two screens.
 const SECOND: Duration = Duration::from_secs(1);
-/// Between two looks for a signal and for a reader that is gone.
+/// The interval at which signals and a closed output are checked.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct StatusArgs {
-    /// Print it again each second, until an interrupt or a closed output. A terminal is redrawn; elsewhere it needs `--json`,
-    /// and prints an object each second.
+    /// Print the status again each second, until an interrupt or a closed output. A terminal is redrawn; elsewhere
+    /// `--json` is needed, and an object is printed each second.
     #[arg(long)]
     watch: bool,
     /// With `--watch`: end after this duration.
@@ -62,8 +62,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatusArgs) -> Result<Exit> {
     }
 }
 
-/// Prints the status once. A screen that is redrawn is written at once, when all of it is known; else the first lines are
-/// handed over before any job is examined.
+/// Prints the status once. A redrawn screen is written at once when it is complete; otherwise the first lines are
+/// written before any job is read.
 fn print(app: &mut App<'_>, storage: &Storage, redrawn: Option<&Stop>) -> Result<()> {
     let is_redrawn = redrawn.is_some() && !app.json();
     let mut gathered = Gathered::begin(app, storage)?;

@@ -1,4 +1,4 @@
-//! The jobs that the status shows.
+//! The jobs in the status.
 
 use prodigy_storage::{EventCounts, JobOverview, LogSummary, ReadOptions, Result, Storage};
 use serde_json::{Value, json};
@@ -7,15 +7,16 @@ use crate::jobs::{row_json, state_word};
 use crate::output::bytes;
 use crate::time::{age, passed};
 
-/// The most bytes of a log whose events are counted one by one.
+/// Events of a log up to this number of bytes are counted; of a larger log they are estimated.
 const COUNTED: u64 = 1 << 20;
-/// Events whose average size gives the estimate for a larger log.
+/// The number of events whose average size gives the estimate.
 const SAMPLE: usize = 200;
 
-/// A job that was written to last.
+/// A job with one of the newest writes.
 pub(super) struct Recent {
     row: JobOverview,
-    /// The number of its events, and whether it was counted; `None` for a compressed log, which would have to be read.
+    /// The number of its events, and whether it was counted; `None` for a compressed log, which would have to be
+    /// decompressed.
     events: Option<(u64, bool)>,
 }
 
@@ -23,7 +24,7 @@ impl Recent {
     pub(super) const HEADINGS: [&str; 6] = ["STATE", "ACTIVE", "EVENTS", "DEAD LETTERS", "SIZE", "JOB"];
 
     pub(super) fn new(storage: &Storage, row: JobOverview) -> Self {
-        // The log may be damaged, or deleted by now: the rest of the row stays true.
+        // The log may be damaged, or deleted meanwhile: the other cells stay valid.
         let events = events(storage, &row).unwrap_or_default();
         Self { row, events }
     }
@@ -78,7 +79,7 @@ fn events(storage: &Storage, row: &JobOverview) -> Result<Option<(u64, bool)>> {
     Ok(estimate(&row.log, &sample).map(|count| (count, false)))
 }
 
-/// The events of a log of which some were sampled, to two digits.
+/// An estimate of the number of events from a sample, rounded to two digits.
 fn estimate(log: &LogSummary, sample: &EventCounts) -> Option<u64> {
     let average = sample.line_bytes.checked_div(sample.events)?;
     let count = log.bytes.checked_div(average)?;

@@ -43,7 +43,7 @@ fn append_and_stats_warn_of_a_newest_id_more_than_an_hour_ahead_and_of_no_other(
         let job = storage.repo("shop").unwrap().job("job").unwrap();
         job.events().append(&1).unwrap();
         drop((job, storage));
-        // The ids of later events are above it, so each later append warns.
+        // The ids of later events are above the newest id, so each later append warns, too.
         let append = [&["events", "append"], &JOB[..]].concat();
         let later = bench.feed(&append, "2\n").code(0);
         let stats = bench.run(&[&["events", "stats"], &JOB[..]].concat()).code(0);
@@ -54,7 +54,7 @@ fn append_and_stats_warn_of_a_newest_id_more_than_an_hour_ahead_and_of_no_other(
             .run(&[&["events", "stats", "--json"], &JOB[..]].concat())
             .code(0);
         assert_eq!(stats.json()["newest_id_ahead"], warned);
-        // The time of the later event is true even so.
+        // The time of the later event is right even so.
         let recent = bench.run(&[&["events", "cat", "--payload", "--since", "30m"], &JOB[..]].concat());
         assert!(recent.lines().contains(&"2"), "{}", recent.out);
     }

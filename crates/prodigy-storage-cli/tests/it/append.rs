@@ -32,7 +32,7 @@ fn a_byte_order_mark_before_the_input_is_passed_over() {
     let bench = Bench::new();
     bench.feed(&append(&[]), "\u{feff}{\"a\":1}\n2\n").code(0);
     assert_eq!(payloads(&bench), "{\"a\":1}\n2\n");
-    // Elsewhere it is no JSON.
+    // A byte order mark in the middle of the input is not JSON.
     bench.feed(&append(&[]), "1\n\u{feff}2\n").code(1).says("line 2");
     bench.feed(&SAVE, "\u{feff}{\"n\":1}").code(0);
 }
@@ -228,7 +228,7 @@ fn signal(name: &str, child: &std::process::Child) {
     assert!(sent.unwrap().success());
 }
 
-/// The tool with an input that stays open.
+/// Starts the tool with an input that stays open.
 fn fed(bench: &Bench, more: &[&str]) -> (std::process::Child, std::process::ChildStdin) {
     let mut child = bench
         .std(append(more))
@@ -246,7 +246,7 @@ fn lines_of_an_idle_producer_are_stored_while_its_end_of_the_pipe_is_open() {
     let bench = Bench::new();
     let (mut child, mut input) = fed(&bench, &["--batch", "1000", "--ack"]);
     let mut acks = BufReader::new(child.stdout.take().unwrap());
-    // A test that hangs here is one that fails: nothing else is sent before the acknowledgements are there.
+    // If the acknowledgements did not arrive before the next input is sent, this would hang.
     for round in 0..3 {
         write!(input, "{round}\n[{round}]\n{{\"begun\":").unwrap();
         for _ in 0..2 {
@@ -269,10 +269,10 @@ fn lines_of_an_idle_producer_are_stored_while_its_end_of_the_pipe_is_open() {
 fn a_signal_stores_all_that_was_read_and_the_status_tells_it() {
     for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let bench = Bench::new();
-        // More lines than a batch has, so that the first acknowledgement shows that the lines behind it are read too.
+        // More lines than a batch has: the first acknowledgement shows that the following lines are read as well.
         let lines: String = (0..1000).map(|number| format!("{number}\n")).collect();
         let (mut child, mut input) = fed(&bench, &["--batch", "7", "--ack"]);
-        // One write below the size of an atomic one: the tool reads all of it at once.
+        // One atomic write to the pipe, so the tool reads all of it at once.
         input.write_all(format!("{lines}{{\"cut\":").as_bytes()).unwrap();
         let mut acks = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
@@ -336,7 +336,7 @@ fn a_reader_of_acknowledgements_that_goes_does_not_make_the_rest_of_the_input_st
     let mut id = String::new();
     output.read_line(&mut id).unwrap();
     close_for_all(output.into_inner(), &writer);
-    // Whether the tool still reads the rest is not known.
+    // The tool may or may not read the rest.
     let _ = input.write_all(&b"2\n".repeat(100));
     drop(input);
     let mut said = String::new();

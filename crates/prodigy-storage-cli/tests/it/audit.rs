@@ -1,4 +1,4 @@
-//! Commands that remove, in the audit log.
+//! Removals by commands are recorded in the audit log.
 
 use serde_json::Value;
 
@@ -133,7 +133,7 @@ fn a_removal_that_failed_is_in_the_audit_log_with_its_reason() {
     let hold = ["lock", "run", "shop/job/mine", "--"];
     let tool = env!("CARGO_BIN_EXE_prodigy-storage");
     let delete = [tool, "job", "delete", "job", "--repo", "shop", "--yes"];
-    // The lock of the job is held by the tool that starts the deletion.
+    // The tool that starts the deletion holds the lock of the job.
     bench
         .with("PRODIGY__STORAGE__TIMEOUT", "100ms")
         .with("PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES", "0")
@@ -155,7 +155,7 @@ impl Bench {
 fn a_removal_that_the_log_could_not_take_is_reported() {
     let bench = filled();
     let purge = bench.std([&["dlq", "purge", "--any", "--yes"], &JOB[..]].concat());
-    // No file may grow.
+    // No file can grow beyond size 0.
     let script = r#"trap "" XFSZ; ulimit -f 0; exec "$0" "$@""#;
     let limited = crate::support::within(script, &purge);
     let run = crate::support::run(limited, "");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{Bench, Run, run};
 
 const WRITERS: usize = 8;
-/// Events that each writer has acknowledged before the backup begins.
+/// The number of events that each writer has acknowledged before the backup begins.
 const BEFORE: usize = 25;
 
 fn ids(run: &Run) -> HashSet<String> {
@@ -45,7 +45,7 @@ fn a_backup_while_8_processes_write_has_all_that_was_acknowledged_before() {
                 let mut input = child.stdin.take().unwrap();
                 let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
                 for number in 0.. {
-                    // The reader of the ids ends when the backup has.
+                    // The reader of the ids ends after the backup.
                     if writeln!(input, "{{\"writer\":{writer},\"number\":{number}}}").is_err() {
                         break;
                     }

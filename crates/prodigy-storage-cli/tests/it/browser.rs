@@ -1,4 +1,4 @@
-//! A headless browser, driven by its DevTools protocol over pipes.
+//! A headless browser, controlled by its DevTools protocol over pipes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Longer than any answer takes on a busy machine.
+/// Longer than any answer takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Browser {
@@ -31,15 +31,15 @@ fn program() -> Option<PathBuf> {
 }
 
 impl Browser {
-    /// Starts one with an empty page; `None`, with a notice, where none is installed.
+    /// Starts a browser with an empty page; if none is installed, prints a notice and returns `None`.
     pub fn start() -> Option<Self> {
         let Some(program) = program() else {
-            // `cargo xtask ci` reports that they were skipped.
+            // `cargo xtask ci` reports the skipped tests.
             eprintln!("SKIPPED: no Chromium is installed (apt install chromium)");
             return None;
         };
         let home = tempfile::tempdir().unwrap();
-        // It reads commands from the descriptor 3, and answers on 4.
+        // The browser reads commands from descriptor 3, and answers on descriptor 4.
         let mut shell = Command::new("sh");
         shell
             .args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh"])
@@ -108,7 +108,7 @@ impl Browser {
         }
     }
 
-    /// Opens a file in a window of this width, and waits until it has loaded.
+    /// Opens a file in a window of this width, and waits until it is loaded.
     pub fn open(&mut self, file: &Path, width: u32) {
         self.resize(width);
         let url = format!("file://{}", file.display());
@@ -124,7 +124,7 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", &size);
     }
 
-    /// The value of an expression in the page.
+    /// Evaluates an expression in the page.
     pub fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let found = self.call("Runtime.evaluate", &parameters);
@@ -132,13 +132,13 @@ impl Browser {
         found["result"]["value"].clone()
     }
 
-    /// A picture of the window, as PNG.
+    /// A screenshot of the window, as PNG.
     pub fn picture(&mut self) -> Vec<u8> {
         let shot = self.call("Page.captureScreenshot", &json!({"format": "png"}));
         BASE64.decode(shot["data"].as_str().unwrap().as_bytes()).unwrap()
     }
 
-    /// The events of this name so far.
+    /// The events with this name that were received so far.
     pub fn of(&self, name: &str) -> Vec<&Value> {
         self.events
             .iter()
@@ -149,7 +149,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It ends when its commands end. Its output ends with the last of its processes, which use the profile.
+        // The browser ends when its commands end. Its output ends when its last process, which uses the profile, has
+        // ended.
         drop(self.input.take());
         while !matches!(
             self.messages.recv_timeout(Duration::from_secs(20)),

@@ -89,7 +89,7 @@ fn the_last_events_and_the_cursor_of_the_end_are_found() {
 fn a_filter_passes_a_record_that_holds_what_no_number_type_holds_and_rounds_nothing() {
     let bench = Bench::new();
     bench.append("{\"s\":\"a\",\"n\":9007199254740993}\n{\"s\":\"a\",\"n\":9007199254740992}\n");
-    // An append refuses a number that no type holds; another program may have written one.
+    // An append refuses a number that no type can hold, but another program may have written one.
     let foreign = bench
         .only_file("events/shop/job", "events-", ".jsonl")
         .with_file_name("events-20251115_073606.jsonl");
@@ -131,7 +131,7 @@ fn damage_is_told_and_the_rest_is_given() {
     let file = bench.only_file("events/shop/job", "events-", ".jsonl");
     let mut bytes = std::fs::read(&file).unwrap();
     let second = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
-    // The payload, behind id and timestamp.
+    // A byte of the payload, which comes after id and timestamp.
     bytes[second + 95] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
     let run = bench.run(&cat(&["--payload"])).code(5);

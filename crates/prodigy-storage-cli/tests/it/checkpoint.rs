@@ -69,7 +69,7 @@ fn without_a_phase_the_newest_of_all_is_shown() {
     }
 }
 
-/// A clock that is an hour further back at each look.
+/// A clock that goes back by an hour at each reading.
 #[derive(Debug)]
 struct Backwards(AtomicI64);
 
@@ -143,7 +143,7 @@ fn none_valid_is_damage_and_none_at_all_is_missing() {
     let name = damage(&bench, &saved);
     let run = bench.run(&of("show", &[])).code(5).says(&name);
     assert!(run.out.is_empty());
-    // Another phase is valid: it is printed, and the damage reported.
+    // A valid checkpoint of another phase is printed, and the damage is reported.
     save(&bench, "setup", "{}");
     bench.run(&of("show", &["--payload"])).code(0).says(&name);
     bench.run(&of("show", &["--payload", "--strict"])).code(5);
@@ -211,7 +211,7 @@ fn a_save_without_a_token_does_not_remove_the_protection() {
     save(&["--phase", "map", "--fencing", "3"])
         .code(1)
         .says("fenced off");
-    // Another lock has tokens of its own.
+    // Another lock has its own tokens.
     save(&["--phase", "map", "--fencing", "shop/other=1"]).code(0);
     let shown = bench.run(&of("show", &["--phase", "map"])).code(0).json();
     assert_eq!(
@@ -254,7 +254,7 @@ fn a_state_past_the_limit_is_refused_and_no_more_than_the_limit_is_read() {
     let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "200000");
     let state = format!("\"{}\"", "x".repeat(190_000));
     save(&bench, "map", &state);
-    // The input has no end: a reader of the whole input would never return.
+    // The input is endless: a reader of the whole input would never return.
     let zeros = std::fs::File::open("/dev/zero").unwrap();
     let refused = bench
         .std(of("save", &["--phase", "map"]))
@@ -367,7 +367,7 @@ fn a_checkpoint_is_found_by_a_name_of_your_own() {
         let shown = bench.run(&of("show", &["--key", key])).code(0).json();
         assert_eq!(shown["data"], state);
     }
-    // The setup phase keeps one checkpoint, and the last one has no name.
+    // The last checkpoint of the setup phase has no name.
     bench
         .run(&of("show", &["--key", "setup"]))
         .code(4)

@@ -6,7 +6,7 @@ use crate::support::Bench;
 
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];
 
-/// Appends events, each to a segment of its own.
+/// Appends events, each to a new segment.
 fn append(bench: &Bench, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let words = [&["events", "append"][..], &JOB].concat();
@@ -18,7 +18,7 @@ fn bench() -> Bench {
     Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1")
 }
 
-/// A job of four sealed segments and one that is continued, and three checkpoints.
+/// A job with four sealed segments, an unsealed one, and three checkpoints.
 fn filled() -> Bench {
     let bench = bench();
     append(&bench, 0..5);
@@ -162,7 +162,7 @@ fn an_overtaken_holder_of_a_lock_removes_nothing_and_restores_nothing() {
     assert_eq!(payloads(&bench), "0\n1\n2\n3\n4\n");
 }
 
-/// Sets the mtime of everything in a folder to a time long ago.
+/// Sets the mtime of a folder and its contents to a time long ago.
 fn make_old(folder: &std::path::Path) {
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_hours(24 * 365 * 40);
     for entry in std::fs::read_dir(folder).unwrap() {

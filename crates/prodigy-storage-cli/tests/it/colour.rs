@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, run};
 
-/// A store with an item that is parked, and a warning.
+/// A store with a parked item, and a warning.
 fn filled() -> Bench {
     let bench = Bench::new();
     let of = ["--repo", "shop", "--job", "job"];
@@ -31,7 +31,7 @@ fn a_pipe_has_no_colour_unless_it_is_forced() {
     };
     let coloured = forced("X", "1", None);
     assert!(is_coloured(&coloured), "{coloured:?}");
-    // Apart from the styles, it is the same.
+    // Without the styles, the output is the same.
     let stripped = coloured
         .replace("\u{1b}[31m", "")
         .replace("\u{1b}[1m", "")

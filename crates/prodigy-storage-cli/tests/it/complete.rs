@@ -2,7 +2,7 @@
 
 use crate::support::{Bench, run, tree};
 
-/// The completions of the last of these words.
+/// The completions for the last of these words.
 fn completed(bench: &Bench, words: &[&str]) -> Vec<String> {
     let mut command = bench.std(["--", "prodigy-storage"]);
     command

@@ -13,7 +13,7 @@ fn flip(path: &Path, at: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Three events, the second one damaged; gives its file and offset.
+/// Appends three events and damages the second; returns the file and the offset.
 fn damaged(bench: &Bench) -> (std::path::PathBuf, usize) {
     bench.append("1\n2\n3\n");
     let file = bench.only_file("events/shop/job", "events-", ".jsonl");
@@ -62,7 +62,7 @@ fn damage_is_told_with_its_place_and_left_as_it_is() {
         }
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
-    // Data of another job or repository is not checked.
+    // Data of other jobs and repositories is not examined.
     bench.run(&["doctor", "--repo", "shop", "--job", "job"]).code(5);
     bench.run(&["doctor", "--job", "other"]).code(0);
     bench.run(&["doctor", "--repo", "outlet"]).code(0);

@@ -2,7 +2,7 @@
 
 use crate::support::Bench;
 
-/// The arguments of a command about a document of a job, and about one of the repository.
+/// The arguments of a command for a document of a job, and for one of the repository.
 fn each_owner<'a>(command: &'a str, more: &[&'a str]) -> [Vec<&'a str>; 2] {
     let fixed = ["document", command, "--repo", "shop"];
     [&["--job", "job"] as &[&str], &[]].map(|owner| [&fixed as &[&str], owner, more].concat())

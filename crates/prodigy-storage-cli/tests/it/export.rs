@@ -1,4 +1,4 @@
-//! `export`, and `import` of what it wrote.
+//! `export`, and `import` of an exported file.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn open(root: &Path) -> Job {
     storage.repo("shop").unwrap().job("job").unwrap()
 }
 
-/// A job with something of each kind; checkpoints at the beginning, in the middle and at the end of its log.
+/// A job with data of each kind, and checkpoints at the beginning, in the middle and at the end of its log.
 fn fill(root: &Path) {
     let job = open(root);
     job.checkpoints()

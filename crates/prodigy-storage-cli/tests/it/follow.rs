@@ -67,7 +67,7 @@ fn what_is_stored_when_the_time_ends_is_printed_to_its_end() {
 #[test]
 fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
     let bench = Bench::new();
-    // The job is not known yet: it may begin later.
+    // The job does not exist yet: it may be created later.
     let mut child = bench
         .std(follow(&[]))
         .stdout(Stdio::piped())
@@ -82,7 +82,7 @@ fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
         assert!(line.contains(&format!("\"event\":{number}")), "{line}");
     }
     drop(output);
-    // Without another event.
+    // The tool ends without another event.
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let cursor = cursor_of(&rest(child.stderr.take().unwrap()));
     assert!(
@@ -122,7 +122,7 @@ fn all_jobs_are_followed_also_those_that_come_later() {
             .unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         for (number, wanted) in jobs.iter().enumerate() {
-            // The first ones are stored already.
+            // The first half of the events is stored before the follow starts.
             if number >= jobs.len() / 2 {
                 let (repo, job) = wanted.split_once('/').unwrap();
                 append(repo, job, "3\n");
@@ -274,7 +274,7 @@ fn after_the_root_was_restored_no_cursor_is_printed() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
-    // The copy may get events before the cursor.
+    // The copied store may get other events before the cursor's position.
     assert!(said.contains("the cursor is not valid in it"), "{said}");
     assert!(said.contains("hint: follow from the first event"), "{said}");
     assert!(!said.contains("cursor: "), "{said}");

@@ -1,4 +1,4 @@
-//! A root that another program wrote.
+//! Commands on a root that another program wrote.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The root that the Prodigy program, version 0.4.4, wrote.
+/// A copy of a root that the Prodigy program, version 0.4.4, wrote.
 fn bench() -> Bench {
     let bench = Bench::new();
     let fixture = "../prodigy-storage-file/tests/fixtures/prodigy-0.4.4";
@@ -31,7 +31,7 @@ fn bench() -> Bench {
     bench
 }
 
-/// Bytes and mode of each file.
+/// The bytes and the mode of each file.
 fn files(root: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
     let files = tree(root).into_iter().filter(|path| path.is_file());
     files
@@ -102,13 +102,13 @@ fn every_reading_command_that_skips_data_of_another_program_says_so_once_and_end
         orphans,
     );
     run(&["worktree", "list"], &["--repo", "shop"], folders);
-    // A command that works on items says what it does not see; its own work is done.
+    // A command that works on items notes what it skips, and succeeds.
     for arguments in [&["dlq", "take", "--all"][..], &["dlq", "redrive", "--dry-run"]] {
         let run = bench.run(&[arguments, &JOB].concat()).code(0);
         assert_eq!(count(&run.err, letters), 1, "{}", run.err);
         assert_eq!(count(&run.err, "note: 3 dead letters"), 1, "{}", run.err);
     }
-    // An item that does not exist has its own code, and the command says even so what it skipped.
+    // A missing item has its own exit code, and the command also reports what it skipped.
     for arguments in [["dlq", "show", "item_0"], ["dlq", "remove", "item_0"]] {
         let run = bench.run(&[&arguments[..], &JOB].concat()).code(4);
         assert_eq!(count(&run.err, letters), 1, "{}", run.err);
@@ -226,17 +226,17 @@ fn the_newest_checkpoint_of_another_program_is_the_one_that_states_the_latest_ti
         .open(folder.join("setup-checkpoint.json"))
         .unwrap();
     old.set_modified(std::time::UNIX_EPOCH).unwrap();
-    // Its own data says that setup was saved after map and reduce.
+    // By its own data, the setup checkpoint was saved after map and reduce.
     let shown = bench.run(&show).code(6).json();
     assert_eq!(
         (&shown["phase"], &shown["verified"]),
         (&"setup".into(), &false.into())
     );
     assert_eq!(shown["saved_at"], "2026-11-28T13:04:46.279596Z");
-    // Without a time of its own it comes before all others, however new the file is.
+    // A checkpoint without a time of its own comes before all others, even if its file is newer.
     std::fs::write(folder.join("setup-checkpoint.json"), "{\"completed\":true}").unwrap();
     assert_eq!(bench.run(&show).code(6).json()["phase"], "map");
-    // A save of ours is the newest of all where no other states a later time.
+    // A checkpoint saved by this tool is the newest, unless another program's states a later time.
     std::fs::remove_file(folder.join("map-checkpoint-20261128_130446.json")).unwrap();
     std::fs::remove_file(folder.join("reduce-checkpoint-v1-20261128_130446.json")).unwrap();
     std::fs::write(
@@ -348,7 +348,7 @@ fn a_checkpoint_of_another_program_over_the_limit_does_not_hide_the_one_before_i
         .says("map-checkpoint-20991128_120000.json")
         .says("larger than `max_document_size`");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), large);
-    // A checkpoint of ours is the newest state, so that no older one is given instead of it.
+    // This tool's checkpoint is the newest state, so no older one may be used instead of it.
     std::fs::remove_file(&file).unwrap();
     let bench = bench.with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "8MiB");
     bench.feed(&save, large).code(0);

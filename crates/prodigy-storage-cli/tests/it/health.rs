@@ -1,4 +1,4 @@
-//! `health` names what the next write will meet.
+//! `health` reports problems that the next write would have.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{Bench, run, within};
 
-/// The tool under a limit of open files.
+/// The tool with a limit of open files.
 fn limited(bench: &Bench, files: u32, arguments: &[&str]) -> Command {
     within(
         &format!(r#"ulimit -n {files}; exec "$0" "$@""#),
@@ -31,7 +31,7 @@ fn a_small_limit_of_open_files_is_named_with_the_command_that_raises_it() {
     assert!(warned.out.contains("warning  open files"), "{}", warned.out);
     let enough = run(limited(&bench, 256, &["health"]), "").code(0);
     assert!(!enough.out.contains("open files"), "{}", enough.out);
-    // An error of any command names the limit, too.
+    // The errors of other commands name the limit, too.
     let save = limited(&bench, 8, &crate::support::SAVE);
     run(save, "{}")
         .code(1)
@@ -80,7 +80,7 @@ fn a_damaged_note_of_deleted_logs_is_found() {
     assert!(health.out.contains("deletions/shop.json"), "{}", health.out);
 }
 
-/// A process that appended an event and keeps its handle until it is dropped.
+/// A process that has appended an event and keeps its handle until it is dropped.
 struct Writer(Child);
 
 impl Writer {

@@ -18,7 +18,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of the root that the Prodigy program, version 0.4.4, wrote.
+/// A copy of a root that the Prodigy program, version 0.4.4, wrote.
 fn bench() -> (Bench, PathBuf) {
     let bench = Bench::new();
     let old = bench.path("old");
@@ -36,7 +36,7 @@ fn number(report: &[Value], kind: &str, field: &str) -> u64 {
     of[field].as_u64().unwrap()
 }
 
-/// Everything that does not depend on the time of the import.
+/// The parts of a job that do not depend on the time of the import.
 fn contents(bench: &Bench, root: &Path, job: &[&str]) -> Vec<BTreeSet<String>> {
     let at = ["--base-dir", root.to_str().unwrap()];
     let lines = |arguments: &[&str], fields: &[&str]| {
@@ -167,7 +167,7 @@ fn an_import_that_is_killed_continues_and_ends_as_one_run_does() {
                 .map(|found| found.len())
                 .sum::<u64>()
         };
-        // Wait for bytes, not for time.
+        // Waits until bytes are written, so the test does not depend on time.
         while bytes() < size && child.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -1,4 +1,4 @@
-//! Another program's files in the root itself, after an import of their contents.
+//! Files of another program in the root itself, after they were imported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::support::{Bench, tree};
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "mapreduce-1001"];
 const OTHER_JOB: [&str; 4] = ["--repo", "shop", "--job", "mapreduce-1795871086268"];
 
-/// The listings that skip a file of another program in the root that it wrote.
+/// The listings, each with the files of another program that it skips.
 const LISTINGS: [(&[&str], [&str; 4]); 7] = [
     (&["dlq", "list"], JOB),
     (&["dlq", "export"], JOB),
@@ -32,7 +32,7 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../prodigy-storage-file/tests/fixtures/prodigy-0.4.4")
 }
 
-/// The root that the Prodigy program, version 0.4.4, wrote, with an event file under a name that no segment has.
+/// A root that the Prodigy program, version 0.4.4, wrote, with an event file whose name is not one of a segment.
 fn bench() -> Bench {
     let bench = Bench::new();
     copy(&fixture(), &bench.root());
@@ -74,7 +74,7 @@ fn no_listing_reports_files_whose_contents_were_imported() {
         assert_eq!(letters.len(), 3);
         let after = tree(&root);
         assert!(before.iter().all(|path| after.contains(path)));
-        // A second import finds everything stored, and changes nothing.
+        // A second import stores nothing and changes nothing.
         bench.run(&["import", path]).code(0);
         assert_eq!(
             bench.run(&[&["events", "cat"], &JOB[..]].concat()).jsonl().len(),
@@ -129,7 +129,7 @@ fn dead_letters_that_dlq_import_read_are_not_reported_again() {
     for command in ["list", "export", "analyze"] {
         bench.run(&[&["dlq", command], &JOB[..]].concat()).code(0);
     }
-    // A dead letter that is done does not come back.
+    // An acknowledged dead letter does not come back.
     bench
         .run(&[&["dlq", "remove", "item_0"], &JOB[..]].concat())
         .code(0);

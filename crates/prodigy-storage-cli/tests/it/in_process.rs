@@ -1,4 +1,4 @@
-//! The library behind the tool, with streams of its own.
+//! The library of the tool, with streams of the caller.
 
 use std::io::{self, Write};
 

@@ -173,7 +173,7 @@ fn delete_shows_what_would_go_and_deletes_with_yes() {
         "{deleted:?}"
     );
     assert_eq!(left(), 1);
-    // One name that does not exist keeps the others.
+    // A name that does not exist protects the other jobs from deletion.
     bench
         .run(&["job", "delete", "--repo", "shop", "other", "none", "--yes"])
         .code(4)

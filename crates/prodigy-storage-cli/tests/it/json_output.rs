@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::support::Bench;
 
 const SCHEMA: &str = include_str!("../../../../docs/reference/json-output.schema.json");
-/// Commands whose standard output is nobody's JSON: nothing at all, or what the command prints that they run.
+/// Commands without JSON on standard output: they print nothing, or the output of the command that they run.
 const WITHOUT: [&str; 2] = ["dlq-push", "lock-run"];
 
-/// The part of JSON Schema that the file uses. A word that this check does not know fails it.
+/// The used part of JSON Schema. An unknown keyword fails the check.
 struct Schema {
     definitions: Map<String, Value>,
 }
@@ -22,7 +22,7 @@ impl Schema {
         Self { definitions }
     }
 
-    /// Why a value does not fit; `None` if it fits.
+    /// The reason why a value does not match the schema; `None` if it matches.
     fn misfit(&self, schema: &Value, value: &Value, place: &str) -> Option<String> {
         let schema = schema.as_object().unwrap();
         schema.iter().find_map(|(word, wanted)| match word.as_str() {
@@ -104,7 +104,7 @@ impl Schema {
         })
     }
 
-    /// Runs a command, and checks each line.
+    /// Runs a command, and checks each line of its output.
     fn check(&self, bench: &Bench, words: &[&str], input: &str, seen: &mut BTreeSet<String>) {
         let pair = words.get(..2).map(|two| two.join("-")).unwrap_or_default();
         let name = match self.definitions.contains_key(&pair) {
@@ -311,7 +311,7 @@ fn each_line_fits_the_definition_of_its_command() {
     check(&["copy", "--to", copied, "--repo", "shop", "--job", "other"], "");
     check(&["clean", "--idle-jobs", "1ns"], "");
     check(&["job", "delete", "other", "--yes"], "");
-    // Damage is a finding.
+    // Damage makes the doctor print a finding.
     let file = bench.only_file("events/shop/job", "events-", ".jsonl");
     let text = std::fs::read_to_string(&file)
         .unwrap()
@@ -323,7 +323,7 @@ fn each_line_fits_the_definition_of_its_command() {
 
     let mut all = BTreeSet::new();
     names(&prodigy_storage_cli::command(), "", &mut all);
-    // The first two print what `repo identify` prints, the others need a server.
+    // `repo relink` and `repo register` print the same as `repo identify`; the other two need a server.
     let elsewhere = ["repo-relink", "repo-register", "schema-show", "schema-migrate"];
     let unchecked: Vec<&String> = all
         .iter()

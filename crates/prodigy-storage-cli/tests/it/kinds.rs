@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{Bench, Run};
 
-/// A store with the jobs `job` and `moved`. The log of `moved` was moved away, and a link leads to it.
+/// A store with the jobs `job` and `moved`. The log of `moved` was moved elsewhere, and is a link now.
 fn linked() -> (Bench, PathBuf) {
     let bench = Bench::new();
     bench.append("{\"n\":1}\n");

@@ -3,10 +3,10 @@
 use crate::support::Bench;
 
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];
-/// More than is read whatever the limit is.
+/// Larger than the largest part that is read under any limit.
 const LARGE: usize = 65 << 20;
 
-/// Runs a command that writes, under a limit of its own.
+/// Runs a command that writes, with a larger limit.
 fn write(bench: &Bench, command: &[&str], input: String) {
     let mut writer = bench.std([command, &JOB[..]].concat());
     writer.env("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_RECORD_SIZE", "200000000");
@@ -54,7 +54,7 @@ fn an_event_over_the_limit_is_reported_and_the_rest_is_given_with_a_code_of_its_
     );
     let doctor = bench.run(&["doctor", "--repair"]).code(0);
     assert!(doctor.out.contains("max_record_size"), "{}", doctor.out);
-    // The limit that it names is enough.
+    // The limit that the message names is large enough.
     let named = cat.err.split("max_record_size` to ").nth(1).unwrap();
     let named: String = named.chars().take_while(char::is_ascii_digit).collect();
     let mut larger = bench.std([&["events", "stats", "--json"], &JOB[..]].concat());

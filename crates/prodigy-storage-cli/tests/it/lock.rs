@@ -75,7 +75,7 @@ fn a_held_lock_is_refused_with_its_holder_and_another_is_not() {
 #[test]
 fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
     let bench = Bench::new();
-    // The command ends with its input.
+    // The command ends when its input ends.
     let mut tool = bench
         .std(held_by("l", &[], "echo $$; echo held; read line; echo over"))
         .stdin(Stdio::piped())
@@ -93,7 +93,7 @@ fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
     tool.kill().unwrap();
     tool.wait().unwrap();
     let refused = bench.run(&held_by("l", &["--wait", "0s"], "true")).code(3);
-    // The command holds the lock now, and not the process that took it.
+    // The command holds the lock, although the process that took it has ended.
     #[cfg(target_os = "linux")]
     {
         let refused = refused.says(&format!("held by process {command}, which did not sign"));
@@ -108,7 +108,7 @@ fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
         let named = format!("process {command}, which did not sign; last known: process {dead} ");
         assert!(listed.out.contains(&named), "{}", listed.out);
     }
-    // A wait says what it is for.
+    // The tool reports what it waits for.
     let mut waiter = bench
         .std(held_by("l", &["--wait", "60s"], "true"))
         .stderr(Stdio::piped())
@@ -205,7 +205,7 @@ fn an_interrupt_is_the_commands_to_decide_on() {
     assert_eq!(run.out, "interrupted\n");
 }
 
-/// A tool whose command has started under the lock, by its first line of output.
+/// A tool whose command has started under the lock, which it shows by its first line of output.
 #[cfg(unix)]
 struct Running {
     tool: std::process::Child,
@@ -270,7 +270,7 @@ fn what_the_tool_was_told_to_ignore_its_command_ignores() {
     assert_eq!(run.code(0).out, "alive\n");
 }
 
-/// A command as process 1 of a process namespace; `None`, with a notice, where the machine allows none.
+/// A command as process 1 of a PID namespace; if the machine does not allow that, prints a notice and returns `None`.
 #[cfg(target_os = "linux")]
 fn as_process_1(tool: &std::process::Command) -> Option<std::process::Command> {
     let allowed = std::process::Command::new("unshare")
@@ -286,7 +286,7 @@ fn as_process_1(tool: &std::process::Command) -> Option<std::process::Command> {
     Some(started_by(outer, tool))
 }
 
-/// The only child of a process, once it has one.
+/// Waits for the only child of a process.
 #[cfg(target_os = "linux")]
 fn child_of(id: u32) -> u32 {
     loop {
@@ -374,11 +374,11 @@ fn a_signal_ends_the_wait_for_a_lock_and_nothing_is_done() {
             let inner = child_of(outer.id());
             wait_until_open(inner, &lock);
             send(signal, inner);
-            // A tool that missed the signal would continue now.
+            // A tool that had missed the signal would run its command now.
             drop(held);
             assert_eq!(outer.wait().unwrap().code(), Some(128 + number), "{arguments:?}");
         }
-        // Not as process 1: the kernel ends it, and a shell reports 143.
+        // When it is not process 1, the kernel ends the tool, and a shell reports 143.
         let held = hold();
         let mut tool = bench.std(&arguments);
         let mut tool = tool.stdin(input()).stdout(Stdio::null()).spawn().unwrap();
@@ -465,7 +465,7 @@ fn a_signal_ends_the_wait_of_a_command_that_stores_its_input() {
     let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
     let push = [&["dlq", "push"][..], &job].concat();
     bench.feed(&push, letter).code(0);
-    // Another process works on the folder of the log, so a first segment has to wait.
+    // Another process has locked the folder of the log, so the first append has to wait.
     let append = vec!["events", "append", "--repo", "shop", "--job", "new"];
     std::fs::create_dir(bench.root().join("events/shop/new")).unwrap();
     for (arguments, input, lock) in [

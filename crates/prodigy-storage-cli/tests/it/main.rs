@@ -1,4 +1,4 @@
-//! The tool as a script sees it: what it prints where, and the code that it ends with.
+//! The tool as a script uses it: output on each stream, and exit codes.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

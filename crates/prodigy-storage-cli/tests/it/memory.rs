@@ -1,4 +1,4 @@
-//! `backend: memory` through the tool, and places without a current folder.
+//! `backend: memory` through the tool, and runs without a current folder.
 
 use crate::support::{Bench, run};
 
@@ -100,6 +100,6 @@ fn the_doctor_examines_a_snapshot() {
         assert!(run.out.contains("store.jsonl"), "{}", run.out);
         assert!(run.out.contains("1 found, 1 left"), "{}", run.out);
     }
-    // It is never changed.
+    // The damaged snapshot is never changed.
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
 }

@@ -1,8 +1,8 @@
-//! A standard output that is closed.
+//! Commands whose standard output is closed.
 
 use crate::support::{Bench, Run, run, started_by};
 
-/// The tool, started by a shell with this redirection of its standard output.
+/// Runs the tool in a shell with this redirection of its standard output.
 fn redirected(bench: &Bench, to: &str, arguments: &[&str], input: &str) -> Run {
     let tool = bench.std(arguments);
     let mut shell = std::process::Command::new("sh");
@@ -52,12 +52,12 @@ fn a_command_that_prints_its_result_fails_if_standard_output_is_closed() {
         redirected(&bench, ">&-", &arguments, "2\n")
             .code(1)
             .says("error: write to standard output: it is closed; nothing was done");
-        // A user who wants no output says so.
+        // With `> /dev/null` a user discards the output on purpose.
         if !arguments.contains(&"take") && !arguments.contains(&"append") {
             redirected(&bench, "> /dev/null", &arguments, "").code(0);
         }
     }
-    // No item is leased, and no event without its acknowledgement is stored.
+    // No item is leased, and no event is stored without an acknowledgement.
     let letter = bench.run(&of(&["dlq", "list", "--json"])).code(0).json();
     assert!(letter["lease_until"].is_null(), "{letter}");
     assert_eq!(bench.run(&of(&["events", "cat"])).code(0).lines().len(), 1);

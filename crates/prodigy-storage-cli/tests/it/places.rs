@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::{Bench, SAVE, started_by, tree};
 
-/// A repository that git would take for one.
+/// A folder that git treats as a repository.
 fn repository(bench: &Bench, below: &str) -> String {
     for folder in ["objects", "refs"] {
         fs::create_dir_all(bench.path(below).join(".git").join(folder)).unwrap();
@@ -29,7 +29,7 @@ fn identify_registers_nothing_and_a_write_does() {
         .run(&["repo", "identify", "no-such-folder"])
         .code(4)
         .says("no-such-folder");
-    // Without `--repo`, the repository here.
+    // Without `--repo`, the repository of the current folder is used.
     bench.feed(&["events", "append", "--job", "job"], "1\n").code(0);
     assert!(bench.root().join("state/here/repository.json").is_file());
     assert_eq!(
@@ -55,7 +55,7 @@ fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
     };
     append().code(0);
     for (way, expected) in [("repo relink ", 2), ("repo register ", 2)] {
-        // Another directory at the same path, whose birth is another one.
+        // Another folder at the same path has another birth time.
         fs::rename(&shop, format!("{shop}-{}", way.len())).unwrap();
         repository(&bench, "it's/shop");
         let refused = append().code(1);
@@ -79,7 +79,7 @@ fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
         .run(&["repo", "relink", &shop, "shop"])
         .code(2)
         .says("the name comes first");
-    // A name that nothing has is a slip, or is asked for.
+    // An unknown name is probably a mistake, so it has to be asked for.
     bench
         .run(&["repo", "relink", "shpo", &shop])
         .code(1)
@@ -89,8 +89,8 @@ fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
     assert_eq!(new.lines()[0], "name      other");
 }
 
-/// Runs the tool in a mount namespace of its own, with one folder mounted at another. `None` where the machine does
-/// not allow it.
+/// Runs the tool in a mount namespace with one folder mounted at another. Returns `None` if the machine does not allow
+/// that.
 #[cfg(target_os = "linux")]
 fn mounted(bench: &Bench, source: &str, target: &str, arguments: &[&str]) -> Option<crate::support::Run> {
     const MOUNT: &str = "mount --bind \"$1\" \"$2\" || exit 99; cd \"$2\" || exit 99; shift 2; exec \"$@\"";
@@ -126,7 +126,7 @@ fn one_repository_that_is_mounted_at_two_paths_has_one_name() {
     let mut beside = bench.std(["events", "append", "--job", "job"]);
     beside.current_dir(bench.path("shop"));
     crate::support::run(beside, "1\n").code(0);
-    // The folder that it was first met at gave the name.
+    // The first folder in which it was seen gave the repository its name.
     let all = bench.run(&["events", "cat", "--repo", "one", "--job", "job"]);
     assert_eq!(all.code(0).lines().len(), 4);
     assert_eq!(fs::read_dir(bench.root().join("events")).unwrap().count(), 1);
@@ -390,7 +390,7 @@ fn health_finds_what_is_in_the_way_of_a_write() {
     let push = ["dlq", "push", "--repo", "shop", "--job", "job"];
     bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}\n").code(0);
     bench.run(&["health"]).code(0);
-    // A file with a name that could be a repository's is in nobody's way.
+    // A file whose name could be a repository's is harmless if no such repository exists.
     bench.write("home/.prodigy/events/README", "stray");
     bench.run(&["health"]).code(0);
     for (place, write, input) in [
@@ -432,7 +432,7 @@ fn health_finds_what_is_in_the_way_of_a_write() {
     }
 }
 
-/// Processes in time namespaces of their own agree on when a lease ends.
+/// Processes in different time namespaces agree on the end of a lease.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_lease_counts_in_every_time_namespace() {

@@ -1,4 +1,4 @@
-//! `doctor`, on problems that are planted one at a time: each is found, and is gone after the command that the doctor names.
+//! `doctor` on planted problems, one at a time: each is found, and is gone after the command that the doctor prints.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,11 +7,11 @@ use std::process::Command;
 
 use crate::support::{Bench, run};
 
-/// A way to harm a file of the store.
+/// A way to damage a file of the store.
 enum Harm {
-    /// Changes the byte behind this text.
+    /// Changes the byte after this text.
     Flip(&'static str),
-    /// Keeps this many bytes.
+    /// Keeps this number of bytes.
     Cut(u64),
     /// Removes the first line.
     Behead,
@@ -20,11 +20,12 @@ enum Harm {
     /// Writes a new file.
     Write(&'static str),
     Link,
-    /// Lets other users go through the root and into this folder.
+    /// Gives other users access to the root and this folder.
     Open,
 }
 
-/// The plants: the file below the root, of which `*` is one part of the name; the harm; the severity and kind that are found.
+/// The planted problems: the path below the root, with `*` for a part of the name; the damage; the severity and kind of
+/// the finding.
 #[rustfmt::skip]
 const PLANTED: [(&str, Harm, &str); 36] = [
     ("events/shop/job/events-*", Harm::Flip("\"event\":"), "damage   damaged events"),
@@ -65,7 +66,7 @@ const PLANTED: [(&str, Harm, &str); 36] = [
     ("", Harm::Mode(0o720), "warning  mode: others may write"),
 ];
 
-/// A store with something of everything.
+/// A store with data of every kind.
 fn filled() -> Bench {
     let bench = Bench::new();
     bench.append("{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
@@ -92,7 +93,7 @@ fn filled() -> Bench {
     bench
 }
 
-/// The files that a pattern names.
+/// The files that match a pattern.
 fn files(root: &Path, pattern: &str) -> Vec<PathBuf> {
     let Some(start) = pattern.strip_suffix('*') else {
         return vec![root.join(pattern)];
@@ -144,7 +145,7 @@ fn plant(root: &Path, pattern: &str, harm: &Harm) {
     }
 }
 
-/// Runs a line of a shell that calls the tool by its name.
+/// Runs a shell command that calls the tool by its name.
 pub fn shell(bench: &Bench, line: &str) -> crate::support::Run {
     let tool = bench.std([] as [&str; 0]);
     let folder = Path::new(tool.get_program()).parent().unwrap().to_owned();

@@ -3,7 +3,7 @@
 use crate::server::Server;
 use crate::support::Bench;
 
-/// The password of nobody: the private server trusts everyone.
+/// A made-up password: the private server accepts every connection.
 const PASSWORD: &str = "s3cret";
 
 fn bench(server: &Server) -> Bench {
@@ -131,7 +131,7 @@ fn a_job_is_copied_from_files_to_the_database_and_back() {
     let back = database.run(&["copy", "--to", folder, "--json"]).code(0).json();
     assert_eq!(back["checksum"], there["checksum"]);
     assert_eq!(behind(&files, &["--base-dir", folder]), [Some(3)]);
-    // And into another schema of the same server.
+    // A second copy goes into another schema of the same server.
     let other = ["copy", "--to", &server.url(), "--schema", "other", "--json"];
     let second = database.run(&other).code(0).json();
     assert_eq!(second["checksum"], there["checksum"]);

@@ -1,5 +1,5 @@
-//! `doctor`, on problems outside of the files of the store: settings, the clock, inodes, names. Each is found, and is gone after
-//! the command that the doctor names.
+//! `doctor` on problems outside of the store's files: settings, the clock, inodes, names. Each is found, and is gone
+//! after the command that the doctor prints.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::planted::shell;
 use crate::support::{Bench, Run};
 
-/// A bench with a home, and a store with an event.
+/// A bench with a home folder, and a store with an event.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.append("{\"n\":1}\n");
@@ -21,7 +21,7 @@ fn program(bench: &Bench, name: &str, text: &str) {
     fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
 }
 
-/// The command that the doctor names for a problem of this title.
+/// The command that the doctor prints for a problem with this title.
 fn command(found: &str, title: &str) -> String {
     let mut lines = found.lines().skip_while(|line| !line.starts_with(title));
     assert!(lines.next().is_some(), "no {title} in\n{found}");
@@ -33,12 +33,12 @@ fn command(found: &str, title: &str) -> String {
         .to_owned()
 }
 
-/// Finds the problem, runs the command in a shell, and looks again in the same shell.
+/// Finds the problem, runs the printed command in a shell, and examines again in the same shell.
 fn is_fixed(bench: &Bench, title: &str) -> Run {
     is_fixed_in(bench, title, "")
 }
 
-/// The same, where `before` has to run in the shell first.
+/// The same, after the shell has run `before`.
 fn is_fixed_in(bench: &Bench, title: &str, before: &str) -> Run {
     let found = shell(bench, &format!("{before}\nprodigy-storage doctor"));
     let command = command(&found.out, title);
@@ -230,7 +230,7 @@ fn repositories_whose_names_differ_by_case_are_noted_once() {
     assert_eq!(found.count(), 1, "{}", run.out);
 }
 
-/// The library that gives a program another clock, or `None`, with a notice.
+/// The library that replaces a program's clock; if it is not installed, prints a notice and returns `None`.
 fn clock_library() -> Option<String> {
     let asked = Command::new("faketime")
         .args(["-f", "+0", "printenv", "LD_PRELOAD"])
@@ -256,7 +256,7 @@ fn a_wrong_clock_is_set() {
         ("-2d", "warning  ahead of clock: "),
         ("@1960-01-01 00:00:00", "failure  clock: "),
     ] {
-        // The programs of a machine whose clock is a file.
+        // Programs of a machine whose clock is a file.
         let bench = bench();
         let clock = bench.write("clock", wrong);
         program(&bench, "sudo", "#!/bin/sh\nexec \"$@\"\n");
@@ -285,7 +285,7 @@ fn a_file_system_without_inodes_is_cleaned() {
         eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
         return;
     }
-    // All of it in one namespace: the doctor looks, the command that it names runs, the doctor looks again.
+    // One mount namespace for all steps: the doctor examines, its command runs, the doctor examines again.
     let script = format!(
         "{mount}\necho 1 | prodigy-storage events append --repo shop --job job >&2\n\
          mkdir -m 700 '{root}/quarantine' && cd '{root}/quarantine'\n\

@@ -1,4 +1,4 @@
-//! `report`: its figures, and the page in a browser.
+//! `report`: its figures, and its page in a browser.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::browser::Browser;
 use crate::server::Server;
 use crate::support::{Bench, Run, tree};
 
-/// Ends the data of a page that does not escape it, and writes to the console of one that runs it.
+/// A text that ends the data of a page without escapes, and prints to the console if the page runs it.
 const HOSTILE: &str =
     "</script><!--<script>console.error('run')</script><img src=x onerror=console.error('run')>";
 
-/// Five events, two of them failures, a checkpoint and two dead letters.
+/// Five events (two of them failures), a checkpoint and two dead letters.
 fn fill(bench: &Bench) {
     let mut lines = String::new();
     for (kind, worktree, text) in [
@@ -45,7 +45,7 @@ fn report(bench: &Bench, arguments: &[&str]) -> (Run, PathBuf) {
     (bench.run(&[&start, arguments].concat()), file)
 }
 
-/// The data that a page embeds.
+/// The embedded data of a page.
 fn data(file: &Path) -> Value {
     let page = std::fs::read_to_string(file).unwrap();
     let (_, rest) = page.split_once("id=\"data\">").unwrap();
@@ -205,7 +205,7 @@ fn a_page_of_damaged_events_has_the_rest_and_says_so() {
     assert_eq!((&counts["events"], &counts["damaged"]), (&4.into(), &1.into()));
 }
 
-/// Long texts and names of the one character that a page escapes, six bytes each.
+/// Long texts and names of `<`, which the page escapes as six bytes.
 #[test]
 fn a_page_of_hostile_texts_is_small() {
     let bench = Bench::new();
@@ -251,7 +251,7 @@ fn a_browser_shows_the_page_and_searches_in_it_and_runs_nothing_that_is_stored()
         browser.value("document.querySelectorAll('#entries tbody tr').length"),
         7
     );
-    // Every text of a table is in a column with a heading, and every row has one.
+    // Every table column has a heading, and every row has a heading cell.
     assert_eq!(
         browser.value(
             "[...document.querySelectorAll('table')].filter((table) => !table.caption || \
@@ -265,7 +265,7 @@ fn a_browser_shows_the_page_and_searches_in_it_and_runs_nothing_that_is_stored()
         0
     );
 
-    // The hostile event is there as text, and as nothing else.
+    // The hostile event is shown as text only.
     let shown = browser.value(
         "[...document.querySelectorAll('#entries tbody tr')].filter((row) => \
         row.textContent.includes('<img src=x onerror=')).length",
@@ -289,14 +289,14 @@ fn a_browser_shows_the_page_and_searches_in_it_and_runs_nothing_that_is_stored()
     assert_eq!(search(&mut browser, "sort", "dead_letter"), "2 of 7 found");
     assert_eq!(search(&mut browser, "sort", ""), "7 of 7 found");
     assert_eq!(search(&mut browser, "worktree", "w1"), "2 of 7 found");
-    // A name in a table is a filter, too.
+    // A name in a table is a button for a filter.
     browser.value("[...document.querySelectorAll('#kinds button')].find((link) => link.textContent === 'agent_started').click()");
     assert_eq!(
         browser.value("document.getElementById('found').textContent"),
         "2 of 7 found"
     );
 
-    // A bar of the chart is a filter of time.
+    // A bar of the chart is a button for a filter by time.
     browser.value("document.querySelector('.plot').scrollIntoView({block: 'center'})");
     let bar = "{ const box = document.querySelector('.plot').getBoundingClientRect(); \
                document.querySelector('.plot').dispatchEvent(new MouseEvent('click', {clientX: box.left + 1})); \
@@ -307,7 +307,7 @@ fn a_browser_shows_the_page_and_searches_in_it_and_runs_nothing_that_is_stored()
         "{found}"
     );
 
-    // A script that got into the page nevertheless would not run, and nothing would be loaded.
+    // Even if a script got into the page, the browser would neither run it nor load anything.
     assert!(
         browser.of("Runtime.consoleAPICalled").is_empty() && browser.of("Runtime.exceptionThrown").is_empty()
     );

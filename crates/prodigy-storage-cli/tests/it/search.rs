@@ -82,7 +82,7 @@ fn a_pattern_that_is_none_and_a_job_that_is_not_there_are_refused() {
         |pattern: &str, job: &str| bench.run(&["events", "search", pattern, "--repo", "shop", "--job", job]);
     search("a(b", "job")
         .code(2)
-        .says("no regular expression: unclosed group");
+        .says("not a regular expression: unclosed group");
     search("x", "jib").code(4).says("did you mean `job`?");
     bench.run(&["events", "search", "x"]).code(2).says("--job");
 }
@@ -134,7 +134,7 @@ fn tail_follows_behind_what_it_printed() {
     let bench = filled();
     let words = [&["events", "tail", "-n", "1", "-f", "--for", "0s"], &OF[..]].concat();
     assert_eq!(payloads(&bench, &words), [4]);
-    // An event that is appended later is printed once, and only if the filter holds.
+    // An event that is appended later is printed once, and only if it matches the filter.
     let words = [
         &[
             "events",

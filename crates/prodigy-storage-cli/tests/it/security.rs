@@ -1,4 +1,4 @@
-//! No message shows input data, and a message about an unsafe root says what to do.
+//! No message contains input data, and a message about an unsafe root has a hint.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -38,7 +38,7 @@ fn no_message_shows_what_was_read_or_stored() {
         failed += usize::from(run.code != Some(0));
     }
     assert_eq!(failed, 8);
-    // The message about damage names its place.
+    // The message about damage names the file and the offset.
     let segment = bench.only_file("events/shop/job", "events-", ".jsonl");
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[120] ^= 1;

@@ -1,4 +1,4 @@
-//! The commands of `events` that read one job, several, or all.
+//! The commands of `events` for one job, several jobs, or all.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use crate::support::{Bench, send};
 
 const SHOP: [&str; 2] = ["--repo", "shop"];
 
-/// Three jobs, whose events were appended in turn.
+/// Three jobs whose events were appended in turn.
 fn filled() -> Bench {
     let bench = Bench::new();
     for (job, number) in [("a", 1), ("b", 2), ("c", 3), ("a", 4), ("b", 5)] {
@@ -54,7 +54,7 @@ fn each_command_reads_the_jobs_that_are_named_or_all() {
         let all = of(&[("a", 1), ("a", 4), ("b", 2), ("b", 5), ("c", 3)]);
         assert_eq!(read(first, &["--all-jobs"]), all, "{first:?}");
     }
-    // The newest of all, in the order of their times.
+    // The newest events of all jobs, ordered by time.
     let newest = of(&[("c", 3), ("a", 4), ("b", 5)]);
     assert_eq!(read(&["events", "tail", "-n", "3"], &["--all-jobs"]), newest);
     assert_eq!(read(&["events", "cat", "--last", "3"], &["--all-jobs"]), newest);
@@ -161,6 +161,6 @@ fn a_time_without_a_zone_is_local() {
         (count("--until", &second(-1)), count("--until", &second(1))),
         (0, 1)
     );
-    // The same numbers with a `Z` are five hours earlier.
+    // The same time with a `Z` is five hours earlier.
     assert_eq!(count("--since", &format!("{}Z", second(1))), 1);
 }

@@ -217,7 +217,7 @@ fn on_a_terminal_it_is_redrawn_fits_its_width_and_changes_no_mode() {
         "{shown}"
     );
     assert!(tables.contains("jjj\u{2026}"), "{shown}");
-    // The tool alone prints it, too; in a pipe it says how it is used.
+    // Without a command, the tool prints the status on a terminal, and its usage in a pipe.
     let Some(script) = bench.on_terminal(&[]) else {
         return;
     };

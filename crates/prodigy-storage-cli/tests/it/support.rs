@@ -1,4 +1,4 @@
-//! A folder of its own for each test, and the tool in it.
+//! A test bench: a folder for each test, and the tool in it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 use tempfile::TempDir;
 
-/// Longer than any command takes on a busy machine.
+/// Longer than any command takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Saves a checkpoint of `shop/job` from standard input.
+/// The arguments that save a checkpoint of `shop/job` from standard input.
 pub const SAVE: [&str; 8] = [
     "checkpoint",
     "save",
@@ -29,15 +29,15 @@ pub struct Bench {
     variables: Vec<(String, String)>,
 }
 
-/// How a run ended.
+/// The result of a run.
 pub struct Run {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-/// A shell starts what it runs in the background with some signals ignored, and the tool leaves an ignored signal ignored: it
-/// would never end by it. A program inherits what is ignored, and not a handler.
+/// A shell starts background jobs with some signals ignored, and the tool leaves an ignored signal ignored, so such a
+/// signal would never end it. Ignored signals are inherited by a program; handlers are not.
 fn let_signals_through() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -54,7 +54,7 @@ fn let_signals_through() {
     });
 }
 
-/// A command that a script of a shell starts: its `"$0" "$@"`.
+/// A command for a shell script to start as `"$0" "$@"`.
 pub fn within(script: &str, command: &std::process::Command) -> std::process::Command {
     let mut shell = std::process::Command::new("sh");
     shell
@@ -80,7 +80,7 @@ impl Bench {
         }
     }
 
-    /// With the memory backend, which keeps its snapshot in `store.jsonl`.
+    /// A bench with the memory backend and its snapshot in `store.jsonl`.
     pub fn of_memory() -> Self {
         let bench = Self::new();
         let file = bench.write(
@@ -93,7 +93,7 @@ impl Bench {
         bench.with("PRODIGY_CONFIG", file.to_str().unwrap())
     }
 
-    /// With a key of the configuration set by its variable.
+    /// Sets an environment variable.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
@@ -103,7 +103,7 @@ impl Bench {
         self.folder.path().join(below)
     }
 
-    /// The folder of the data.
+    /// The root of the store.
     pub fn root(&self) -> PathBuf {
         self.path("home/.prodigy")
     }
@@ -115,7 +115,7 @@ impl Bench {
         path
     }
 
-    /// The tool with these arguments, in the folder `here`, with nothing of the real environment but `PATH`.
+    /// The tool with these arguments, in the folder `here`, with only `PATH` of the real environment.
     pub fn std(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> std::process::Command {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_prodigy-storage"));
         command
@@ -139,7 +139,7 @@ impl Bench {
         run(self.std(arguments), input)
     }
 
-    /// The tool with a terminal of 80 columns as its standard streams; `None`, with a notice, where nothing gives one.
+    /// The tool on a terminal of 80 columns; if the machine lacks `script`, prints a notice and returns `None`.
     #[cfg(target_os = "linux")]
     pub fn on_terminal(&self, arguments: &[&str]) -> Option<std::process::Command> {
         use std::process::Command;
@@ -147,7 +147,7 @@ impl Bench {
             eprintln!("SKIPPED: this machine has no `script`, which gives a command a terminal");
             return None;
         }
-        // `script` runs a line of a shell.
+        // `script` takes a shell command.
         let tool = self.std(arguments);
         let words: Vec<String> = std::iter::once(tool.get_program())
             .chain(tool.get_args())
@@ -168,7 +168,7 @@ impl Bench {
             .code(0);
     }
 
-    /// The one file below the root whose name starts and ends so.
+    /// The only file below a folder whose name has this beginning and this end.
     pub fn only_file(&self, folder: &str, start: &str, end: &str) -> PathBuf {
         let mut found: Vec<PathBuf> = std::fs::read_dir(self.root().join(folder))
             .unwrap()
@@ -183,7 +183,8 @@ impl Bench {
     }
 }
 
-/// The tool with its arguments, variables and folder, started by another program: they follow the program's own arguments.
+/// Starts the tool by another program: the tool's command follows the program's own arguments, with the tool's
+/// variables and folder.
 pub fn started_by(mut program: std::process::Command, tool: &std::process::Command) -> std::process::Command {
     program.arg(tool.get_program()).args(tool.get_args());
     let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
@@ -211,13 +212,13 @@ pub fn run(command: std::process::Command, input: impl Into<Vec<u8>>) -> Run {
 }
 
 impl Run {
-    /// The same, if it ended with this code.
+    /// Asserts the exit code; returns the run.
     pub fn code(self, wanted: i32) -> Self {
         assert_eq!(self.code, Some(wanted), "{}", self.err);
         self
     }
 
-    /// The same, if standard error holds this.
+    /// Asserts that standard error contains a text; returns the run.
     pub fn says(self, wanted: &str) -> Self {
         assert!(self.err.contains(wanted), "no {wanted:?} in: {}", self.err);
         self
@@ -236,7 +237,7 @@ impl Run {
         serde_json::from_str(&self.out).unwrap()
     }
 
-    /// A value of each line.
+    /// The lines of output, parsed as JSON.
     pub fn jsonl(&self) -> Vec<Value> {
         let lines = self.out.lines();
         lines.map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -252,8 +253,8 @@ pub fn send(signal: &str, pid: u32) {
     assert!(sent.unwrap().success());
 }
 
-/// Closes the reading end of a pipe, and waits until nobody has it. A process that another test is starting has it, too, until
-/// it runs its program.
+/// Closes the reading end of a pipe, and waits until no process has it open: a process that another test has just
+/// forked has a copy until its exec.
 pub fn close_for_all(reader: std::io::PipeReader, writer: &std::io::PipeWriter) {
     use std::io::Write;
     drop(reader);

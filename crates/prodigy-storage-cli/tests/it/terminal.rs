@@ -1,8 +1,8 @@
-//! Stored text on a terminal, and in a pipe.
+//! Stored text, printed to a terminal and to a pipe.
 
 use crate::support::{Bench, run};
 
-/// Raw in JSON: a control sequence introducer, an override of direction, a space without width, delete.
+/// Unescaped in JSON: a control sequence introducer, a direction override, a zero-width space, a delete character.
 const HOSTILE: &str = "a\u{9b}31m\u{202e}b\u{200b}c\u{7f}";
 const HARMLESS: &str = "ä€";
 
@@ -12,7 +12,7 @@ fn is_hostile(char: char) -> bool {
     HOSTILE.contains(char) && !char.is_ascii_alphanumeric()
 }
 
-/// A bench with the hostile text in each store.
+/// A bench with the hostile text in each kind of data.
 fn stored() -> Bench {
     let bench = Bench::new();
     bench.append(&format!("\"{HOSTILE}{HARMLESS}\"\n"));

@@ -1,4 +1,4 @@
-//! The transcripts in `tests/cmd`: each command prints the lines below it. `TRYCMD=overwrite` renews them.
+//! The transcripts in `tests/cmd`: each command has to print the lines below it. `TRYCMD=overwrite` updates them.
 
 use std::path::Path;
 

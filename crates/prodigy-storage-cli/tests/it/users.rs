@@ -1,4 +1,4 @@
-//! Other users, and places where the next write would fail.
+//! Other users, and conditions under which the next write would fail.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -6,14 +6,15 @@ use std::process::Command;
 
 use crate::support::{Bench, Run, SAVE, run, started_by, tree};
 
-/// A user like any other.
+/// The id of an ordinary user.
 const USER: &str = "4242";
 
 fn set(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A bench whose folders every user may enter; `None`, with a notice, where this process can't become another user.
+/// A bench whose folders every user may enter. If this process can't change its user, prints a notice and returns
+/// `None`.
 fn bench() -> Option<Bench> {
     let bench = Bench::new();
     let tool = env!("CARGO_BIN_EXE_prodigy-storage");
@@ -35,12 +36,12 @@ fn as_user_with(arguments: &[&str]) -> Command {
     command
 }
 
-/// The tool, run by the user.
+/// Runs the tool as the ordinary user.
 fn as_user(bench: &Bench, arguments: &[&str], input: &str) -> Run {
     run(started_by(as_user_with(&[]), &bench.std(arguments)), input)
 }
 
-/// Gives the home folder to the user, and has the user fill a root there.
+/// Gives the home folder to the user, and has the user create a root there.
 fn fill(bench: &Bench) {
     chown(bench.path("home"), Some(4242), Some(4242)).unwrap();
     let append = ["events", "append", "--repo", "shop", "--job", "job"];
@@ -72,7 +73,7 @@ fn a_run_as_root_makes_nothing_in_a_users_root() {
         "{}",
         health.out
     );
-    // The user allows it on purpose, and then continues.
+    // The user allows the foreign owner in the configuration, and then the command succeeds.
     let bench = bench.with("PRODIGY__STORAGE__BACKEND_CONFIG__ALLOW_FOREIGN_OWNER", "true");
     bench.feed(&append, "1\n").code(0);
     assert_eq!(
@@ -122,7 +123,7 @@ fn health_and_usage_do_not_pass_over_what_the_user_cannot_enter() {
     fill(&bench);
     as_user(&bench, &["health"], "").code(0);
     as_user(&bench, &["usage"], "").code(0);
-    // As an earlier run as root left them.
+    // Files as an earlier run as root left them.
     for (below, mode) in [
         ("events/shop/job", 0o700),
         ("dlq/shop", 0o755),
@@ -177,7 +178,7 @@ fn health_names_what_can_be_read_and_not_written() {
         );
         std::fs::set_permissions(&path, before).unwrap();
     }
-    // A sealed segment and a document that is replaced whole may be read-only.
+    // A sealed segment, and a document that is replaced whole, may be read-only.
     for folder in ["events/shop/job", "state/shop/mapreduce/jobs/job"] {
         for entry in std::fs::read_dir(bench.root().join(folder)).unwrap() {
             set(&entry.unwrap().path(), 0o400);
@@ -224,7 +225,7 @@ fn from_a_folder_that_cannot_be_entered_an_absolute_base_dir_is_enough() {
             };
             let arguments = [before, &["--base-dir", root], behind].concat();
             let tool = bench.std(&arguments);
-            // Entered while this process still has the rights of root.
+            // The namespace is entered while this process still has the rights of root.
             let mut as_user = as_user_with(&[env!("CARGO_BIN_EXE_prodigy-storage")]);
             as_user.args(&arguments).env_clear().current_dir(&closed);
             for (name, value) in tool.get_envs() {
@@ -269,7 +270,7 @@ fn from_a_folder_that_is_gone_a_relative_base_dir_is_an_error() {
 fn another_user_who_writes_is_warned_each_time() {
     let Some(bench) = bench() else { return };
     fill(&bench);
-    // The group of the root may write to it: mode 0770 and files of 0660.
+    // The group of the root may write to it: folders with mode 0770, files with 0660.
     let opened = Command::new("chmod")
         .args(["-R", "a+rwX"])
         .arg(bench.root())
@@ -287,10 +288,10 @@ fn another_user_who_writes_is_warned_each_time() {
             .says("warning: ")
             .says("belongs to user 4243");
     }
-    // Reading writes nothing.
+    // Reading does not write.
     let read = as_user(&bench, &["events", "cat", "--repo", "shop", "--job", "other"], "").code(0);
     assert!(!read.err.contains("warning"), "{}", read.err);
-    // Files that the superuser writes belong to the owner.
+    // Files that the superuser writes belong to the owner of the root.
     let run = bench.feed(&append, "2\n").code(0);
     assert!(!run.err.contains("belongs to user"), "{}", run.err);
 }
@@ -340,7 +341,7 @@ fn no_reading_command_passes_over_what_it_cannot_read() {
                 failed.err
             );
         }
-        // A folder that this user may not read is no damage, and was not examined.
+        // A folder that this user may not read is not damage, and is not examined.
         let examined = as_user(&bench, &["doctor"], "").code(6);
         assert!(
             examined.out.contains("damage: 0 found, 0 left") && examined.out.contains("was not examined"),
@@ -351,7 +352,7 @@ fn no_reading_command_passes_over_what_it_cannot_read() {
     }
 }
 
-/// Runs a test of this file in a mount namespace of its own.
+/// Runs a test of this file in a separate mount namespace.
 fn in_namespace(test: &str) {
     let may = Command::new("unshare").args(["-m", "true"]).status();
     if !may.is_ok_and(|status| status.success()) {
@@ -395,13 +396,13 @@ fn in_a_mount_namespace() {
         assert!(!health.out.contains("of this machine"), "{}", health.out);
     };
 
-    // In memory: it works, and health says what a restart takes.
+    // tmpfs: everything works, and health reports that a restart loses all data.
     mount(&["-t", "tmpfs", "-o", "size=1m,nr_inodes=40", "none"], &disk);
-    health(0, "a restart of the machine takes all data");
+    health(0, "a restart of the machine loses all data");
     bench.feed(&append, "1\n").code(0);
     health(0, "tmpfs");
 
-    // No inode is left, then no block.
+    // First no inode is left, then no block.
     let mut files = 0;
     while std::fs::write(disk.join(format!("file-{files}")), "").is_ok() {
         files += 1;
@@ -411,7 +412,7 @@ fn in_a_mount_namespace() {
         .feed(&["events", "append", "--repo", "shop", "--job", "new"], "1\n")
         .code(1)
         .says("no inode is free");
-    // Fewer than the first write of a job may need.
+    // Fewer inodes than the first write of a job may need.
     for _ in 0..3 {
         files -= 1;
         std::fs::remove_file(disk.join(format!("file-{files}"))).unwrap();
@@ -425,7 +426,7 @@ fn in_a_mount_namespace() {
     health(1, "no space is left on the disk");
     std::fs::remove_file(disk.join("large")).unwrap();
 
-    // For reading only: the root, and one that is not there yet.
+    // Mounted read-only: an existing root, and a missing one.
     mount(&["-o", "remount,ro"], &disk);
     health(1, "mounted for reading only");
     let other = disk.join("other/root");
@@ -444,7 +445,7 @@ fn in_a_mount_namespace() {
 #[test]
 fn a_folder_in_which_nothing_can_be_created_is_found() {
     let Some(bench) = bench() else { return };
-    // It is the user's own, and another attribute than owner and mode forbids it.
+    // Another attribute than owner and mode forbids the write: the file is the user's own.
     fill(&bench);
     let locks = bench.root().join("events");
     let immutable = Command::new("chattr").arg("+i").arg(&locks).status();
@@ -457,7 +458,7 @@ fn a_folder_in_which_nothing_can_be_created_is_found() {
     } else {
         eprintln!("SKIPPED: this file system has no immutable folders");
     }
-    // A root that is to be made in a folder of somebody else.
+    // A missing root in a folder of another user.
     let deep = bench.path("deep/root");
     let health = as_user(&bench, &["health", "--base-dir", deep.to_str().unwrap()], "").code(1);
     assert!(

@@ -1,4 +1,4 @@
-//! The command that works on one item.
+//! Runs the command that works on one item.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,31 +16,31 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use crate::console::ready;
 
-/// The code of a command that asks for its item to be released (`EX_TEMPFAIL` of sysexits.h).
+/// The exit code by which a command asks to release its item (`EX_TEMPFAIL` of sysexits.h).
 const RELEASE: i32 = 75;
-/// The time between two looks at whether a command has ended that keeps its standard error open.
+/// The interval at which the tool checks whether a command has ended, while its standard error stays open.
 const LOOK: Duration = Duration::from_millis(20);
-/// Bytes of standard error that are read at once.
+/// The number of bytes that are read from standard error at once.
 const CHUNK: usize = 16 << 10;
-/// The last bytes of standard error that become the message of a failure.
+/// The largest message of a failure: the last bytes of standard error.
 const MESSAGE: usize = 2 << 10;
-/// The last lines of it.
+/// The largest number of lines of a message.
 const MESSAGE_LINES: usize = 10;
 
-/// How the work on an item ended.
+/// The outcome of the work on an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// The item is done.
     Done,
-    /// The item is to be released.
+    /// The item is released.
     Release,
-    /// The item failed: the type and the message.
+    /// The item failed, with the type and the message of the failure.
     Failed(String, String),
-    /// The run was stopped, and the command with it.
+    /// The run was stopped, which ended the command.
     Stopped,
 }
 
-/// An item as a command gets it.
+/// An item as its command receives it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'i> {
     pub(super) id: &'i str,
@@ -50,18 +50,18 @@ pub(super) struct Input<'i> {
     pub(super) data: &'i str,
 }
 
-/// Runs a command for each item, in a process group of its own.
+/// Runs a command for each item, in its own process group.
 #[derive(Debug)]
 pub(super) struct Commands<'r> {
     program: &'r OsString,
     arguments: &'r [OsString],
     job: &'r JobAddress,
-    /// Whether their standard output is read, too, and written between two pictures of the progress bar.
+    /// True if the standard output of commands is read, too, and written while the progress bar is hidden.
     relays: bool,
     groups: Mutex<Groups>,
 }
 
-/// Whole lines that a command wrote.
+/// Whole lines of a command's output.
 #[derive(Debug)]
 pub(super) enum Lines {
     Output(Vec<u8>),
@@ -76,7 +76,7 @@ struct Groups {
 }
 
 impl<'r> Commands<'r> {
-    /// `None` if no word is given.
+    /// `None` without a command.
     pub(super) fn new(words: &'r [OsString], job: &'r JobAddress, relays: bool) -> Option<Self> {
         let (program, arguments) = words.split_first()?;
         Some(Self {
@@ -92,17 +92,17 @@ impl<'r> Commands<'r> {
         self.program.to_string_lossy()
     }
 
-    /// Sends a signal to every command that runs, and to those that are started from now on.
+    /// Sends a signal to every running command, and to commands that start later.
     pub(super) fn end(&self, signal: Signal) {
         let mut groups = self.groups();
         groups.ended_by = Some(signal);
         for group in &groups.live {
-            // It fails only if the group has ended.
+            // This fails only if the process group has ended.
             let _ = kill_process_group(*group, signal);
         }
     }
 
-    /// Runs the command on an item to its end. `said` gets what it writes to the terminal, line by line.
+    /// Runs the command on an item until it ends. `said` receives its terminal output, line by line.
     ///
     /// # Errors
     /// The command can't be started.
@@ -160,8 +160,8 @@ impl<'r> Commands<'r> {
         }
     }
 
-    /// Waits for the end of a command. Its group is sent no signal after the command is reaped: until then the group's id
-    /// names no other.
+    /// Waits for the end of a command. No signal is sent to its process group after the command is reaped, since the
+    /// group's id may then be used again.
     fn ended(&self, child: &mut Child, pid: Pid) -> std::io::Result<(ExitStatus, bool)> {
         loop {
             match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
@@ -185,8 +185,8 @@ impl<'r> Commands<'r> {
     }
 }
 
-/// A file with the data on one line, for standard input: a command reads it at its own pace, or not at all, and nothing waits
-/// for that.
+/// A file with the data on one line, as standard input. A command may read it slowly or not at all without blocking the
+/// tool.
 fn file_with(data: &str) -> std::io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(data.replace(['\n', '\r'], " ").as_bytes())?;
@@ -195,7 +195,7 @@ fn file_with(data: &str) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Reads a pipe to its end, or to the end of the command: a process that the command left behind may keep the pipe open.
+/// Reads a pipe to its end, or until the command has ended: a process that the command started may keep the pipe open.
 fn read_lines(
     mut pipe: impl Read + AsFd,
     command: Pid,
@@ -231,7 +231,7 @@ fn read_lines(
     }
 }
 
-/// True if the command has ended. It is not reaped.
+/// True if the command has ended. Does not reap it.
 fn is_over(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
@@ -256,7 +256,7 @@ fn outcome(status: ExitStatus, stopped: bool, tail: &Tail) -> Ended {
     }
 }
 
-/// Sends the whole lines, and keeps the start of the last one, unless that is long.
+/// Passes the whole lines on, and keeps the beginning of an unfinished line, unless it is long.
 fn hand_over(lines: &mut Vec<u8>, read: &[u8], said: &impl Fn(Vec<u8>)) {
     lines.extend_from_slice(read);
     let whole = match memchr::memrchr(b'\n', lines) {
@@ -281,12 +281,12 @@ impl Tail {
         }
     }
 
-    /// Its last lines, or another text if it has none.
+    /// The last lines of the text, or another text if it is empty.
     fn message(&self, other: impl FnOnce() -> String) -> String {
         let surplus = self.0.len().saturating_sub(MESSAGE);
         let kept = self.0.get(surplus..).unwrap_or_default();
         let text = String::from_utf8_lossy(kept);
-        // Of a character that was cut, the rest is no text.
+        // A character may have been cut; its remaining bytes are invalid UTF-8.
         let text = text.trim_start_matches('\u{fffd}').trim();
         if text.is_empty() {
             return other();

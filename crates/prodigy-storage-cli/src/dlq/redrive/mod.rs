@@ -31,7 +31,7 @@ use crate::output::counted;
 use crate::signals::Stop;
 use crate::time::duration;
 
-/// Messages of commands that wait to be shown.
+/// The largest number of queued messages from commands.
 const WAITING: usize = 256;
 
 #[derive(Debug, clap::Args)]
@@ -40,25 +40,25 @@ pub(crate) struct RedriveArgs {
     job: JobArgs,
     #[command(flatten)]
     select: SelectArgs,
-    /// The largest number of items: those that have waited longest since their last turn.
+    /// The largest number of items; the items that have waited longest are taken first.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Commands that run at the same time: 1 to 1024.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
-    /// Park an item that fails and has failed this number of times by then.
+    /// Park an item that fails, if it has then failed this number of times.
     #[arg(long, value_name = "N")]
     max_attempts: Option<u64>,
-    /// Start no more commands than this in a time: `10/s`, `30/m`, `100/h`.
+    /// Limit the rate at which commands are started: `10/s`, `30/m`, `100/h`.
     #[arg(long, value_name = "RATE")]
     rate: Option<Rate>,
-    /// How long an item stays taken if this process dies; it is renewed while the command runs.
+    /// How long an item stays leased if this process dies; the lease is renewed while the command runs.
     #[arg(long, value_name = "D", default_value = "5m", value_parser = duration)]
     lease: Duration,
-    /// Nobody can take a released item before this time has passed.
+    /// The delay before a released item can be taken again.
     #[arg(long, value_name = "D", default_value = "0s", value_parser = duration)]
     release_after: Duration,
-    /// List the items that would be taken, and take none.
+    /// List the items that would be taken, without taking any.
     #[arg(long)]
     dry_run: bool,
     /// The command and its arguments.
@@ -67,7 +67,7 @@ pub(crate) struct RedriveArgs {
 }
 
 impl RedriveArgs {
-    /// Whether items are listed and not worked on.
+    /// True if items are only listed.
     pub(super) fn prints(&self) -> bool {
         self.dry_run
     }
@@ -79,7 +79,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
         return rehearsal::run(app, arguments);
     }
     let opened = arguments.job.open(app, Access::Write)?;
-    // A bar would be drawn over output that goes to the same terminal.
+    // The output may share a terminal with the progress bar, so it is printed while the bar is hidden.
     let relays = app.terminal && app.width.is_some();
     let Some(commands) = Commands::new(&arguments.command, opened.job.address(), relays) else {
         return Err(Failure::usage("redrive items: no command is given"));
@@ -147,7 +147,7 @@ struct Worker<'w> {
     commands: &'w Commands<'w>,
     release_after: Duration,
     said: SyncSender<Said>,
-    /// Why a command could not be started.
+    /// The reason why a command could not be started.
     unstarted: &'w Mutex<Option<std::io::Error>>,
     take_no_more: &'w AtomicBool,
 }
@@ -166,7 +166,7 @@ impl Worker<'_> {
             data: data.get(),
         };
         let ended = self.commands.run(input, &|lines| {
-            // It fails only if nobody shows them any more.
+            // This fails only if messages are no longer shown.
             let _ = self.said.send(Said::Lines(lines));
         });
         let ended = match ended {
@@ -198,7 +198,7 @@ impl Worker<'_> {
 fn cannot_start(commands: &Commands<'_>, error: &std::io::Error, report: &RedriveReport) -> Failure {
     let program = commands.program();
     let is_missing = error.kind() == std::io::ErrorKind::NotFound;
-    // As a shell has it.
+    // The codes that a shell returns.
     let code = if is_missing { 127 } else { 126 };
     let what = format!("run `{program}`: {error}");
     let hint = if is_missing && program.contains(char::is_whitespace) {
@@ -213,7 +213,7 @@ fn cannot_start(commands: &Commands<'_>, error: &std::io::Error, report: &Redriv
     Failure::new(Exit::Command(code), what).hint(hint)
 }
 
-/// Prints the report, and the items that were left as they are.
+/// Prints the report, and the items that were left unchanged.
 fn tell(app: &mut App<'_>, report: &RedriveReport) -> Result<()> {
     for item in &report.passed_over {
         let id = item.id.as_ref().map_or("an item", ItemId::as_str);
@@ -262,7 +262,7 @@ fn tell(app: &mut App<'_>, report: &RedriveReport) -> Result<()> {
         [] => format!("{taken} taken"),
         counts => format!("{taken} taken: {}", counts.join(", ")),
     };
-    // A count that can't be printed changes nothing.
+    // A count that can't be printed is ignored.
     let _ = writeln!(app.err, "{line}");
     Ok(())
 }

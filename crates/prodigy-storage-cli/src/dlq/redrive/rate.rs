@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// The largest number of items that are begun in a time.
+/// The largest number of items that are started per unit of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate {
-    /// The time between two items.
+    /// The interval between two items.
     pub(crate) every: Duration,
 }
 

@@ -16,7 +16,7 @@ pub(super) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     let select = arguments.select.select(Eligible::Yes);
     let mut table = ItemTable::new();
-    // Without a limit the order does not decide which items they are.
+    // Without a limit the order does not matter.
     let mut first: BTreeMap<_, Row> = BTreeMap::new();
     let mut count = 0;
     let any = view::each(app, opened.job.dlq().scan(&select)?, |app, item| {
@@ -71,12 +71,12 @@ pub(super) fn count(dlq: &Dlq, select: &Select, arguments: &RedriveArgs) -> Resu
     Ok(count.min(limit))
 }
 
-/// An item whose facts can't be read is taken only by its id. All others are selected by what they say.
+/// An item whose facts can't be read is selected only by its id; any other item by its facts.
 fn would_be_taken(select: &Select, view: &View) -> bool {
     view.is_free() && (view.state != State::Unreadable || select.ids.is_some())
 }
 
-/// An item that is listed.
+/// A listed item.
 struct Row {
     line: Option<String>,
     view: View,

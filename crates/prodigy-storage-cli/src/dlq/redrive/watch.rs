@@ -1,4 +1,4 @@
-//! A run under way, as its user sees it: the output of its commands, a progress bar, and what signals do to it.
+//! Shows a run to its user: the output of commands, a progress bar, and the effect of signals.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -11,21 +11,21 @@ use crate::app::App;
 use crate::progress::Progress;
 use crate::signals::Stop;
 
-/// The time between two looks at whether a signal came.
+/// The interval at which signals are checked.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A message of a command to the user's terminal.
+/// A message about a command for the user's terminal.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// It wrote these lines.
+    /// Lines that the command wrote.
     Lines(Lines),
-    /// It has ended.
+    /// The command has ended.
     Ended(Ended),
 }
 
-/// Watches a run until all senders of `heard` are gone. `take_no_more` is called at the first signal.
+/// Watches a run until all senders of `heard` are dropped. Calls `take_no_more` at the first signal.
 ///
-/// Returns the last signal that came.
+/// Returns the last signal that was received.
 pub(super) fn until_end(
     app: &mut App<'_>,
     heard: &Receiver<Said>,
@@ -40,7 +40,7 @@ pub(super) fn until_end(
     let mut last = None;
     loop {
         match heard.recv_timeout(LOOK) {
-            // Nobody is there to report a failure to.
+            // Standard error is gone, so a failure can't be reported.
             Ok(Said::Lines(lines)) => drop(bar.aside(|| match lines {
                 Lines::Output(lines) => app.out.write_all(&lines).and_then(|()| app.out.flush()),
                 Lines::Error(lines) => app.err.write_all(&lines),

@@ -1,4 +1,4 @@
-//! The answers of the commands: nothing is left out without a word, and nothing is claimed that was not done.
+//! The output of the commands: nothing is left out silently, and nothing is reported that was not done.
 
 use super::{fail, listed, of, push, show, take};
 use crate::support::Bench;
@@ -42,7 +42,7 @@ fn the_same_push_and_the_same_import_change_nothing() {
         .says("0 items added, 0 merged, 2 pushed before");
     bench.run(&of("import", &[file.to_str().unwrap()])).code(0);
     assert_eq!(bench.run(&of("export", &[])).code(0).out, before);
-    // A failure of a run is another one.
+    // Each run adds a new failure.
     bench.run(&of("redrive", &["a", "--", "false"])).code(1);
     bench.run(&of("redrive", &["a", "--", "false"])).code(1);
     assert_eq!(show(&bench, "a")["failure_count"], 3);
@@ -92,7 +92,7 @@ fn an_unknown_id_is_an_error_of_every_command() {
         .run(&of("redrive", &["zz", "--dry-run"]))
         .code(4)
         .says("`zz`");
-    // The others are listed, and worked on.
+    // The existing items are still listed and processed.
     let list = bench.run(&of("list", &["zz", "a", "--json"])).code(4);
     assert_eq!(list.jsonl()[0]["item_id"], "a");
     bench
@@ -175,7 +175,7 @@ fn every_command_that_lists_filters_by_state() {
     let told = bench.run(&of("purge", &["--state", "parked", "--yes"])).code(0);
     assert_eq!(told.out, "1 item removed\n");
     assert_eq!(listed(&bench, &[]), ["a", "c"]);
-    // A listed line can be pushed again.
+    // A line of the list can be pushed again.
     let lines = bench.run(&of("list", &["--json"])).code(0).out;
     bench
         .feed(&of("push", &[]), lines)
@@ -370,7 +370,7 @@ fn a_parked_item_is_run_by_its_id() {
     }
 }
 
-/// A file that may not grow past a limit is a failed write, not the end of the tool.
+/// A write beyond the file size limit fails, and does not end the tool.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_over_the_limit_of_its_size_is_an_error() {
@@ -404,7 +404,7 @@ fn outside_of_a_git_repository_the_folder_is_named() {
     told.says("no git repository here: the repository has the name of the folder, `here`");
 }
 
-/// A killed process could not tidy: the next command that may write does.
+/// A killed process can't remove settled items; the next command that may write does.
 #[test]
 fn after_a_kill_and_the_next_open_the_file_of_a_small_queue_holds_exactly_the_pending_items() {
     let bench = Bench::new();
@@ -421,7 +421,7 @@ fn after_a_kill_and_the_next_open_the_file_of_a_small_queue_holds_exactly_the_pe
             .collect()
     };
     assert_eq!(ids(), ["a", "b"]);
-    // A command that only reads writes nothing.
+    // A command that only reads does not write.
     assert_eq!(listed(&bench, &[]), ["b"]);
     assert_eq!(ids(), ["a", "b"]);
     bench

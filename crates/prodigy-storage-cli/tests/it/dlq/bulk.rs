@@ -1,4 +1,4 @@
-//! Changes of all items that filters select.
+//! Changes of all items that the filters select.
 
 use super::{fail, listed, of, push, take};
 use crate::support::Bench;
@@ -57,7 +57,7 @@ fn items_are_parked_and_unparked_by_filters() {
     assert_eq!(told.out, "3 items parked\n");
     assert_eq!(listed(&bench, &["--parked"]), ["t1", "t2", "t3"]);
     assert_eq!(super::show(&bench, "t3")["parked_reason"], "later");
-    // An eligible item is not among those that are unparked.
+    // Items that are not parked are not selected for `unpark`.
     let told = bench.run(&of("unpark", &["--attempts", "1"])).code(0);
     assert_eq!(told.out, "3 items unparked\n");
     assert!(listed(&bench, &["--parked"]).is_empty());

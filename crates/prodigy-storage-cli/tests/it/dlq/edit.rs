@@ -3,7 +3,7 @@
 use super::{fail, of, push, show, take};
 use crate::support::{Bench, Run, run};
 
-/// An editor that is a script: `$1` is the file.
+/// An editor script; `$1` is the file.
 fn editor(bench: &Bench, script: &str) -> String {
     let path = bench.write("editor.sh", script);
     format!("sh {}", path.display())
@@ -16,7 +16,7 @@ fn edit_with(bench: &Bench, script: &str) -> Run {
     run(tool, "")
 }
 
-/// The file that a refused edit is kept in.
+/// The file that keeps a refused edit.
 fn kept(run: &Run) -> String {
     let path = run.err.split("your text is kept in ").nth(1).unwrap();
     std::fs::read_to_string(path.lines().next().unwrap()).unwrap()

@@ -1,11 +1,12 @@
-//! The examples of the help: each one runs as it is printed.
+//! Runs each example of the help as it is printed.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::{Bench, run};
 
-/// The commands of a help: the lines behind two blanks, with what a backslash, a pipe or an open quote continues.
+/// The commands in a help text: lines that begin with two spaces, and lines that a backslash, a pipe or an open quote
+/// continues.
 fn examples(help: &str) -> Vec<String> {
     let mut examples: Vec<String> = Vec::new();
     let mut is_open = false;
@@ -21,7 +22,7 @@ fn examples(help: &str) -> Vec<String> {
     examples
 }
 
-/// A place in which the examples find what they name, and the words for the names of what is stored.
+/// A store with everything that the examples use, and replacements for the names in the examples.
 fn place() -> (Bench, Vec<(&'static str, String)>) {
     let mut stored = Vec::new();
     let bench = Bench::new();
@@ -134,7 +135,7 @@ fn every_example_of_every_help_runs_as_it_is_printed() {
             let help = command.get_after_help().map(ToString::to_string);
             let help = help.unwrap_or_default();
             let (group, name) = (group.get_name(), command.get_name());
-            // These need the server of a database.
+            // Examples of `schema` need a database server.
             let found = match group == "schema" {
                 true => examples(&help).len(),
                 false => run_each(&help),
@@ -146,7 +147,7 @@ fn every_example_of_every_help_runs_as_it_is_printed() {
     assert!(count > 70, "{count}");
 }
 
-/// The examples are printed as they are written, whatever the width.
+/// The width of the terminal does not change how examples are printed.
 #[test]
 fn the_help_has_its_examples_in_whole_lines() {
     let bench = Bench::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{fail, listed, of, push, show, take};
 use crate::support::Bench;
 
-/// The dead letters that the Prodigy program, version 0.4.4, wrote: one pretty-printed file an item.
+/// Dead letters that the Prodigy program, version 0.4.4, wrote: one pretty-printed file per item.
 fn of_prodigy() -> Vec<PathBuf> {
     let folder = "../prodigy-storage-file/tests/fixtures/prodigy-0.4.4/dlq/shop/mapreduce-1001/mapreduce/dlq/mapreduce-1001/items";
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -59,7 +59,7 @@ fn an_export_has_no_leases_and_is_imported_as_it_was() {
         .run(&["dlq", "export", "--repo", "shop", "--job", "other"])
         .code(0);
     assert_eq!(other.out, exported.out);
-    // Once more: the failures are known.
+    // A second import adds nothing: the failures are known.
     bench.run(&into("other").each_ref().map(String::as_str)).code(0);
     let again = bench
         .run(&["dlq", "export", "--repo", "shop", "--job", "other", "a", "b"])
@@ -88,7 +88,7 @@ fn the_items_of_prodigy_are_imported() {
             .out
             .contains("Timeout: went wrong")
     );
-    // The last item waits for a person.
+    // The last item is parked.
     assert_eq!(listed(&bench, &["--parked"]), ["item_2"]);
     assert_eq!(take(&bench, &["--all"]).len(), 2);
 }

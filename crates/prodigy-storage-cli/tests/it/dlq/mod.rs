@@ -36,7 +36,7 @@ pub fn fail(bench: &Bench, id: &str, kind: &str, message: &str, at: &str) {
     bench.feed(&of("push", &[]), format!("{item}\n")).code(0);
 }
 
-/// Takes items: the id and the token of each.
+/// Takes items; returns their ids and tokens.
 pub fn take(bench: &Bench, more: &[&str]) -> Vec<(String, String)> {
     let taken = bench.run(&of("take", more)).code(0).jsonl();
     let text = |item: &serde_json::Value, key: &str| item[key].as_str().unwrap().to_owned();
@@ -46,7 +46,7 @@ pub fn take(bench: &Bench, more: &[&str]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// An item as it is stored.
+/// A stored item.
 pub fn show(bench: &Bench, id: &str) -> serde_json::Value {
     bench.run(&of("show", &[id])).code(0).json()
 }
@@ -142,7 +142,7 @@ fn a_lease_is_renewed_by_its_token() {
     let bench = Bench::new();
     push(&bench, &["a"]);
     let token = &take(&bench, &["--all", "--lease", "1ms"])[0].1;
-    // Also after it has ended, while no other took the item.
+    // A lease that has ended can be renewed, unless the item was taken again.
     bench.run(&of("renew", &[token, "--lease", "90m"])).code(0);
     assert!(take(&bench, &["--all"]).is_empty());
     assert!(bench.run(&of("list", &[])).code(0).out.contains("leased 1h "));
@@ -181,7 +181,7 @@ fn a_released_item_is_behind_all_others_and_waits_for_its_delay() {
     assert!(bench.run(&of("list", &[])).code(0).out.contains("delayed 1h "));
     let order: Vec<String> = take(&bench, &["--all"]).into_iter().map(|(id, _)| id).collect();
     assert_eq!(order, ["c", "a"]);
-    // An item that waits can be named.
+    // A delayed item can be taken by its id.
     bench.run(&of("release", &["b"])).code(0);
     assert_eq!(take(&bench, &["--all"])[0].0, "b");
 }

@@ -1,9 +1,9 @@
-//! The view of a person: `dlq list`, `dlq analyze`, `dlq show`, and the help.
+//! Output for people: `dlq list`, `dlq analyze`, `dlq show`, and the help.
 
 use super::{fail, listed, of, push, show, take};
 use crate::support::Bench;
 
-/// Six items: two timeouts, a parked one, a taken one, a delayed one, one without a failure.
+/// Six items: two timeouts, and one each that is parked, leased, delayed, and without a failure.
 fn bench() -> Bench {
     let bench = Bench::new();
     fail(
@@ -179,7 +179,7 @@ fn a_taken_item_is_parked_by_its_token() {
     bench.run(&of("ack", &[token])).code(4);
 }
 
-/// A person who has nothing but the help finds the way.
+/// The help alone is enough to find every step.
 #[test]
 fn the_help_names_every_step() {
     let bench = Bench::new();
@@ -188,7 +188,7 @@ fn the_help_names_every_step() {
             .run(&["--help"])
             .code(0)
             .out
-            .contains("see why, fix one, run them again, park the rest")
+            .contains("find out why, fix them, run them again, park the rest")
     );
     let help = bench.run(&["dlq", "--help"]).code(0).out;
     for step in [
@@ -268,11 +268,11 @@ fn a_command_that_cannot_read_an_item_says_so_and_is_no_success() {
         let run = run.says("skipped: odd: ").says("`failure_count`");
         assert_eq!(run.lines().len(), lines, "{arguments:?}: {}", run.out);
     }
-    // The whole object is printed, so nothing was left out.
+    // The export prints whole objects, so nothing is left out.
     assert_eq!(bench.run(&of("export", &[])).code(0).lines().len(), 3);
     bench.run(&of("show", &["odd"])).code(0);
     let taken = bench.run(&of("take", &["--all"])).code(6);
     assert_eq!(taken.says("skipped: 1 item that cannot be read").lines().len(), 2);
-    // A worker that got what it asked for has missed nothing.
+    // A take that returned the requested item reports nothing as skipped.
     bench.run(&of("take", &["odd"])).code(0);
 }

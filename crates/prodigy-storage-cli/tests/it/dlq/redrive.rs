@@ -8,12 +8,12 @@ use serde_json::json;
 use super::{fail, listed, of, push, show, take};
 use crate::support::{Bench, Run, send};
 
-/// A redrive with a script for the shell.
+/// The arguments of a redrive with a shell script.
 fn redrive<'a>(more: &[&'a str], script: &'a str) -> Vec<&'a str> {
     of("redrive", &[more, &["--", "sh", "-c", script]].concat())
 }
 
-/// The report of a run with `--json`: its last line of output.
+/// The report of a run with `--json`, which is the last line of output.
 fn report(run: &Run) -> serde_json::Value {
     serde_json::from_str(run.lines().last().unwrap()).unwrap()
 }
@@ -39,7 +39,7 @@ fn the_code_of_the_command_decides() {
         (&json!(1), &json!(2), &json!(1)),
         "{told}"
     );
-    // Its standard error is ours, too.
+    // The standard error of a command goes to the same place as the tool's.
     run.says("first\nlast\n");
     assert_eq!(
         listed(&bench, &["--state", "pending"]),
@@ -102,7 +102,8 @@ fn a_command_need_not_read_its_input_whatever_its_size() {
 fn a_process_that_the_command_leaves_behind_holds_nothing_up() {
     let bench = Bench::new();
     push(&bench, &["a"]);
-    // It keeps standard output, too, so that this test would wait for it: only standard error is at stake.
+    // The process in the background keeps standard output as well, for which this test would wait; the test is about
+    // standard error.
     bench
         .run(&redrive(&[], "sleep 600 > /dev/null & echo $! > pid"))
         .code(0);
@@ -241,7 +242,7 @@ fn an_id_that_no_variable_can_hold_fails_its_item_alone() {
     assert_eq!((&told["done"], &told["failed"]), (&json!(1), &json!(1)), "{told}");
 }
 
-/// Each of two commands ends only if both run.
+/// Each command ends only while the other one is running.
 #[test]
 fn commands_run_at_the_same_time() {
     let bench = Bench::new();
@@ -251,7 +252,7 @@ fn commands_run_at_the_same_time() {
     assert!(listed(&bench, &[]).is_empty());
 }
 
-/// Without an extension the lease would end long before the command does.
+/// Without renewals the lease would end long before the command.
 #[test]
 fn leases_are_renewed_while_a_command_runs() {
     let bench = Bench::new();
@@ -293,7 +294,7 @@ fn an_item_of_another_shape_is_reported_and_the_others_are_worked_on() {
         "{}",
         list.out
     );
-    // No filter selects it.
+    // Filters do not select the unreadable item.
     for filter in [&["--attempts", "1"][..], &["odd", "--attempts", "1"]] {
         let purge = [filter, &["--yes"]].concat();
         bench
@@ -301,12 +302,12 @@ fn an_item_of_another_shape_is_reported_and_the_others_are_worked_on() {
             .code(6)
             .says("`odd` cannot be read");
     }
-    // By its id it is worked on.
+    // Its id selects it.
     bench.run(&redrive(&["odd"], "exit 0")).code(0);
     assert!(listed(&bench, &[]).is_empty());
 }
 
-/// A redrive whose commands have begun: each prints a line.
+/// A redrive whose commands were started: each prints a line.
 struct Running {
     tool: Child,
     output: BufReader<ChildStdout>,
@@ -341,7 +342,7 @@ impl Running {
     }
 }
 
-/// Reads standard error up to a line that holds this.
+/// Reads standard error up to a line that contains a text.
 fn wait_for(said: &mut impl BufRead, wanted: &str) {
     let mut line = String::new();
     while !line.contains(wanted) {
@@ -410,7 +411,7 @@ fn a_third_interrupt_kills_a_command_that_does_not_end() {
     assert_eq!(listed(&bench, &["--state", "pending"]), ["a"]);
 }
 
-/// After a kill only the items in hand come back.
+/// After a kill, only leased items have to wait for the end of their leases.
 #[test]
 fn a_tool_that_is_killed_leaves_the_rest_as_it_was() {
     let bench = Bench::new();
@@ -421,7 +422,7 @@ fn a_tool_that_is_killed_leaves_the_rest_as_it_was() {
     running.tool.wait().unwrap();
     bench.write("here/go", "");
     assert_eq!(listed(&bench, &[]), ["b", "c"]);
-    // An item in hand comes back when its lease ends; an item that was not taken is pending.
+    // A leased item is pending again after its lease; other items were always pending.
     let leased = listed(&bench, &["--state", "leased"]);
     assert_eq!(leased[0], "b");
     assert_eq!(listed(&bench, &["--state", "pending"]).len(), 2 - leased.len());
@@ -479,7 +480,7 @@ fn a_terminal_gets_a_progress_bar_and_a_pipe_gets_none() {
         shown.out
     );
     assert!(shown.out.contains("1 item taken: 1 done"), "{:?}", shown.out);
-    // The bar is taken away before a command's output is written: no bar is on its line.
+    // The bar is removed before the output of a command is written, so no such line has a bar.
     for line in ["trouble", "result"] {
         let (before, _) = shown.out.split_once(&format!("{line}\r\n")).unwrap();
         let same_line = before.rsplit(['\r', '\n']).next().unwrap();

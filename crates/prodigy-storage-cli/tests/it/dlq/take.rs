@@ -52,7 +52,7 @@ fn an_ended_lease_gives_the_item_to_the_next() {
     let second = take(&bench, &["--all"]);
     assert_eq!(second.len(), 1);
     assert_ne!(first[0].1, second[0].1);
-    // Another took it: the first token names nothing any more.
+    // The item was taken again, so the first token is no longer valid.
     bench.run(&of("ack", &[&first[0].1])).code(4);
     bench.run(&of("ack", &[&second[0].1])).code(0);
 }
@@ -88,7 +88,7 @@ fn many_items_are_taken_in_order_and_none_twice() {
     let bench = Bench::new();
     let ids: Vec<String> = (0..200).map(|number| format!("i{number:03}")).collect();
     push(&bench, &ids.iter().map(String::as_str).collect::<Vec<_>>());
-    // Each lease has ended before the next batch is taken.
+    // Each lease ends before the next batch is taken.
     let taken = take(&bench, &["--all", "--lease", "1ns"]);
     assert_eq!(
         taken.iter().map(|(id, _)| id).collect::<Vec<_>>(),
@@ -97,7 +97,7 @@ fn many_items_are_taken_in_order_and_none_twice() {
     assert_eq!(take(&bench, &["--limit", "150"]).len(), 150);
 }
 
-/// A pipe takes 64 KiB without a reader: much less than these items.
+/// A pipe without a reader takes 64 KiB, which is much less than these items.
 fn push_large(bench: &Bench, count: usize) {
     let lines: String = (0..count)
         .map(|number| {
@@ -127,11 +127,11 @@ fn items_that_a_closed_pipe_did_not_take_are_released() {
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("its reader has gone") && said.contains("can be taken again at once"),
+        said.contains("its reader is gone") && said.contains("can be taken again at once"),
         "{said}"
     );
     let leased = listed(&bench, &["--state", "leased"]).len();
-    // The pipe and the reader's buffer hold a few.
+    // The pipe and the reader's buffer hold some items.
     assert!((1..20).contains(&leased), "{leased}");
     assert_eq!(listed(&bench, &["--state", "pending"]).len(), 100 - leased);
 }

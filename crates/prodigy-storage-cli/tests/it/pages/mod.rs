@@ -1,9 +1,9 @@
-//! The pages of the project: each line of a shell in them runs, and prints what the page says.
+//! Runs each shell command in the project's pages, and compares the output with the page.
 //!
-//! The blocks of a page run in one shell, in their order, in a git repository with an empty store. A comment in the page, which
-//! readers do not see, says what else the test needs:
+//! The blocks of a page run in one shell, in order, in a git repository with an empty store. HTML comments, which
+//! readers do not see, describe what else the test needs:
 //!
-//! - `<!-- hidden` and lines of a shell up to `-->`: what runs at this place besides the blocks;
+//! - `<!-- hidden` and lines of a shell up to `-->`: commands that run at this place in addition to the blocks;
 //! - `<!-- file: PATH -->` before a block: its text is written to this file;
 //! - `<!-- not run: REASON -->` before a block: nothing runs it.
 
@@ -19,9 +19,9 @@ use crate::support::run;
 
 /// Programs that the pages use.
 const NEEDED: [&str; 4] = ["bash", "git", "jq", "zstd"];
-/// Before the number of a step, in what the shell prints.
+/// The character before the number of a step, in the shell's output.
 const MARK: char = '\u{1e}';
-/// Folders whose pages are not for readers of this project.
+/// Folders with pages that do not belong to this project.
 const OTHERS: [&str; 5] = ["target", ".git", "fixtures", "corpus", "demo"];
 
 fn project() -> PathBuf {
@@ -45,7 +45,7 @@ fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The script of a page. It prints the number of each step before it.
+/// The script of a page, which prints the number of each step before it runs the step.
 fn script(steps: &[Step]) -> String {
     let mut script = "exec 2>&1\n".to_owned();
     for (number, step) in steps.iter().enumerate() {
@@ -63,7 +63,7 @@ fn script(steps: &[Step]) -> String {
     script
 }
 
-/// The text with what differs from run to run replaced: times, ids, checksums, cursors, ages.
+/// The text with variable parts replaced: times, ids, checksums, cursors, ages.
 fn masked(text: &str) -> String {
     let patterns = [
         (
@@ -86,7 +86,7 @@ fn masked(text: &str) -> String {
     text
 }
 
-/// True if the text is the wanted one, in which a line `…` is for any lines, and `…` in a line for any characters.
+/// True if a text matches a pattern, in which a line `…` matches any lines, and `…` in a line for any characters.
 fn fits(text: &str, wanted: &str) -> bool {
     let pattern: String = masked(wanted)
         .lines()
@@ -100,7 +100,7 @@ fn fits(text: &str, wanted: &str) -> bool {
         .is_match(&masked(text))
 }
 
-/// Runs a page, and returns what is wrong with it.
+/// Runs a page, and returns the differences.
 fn faults(page: &str, steps: &[Step]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().canonicalize().unwrap();
@@ -126,7 +126,7 @@ fn faults(page: &str, steps: &[Step]) -> Vec<String> {
     let ran = run(shell, "");
     let mut faults = Vec::new();
     let mut reached = None;
-    // A page names the home folder of its reader.
+    // The page shows the home folder of its reader.
     let out = ran.out.replace(home.to_str().unwrap(), "/home/me");
     for part in out.split(MARK).skip(1) {
         let (number, printed) = part.split_once('\n').unwrap();

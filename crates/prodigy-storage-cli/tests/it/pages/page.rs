@@ -1,32 +1,32 @@
-//! The steps that a page asks for.
+//! The steps of a page.
 
 /// Languages of blocks that are lines of a shell.
 const SHELLS: [&str; 5] = ["sh", "bash", "shell", "zsh", "console"];
 
 #[derive(Debug, PartialEq)]
 pub struct Step {
-    /// Its line in the page, counted from 1.
+    /// The line number in the page, from 1.
     pub line: usize,
     pub what: What,
 }
 
 #[derive(Debug, PartialEq)]
 pub enum What {
-    /// Lines of a shell, which have to end well.
+    /// Lines of a shell, which have to succeed.
     Run(String),
-    /// A command, which has to print this.
+    /// A command, and its expected output.
     Show { command: String, wanted: String },
     /// A file with this text.
     File { path: String, text: String },
 }
 
-/// The meaning of a comment for the block behind it.
+/// The meaning of an HTML comment before a block.
 enum Mark {
     NotRun,
     File(String),
 }
 
-/// The steps of a page; or a line and what is wrong there.
+/// The steps of a page, or a line number with an error.
 pub fn steps(page: &str) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let mut mark = None;
@@ -74,7 +74,7 @@ fn comment<'l>(line: &'l str, kind: &str) -> Option<&'l str> {
     Some(text.strip_suffix("-->")?.trim())
 }
 
-/// The lines before the one that is the end.
+/// The lines before the end line.
 fn until<'l>(
     lines: &mut impl Iterator<Item = (usize, &'l str)>,
     end: impl Fn(&str) -> bool,
@@ -90,7 +90,7 @@ fn until<'l>(
     None
 }
 
-/// The commands of a block, with what each of them prints.
+/// The commands of a block with their expected output.
 fn shown(first: usize, text: &str, steps: &mut Vec<Step>) -> Result<(), String> {
     for (line, text) in (first..).zip(text.lines()) {
         if let Some(command) = text.strip_prefix("$ ") {
@@ -105,7 +105,7 @@ fn shown(first: usize, text: &str, steps: &mut Vec<Step>) -> Result<(), String> 
         }) = steps.last_mut()
             && *start >= first
         {
-            // A command continues behind a backslash or a pipe.
+            // A backslash or a pipe at its end continues a command.
             let continues = wanted.is_empty() && command.ends_with(['\\', '|']);
             let to = if continues { command } else { wanted };
             to.push_str(if continues { "\n" } else { "" });
