@@ -4,6 +4,7 @@ mod catalog;
 mod delete;
 mod handle;
 mod parts;
+mod queues;
 mod stores;
 mod survey;
 mod waiting;
@@ -16,12 +17,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Change, Check, Claim,
-    Compaction, Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence,
-    Health, ItemId, JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore,
-    LogSummary, LogWatch, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan,
-    QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Severity,
-    Stats, StorageError, StoredDocument, Usage, WaitOptions,
+    Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Check, Cursor, Deadline,
+    DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, JobSurvey, LockGuard,
+    LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
+    PageOptions, PutOptions, Result, Revision, Scan, ScanOptions, Severity, Stats, StorageError,
+    StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Timestamp,
@@ -30,7 +30,7 @@ use prodigy_storage_layout::{
 use crate::fs::FileSystem;
 use crate::queue::Gate;
 use crate::root::{self, FileOptions, Look, Root};
-use handle::{CheckedItems, CheckedScan, Handle, LogAtStart};
+use handle::{CheckedScan, Handle, LogAtStart};
 pub(crate) use stores::Stores;
 
 /// The roots that are open in this process: all handles on one root share its writers.
@@ -240,9 +240,6 @@ const APPEND: &str = "append events";
 const PUT: &str = "put document";
 const ADD: &str = "add checkpoint";
 const DELETE: &str = "delete document";
-const PUSH: &str = "put items";
-const TAKE: &str = "take items";
-const SETTLE: &str = "settle items";
 
 /// Makes a write whose fencing token may come from another store.
 fn fenced<T>(
@@ -394,121 +391,6 @@ impl DocumentStore for FileBackend {
                 true => Ok(None),
                 false => store.documents.newest(job, phase, before, deadline),
             }
-        })
-    }
-}
-
-impl QueueStore for FileBackend {
-    fn queue_put(
-        &self,
-        job: &JobAddress,
-        items: &[QueueItem],
-        durability: Durability,
-        fence: Option<&Fence>,
-        deadline: Deadline,
-    ) -> Result<PutReport> {
-        self.handle.write_dated(PUSH, job, durability, |store| {
-            store.past_deletion(Some(job), deadline, || {
-                gated(store, PUSH, job, fence, deadline, |gate| {
-                    store.queues.queue_put(job, items, durability, gate, deadline)
-                })
-            })
-        })
-    }
-
-    fn queue_get(&self, job: &JobAddress, id: &ItemId, deadline: Deadline) -> Result<Option<QueueEntry>> {
-        self.handle.read("get item", |store| {
-            match store.is_gone("get item", Some(job))? {
-                true => Ok(None),
-                false => store.queues.queue_get(job, id, deadline),
-            }
-        })
-    }
-
-    fn queue_scan(
-        &self,
-        job: &JobAddress,
-        select: &Select,
-        deadline: Deadline,
-    ) -> Result<QueueScan<'static>> {
-        self.handle
-            .scan("read items", |stores| {
-                let items = match stores.is_gone("read items", Some(job))? {
-                    true => Box::new(std::iter::empty()),
-                    false => stores.queues.queue_scan(job, select, deadline)?,
-                };
-                Ok(CheckedItems {
-                    items,
-                    store: Arc::clone(stores),
-                    ended: false,
-                })
-            })
-            .map(|items| Box::new(items) as QueueScan<'static>)
-    }
-
-    fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
-        self.handle.read("summarise items", |stores| {
-            match stores.is_gone("summarise items", Some(job))? {
-                true => Ok(QueueSummary::default()),
-                false => stores.queues.queue_summary(job, deadline),
-            }
-        })
-    }
-
-    fn queue_take(
-        &self,
-        job: &JobAddress,
-        select: &Select,
-        limit: usize,
-        lease: Duration,
-        fence: Option<&Fence>,
-        deadline: Deadline,
-    ) -> Result<Vec<QueueEntry>> {
-        self.handle.write(TAKE, Durability::Strict, |stores| {
-            let taken = stores.past_deletion(Some(job), deadline, || {
-                gated(stores, TAKE, job, fence, deadline, |gate| {
-                    stores
-                        .queues
-                        .queue_take(job, select, limit, lease, gate, deadline)
-                })
-            })?;
-            let until = stores.monotonic().saturating_add(lease);
-            stores.queues.leases.taken(taken.len(), until);
-            Ok(taken)
-        })
-    }
-
-    fn queue_settle(
-        &self,
-        job: &JobAddress,
-        settlements: &[Settlement],
-        fence: Option<&Fence>,
-        deadline: Deadline,
-    ) -> Result<Vec<Settled>> {
-        self.handle.write(SETTLE, Durability::Strict, |stores| {
-            let settled = stores.past_deletion(Some(job), deadline, || {
-                gated(stores, SETTLE, job, fence, deadline, |gate| {
-                    stores.queues.queue_settle(job, settlements, gate, deadline)
-                })
-            })?;
-            for (settlement, settled) in settlements.iter().zip(&settled) {
-                let counts = matches!(settlement.claim, Claim::Lease(_))
-                    && matches!(settled, Settled::Done | Settled::Kept);
-                if counts {
-                    stores.queues.leases.settled(1);
-                    if let Change::Extend(length) = settlement.change {
-                        let until = stores.monotonic().saturating_add(length);
-                        stores.queues.leases.taken(1, until);
-                    }
-                }
-            }
-            Ok(settled)
-        })
-    }
-
-    fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
-        self.handle.write("compact queue", Durability::Strict, |stores| {
-            stores.past_deletion(Some(job), deadline, || stores.queues.queue_compact(job, deadline))
         })
     }
 }

@@ -12,19 +12,19 @@ use serde_json::{Value, json};
 use crate::support::{TestClock, file_with, memory_with, on_each};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Step {
-    agent: u32,
+pub struct Step {
+    pub agent: u32,
     text: String,
 }
 
-fn step(agent: u32) -> Step {
+pub fn step(agent: u32) -> Step {
     Step {
         agent,
         text: format!("line\n\"{agent}\" é"),
     }
 }
 
-fn seconds(time: Timestamp) -> i64 {
+pub fn seconds(time: Timestamp) -> i64 {
     time.as_nanos() / 1_000_000_000
 }
 
@@ -231,177 +231,6 @@ fn lines_are_lent_as_they_are_stored() {
 }
 
 #[test]
-fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
-    on_each(|fixture| {
-        let events = fixture.job().events();
-        events.append_batch((0..3).map(step)).unwrap();
-        let options = || FollowOptions::new().wait(Duration::ZERO);
-        let mut follow = events.follow_with::<Step>(options()).unwrap();
-        assert_eq!(
-            follow
-                .by_ref()
-                .map(|event| event.unwrap().event.agent)
-                .collect::<Vec<_>>(),
-            [0, 1, 2]
-        );
-        // The follow continues at its position.
-        events.append(&step(3)).unwrap();
-        assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
-        assert!(follow.next().is_none());
-        let from = Some(follow.cursor());
-        events.append(&step(4)).unwrap();
-        let later = events.follow_with::<Step>(options().from(from)).unwrap();
-        assert_eq!(
-            later.map(|event| event.unwrap().event.agent).collect::<Vec<_>>(),
-            [4]
-        );
-    });
-}
-
-#[test]
-fn a_follow_is_woken_and_stopped_from_another_thread() {
-    on_each(|fixture| {
-        let events = fixture.job().events();
-        // A pause that is longer than the test: only the handle can wake the follow.
-        let options = FollowOptions::new().poll(Duration::from_secs(3600));
-        let mut follow = events.follow_with::<Step>(options).unwrap();
-        let handle = follow.handle();
-        let (given, got) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(move || {
-                for event in follow.by_ref() {
-                    given.send(event.unwrap().event.agent).unwrap();
-                }
-            });
-            for agent in 7..9 {
-                events.append(&step(agent)).unwrap();
-                handle.wake();
-                assert_eq!(got.recv_timeout(Duration::from_secs(60)), Ok(agent));
-            }
-            handle.stop();
-            reader.join().unwrap();
-        });
-        assert!(got.recv().is_err(), "nothing is given after a stop");
-    });
-}
-
-#[test]
-fn an_append_of_the_same_process_wakes_a_follow() {
-    on_each(|fixture| {
-        let events = fixture.job().events();
-        // A pause that is longer than the test: only the append can wake the follow.
-        let options = FollowOptions::new().poll(Duration::from_secs(3600));
-        let mut follow = events.follow_with::<Step>(options).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for agent in 0..50 {
-                    events.append(&step(agent)).unwrap();
-                }
-            });
-            for agent in 0..50 {
-                assert_eq!(follow.next().unwrap().unwrap().event.agent, agent);
-            }
-        });
-    });
-}
-
-#[test]
-fn a_follow_from_now_gives_nothing_that_was_stored_before_it_began() {
-    on_each(|fixture| {
-        let events = fixture.job().events();
-        events.append_batch((0..3).map(step)).unwrap();
-        let mut follow = events
-            .follow_with::<Step>(FollowOptions::new().from_now().wait(Duration::ZERO))
-            .unwrap();
-        assert!(follow.next().is_none());
-        events.append(&step(3)).unwrap();
-        assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
-        // `from_now` applies only without a cursor.
-        let from = events.tail::<Step>(0).unwrap().cursor();
-        events.append(&step(4)).unwrap();
-        let options = FollowOptions::new().from_now().from(from).wait(Duration::ZERO);
-        assert_eq!(events.follow_with::<Step>(options).unwrap().count(), 1);
-    });
-}
-
-#[test]
-fn a_follow_until_the_job_is_finished_gives_every_event_and_ends() {
-    on_each(|fixture| {
-        let job = fixture.job();
-        let events = job.events();
-        // A pause that is longer than the test: the end of the job has to wake the follow.
-        let options = FollowOptions::new()
-            .poll(Duration::from_secs(3600))
-            .until_finished();
-        let follow = events.follow_with::<Step>(options.clone()).unwrap();
-        std::thread::scope(|scope| {
-            let reader =
-                scope.spawn(move || follow.map(|event| event.unwrap().event.agent).collect::<Vec<_>>());
-            for agent in 0..20 {
-                events.append(&step(agent)).unwrap();
-            }
-            job.finish().unwrap();
-            assert_eq!(reader.join().unwrap(), (0..20).collect::<Vec<_>>());
-        });
-        // A job that is finished already is read to its end.
-        let mut again = events.follow_lines(options).unwrap();
-        let mut count = 0;
-        while again.next().unwrap().is_some() {
-            assert!(!again.is_finished());
-            count += 1;
-        }
-        assert_eq!((count, again.is_finished()), (20, true));
-        assert!(again.wait(None).unwrap(), "nothing is left to wait for");
-        let unasked = FollowOptions::new().wait(Duration::ZERO);
-        let mut unasked = events.follow_lines(unasked).unwrap();
-        while unasked.next().unwrap().is_some() {}
-        assert!(!unasked.is_finished());
-    });
-}
-
-#[test]
-fn a_caller_can_wait_for_a_line_by_itself() {
-    on_each(|fixture| {
-        let events = fixture.job().events();
-        let options = FollowOptions::new()
-            .poll(Duration::from_secs(3600))
-            .wait(Duration::ZERO);
-        let mut follow = events.follow_lines(options).unwrap();
-        assert!(follow.next().unwrap().is_none());
-        assert!(!follow.wait(Some(Duration::from_millis(1))).unwrap());
-        events.append(&step(1)).unwrap();
-        assert!(follow.wait(None).unwrap());
-        assert!(follow.next().unwrap().is_some());
-        assert!(follow.wait(None).unwrap(), "the scan has not come to its end");
-        assert!(follow.next().unwrap().is_none());
-        follow.handle().wake();
-        assert!(!follow.wait(None).unwrap(), "the handle ends the wait");
-        follow.handle().stop();
-        assert!(!follow.wait(None).unwrap());
-    });
-}
-
-#[test]
-fn a_tail_gives_the_newest_events_and_a_follow_goes_on_behind_it() {
-    on_each(|fixture| {
-        let events = fixture.job().events();
-        for agent in 0..9 {
-            events.append(&step(agent)).unwrap();
-        }
-        let mut tail = events.tail::<Step>(3).unwrap();
-        let newest: Vec<u64> = tail
-            .by_ref()
-            .map(|event| u64::from(event.unwrap().event.agent))
-            .collect();
-        assert_eq!(newest, [6, 7, 8]);
-        assert_eq!(tail.cursor(), events.end().unwrap());
-        let mut follow = events.follow::<Step>(Some(tail.cursor())).unwrap();
-        events.append(&step(9)).unwrap();
-        assert_eq!(follow.next().unwrap().unwrap().event.agent, 9);
-    });
-}
-
-#[test]
 fn filters_hold_all_at_once_and_beside_times_cursors_and_follows() {
     on_each(|fixture| {
         let events = fixture.job().events();
@@ -472,94 +301,6 @@ fn events_are_counted_without_being_parsed() {
         }
         assert_eq!(count, 2);
     });
-}
-
-#[test]
-fn a_follow_of_many_jobs_gives_each_event_once_with_its_job_also_of_jobs_that_come_later() {
-    on_each(|fixture| {
-        let storage = &fixture.storage;
-        let events = |repo: &str, job: &str| storage.repo(repo).unwrap().job(job).unwrap().events();
-        for (repo, job, agent) in [("shop", "a", 0), ("shop", "b", 1), ("store", "a", 2)] {
-            events(repo, job).append(&step(agent)).unwrap();
-        }
-        let follow = |options: FollowOptions| storage.repo("shop").unwrap().follow::<Step>(options).unwrap();
-        let agents = |follow: &mut prodigy_storage::FollowAll<Step>| -> Vec<u32> {
-            follow.map(|event| event.unwrap().1.event.agent).collect()
-        };
-        let now = || FollowOptions::new().wait(Duration::ZERO);
-        let (mut all, mut later) = (follow(now()), follow(now().from_now()));
-        let mut store = storage.follow::<Step>(now()).unwrap();
-        assert_eq!(agents(&mut all), [0, 1]);
-        assert!(agents(&mut later).is_empty());
-        assert_eq!(agents(&mut store), [0, 1, 2]);
-        events("shop", "c").append(&step(3)).unwrap();
-        events("shop", "a").append(&step(4)).unwrap();
-        events("store", "z").append(&step(5)).unwrap();
-        for follow in [&mut all, &mut later] {
-            let mut found = agents(follow);
-            found.sort();
-            assert_eq!(found, [3, 4]);
-            assert!(agents(follow).is_empty());
-        }
-        let mut found = agents(&mut store);
-        found.sort();
-        assert_eq!(found, [3, 4, 5]);
-        let from = events("shop", "a").end().unwrap();
-        for refused in [now().from(from), now().until_finished()] {
-            let error = storage.follow::<Step>(refused).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        }
-    });
-}
-
-#[test]
-fn an_append_wakes_a_follow_of_many_jobs_and_its_handle_stops_it() {
-    on_each(|fixture| {
-        let storage = fixture.storage.clone();
-        // Pauses that are longer than the test: only a report can wake the follow.
-        let options = FollowOptions::new().poll(Duration::from_secs(3600));
-        let mut follow = storage.follow::<Step>(options).unwrap();
-        let handle = follow.handle();
-        let (given, got) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(move || {
-                for event in follow.by_ref() {
-                    given.send(event.unwrap().1.event.agent).unwrap();
-                }
-            });
-            for agent in 0..20 {
-                let job = storage
-                    .repo("shop")
-                    .unwrap()
-                    .job(format!("job-{}", agent % 7))
-                    .unwrap();
-                job.events().append(&step(agent)).unwrap();
-                assert_eq!(got.recv_timeout(Duration::from_secs(60)), Ok(agent));
-            }
-            handle.stop();
-            reader.join().unwrap();
-        });
-        assert!(got.recv().is_err(), "nothing is given after a stop");
-    });
-}
-
-#[test]
-fn a_follow_crosses_rotation_and_compression() {
-    let fixture = file_with(|b| {
-        b.set("backend_config.max_file_size", "300")
-            .set("backend_config.enable_compression", "true")
-    });
-    let events = fixture.job().events();
-    let options = FollowOptions::new().wait(Duration::ZERO);
-    let mut follow = events.follow_with::<Step>(options).unwrap();
-    for agent in 0..20 {
-        events.append(&step(agent)).unwrap();
-        assert_eq!(follow.next().unwrap().unwrap().event, step(agent));
-    }
-    fixture.storage.flush().unwrap();
-    assert!(events.summary().unwrap().segments > 3);
-    assert!(follow.next().is_none());
-    assert_eq!(events.read::<Step>().unwrap().count(), 20);
 }
 
 #[test]

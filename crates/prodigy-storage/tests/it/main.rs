@@ -17,6 +17,7 @@ mod dlq;
 mod documents;
 mod events;
 mod fenced;
+mod follow;
 mod follow_all;
 mod full;
 mod handle;
