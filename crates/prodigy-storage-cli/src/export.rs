@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use prodigy_storage::{
-    CheckpointKey, Cursor, DocumentKind, DocumentName, EventId, Job, JobId, OrphanedWorktree, Phase,
-    ReadOptions, RepoName, ScanItem, Select, StorageError, Timestamp,
+    Checkpoint, CheckpointId, CheckpointKey, Cursor, DocumentKind, DocumentName, EventId, Job, JobId,
+    OrphanedWorktree, Phase, ReadOptions, RepoName, ScanItem, Select, StorageError, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -136,6 +136,33 @@ impl<'o> Export<'o> {
         self.out.write_all(&text).map_err(Failure::output)
     }
 
+    /// The ids of all checkpoints in the order of their saves over all phases, in which an import saves them again.
+    fn checkpoints(&mut self, job: &Job) -> Result<Vec<CheckpointId>> {
+        let mut ids = Vec::new();
+        for entry in job.checkpoints().list() {
+            let id = entry?.id;
+            let order = match id.time() {
+                Some(time) if id.phase() != Phase::Setup => Some(time),
+                // The name of a setup checkpoint has no time.
+                _ => self.checkpoint(job, &id)?.map(|found| found.order()),
+            };
+            ids.extend(order.map(|order| (order, id)));
+        }
+        ids.sort_by_key(|(order, _)| *order);
+        Ok(ids.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// A checkpoint, unless it is gone or damaged.
+    fn checkpoint(&mut self, job: &Job, id: &CheckpointId) -> Result<Option<Checkpoint<Box<RawValue>>>> {
+        match job.checkpoints().get(id) {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                self.damaged.push(error);
+                Ok(None)
+            }
+        }
+    }
+
     /// Writes all lines of a job: checkpoints before events, so that no position is after the last event.
     fn job(mut self, job: &Job) -> Result<u64> {
         let address = job.address();
@@ -145,15 +172,9 @@ impl<'o> Export<'o> {
             job: &address.job,
             made: Timestamp::now(),
         })?;
-        for entry in job.checkpoints().list() {
-            let entry = entry?;
-            let found = match job.checkpoints().get::<Box<RawValue>>(&entry.id) {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
-                Err(error) => {
-                    self.damaged.push(error);
-                    continue;
-                }
+        for id in self.checkpoints(job)? {
+            let Some(found) = self.checkpoint(job, &id)? else {
+                continue;
             };
             let position = found.cursor.map(|cursor| position(job, cursor)).transpose()?;
             self.line(&Line::Checkpoint {

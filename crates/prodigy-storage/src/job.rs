@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{
     Activity, Body, DocumentCount, ErrorKind, Expected, Fence, JobFacts, LogSummary, PutOptions,
-    QueueSummary, Result, StoredDocument,
+    QueueSummary, Result, StorageError, StoredDocument,
 };
 use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,6 @@ use crate::call::operation::{ACTIVITY, DELETE_JOB, DELETE_OLD_JOB, SEAL, SURVEY}
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
 use crate::documents::{self, DocumentInfo, Documents};
-use crate::error::other_shape;
 use crate::events::Events;
 use crate::listing::Listing;
 use crate::lock::StorageLock;
@@ -166,8 +165,12 @@ impl JobOverview {
 }
 
 fn finished_at(job: &JobAddress, mark: &StoredDocument) -> Result<Timestamp> {
-    let mark: Finished =
-        serde_json::from_slice(mark.body()).map_err(|error| other_shape("read finished mark", job, error))?;
+    let mark: Finished = serde_json::from_slice(mark.body()).map_err(|error| {
+        let why = "its `finished.json` does not hold the time at which the job was finished";
+        StorageError::new(ErrorKind::Damaged, "read finished mark", job, why)
+            .with_hint("if the job is finished, finish it again; else move the file away")
+            .with_source(error)
+    })?;
     Ok(mark.finished_at)
 }
 
@@ -300,8 +303,11 @@ impl Job {
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             other => return other.map(drop),
         }
-        if self.status()?.state == JobState::Finished {
-            return Ok(());
+        match self.status() {
+            Ok(status) if status.state == JobState::Finished => return Ok(()),
+            // A mark without its time is replaced.
+            Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
+            _ => {}
         }
         self.inner
             .caller

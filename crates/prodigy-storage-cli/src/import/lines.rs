@@ -39,12 +39,26 @@ pub(super) struct Line<'l> {
 }
 
 impl<'l> Line<'l> {
+    /// The key of a checkpoint, or a key that is derived from all that the line says: two saves of one state are two
+    /// checkpoints.
+    fn checkpoint_key(&self) -> Option<String> {
+        let derived = || {
+            let (Some(phase), Some(time), Some(data)) = (&self.phase, self.saved_at, self.data) else {
+                return None;
+            };
+            let position = self.position.map(key);
+            let all = format!("{phase} {time} {position:?} {}", data.get());
+            Some(super::store::derived_key(all.as_bytes()))
+        };
+        self.key.clone().or_else(derived)
+    }
+
     /// The state in a checkpoint's line, with the cursor of its position.
     pub(super) fn state(&self, cursors: &BTreeMap<Key, Cursor>) -> Option<State<'l>> {
         Some(State {
             phase: self.phase.as_deref()?.parse().ok()?,
             time: self.saved_at,
-            key: self.key.clone(),
+            key: self.checkpoint_key(),
             schema_version: self.schema_version.unwrap_or(1),
             cursor: self
                 .position
@@ -114,7 +128,7 @@ pub(super) fn check(path: &Path) -> Result<Export> {
         }
         if let Some(export) = &mut export {
             export.positions.extend(line.position.map(key));
-            export.keys.extend(line.key.clone());
+            export.keys.extend(line.checkpoint_key());
         }
         if line.kind == "end" {
             end = Some((number, line.lines));

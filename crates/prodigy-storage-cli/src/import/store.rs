@@ -438,8 +438,7 @@ impl<'a> Importer<'a> {
     /// Imports a state of a job as a checkpoint, under its own key or under a key that is derived from its bytes.
     pub(super) fn state(&mut self, job: &Job, place: &str, state: State<'_>) -> Outcome {
         let text = state.data.get();
-        let derived = || format!("{IMPORTED}{}", EventId::for_key(Timestamp::from_nanos(0), text));
-        let key = state.key.clone().unwrap_or_else(derived);
+        let key = state.key.clone().unwrap_or_else(|| derived_key(text.as_bytes()));
         if self.dry {
             match self.planned.insert((job.address().clone(), key)) {
                 true => self.count.stored += 1,
@@ -521,6 +520,14 @@ impl<'a> Importer<'a> {
         }
         Ok(())
     }
+}
+
+/// The key of an imported checkpoint that has none, by its contents.
+pub(super) fn derived_key(contents: &[u8]) -> String {
+    format!(
+        "{IMPORTED}{}",
+        EventId::for_key(Timestamp::from_nanos(0), contents)
+    )
 }
 
 /// A checkpoint of the job that is newer than a state and was not imported.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{
-    CheckpointKey, DeadLetter, DocumentOptions, Failure, ItemId, Job, OrphanedWorktree, ReadOptions,
+    CheckpointKey, DeadLetter, DocumentOptions, Failure, ItemId, Job, OrphanedWorktree, Phase, ReadOptions,
     SaveOptions, Storage,
 };
 use serde_json::{Value, json};
@@ -160,4 +160,49 @@ fn an_export_that_was_cut_short_is_refused_and_nothing_is_stored() {
         assert!(!bench.path("copy").exists());
     }
     bench.run(&["export", "--repo", "shop", "--job", "none"]).code(4);
+}
+
+#[test]
+fn each_save_of_one_state_stays_a_checkpoint_and_the_last_save_stays_the_last() {
+    let bench = Bench::new();
+    let job = open(&bench.root());
+    let saves = [
+        (Phase::Reduce, "idle"),
+        (Phase::Map, "idle"),
+        (Phase::Map, "busy"),
+        (Phase::Map, "idle"),
+        (Phase::Setup, "idle"),
+    ];
+    for (phase, state) in saves {
+        job.checkpoints().save(phase, &state, SaveOptions::new()).unwrap();
+    }
+    drop(job);
+    let file = bench.path("job.jsonl");
+    bench
+        .run(&["export", "--repo", "shop", "--job", "job", file.to_str().unwrap()])
+        .code(0);
+    let root = bench.path("new");
+    for stored in [5, 0] {
+        let run = import(&bench, &root, &file).code(0);
+        let checkpoints = run
+            .jsonl()
+            .into_iter()
+            .find(|line| line["kind"] == "checkpoints")
+            .unwrap();
+        assert_eq!(
+            (&checkpoints["stored"], &checkpoints["known"]),
+            (&json!(stored), &json!(5 - stored))
+        );
+    }
+    let checkpoints = open(&root).checkpoints();
+    let mut found: Vec<_> = checkpoints
+        .list()
+        .map(|entry| checkpoints.get::<String>(&entry.unwrap().id).unwrap().unwrap())
+        .collect();
+    found.sort_by_key(|checkpoint| checkpoint.order());
+    let found: Vec<_> = found
+        .iter()
+        .map(|found| (found.phase, found.data.as_str()))
+        .collect();
+    assert_eq!(found, saves);
 }

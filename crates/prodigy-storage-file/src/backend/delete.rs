@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Activity, Deadline, DocumentCount, DocumentEntry, Durability, Entries, ErrorKind, Fence, LockInfo, Page,
-    PageOptions, Result, StorageError,
+    Activity, Deadline, DocumentCount, DocumentEntry, Entries, ErrorKind, Fence, LockInfo, Page, PageOptions,
+    Result, StorageError,
 };
 use prodigy_storage_layout::{
     Document, DocumentOwner, DocumentScope, Entry, JobAddress, JobId, RepoName, SegmentName, Timestamp,
@@ -16,7 +16,7 @@ use prodigy_storage_layout::{
 
 use super::parts::Parts;
 use super::stores::Stores;
-use crate::fs::{DirEntry, FileKind, FsFile, Metadata, OpenMode, TEMP_PREFIX};
+use crate::fs::{DirEntry, FileKind, FsFile, Metadata, OpenMode, SEALED_MODE, TEMP_PREFIX};
 use crate::kernel::KernelLocks;
 use crate::log::LockedLog;
 use crate::log::removed_mark::RemovedMark;
@@ -107,12 +107,20 @@ impl Stores {
     /// The jobs of a repository that are being deleted.
     pub(super) fn deleted_jobs(&self, operation: &'static str, repo: &RepoName) -> Result<HashSet<JobId>> {
         let folder = tombstones_folder(repo);
-        let names = self.root.names_in(operation, &folder)?.into_iter();
-        let tombstone = |name: String| match Entry::parse(&folder.join(name)) {
-            Some(Entry::Tombstone(job)) => Some(job.job),
-            _ => None,
-        };
-        Ok(names.filter_map(|entry| tombstone(entry.name)).collect())
+        let mut deleted = HashSet::new();
+        for entry in self.root.names_in(operation, &folder)? {
+            let path = folder.join(entry.name);
+            let Some(Entry::Tombstone(job)) = Entry::parse(&path) else {
+                continue;
+            };
+            match self.root.is_deleted(operation, &job) {
+                Ok(false) => {}
+                Ok(true) => drop(deleted.insert(job.job)),
+                // The job is listed, and each call for it fails.
+                Err(_) => self.root.pass_over(&path, entry.kind),
+            }
+        }
+        Ok(deleted)
     }
 }
 
@@ -164,16 +172,17 @@ impl Stores {
         self.documents.keep_tokens(job, deadline)?;
         let text = format!("{{\"deleted_at\":\"{}\"}}\n", self.root.now().to_rfc3339());
         let tombstone = Entry::Tombstone(job.clone()).path();
+        let folder = tombstone.parent().unwrap_or(Path::new(""));
         let write = |text: &str| {
-            let parts = [text.as_bytes()];
-            TempFile::write_whole(
-                &self.root,
-                DELETE,
-                &tombstone,
-                &parts,
-                Replace::Over,
-                Durability::Strict,
-            )
+            let mut temp = TempFile::create(&self.root, DELETE, folder)?;
+            let written = match text {
+                // The mode states that no text is missing.
+                "" => temp.file().set_mode(SEALED_MODE),
+                _ => temp.append(text.as_bytes()),
+            };
+            written.map_err(|error| temp.fault(error))?;
+            temp.publish(&tombstone, Replace::Over)?;
+            self.root.sync_folder(folder)
         };
         match write(&text) {
             Err(error) if error.kind() == ErrorKind::DiskFull => {

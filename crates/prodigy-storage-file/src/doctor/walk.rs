@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::Parts;
 use super::finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::{Group, Groups};
-use super::keep::place;
+use super::keep::{keep_file, place};
 use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
 use crate::log::removed_mark::RemovedMark;
@@ -265,8 +265,23 @@ impl<'a> Examination<'a> {
                 self.information(path);
             }
             Some(Entry::DeletedLogs(_)) => self.mode(path),
-            Some(Entry::Tombstone(job)) => {
-                self.mode(path);
+            Some(Entry::Tombstone(job)) => self.tombstone(&job, path),
+            _ if log_of(path.parent().unwrap_or(path)).is_some()
+                && (SealedMark::parse(&entry.name).is_some()
+                    || RemovedMark::parse(&entry.name).is_some()) => {}
+            // An earlier version recorded writers without locks there.
+            _ if path.starts_with("locks/unlocked") => {}
+            _ => self.other(path, entry),
+        }
+    }
+
+    /// Reports the mark of a deletion, and anything else at its path.
+    fn tombstone(&mut self, job: &JobAddress, path: &Path) {
+        const REPAIR: &str = "repair mark of a deletion";
+        self.summary.files += 1;
+        match self.root.is_deleted(REPAIR, job) {
+            Ok(false) => {}
+            Ok(true) => {
                 let finding = self
                     .warning(
                         FindingKind::UnfinishedDeletion,
@@ -278,12 +293,22 @@ impl<'a> Examination<'a> {
                     );
                 self.tell(finding);
             }
-            _ if log_of(path.parent().unwrap_or(path)).is_some()
-                && (SealedMark::parse(&entry.name).is_some()
-                    || RemovedMark::parse(&entry.name).is_some()) => {}
-            // An earlier version recorded writers without locks there.
-            _ if path.starts_with("locks/unlocked") => {}
-            _ => self.other(path, entry),
+            Err(error) => {
+                let finding = self
+                    .damage(FindingKind::DamagedDocument, path, error.why().to_owned())
+                    .lost(format!("nothing: the job {job} is complete, and can't be read or written to until this file is gone"))
+                    .advice("repair moves it to quarantine");
+                if !self.repairs() {
+                    return self.tell(finding);
+                }
+                let repaired = self.root.prepare_write(REPAIR, &path.display()).and_then(|_| {
+                    let kept = keep_file(self.root, path, error.why())?;
+                    self.root.unlink(REPAIR, path)?;
+                    self.root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
+                    Ok(Some(kept))
+                });
+                self.tell_repaired(finding, &repaired);
+            }
         }
     }
 

@@ -13,30 +13,61 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{LockedFile, Replace, Root, TempFile};
-use crate::fs::OpenMode;
+use crate::fs::{OpenMode, SEALED_MODE};
+
+/// The reason why a job counts as deleted.
+enum Tombstone {
+    Deleted,
+    /// A restore that has not ended.
+    Restored,
+}
 
 impl Root {
-    /// True if a deletion of the job has begun and not ended.
+    /// True if a deletion or a restore of the job has begun and not ended.
+    ///
+    /// Fails if the file at the tombstone's path has other contents: it must neither hide the job nor cause its removal.
     pub(crate) fn is_deleted(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
-        let path = Entry::Tombstone(job.clone()).path();
-        match self.fs.metadata(&path) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.read_fault(operation, &path, error)),
-        }
+        Ok(self.tombstone(operation, job)?.is_some())
     }
 
     /// True if the tombstone belongs to a restore that has not ended. All present files of the job then come from the archive.
     pub(crate) fn is_restored(&self, job: &JobAddress) -> bool {
+        matches!(
+            self.tombstone("read tombstone", job),
+            Ok(Some(Tombstone::Restored))
+        )
+    }
+
+    fn tombstone(&self, operation: &'static str, job: &JobAddress) -> Result<Option<Tombstone>> {
         let path = Entry::Tombstone(job.clone()).path();
-        let read = self
-            .fs
-            .open(&path, OpenMode::Read)
-            .and_then(|file| file.read_to_end(0, 4096));
-        let text = read
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        text.is_some_and(|text| text.get("restoring").is_some())
+        let read = self.fs.metadata(&path).and_then(|found| {
+            let file = self.fs.open(&path, OpenMode::Read)?;
+            Ok((found, file.read_to_end(0, 4096)?))
+        });
+        let (found, bytes) = match read {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.fs.metadata(&path).is_err() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(self.read_fault(operation, &path, error)),
+        };
+        if bytes.is_empty() && found.mode == SEALED_MODE {
+            return Ok(Some(Tombstone::Deleted));
+        }
+        let text: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        match (text.get("restoring"), text.get("deleted_at")) {
+            (Some(_), _) => Ok(Some(Tombstone::Restored)),
+            (None, Some(_)) => Ok(Some(Tombstone::Deleted)),
+            (None, None) => Err(StorageError::new(
+                ErrorKind::Damaged,
+                operation,
+                self.absolute(&path).display(),
+                "it is at the path of the mark of a deletion, and no deletion wrote it",
+            )
+            .with_hint(
+                "move it away, or run `prodigy-storage doctor --repair`: the job is complete without it",
+            )),
+        }
     }
 
     /// Fails if the job is being deleted. Called under a lock of the job, before anything is written.

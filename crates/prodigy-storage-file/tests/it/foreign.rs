@@ -15,7 +15,7 @@ use prodigy_storage_backend::{
     ForeignKind, ItemId, LogStore, PutOptions, QueueStore, ScanItem, ScanOptions, Select, Settled, Stats,
 };
 use prodigy_storage_file::{
-    Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, FindingKind,
+    Doctor, DoctorScope, DoctorSummary, FileBackend, FileOptions, Finding, FindingKind, FindingSeverity,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, JobId, Phase, RepoName, Stamp, Timestamp};
 use tempfile::TempDir;
@@ -421,6 +421,9 @@ fn what_another_program_stored_stays_when_a_job_is_deleted() {
     );
 }
 
+/// The mark of a deletion, as a deletion writes it.
+const TOMBSTONE: &str = "{\"deleted_at\":\"2026-11-28T15:00:00Z\"}\n";
+
 #[test]
 fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
     let place = Place::new();
@@ -446,7 +449,7 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
     };
     append("before");
     append("before");
-    place.write("deletions/ours/job-1.json", "{}");
+    place.write("deletions/ours/job-1.json", TOMBSTONE);
     assert_eq!((count(), jobs()), (0, 0));
     let (_, findings) = place.look(false);
     let is_unfinished = |finding: &&Finding| finding.kind == FindingKind::UnfinishedDeletion;
@@ -463,11 +466,66 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
         "{findings:?}"
     );
     // Deleting the job again also completes an interrupted deletion.
-    place.write("deletions/ours/job-1.json", "{}");
+    place.write("deletions/ours/job-1.json", TOMBSTONE);
     assert!(backend.delete_job(&ours, None, never()).unwrap());
     assert_eq!((count(), jobs()), (0, 0));
     assert!(!backend.delete_job(&ours, None, never()).unwrap());
     assert!(!place.root().join("events/ours/job-1").exists());
+}
+
+#[test]
+fn a_thing_at_the_path_of_a_tombstone_neither_hides_the_job_nor_has_it_removed() {
+    let ours = JobAddress::new(RepoName::new("ours").unwrap(), JobId::new("job-1").unwrap());
+    let place = Place::new();
+    let append = |backend: &FileBackend| {
+        let mut batch = Batch::new();
+        batch.push(&1).unwrap();
+        backend.append(&ours, &mut batch, &AppendOptions::default(), never())
+    };
+    append(&place.backend()).unwrap();
+    let path = place.root().join("deletions/ours/job-1.json");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let things: [&dyn Fn(); 6] = [
+        &|| std::fs::write(&path, "").unwrap(),
+        &|| std::fs::write(&path, "{}").unwrap(),
+        &|| std::fs::write(&path, &TOMBSTONE[..20]).unwrap(),
+        &|| std::os::unix::fs::symlink("/nonexistent", &path).unwrap(),
+        &|| std::os::unix::fs::symlink(place.root().join("format.json"), &path).unwrap(),
+        &|| std::fs::create_dir(&path).unwrap(),
+    ];
+    for (at, put) in things.iter().enumerate() {
+        put();
+        let backend = place.backend();
+        append(&backend).unwrap_err();
+        backend
+            .scan(&ours, &ScanOptions::all(), never())
+            .map(drop)
+            .unwrap_err();
+        backend.delete_job(&ours, None, never()).unwrap_err();
+        let listed = backend
+            .jobs(&ours.repo, &Default::default(), never())
+            .unwrap()
+            .entries;
+        assert_eq!(listed, std::slice::from_ref(&ours.job), "{at}");
+        let (_, findings) = place.look(true);
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.severity == FindingSeverity::Damage
+                    && finding.place.contains("deletions/ours/")),
+            "{at}: {findings:?}"
+        );
+        drop(backend);
+        match (at < 3, path.is_dir()) {
+            (true, _) => assert!(!path.exists(), "{at}"),
+            (false, true) => std::fs::remove_dir(&path).unwrap(),
+            (false, false) => std::fs::remove_file(&path).unwrap(),
+        }
+        let backend = place.backend();
+        let mut scan = backend.scan(&ours, &ScanOptions::all(), never()).unwrap();
+        let events = std::iter::from_fn(|| scan.next().unwrap().map(drop)).count();
+        assert_eq!(events, 1, "{at}");
+    }
 }
 
 #[test]
@@ -483,7 +541,7 @@ fn the_next_write_of_any_kind_finishes_an_unfinished_deletion_and_is_not_taken_b
     let letters = |backend: &FileBackend| backend.queue_summary(&ours, never()).unwrap().items;
     let place = Place::new();
     push(&place.backend(), "before");
-    place.write("deletions/ours/job-1.json", "{}");
+    place.write("deletions/ours/job-1.json", TOMBSTONE);
     assert_eq!(letters(&place.backend()), 0);
     push(&place.backend(), "after");
     assert!(!place.root().join("deletions/ours/job-1.json").exists());
@@ -504,7 +562,7 @@ fn the_next_write_of_any_kind_finishes_an_unfinished_deletion_and_is_not_taken_b
             .unwrap();
     };
     put(&place.backend());
-    place.write("deletions/ours/job-1.json", "{}");
+    place.write("deletions/ours/job-1.json", TOMBSTONE);
     assert!(place.backend().get(&document, never()).unwrap().is_none());
     put(&place.backend());
     assert!(!place.root().join("deletions/ours/job-1.json").exists());
