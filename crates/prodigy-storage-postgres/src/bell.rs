@@ -38,6 +38,8 @@ pub(crate) struct Bell {
     waiters: Arc<Waiters>,
     /// Jobs to announce.
     pending: Mutex<BTreeSet<String>>,
+    /// Jobs whose announcement is being sent. It is repeated if the handle is dropped meanwhile.
+    sent: Mutex<BTreeSet<String>>,
     rung: Notify,
     is_started: AtomicBool,
     /// Whether the listener works; `None` before the first proof.
@@ -54,6 +56,7 @@ impl Bell {
             channel: format!("prodigy_{store:08x}"),
             waiters,
             pending: Mutex::default(),
+            sent: Mutex::default(),
             rung: Notify::new(),
             is_started: AtomicBool::new(false),
             works: Mutex::new(None),
@@ -69,11 +72,13 @@ impl Bell {
         self.rung.notify_one();
     }
 
-    /// The statement that announces the pending jobs; `None` without pending jobs.
+    /// The statement that announces the pending jobs and those that are being announced; `None` without such jobs.
     pub(crate) fn announcement(&self) -> Option<Sql> {
-        let jobs: Vec<String> = std::mem::take(&mut *self.pending.lock()).into_iter().collect();
+        let mut sent = self.sent.lock();
+        sent.append(&mut self.pending.lock());
+        let jobs: Vec<String> = sent.iter().cloned().collect();
         let text = "select pg_notify($1, job)::text from unnest($2::text[]) as j (job)";
-        (!jobs.is_empty()).then(|| Sql::new(text).arg(self.channel.clone()).arg(jobs))
+        (!jobs.is_empty()).then(|| Sql::new(text).frequent().arg(self.channel.clone()).arg(jobs))
     }
 
     /// Sends announcements until the handle is dropped.
@@ -91,6 +96,7 @@ impl Bell {
                         "an announcement was not sent"
                     );
                 }
+                bell.sent.lock().clear();
                 tokio::time::sleep(PAUSE).await;
             }
         });
@@ -174,7 +180,7 @@ impl Bell {
 }
 
 async fn send(pool: &Arc<Pool>, statement: Sql) -> Result<()> {
-    let mut session = Session::open(pool, Claim::default(), LISTEN, String::new()).await?;
+    let mut session = Session::open(pool, None, Claim::default(), LISTEN, String::new()).await?;
     session
         .write(Durability::Relaxed, vec![statement])
         .await

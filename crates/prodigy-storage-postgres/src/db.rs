@@ -47,6 +47,9 @@ impl Db {
 
     /// Makes a call on a connection of its own, until the deadline. After that the connection is closed. The statement
     /// is not cancelled: a cancelled commit may be stored or not.
+    ///
+    /// The call runs on this thread if possible: to hand it to another thread and back takes longer than a small
+    /// statement.
     pub(crate) fn call<T, W, F>(
         &self,
         operation: &'static str,
@@ -60,11 +63,27 @@ impl Db {
         F: Future<Output = Result<T>> + Send,
     {
         deadline.check(operation, target, "its turn")?;
+        let claim = Claim::default();
+        if let Some(seat) = self.pool.seat() {
+            let shelf = seat.shelf.clone();
+            let session = Session::open(
+                &self.pool,
+                Some(&shelf),
+                claim.clone(),
+                operation,
+                target.to_string(),
+            );
+            let call = async { work(session.await?).await };
+            let call = until(deadline, &claim, operation, target, call);
+            return self
+                .pool
+                .run(seat, call)
+                .unwrap_or_else(|| Err(closed(operation, target)));
+        }
         let (sender, receiver) = sync_channel(1);
-        let (claim, of_task) = (Claim::default(), target.to_string());
-        let (pool, claim_of_task) = (Arc::clone(&self.pool), claim.clone());
+        let (pool, claim_of_task, of_task) = (Arc::clone(&self.pool), claim.clone(), target.to_string());
         let task = self.handle.spawn(async move {
-            let result = match Session::open(&pool, claim_of_task, operation, of_task).await {
+            let result = match Session::open(&pool, None, claim_of_task, operation, of_task).await {
                 Ok(session) => work(session).await,
                 Err(error) => Err(error),
             };
@@ -76,6 +95,42 @@ impl Db {
         task.abort();
         answer
     }
+}
+
+/// Runs a call until the deadline. After that the call is dropped.
+pub(crate) async fn until<T>(
+    deadline: Deadline,
+    claim: &Claim,
+    operation: &'static str,
+    target: &(impl Display + ?Sized),
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(left) = deadline.remaining() else {
+        return call.await;
+    };
+    match tokio::time::timeout(left, call).await {
+        Ok(result) => result,
+        Err(_) => Err(too_late(claim, operation, target)),
+    }
+}
+
+/// The error of a call whose deadline passed. If a write was sent by then, its outcome is unknown.
+fn too_late(claim: &Claim, operation: &'static str, target: &(impl Display + ?Sized)) -> StorageError {
+    let target = target.to_string();
+    if claim.give_up() {
+        StorageError::timeout(operation, target, "the database")
+    } else {
+        unknown(operation, &target, "the deadline passed during the commit")
+    }
+}
+
+fn closed(operation: &'static str, target: &dyn Display) -> StorageError {
+    StorageError::new(
+        ErrorKind::Unavailable,
+        operation,
+        target,
+        "the handle on the database was closed",
+    )
 }
 
 /// Waits for the answer of a task until the deadline. If a write was sent by then, its outcome is unknown.
@@ -92,21 +147,12 @@ pub(crate) fn answer<T>(
     };
     match answer {
         Ok(result) => result,
-        // The answer may arrive at this moment.
-        Err(_) if !claim.give_up() => receiver.try_recv().unwrap_or_else(|_| {
-            Err(unknown(
-                operation,
-                &target.to_string(),
-                "the deadline passed during the commit",
-            ))
-        }),
-        Err(RecvTimeoutError::Timeout) => Err(StorageError::timeout(operation, target, "the database")),
-        Err(RecvTimeoutError::Disconnected) => Err(StorageError::new(
-            ErrorKind::Unavailable,
-            operation,
-            target,
-            "the handle on the database was closed",
-        )),
+        Err(RecvTimeoutError::Disconnected) if claim.give_up() => Err(closed(operation, target)),
+        Err(_) => {
+            let failure = too_late(claim, operation, target);
+            // The answer may arrive at this moment.
+            receiver.try_recv().unwrap_or(Err(failure))
+        }
     }
 }
 

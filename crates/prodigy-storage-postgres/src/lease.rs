@@ -93,7 +93,7 @@ impl Leases {
         if held.is_empty() && writers.is_empty() {
             return Ok(());
         }
-        let mut session = Session::open(pool, Claim::default(), "renew leases", String::new()).await?;
+        let mut session = Session::open(pool, None, Claim::default(), "renew leases", String::new()).await?;
         let asked = SystemClock.uptime();
         let later = format!("clock_timestamp() + {LEASE_SECONDS} * interval '1 second'");
         let locks = format!(

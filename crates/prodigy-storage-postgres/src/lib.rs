@@ -12,8 +12,8 @@
 //! - Locks and writers are leases by the server's clock, renewed in the background. They need no session, so a pooler
 //!   in transaction mode works: behind it no statement is prepared by name, and settings are local to a transaction.
 //! - Leases of dead letters are measured by the server's clock.
-//! - Calls may come from any thread; one thread of the handle drives all connections. A call whose deadline passes
-//!   closes its connection.
+//! - Calls may come from any thread, and run on it. A thread of the handle renews leases and notifies, and makes the calls
+//!   of threads that belong to a tokio runtime. A call whose deadline passes closes its connection.
 //!
 //! # Limitations
 //!

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::StorageError;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{AsyncMessage, Client, Connection, Error, Statement};
 
@@ -31,6 +32,8 @@ pub(crate) struct Link {
     /// True after the server reported that it stopped waiting for its synchronous standby.
     pub(crate) unreplicated: Arc<AtomicBool>,
     idle_since: Instant,
+    /// The clone of [`Pool::open`] that counts this connection.
+    counted: Option<Arc<()>>,
     /// The statements that are prepared in the server process; `None` behind a pooler.
     prepared: Option<Mutex<HashMap<String, Statement>>>,
 }
@@ -54,6 +57,7 @@ impl Link {
             client,
             unreplicated,
             idle_since: Instant::now(),
+            counted: None,
             prepared: None,
         })
     }
@@ -100,6 +104,11 @@ impl Link {
     }
 
     async fn is_alive(&self) -> bool {
+        // The runtime of a seat runs during calls only, so it may not have noticed that the server closed the connection: the
+        // first pause asks the system for news, the second one lets the connection read them.
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+        }
         if self.client.is_closed() {
             return false;
         }
@@ -141,13 +150,39 @@ async fn drive<S, T>(
 pub(crate) struct Pool {
     target: Target,
     names: Names,
+    size: usize,
+    /// Each open connection holds a clone.
+    open: Arc<()>,
+    /// The idle connections that the runtime of the handle drives.
     idle: Mutex<Vec<Link>>,
+    /// The idle connections that calling threads drive.
+    seats: Mutex<Vec<Seat>>,
     permits: Arc<Semaphore>,
+}
+
+/// The connection of a seat while no call uses it.
+pub(crate) type Shelf = Arc<Mutex<Option<Link>>>;
+
+/// A runtime that the calling thread drives, and the place of its connection. A call on it needs no other thread.
+pub(crate) struct Seat {
+    runtime: Option<Runtime>,
+    pub(crate) shelf: Shelf,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // This closes the connection. A plain drop would wait, which a thread of another runtime must not do.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// A connection in use by a call. [`Pool::give_back`] returns it; a drop closes it.
 pub(crate) struct Lent {
     pub(crate) link: Link,
+    /// The place of the connection if it belongs to a seat.
+    shelf: Option<Shelf>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -156,7 +191,10 @@ impl Pool {
         Self {
             target,
             names,
+            size,
+            open: Arc::default(),
             idle: Mutex::default(),
+            seats: Mutex::default(),
             permits: Arc::new(Semaphore::new(size)),
         }
     }
@@ -169,34 +207,92 @@ impl Pool {
         &self.names
     }
 
-    pub(crate) async fn lend(&self, operation: &'static str) -> Result<Lent, StorageError> {
+    /// A seat for this thread; `None` while all connections are in use, and on the threads of a runtime: they must not
+    /// drive another one.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        if Handle::try_current().is_ok() || self.permits.available_permits() == 0 {
+            return None;
+        }
+        if let Some(seat) = self.seats.lock().pop() {
+            return Some(seat);
+        }
+        let runtime = Builder::new_current_thread().enable_all().build().ok()?;
+        Some(Seat {
+            runtime: Some(runtime),
+            shelf: Shelf::default(),
+        })
+    }
+
+    /// Runs a call on this thread. The seat is kept for the next call if its connection is still open.
+    pub(crate) fn run<T>(&self, seat: Seat, call: impl Future<Output = T>) -> Option<T> {
+        let answer = seat.runtime.as_ref()?.block_on(call);
+        if seat.shelf.lock().is_some() {
+            self.seats.lock().push(seat);
+            // Another thread may have opened one more before this one was known to be idle.
+            self.close_above(self.size);
+        }
+        Some(answer)
+    }
+
+    /// Closes an idle connection if more than this number are open.
+    fn close_above(&self, number: usize) {
+        if Arc::strong_count(&self.open) - 1 <= number {
+            return;
+        }
+        let idle = self.idle.lock().pop();
+        if idle.is_none() {
+            let seat = self.seats.lock().pop();
+            drop(seat);
+        }
+    }
+
+    /// Lends the connection of a seat, or without a shelf one that the runtime of the handle drives.
+    pub(crate) async fn lend(
+        &self,
+        shelf: Option<&Shelf>,
+        operation: &'static str,
+    ) -> Result<Lent, StorageError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit
             .map_err(|error| StorageError::timeout(operation, "", "a connection").with_source(error))?;
         loop {
             // The lock is released before the wait.
-            let idle = self.idle.lock().pop();
+            let idle = match shelf {
+                Some(shelf) => shelf.lock().take(),
+                None => self.idle.lock().pop(),
+            };
             let link = match idle {
                 Some(link) if link.is_alive().await => link,
                 Some(_) => continue,
-                None => {
-                    let mut link = Link::open(&self.target, None, operation).await?;
-                    let settled = link.settle().await;
-                    settled.map_err(|error| fault(error, Stage::Before, operation, &self.target.shown))?;
-                    link
-                }
+                None => self.open(operation).await?,
             };
             return Ok(Lent {
                 link,
+                shelf: shelf.cloned(),
                 _permit: permit,
             });
         }
     }
 
+    async fn open(&self, operation: &'static str) -> Result<Link, StorageError> {
+        // The caller holds a permit, so if the pool is at its limit, a connection of the other kind is idle.
+        self.close_above(self.size - 1);
+        let counted = Arc::clone(&self.open);
+        let mut link = Link::open(&self.target, None, operation).await?;
+        link.counted = Some(counted);
+        let settled = link.settle().await;
+        settled.map_err(|error| fault(error, Stage::Before, operation, &self.target.shown))?;
+        Ok(link)
+    }
+
     pub(crate) fn give_back(&self, mut lent: Lent) {
-        if !lent.link.client.is_closed() {
-            lent.link.idle_since = Instant::now();
-            self.idle.lock().push(lent.link);
+        if lent.link.client.is_closed() {
+            return;
+        }
+        lent.link.idle_since = Instant::now();
+        match &lent.shelf {
+            Some(shelf) => *shelf.lock() = Some(lent.link),
+            None => self.idle.lock().push(lent.link),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 
 use crate::fault::{Stage, fault, unknown};
 use crate::options::PostgresOptions;
-use crate::pool::{Lent, Pool};
+use crate::pool::{Lent, Pool, Shelf};
 use crate::sql::Sql;
 
 /// The schema's name and the clock, which are inserted into the texts of statements.
@@ -100,13 +100,15 @@ impl Drop for Session {
 }
 
 impl Session {
+    /// Uses the connection of a seat, or without a shelf one that the runtime of the handle drives.
     pub(crate) async fn open(
         pool: &Arc<Pool>,
+        shelf: Option<&Shelf>,
         claim: Claim,
         operation: &'static str,
         target: String,
     ) -> Result<Self> {
-        let lent = pool.lend(operation).await?;
+        let lent = pool.lend(shelf, operation).await?;
         Ok(Self {
             pool: Arc::clone(pool),
             lent: Some(lent),
@@ -136,13 +138,12 @@ impl Session {
         statements: Vec<Sql>,
     ) -> Result<Vec<Vec<Row>>> {
         self.claimed()?;
-        let has_settings = self.lent.as_ref().is_some_and(|lent| lent.link.is_direct());
         // With the session's settings, a single statement is a transaction by itself.
-        let is_whole = statements.len() == 1 && durability == Durability::Strict && has_settings;
+        let is_whole = statements.len() == 1 && durability == Durability::Strict && self.has_settings();
         let (begin, stage) = if is_whole {
             (None, Stage::Commit)
         } else {
-            (Some(begin(durability)), Stage::Pipelined)
+            (Some(self.begin_text(durability)), Stage::Pipelined)
         };
         let answers = self.send(begin, &statements, stage).await?;
         self.committed(answers)
@@ -154,7 +155,7 @@ impl Session {
         durability: Durability,
         statements: Vec<Sql>,
     ) -> Result<Vec<Vec<Row>>> {
-        self.send(Some(begin(durability)), &statements, Stage::Before)
+        self.send(Some(self.begin_text(durability)), &statements, Stage::Before)
             .await
     }
 
@@ -175,6 +176,27 @@ impl Session {
         self.send(Some("rollback".into()), &[], Stage::Before).await?;
         self.at_rest = true;
         Ok(())
+    }
+
+    /// True if the session has [`SETTINGS`].
+    fn has_settings(&self) -> bool {
+        self.lent.as_ref().is_some_and(|lent| lent.link.is_direct())
+    }
+
+    /// The text that begins a transaction, with the settings that the session does not have.
+    fn begin_text(&self, durability: Durability) -> String {
+        let commit = match durability {
+            Durability::Strict => "on",
+            Durability::Relaxed => "off",
+        };
+        match (self.has_settings(), durability) {
+            (true, Durability::Strict) => "begin".to_owned(),
+            (true, Durability::Relaxed) => format!("begin; set local synchronous_commit = {commit}"),
+            (false, _) => format!(
+                "begin isolation level read committed; set local synchronous_commit = {commit}; set local lock_timeout = {}",
+                LOCK_TIMEOUT.as_millis()
+            ),
+        }
     }
 
     fn claimed(&self) -> Result<()> {
@@ -272,17 +294,6 @@ async fn join_all_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F
     all.iter_mut()
         .filter_map(|future| future.as_mut().take_output())
         .collect()
-}
-
-fn begin(durability: Durability) -> String {
-    let commit = match durability {
-        Durability::Strict => "on",
-        Durability::Relaxed => "off",
-    };
-    format!(
-        "begin isolation level read committed; set local synchronous_commit = {commit}; set local lock_timeout = {}",
-        LOCK_TIMEOUT.as_millis()
-    )
 }
 
 /// The settings of a strict transaction, for a session.

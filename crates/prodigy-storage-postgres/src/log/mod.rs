@@ -125,7 +125,7 @@ impl LogStore for PostgresBackend {
         }
         let appended = self
             .writer(job)
-            .append(job, batch, now, options.durability, deadline)?;
+            .append(self.db(), job, batch, now, options.durability, deadline)?;
         self.announce(job);
         self.counters().appended(&appended);
         Ok(appended)

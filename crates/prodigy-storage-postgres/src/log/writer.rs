@@ -1,4 +1,5 @@
-//! The one writer of this process on a log: a task that stores the batches of all threads, many of them in one commit.
+//! The one writer of this process on a log. A thread that appends while no other thread does stores its batch itself. A task
+//! stores the batches that arrive meanwhile, many of them in one commit.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -10,15 +11,15 @@ use prodigy_storage_backend::{
     Appended, Batch, Deadline, Durability, ErrorKind, EventId, Fence, IdSource, Result, StorageError,
 };
 use prodigy_storage_layout::{JobAddress, Timestamp};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use super::APPEND;
-use crate::db::{Db, answer};
-use crate::fault::unknown;
+use crate::db::{Db, answer, until};
 use crate::job::{self, TRIES, check_mark, deleted_meanwhile};
 use crate::lease::LEASE_SECONDS;
-use crate::pool::Pool;
+use crate::pool::{Pool, Shelf};
 use crate::session::{Claim, Session};
 use crate::sql::{Sql, first, rows};
 
@@ -29,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// A batch that was handed to the task.
 struct Request {
-    batch: Batch,
+    batch: Arc<Batch>,
     /// The time of the append, by the clock of this machine.
     now: Timestamp,
     durability: Durability,
@@ -40,6 +41,15 @@ struct Request {
     answer: SyncSender<Result<Appended>>,
 }
 
+impl Request {
+    fn answer(self, result: Result<Appended>) {
+        // The caller then gets its batch back without a copy.
+        drop(self.batch);
+        // The caller may have given up at its deadline.
+        let _ = self.answer.send(result);
+    }
+}
+
 /// The row of a writer that this process registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -48,26 +58,19 @@ pub(crate) struct Row {
 }
 
 /// The state that the threads and the task share.
-#[derive(Debug)]
 pub(crate) struct Writer {
+    /// Stores the batches, one group at a time.
+    store: Arc<AsyncMutex<Store>>,
     requests: UnboundedSender<Request>,
     /// The writer's row, while one is registered.
     row: Arc<Mutex<Option<Row>>>,
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Request")
-            .field("events", &self.batch.len())
-            .finish_non_exhaustive()
-    }
 }
 
 impl Writer {
     pub(crate) fn start(db: &Db, job: &JobAddress, max_bytes: u64) -> Self {
         let (requests, receiver) = unbounded_channel();
         let row = Arc::new(Mutex::new(None));
-        let task = Task {
+        let store = Store {
             pool: Arc::clone(&db.pool),
             job: job.clone(),
             row: Arc::clone(&row),
@@ -78,8 +81,9 @@ impl Writer {
             ids: IdSource::above(EventId::MIN),
             encoder: RecordEncoder::new(),
         };
-        db.handle().spawn(task.run(receiver));
-        Self { requests, row }
+        let store = Arc::new(AsyncMutex::new(store));
+        db.handle().spawn(store_always(Arc::clone(&store), receiver));
+        Self { store, requests, row }
     }
 
     /// The writer's row, which the caller renews or closes.
@@ -87,9 +91,10 @@ impl Writer {
         *self.row.lock()
     }
 
-    /// Hands a batch to the task, and waits for the answer.
+    /// Stores a batch, on this thread if no other thread appends to the log.
     pub(crate) fn append(
         &self,
+        db: &Db,
         job: &JobAddress,
         batch: &mut Batch,
         now: Timestamp,
@@ -98,8 +103,9 @@ impl Writer {
     ) -> Result<Appended> {
         let (sender, receiver) = sync_channel(1);
         let (claim, ids) = (Claim::default(), Arc::new(Mutex::new(Vec::new())));
+        let shared = Arc::new(std::mem::take(batch));
         let request = Request {
-            batch: batch.clone(),
+            batch: Arc::clone(&shared),
             now,
             durability,
             deadline,
@@ -107,9 +113,18 @@ impl Writer {
             ids: Arc::clone(&ids),
             answer: sender,
         };
-        // If the task has ended, the request is dropped, which ends the wait for its answer at once.
-        let _ = self.requests.send(request);
+        // The lock is fair: no thread gets it while the task waits for it.
+        if let Ok(mut store) = self.store.try_lock()
+            && let Some(seat) = db.pool.seat()
+        {
+            let shelf = seat.shelf.clone();
+            db.pool.run(seat, store.store(vec![request], Some(&shelf)));
+        } else {
+            // If the task has ended, the request is dropped, which ends the wait for its answer at once.
+            let _ = self.requests.send(request);
+        }
         let result = answer(&receiver, &claim, deadline, APPEND, job);
+        *batch = Arc::try_unwrap(shared).unwrap_or_else(|shared| (*shared).clone());
         let ids = std::mem::take(&mut *ids.lock());
         match result {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
@@ -125,7 +140,35 @@ impl Writer {
     }
 }
 
-struct Task {
+/// Stores the batches that threads hand over, until the handle is dropped.
+async fn store_always(store: Arc<AsyncMutex<Store>>, mut requests: UnboundedReceiver<Request>) {
+    let mut next = None;
+    loop {
+        let first = match next.take() {
+            Some(request) => request,
+            None => match requests.recv().await {
+                Some(request) => request,
+                None => return,
+            },
+        };
+        let mut store = store.lock().await;
+        let mut group = vec![first];
+        let mut bytes = 0;
+        while bytes < GATHER
+            && let Ok(request) = requests.try_recv()
+        {
+            if !group.first().is_some_and(|first| joins(first, &request)) {
+                next = Some(request);
+                break;
+            }
+            bytes += request.batch.bytes();
+            group.push(request);
+        }
+        store.store(group, None).await;
+    }
+}
+
+struct Store {
     pool: Arc<Pool>,
     job: JobAddress,
     row: Arc<Mutex<Option<Row>>>,
@@ -147,52 +190,21 @@ enum Outcome {
     Closed,
     /// The log has an event whose id is not below the assigned ids.
     Above(EventId),
+    /// The row is closed or the log has a newer id. The statement for a group finds out which.
+    Refused,
 }
 
-impl Task {
-    async fn run(mut self, mut requests: UnboundedReceiver<Request>) {
-        let mut next = None;
-        loop {
-            let first = match next.take() {
-                Some(request) => request,
-                None => match requests.recv().await {
-                    Some(request) => request,
-                    None => return,
-                },
-            };
-            let mut group = vec![first];
-            let mut bytes = 0;
-            while bytes < GATHER
-                && let Ok(request) = requests.try_recv()
-            {
-                if !group.first().is_some_and(|first| joins(first, &request)) {
-                    next = Some(request);
-                    break;
-                }
-                bytes += request.batch.bytes();
-                group.push(request);
-            }
-            self.store(group).await;
-        }
-    }
-
-    /// Stores a group, and answers each of its requests.
-    async fn store(&mut self, mut group: Vec<Request>) {
+impl Store {
+    /// Stores a group until the last of its deadlines, and answers each of its requests.
+    async fn store(&mut self, mut group: Vec<Request>, shelf: Option<&Shelf>) {
         let left = group
             .iter()
             .map(|request| request.deadline.remaining().unwrap_or(LONGEST))
             .max();
-        let limit = left.unwrap_or(LONGEST).min(LONGEST);
-        let claim = Claim::default();
-        let stored = tokio::time::timeout(limit, self.try_store(&mut group, &claim)).await;
-        let result = stored.unwrap_or_else(|_| {
-            let target = self.job.to_string();
-            if claim.give_up() {
-                Err(StorageError::timeout(APPEND, target, "the database"))
-            } else {
-                Err(unknown(APPEND, &target, "the deadline passed during the commit"))
-            }
-        });
+        let limit = Deadline::after(left.unwrap_or(LONGEST).min(LONGEST));
+        let (claim, job) = (Claim::default(), self.job.clone());
+        let stored = self.try_store(&mut group, &claim, shelf);
+        let result = until(limit, &claim, APPEND, &job, stored).await;
         if result
             .as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown)
@@ -204,20 +216,25 @@ impl Task {
         match result {
             Ok(all) => {
                 for (request, appended) in group.into_iter().zip(all) {
-                    // The caller may have given up at its deadline.
-                    let _ = request.answer.send(Ok(appended));
+                    request.answer(Ok(appended));
                 }
             }
             Err(error) => {
                 for request in group {
-                    let _ = request.answer.send(Err(error.clone()));
+                    request.answer(Err(error.clone()));
                 }
             }
         }
     }
 
-    async fn try_store(&mut self, group: &mut Vec<Request>, claim: &Claim) -> Result<Vec<Appended>> {
-        let mut session = Session::open(&self.pool, claim.clone(), APPEND, self.job.to_string()).await?;
+    async fn try_store(
+        &mut self,
+        group: &mut Vec<Request>,
+        claim: &Claim,
+        shelf: Option<&Shelf>,
+    ) -> Result<Vec<Appended>> {
+        let target = self.job.to_string();
+        let mut session = Session::open(&self.pool, shelf, claim.clone(), APPEND, target).await?;
         // From here on each caller waits for the outcome. Callers that gave up before are left out.
         group.retain(|request| request.claim.send());
         let Some(fence) = group.first().map(|request| request.batch.fence().cloned()) else {
@@ -227,16 +244,20 @@ impl Task {
             // The full row is renewed no more, so its lease ends even if the registration of the next writer fails.
             self.full = self.row.lock().take().or(self.full);
         }
-        for _ in 0..TRIES {
+        for number in 0..TRIES {
             let row = *self.row.lock();
             let row = match row {
                 Some(row) => row,
                 None => self.register(&mut session).await?,
             };
-            match self.send(&mut session, row, group, fence.as_ref()).await? {
+            match self
+                .send(&mut session, row, group, fence.as_ref(), number == 0)
+                .await?
+            {
                 Outcome::Stored(appended) => return Ok(appended),
                 Outcome::Closed => *self.row.lock() = None,
                 Outcome::Above(newest) => self.ids.raise(newest),
+                Outcome::Refused => {}
             }
         }
         Err(deleted_meanwhile(&session))
@@ -288,9 +309,11 @@ impl Task {
         row: Row,
         group: &[Request],
         fence: Option<&Fence>,
+        is_first: bool,
     ) -> Result<Outcome> {
         let mut columns = Columns::default();
         let mut lowest: Option<EventId> = None;
+        let mut may_be_stored = false;
         let mut begins = Vec::with_capacity(group.len());
         for request in group {
             begins.push(self.number);
@@ -298,6 +321,8 @@ impl Task {
             if ids.is_empty() {
                 ids.extend((0..request.batch.len()).map(|_| self.ids.next(request.now)));
                 lowest = lowest.or(ids.first().copied());
+            } else {
+                may_be_stored = true;
             }
             let time = record::stated_time(request.now);
             for (body, &id) in request.batch.bodies().zip(&ids) {
@@ -317,7 +342,12 @@ impl Task {
             // the write.
             statements.push(job::raise(APPEND, &self.job, fence)?);
         }
-        statements.push(columns.insert(row, lowest, mark));
+        let is_single = is_first && fence.is_none() && columns.numbers.len() == 1 && !may_be_stored;
+        statements.push(if is_single {
+            columns.arguments(SINGLE, row, lowest)
+        } else {
+            columns.insert(row, lowest, may_be_stored, mark)
+        });
         let durability = group
             .first()
             .map_or(Durability::Strict, |request| request.durability);
@@ -327,15 +357,18 @@ impl Task {
         }
         let answer = answers.last().map(Vec::as_slice).unwrap_or_default();
         if first(answer, 0)? != Some(true) {
-            return Ok(Outcome::Closed);
+            return Ok(if is_single {
+                Outcome::Refused
+            } else {
+                Outcome::Closed
+            });
         }
-        let newest: Option<Uuid> = first(answer, 1)?;
+        let (newest, stored): (Option<Uuid>, Option<Vec<i64>>) = (first(answer, 1)?, first(answer, 2)?);
         if let (Some(lowest), Some(newest)) = (lowest, newest.map(EventId::from))
             && newest >= lowest
         {
             return Ok(Outcome::Above(newest));
         }
-        let stored: Option<Vec<i64>> = first(answer, 2)?;
         if let Some(newest) = columns.newest {
             self.ids.raise(newest);
         }
@@ -361,6 +394,13 @@ impl Task {
     }
 }
 
+/// Stores one event under an assigned id, on the conditions of [`Columns::insert`], at less cost for the server. The answer
+/// has the same columns, and no row if a condition is not met.
+const SINGLE: &str = "insert into @.event (job, writer, number, id, time, line) \
+     select $1, $2, ($3::bigint[])[1], ($4::uuid[])[1], ($5::bigint[])[1], ($6::bytea[])[1] \
+     where exists (select from @.writer where job = $1 and ordinal = $2 and not closed for share) \
+     and not exists (select from @.event where job = $1 and id >= $7) returning true, null::uuid, null::bigint[]";
+
 /// True if a request may share the commit: a fencing token applies to a whole commit.
 fn joins(first: &Request, other: &Request) -> bool {
     first.durability == other.durability && first.batch.fence().is_none() && other.batch.fence().is_none()
@@ -385,28 +425,14 @@ impl Columns {
         self.newest = self.newest.max(Some(id));
     }
 
-    /// Stores the rows if the writer's row is open and the assigned ids are above all ids of the log. A lock keeps the
-    /// writer's row open until the commit.
-    fn insert(&mut self, row: Row, lowest: Option<EventId>, mark: Option<(&JobAddress, &Fence, i64)>) -> Sql {
-        let condition = match mark {
-            Some(_) => {
-                "not exists (select from @.fence where repo = $8 and name = $9 and lock = $10 and token > $11)"
-            }
-            None => "true",
-        };
-        let text = format!(
-            "with w as (select 1 from @.writer where job = $1 and ordinal = $2 and not closed for share), \
-             n as (select id from @.event where job = $1 order by id desc limit 1), \
-             s as (insert into @.event (job, writer, number, id, time, line) \
-               select $1, $2, u.number, u.id, u.time, u.line \
-               from unnest($3::bigint[], $4::uuid[], $5::bigint[], $6::bytea[]) as u (number, id, time, line) \
-               where exists (select from w) and {condition} \
-               and ($7::uuid is null or not exists (select from n where id >= $7)) \
-               on conflict (job, id) do nothing returning number) \
-             select exists (select from w), (select id from n), \
-             case when (select count(*) from s) < cardinality($3) then array(select number from s) end"
-        );
-        let sql = Sql::new(text)
+    /// A statement with the rows as its parameters.
+    fn arguments(
+        &mut self,
+        text: impl Into<std::borrow::Cow<'static, str>>,
+        row: Row,
+        lowest: Option<EventId>,
+    ) -> Sql {
+        Sql::new(text)
             .frequent()
             .arg(row.job)
             .arg(row.ordinal)
@@ -414,7 +440,44 @@ impl Columns {
             .arg(std::mem::take(&mut self.ids))
             .arg(std::mem::take(&mut self.times))
             .arg(std::mem::take(&mut self.lines))
-            .arg(lowest.map(Uuid::from));
+            .arg(lowest.map(Uuid::from))
+    }
+
+    /// Stores the rows if the writer's row is open and the assigned ids are above all ids of the log. A lock keeps the
+    /// writer's row open until the commit. Events that are stored under given ids are left out: the check costs a search
+    /// and a record of the write-ahead log for each row, so batches without given ids do without it.
+    fn insert(
+        &mut self,
+        row: Row,
+        lowest: Option<EventId>,
+        may_be_stored: bool,
+        mark: Option<(&JobAddress, &Fence, i64)>,
+    ) -> Sql {
+        let condition = match mark {
+            Some(_) => {
+                " and not exists (select from @.fence where repo = $8 and name = $9 and lock = $10 and token > $11)"
+            }
+            None => "",
+        };
+        let (conflict, stored) = if may_be_stored {
+            (
+                " on conflict (job, id) do nothing returning number",
+                ", case when (select count(*) from s) < cardinality($3) then array(select number from s) end",
+            )
+        } else {
+            ("", ", null::bigint[]")
+        };
+        let text = format!(
+            "with w as (select 1 from @.writer where job = $1 and ordinal = $2 and not closed for share), \
+             n as (select id from @.event where job = $1 order by id desc limit 1), \
+             s as (insert into @.event (job, writer, number, id, time, line) \
+               select $1, $2, u.number, u.id, u.time, u.line \
+               from unnest($3::bigint[], $4::uuid[], $5::bigint[], $6::bytea[]) as u (number, id, time, line) \
+               where exists (select from w){condition} \
+               and ($7::uuid is null or not exists (select from n where id >= $7)){conflict}) \
+             select exists (select from w), (select id from n){stored}"
+        );
+        let sql = self.arguments(text, row, lowest);
         match mark {
             Some((job, fence, token)) => sql
                 .arg(job.repo.as_str().to_owned())

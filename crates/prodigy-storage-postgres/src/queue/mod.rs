@@ -1,7 +1,8 @@
 //! The dead letters of jobs.
 //!
-//! A change takes its numbers from a sequence, so there is no counter row that each change would update. Every change
-//! locks the row of the job, which creates no new version of that row.
+//! A change takes its numbers from a sequence, so there is no counter row that each change would update. A change locks the
+//! row of the job, which creates no new version of that row. An acknowledgement locks its items only, so a change that
+//! reads items before it writes them locks them as well, in the same order.
 
 mod item;
 mod remove;
@@ -61,7 +62,9 @@ async fn put(
 ) -> Result<PutReport> {
     let ids: Vec<ItemId> = items.iter().map(|item| item.id.clone()).collect();
     let look = || {
-        let found = format!("select {COLUMNS} from @.item where job = {JOB} and id = any($3)");
+        let found = format!(
+            "select {COLUMNS} from @.item where job = {JOB} and id = any($3) order by birth for update"
+        );
         let mut look = vec![of_job(found, &rules.job).arg(bytes_of(&ids)), server_now()];
         if rules.max_queue_size.is_some() {
             let bytes = format!("select sum(octet_length(body))::bigint from @.item where job = {JOB}");
@@ -93,8 +96,11 @@ async fn settle(
         }
     }
     let look = || {
-        let of_items = format!("select {COLUMNS} from @.item where job = {JOB}");
-        let found = format!("{of_items} and id = any($3) union {of_items} and token = any($4)");
+        let births = format!("select birth from @.item where job = {JOB}");
+        let found = format!(
+            "select {COLUMNS} from @.item where job = {JOB} and birth in \
+             ({births} and id = any($3) union {births} and token = any($4)) order by birth for update"
+        );
         vec![
             of_job(found, &rules.job).arg(bytes_of(&ids)).arg(tokens.clone()),
             server_now(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use prodigy_storage_backend::{Change, Claim, Durability, Result, Settled, Settlement};
 use prodigy_storage_layout::JobAddress;
 
-use crate::job::{self, JOB, of_job};
+use crate::job::{JOB, of_job};
 use crate::session::Session;
 use crate::sql::{column, rows};
 
@@ -20,27 +20,28 @@ pub(super) fn tokens(settlements: &[Settlement]) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Removes the items under the lock of the job's row. An item that changed since it was taken is kept, at the end of
-/// the queue.
+/// Removes the items. An item that changed since it was taken is kept, at the end of the queue.
+///
+/// The statement reads each item again once the item is locked, so it needs no lock of the job and no transaction
+/// around it.
 pub(super) async fn remove(
     session: &mut Session,
     job: &JobAddress,
     tokens: Vec<String>,
 ) -> Result<Vec<Settled>> {
     let text = format!(
-        "with f as materialized (select birth, token, revision > place as is_kept, nextval('@.mark') as number \
-           from @.item where job = {JOB} and token = any($3)), \
-         g as (delete from @.item i using f where i.job = {JOB} and i.birth = f.birth and not f.is_kept), \
-         k as (update @.item i set place = f.number, token = null, leased_until = null, modified = {{now}} \
-           from f where i.job = {JOB} and i.birth = f.birth and f.is_kept) \
-         select token, is_kept from f"
+        "with j as materialized (select {JOB} as id), \
+         f as materialized (select birth, token, revision > place as is_kept \
+           from @.item where job = (select id from j) and token = any($3) order by birth for update), \
+         g as (delete from @.item i using f where i.job = (select id from j) and i.birth = f.birth and not f.is_kept), \
+         k as (update @.item i set place = nextval('@.mark'), token = null, leased_until = null, modified = {{now}} \
+           from f where i.job = (select id from j) and i.birth = f.birth and f.is_kept) \
+         select token, is_kept, case when not is_kept then nextval('@.mark') end from f"
     );
     let remove = of_job(text, job).frequent().arg(tokens.clone());
-    let answers = session
-        .write(Durability::Strict, vec![job::lock(job), remove])
-        .await?;
+    let answers = session.write(Durability::Strict, vec![remove]).await?;
     let mut found: HashMap<String, bool> = HashMap::new();
-    for row in rows(&answers, 1) {
+    for row in rows(&answers, 0) {
         found.insert(column(row, 0)?, column(row, 1)?);
     }
     let settled = tokens.iter().map(|token| match found.remove(token) {

@@ -74,6 +74,11 @@ impl Fronts {
     }
 }
 
+/// The id of the job, in the statement of a take.
+const ID: &str = "(select id from j)";
+/// The time of a take.
+const NOW: &str = "(select now from n)";
+
 /// Takes items in the order of their places: one statement, under the lock of the job's row.
 pub(super) fn statement(
     job: &JobAddress,
@@ -85,25 +90,32 @@ pub(super) fn statement(
     let mut sql = of_job("", job).frequent();
     let condition = selected(select, &mut sql);
     let length = sql.push(i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX / 4));
+    // The server sees no limit in a parameter, and would make a new plan for each take. Powers of two need few texts.
+    let bound = limit.checked_next_power_of_two().unwrap_or(usize::MAX);
+    let bound = i64::try_from(bound).unwrap_or(i64::MAX);
     let limit = sql.push(i64::try_from(limit).unwrap_or(i64::MAX));
     let (place, seen) = (sql.push(place), sql.push(seen));
     // Without a filter on eligible items all places count.
     let front = match select.eligible {
         Eligible::Yes => format!(
-            "select place from @.item where job = {JOB} and eligible and place >= (select place from f) order by place limit 1"
+            "select place from @.item where job = {ID} and eligible and place >= (select place from f) order by place limit 1"
         ),
         _ => "select null::bigint".into(),
     };
+    // The job and the time are looked up once, and not for each row.
+    let is_pending = IS_PENDING.replace("{now}", NOW);
     sql.text = format!(
-        "with f as materialized (select case when exists (select from @.item where job = {JOB} and eligible \
+        "with j as materialized (select {JOB} as id), n as materialized (select {{now}} as now), \
+         f as materialized (select case when exists (select from @.item where job = {ID} and eligible \
              and revision > place and revision > {seen} and place < {place}) then 0 else {place} end as place), \
          c as (select birth, nextval('@.mark') as place from \
-           (select birth from @.item where job = {JOB} and {IS_PENDING}{condition} and place >= (select place from f) \
+           (select birth from (select birth, place from @.item \
+               where job = {ID} and {is_pending}{condition} and place >= (select place from f) order by place limit {bound}) p \
              order by place limit {limit}) o), \
          t as (update @.item i set place = c.place, token = replace(gen_random_uuid()::text, '-', ''), \
-           leased_until = {{now}} + least({length}, 9223372036854775807 - {{now}}), delayed_until = null, modified = {{now}} \
-           from c where i.job = {JOB} and i.birth = c.birth returning i.*) \
-         select {COLUMNS}, {{now}}, ({front}) as front from t order by place"
+           leased_until = {NOW} + least({length}, 9223372036854775807 - {NOW}), delayed_until = null, modified = {NOW} \
+           from c where i.job = {ID} and i.birth = c.birth returning i.*) \
+         select {COLUMNS}, {NOW}, ({front}) as front from t order by place"
     )
     .into();
     sql

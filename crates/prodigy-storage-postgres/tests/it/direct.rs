@@ -1,9 +1,10 @@
 //! The session of a connection keeps prepared statements without a pooler, and nothing behind one.
 
-use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore};
+use prodigy_storage_backend::{AppendOptions, Batch, Body, Deadline, DocumentStore, LogStore, PutOptions};
+use prodigy_storage_layout::Document;
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
-use crate::late::job;
+use crate::late::{append_one, job, read};
 use crate::server::Server;
 
 /// Appends twice, and returns the server's log of it.
@@ -34,4 +35,48 @@ fn statements_are_prepared_unless_a_pooler_is_between() {
         "{pooled}"
     );
     assert!(!pooled.contains("execute s"), "{pooled}");
+}
+
+/// Counts the sessions of the backend.
+const SESSIONS: &str = "select count(*) from pg_stat_activity where application_name = 'prodigy-storage'";
+
+#[test]
+fn a_connection_that_the_server_closed_meanwhile_is_not_lent() {
+    let Some(server) = Server::start() else { return };
+    let backend = PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
+    let document = Document::Orphans(job("a"));
+    let put = || {
+        let body = Body::parse(b"{}").unwrap();
+        backend.put(&document, body, &PutOptions::default(), Deadline::never())
+    };
+    put().unwrap();
+    for _ in 0..5 {
+        server.psql(&format!(
+            "select pg_terminate_backend(pid) from ({}) s",
+            SESSIONS.replace("count(*)", "pid")
+        ));
+        while server.psql(SESSIONS).trim() != "0" {}
+        // The fate of a write that was sent on a dead connection would be unknown.
+        put().unwrap();
+    }
+}
+
+#[test]
+fn a_thread_of_a_runtime_may_call_and_no_call_opens_a_connection_above_the_limit() {
+    let Some(server) = Server::start() else { return };
+    let options = PostgresOptions::new(server.url()).connections(1);
+    let backend = PostgresBackend::open(options, Deadline::never()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for round in 0..3 {
+        append_one(&backend);
+        runtime.block_on(async { append_one(&backend) });
+        assert_eq!(read(&backend, &job("a"), None).0.len(), 2 * round + 2);
+        let found = runtime.block_on(async { read(&backend, &job("a"), None).0.len() });
+        assert_eq!(found, 2 * round + 2);
+    }
+    // A session that was closed ends a little later.
+    let began = std::time::Instant::now();
+    while server.psql(SESSIONS).trim() != "1" {
+        assert!(began.elapsed().as_secs() < 60, "{}", server.psql(SESSIONS));
+    }
 }

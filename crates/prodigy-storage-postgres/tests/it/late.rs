@@ -38,9 +38,25 @@ impl Session {
         Self(psql)
     }
 
-    pub fn roll_back(mut self) {
-        writeln!(self.0.stdin.take().unwrap(), "rollback;").unwrap();
+    pub fn roll_back(self) {
+        self.end("rollback");
+    }
+
+    pub fn commit(self) {
+        self.end("commit");
+    }
+
+    fn end(mut self, how: &str) {
+        writeln!(self.0.stdin.take().unwrap(), "{how};").unwrap();
         assert!(self.0.wait().unwrap().success());
+    }
+}
+
+/// Returns when a session waits for a lock.
+pub fn await_waiting(server: &Server) {
+    let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+    while server.psql(waits).trim() == "0" {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -104,10 +120,7 @@ fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
     );
     std::thread::scope(|scope| {
         let late = scope.spawn(|| append(&slow, &[given(3), given(4)]));
-        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-        while server.psql(waits).trim() == "0" {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        await_waiting(&server);
         append(&fast, &[given(5), given(6)]);
         // A long transaction does not delay readers.
         let (ids, middle) = read(&reader, &job("a"), None);

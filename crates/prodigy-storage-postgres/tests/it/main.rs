@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod acknowledge;
 mod conformance;
 mod direct;
 mod disk;

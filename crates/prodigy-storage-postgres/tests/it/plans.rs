@@ -8,7 +8,7 @@ use prodigy_storage_backend::{
     Expected, Fence, ItemId, LockOptions, LockStore, LogStore, PageOptions, PutOptions, QueueItem,
     QueueStore, ScanOptions, Select, Settlement, WaitOptions,
 };
-use prodigy_storage_layout::{Document, DocumentScope, JobAddress, LockName, Phase, RepoName};
+use prodigy_storage_layout::{Document, DocumentScope, JobAddress, LockName, Phase, RepoName, Timestamp};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
 use crate::late::job;
@@ -244,7 +244,10 @@ fn call_everything(backend: &PostgresBackend, of: &JobAddress, round: u64) {
     backend.jobs(&of.repo, &PageOptions::default(), soon()).unwrap();
     backend.is_active(&of.repo, soon()).unwrap();
     backend.activity(of, soon()).unwrap();
-    let _ = backend.survey(&of.repo, &PageOptions::default(), soon());
+    for repo in [of.repo.clone(), RepoName::new("shop7").unwrap()] {
+        let surveyed = backend.survey(&repo, &PageOptions::default(), soon()).unwrap();
+        assert!(!surveyed.entries.is_empty(), "no job of {repo}");
+    }
     backend.seal(of, soon()).unwrap();
     backend.health(soon()).unwrap();
     backend.flush(soon()).unwrap();
@@ -273,6 +276,14 @@ fn plans_with(rows: usize) {
     for round in 0..7 {
         call_everything(&backend, &job("a"), round);
     }
+    // All events are older than this. Those of the newest writer stay.
+    let before = Timestamp::from_millis(8_000_000_000_000);
+    let removable = backend.removable_before(&job("a"), before, soon()).unwrap();
+    let removed = backend.remove_before(&job("a"), before, None, soon()).unwrap();
+    assert!(
+        removable.segments > 0 && removed == removable,
+        "{removable:?} {removed:?}"
+    );
     let old = job("job7");
     backend
         .delete_job(
@@ -286,6 +297,9 @@ fn plans_with(rows: usize) {
     assert!(log.matches("Index").count() > 100, "no plans were logged");
     let scans = scans(&log);
     assert!(scans.is_empty(), "{scans:#?}");
+    for statement in ["delete from \"prodigy\".event where", "select j.name, ("] {
+        assert!(log.contains(statement), "{statement} was not planned");
+    }
 }
 
 fn one() -> Batch {

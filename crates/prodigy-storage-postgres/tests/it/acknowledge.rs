@@ -1,0 +1,92 @@
+//! Acknowledgements, which lock no more than their items.
+
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    Change, Claim, Deadline, Durability, ItemId, LeaseToken, QueueItem, QueueStore, Select, Settled,
+    Settlement,
+};
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
+
+use crate::late::{Session, await_waiting, job};
+use crate::server::Server;
+
+fn open(server: &Server) -> PostgresBackend {
+    PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap()
+}
+
+fn push(backend: &PostgresBackend, name: &str) {
+    let body = format!("{{\"item_id\":\"{name}\",\"item_data\":1}}");
+    let item = QueueItem {
+        id: ItemId::new(name).unwrap(),
+        body: serde_json::from_str(&body).unwrap(),
+    };
+    let pushed = backend.queue_put(&job("a"), &[item], Durability::Strict, None, Deadline::never());
+    pushed.unwrap();
+}
+
+fn take(backend: &PostgresBackend) -> Vec<LeaseToken> {
+    let hour = Duration::from_secs(3_600);
+    let taken = backend.queue_take(&job("a"), &Select::eligible(), 10, hour, None, Deadline::never());
+    let tokens = taken.unwrap().into_iter().map(|entry| entry.lease.unwrap().token);
+    tokens.collect()
+}
+
+fn acknowledge(backend: &PostgresBackend, tokens: &[LeaseToken]) -> Vec<Settled> {
+    let remove = |token: &LeaseToken| Settlement::new(Claim::Lease(token.clone()), Change::Remove);
+    let settlements: Vec<Settlement> = tokens.iter().map(remove).collect();
+    let settled = backend.queue_settle(&job("a"), &settlements, None, Deadline::never());
+    settled.unwrap()
+}
+
+#[test]
+fn an_acknowledgement_is_one_statement_without_a_transaction_around_it() {
+    let Some(server) = Server::start() else { return };
+    server.set("log_statement", "all");
+    let backend = open(&server);
+    push(&backend, "one");
+    push(&backend, "two");
+    let tokens = take(&backend);
+    let before = server.log().len();
+    let settled = acknowledge(&backend, &tokens);
+    assert_eq!(settled, [Settled::Done, Settled::Done]);
+    let log = server.log().split_off(before);
+    assert_eq!(log.matches("execute ").count(), 1, "{log}");
+    assert!(!log.contains("begin"), "{log}");
+}
+
+#[test]
+fn an_item_that_changes_while_it_is_acknowledged_is_kept() {
+    let Some(server) = Server::start() else { return };
+    let backend = open(&server);
+    push(&backend, "one");
+    let tokens = take(&backend);
+    let change = "update prodigy.item set revision = nextval('prodigy.mark')";
+    let other = Session::begin(&server, change);
+    std::thread::scope(|scope| {
+        let acknowledging = scope.spawn(|| acknowledge(&backend, &tokens));
+        await_waiting(&server);
+        other.commit();
+        assert_eq!(acknowledging.join().unwrap(), [Settled::Kept]);
+    });
+    assert_eq!(take(&backend).len(), 1);
+}
+
+#[test]
+fn an_item_that_is_pushed_while_it_is_acknowledged_is_a_new_one() {
+    let Some(server) = Server::start() else { return };
+    let backend = open(&server);
+    push(&backend, "one");
+    let tokens = take(&backend);
+    assert_eq!(tokens.len(), 1);
+    // An acknowledgement that has not committed.
+    let other = Session::begin(&server, "delete from prodigy.item");
+    std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| push(&backend, "one"));
+        await_waiting(&server);
+        other.commit();
+        pushing.join().unwrap();
+    });
+    // It has no lease of the one that is gone.
+    assert_eq!(take(&backend).len(), 1);
+}
