@@ -29,12 +29,15 @@ pub(crate) struct CatArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct RangeArgs {
     /// Only events at or after this time: a local date (`2026-11-24`) or time (`2026-11-24 21:01`), a time with a zone
-    /// (`2026-11-24T21:01:58Z`), or a time ago (`10m`).
+    /// (`2026-11-24T21:01:58Z`), or a time ago (`10m`). An imported event counts with the time of its import.
     #[arg(long, value_name = "T", value_parser = time)]
     since: Option<Timestamp>,
     /// Only events before this time.
     #[arg(long, value_name = "T", value_parser = time)]
     until: Option<Timestamp>,
+    /// With `--since` and `--until`: an imported event counts with the time that it had where it comes from.
+    #[arg(long)]
+    original_time: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -46,14 +49,18 @@ impl RangeArgs {
     }
 
     pub(super) fn filters(&self) -> Vec<EventFilter> {
-        self.filters.all().collect()
+        let time = self
+            .original_time
+            .then(|| EventFilter::original_time(self.since, self.until));
+        self.filters.all().chain(time).collect()
     }
 
     pub(super) fn options(&self) -> ReadOptions {
-        ReadOptions::new()
-            .since(self.since)
-            .until(self.until)
-            .filters(self.filters.all())
+        let options = ReadOptions::new().filters(self.filters());
+        match self.original_time {
+            true => options,
+            false => options.since(self.since).until(self.until),
+        }
     }
 }
 

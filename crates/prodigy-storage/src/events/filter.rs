@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Record, Result, StorageError};
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, Timestamp};
 use serde_json::value::RawValue;
 
 use crate::error::other_shape;
@@ -50,6 +50,7 @@ enum Condition {
     Exists(String),
     CorrelationId(Wanted),
     Agent(Wanted),
+    OriginalTime(Option<Timestamp>, Option<Timestamp>),
 }
 
 /// A test that the caller supplies.
@@ -136,6 +137,24 @@ impl EventFilter {
         Self(Condition::PayloadMatches(Test(Arc::new(test))))
     }
 
+    /// The event is not before `since`, and before `until`, by the time that it had where it comes from: an imported event has that in its
+    /// metadata, any other one is from here. [`ReadOptions::since`](crate::ReadOptions::since) goes by the time at which an event was stored here, and
+    /// needs not read the others.
+    ///
+    /// ```
+    /// # use prodigy_storage::{EventFilter, ReadOptions, Storage, Timestamp};
+    /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
+    /// job.events().append(&"started")?;
+    /// let since = Timestamp::parse("2026-01-01T00:00:00Z").expect("a time");
+    /// let this_year = ReadOptions::new().filter(EventFilter::original_time(since, None));
+    /// assert_eq!(job.events().read_with::<String>(this_year)?.count(), 1);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    #[must_use]
+    pub fn original_time(since: impl Into<Option<Timestamp>>, until: impl Into<Option<Timestamp>>) -> Self {
+        Self(Condition::OriginalTime(since.into(), until.into()))
+    }
+
     /// The field exists, whatever its value; `null` is a value.
     #[must_use]
     pub fn exists(field: impl Into<String>) -> Self {
@@ -177,6 +196,9 @@ impl EventFilter {
                 look_up(envelope, "correlation_id").is_some_and(|found| wanted.is(found))
             }
             Condition::Agent(wanted) => agent_of(envelope).is_some_and(|found| wanted.is(found)),
+            Condition::OriginalTime(since, until) => original_time(envelope).is_some_and(|time| {
+                since.is_none_or(|since| time >= since) && until.is_none_or(|until| time < until)
+            }),
         }
     }
 
@@ -189,7 +211,7 @@ impl EventFilter {
         match &self.0 {
             Condition::Equals(field, wanted) => names(field) && wanted.may_be_in(line),
             Condition::Exists(field) | Condition::Matches(field, _) => names(field),
-            Condition::Differs(..) | Condition::PayloadMatches(_) => true,
+            Condition::Differs(..) | Condition::PayloadMatches(_) | Condition::OriginalTime(..) => true,
             Condition::CorrelationId(wanted) => wanted.may_be_in(line),
             Condition::Agent(wanted) => names(AGENT) && wanted.may_be_in(line),
         }
@@ -220,6 +242,12 @@ fn field_of<'v>(envelope: &'v RawValue, field: &str) -> Option<&'v RawValue> {
     look_up(envelope, "event")
         .and_then(|payload| look_up(payload, field))
         .or_else(|| look_up(envelope, field))
+}
+
+/// The time that an event had where it comes from; `None` if it states none.
+fn original_time(envelope: &RawValue) -> Option<Timestamp> {
+    let time = |field| Timestamp::parse(&text_of(look_up(envelope, field)?)?);
+    time("metadata.imported.timestamp").or_else(|| time("timestamp"))
 }
 
 fn agent_of(envelope: &RawValue) -> Option<&RawValue> {
