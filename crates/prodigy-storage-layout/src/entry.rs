@@ -7,8 +7,8 @@ use crate::address::JobAddress;
 use crate::document::{Document, DocumentOwner};
 use crate::folder::{
     DELETIONS, DLQ, DOCUMENTS, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder,
-    documents_folder, events_folder, locks_folder, orphans_folder, queue_folder, repo_of_tombstones,
-    state_folder, tombstones_folder, worktrees_folder,
+    documents_folder, events_folder, locks_folder, orphans_folder, repo_of_tombstones, state_folder,
+    tombstones_folder, worktrees_folder,
 };
 use crate::name::{DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
 use crate::phase::{Phase, PhaseName};
@@ -86,9 +86,9 @@ impl Entry {
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Segment(job, segment, form) => events_folder(job).join(segment.file_name(*form)),
-            Self::Queue(job) => queue_folder(job).join(ITEMS),
-            Self::QueueJournal(job) => queue_folder(job).join(ITEMS_JOURNAL),
-            Self::QueueLock(job) => queue_folder(job).join(ITEMS_LOCK),
+            Self::Queue(job) => queue_file(job, ITEMS),
+            Self::QueueJournal(job) => queue_file(job, ITEMS_JOURNAL),
+            Self::QueueLock(job) => queue_file(job, ITEMS_LOCK),
             Self::Document(document) => document.path(),
             Self::Compressed(document) => document.packed_path(),
             Self::Worktree(repo, session) => worktrees_folder(repo).join(session.folder_name()),
@@ -170,6 +170,11 @@ impl Entry {
         // `components` ignores doubled and trailing slashes and `.`, so other spellings are refused here.
         (entry.path().as_os_str() == path.as_os_str()).then_some(entry)
     }
+}
+
+/// A file of a job's queue. Its path is made at each call of the queue, so it is joined at once.
+fn queue_file(job: &JobAddress, name: &str) -> PathBuf {
+    [DLQ, job.repo.as_str(), job.job.as_str(), name].join("/").into()
 }
 
 fn address(repo: &str, job: &str) -> Option<JobAddress> {

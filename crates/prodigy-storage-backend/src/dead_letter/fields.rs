@@ -6,7 +6,8 @@ use std::fmt;
 
 use prodigy_storage_layout::Timestamp;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::ser::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 
 /// The names of the queue's own fields.
 pub const RESERVED: [&str; 13] = [
@@ -197,18 +198,21 @@ impl<'a> Fields<'a> {
 
     /// The object with these fields set, or removed for `None`. All other fields keep their text and order; new fields
     /// follow them.
-    pub(super) fn amended(&self, set: &[(&str, Option<&str>)]) -> Result<Box<RawValue>, serde_json::Error> {
-        let mut out = Writer::new(256 + self.0.iter().map(|(_, value)| value.get().len()).sum::<usize>());
+    pub(super) fn amended<'v>(
+        &'v self,
+        set: Vec<(&'v str, Option<Part<'v>>)>,
+    ) -> Result<Box<RawValue>, serde_json::Error> {
+        let mut out = Writer::new();
         for (name, value) in self.iter() {
             match set.iter().find(|(other, _)| *other == name) {
-                None => out.field(name, value.get()),
-                Some((_, Some(json))) => out.field(name, json),
+                None => out.field(name, value),
+                Some((_, Some(part))) => out.field(name, part.clone()),
                 Some((_, None)) => {}
             }
         }
-        for (name, json) in set {
-            if let (Some(json), None) = (json, self.get_any(name)) {
-                out.field(name, json);
+        for (name, part) in set {
+            if let (Some(part), None) = (part, self.get_any(name)) {
+                out.field(name, part);
             }
         }
         out.finish()
@@ -243,67 +247,57 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// Writes an object on one line.
+/// Collects the fields of an object, and writes it on one line.
 #[derive(Debug)]
-pub(super) struct Writer(String);
+pub(super) struct Writer<'v>(Vec<(&'v str, Part<'v>)>);
 
-impl Writer {
-    pub(super) fn new(capacity: usize) -> Self {
-        let mut out = String::with_capacity(capacity);
-        out.push('{');
-        Self(out)
+/// The value of a field to be written.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(untagged)]
+pub(super) enum Part<'v> {
+    Raw(&'v RawValue),
+    List(Vec<&'v RawValue>),
+    Text(&'v str),
+    Time(Timestamp),
+    Count(u64),
+    Flag(bool),
+}
+
+impl<'v> From<&'v RawValue> for Part<'v> {
+    fn from(raw: &'v RawValue) -> Self {
+        Self::Raw(raw)
+    }
+}
+
+impl<'v> Writer<'v> {
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(KNOWN.len() + 4))
     }
 
-    /// Adds a field. Line breaks in `json` are always between tokens, and become spaces.
-    pub(super) fn field(&mut self, name: &str, json: &str) {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\');
-        if name.bytes().all(is_plain) {
-            self.0.push('"');
-            self.0.push_str(name);
-            self.0.push('"');
-        } else {
-            self.0.push_str(&serde_json::Value::from(name).to_string());
-        }
-        self.0.push(':');
-        self.json(json);
+    pub(super) fn field(&mut self, name: &'v str, value: impl Into<Part<'v>>) {
+        self.0.push((name, value.into()));
     }
 
-    /// Adds a list.
-    pub(super) fn list<'v>(&mut self, name: &str, elements: impl IntoIterator<Item = &'v RawValue>) {
-        self.field(name, "[");
-        self.elements(elements);
-    }
-
-    /// The text of a list.
-    pub(super) fn list_of<'v>(elements: impl IntoIterator<Item = &'v RawValue>) -> String {
-        let mut list = Self("[".to_owned());
-        list.elements(elements);
-        list.0
-    }
-
-    fn elements<'v>(&mut self, elements: impl IntoIterator<Item = &'v RawValue>) {
-        for (at, element) in elements.into_iter().enumerate() {
-            if at > 0 {
-                self.0.push(',');
-            }
-            self.json(element.get());
-        }
-        self.0.push(']');
-    }
-
-    fn json(&mut self, json: &str) {
-        if memchr::memchr2(b'\n', b'\r', json.as_bytes()).is_some() {
-            self.0.push_str(&json.replace(['\n', '\r'], " "));
-        } else {
-            self.0.push_str(json);
+    /// Adds a field if there is a value.
+    pub(super) fn optional(&mut self, name: &'v str, value: Option<impl Into<Part<'v>>>) {
+        if let Some(value) = value {
+            self.field(name, value);
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<Box<RawValue>, serde_json::Error> {
-        self.0.push('}');
-        RawValue::from_string(self.0)
+    /// The object. Its parts are JSON already, so the whole is not parsed again. Line breaks in them are between tokens,
+    /// and become spaces.
+    pub(super) fn finish(self) -> Result<Box<RawValue>, serde_json::Error> {
+        let object = to_raw_value(&self)?;
+        match memchr::memchr2(b'\n', b'\r', object.get().as_bytes()) {
+            None => Ok(object),
+            Some(_) => RawValue::from_string(object.get().replace(['\n', '\r'], " ")),
+        }
+    }
+}
+
+impl Serialize for Writer<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use prodigy_storage_layout::Timestamp;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, RESERVED, Writer, elements};
+use super::failure::{completed, failures};
+use super::fields::{Fields, Part, RESERVED};
 use super::merge::merge;
-use super::normalise::{first, normalise_for, timed, unwritable};
+use super::normalise::{first, normalise_for, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::queue::{Change, ItemId};
 
@@ -67,21 +67,17 @@ pub fn fail(stored: &RawValue, failed: &RawValue, now: Timestamp) -> Result<Opti
     let (Some(data), Some(fields)) = (data, Fields::of(failed)) else {
         return merge(stored, failed, now);
     };
-    let failures = fields
-        .get("failure_history")
-        .and_then(elements)
-        .unwrap_or_default();
+    let failures = failures(&fields);
     let amended = || {
-        let now = serde_json::to_string(&now)?;
-        let mut set = vec![("item_data", Some(data.get()))];
+        let mut set = vec![("item_data", Some(Part::Raw(data)))];
         if failures.is_empty() && fields.get("last_attempt").is_none() {
-            set.push(("last_attempt", Some(now.as_str())));
-            return fields.amended(&set);
+            set.push(("last_attempt", Some(Part::Time(now))));
+            return fields.amended(set);
         }
-        let failures = timed(failures, &now)?;
-        let list = Writer::list_of(failures.iter().map(AsRef::as_ref));
-        set.push(("failure_history", Some(&list)));
-        fields.amended(&set)
+        let failures = completed(&failures, Some(&Part::Time(now)), None)?;
+        let list = Part::List(failures.iter().map(AsRef::as_ref).collect());
+        set.push(("failure_history", Some(list)));
+        fields.amended(set)
     };
     let failed = amended().map_err(|error| unwritable(&"", error))?;
     merge(stored, &failed, now)
@@ -95,9 +91,8 @@ pub fn fail(stored: &RawValue, failed: &RawValue, now: Timestamp) -> Result<Opti
 pub fn park(id: &ItemId, stored: &RawValue, reason: Option<&str>) -> Result<Box<RawValue>> {
     const OPERATION: &str = "park item";
     let fields = object(id, stored, OPERATION)?;
-    let given = reason.map(|reason| Value::from(reason).to_string());
     let kept = fields.get("parked_reason").filter(|_| is_parked(&fields));
-    let reason = given.as_deref().or(kept.map(RawValue::get));
+    let reason = reason.map(Part::Text).or(kept.map(Part::Raw));
     marked(id, &fields, true, reason)
 }
 
@@ -128,15 +123,14 @@ fn object<'a>(id: &ItemId, stored: &'a RawValue, operation: &'static str) -> Res
     })
 }
 
-fn marked(id: &ItemId, fields: &Fields<'_>, parked: bool, reason: Option<&str>) -> Result<Box<RawValue>> {
-    let flag = |yes: bool| Some(if yes { "true" } else { "false" });
+fn marked(id: &ItemId, fields: &Fields<'_>, parked: bool, reason: Option<Part<'_>>) -> Result<Box<RawValue>> {
     let mut set = vec![
-        ("reprocess_eligible", flag(!parked)),
-        ("manual_review_required", flag(parked)),
+        ("reprocess_eligible", Some(Part::Flag(!parked))),
+        ("manual_review_required", Some(Part::Flag(parked))),
         ("parked_reason", reason),
     ];
     set.extend(RESERVED.map(|name| (name, None)));
-    fields.amended(&set).map_err(|error| unwritable(id, error))
+    fields.amended(set).map_err(|error| unwritable(id, error))
 }
 
 /// The contents that replace those of an item: checked and completed like a push, with the same id.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 
-use super::fields::{Fields, Writer, count, elements, flag, time};
-use super::normalise::{attempt_of, normalise, numbered, signature_of, timed, unwritable};
+use super::failure::{Failure, completed, failures};
+use super::fields::{Fields, Part, Writer, count, flag, time};
+use super::normalise::{normalise, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 
 /// Merges a push into the stored item of its key. `None` if the push was made before, and the item is unchanged.
@@ -56,22 +57,20 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
     let damaged = |why| StorageError::new(ErrorKind::Damaged, "merge item", id, why);
     let old = Fields::of(stored).ok_or_else(|| damaged("the stored item is not an object"))?;
     let new = Fields::of(&item.body).ok_or_else(|| damaged("the pushed item is not an object"))?;
-    let old_history = old.get("failure_history").and_then(elements).unwrap_or_default();
-    let new_history = new.get("failure_history").and_then(elements).unwrap_or_default();
+    let (old_history, new_history) = (failures(&old), failures(&new));
     let (old_last, new_last) = (last_of(&old), last_of(&new));
     let pushes_failures = !new_history.is_empty();
     if !pushes_failures && new_last.is_some() && old_last.and_then(time) == new_last.and_then(time) {
         return Ok(None);
     }
     let mut history = History::of(&old_history);
-    let fresh: Vec<&RawValue> = new_history
-        .into_iter()
+    let fresh: Vec<&Failure<'_>> = new_history
+        .iter()
         .filter(|failure| history.adds(failure))
         .collect();
     if pushes_failures && fresh.is_empty() {
         return Ok(None);
     }
-    let now = serde_json::to_string(&now).map_err(|error| unwritable(id, error))?;
     let before = old
         .get("failure_count")
         .and_then(count)
@@ -81,19 +80,14 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
         failures => failures as u64,
     };
     let raised = before.saturating_add(attempts);
-    let fresh = timed(fresh, &now).map_err(|error| unwritable(id, error))?;
-    let fresh = numbered(fresh.iter().map(AsRef::as_ref), before.max(history.last_number))
-        .map_err(|error| unwritable(id, error))?;
+    let last_number = before.max(history.last_number);
+    let fresh =
+        completed(fresh, Some(&Part::Time(now)), Some(last_number)).map_err(|error| unwritable(id, error))?;
 
-    let mut out = Writer::new(stored.get().len() + pushed.get().len());
+    let mut out = Writer::new();
     let newest = |name: &str| new.get(name).or_else(|| old.get(name));
-    let put = |out: &mut Writer, name: &str, value: Option<&RawValue>| {
-        if let Some(value) = value {
-            out.field(name, value.get());
-        }
-    };
-    put(&mut out, "item_id", new.get("item_id"));
-    put(&mut out, "item_data", new.get_any("item_data"));
+    out.optional("item_id", new.get("item_id"));
+    out.optional("item_data", new.get_any("item_data"));
     // Of two equal times, the pushed text is used.
     let last = match (fresh.is_empty(), new_last) {
         (false, None) => None,
@@ -102,49 +96,44 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
             .flatten()
             .max_by_key(|last| time(last)),
     };
-    let last = last.map_or(now.as_str(), RawValue::get);
+    let last = last.map_or(Part::Time(now), Part::Raw);
     let first = old.get("first_attempt").filter(|first| time(first).is_some());
     let first = first.or_else(|| new.get("first_attempt"));
-    out.field("first_attempt", first.map_or(last, RawValue::get));
+    out.field("first_attempt", first.map_or(last.clone(), Part::Raw));
     out.field("last_attempt", last);
-    out.field("failure_count", &raised.to_string());
-    out.list(
-        "failure_history",
-        old_history.iter().copied().chain(fresh.iter().map(AsRef::as_ref)),
-    );
+    out.field("failure_count", Part::Count(raised));
+    let all = old_history.iter().map(|failure| failure.json);
+    let all = all.chain(fresh.iter().map(AsRef::as_ref));
+    out.field("failure_history", Part::List(all.collect()));
     // Without a signature from the caller, `normalise` computed it from the last pushed failure.
-    match new.get("error_signature") {
-        Some(signature) => out.field("error_signature", signature.get()),
-        None => match old_history.last().and_then(|failure| signature_of(failure)) {
-            Some(signature) => {
-                out.field("error_signature", &serde_json::Value::from(signature).to_string());
-            }
-            None => put(&mut out, "error_signature", old.get("error_signature")),
-        },
+    let of_the_last = match new.get("error_signature") {
+        Some(_) => None,
+        None => old_history.last().and_then(Failure::signature),
+    };
+    match &of_the_last {
+        Some(signature) => out.field("error_signature", Part::Text(signature)),
+        None => out.optional("error_signature", newest("error_signature")),
     }
-    put(&mut out, "worktree_artifacts", newest("worktree_artifacts"));
+    out.optional("worktree_artifacts", newest("worktree_artifacts"));
     let either = |name: &str, value: bool| {
         [&old, &new]
             .iter()
             .any(|item| item.get(name).and_then(flag) == Some(value))
     };
     let parked = either("reprocess_eligible", false);
-    let flag_of = |yes: bool| if yes { "true" } else { "false" };
-    out.field("reprocess_eligible", flag_of(!parked));
-    out.field(
-        "manual_review_required",
-        flag_of(either("manual_review_required", true)),
-    );
+    out.field("reprocess_eligible", Part::Flag(!parked));
+    let is_reviewed = either("manual_review_required", true);
+    out.field("manual_review_required", Part::Flag(is_reviewed));
     if parked {
-        put(&mut out, "parked_reason", newest("parked_reason"));
+        out.optional("parked_reason", newest("parked_reason"));
     }
     let mut added: HashMap<&str, &RawValue> = new.unknown().collect();
     for (name, value) in old.unknown() {
-        out.field(name, added.remove(name).unwrap_or(value).get());
+        out.field(name, added.remove(name).unwrap_or(value));
     }
     for (name, value) in new.unknown() {
         if added.contains_key(name) {
-            out.field(name, value.get());
+            out.field(name, value);
         }
     }
     let merged = out.finish().map_err(|error| unwritable(id, error))?;
@@ -158,15 +147,15 @@ fn last_of<'a>(fields: &Fields<'a>) -> Option<&'a RawValue> {
 
 /// The failures in an item's history.
 struct History<'a> {
-    failures: Vec<&'a RawValue>,
-    by_time: HashMap<Timestamp, Vec<(Option<u64>, &'a RawValue)>>,
+    failures: Vec<&'a Failure<'a>>,
+    by_time: HashMap<Timestamp, Vec<&'a Failure<'a>>>,
     /// The numbers of the failures with the same other fields; built for the first failure without a time.
     by_fields: Option<HashMap<String, Vec<Option<u64>>>>,
     last_number: u64,
 }
 
 impl<'a> History<'a> {
-    fn of(failures: &[&'a RawValue]) -> Self {
+    fn of(failures: &'a [Failure<'a>]) -> Self {
         let mut history = Self {
             failures: Vec::with_capacity(failures.len()),
             by_time: HashMap::new(),
@@ -179,30 +168,30 @@ impl<'a> History<'a> {
         history
     }
 
-    fn add(&mut self, failure: &'a RawValue) {
-        let number = attempt_of(failure);
+    fn add(&mut self, failure: &'a Failure<'a>) {
+        let number = failure.number();
         self.last_number = self.last_number.max(number.unwrap_or(0));
-        if let Some(time) = time_of(failure) {
-            self.by_time.entry(time).or_default().push((number, failure));
+        if let Some(time) = failure.time() {
+            self.by_time.entry(time).or_default().push(failure);
         }
         if let Some(all) = &mut self.by_fields {
-            all.entry(other_fields(failure)).or_default().push(number);
+            all.entry(other_fields(failure.json)).or_default().push(number);
         }
         self.failures.push(failure);
     }
 
     /// Adds a failure, and returns false if the history has it already.
-    fn adds(&mut self, failure: &'a RawValue) -> bool {
-        let number = attempt_of(failure);
-        let is_there = match time_of(failure) {
+    fn adds(&mut self, failure: &'a Failure<'a>) -> bool {
+        let number = failure.number();
+        let is_there = match failure.time() {
             Some(time) => self.by_time.get(&time).is_some_and(|those| {
-                those.iter().any(|(other, stored)| match number {
-                    Some(number) => *other == Some(number),
-                    None => other_fields(stored) == other_fields(failure),
+                those.iter().any(|stored| match number {
+                    Some(_) => stored.number() == number,
+                    None => other_fields(stored.json) == other_fields(failure.json),
                 })
             }),
             None => self
-                .with_fields(&other_fields(failure))
+                .with_fields(&other_fields(failure.json))
                 .is_some_and(|numbers| number.is_none() || numbers.contains(&number)),
         };
         if !is_there {
@@ -217,18 +206,14 @@ impl<'a> History<'a> {
         let all = self.by_fields.get_or_insert_with(|| {
             let mut all: HashMap<String, Vec<Option<u64>>> = HashMap::new();
             for failure in failures {
-                all.entry(other_fields(failure))
+                all.entry(other_fields(failure.json))
                     .or_default()
-                    .push(attempt_of(failure));
+                    .push(failure.number());
             }
             all
         });
         all.get(fields)
     }
-}
-
-fn time_of(failure: &RawValue) -> Option<Timestamp> {
-    Fields::of(failure)?.get("timestamp").and_then(time)
 }
 
 /// The fields of a failure except its number and its time, as text in the order of their names. `null` counts as

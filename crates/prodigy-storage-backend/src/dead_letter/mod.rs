@@ -24,6 +24,7 @@
 //! ```
 
 mod facts;
+mod failure;
 mod fields;
 mod letter;
 mod life;

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use prodigy_storage_layout::Timestamp;
 use serde_json::value::RawValue;
 
-use super::fields::{FAILURE, Fields, KNOWN, Kind, Writer, count, elements, shown, text, time};
-use super::signature::signature;
+use super::failure::{Failure, completed, failures};
+use super::fields::{Fields, KNOWN, Kind, Part, Writer, count, shown, text};
 use crate::body::{AS_TEXT, out_of_range};
 use crate::error::{Result, StorageError};
 use crate::queue::{ItemId, QueueItem};
@@ -87,61 +87,49 @@ pub(crate) fn normalise_for(operation: &'static str, raw: &RawValue) -> Result<Q
             return refuse(format!("`{name}`: {why}"));
         }
     }
-    let history = fields
-        .get("failure_history")
-        .and_then(elements)
-        .unwrap_or_default();
-    for (at, failure) in history.iter().enumerate() {
-        if let Some(why) = refuses_failure(at, failure) {
-            return refuse(why);
-        }
+    let history = failures(&fields);
+    if let Some(why) = history
+        .iter()
+        .enumerate()
+        .find_map(|(at, failure)| failure.refuses(at))
+    {
+        return refuse(why);
     }
 
     let times = Times::of(&fields, &history);
-    let mut out = Writer::new(json.len() + 256);
-    let given = |name: &str| fields.get(name).map(RawValue::get);
-    out.field("item_id", &serde_json::Value::from(id.as_str()).to_string());
-    out.field("item_data", data.get());
-    for (name, time) in [("first_attempt", times.first), ("last_attempt", times.last)] {
-        if let Some(time) = time {
-            out.field(name, time.get());
-        }
-    }
-    match given("failure_count") {
-        Some(count) => out.field("failure_count", count),
-        None => out.field("failure_count", &history.len().max(1).to_string()),
-    }
-    let history = match given("last_attempt") {
-        Some(last) => timed(history, last).map_err(|error| unwritable(&id, error))?,
-        None => history.into_iter().map(Cow::Borrowed).collect(),
+    let signature = match fields.get("error_signature") {
+        Some(_) => None,
+        None => history.last().and_then(Failure::signature),
     };
-    out.list("failure_history", history.iter().map(AsRef::as_ref));
-    match given("error_signature") {
-        Some(signature) => out.field("error_signature", signature),
-        None => {
-            if let Some(signature) = history.last().and_then(|failure| signature_of(failure)) {
-                out.field("error_signature", &serde_json::Value::from(signature).to_string());
-            }
+    let written = || {
+        let history = completed(&history, fields.get("last_attempt").map(Part::Raw).as_ref(), None)?;
+        let flag = |name: &str, default: bool| fields.get(name).map_or(Part::Flag(default), Part::Raw);
+        let mut out = Writer::new();
+        out.field("item_id", Part::Text(id.as_str()));
+        out.field("item_data", data);
+        out.optional("first_attempt", times.first);
+        out.optional("last_attempt", times.last);
+        let count = Part::Count(history.len().max(1) as u64);
+        out.field(
+            "failure_count",
+            fields.get("failure_count").map_or(count, Part::Raw),
+        );
+        out.field(
+            "failure_history",
+            Part::List(history.iter().map(AsRef::as_ref).collect()),
+        );
+        let given = fields.get("error_signature").map(Part::Raw);
+        out.optional("error_signature", given.or(signature.as_deref().map(Part::Text)));
+        out.optional("worktree_artifacts", fields.get("worktree_artifacts"));
+        out.field("reprocess_eligible", flag("reprocess_eligible", true));
+        out.field("manual_review_required", flag("manual_review_required", false));
+        out.optional("parked_reason", fields.get("parked_reason"));
+        for (name, value) in fields.unknown() {
+            out.field(name, value);
         }
-    }
-    if let Some(artifacts) = given("worktree_artifacts") {
-        out.field("worktree_artifacts", artifacts);
-    }
-    out.field(
-        "reprocess_eligible",
-        given("reprocess_eligible").unwrap_or("true"),
-    );
-    out.field(
-        "manual_review_required",
-        given("manual_review_required").unwrap_or("false"),
-    );
-    if let Some(reason) = given("parked_reason") {
-        out.field("parked_reason", reason);
-    }
-    for (name, value) in fields.unknown() {
-        out.field(name, value.get());
-    }
-    match out.finish() {
+        out.finish()
+    };
+    match written() {
         Ok(body) => Ok(QueueItem { id, body }),
         Err(error) => Err(unwritable(&id, error)),
     }
@@ -154,18 +142,18 @@ struct Times<'a> {
 }
 
 impl<'a> Times<'a> {
-    fn of(fields: &Fields<'a>, history: &[&'a RawValue]) -> Self {
-        let of_failures: Vec<&RawValue> = history
+    fn of(fields: &Fields<'a>, history: &[Failure<'a>]) -> Self {
+        let of_failures: Vec<_> = history
             .iter()
-            .filter_map(|failure| Fields::of(failure)?.get("timestamp"))
+            .filter_map(|failure| Some((failure.time(), failure.get("timestamp")?)))
             .collect();
-        let earliest = of_failures.iter().copied().min_by_key(|found| time(found));
+        let earliest = of_failures.iter().min_by_key(|(time, _)| *time);
         // A failure without a time may be later than all others.
-        let latest = of_failures.iter().copied().max_by_key(|found| time(found));
+        let latest = of_failures.iter().max_by_key(|(time, _)| *time);
         let latest = latest.filter(|_| of_failures.len() == history.len());
         Self {
-            first: fields.get("first_attempt").or(earliest),
-            last: fields.get("last_attempt").or(latest),
+            first: fields.get("first_attempt").or(earliest.map(|(_, text)| *text)),
+            last: fields.get("last_attempt").or(latest.map(|(_, text)| *text)),
         }
     }
 }
@@ -191,84 +179,37 @@ pub fn first(body: &RawValue, now: Timestamp) -> Result<Cow<'_, RawValue>> {
     let Some(fields) = Fields::of(body) else {
         return Err(StorageError::invalid(OPERATION, "", "an item is an object"));
     };
-    let history = fields
-        .get("failure_history")
-        .and_then(elements)
-        .unwrap_or_default();
-    let is_complete = |failure: &&RawValue| {
-        Fields::of(failure)
-            .is_some_and(|fields| fields.get("attempt_number").is_some() && fields.get("timestamp").is_some())
-    };
-    let last_given = fields.get("last_attempt");
-    if last_given.is_some() && fields.get("first_attempt").is_some() && history.iter().all(is_complete) {
+    let history = failures(&fields);
+    let (first_given, last_given) = (fields.get("first_attempt"), fields.get("last_attempt"));
+    let is_complete =
+        |failure: &Failure<'_>| failure.get("attempt_number").is_some() && failure.get("timestamp").is_some();
+    if last_given.is_some() && first_given.is_some() && history.iter().all(is_complete) {
         return Ok(Cow::Borrowed(body));
     }
-    let failures = fields.get("failure_count").and_then(count).unwrap_or(0);
-    let before = failures.saturating_sub(history.len() as u64);
-    let completed = || {
-        let now = serde_json::to_string(&now)?;
-        let history = timed(history, &now)?;
-        let history = numbered(history.iter().map(AsRef::as_ref), before)?;
-        let last = last_given.map_or(now.as_str(), RawValue::get);
-        let mut out = Writer::new(body.get().len() + 256);
+    let count = fields.get("failure_count").and_then(count).unwrap_or(0);
+    let before = count.saturating_sub(history.len() as u64);
+    let written = || {
+        let history = completed(&history, Some(&Part::Time(now)), Some(before))?;
+        let last = last_given.map_or(Part::Time(now), Part::Raw);
+        let mut out = Writer::new();
         for (name, value) in fields.iter() {
             match name {
                 "first_attempt" | "last_attempt" => {}
-                "failure_history" => out.list(name, history.iter().map(AsRef::as_ref)),
-                _ => out.field(name, value.get()),
+                "failure_history" => {
+                    out.field(name, Part::List(history.iter().map(AsRef::as_ref).collect()));
+                }
+                _ => out.field(name, value),
             }
             if name == "item_data" {
-                out.field(
-                    "first_attempt",
-                    fields.get("first_attempt").map_or(last, RawValue::get),
-                );
-                out.field("last_attempt", last);
+                out.field("first_attempt", first_given.map_or(last.clone(), Part::Raw));
+                out.field("last_attempt", last.clone());
             }
         }
         out.finish()
     };
-    match completed() {
+    match written() {
         Ok(body) => Ok(Cow::Owned(body)),
         Err(error) => Err(unwritable(&id_of(OPERATION, &fields)?, error)),
-    }
-}
-
-/// The failures with their times: a failure without a time gets `time`.
-pub(super) fn timed<'a>(
-    failures: Vec<&'a RawValue>,
-    time: &str,
-) -> Result<Vec<Cow<'a, RawValue>>, serde_json::Error> {
-    let timed = failures
-        .into_iter()
-        .map(|failure| filled(failure, "timestamp", time));
-    timed.collect()
-}
-
-/// The failures with their numbers: a failure without a number gets the one after its predecessor's, and after
-/// `before`.
-pub(super) fn numbered<'a>(
-    failures: impl IntoIterator<Item = &'a RawValue>,
-    mut before: u64,
-) -> Result<Vec<Cow<'a, RawValue>>, serde_json::Error> {
-    let number = |failure| {
-        before = match attempt_of(failure) {
-            Some(given) => before.max(given),
-            None => before.saturating_add(1),
-        };
-        filled(failure, "attempt_number", &before.to_string())
-    };
-    failures.into_iter().map(number).collect()
-}
-
-pub(super) fn attempt_of(failure: &RawValue) -> Option<u64> {
-    Fields::of(failure)?.get("attempt_number").and_then(count)
-}
-
-/// The object with this field added, unless it has one of that name.
-fn filled<'a>(object: &'a RawValue, name: &str, json: &str) -> Result<Cow<'a, RawValue>, serde_json::Error> {
-    match Fields::of(object) {
-        Some(fields) if fields.get(name).is_none() => fields.amended(&[(name, Some(json))]).map(Cow::Owned),
-        _ => Ok(Cow::Borrowed(object)),
     }
 }
 
@@ -285,32 +226,6 @@ fn id_of(operation: &'static str, fields: &Fields<'_>) -> Result<ItemId> {
             Err(StorageError::invalid(operation, "", format!("`item_id`: {why}")))
         }
     }
-}
-
-fn refuses_failure(at: usize, failure: &RawValue) -> Option<String> {
-    let Some(fields) = Fields::of(failure) else {
-        return Some(format!(
-            "`failure_history[{at}]`: expected an object, found {}",
-            shown(failure.get())
-        ));
-    };
-    FAILURE.iter().find_map(|(name, kind)| {
-        let why = kind.refuses(fields.get(name)?)?;
-        Some(format!("`failure_history[{at}].{name}`: {why}"))
-    })
-}
-
-/// The signature of a failure; `None` without type and message.
-pub(super) fn signature_of(failure: &RawValue) -> Option<String> {
-    let fields = Fields::of(failure)?;
-    let words = |name: &str| {
-        fields
-            .get(name)
-            .map(|value| text(value).unwrap_or_else(|| value.get().replace(['\n', '\r'], " ")))
-            .unwrap_or_default()
-    };
-    let signature = signature(&words("error_type"), &words("error_message"));
-    (!signature.is_empty()).then_some(signature)
 }
 
 pub(super) fn unwritable(id: &dyn std::fmt::Display, error: serde_json::Error) -> StorageError {

@@ -480,7 +480,7 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
 /// Takes a lock whose file stays open after the release.
 fn often(root: &Root) -> Result<LockedFile<'_>> {
     let deadline = Deadline::after(Duration::ZERO);
-    LockedFile::take_often(root, Path::new(OFTEN), "test", "to test", deadline)
+    LockedFile::take_often(root, Path::new(OFTEN), "test", "to test", deadline, &mut |_| {})
 }
 
 const OFTEN: &str = "locks/registry.lock";

@@ -27,7 +27,7 @@ const PIECE: u64 = 64 << 20;
 const FEW: u64 = 64 << 10;
 /// The largest file of items that is compacted when a process closes the store, so that it then shows exactly the
 /// pending items.
-const SMALL: u64 = 1 << 20;
+pub(super) const SMALL: u64 = 1 << 20;
 
 /// The way in which a compaction handles an item that the index has but that can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -150,6 +150,19 @@ pub(super) struct ItemsFile {
 }
 
 impl ItemsFile {
+    /// A file that is open and not read yet.
+    pub(super) fn unread(open: OpenFile) -> Self {
+        Self {
+            open,
+            end: 0,
+            seam: Seam::default(),
+            len: 0,
+            any: false,
+            plain: false,
+            ends_blank: false,
+        }
+    }
+
     /// The length of the file without the blanks at its end.
     pub(super) fn bytes(&self) -> u64 {
         match self.ends_blank {
@@ -187,6 +200,17 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
+    /// A journal that is open and not read yet.
+    pub(super) fn unread(open: OpenFile) -> Self {
+        Self {
+            open,
+            end: 0,
+            seam: Seam::default(),
+            len: 0,
+            is_open: false,
+        }
+    }
+
     /// Reads the bytes before `end`. True if no record begins there.
     pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut next = [0];
@@ -255,6 +279,12 @@ impl QueueFiles {
     pub(super) fn note(&mut self, highest: Highest) {
         self.counter = self.counter.max(highest.number);
         self.folded = self.folded.max(highest.change);
+    }
+
+    /// Ends the reading of both files.
+    pub(super) fn loaded(&mut self) {
+        self.counter = self.index.bear_the_rest(self.counter);
+        self.index.loaded();
     }
 
     /// Applies a change to the index, unless the array already includes it.

@@ -236,6 +236,11 @@ impl Change {
         }
     }
 
+    /// The birth of the item that changed.
+    pub(super) fn birth(&self) -> u64 {
+        self.birth
+    }
+
     /// Applies the change, unless the array already includes it. Returns the number of the change.
     pub(super) fn apply(&self, index: &mut Index, folded: u64) -> u64 {
         let Some(at) = index.find(self.birth) else {

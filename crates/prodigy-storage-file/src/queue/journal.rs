@@ -75,7 +75,12 @@ impl JournalScanner {
     /// Reads from offset `from`, which is 0 or the end of a line.
     pub(super) fn new(file: Arc<dyn FsFile>, limit: u64, from: u64) -> io::Result<Self> {
         let len = file.metadata()?.len;
-        Ok(Self {
+        Ok(Self::of_len(file, limit, from, len))
+    }
+
+    /// Like [`new`](Self::new), for a file whose length is known.
+    pub(super) fn of_len(file: Arc<dyn FsFile>, limit: u64, from: u64, len: u64) -> Self {
+        Self {
             file,
             buffer: Buffer::default(),
             base: from,
@@ -91,7 +96,7 @@ impl JournalScanner {
             end: from,
             open: false,
             tail: None,
-        })
+        }
     }
 
     /// Makes the scanner stop where blanks begin.
@@ -183,10 +188,10 @@ impl JournalScanner {
         self.is_behind_blanks = false;
         loop {
             let rest = self.buffer.from(self.at);
-            let blanks = rest.iter().take_while(|byte| **byte == BLANK).count();
-            if blanks > 0 && self.stops_at_blanks {
+            if self.stops_at_blanks && rest.first() == Some(&BLANK) {
                 return Ok(None);
             }
+            let blanks = rest.iter().take_while(|byte| **byte == BLANK).count();
             self.is_behind_blanks |= blanks > 0;
             self.at += blanks;
             let rest = self.buffer.from(self.at);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
 use super::CLOSING;
-use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles, Seam};
+use super::compact::SMALL;
+use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
 use super::index::{Flags, Index};
 use super::intake::{Found, Half, Highest, Noted, Stopped, add, found, read_journal};
 use super::journal::JournalScanner;
@@ -14,7 +15,7 @@ use super::record::VERSION;
 use super::scan::Scanner;
 use super::turn::{STRIDE, Turn, close, too_many};
 use crate::fs::{Metadata, OpenMode};
-use crate::root::{Quarantine, Root, TempFile};
+use crate::root::{Ahead, Quarantine, Root, TempFile};
 
 /// The part of a file of items that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,34 +45,22 @@ impl Turn<'_> {
         };
         // A journal that was created since has no records of changes that this index already has.
         let is_new_journal = journal.is_none() && found_journal.is_some();
-        if files.has_failed()
+        let is_other = files.has_failed()
             || !is_same(items, found_items)
             || !(is_new_journal || is_same(journal, found_journal))
-            || files.items.as_ref().is_some_and(|items| !items.plain)
-        {
-            self.files = QueueFiles::default();
+            || files.items.as_ref().is_some_and(|items| !items.plain);
+        if is_other || self.is_new && found_items.is_some() {
             TempFile::sweep_all(&self.queues.root, self.folder());
         }
+        if is_other {
+            self.files = QueueFiles::default();
+        }
         if self.files.items.is_none() && found_items.is_some() {
-            self.files.items = Some(ItemsFile {
-                open: self.open(&self.items_path)?,
-                end: 0,
-                seam: Seam::default(),
-                len: 0,
-                any: false,
-                plain: false,
-                ends_blank: false,
-            });
+            self.files.items = Some(ItemsFile::unread(self.open(&self.items_path)?));
             self.files.index = Index::load();
         }
         if self.files.journal.is_none() && found_journal.is_some() {
-            self.files.journal = Some(JournalFile {
-                open: self.open(&self.journal_path)?,
-                end: 0,
-                seam: Seam::default(),
-                len: 0,
-                is_open: false,
-            });
+            self.files.journal = Some(JournalFile::unread(self.open(&self.journal_path)?));
             // The writer that created the file may have been relaxed, and so may not have synced the folder.
             self.files.linked = Arc::default();
         }
@@ -82,13 +71,66 @@ impl Turn<'_> {
             self.files = QueueFiles::default();
             return self.catch_up();
         }
-        let files = &mut self.files;
-        files.counter = files.index.bear_the_rest(files.counter);
-        files.index.loaded();
+        self.files.loaded();
         if self.files.spoilt && !self.files.rough {
             self.drop_twins()?;
         }
         Ok(())
+    }
+
+    /// Reads, before this process has the lock, a long queue that it does not know or that another process has compacted.
+    /// Others may write meanwhile. What was read is checked under the lock, as if it were known from an earlier turn, so it
+    /// is dropped here unless it is whole. Best effort.
+    pub(super) fn load_ahead(&mut self, ahead: Ahead) {
+        match ahead {
+            Ahead::Next => {
+                let known = self.queues.known(&self.items_path);
+                self.is_new = known.is_none();
+                self.files = known.unwrap_or_default();
+                if !self.is_new {
+                    return;
+                }
+            }
+            Ahead::Waits => {
+                let found = self.queues.root.fs.metadata_by_path(&self.items_path);
+                let known = self.files.items.as_ref().map(|items| items.open.identity);
+                if found.ok().map(|found| found.identity) == known {
+                    return;
+                }
+            }
+        }
+        if !self.load_unlocked().unwrap_or_default() {
+            self.files = QueueFiles::default();
+        }
+    }
+
+    /// Reads both files without the lock, and changes nothing in them. False if they are not as writers of ours leave them.
+    fn load_unlocked(&mut self) -> Result<bool> {
+        let root = &self.queues.root;
+        let len = match root.fs.metadata(&self.items_path) {
+            Ok(found) if found.len >= SMALL && found.links == 1 => found.len,
+            _ => return Ok(false),
+        };
+        // The journal is opened first: if a compaction comes in between, the array has all changes of that journal.
+        let journal = match self.queues.is_absent(self.operation, &self.journal_path)? {
+            true => None,
+            false => Some(JournalFile::unread(self.open(&self.journal_path)?)),
+        };
+        self.files = QueueFiles {
+            journal,
+            items: Some(ItemsFile::unread(self.open(&self.items_path)?)),
+            index: Index::load(),
+            ..QueueFiles::default()
+        };
+        let mut is_whole = self.read_items(len)?;
+        if let Some(journal) = &self.files.journal {
+            let fault = |error| root.write_fault(self.operation, &self.journal_path, error);
+            let len = journal.open.file.metadata().map_err(fault)?.len;
+            is_whole = is_whole && self.read_journal(len)?;
+        }
+        let is_plain = self.files.items.as_ref().is_some_and(|items| items.plain);
+        self.files.loaded();
+        Ok(is_whole && is_plain && !self.files.rough && !self.files.spoilt)
     }
 
     fn open(&self, path: &Path) -> Result<OpenFile> {
@@ -207,6 +249,9 @@ impl Turn<'_> {
         files.counter = files.counter.max(last);
         files.rough |= !array.plain || is_rough;
         if array.tail.is_some() || !array.closed {
+            if self.lock.is_none() {
+                return Ok(false);
+            }
             self.mend_items(array.tail)?;
         }
         Ok(true)
@@ -299,13 +344,15 @@ impl Turn<'_> {
         }
         let file = Arc::clone(&journal.open.file);
         let limit = queues.root.options.largest_read();
-        let scanner = JournalScanner::new(Arc::clone(&file), limit, journal.end).map_err(fault)?;
+        let scanner = JournalScanner::of_len(Arc::clone(&file), limit, journal.end, len);
         let scanner = if is_as_long {
             scanner.up_to_blanks()
         } else {
             scanner
         };
         let (files, mut count) = (&mut self.files, 0);
+        let is_unlocked = self.lock.is_none();
+        let mut is_of_later_items = false;
         let scanner = read_journal(queues, scanner, |noted| {
             count += 1;
             if count % STRIDE == 0 {
@@ -317,7 +364,10 @@ impl Turn<'_> {
                     check_version(&queues.root, operation, &path, version)?;
                     files.counter = files.counter.max(counter);
                 }
-                Noted::Change(change) => files.apply(&change),
+                Noted::Change(change) => {
+                    is_of_later_items |= change.birth() > files.index.last_birth();
+                    files.apply(&change);
+                }
                 Noted::Damage { start, end } => {
                     tracing::warn!(path = %path.display(), offset = start, bytes = end - start, "damage in the journal of a queue");
                     files.spoilt = true;
@@ -329,6 +379,10 @@ impl Turn<'_> {
             Stopped::Read(error) => fault(error),
             Stopped::Taken(error) => error,
         })?;
+        // Without the lock, others may have pushed items since the array was read, or be about to end a line.
+        if is_unlocked && (is_of_later_items || scanner.is_open() || scanner.tail().is_some()) {
+            return Ok(false);
+        }
         let mut len = scanner.len();
         if let Some(tail) = scanner.tail() {
             let bytes = file.read_to_end(tail, u64::MAX).map_err(fault)?;

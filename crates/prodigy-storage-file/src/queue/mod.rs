@@ -13,6 +13,10 @@
 //! name, durably, before the new journal. In between, the changes of the old journal are already part of every line
 //! that they name, so applying them again changes nothing, and the counter continues.
 //!
+//! **Ahead of the lock.** A process reads a long queue that it does not know before it has the lock. If another process
+//! compacts the queue while it waits, it reads the new array before it has the lock, too. With the lock it checks that
+//! both files are still those that it read, and reads only what was added since.
+//!
 //! **Readers** open the journal first, then the array, and then check that the journal is still the same file. If it
 //! is, it has every change of the items up to the length that the array had. If a compaction wrote the array meanwhile,
 //! all changes of the older journal are part of that array.

@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
 use prodigy_storage_backend::dead_letter::{RESERVED, first, merge, normalise};
 use prodigy_storage_backend::{
     Deadline, Durability, ErrorKind, ItemId, PutReport, QueueItem, Result, StorageError,
@@ -21,13 +19,6 @@ use super::turn::Turn;
 use super::{Gate, Queues};
 
 const OPERATION: &str = "queue put";
-/// The field name that an item contains exactly once.
-static ITEM_ID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"item_id\""));
-/// The names of the fields that only the queue writes.
-static RESERVED_NAMES: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
-    let names = RESERVED.iter().map(|name| format!("\"{name}\""));
-    names.map(|name| Finder::new(&name).into_owned()).collect()
-});
 /// An upper bound of the bytes that a line or a record adds to the contents of an item.
 const FRAME: u64 = 128;
 
@@ -201,8 +192,7 @@ impl Queues {
         let json = item.body.get().as_bytes();
         let is_normal = memchr::memchr2(b'\n', b'\r', json).is_none()
             && line::id(json).is_some_and(|id| json.starts_with(line::HEAD) && id == item.id.as_str())
-            && ITEM_ID.find_iter(json).nth(1).is_none()
-            && RESERVED_NAMES.iter().all(|name| name.find(json).is_none());
+            && has_only_own_names(json);
         if is_normal {
             return Ok(Cow::Borrowed(&item.body));
         }
@@ -241,5 +231,47 @@ impl Queues {
             format!("the stored item of this id is larger than `max_record_size` ({limit}) allows to read"),
         )
         .with_hint("raise `max_record_size`, or remove the item by its id")
+    }
+}
+
+/// True if the text has one `"item_id"` and no name of a field that only the queue writes, neither as a name nor inside
+/// a value.
+fn has_only_own_names(json: &[u8]) -> bool {
+    let mut ids = 0;
+    memchr::memchr_iter(b'"', json).all(|quote| {
+        let text = json.get(quote + 1..).unwrap_or_default();
+        let is = |name: &str| {
+            let rest = text.strip_prefix(name.as_bytes());
+            rest.is_some_and(|rest| rest.first() == Some(&b'"'))
+        };
+        match text.first() {
+            Some(b'i') => {
+                ids += usize::from(is("item_id"));
+                ids < 2
+            }
+            // The first letters of the reserved names.
+            Some(b'q' | b'd' | b'l' | b'c') => !RESERVED.iter().any(|name| is(name)),
+            _ => true,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserved_name_or_a_second_id_is_found_anywhere() {
+        let item = |text: &str| format!(r#"{{"item_id":"a","item_data":{{"text":"{text}"}}}}"#);
+        for plain in ["item_ids", "the item_id", "crc:", "queue_births", r#"\\"x\\""#] {
+            assert!(has_only_own_names(item(plain).as_bytes()), "{plain}");
+        }
+        assert!(!has_only_own_names(item("crc").as_bytes()));
+        assert!(!has_only_own_names(item("item_id").as_bytes()));
+        for name in RESERVED {
+            let more = item(&format!(r#"x","{name}":"1"#));
+            assert!(!has_only_own_names(more.as_bytes()), "{name}");
+        }
+        assert!(!has_only_own_names(item(r#"x","item_id":"b"#).as_bytes()));
     }
 }

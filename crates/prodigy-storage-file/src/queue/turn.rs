@@ -50,7 +50,8 @@ pub(super) struct Turn<'q> {
     pub(super) is_new: bool,
     /// Files that a compaction replaced and that still have to be synced.
     pub(super) replaced: Vec<Arc<super::files::Syncer>>,
-    _lock: LockedFile<'q>,
+    /// `None` while the turn reads ahead, before it has the lock.
+    pub(super) lock: Option<LockedFile<'q>>,
 }
 
 impl<'q> Turn<'q> {
@@ -74,25 +75,25 @@ impl<'q> Turn<'q> {
         wait: Deadline,
         deadline: Deadline,
     ) -> Result<Self> {
-        let lock = Entry::QueueLock(job.clone()).path();
-        let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait)?;
-        queues.root.refuse_deleted(operation, job)?;
-        let items_path = Entry::Queue(job.clone()).path();
-        let known = queues.known(&items_path);
-        let is_new = known.is_none();
         let mut turn = Self {
             queues,
             operation,
-            files: known.unwrap_or_default(),
-            items_path,
+            files: QueueFiles::default(),
+            items_path: Entry::Queue(job.clone()).path(),
             journal_path: Entry::QueueJournal(job.clone()).path(),
             deadline,
             pending: Vec::new(),
             ahead: true,
-            is_new,
+            is_new: true,
             replaced: Vec::new(),
-            _lock: lock,
+            lock: None,
         };
+        let lock = Entry::QueueLock(job.clone()).path();
+        let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait, &mut |ahead| {
+            turn.load_ahead(ahead);
+        })?;
+        turn.lock = Some(lock);
+        queues.root.refuse_deleted(operation, job)?;
         turn.catch_up()?;
         turn.ahead = false;
         if queues.is_distrusted(&turn.items_path) {

@@ -65,26 +65,9 @@ impl LockWait<'_> {
         holder: impl Fn(&L) -> String,
     ) -> Result<(L, Metadata)> {
         let fault = |error| self.root.write_fault(self.operation, self.path, error);
-        let (mut deadline, mut interrupted) = (self.deadline, None);
         loop {
             let opened = self.root.open_in(self.folder, &open)?.map_err(fault)?;
-            while !try_lock(&opened)? {
-                if deadline.has_passed() && self.deadline.is_interrupted() {
-                    return Err(self.interrupted(&holder(&opened)));
-                }
-                if deadline.has_passed() {
-                    return Err(self.refused(&holder(&opened)));
-                }
-                if self.deadline.is_interrupted() {
-                    // Wait a little longer: most locks are held for moments, and the caller can then still store its data.
-                    deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
-                }
-                // The pause is an eighth of the time waited so far: short waits end promptly, and long ones try rarely.
-                let waited = self.began.elapsed() / 8;
-                let pause = waited.clamp(self.longest_pause / 500, self.longest_pause);
-                let left = deadline.remaining();
-                std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
-            }
+            self.lock(&opened, &try_lock, &holder)?;
             let ours = opened.metadata().map_err(fault)?;
             if self.root.leads_to(self.path, ours.identity).map_err(fault)? {
                 return Ok((opened, ours));
@@ -96,6 +79,34 @@ impl LockWait<'_> {
                 "a file or folder that stays",
             )?;
         }
+    }
+
+    /// Tries the lock on an open file or folder until it is taken.
+    pub(super) fn lock<L: Lockable>(
+        &self,
+        opened: &L,
+        try_lock: impl Fn(&L) -> Result<bool>,
+        holder: impl Fn(&L) -> String,
+    ) -> Result<()> {
+        let (mut deadline, mut interrupted) = (self.deadline, None);
+        while !try_lock(opened)? {
+            if deadline.has_passed() && self.deadline.is_interrupted() {
+                return Err(self.interrupted(&holder(opened)));
+            }
+            if deadline.has_passed() {
+                return Err(self.refused(&holder(opened)));
+            }
+            if self.deadline.is_interrupted() {
+                // Wait a little longer: most locks are held for moments, and the caller can then still store its data.
+                deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
+            }
+            // The pause is an eighth of the time waited so far: short waits end promptly, and long ones try rarely.
+            let waited = self.began.elapsed() / 8;
+            let pause = waited.clamp(self.longest_pause / 500, self.longest_pause);
+            let left = deadline.remaining();
+            std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
+        }
+        Ok(())
     }
 
     fn interrupted(&self, holder: &str) -> StorageError {

@@ -34,14 +34,19 @@ pub(super) struct KeyedMutex {
     kept: Mutex<HashMap<PathBuf, LockFile>>,
 }
 
+/// An open file whose lock is waited for.
+type Opened = Box<dyn FsFile>;
+
 /// An open lock file.
 #[derive(Debug)]
 struct LockFile {
-    file: Box<dyn FsFile>,
+    file: Opened,
     /// Device and inode. No other file can get them while this one is open.
     identity: (u64, u64),
     /// The monotonic time at which it was opened.
     opened: Duration,
+    /// The line about this process as the holder, since the file was opened.
+    line: Vec<u8>,
     /// The mtime of the file after this process signed it.
     signed: Option<Timestamp>,
 }
@@ -79,6 +84,15 @@ impl KeyedMutex {
     }
 }
 
+/// The state of a lock that this thread is about to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// No other thread of this process has it.
+    Next,
+    /// Another process holds it.
+    Waits,
+}
+
 /// A lock that is held until it is dropped. The file stays: a lock file that is unlinked can be held twice.
 #[derive(Debug)]
 pub(crate) struct LockedFile<'a> {
@@ -112,18 +126,21 @@ impl<'r> LockedFile<'r> {
         purpose: &str,
         deadline: Deadline,
     ) -> Result<Self> {
-        Self::take_as(root, path, operation, purpose, deadline, false)
+        Self::take_as(root, path, operation, purpose, deadline, None)
     }
 
     /// Like [`take`](Self::take), for a lock that is taken often and always for this purpose: its file stays open for a while.
+    /// `ahead` does what can be done without the lock. It is called when this thread is the next one of this process to get
+    /// the lock, and once more if another process holds it then.
     pub(crate) fn take_often(
         root: &'r Root,
         path: &Path,
         operation: &'static str,
         purpose: &str,
         deadline: Deadline,
+        ahead: &mut dyn FnMut(Ahead),
     ) -> Result<Self> {
-        Self::take_as(root, path, operation, purpose, deadline, true)
+        Self::take_as(root, path, operation, purpose, deadline, Some(ahead))
     }
 
     fn take_as(
@@ -132,7 +149,7 @@ impl<'r> LockedFile<'r> {
         operation: &'static str,
         purpose: &str,
         deadline: Deadline,
-        is_kept: bool,
+        mut ahead: Option<&mut dyn FnMut(Ahead)>,
     ) -> Result<Self> {
         let wait = LockWait {
             root,
@@ -151,36 +168,44 @@ impl<'r> LockedFile<'r> {
             root,
             path: path.to_owned(),
             file: None,
-            is_kept,
+            is_kept: ahead.is_some(),
         };
-        let fault = |error| root.write_fault(operation, path, error);
-        let opened = root.options.clock.monotonic();
-        let kept = root.keyed_mutex.kept.lock().remove(path);
-        // After this time, open the file by its whole path again: a folder on the path may have become a link.
-        let kept = kept.filter(|kept| is_kept && opened.saturating_sub(kept.opened) < LASTS);
-        if let Some(mut kept) = kept
-            && root.try_lock(&kept.file).map_err(fault)?
-            && let Ok(found) = root.fs.metadata_by_path(path)
-            && found.identity == kept.identity
-        {
-            if kept.signed != Some(found.modified) {
-                kept.sign(root, &found, purpose);
-            }
-            lock.file = Some(kept);
-            return Ok(lock);
+        if let Some(ahead) = &mut ahead {
+            ahead(Ahead::Next);
         }
-        let (file, found) = wait.take(
-            || root.fs.open(path, OpenMode::Create),
-            |file| root.try_lock(file).map_err(fault),
-            |file| describe(&**file, read_holder(&**file).as_ref(), false),
-        )?;
+        let fault = |error| root.write_fault(operation, path, error);
+        let try_lock = |file: &Opened| root.try_lock(file).map_err(fault);
+        let holder = |file: &Opened| describe(&**file, read_holder(&**file).as_ref(), false);
+        let kept = root.keyed_mutex.kept.lock().remove(path).filter(|_| lock.is_kept);
+        if let Some(mut kept) = kept {
+            let is_locked = match try_lock(&kept.file)? {
+                false if kept.found(root, path).is_some() => {
+                    if let Some(ahead) = &mut ahead {
+                        ahead(Ahead::Waits);
+                    }
+                    wait.lock(&kept.file, try_lock, holder)?;
+                    true
+                }
+                is_locked => is_locked,
+            };
+            if is_locked && let Some(found) = kept.found(root, path) {
+                if kept.signed != Some(found.modified) {
+                    kept.sign(&found);
+                }
+                lock.file = Some(kept);
+                return Ok(lock);
+            }
+        }
+        let opened = root.options.clock.monotonic();
+        let (file, found) = wait.take(|| root.fs.open(path, OpenMode::Create), try_lock, holder)?;
         let mut file = LockFile {
             file,
             identity: found.identity,
             opened,
+            line: line_about_this_process(root, purpose),
             signed: None,
         };
-        file.sign(root, &found, purpose);
+        file.sign(&found);
         lock.file = Some(file);
         Ok(lock)
     }
@@ -196,27 +221,35 @@ impl LockedFile<'_> {
 }
 
 impl LockFile {
+    /// The metadata of the file that the path leads to, if it is this one. `None` a while after this one was opened: then
+    /// the whole path has to be walked again, since a folder on it may have become a link.
+    fn found(&self, root: &Root, path: &Path) -> Option<Metadata> {
+        let age = root.options.clock.monotonic().saturating_sub(self.opened);
+        let found = root.fs.metadata_by_path(path).ok();
+        found.filter(|found| age < LASTS && found.identity == self.identity)
+    }
+
     /// Writes the holder of the lock into its file, except if the file has a hard link: then it may be a file of another
-    /// user, which can be locked but must not be overwritten.
-    fn sign(&mut self, root: &Root, found: &Metadata, purpose: &str) {
-        if found.links < 2 {
-            write_holder(root, &*self.file, found.len, purpose);
+    /// user, which can be locked but must not be overwritten. The text only informs, so a failure is ignored.
+    fn sign(&mut self, found: &Metadata) {
+        if found.links < 2 && self.file.write_all_at(&self.line, 0).is_ok() {
+            let len = self.line.len() as u64;
+            // Truncate only a longer file: each change of a length adds work to the next sync.
+            if found.len > len {
+                let _ = self.file.set_len(len);
+            }
         }
         self.signed = self.file.metadata().ok().map(|found| found.modified);
     }
 }
 
-/// Writes the holder of a lock into its file. The text only informs, so a failure is ignored.
-fn write_holder(root: &Root, file: &dyn FsFile, old: u64, purpose: &str) {
+/// The line about this process as the holder of a lock from now on.
+fn line_about_this_process(root: &Root, purpose: &str) -> Vec<u8> {
     let holder = this_process(root.now(), purpose.to_owned());
-    if let Ok(mut text) = serde_json::to_vec(&holder) {
-        text.push(b'\n');
-        let len = text.len() as u64;
-        // Truncate only a longer file: each change of a length adds work to the next sync.
-        let _ = file
-            .write_all_at(&text, 0)
-            .and_then(|()| if old > len { file.set_len(len) } else { Ok(()) });
-    }
+    // A holder always serialises.
+    let mut line = serde_json::to_vec(&holder).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 impl Root {

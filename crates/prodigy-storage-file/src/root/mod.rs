@@ -50,7 +50,7 @@ pub(crate) use format::{WRITTEN_BY, restoring_text, unfinished_restore};
 pub(crate) use health::health;
 pub(crate) use imported::{AsImported, Imported};
 pub(crate) use lock_wait::{LockNow, LockWait, has_no_locks};
-pub(crate) use locked_file::LockedFile;
+pub(crate) use locked_file::{Ahead, LockedFile};
 pub(crate) use misplaced::is_misplaced;
 pub use options::FileOptions;
 pub(crate) use place::{LASTS, Look};

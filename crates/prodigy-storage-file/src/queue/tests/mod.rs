@@ -1,5 +1,6 @@
 //! Tests of the file backend's queue, a test for each promise.
 
+mod ahead;
 mod blanks;
 mod crash;
 mod damage;

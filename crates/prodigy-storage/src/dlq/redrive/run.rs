@@ -277,10 +277,10 @@ impl<'a> Run<'a> {
             Err(error) => {
                 state.report.unsettled += 1;
                 state.fail(error);
+                // Nobody waits for a settlement, so only this one wakes the other threads.
+                self.changed.notify_all();
             }
         }
-        drop(state);
-        self.changed.notify_all();
     }
 
     /// The change that stores an outcome, and the number of the report that counts it.
