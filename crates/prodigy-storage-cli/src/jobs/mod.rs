@@ -2,6 +2,7 @@
 
 mod counts;
 mod delete;
+mod finish;
 mod list;
 mod parts;
 mod row;
@@ -22,6 +23,8 @@ const LIST: &str = "Examples: all jobs of the repository here; the jobs of the s
   prodigy-storage job list --all-repos --state open";
 const SHOW: &str = "Example:
   prodigy-storage job show J";
+const FINISH: &str = "Example: what `clean --finished-jobs 30d` removes a month later
+  prodigy-storage job finish J";
 const DELETE: &str = "Examples: show what would go; delete it
   prodigy-storage job delete J
   prodigy-storage job delete J --yes";
@@ -34,6 +37,12 @@ pub(crate) enum JobCommand {
     /// Print the counts and sizes of everything that a job has stored.
     #[command(after_help = SHOW)]
     Show(OneJob),
+    /// Mark jobs as finished, as a program does at their end: `clean --finished-jobs` counts their age from then on, and a follower
+    /// with `--until-finished` ends.
+    ///
+    /// An event that is appended later makes the job open again.
+    #[command(after_help = FINISH)]
+    Finish(finish::FinishArgs),
     /// Print what jobs have stored, and delete it. Asks on a terminal unless `--yes` is given.
     ///
     /// An active job is refused. Worktrees remain on the disk.
@@ -55,6 +64,7 @@ pub(crate) fn run(app: &mut App<'_>, command: JobCommand) -> Result<Exit> {
     match command {
         JobCommand::List(arguments) => list::run(app, &arguments),
         JobCommand::Show(arguments) => show::run(app, &arguments),
+        JobCommand::Finish(arguments) => finish::run(app, &arguments),
         JobCommand::Delete(arguments) => delete::run(app, &arguments),
     }
 }

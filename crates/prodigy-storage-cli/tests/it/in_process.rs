@@ -82,7 +82,7 @@ fn the_table_has_the_commands_and_no_others() {
         found,
         [
             "status",
-            "job list|show|delete",
+            "job list|show|finish|delete",
             "events append|cat|end|follow|tail|search|stats",
             "checkpoint save|show|list|verify|diff|delete|prune",
             "document list|show|put|delete",

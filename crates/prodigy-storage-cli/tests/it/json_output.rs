@@ -276,6 +276,7 @@ fn each_line_fits_the_definition_of_its_command() {
     for command in [
         &["job", "list"][..],
         &["job", "show", "job"],
+        &["job", "finish", "job"],
         &["job", "delete", "job"],
         &["repo", "list"],
         &["repo", "identify"],
