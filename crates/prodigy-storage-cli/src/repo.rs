@@ -239,10 +239,15 @@ fn unregister(app: &mut App<'_>, arguments: &UnregisterArgs) -> Result<Exit> {
 
 fn not_registered(storage: &Storage, name: &RepoName) -> Result<Failure> {
     let mut near = Near::to(name.as_str());
-    for known in storage.repositories() {
-        near.offer(known?.as_str());
-    }
     let what = format!("unregister repository {name}: no repository is registered under this name");
+    for known in storage.repositories() {
+        let known = known?;
+        if known == *name {
+            let hint = "it has data and no entry: the first repository whose folder has this name gets it";
+            return Ok(Failure::new(Exit::Missing, what).hint(hint));
+        }
+        near.offer(known.as_str());
+    }
     let hint = near.hint(
         "names",
         "`prodigy-storage repo list` shows which names are registered",

@@ -182,6 +182,31 @@ fn delete_shows_what_would_go_and_deletes_with_yes() {
 }
 
 #[test]
+fn finish_marks_jobs_until_an_event_comes_later() {
+    let bench = filled();
+    let job = ["--repo", "shop"];
+    let state = |id: &str| {
+        bench
+            .run(&[&["--json", "job", "show", id], &job[..]].concat())
+            .code(0)
+            .json()["state"]
+            .clone()
+    };
+    assert_eq!(state("old"), "open");
+    let nothing = bench
+        .run(&[&["job", "finish", "old", "none"], &job[..]].concat())
+        .code(4);
+    assert!(nothing.err.contains("no job `none`"), "{}", nothing.err);
+    assert_eq!(state("old"), "open");
+    let finished = bench.run(&[&["job", "finish", "old"], &job[..]].concat()).code(0);
+    assert_eq!(finished.out, "finished shop/old\n");
+    assert_eq!(state("old"), "finished");
+    let append = ["events", "append", "--job", "old"];
+    bench.feed(&[&append[..], &job[..]].concat(), "1").code(0);
+    assert_eq!(state("old"), "open");
+}
+
+#[test]
 fn an_active_job_is_not_deleted() {
     let bench = filled();
     let tool = env!("CARGO_BIN_EXE_prodigy-storage");

@@ -58,7 +58,12 @@ const PLANTED: [(&str, Harm, &str); 36] = [
     ("locks/1/l.lock", Harm::Mode(0o666), "warning  mode"),
     ("locks/state/shop/job.lock", Harm::Mode(0o644), "warning  mode"),
     ("locks/1/x", Harm::Link, "warning  link"),
-    ("deletions/shop/job.json", Harm::Write("{}\n"), "warning  unfinished deletion"),
+    (
+        "deletions/shop/job.json",
+        Harm::Write("{\"deleted_at\":\"2026-11-28T15:00:00Z\"}\n"),
+        "warning  unfinished deletion",
+    ),
+    ("deletions/shop/job.json", Harm::Write(""), "damage   damaged document"),
     ("format.json", Harm::Flip("\"format\""), "damage   damaged format"),
     ("format.json", Harm::Cut(60), "damage   damaged format"),
     ("old-copy.tar", Harm::Write("mine"), "note     stray"),

@@ -35,7 +35,7 @@ fn a_dead_letter_that_is_not_read_back_as_it_was_imported_is_reported() {
         let other = raw("{\"item_id\":\"b\",\"item_data\":{\"n\":2}}");
         settle(job, "b", Change::Edit(other));
     });
-    let why = "shop/job: 1 dead letters are not as they were imported, the first is b";
+    let why = "shop/job: 1 dead letters differ from the imported ones, the first is b";
     assert_eq!(
         (lost.as_slice(), changed.as_slice()),
         (&[why.to_owned()][..], &[why.to_owned()][..])
@@ -69,7 +69,7 @@ fn delete(job: &Job) {
 fn an_event_that_is_not_read_back_as_it_was_imported_is_reported() {
     assert_eq!(refused_events(|_, _| {}).0, [""; 0]);
     let (lost, id) = refused_events(|job, _| delete(job));
-    let why = |id| format!("shop/job: 1 events are not as they were imported, the first is {id}");
+    let why = |id| format!("shop/job: 1 events differ from the imported ones, the first is {id}");
     assert_eq!(lost, [why(id)]);
     let (changed, id) = refused_events(|job, id| {
         delete(job);

@@ -99,6 +99,9 @@ fn run_each(help: &str) -> usize {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&path))).unwrap();
     let examples = examples(help);
+    if help.contains("repo unregister here") {
+        bench.run(&["repo", "register", "--as", "here"]).code(0);
+    }
     for example in &examples {
         let mut shell = Command::new("sh");
         let environment = bench.std([""; 0]);
