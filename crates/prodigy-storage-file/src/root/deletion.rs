@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{LockedFile, Replace, Root, TempFile};
-use crate::fs::{OpenMode, SEALED_MODE};
+use crate::fs::{FileKind, OpenMode, SEALED_MODE};
 
 /// The reason why a job counts as deleted.
 enum Tombstone {
@@ -40,15 +40,17 @@ impl Root {
 
     fn tombstone(&self, operation: &'static str, job: &JobAddress) -> Result<Option<Tombstone>> {
         let path = Entry::Tombstone(job.clone()).path();
-        let read = self.fs.metadata(&path).and_then(|found| {
-            let file = self.fs.open(&path, OpenMode::Read)?;
-            Ok((found, file.read_to_end(0, 4096)?))
-        });
-        let (found, bytes) = match read {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.fs.metadata(&path).is_err() => {
-                return Ok(None);
-            }
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let found = match self.fs.metadata(&path) {
+            Ok(found) => found,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(self.read_fault(operation, &path, error)),
+        };
+        let file = self.fs.open(&path, OpenMode::Read);
+        let bytes = match file.and_then(|file| file.read_to_end(0, 4096)) {
+            Ok(bytes) => bytes,
+            // The deletion ended at this moment. A link that leads nowhere stays.
+            Err(error) if is_gone(&error) && found.kind == FileKind::File => return Ok(None),
             Err(error) => return Err(self.read_fault(operation, &path, error)),
         };
         if bytes.is_empty() && found.mode == SEALED_MODE {
