@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Timestamp,
+    Document, DocumentScope, JobAddress, JobId, LockName, Part, Phase, RepoName, Timestamp,
 };
 
 use crate::batch::Batch;
@@ -15,6 +15,7 @@ use crate::error::{ErrorKind, Result, StorageError};
 use crate::fence::Fence;
 use crate::lock::{LockGuard, LockInfo, LockOptions};
 use crate::log::{AppendOptions, Appended, Cursor, Durability, LogSummary, Scan, ScanOptions};
+use crate::moved::Moved;
 use crate::page::{Page, PageOptions};
 use crate::queue::{
     Compaction, ItemId, PutReport, QueueEntry, QueueItem, QueueScan, QueueSummary, Select, Settled,
@@ -441,6 +442,39 @@ pub trait Catalog: fmt::Debug + Send + Sync {
             true => self.delete_job(job, fence, deadline),
             false => Ok(false),
         }
+    }
+
+    /// Marks a part of the store as moved to another store. From the return of the call on, whichever process makes them, writes to the part
+    /// and takes of its named locks fail with [`ReadOnly`](crate::ErrorKind::ReadOnly) and the new place. Reads still work, and so do
+    /// [`delete_job`](Self::delete_job) and [`delete_old_job`](Self::delete_old_job), after which the mark is still there. A part
+    /// that has a mark keeps it as it is.
+    ///
+    /// # Errors
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) for a job that is [active](Activity::active), and
+    /// [`Conflict`](crate::ErrorKind::Conflict) for a job that was written to after `last`, and for a repository or a store that has a job
+    /// without a mark: nothing was marked then. [`Unsupported`](crate::ErrorKind::Unsupported) from a backend that keeps no marks.
+    fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
+        let _ = (last, deadline);
+        let why = "this backend keeps no marks of what was moved";
+        Err(StorageError::new(
+            ErrorKind::Unsupported,
+            "mark as moved",
+            &moved.part,
+            why,
+        ))
+    }
+
+    /// Takes away the marks of a part and of all parts within it, and returns their number. A mark of a whole that contains the part
+    /// stays.
+    fn unmark_moved(&self, part: &Part, deadline: Deadline) -> Result<u64> {
+        let _ = (part, deadline);
+        Ok(0)
+    }
+
+    /// A page of the marks that concern a part: its own, those of the wholes that contain it, and those of the parts within it.
+    fn moved(&self, part: &Part, page: &PageOptions<Part>, deadline: Deadline) -> Result<Page<Moved, Part>> {
+        let _ = (part, page, deadline);
+        Ok(Page::new(Vec::new(), None))
     }
 
     /// Ends background work, and makes relaxed writes of this handle survive power loss.

@@ -74,7 +74,7 @@ pub enum ErrorKind {
     Interrupted,
     /// A write failed after it may have been stored. [`StorageError::ids`] has its ids.
     OutcomeUnknown,
-    /// The handle was opened for reading only.
+    /// The handle was opened for reading only, or the data was moved to another store.
     ReadOnly,
     /// This backend, platform or file system does not support the operation.
     Unsupported,

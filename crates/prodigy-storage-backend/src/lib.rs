@@ -51,6 +51,7 @@ mod histogram;
 mod id;
 mod lock;
 mod log;
+mod moved;
 mod page;
 mod parsed;
 mod queue;
@@ -85,6 +86,7 @@ pub use lock::{Holder, LockGuard, LockInfo, LockOptions, LockOrigin};
 pub use log::{
     AppendOptions, Appended, Cursor, Damage, Durability, LogSummary, Scan, ScanItem, ScanOptions, TooLarge,
 };
+pub use moved::Moved;
 pub use page::{Entries, Page, PageBuilder, PageOptions};
 pub use parsed::Parsed;
 pub use queue::{

@@ -11,7 +11,8 @@ use prodigy_storage::config::Notice;
 #[cfg(feature = "file")]
 use prodigy_storage::doctor::Doctor;
 use prodigy_storage::{
-    ForeignKind, IdentityKind, Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice, TooLarge,
+    ForeignKind, IdentityKind, Job, Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice,
+    TooLarge, escape,
 };
 
 use crate::cli::{Command, Global};
@@ -285,6 +286,19 @@ impl<'c> App<'c> {
             .read_line(&mut answer)
             .map_err(failed)?;
         Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    }
+
+    /// Says that a job was moved: what a command reads of it here is as it was then.
+    pub(crate) fn note_moved(&mut self, job: &Job) -> Result<()> {
+        if let Some(moved) = job.moved()? {
+            self.note(&escape(&format!(
+                "{} was moved to {} at {}: what is read here is as it was then",
+                moved.part,
+                moved.to,
+                moved.at.to_rfc3339()
+            )));
+        }
+        Ok(())
     }
 
     /// Whether machine-readable output is asked for.

@@ -138,8 +138,11 @@ pub(crate) enum Command {
     /// The folder is read and never changed, and the stored data is read back and compared. Run the command again after
     /// an interruption: it stores nothing twice.
     Migrate(MigrateArgs),
-    /// Copy everything, a repository or a job to a database or a folder, and compare. After an interruption, run it
+    /// Move or copy everything, a repository or a job to a database or a folder, and compare. After an interruption, run it
     /// again.
+    ///
+    /// Each job that was copied and compared gets a mark here: writes to it are refused with the name of the new place, and
+    /// reads still work. `--keep-source` makes no marks, and `--reopen` takes them away.
     Copy(CopyArgs),
     /// Print the disk usage, by area and repository, or by job.
     Usage(UsageArgs),

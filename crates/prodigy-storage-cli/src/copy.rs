@@ -3,22 +3,30 @@
 use std::path::PathBuf;
 
 use prodigy_storage::config::{BackendKind, StorageConfig};
-use prodigy_storage::{CopiedJob, CopyOptions, JobId, RepoName, Storage};
+use prodigy_storage::{CopiedJob, CopyOptions, CopyReport, JobAddress, JobId, Part, RepoName, Storage};
 use serde_json::json;
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::job::{Opened, no_repo};
+use crate::near::Near;
 use crate::output::{Table, counted};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
     /// The target: the connection string of a PostgreSQL database, or a folder.
-    #[arg(long, value_name = "URL|DIR")]
-    to: String,
+    #[arg(long, value_name = "URL|DIR", required_unless_present = "reopen")]
+    to: Option<String>,
     /// The schema of the target database; by default as configured.
     #[arg(long, value_name = "NAME")]
     schema: Option<String>,
+    /// Let the source take writes as before: for a copy that is no move.
+    #[arg(long)]
+    keep_source: bool,
+    /// Copy nothing: take away the marks of an earlier copy, so that the source takes writes again.
+    #[arg(long, conflicts_with_all = ["to", "schema", "keep_source"])]
+    reopen: bool,
     /// Only this repository's data.
     #[arg(long, value_name = "REPO")]
     repo: Option<String>,
@@ -29,11 +37,11 @@ pub(crate) struct CopyArgs {
 
 impl CopyArgs {
     /// The configuration of the target: that of the source, with the target's place.
-    fn target(&self, source: &StorageConfig) -> Result<StorageConfig> {
+    fn target(&self, to: &str, source: &StorageConfig) -> Result<StorageConfig> {
         let mut config = source.clone();
-        if self.to.starts_with("postgres://") || self.to.starts_with("postgresql://") {
+        if to.starts_with("postgres://") || to.starts_with("postgresql://") {
             config.backend = BackendKind::Postgres;
-            config.postgres.url = Some(self.to.clone());
+            config.postgres.url = Some(to.to_owned());
             (config.postgres.password, config.postgres.password_file) = (None, None);
             if let Some(schema) = &self.schema {
                 config.postgres.schema.clone_from(schema);
@@ -44,9 +52,8 @@ impl CopyArgs {
             ));
         } else {
             config.backend = BackendKind::File;
-            config.file.base_dir = std::path::absolute(PathBuf::from(&self.to)).map_err(|error| {
-                Failure::new(Exit::Failed, format!("find the folder {}: {error}", self.to))
-            })?;
+            config.file.base_dir = std::path::absolute(PathBuf::from(to))
+                .map_err(|error| Failure::new(Exit::Failed, format!("find the folder {to}: {error}")))?;
         }
         Ok(config)
     }
@@ -56,14 +63,22 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
     let job = arguments.job.as_ref().map(JobId::new).transpose()?;
     let storage = app.open(Access::Write)?;
+    let Some(to) = &arguments.to else {
+        return reopen(app, &storage, repo, job);
+    };
+    must_be_there(&storage, repo.as_ref(), job.as_ref())?;
     let target = Storage::builder()
-        .config(arguments.target(storage.config())?)
+        .config(arguments.target(to, storage.config())?)
         .interrupt(crate::signals::ends_waits());
-    let report = storage.copy_to(target, CopyOptions::new().repo(repo).job(job))?;
+    let options = CopyOptions::new()
+        .repo(repo)
+        .job(job)
+        .keep_source(arguments.keep_source);
+    let report = storage.copy_to(target, options)?;
     let mut table = Table::new(&["JOB", "EVENTS", "NEW", "DOCUMENTS", "LETTERS", "CHECKSUM"]);
     for job in &report.jobs {
         match app.json() {
-            true => app.json_line(&line(job))?,
+            true => app.json_line(&line(job, &report))?,
             false => table.row(app, row(job))?,
         }
     }
@@ -77,13 +92,91 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     app.note(&format!(
         "copied and compared: {jobs}, and {documents} of repositories"
     ));
+    let marked = match report.marked.last() {
+        Some(whole @ (Part::Store | Part::Repository(_))) => Some(whole.to_string()),
+        Some(Part::Job(_)) => Some(counted(report.marked.len() as u64, "job")),
+        None => None,
+    };
+    if let Some(marked) = marked {
+        app.note(&format!(
+            "moved: {marked}. Writes to the source are refused from now on: set the configuration to the new place. \
+             `prodigy-storage copy --reopen` takes the marks away"
+        ));
+    }
     Ok(match report.refused.is_empty() {
         true => Exit::Done,
         false => Exit::Failed,
     })
 }
 
-fn line(job: &CopiedJob) -> serde_json::Value {
+/// Fails with [`Exit::Missing`] if nothing is stored under these names. The error lists what exists.
+fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Option<&JobId>) -> Result<()> {
+    match (repo, job) {
+        (None, None) => Ok(()),
+        (Some(repo), None) => match no_repo(storage, repo, &format!("no repository `{repo}`"))? {
+            Some(missing) => Err(missing),
+            None => Ok(()),
+        },
+        (Some(repo), Some(job)) => {
+            let repo = storage.repo(repo)?;
+            let opened = Opened {
+                storage: storage.clone(),
+                job: repo.job(job.as_str())?,
+                repo,
+            };
+            opened.must_be_known()
+        }
+        (None, Some(job)) => {
+            let mut near = Near::to(job.as_str());
+            for repo in storage.repositories() {
+                for found in storage.repo(&repo?)?.jobs() {
+                    let found = found?;
+                    if found == *job {
+                        return Ok(());
+                    }
+                    near.offer(found.as_str());
+                }
+            }
+            let what = format!("no job `{job}` in any repository");
+            Err(Failure::new(Exit::Missing, what).hint(near.hint(
+                "jobs",
+                "check `--base-dir`: `prodigy-storage config show --origin` prints the folder of the data",
+            )))
+        }
+    }
+}
+
+/// Takes marks away.
+fn reopen(app: &mut App<'_>, storage: &Storage, repo: Option<RepoName>, job: Option<JobId>) -> Result<Exit> {
+    let parts = match (repo, job) {
+        (None, None) => vec![Part::Store],
+        (Some(repo), None) => vec![Part::Repository(repo)],
+        (Some(repo), Some(job)) => vec![Part::Job(JobAddress::new(repo, job))],
+        (None, Some(job)) => {
+            let marks = storage.moved().all()?.into_iter().map(|moved| moved.part);
+            marks.filter(|part| part.job() == Some(&job)).collect()
+        }
+    };
+    let mut marks = 0;
+    for part in &parts {
+        marks += storage.reopen(part)?;
+    }
+    match app.json() {
+        true => app.json_line(&json!({"reopened": marks}))?,
+        false => app.line(format!("{} taken away", counted(marks, "mark")))?,
+    }
+    app.flush()?;
+    for moved in storage.moved() {
+        let left = moved?.part;
+        if parts.iter().any(|part| left.contains(part)) {
+            let what = format!("{left} has a mark, which covers this part, too");
+            return Err(Failure::new(Exit::Failed, what).hint("take that one away"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn line(job: &CopiedJob, report: &CopyReport) -> serde_json::Value {
     json!({
         "repo": job.address.repo,
         "job": job.address.job,
@@ -92,6 +185,7 @@ fn line(job: &CopiedJob) -> serde_json::Value {
         "documents": job.documents,
         "letters": job.letters,
         "checksum": format!("{:08x}", job.checksum),
+        "moved": report.marked.contains(&Part::Job(job.address.clone())),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-const EXAMPLES: [(&str, &str, &str); 28] = [
+const EXAMPLES: [(&str, &str, &str); 29] = [
     (
         "events",
         "append",
@@ -178,6 +178,12 @@ const EXAMPLES: [(&str, &str, &str); 28] = [
         "Example: with a role that may create tables
   PRODIGY_STORAGE_URL=postgresql://owner@db/jobs prodigy-storage schema migrate",
     ),
+    (
+        "schema",
+        "renew",
+        "Example: the database was restored to an earlier moment, and no process works on it
+  prodigy-storage schema renew",
+    ),
 ];
 
 /// Examples of commands without subcommands.
@@ -228,9 +234,10 @@ const SINGLE: [(&str, &str); 11] = [
     ),
     (
         "copy",
-        "Examples: a job into another folder; all of a repository
+        "Examples: move a job into another folder; let it take writes here again; copy a repository that stays here
   prodigy-storage copy --to ../other/store --repo here --job job-7
-  prodigy-storage copy --to ../other/store --repo shop",
+  prodigy-storage copy --reopen --repo here --job job-7
+  prodigy-storage copy --to ../other/store --repo shop --keep-source",
     ),
     (
         "clean",

@@ -54,6 +54,9 @@ impl JobArgs {
         let storage = app.open(access)?;
         let repo = app.repo(&storage, name.as_ref())?;
         let job = repo.job(id.as_str())?;
+        if access == Access::Read {
+            app.note_moved(&job)?;
+        }
         Ok(Opened { storage, repo, job })
     }
 }

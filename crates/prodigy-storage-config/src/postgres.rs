@@ -49,6 +49,23 @@ impl PostgresSettings {
         /// Sets [`password_file`](field@Self::password_file).
         password_file: Option<PathBuf>,
     }
+
+    /// The connection string with `***` for a password, for messages and marks; and the schema, unless it has the usual name.
+    ///
+    /// ```
+    /// use prodigy_storage_config::PostgresSettings;
+    ///
+    /// let postgres = PostgresSettings::default().url(Some("postgresql://app:secret@db/jobs".into())).schema("shop");
+    /// assert_eq!(postgres.shown(), "postgresql://app:***@db/jobs (schema shop)");
+    /// ```
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let url = self.url.as_deref().map(without_password).unwrap_or_default();
+        match self.schema == Self::default().schema {
+            true => url,
+            false => format!("{url} (schema {})", self.schema),
+        }
+    }
 }
 
 impl Default for PostgresSettings {

@@ -3,6 +3,7 @@
 mod catalog;
 mod delete;
 mod handle;
+mod moved;
 mod parts;
 mod queues;
 mod stores;
@@ -19,12 +20,12 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Check, Cursor, Deadline,
     DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, JobSurvey, LockGuard,
-    LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Page,
+    LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Moved, Page,
     PageOptions, PutOptions, Result, Revision, Scan, ScanOptions, Severity, Stats, StorageError,
     StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Timestamp,
+    Document, DocumentScope, JobAddress, JobId, LockName, Part, Phase, RepoName, Timestamp,
 };
 
 use crate::fs::FileSystem;
@@ -472,6 +473,23 @@ impl Catalog for FileBackend {
         });
         self.handle.waiters.notify(job);
         deleted
+    }
+
+    fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
+        self.handle.write("mark as moved", Durability::Strict, |store| {
+            store.mark_moved(moved, last, deadline)
+        })
+    }
+
+    fn unmark_moved(&self, part: &Part, _: Deadline) -> Result<u64> {
+        self.handle.write("take marks away", Durability::Strict, |store| {
+            store.root.unmark_moved(part)
+        })
+    }
+
+    fn moved(&self, part: &Part, page: &PageOptions<Part>, _: Deadline) -> Result<Page<Moved, Part>> {
+        self.handle
+            .read("look for marks", |store| store.root.moved_page(part, page))
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

@@ -56,3 +56,116 @@ impl fmt::Display for JobAddress {
         write!(f, "{}/{}", self.repo, self.job)
     }
 }
+
+/// A part of a store: all of it, a repository, or a job.
+///
+/// Parts are ordered by their names; a whole comes before its parts.
+///
+/// ```
+/// use prodigy_storage_layout::{JobAddress, JobId, Part, RepoName};
+///
+/// let shop = RepoName::new("shop")?;
+/// let job = Part::Job(JobAddress::new(shop.clone(), JobId::new("mapreduce-7")?));
+/// assert!(Part::Store.contains(&job) && Part::Repository(shop).contains(&job));
+/// assert!(!job.contains(&Part::Store));
+/// # Ok::<(), prodigy_storage_layout::NameError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "it is complete: a store has no other parts"
+)]
+pub enum Part {
+    /// Everything.
+    Store,
+    /// A repository: its jobs and its own documents.
+    Repository(RepoName),
+    /// A job.
+    Job(JobAddress),
+}
+
+impl Part {
+    /// The part that a named lock belongs to, by the first two parts of its name.
+    ///
+    /// ```
+    /// use prodigy_storage_layout::{LockName, Part};
+    ///
+    /// let of = |lock: &str| Ok::<_, prodigy_storage_layout::NameError>(Part::of_lock(&LockName::new(lock)?).to_string());
+    /// assert_eq!(of("shop/job-7/coordinator")?, "the job shop/job-7");
+    /// assert_eq!(of("shop")?, "the repository shop");
+    /// # Ok::<(), prodigy_storage_layout::NameError>(())
+    /// ```
+    #[must_use]
+    pub fn of_lock(lock: &LockName) -> Self {
+        let mut parts = lock.parts();
+        let repo = parts.next().and_then(|name| RepoName::new(name).ok());
+        let job = parts.next().and_then(|name| JobId::new(name).ok());
+        match (repo, job) {
+            (None, _) => Self::Store,
+            (Some(repo), None) => Self::Repository(repo),
+            (Some(repo), Some(job)) => Self::Job(JobAddress::new(repo, job)),
+        }
+    }
+
+    /// The repository, unless it is the whole store.
+    #[must_use]
+    pub fn repo(&self) -> Option<&RepoName> {
+        match self {
+            Self::Store => None,
+            Self::Repository(repo) => Some(repo),
+            Self::Job(job) => Some(&job.repo),
+        }
+    }
+
+    /// The job, if it is one.
+    #[must_use]
+    pub fn job(&self) -> Option<&JobId> {
+        match self {
+            Self::Job(job) => Some(&job.job),
+            _ => None,
+        }
+    }
+
+    /// True if the other part is this one, or within it.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        match self {
+            Self::Store => true,
+            Self::Repository(repo) => other.repo() == Some(repo),
+            Self::Job(_) => self == other,
+        }
+    }
+
+    /// The part and the wholes that contain it, the widest first. The audit log stays with the store when all else is moved, so
+    /// it is no part of the whole.
+    pub fn wholes(&self) -> impl Iterator<Item = Self> + use<> {
+        let is_audit = self.repo().is_some_and(|repo| repo.as_str() == RepoName::AUDIT);
+        let store = (!is_audit).then_some(Self::Store);
+        let repo = self.repo().cloned().map(Self::Repository);
+        let job = matches!(self, Self::Job(_)).then(|| self.clone());
+        [store, repo, job].into_iter().flatten()
+    }
+}
+
+impl Ord for Part {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.repo(), self.job()).cmp(&(other.repo(), other.job()))
+    }
+}
+
+impl PartialOrd for Part {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Writes the name, or words for the whole store.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store => f.write_str("the whole store"),
+            Self::Repository(repo) => write!(f, "the repository {repo}"),
+            Self::Job(job) => write!(f, "the job {job}"),
+        }
+    }
+}

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::address::JobAddress;
+use crate::address::{JobAddress, Part};
 use crate::document::{Document, DocumentOwner};
 use crate::folder::{
-    DELETIONS, DLQ, DOCUMENTS, EVENTS, LOCKS, ORPHANED, STATE, WORKTREES, checkpoints_folder,
-    documents_folder, events_folder, locks_folder, orphans_folder, repo_of_tombstones, state_folder,
+    DELETIONS, DLQ, DOCUMENTS, EVENTS, LOCKS, MOVED, MOVED_JOBS, MOVED_REPOSITORIES, ORPHANED, STATE,
+    WORKTREES, checkpoints_folder, documents_folder, events_folder, locks_folder, moved_jobs_folder,
+    moved_repositories_folder, orphans_folder, repo_of_tombstones, state_folder, state_locks_folder,
     tombstones_folder, worktrees_folder,
 };
 use crate::name::{DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};
@@ -16,6 +17,7 @@ use crate::segment::{SegmentForm, SegmentName};
 use crate::stamp::Stamp;
 
 const FORMAT: &str = "format.json";
+const STORE: &str = "store.json";
 const ITEMS: &str = "items.json";
 const ITEMS_JOURNAL: &str = "items.journal";
 const ITEMS_LOCK: &str = "items.lock";
@@ -76,6 +78,9 @@ pub enum Entry {
     Tombstone(JobAddress),
     /// `deletions/{repo}.json`: the newest segment of the repository's deleted logs.
     DeletedLogs(RepoName),
+    /// `moved/store.json`, `moved/repositories/{repo}.json` or `moved/jobs/{repo}/{job}.json`: the part was moved to another
+    /// store.
+    Moved(Part),
     /// `format.json`: the version of the whole layout.
     Format,
 }
@@ -98,14 +103,14 @@ impl Entry {
                 path.as_mut_os_string().push(LOCK);
                 path
             }
-            Self::StateLock(job) => locks_folder()
-                .join(STATE)
-                .join(job.repo.as_str())
-                .join(format!("{}{LOCK}", job.job)),
+            Self::StateLock(job) => state_locks_folder(&job.repo).join(format!("{}{LOCK}", job.job)),
             Self::DocumentsLock(repo) => locks_folder().join(DOCUMENTS).join(format!("{repo}{LOCK}")),
             Self::RegistryLock => locks_folder().join(REGISTRY_LOCK),
             Self::DeletedLogs(repo) => Path::new(DELETIONS).join(format!("{repo}{JSON}")),
             Self::Tombstone(job) => tombstones_folder(&job.repo).join(format!("{}{JSON}", job.job)),
+            Self::Moved(Part::Store) => Path::new(MOVED).join(STORE),
+            Self::Moved(Part::Repository(repo)) => moved_repositories_folder().join(format!("{repo}{JSON}")),
+            Self::Moved(Part::Job(job)) => moved_jobs_folder(&job.repo).join(format!("{}{JSON}", job.job)),
             Self::Format => PathBuf::from(FORMAT),
         }
     }
@@ -158,6 +163,13 @@ impl Entry {
             [DELETIONS, folder, file] => {
                 let job = JobId::new(file.strip_suffix(JSON)?).ok()?;
                 Self::Tombstone(JobAddress::new(repo_of_tombstones(folder)?, job))
+            }
+            [MOVED, STORE] => Self::Moved(Part::Store),
+            [MOVED, MOVED_REPOSITORIES, file] => {
+                Self::Moved(Part::Repository(RepoName::new(file.strip_suffix(JSON)?).ok()?))
+            }
+            [MOVED, MOVED_JOBS, repo, file] => {
+                Self::Moved(Part::Job(address(repo, file.strip_suffix(JSON)?)?))
             }
             [LOCKS, REGISTRY_LOCK] => Self::RegistryLock,
             [LOCKS, DOCUMENTS, file] => Self::DocumentsLock(RepoName::new(file.strip_suffix(LOCK)?).ok()?),

@@ -20,6 +20,8 @@ pub const ORPHANED: &str = "orphaned_worktrees";
 pub const LOCKS: &str = "locks";
 /// The folder of the tombstones of jobs that are being deleted.
 pub const DELETIONS: &str = "deletions";
+/// The folder of the marks of what was moved to another store.
+pub const MOVED: &str = "moved";
 /// The folder of damaged data that repairs moved away.
 pub const QUARANTINE: &str = "quarantine";
 
@@ -61,8 +63,12 @@ impl Folder {
         let repo = |name: &str| RepoName::new(name).ok();
         let job = |name: &str, job: &str| Some(JobAddress::new(repo(name)?, JobId::new(job).ok()?));
         match parts[..] {
-            [EVENTS | DLQ | STATE | LOCKS | DELETIONS | IMPORTED | QUARANTINE | ORPHANED | WORKTREES]
-            | [LOCKS, STATE] => Some(Self::Store),
+            [
+                EVENTS | DLQ | STATE | LOCKS | DELETIONS | MOVED | IMPORTED | QUARANTINE | ORPHANED
+                | WORKTREES,
+            ]
+            | [LOCKS, STATE]
+            | [MOVED, MOVED_REPOSITORIES | MOVED_JOBS] => Some(Self::Store),
             [LOCKS, STATE, name] => repo(name).map(|_| Self::Store),
             // A lock with a name of several parts is in folders of these parts, except for the last.
             [LOCKS, count, ref parts @ ..] => {
@@ -78,6 +84,7 @@ impl Folder {
             [IMPORTED, _, ..] => Some(Self::Part),
             [EVENTS | DLQ | STATE | DELETIONS | ORPHANED, name]
             | [STATE, name, "mapreduce" | DOCUMENTS]
+            | [MOVED, MOVED_JOBS, name]
             | [STATE, name, "mapreduce", "jobs"] => repo(name).map(Self::Repo),
             [WORKTREES, name] | [STATE, name, DOCUMENTS, _] => repo(name).map(|_| Self::Part),
             [EVENTS | DLQ, name, id]
@@ -174,10 +181,39 @@ fn looks_like_a_file(repo: &RepoName) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
+/// Below [`MOVED`].
+pub(crate) const MOVED_REPOSITORIES: &str = "repositories";
+/// Below [`MOVED`].
+pub(crate) const MOVED_JOBS: &str = "jobs";
+
+/// `moved/repositories`: one mark for each repository that was moved to another store.
+#[must_use]
+pub fn moved_repositories_folder() -> PathBuf {
+    Path::new(MOVED).join(MOVED_REPOSITORIES)
+}
+
+/// `moved/jobs`: one folder for each repository.
+#[must_use]
+pub fn all_moved_jobs_folder() -> PathBuf {
+    Path::new(MOVED).join(MOVED_JOBS)
+}
+
+/// `moved/jobs/{repo}`: one mark for each job that was moved to another store.
+#[must_use]
+pub fn moved_jobs_folder(repo: &RepoName) -> PathBuf {
+    all_moved_jobs_folder().join(repo.as_str())
+}
+
 /// `locks`: all lock files except those of queues.
 #[must_use]
 pub fn locks_folder() -> PathBuf {
     PathBuf::from(LOCKS)
+}
+
+/// `locks/state/{repo}`: one lock file per job.
+#[must_use]
+pub fn state_locks_folder(repo: &RepoName) -> PathBuf {
+    locks_folder().join(STATE).join(repo.as_str())
 }
 
 /// `quarantine`: damaged data that repairs moved away.
@@ -204,6 +240,7 @@ mod tests {
             documents_folder(&DocumentOwner::Repo(repo.clone())),
             orphans_folder(repo),
             tombstones_folder(repo),
+            moved_jobs_folder(repo),
         ] {
             assert_eq!(
                 Folder::parse(&folder),
@@ -228,6 +265,8 @@ mod tests {
             quarantine_folder(),
             locks_folder().join("4"),
             locks_folder().join(STATE),
+            moved_repositories_folder(),
+            all_moved_jobs_folder(),
         ] {
             assert_eq!(Folder::parse(&folder), Some(Folder::Store), "{folder:?}");
         }

@@ -69,16 +69,17 @@ mod time;
 mod time_text;
 mod worktree;
 
-pub use address::JobAddress;
+pub use address::{JobAddress, Part};
 pub use decision::{Decision, Known, NameRole, Present, decide};
 pub use document::{Document, DocumentOwner, DocumentScope};
 pub use entry::Entry;
 pub use evidence::{Evidence, Relation};
 pub use folder::{
-    DELETIONS, DLQ, DOCUMENTS, EVENTS, Folder, IMPORTED, LOCKS, ORPHANED, QUARANTINE, STATE, WORKTREES,
-    checkpoints_folder, documents_folder, events_folder, jobs_folder, locks_folder, orphans_folder,
-    quarantine_folder, queue_folder, repo_events_folder, repo_queues_folder, state_folder, tombstones_folder,
-    worktrees_folder,
+    DELETIONS, DLQ, DOCUMENTS, EVENTS, Folder, IMPORTED, LOCKS, MOVED, ORPHANED, QUARANTINE, STATE,
+    WORKTREES, all_moved_jobs_folder, checkpoints_folder, documents_folder, events_folder, jobs_folder,
+    locks_folder, moved_jobs_folder, moved_repositories_folder, orphans_folder, quarantine_folder,
+    queue_folder, repo_events_folder, repo_queues_folder, state_folder, state_locks_folder,
+    tombstones_folder, worktrees_folder,
 };
 pub use identity::{Ceilings, Identity, IdentityError, IdentityKind};
 pub use name::{AgentId, CheckpointKey, DocumentKind, DocumentName, JobId, LockName, RepoName, SessionId};

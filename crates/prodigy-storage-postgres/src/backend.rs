@@ -86,6 +86,22 @@ pub fn migrate_schema(options: &PostgresOptions, deadline: Deadline) -> Result<S
     )
 }
 
+/// Gives a database that was restored to an earlier moment a new identity. Writers number their events again from that moment, so a cursor of after it
+/// would pass over events: each cursor that was made before this call then gets
+/// [`CursorGap`](prodigy_storage_backend::ErrorKind::CursorGap), and its reader begins again. The cursors of stored checkpoints are
+/// of the restored moment, and stay valid. Returns the number of checkpoints with a cursor.
+///
+/// # Errors
+/// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) while a process appends or holds a lock;
+/// [`NotFound`](prodigy_storage_backend::ErrorKind::NotFound) for a schema without tables, or with older ones; those of a connection.
+pub fn renew_store(options: &PostgresOptions, deadline: Deadline) -> Result<u64> {
+    let db = connect(options)?;
+    let target = db.pool.target().shown.clone();
+    db.call("renew store", &target, deadline, move |mut session| async move {
+        schema::renew(&mut session).await
+    })
+}
+
 impl PostgresBackend {
     /// Opens a store, and creates or migrates its schema unless the options [say otherwise](PostgresOptions::migrate).
     ///

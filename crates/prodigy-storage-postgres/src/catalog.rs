@@ -4,14 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::{
     Activity, Appended, AreaUsage, Capabilities, Catalog, Check, Deadline, Durability, ErrorKind, Fence,
-    Health, JobSurvey, Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
+    Health, JobSurvey, Moved, Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
 };
-use prodigy_storage_layout::{DLQ, EVENTS, JobAddress, JobId, LOCKS, LockName, RepoName, STATE, Timestamp};
+use prodigy_storage_layout::{
+    DLQ, EVENTS, JobAddress, JobId, LOCKS, LockName, Part, RepoName, STATE, Timestamp,
+};
 use tokio_postgres::Row;
 
 use crate::backend::PostgresBackend;
 use crate::document::FINISHED;
-use crate::job::{self, JOB, of_job};
+use crate::job::{self, JOB, Locked, of_job};
 use crate::lock::IS_HELD;
 use crate::schema;
 use crate::session::Session;
@@ -153,22 +155,18 @@ pub(crate) fn for_job(fragment: &str, id: &str) -> String {
         .replace("{finished}", &FINISHED.to_string())
 }
 
-/// Deletes a job, unless something was written to it after `last`.
-async fn delete(
+/// Finds out whether a process works on a job.
+pub(crate) fn look_for_work(job: &JobAddress) -> Vec<Sql> {
+    vec![of_this(WRITERS, job), held_locks(&job.repo)]
+}
+
+/// Fails if [`look_for_work`], which came first behind the lock of the job, found a process. Otherwise closes the writers of the
+/// job, and returns the time of its last write.
+pub(crate) async fn come_to_rest(
     session: &mut Session,
     job: &JobAddress,
-    fence: Option<&Fence>,
-    last: Option<Timestamp>,
-) -> Result<bool> {
-    let holds = format!("select {HOLDS} from @.job j where j.id = {JOB}");
-    let look = vec![of_this(WRITERS, job), held_locks(&job.repo), of_job(holds, job)];
-    let Some(locked) = job::begin_existing(session, job, fence, Durability::Strict, look).await? else {
-        return Ok(false);
-    };
-    if first(rows(&locked.answers, 2), 0)? != Some(true) {
-        session.roll_back().await?;
-        return Ok(false);
-    }
+    locked: &Locked,
+) -> Result<Option<Timestamp>> {
     let why = if first(rows(&locked.answers, 0), 0)? == Some(true) {
         "its log is open for writing"
     } else if owns_one(job, rows(&locked.answers, 1))? {
@@ -179,22 +177,43 @@ async fn delete(
             Sql::new("update @.writer set closed = true where job = $1 and not closed").arg(locked.job);
         let answers = session.more(vec![close, of_this(LAST_WRITE, job)]).await?;
         let written: Option<i64> = first(rows(&answers, 1), 0)?;
-        if last.is_some_and(|last| written.is_some_and(|written| written > last.as_nanos())) {
-            session.roll_back().await?;
-            return Ok(false);
-        }
-        let remove = Sql::new("update @.job set deleted = true where id = $1").arg(locked.job);
-        locked.finish(session, [remove]).await?;
-        return Ok(true);
+        return Ok(written.map(Timestamp::from_nanos));
     };
     session.roll_back().await?;
     Err(StorageError::new(
         ErrorKind::LockUnavailable,
-        DELETE,
+        session.operation,
         job,
         format!("the job is active: {why}"),
     )
-    .with_hint("finish the job, or release the lock; then delete it"))
+    .with_hint("finish the job, or release the lock; then try again"))
+}
+
+/// Deletes a job, unless something was written to it after `last`.
+async fn delete(
+    session: &mut Session,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    last: Option<Timestamp>,
+) -> Result<bool> {
+    let holds = format!("select {HOLDS} from @.job j where j.id = {JOB}");
+    let mut look = look_for_work(job);
+    look.push(of_job(holds, job));
+    let Some(locked) = job::begin_any(session, job, fence, Durability::Strict, look).await? else {
+        return Ok(false);
+    };
+    if first(rows(&locked.answers, 2), 0)? != Some(true) {
+        session.roll_back().await?;
+        return Ok(false);
+    }
+    let written = come_to_rest(session, job, &locked).await?;
+    if last.is_some_and(|last| written.is_some_and(|written| written > last)) {
+        session.roll_back().await?;
+        return Ok(false);
+    }
+    let remove = Sql::new("update @.job set deleted = true where id = $1").arg(locked.job);
+    locked.finish(session, [remove]).await?;
+    Ok(true)
 }
 
 impl PostgresBackend {
@@ -332,6 +351,18 @@ impl Catalog for PostgresBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         self.delete(job, fence, Some(last), deadline)
+    }
+
+    fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
+        self.mark(moved, last, deadline)
+    }
+
+    fn unmark_moved(&self, part: &Part, deadline: Deadline) -> Result<u64> {
+        self.unmark(part, deadline)
+    }
+
+    fn moved(&self, part: &Part, page: &PageOptions<Part>, deadline: Deadline) -> Result<Page<Moved, Part>> {
+        self.marks(part, page, deadline)
     }
 
     fn flush(&self, deadline: Deadline) -> Result<()> {

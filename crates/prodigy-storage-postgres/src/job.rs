@@ -1,14 +1,19 @@
 //! The row of a job, and the critical section under its lock: fencing marks are checked and raised there.
 
 use prodigy_storage_backend::{Durability, ErrorKind, Fence, FenceMarks, Result, StorageError};
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, Part};
 use tokio_postgres::Row;
 
+use crate::moved;
 use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
 /// The id of a job by its repository and name, `$1` and `$2`.
 pub(crate) const JOB: &str = "(select id from @.job where repo = $1 and name = $2 and not deleted)";
+
+/// The same, unless the job was moved to another store.
+pub(crate) const OPEN_JOB: &str =
+    "(select id from @.job where repo = $1 and name = $2 and not deleted and not moved)";
 
 /// How often a write starts again because its job was deleted meanwhile.
 pub(crate) const TRIES: usize = 20;
@@ -22,17 +27,17 @@ pub(crate) fn of_job(text: impl Into<std::borrow::Cow<'static, str>>, job: &JobA
 
 /// Creates the row of a job if it is missing.
 pub(crate) fn make(job: &JobAddress) -> Sql {
-    of_job(
-        "insert into @.job (repo, name) values ($1, $2) on conflict (repo, name) where not deleted do nothing",
-        job,
-    )
-    .frequent()
+    let text = format!(
+        "insert into @.job (repo, name, moved) select $1, $2, {} on conflict (repo, name) where not deleted do nothing",
+        moved::is_covered("$1", "$2")
+    );
+    of_job(text, job).frequent()
 }
 
-/// Locks the row of a job against all other writers that lock it, and returns its id.
+/// Locks the row of a job against all other writers that lock it, and returns its id and whether it was moved.
 pub(crate) fn lock(job: &JobAddress) -> Sql {
     of_job(
-        "select id from @.job where repo = $1 and name = $2 and not deleted for update",
+        "select id, moved from @.job where repo = $1 and name = $2 and not deleted for update",
         job,
     )
     .frequent()
@@ -92,6 +97,7 @@ pub(crate) fn check_mark(session: &Session, fence: &Fence, mark: Option<i64>) ->
 /// An open transaction that holds the lock of a job's row.
 pub(crate) struct Locked {
     pub(crate) job: i64,
+    is_moved: bool,
     /// The answers to the statements that follow the lock.
     pub(crate) answers: Vec<Vec<Row>>,
     /// The statement that raises the mark.
@@ -120,7 +126,8 @@ pub(crate) async fn begin(
     statements: impl Fn() -> Vec<Sql>,
 ) -> Result<Locked> {
     for _ in 0..TRIES {
-        if let Some(locked) = try_begin(session, job, true, fence, durability, statements()).await? {
+        let locked = try_begin(session, job, true, fence, durability, statements()).await?;
+        if let Some(locked) = unless_moved(session, job, locked).await? {
             return Ok(locked);
         }
     }
@@ -135,7 +142,33 @@ pub(crate) async fn begin_existing(
     durability: Durability,
     statements: Vec<Sql>,
 ) -> Result<Option<Locked>> {
+    let locked = begin_any(session, job, fence, durability, statements).await?;
+    unless_moved(session, job, locked).await
+}
+
+/// As [`begin_existing`], also for a job that was moved to another store.
+pub(crate) async fn begin_any(
+    session: &mut Session,
+    job: &JobAddress,
+    fence: Option<&Fence>,
+    durability: Durability,
+    statements: Vec<Sql>,
+) -> Result<Option<Locked>> {
     try_begin(session, job, false, fence, durability, statements).await
+}
+
+/// Fails if the job was moved to another store. `None` if its mark was taken away meanwhile.
+async fn unless_moved(
+    session: &mut Session,
+    job: &JobAddress,
+    locked: Option<Locked>,
+) -> Result<Option<Locked>> {
+    if locked.as_ref().is_some_and(|locked| locked.is_moved) {
+        session.roll_back().await?;
+        moved::refuse(session, &Part::Job(job.clone())).await?;
+        return Ok(None);
+    }
+    Ok(locked)
 }
 
 async fn try_begin(
@@ -158,7 +191,8 @@ async fn try_begin(
     all.extend(statements);
     let mut answers = session.begin(durability, all).await?;
     let behind = answers.split_off(before);
-    let Some(id) = first(rows(&answers, usize::from(is_made)), 0)? else {
+    let row = rows(&answers, usize::from(is_made));
+    let (Some(id), Some(is_moved)) = (first(row, 0)?, first(row, 1)?) else {
         session.roll_back().await?;
         return Ok(None);
     };
@@ -173,6 +207,7 @@ async fn try_begin(
     }
     Ok(Some(Locked {
         job: id,
+        is_moved,
         answers: behind,
         raise: raised,
     }))

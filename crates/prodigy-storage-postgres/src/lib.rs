@@ -51,6 +51,7 @@ mod job;
 mod lease;
 mod lock;
 mod log;
+mod moved;
 mod options;
 mod pool;
 mod queue;
@@ -60,6 +61,6 @@ mod sql;
 mod survey;
 mod target;
 
-pub use backend::{PostgresBackend, migrate_schema, schema_state};
+pub use backend::{PostgresBackend, migrate_schema, renew_store, schema_state};
 pub use options::PostgresOptions;
 pub use schema::SchemaState;

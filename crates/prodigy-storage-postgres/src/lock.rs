@@ -8,13 +8,14 @@ use prodigy_storage_backend::{
     Clock, Deadline, Durability, ErrorKind, Holder, LockGuard, LockInfo, LockOptions, LockStore, Page,
     PageOptions, Result, StorageError, SystemClock,
 };
-use prodigy_storage_layout::LockName;
+use prodigy_storage_layout::{LockName, Part};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::backend::PostgresBackend;
 use crate::db::Db;
 use crate::lease::{Held, LEASE_SECONDS, Leases};
+use crate::moved;
 use crate::sql::{Sql, column, first, rows};
 
 const LOCK: &str = "take lock";
@@ -25,9 +26,11 @@ const RELEASE: Duration = Duration::from_secs(5);
 
 /// An attempt: returns the token if the lock is free, or if an earlier attempt took it and its answer was lost.
 fn attempt(name: &LockName, holder: &Holder, lease: Uuid) -> Sql {
+    let part = Part::of_lock(name);
+    let covered = moved::is_covered("$4", "$5");
     let text = format!(
         "insert into @.lock as l (name, token, holder, lease, expires) \
-         values ($1, 1, $2, $3, clock_timestamp() + {LEASE_SECONDS} * interval '1 second') \
+         select $1, 1, $2, $3, clock_timestamp() + {LEASE_SECONDS} * interval '1 second' where not {covered} \
          on conflict (name) do update set holder = excluded.holder, lease = excluded.lease, expires = excluded.expires, \
            token = case when l.lease = excluded.lease then l.token else l.token + 1 end \
          where l.lease is null or l.lease = excluded.lease or l.expires <= clock_timestamp() returning token"
@@ -37,6 +40,8 @@ fn attempt(name: &LockName, holder: &Holder, lease: Uuid) -> Sql {
         .arg(name.as_str().to_owned())
         .arg(holder)
         .arg(lease)
+        .arg(part.repo().map_or(String::new(), |repo| repo.as_str().to_owned()))
+        .arg(part.job().map_or(String::new(), |job| job.as_str().to_owned()))
 }
 
 fn holder_in(bytes: &[u8]) -> Option<Holder> {
@@ -80,6 +85,7 @@ impl LockStore for PostgresBackend {
             let statements = vec![
                 attempt(name, &holder, lease),
                 Sql::new("select holder from @.lock where name = $1").arg(name.as_str().to_owned()),
+                moved::covering(&Part::of_lock(name)),
             ];
             // At least one attempt is made. It may take as long as a connection takes to open.
             let patience = Deadline::after(self.options().connect_timeout * 2);
@@ -88,6 +94,9 @@ impl LockStore for PostgresBackend {
                 .call(LOCK, name, patience, move |mut session| async move {
                     let answers = session.write(Durability::Strict, statements).await?;
                     let token: Option<i64> = first(rows(&answers, 0), 0)?;
+                    if token.is_none() {
+                        moved::refusal(&session, rows(&answers, 2))?;
+                    }
                     let found: Option<Vec<u8>> = first(rows(&answers, 1), 0)?;
                     Ok((token, found.as_deref().and_then(holder_in)))
                 });

@@ -1,21 +1,220 @@
 //! Archives of a store, or of one job.
 
+use std::io::{Read, Seek, Write};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use prodigy_storage_backend::{Clock, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{Clock, ErrorKind, Fence, Result, StorageError};
 use prodigy_storage_config::{BackendKind, StorageConfig};
-pub use prodigy_storage_file::{Backup, BackupSummary};
+use prodigy_storage_file::Backup as OfFiles;
+pub use prodigy_storage_file::BackupSummary;
+use prodigy_storage_layout::JobAddress;
+use tempfile::TempDir;
 
+use crate::builder::StorageBuilder;
+use crate::copy::CopyOptions;
 use crate::open;
+use crate::storage::Storage;
+
+const BACKUP: &str = "back up";
+const RESTORE: &str = "restore";
+
+/// Writes a store, or one job, to an archive, and restores it ([`StorageBuilder::backup`]).
+///
+/// An archive is a `tar` file, compressed by `zstd`, of the files of a root, with a manifest of their sizes and checksums, whatever the
+/// backend. With the file backend writers may be at work. With another backend the job is [copied](Storage::copy_to) into a temporary folder
+/// first, or out of it: that takes the space of the job there, uncompressed, and no process may work on the job.
+///
+/// ```
+/// use std::io::Cursor;
+/// use prodigy_storage::{Backup, Storage};
+///
+/// let folder = tempfile::tempdir()?;
+/// let at = |name: &str| Storage::builder().flag("backend_config.base_dir", folder.path().join(name));
+/// let job = at("root").open()?.repo("shop")?.job("mapreduce-7")?;
+/// job.events().append(&"started")?;
+///
+/// let mut archive = Vec::new();
+/// at("root").backup()?.write(Some(job.address()), &mut archive)?;
+/// assert_eq!(Backup::check(&mut archive.as_slice())?.jobs, 1);
+/// at("copy").backup()?.restore(&mut Cursor::new(archive), None)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Backup(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Files(OfFiles),
+    Other(Box<Other>),
+}
+
+/// A store that keeps no files.
+#[derive(Debug)]
+struct Other {
+    config: StorageConfig,
+    read_only: bool,
+    clock: Arc<dyn Clock>,
+    interrupt: Option<&'static AtomicBool>,
+    fence: Option<Fence>,
+}
 
 /// Opens the backend that a configuration names, to write and restore archives.
-pub(crate) fn of(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> Result<Backup> {
-    if config.backend != BackendKind::File {
-        let why = "an archive is a copy of files, and this backend keeps none";
-        return Err(
-            StorageError::new(ErrorKind::Unsupported, "back up", config.backend.as_str(), why)
-                .with_hint("set `backend: file`, or export the job"),
-        );
+pub(crate) fn of(
+    config: StorageConfig,
+    read_only: bool,
+    clock: Arc<dyn Clock>,
+    interrupt: Option<&'static AtomicBool>,
+    fence: Option<Fence>,
+) -> Result<Backup> {
+    Ok(Backup(match config.backend {
+        BackendKind::File => {
+            let files = OfFiles::new(open::file_options(&config, read_only, &clock))?;
+            Kind::Files(files.with_fence(fence))
+        }
+        _ => Kind::Other(Box::new(Other {
+            config,
+            read_only,
+            clock,
+            interrupt,
+            fence,
+        })),
+    }))
+}
+
+impl Backup {
+    /// Writes an archive of the whole store, or of one job. It holds all that was acknowledged before the call, and some of what is
+    /// written meanwhile, without leases on dead letters and without worktrees. The caller syncs what the archive is written to.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) where nothing is stored; what the operating system says about a file or about the archive. From a
+    /// backend without files also [`Unsupported`](ErrorKind::Unsupported) for the whole store, and
+    /// [`LockUnavailable`](ErrorKind::LockUnavailable) for a job that is [active](crate::JobState::Active).
+    pub fn write(&self, job: Option<&JobAddress>, out: &mut dyn Write) -> Result<BackupSummary> {
+        match &self.0 {
+            Kind::Files(files) => files.write(job, out),
+            Kind::Other(other) => other.write(job, out),
+        }
     }
-    Backup::new(open::file_options(config, read_only, clock))
+
+    /// Reads an archive to its end, and checks every byte.
+    ///
+    /// # Errors
+    /// [`Damaged`](ErrorKind::Damaged) names the file in the archive that is damaged.
+    pub fn check(archive: &mut dyn Read) -> Result<BackupSummary> {
+        OfFiles::check(archive)
+    }
+
+    /// Restores an archive, or one job of it, after all of it was checked. With the file backend a whole archive needs an empty root, and
+    /// it or the job appears at one moment. With another backend the jobs are copied one after the other, each is compared at its end, and a restore that was
+    /// cut short continues when it is made again.
+    ///
+    /// # Errors
+    /// [`Damaged`](ErrorKind::Damaged) for a damaged archive, [`NotFound`](ErrorKind::NotFound) for a job that is not in it, and
+    /// [`Conflict`](ErrorKind::Conflict) where the store has other data of the job. Then nothing was changed.
+    pub fn restore<A: Read + Seek>(
+        &self,
+        archive: &mut A,
+        job: Option<&JobAddress>,
+    ) -> Result<BackupSummary> {
+        match &self.0 {
+            Kind::Files(files) => files.restore(archive, job),
+            Kind::Other(other) => other.restore(archive, job),
+        }
+    }
+}
+
+impl Other {
+    fn store(&self) -> StorageBuilder {
+        let store = Storage::builder()
+            .config(self.config.clone())
+            .read_only(self.read_only)
+            .clock(Arc::clone(&self.clock));
+        self.interruptible(store)
+    }
+
+    /// The configuration of a root in a temporary folder.
+    fn files(&self, folder: &TempDir) -> StorageConfig {
+        let mut config = self.config.clone();
+        config.backend = BackendKind::File;
+        config.file.base_dir = folder.path().join("root");
+        config
+    }
+
+    fn interruptible(&self, store: StorageBuilder) -> StorageBuilder {
+        match self.interrupt {
+            Some(flag) => store.interrupt(flag),
+            None => store,
+        }
+    }
+
+    fn of_files(&self, config: &StorageConfig) -> Result<OfFiles> {
+        OfFiles::new(open::file_options(config, false, &self.clock))
+    }
+
+    fn write(&self, job: Option<&JobAddress>, out: &mut dyn Write) -> Result<BackupSummary> {
+        let Some(job) = job else {
+            let why =
+                "an archive of this backend holds one job; a database has tools of its own for all of it";
+            return Err(
+                StorageError::new(ErrorKind::Unsupported, BACKUP, self.config.backend, why).with_hint(
+                    "name a job with `--job`; or take everything with `pg_dump` or a base backup; or copy it into a folder with \
+                     `prodigy-storage copy --to DIR --keep-source`, and back that up",
+                ),
+            );
+        };
+        let folder = temporary(BACKUP)?;
+        let config = self.files(&folder);
+        let target = self.interruptible(Storage::builder().config(config.clone()));
+        let options = CopyOptions::new().repo(job.repo.clone()).job(job.job.clone());
+        let report = self.store().open()?.copy_to(target, options.keep_source(true))?;
+        match (report.refused.into_iter().next(), report.jobs.is_empty()) {
+            (Some((_, error)), _) => return Err(error),
+            (None, true) => {
+                return Err(StorageError::new(
+                    ErrorKind::NotFound,
+                    BACKUP,
+                    job,
+                    "nothing is stored of this job",
+                ));
+            }
+            (None, false) => {}
+        }
+        self.of_files(&config)?.write(Some(job), out)
+    }
+
+    fn restore<A: Read + Seek>(&self, archive: &mut A, job: Option<&JobAddress>) -> Result<BackupSummary> {
+        if self.fence.is_some() {
+            let why = "a restore under a fencing token needs the file backend";
+            return Err(
+                StorageError::new(ErrorKind::Unsupported, RESTORE, self.config.backend, why)
+                    .with_hint("run it outside of `lock run`"),
+            );
+        }
+        let folder = temporary(RESTORE)?;
+        let config = self.files(&folder);
+        let summary = self.of_files(&config)?.restore(archive, job)?;
+        let source = Storage::builder().config(config).read_only(true).open()?;
+        let mut options = CopyOptions::new().keep_source(true);
+        if let Some(job) = job {
+            options = options.repo(job.repo.clone()).job(job.job.clone());
+        }
+        let report = source.copy_to(self.store(), options)?;
+        match report.refused.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(summary),
+        }
+    }
+}
+
+/// A folder that goes with the value.
+fn temporary(operation: &'static str) -> Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("prodigy-storage-").tempdir();
+    made.map_err(|error| {
+        let why = "no temporary folder can be made";
+        StorageError::new(ErrorKind::Io, operation, Path::new("$TMPDIR").display(), why)
+            .with_hint("set TMPDIR to a folder with room for the job")
+            .with_source(error)
+    })
 }

@@ -226,11 +226,12 @@ impl StorageBuilder {
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Refused`](crate::ErrorKind::Refused) for a root that is not
-    /// safe; [`Unsupported`](crate::ErrorKind::Unsupported) for a backend that keeps no files.
+    /// safe.
     #[cfg(feature = "backup")]
     pub fn backup(self) -> Result<crate::Backup> {
         let config = self.load_and_warn()?;
-        Ok(crate::backup::of(&config, self.read_only, &self.clock)?.with_fence(self.fence()?))
+        let fence = self.fence()?;
+        crate::backup::of(config, self.read_only, self.clock, self.interrupt, fence)
     }
 
     /// Loads the configuration and returns the schema of its database, which need not exist yet.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Activity, Body, DocumentCount, ErrorKind, Expected, Fence, JobFacts, LogSummary, PutOptions,
-    QueueSummary, Result, StorageError, StoredDocument,
+    Activity, Body, DocumentCount, ErrorKind, Expected, Fence, JobFacts, LogSummary, Moved, PageOptions,
+    PutOptions, QueueSummary, Result, StorageError, StoredDocument,
 };
-use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Timestamp};
+use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Part, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::call::operation::{ACTIVITY, DELETE_JOB, DELETE_OLD_JOB, SEAL, SURVEY};
+use crate::call::operation::{ACTIVITY, DELETE_JOB, DELETE_OLD_JOB, LIST_MOVED, SEAL, SURVEY};
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
 use crate::documents::{self, DocumentInfo, Documents};
@@ -346,6 +346,23 @@ impl Job {
                 JobFacts::by_calls(backend, &self.address, deadline)
             })?;
         JobOverview::new(self.address.clone(), facts)
+    }
+
+    /// The mark that covers the job, if it was [moved](crate::Storage::copy_to) to another store: its own, or that of its repository or of the
+    /// whole store. The job takes no more writes then.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn moved(&self) -> Result<Option<Moved>> {
+        let (part, deadline) = (Part::Job(self.address.clone()), self.inner.deadline());
+        let first = PageOptions::default().limit(1);
+        let page = self
+            .inner
+            .caller
+            .call(LIST_MOVED, &self.address, deadline, |backend| {
+                backend.moved(&part, &first, deadline)
+            })?;
+        Ok(page.entries.into_iter().next())
     }
 
     /// Removes everything that is stored of the job: events, checkpoints, documents, dead letters, and the record of

@@ -202,15 +202,15 @@ pub use prodigy_storage_backend::{
     Appended, AreaUsage, Backend, Batch, BootId, Capabilities, Change, Check, Claim, Clock, Compaction,
     Cursor, Damage, Deadline, Delay, DocumentCount, Durability, Eligible, ErrorKind, EventId, Expected,
     Fence, ForeignKind, Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease, LeaseToken,
-    LockInfo, LogSummary, OperationStats, PutReport, QueueMark, QueueSummary, Record, Result, Revision,
-    ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument, SystemClock,
-    TooLarge, Uptime, Usage, escape,
+    LockInfo, LogSummary, Moved, OperationStats, PutReport, QueueMark, QueueSummary, Record, Result,
+    Revision, ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument,
+    SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{
     AgentId, Ceilings, CheckpointKey, DocumentKind, DocumentName, Identity, IdentityError, IdentityKind,
-    JobAddress, JobId, LockName, NameError, NameProblem, Phase, PhaseError, PhaseName, RepoName, SessionId,
-    Timestamp,
+    JobAddress, JobId, LockName, NameError, NameProblem, Part, Phase, PhaseError, PhaseName, RepoName,
+    SessionId, Timestamp,
 };
 
 /// The traits of a backend, and everything in their signatures: for a backend of your own ([`StorageBuilder::backend`]), and

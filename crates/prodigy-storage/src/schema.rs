@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Clock, Deadline, ErrorKind, Result, StorageError};
 use prodigy_storage_config::{BackendKind, StorageConfig};
-use prodigy_storage_postgres::{PostgresOptions, migrate_schema, schema_state};
+use prodigy_storage_postgres::{PostgresOptions, migrate_schema, renew_store, schema_state};
 
 pub use prodigy_storage_postgres::SchemaState;
 
@@ -62,5 +62,15 @@ impl Schema {
     /// As [`state`](Self::state); [`NewerFormat`](ErrorKind::NewerFormat) for tables of a newer version.
     pub fn migrate(&self) -> Result<SchemaState> {
         migrate_schema(&self.options, Deadline::after(self.timeout))
+    }
+
+    /// Gives a database that was restored to an earlier moment a new identity, while no process works on it. A cursor of after that moment would
+    /// pass over events: each cursor that a reader still has then gets [`CursorGap`](ErrorKind::CursorGap). Checkpoints keep the positions that were
+    /// restored with them. Returns the number of checkpoints with a position.
+    ///
+    /// # Errors
+    /// As [`state`](Self::state); [`LockUnavailable`](ErrorKind::LockUnavailable) while a process appends or holds a lock.
+    pub fn renew(&self) -> Result<u64> {
+        renew_store(&self.options, Deadline::after(self.timeout))
     }
 }

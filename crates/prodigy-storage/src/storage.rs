@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Fence, Foreign, Health, LockInfo,
-    LogScope, Result, Severity, Stats, Usage,
+    LogScope, Moved, Result, Severity, Stats, Usage,
 };
 #[cfg(feature = "memory")]
 use prodigy_storage_config::BackendKind;
 use prodigy_storage_config::StorageConfig;
-use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, RepoName, Timestamp};
+use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, Part, RepoName, Timestamp};
 #[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 use serde::de::DeserializeOwned;
 
 use crate::builder::StorageBuilder;
 use crate::call::Caller;
-use crate::call::operation::{FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_REPOSITORIES, Operation, USAGE};
+use crate::call::operation::{
+    FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_MOVED, LIST_REPOSITORIES, Operation, UNMARK_MOVED, USAGE,
+};
 use crate::checkpoints::Setups;
 use crate::dlq::InHand;
 #[cfg(feature = "file")]
@@ -300,6 +302,39 @@ impl Storage {
         let inner = Arc::clone(&self.inner);
         Listing::new(inner, LIST_LOCKS, "", |backend, page, deadline| {
             backend.locks(page, deadline)
+        })
+    }
+
+    /// The marks of what was [moved](Self::copy_to) from here to another store, by repository and job. A mark of a whole covers all its
+    /// parts. A backend that keeps no marks has none.
+    ///
+    /// ```
+    /// # use prodigy_storage::Storage;
+    /// # let storage = Storage::in_memory()?;
+    /// for moved in storage.moved() {
+    ///     let moved = moved?;
+    ///     println!("{} is in {} now", moved.part, moved.to);
+    /// }
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    pub fn moved(&self) -> Listing<Moved> {
+        let inner = Arc::clone(&self.inner);
+        Listing::new(inner, LIST_MOVED, "", |backend, page, deadline| {
+            backend.moved(&Part::Store, page, deadline)
+        })
+    }
+
+    /// Takes away the marks of a part that was moved, and of all parts within it, so that they take writes again. Returns the number of marks. A
+    /// mark of a whole that contains the part stays, and still covers it.
+    ///
+    /// Make sure that nobody writes to the new place: the two stores do not know of each other.
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn reopen(&self, part: &Part) -> Result<u64> {
+        let deadline = self.inner.deadline();
+        self.inner.caller.call(UNMARK_MOVED, part, deadline, |backend| {
+            backend.unmark_moved(part, deadline)
         })
     }
 

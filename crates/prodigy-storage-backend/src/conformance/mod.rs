@@ -68,6 +68,7 @@ mod lock;
 mod log;
 mod machine;
 mod model;
+mod moved;
 mod own;
 mod pages;
 mod property;

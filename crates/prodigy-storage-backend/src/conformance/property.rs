@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::harness::{Harness, HarnessFactory};
 use super::{
-    contents, cursor, deletion, document, errors, fence, fenced, limits, listing, lock, log, own, pages,
-    queue, removal, restart, select, series, settle, take, wait,
+    contents, cursor, deletion, document, errors, fence, fenced, limits, listing, lock, log, moved, own,
+    pages, queue, removal, restart, select, series, settle, take, wait,
 };
 
 /// The outcome of a property.
@@ -43,7 +43,7 @@ type Run = fn(&dyn Harness) -> Result<(), Failure>;
 pub struct Property {
     /// The unique name of the property.
     pub name: &'static str,
-    /// The topic: `log`, `cursor`, `end`, `document`, `series`, `own document`, `queue`, `fence`, `lock`, `listing`, `page`, `limit`, `error`, `restart`.
+    /// The topic: `log`, `cursor`, `end`, `document`, `series`, `own document`, `queue`, `fence`, `lock`, `listing`, `moved`, `page`, `limit`, `error`, `restart`.
     pub topic: &'static str,
     /// The promise, as a sentence.
     pub promise: &'static str,
@@ -86,6 +86,9 @@ impl Property {
             return Ok(Outcome::Skipped);
         }
         if self.topic == "removal" && !removal::is_supported(&*harness)? {
+            return Ok(Outcome::Skipped);
+        }
+        if self.topic == "moved" && !(harness.named_locks() && moved::is_supported(&*harness)?) {
             return Ok(Outcome::Skipped);
         }
         let able = match self.need {
@@ -141,6 +144,7 @@ pub fn properties() -> impl Iterator<Item = &'static Property> {
         lock::PROPERTIES,
         listing::PROPERTIES,
         deletion::PROPERTIES,
+        moved::PROPERTIES,
         pages::PROPERTIES,
         limits::PROPERTIES,
         errors::PROPERTIES,

@@ -59,6 +59,8 @@ impl Advice {
                     "mkdir -p -m 0700 {quarantine} && mv {place} {quarantine}/"
                 ))
             }
+            // The mark itself is as it should be.
+            FindingKind::Moved if finding.severity == FindingSeverity::Damage => Some(format!("rm {place}")),
             FindingKind::NameCollision => self.rename(path),
             FindingKind::UnfinishedDeletion => {
                 let job = path.file_stem()?.to_str()?;

@@ -143,6 +143,7 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::OverLimit => "readers skip it, and say so",
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
+        FindingKind::Moved => "writes to it are refused here, and reads give what it was before the move",
         FindingKind::Mode => "other users of this machine may read or change it",
         FindingKind::NameCollision => {
             "on a case-insensitive file system, as on macOS, both are the same name"

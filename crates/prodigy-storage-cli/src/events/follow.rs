@@ -82,7 +82,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let stop = Stop::on_request().ends_waits();
     let lines = match arguments.all_repos {
         true => Lines::All(app.open(Access::Read)?.follow_lines(options)?),
-        false => Lines::of_jobs(&arguments.repo.open(app, Access::Read)?, &named, options)?,
+        false => {
+            let repo = arguments.repo.open(app, Access::Read)?;
+            for id in &named {
+                app.note_moved(&repo.job(id.as_str())?)?;
+            }
+            Lines::of_jobs(&repo, &named, options)?
+        }
     };
     follow_all(app, lines, Printed::new(), &stop, arguments.time, Form::Json)
 }

@@ -31,6 +31,9 @@ impl JobsArgs {
         let named = ids(&self.jobs)?;
         let storage = app.open(Access::Read)?;
         let repo = app.repo(&storage, name.as_ref())?;
+        for id in &named {
+            app.note_moved(&repo.job(id.as_str())?)?;
+        }
         Ok(Jobs {
             storage,
             repo,

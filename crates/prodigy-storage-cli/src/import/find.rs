@@ -119,7 +119,15 @@ impl Files {
 /// True if a folder is part of the store's own structure and has nothing to import.
 fn is_of_the_store(parts: &[String]) -> bool {
     match parts {
-        [folder] => ["locks", "deletions", "imported", "quarantine", "worktrees"].contains(&folder.as_str()),
+        [folder] => [
+            "locks",
+            "deletions",
+            "imported",
+            "moved",
+            "quarantine",
+            "worktrees",
+        ]
+        .contains(&folder.as_str()),
         [.., folder] => folder == ".git",
         [] => false,
     }

@@ -2,7 +2,9 @@
 
 use clap::ValueEnum;
 use prodigy_storage::{JobOverview, JobState, Repo, Storage};
+use serde_json::json;
 
+use super::marks::Marks;
 use super::row::{each_row, row_json, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;
@@ -46,10 +48,11 @@ impl StateArg {
 pub(crate) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     if arguments.all_repos {
         let storage = app.open(Access::Read)?;
+        let marks = Marks::of(&storage)?;
         let mut table = table(true);
         for name in storage.repositories() {
             let repo = storage.repo(name?)?;
-            list(app, arguments, &repo, &mut table)?;
+            list(app, arguments, &repo, &marks, &mut table)?;
         }
         table.print(app)?;
         return Ok(Exit::Done);
@@ -58,7 +61,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     let storage: Storage = app.open(Access::Read)?;
     let repo = app.repo(&storage, name.as_ref())?;
     let mut table = table(false);
-    let any = list(app, arguments, &repo, &mut table)?;
+    let any = list(app, arguments, &repo, &Marks::of(&storage)?, &mut table)?;
     table.print(app)?;
     if !any {
         app.flush()?;
@@ -82,27 +85,42 @@ fn table(all_repos: bool) -> Table {
 }
 
 /// Adds the jobs of a repository. Returns true if it has any.
-fn list(app: &mut App<'_>, arguments: &ListArgs, repo: &Repo, table: &mut Table) -> Result<bool> {
+fn list(
+    app: &mut App<'_>,
+    arguments: &ListArgs,
+    repo: &Repo,
+    marks: &Marks,
+    table: &mut Table,
+) -> Result<bool> {
     let mut any = false;
     each_row(app, repo, |app, row| {
         any = true;
         if arguments.state.is_some_and(|state| !state.is(row.status.state)) {
             return Ok(());
         }
+        let moved = marks.covering(&row.address);
         if app.json() {
-            return app.json_line(&row_json(&row));
+            let mut line = row_json(&row);
+            if let Some(fields) = line.as_object_mut() {
+                fields.insert("moved_to".into(), json!(moved.map(|moved| &moved.to)));
+            }
+            return app.json_line(&line);
         }
         let repo = arguments.all_repos.then(|| row.address.repo.to_string());
-        table.row(app, repo.into_iter().chain(cells(&row)))
+        let state = match moved {
+            Some(_) => "moved",
+            None => state_word(row.status.state),
+        };
+        table.row(app, repo.into_iter().chain(cells(&row, state)))
     })?;
     Ok(any)
 }
 
 /// The cells of a job's row, its id first.
-pub(crate) fn cells(row: &JobOverview) -> [String; 5] {
+fn cells(row: &JobOverview, state: &str) -> [String; 5] {
     [
         row.address.job.to_string(),
-        state_word(row.status.state).to_owned(),
+        state.to_owned(),
         row.status
             .last_activity
             .map_or_else(|| "-".to_owned(), |last| age(passed(last))),

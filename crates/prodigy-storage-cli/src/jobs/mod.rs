@@ -4,6 +4,7 @@ mod counts;
 mod delete;
 mod finish;
 mod list;
+mod marks;
 mod parts;
 mod row;
 mod show;
@@ -77,10 +78,14 @@ fn open_all(app: &mut App<'_>, repo: &RepoArgs, jobs: &[String], access: Access)
     let repo = app.repo(&storage, name.as_ref())?;
     let mut opened = Vec::with_capacity(ids.len());
     for id in ids {
+        let job = repo.job(id.as_str())?;
+        if access == Access::Read {
+            app.note_moved(&job)?;
+        }
         opened.push(Opened {
             storage: storage.clone(),
             repo: repo.clone(),
-            job: repo.job(id.as_str())?,
+            job,
         });
     }
     Ok(opened)

@@ -1,7 +1,7 @@
 //! Gathers the facts that the status shows.
 
 use prodigy_storage::{
-    Check, JobAddress, JobOverview, JobState, LockInfo, RepoName, Severity, Storage, escape,
+    Check, JobAddress, JobOverview, JobState, LockInfo, Moved, RepoName, Severity, Storage, escape,
 };
 use serde_json::{Value, json};
 
@@ -28,6 +28,8 @@ pub(super) struct Gathered {
     settings: Vec<Setting>,
     checks: Vec<Check>,
     locks: Vec<LockInfo>,
+    /// Marks of what was moved to another store.
+    moved: Vec<Moved>,
     repos: Vec<(RepoName, RepoCounts)>,
     recent: Vec<Recent>,
     /// The number of jobs with dead letters, and the job with the most.
@@ -52,6 +54,10 @@ impl Gathered {
             settings: config::set(app),
             checks: storage.health()?.checks,
             locks,
+            moved: storage
+                .moved()
+                .take(SHOWN + 1)
+                .collect::<prodigy_storage::Result<_>>()?,
             repos: Vec::new(),
             recent: Vec::new(),
             with_letters: 0,
@@ -136,6 +142,11 @@ impl Gathered {
             .iter()
             .map(|setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin}))
             .collect();
+        let moved: Vec<Value> = self
+            .moved
+            .iter()
+            .map(|moved| json!({"repo": moved.part.repo(), "job": moved.part.job(), "to": moved.to, "at": moved.at}))
+            .collect();
         let repos: Vec<Value> = self
             .repos
             .iter()
@@ -153,6 +164,7 @@ impl Gathered {
             "settings": settings,
             "checks": self.checks,
             "locks": self.locks,
+            "moved": moved,
             "repositories": repos,
             "recent_jobs": recent,
             "problems": problems,
@@ -186,7 +198,19 @@ impl Gathered {
             );
             app.cut_line(&escape(&format!("lock      {}, held by {who}", lock.name)))?;
         }
-        more(app, "          ", self.locks.len(), "prodigy-storage lock list")
+        more(app, "          ", self.locks.len(), "prodigy-storage lock list")?;
+        for moved in self.moved.iter().take(SHOWN) {
+            let since = age(passed(moved.at));
+            let text = format!(
+                "moved     {}, to {}, since {since}: it takes no writes here",
+                moved.part, moved.to
+            );
+            app.cut_line(&escape(&text))?;
+        }
+        if self.moved.len() > SHOWN {
+            app.cut_line("          and more: `prodigy-storage job list --all-repos`")?;
+        }
+        Ok(())
     }
 
     pub(super) fn print_rest(&self, app: &mut App<'_>) -> Result<()> {

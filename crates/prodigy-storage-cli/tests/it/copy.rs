@@ -14,9 +14,11 @@ fn a_store_is_copied_into_a_folder_and_compared() {
     bench.append("{\"n\":3}\n");
     let target = bench.path("copy");
     let target = target.to_str().unwrap();
-    let copied = bench.run(&["copy", "--to", target, "--json"]).code(0).json();
+    let keep = ["copy", "--to", target, "--keep-source", "--json"];
+    let copied = bench.run(&keep).code(0).json();
     assert_eq!((&copied["events"], &copied["stored"]), (&3.into(), &3.into()));
-    let again = bench.run(&["copy", "--to", target, "--json"]).code(0).json();
+    assert_eq!(copied["moved"], false);
+    let again = bench.run(&keep).code(0).json();
     assert_eq!(
         (&again["stored"], &again["checksum"]),
         (&0.into(), &copied["checksum"])
@@ -40,4 +42,128 @@ fn a_store_is_copied_into_a_folder_and_compared() {
         .run(&["copy", "--to", root.to_str().unwrap()])
         .code(1)
         .says("the same store");
+}
+
+#[test]
+fn a_job_that_was_moved_says_where_it_is_and_takes_no_writes() {
+    let bench = Bench::new();
+    bench.append("{\"n\":1}\n");
+    let other = ["events", "append", "--repo", "shop", "--job", "other"];
+    bench.feed(&other, "1\n").code(0);
+    let target = bench.path("new");
+    let target = target.to_str().unwrap();
+    bench.run(&["copy"]).code(2);
+    bench.run(&["copy", "--to", target, "--reopen"]).code(2);
+    let moved = [&["copy", "--to", target, "--json"][..], &JOB].concat();
+    assert_eq!(bench.run(&moved).code(0).json()["moved"], true);
+
+    let append = [&["events", "append"][..], &JOB].concat();
+    let refused = bench.feed(&append, "2\n").code(1);
+    refused.says(target).says("--reopen");
+    bench.feed(&other, "2\n").code(0);
+    for command in [
+        "events cat",
+        "events tail",
+        "job show job",
+        "dlq list",
+        "checkpoint list",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let of = match command {
+            "job show job" => &JOB[..2],
+            _ => &JOB[..],
+        };
+        let read = bench.run(&[&words[..], of].concat()).code(0);
+        assert_eq!(
+            read.err.matches("was moved to").count(),
+            1,
+            "{command}: {}",
+            read.err
+        );
+    }
+    let list = bench
+        .run(&["job", "list", "--repo", "shop", "--json"])
+        .code(0)
+        .jsonl();
+    let places: Vec<_> = list.iter().map(|job| job["moved_to"].as_str()).collect();
+    assert_eq!(places, [Some(target), None]);
+    let table = bench.run(&["job", "list", "--repo", "shop"]).code(0).out;
+    assert!(table.contains(" moved "), "{table}");
+    let status = bench.run(&["status"]).code(0).out;
+    assert!(
+        status.contains(&format!("the job shop/job, to {target}")),
+        "{status}"
+    );
+    let examined = bench.run(&["doctor", "--verbose"]).code(0).out;
+    assert!(examined.contains(&format!("was moved to {target}")), "{examined}");
+
+    // A clean removes nothing of it but all of it, and a deletion leaves the mark.
+    let events = [
+        "clean",
+        "--events",
+        "1ns",
+        "--dead-letters",
+        "1ns",
+        "--yes",
+        "--json",
+    ];
+    bench.run(&events).code(0);
+    bench
+        .run(&["job", "delete", "job", "--repo", "shop", "--yes"])
+        .code(0);
+    bench.feed(&append, "2\n").code(1).says(target);
+    let reopen = ["copy", "--reopen", "--job", "job"];
+    assert_eq!(bench.run(&reopen).code(0).out, "1 mark taken away\n");
+    bench.feed(&append, "2\n").code(0);
+}
+
+#[test]
+fn a_store_that_was_moved_takes_no_new_job_and_is_opened_again_as_a_whole() {
+    let bench = Bench::new();
+    bench.append("{\"n\":1}\n");
+    let target = bench.path("new");
+    let target = target.to_str().unwrap();
+    bench.run(&["copy", "--to", target]).code(0).says("--reopen");
+    let new = ["events", "append", "--repo", "mill", "--job", "new"];
+    bench
+        .feed(&new, "1\n")
+        .code(1)
+        .says("the whole store was moved to");
+    bench
+        .run(&["lock", "run", "any", "--", "true"])
+        .code(1)
+        .says(target);
+    bench
+        .run(&["copy", "--reopen", "--repo", "shop", "--job", "job"])
+        .code(1)
+        .says("the whole store has a mark");
+    bench.run(&["copy", "--reopen"]).code(0);
+    bench.feed(&new, "1\n").code(0);
+}
+
+#[test]
+fn a_copy_of_a_name_without_data_names_the_existing_ones_and_makes_no_target() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let target = bench.path("copy");
+    let copy = ["copy", "--to", target.to_str().unwrap()];
+    for (names, missing, known) in [
+        (&["--repo", "shpo"][..], "no repository `shpo`", "`shop`"),
+        (&["--job", "jbo"], "no job `jbo` in any repository", "`job`"),
+        (
+            &["--repo", "shop", "--job", "jbo"],
+            "no job `jbo` in the repository `shop`",
+            "`job`",
+        ),
+        (
+            &["--repo", "shpo", "--job", "job"],
+            "no job `job` in the repository `shpo`",
+            "`shop`",
+        ),
+    ] {
+        let run = bench.run(&[&copy[..], names].concat()).code(4);
+        run.says(missing).says(known);
+        assert!(!target.exists(), "{names:?}");
+    }
+    bench.run(&[&copy[..], &["--job", "job"]].concat()).code(0);
 }

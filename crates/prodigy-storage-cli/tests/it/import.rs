@@ -269,3 +269,31 @@ fn lines_without_a_time_that_can_be_kept_are_counted_and_named_with_the_reason()
             .says("line 4: event d: it has no field `timestamp`");
     }
 }
+
+/// An imported event is found by the time of its import, and by its own where that is asked for.
+pub fn times_of_an_imported_event(bench: &Bench) {
+    let event = "{\"timestamp\":\"2026-01-02T03:04:05Z\",\"event\":1}\n";
+    bench.write("here/.prodigy/events/old/events-1.jsonl", event);
+    bench.run(&["migrate", "--repo", "mill"]).code(0);
+    let found = |more: &[&str]| {
+        let cat = ["events", "cat", "--repo", "mill", "--job", "old"];
+        bench.run(&[&cat[..], more].concat()).code(0).lines().len()
+    };
+    let spring = "2026-04-01T00:00:00Z";
+    assert_eq!(found(&["--since", "1h"]), 1);
+    assert_eq!(found(&["--until", spring]), 0);
+    assert_eq!(found(&["--since", "1h", "--original-time"]), 0);
+    assert_eq!(found(&["--until", spring, "--original-time"]), 1);
+    assert_eq!(found(&["--since", "2026-01-01T00:00:00Z", "--original-time"]), 1);
+    assert_eq!(found(&["--filter", "metadata.imported.timestamp~^2026-01"]), 1);
+    // An event of this store has one time.
+    bench
+        .feed(&["events", "append", "--repo", "mill", "--job", "old"], "2\n")
+        .code(0);
+    assert_eq!(found(&["--since", "1h", "--original-time"]), 1);
+}
+
+#[test]
+fn an_imported_event_is_found_by_both_of_its_times() {
+    times_of_an_imported_event(&Bench::new());
+}

@@ -95,7 +95,7 @@ fn the_table_has_the_commands_and_no_others() {
             "backup",
             "restore",
             #[cfg(feature = "postgres")]
-            "schema show|migrate",
+            "schema show|migrate|renew",
             "export",
             "import",
             "migrate",

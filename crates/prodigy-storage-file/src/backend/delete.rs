@@ -222,7 +222,7 @@ impl Stores {
     }
 
     /// When anything of a job was last written.
-    fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
+    pub(super) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let last = self.logs.last_write(job, deadline)?;
         Ok(last.max(self.beside_log(job, Parts::ANY, deadline)?.last_write))
     }

@@ -243,6 +243,7 @@ impl Backup {
             raise_locks(&self.store, marks)?;
         }
         let _held = self.store.hold(RESTORE, job, Deadline::after(MOMENT))?;
+        root.check_takes_writes(RESTORE, job)?;
         refuse_existing(root, job)?;
         let mut into = OneJob::begin(&self.store, job, marks.as_ref(), &verified)?;
         again(archive, &verified, &mut into)?;

@@ -114,6 +114,8 @@ pub enum FindingKind {
     AheadOfClock,
     /// A job whose deletion was started and has not ended.
     UnfinishedDeletion,
+    /// A mark of what was moved to another store: it takes no more writes here.
+    Moved,
     /// Permission bits that differ from those that the backend sets.
     Mode,
     /// Two repositories, or two jobs of a repository, whose names differ only in case.

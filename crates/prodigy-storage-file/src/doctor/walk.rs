@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, Result, StorageError};
 use prodigy_storage_layout::{
-    DELETIONS, DLQ, EVENTS, Entry, Evidence, IMPORTED, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE,
-    RepoName, STATE, WORKTREES,
+    DELETIONS, DLQ, EVENTS, Entry, Evidence, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED, Part,
+    QUARANTINE, RepoName, STATE, WORKTREES,
 };
 
 use rustix::io::Errno;
@@ -78,7 +78,7 @@ impl<'a> Examination<'a> {
             let path = Path::new(&entry.name);
             match (entry.kind, entry.name.as_str()) {
                 (kind, _) if is_misplaced(path, kind) => self.in_the_way(path),
-                (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS | DELETIONS) => {
+                (FileKind::Folder, EVENTS | DLQ | STATE | ORPHANED | LOCKS | DELETIONS | MOVED) => {
                     self.folder(path, 1);
                 }
                 (FileKind::Folder, QUARANTINE | IMPORTED) => self.mode(path),
@@ -265,6 +265,10 @@ impl<'a> Examination<'a> {
                 self.information(path);
             }
             Some(Entry::DeletedLogs(_)) => self.mode(path),
+            Some(Entry::Moved(part)) => {
+                self.mode(path);
+                self.moved(&part, path);
+            }
             Some(Entry::Tombstone(job)) => self.tombstone(&job, path),
             _ if log_of(path.parent().unwrap_or(path)).is_some()
                 && (SealedMark::parse(&entry.name).is_some()
@@ -310,6 +314,29 @@ impl<'a> Examination<'a> {
                 self.tell_repaired(finding, &repaired);
             }
         }
+    }
+
+    /// Reports a mark of what was moved to another store.
+    fn moved(&mut self, part: &Part, path: &Path) {
+        let finding = match self.root.move_mark(part) {
+            Ok(None) => return,
+            Ok(Some(moved)) => self
+                .note(
+                    FindingKind::Moved,
+                    path,
+                    format!(
+                        "{part} was moved to {} at {}: it takes no more writes here",
+                        moved.to,
+                        moved.at.to_rfc3339()
+                    ),
+                )
+                .advice("set the configuration to that place, and delete here what is no longer needed"),
+            Err(error) => self
+                .damage(FindingKind::Moved, path, error.why())
+                .lost("the name of the place that it was moved to; all writes to it are refused")
+                .advice("take the mark away with `prodigy-storage copy --reopen` if the data was not moved"),
+        };
+        self.tell(finding);
     }
 
     /// Reports a name that is not part of the layout.
@@ -389,6 +416,15 @@ impl<'a> Examination<'a> {
                 let name = part(1).map(|name| name.strip_prefix('.').unwrap_or(name));
                 repo(name.as_ref()) && job(part(2).and_then(|name| name.strip_suffix(".json")))
             }
+            // The mark of a wider part concerns each part within it.
+            Some(MOVED) if part(1) == Some("jobs") => {
+                repo(parts.get(2)) && job(part(3).and_then(|name| name.strip_suffix(".json")))
+            }
+            Some(MOVED) if part(1) == Some("repositories") => {
+                let name = part(2).and_then(|name| name.strip_suffix(".json"));
+                repo(name.as_ref())
+            }
+            Some(MOVED) => true,
             Some(LOCKS) if part(1).is_none_or(|area| area == STATE) => {
                 repo(parts.get(2)) && job(part(3).and_then(|name| name.strip_suffix(".lock")))
             }

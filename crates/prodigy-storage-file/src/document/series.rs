@@ -40,7 +40,7 @@ impl Documents {
             ADD,
             deadline,
         )?;
-        self.root.refuse_deleted(ADD, job)?;
+        self.root.check_takes_writes(ADD, job)?;
         match &options.fencing {
             Some(fence) => self.pass_fence(ADD, job, fence, &folder, deadline)?,
             None if phase == Phase::Setup => self.keep_token(&Document::Setup(job.clone()), deadline)?,

@@ -7,7 +7,7 @@ use prodigy_storage_backend::{
     Body, Deadline, Durability, ErrorKind, Expected, Fence, FenceMarks, PutOptions, Result, Revision,
     StorageError,
 };
-use prodigy_storage_layout::{Document, Entry};
+use prodigy_storage_layout::{Document, Entry, Part};
 
 use super::Documents;
 use super::envelope::{Envelope, Head};
@@ -177,8 +177,11 @@ impl Documents {
             },
         };
         let locked = LockedFile::take(&self.root, &lock, operation, operation, deadline)?;
-        if let Some(job) = document.job() {
-            self.root.refuse_deleted(operation, job)?;
+        match document.job() {
+            Some(job) => self.root.check_takes_writes(operation, job)?,
+            None => self
+                .root
+                .refuse_moved(operation, &Part::Repository(document.repo().clone()))?,
         }
         Ok(locked)
     }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Holder, LockGuard, LockOptions, Result, StorageError};
-use prodigy_storage_layout::{Entry, LockName};
+use prodigy_storage_layout::{Entry, LockName, Part};
 
 use crate::fs::{FsFile, OpenMode};
 use crate::root::holder::{describe, this_process};
@@ -75,6 +75,7 @@ impl Locks {
     ) -> Result<Box<dyn LockGuard>> {
         let path = Entry::Lock(name.clone()).path();
         self.root.prepare_write(LOCK, &path.display())?;
+        self.root.refuse_moved(LOCK, &Part::of_lock(name))?;
         let began = options.since.unwrap_or_else(Instant::now);
         let file = self.acquire(&path, began, deadline)?;
         let holder = this_process(self.root.now(), options.purpose.clone());

@@ -48,7 +48,7 @@ impl Logs {
         deadline: Deadline,
     ) -> Result<LogSummary> {
         self.root.prepare_write(REMOVE, job)?;
-        self.root.refuse_deleted(REMOVE, job)?;
+        self.root.check_takes_writes(REMOVE, job)?;
         let folder = events_folder(job);
         if self
             .root
@@ -59,7 +59,7 @@ impl Logs {
             return Ok(LogSummary::default());
         }
         let _locked = LockedFolder::take(&self.root, &folder, deadline)?;
-        self.root.refuse_deleted(REMOVE, job)?;
+        self.root.check_takes_writes(REMOVE, job)?;
         let listing = listing::list(&self.root, &folder, deadline)?;
         let Chosen { segments, newest } = self.choose(&folder, &listing, before, deadline)?;
         let removed = self.size_of(&folder, segments.iter().chain(&listing.leftovers))?;

@@ -11,7 +11,7 @@ use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder};
 use prodigy_storage_backend::{
     Appended, Batch, Deadline, Durability, ErrorKind, EventId, IdSource, Result, StorageError, time_to_store,
 };
-use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp, events_folder};
+use prodigy_storage_layout::{JobAddress, Part, SegmentForm, SegmentName, Timestamp, events_folder};
 
 use super::active::{Active, SegmentFile};
 use super::adopt;
@@ -204,19 +204,21 @@ impl LogWriter {
         deadline: Deadline,
     ) -> Result<()> {
         if state.ids.is_none() {
+            // Also before the look for a segment, which creates the folder of the log.
+            self.root.refuse_moved(APPEND, &Part::Job(self.job.clone()))?;
             let found = adopt::adopt(&self.root, &self.archive, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
             state.open.extend(found.active);
-            self.refuse_deleted(state)?;
+            self.check_takes_writes(state)?;
         } else if state.open.is_empty() {
-            self.refuse_deleted(state)?;
+            self.check_takes_writes(state)?;
         }
         Ok(())
     }
 
-    /// Releases the segments of a log that is being deleted. While a segment is held, no deletion can begin.
-    fn refuse_deleted(&self, state: &mut State) -> Result<()> {
-        self.root.refuse_deleted(APPEND, &self.job).inspect_err(|_| {
+    /// Releases the segments of a log that is being deleted, or was moved. While a segment is held, neither can begin.
+    fn check_takes_writes(&self, state: &mut State) -> Result<()> {
+        self.root.check_takes_writes(APPEND, &self.job).inspect_err(|_| {
             let mut index = std::mem::take(&mut state.index);
             index.forget();
             *state = State::new(index, state.seq);
@@ -260,7 +262,7 @@ impl LogWriter {
             ids.raise(EventId::floor(made.name.lower()));
         }
         state.open.push(made);
-        self.refuse_deleted(state)?;
+        self.check_takes_writes(state)?;
         Ok(state.open.len() - 1)
     }
 

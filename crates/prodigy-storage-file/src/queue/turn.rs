@@ -16,7 +16,7 @@ use prodigy_storage_backend::record::{self, Checksum};
 use prodigy_storage_backend::{
     Deadline, Durability, ErrorKind, ItemId, LeaseToken, QueueEntry, QueueMark, Result, StorageError,
 };
-use prodigy_storage_layout::{Entry, JobAddress};
+use prodigy_storage_layout::{Entry, JobAddress, Part};
 use serde_json::value::RawValue;
 
 use super::blanks;
@@ -89,11 +89,15 @@ impl<'q> Turn<'q> {
             lock: None,
         };
         let lock = Entry::QueueLock(job.clone()).path();
+        if queues.root.fs.metadata(&lock).is_err() {
+            // Also before the lock is taken, which creates the folder of the queue.
+            queues.root.refuse_moved(operation, &Part::Job(job.clone()))?;
+        }
         let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait, &mut |ahead| {
             turn.load_ahead(ahead);
         })?;
         turn.lock = Some(lock);
-        queues.root.refuse_deleted(operation, job)?;
+        queues.root.check_takes_writes(operation, job)?;
         turn.catch_up()?;
         turn.ahead = false;
         if queues.is_distrusted(&turn.items_path) {

@@ -8,7 +8,7 @@
 use std::io;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{Entry, JobAddress, RepoName, Timestamp};
+use prodigy_storage_layout::{Entry, JobAddress, Part, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -72,8 +72,9 @@ impl Root {
         }
     }
 
-    /// Fails if the job is being deleted. Called under a lock of the job, before anything is written.
-    pub(crate) fn refuse_deleted(&self, operation: &'static str, job: &JobAddress) -> Result<()> {
+    /// Fails if the job is being deleted, or was moved to another store. Called under a lock of the job, before anything is written.
+    pub(crate) fn check_takes_writes(&self, operation: &'static str, job: &JobAddress) -> Result<()> {
+        self.refuse_moved(operation, &Part::Job(job.clone()))?;
         match self.is_deleted(operation, job)? {
             true => Err(deleted(operation, job, "the job is being deleted")),
             false => Ok(()),

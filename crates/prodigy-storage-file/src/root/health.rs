@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Check, Severity, StorageError, time_to_store};
-use prodigy_storage_layout::{DELETIONS, DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, STATE};
+use prodigy_storage_layout::{DELETIONS, DLQ, EVENTS, LOCKS, MOVED, ORPHANED, QUARANTINE, STATE};
 
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
@@ -16,7 +16,7 @@ use crate::fs::{FileKind, Metadata};
 use in_the_way::InTheWay;
 
 /// The folders that are written to.
-const AREAS: [&str; 7] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, ORPHANED, QUARANTINE];
+const AREAS: [&str; 8] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, MOVED, ORPHANED, QUARANTINE];
 /// The largest number of files and folders below the root to check.
 const MOST: usize = 10_000;
 /// Below this limit of open files, a process can't make every kind of write.

@@ -58,6 +58,8 @@ mod tests {
             "dlq/shop/j/items.json",
             "state/shop/repository.json",
             "deletions/shop/j.json",
+            "moved/store.json",
+            "moved/jobs/shop/j.json",
             &format!("{JOB}/fencing.json"),
             &format!("{JOB}/setup-checkpoint.json"),
         ] {
@@ -70,6 +72,7 @@ mod tests {
             JOB,
             "state/shop/documents",
             "locks/3/a/b",
+            "moved/jobs/shop",
         ] {
             assert!(
                 is(folder, FileKind::Other) && !is(folder, FileKind::Folder),

@@ -15,6 +15,7 @@ mod imported;
 mod lock_wait;
 mod locked_file;
 mod misplaced;
+mod move_mark;
 mod network;
 mod options;
 mod place;

@@ -16,6 +16,7 @@ pub(crate) use key::{FINISHED, OWN};
 
 use crate::backend::PostgresBackend;
 use crate::job::{self, JOB, TRIES, deleted_meanwhile};
+use crate::moved;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows, server_now};
 
@@ -36,17 +37,29 @@ fn owner(document: &Document) -> &'static str {
     if document.job().is_some() {
         JOB
     } else {
-        "(select id from @.job where id = 0 and $1::text = $2::text)"
+        "(select id from @.job where id = 0 and $1::text <> $2::text)"
     }
+}
+
+/// The row of the owner, over the first two parameters, unless it was moved to another store. The lock on it keeps a job from being deleted
+/// or moved.
+fn open_owner(document: &Document) -> String {
+    let covered = match document.job() {
+        Some(_) => String::new(),
+        None => format!(" and not {}", moved::is_covered("$1", "$2")),
+    };
+    let owner = owner(document);
+    format!("(select id from @.job where id = {owner} and not deleted and not moved{covered} for share)")
 }
 
 /// A statement whose first three parameters name a document.
 fn of(document: &Document, text: impl Into<String>) -> Sql {
     let (repo, name) = match document.job() {
         Some(job) => (job.repo.as_str().to_owned(), job.job.as_str().to_owned()),
-        None => (String::new(), String::new()),
+        None => (document.repo().as_str().to_owned(), String::new()),
     };
-    Sql::new(text.into().replace("{owner}", owner(document)))
+    let text = text.into().replace("{open owner}", &open_owner(document));
+    Sql::new(text.replace("{owner}", owner(document)))
         .arg(repo)
         .arg(name)
         .arg(key::key(document))
@@ -80,19 +93,18 @@ impl New {
         Revision::from_u128(self.revision.as_u128())
     }
 
-    /// The statement that writes the document on a condition; it returns a row if the condition was met. A lock on the
-    /// job's row keeps the job from being deleted meanwhile.
+    /// The statement that writes the document on a condition; it returns a row if the condition was met.
     fn write(&self, expected: Expected) -> Sql {
         let document = &self.document;
         let insert = "insert into @.document (job, key, repo, kind, series, label, path, revision, modified, body) \
-                      select o.id, $3, $4, $5, $6, $7, $8, $9, {now}, $10 from (select id from @.job where id = {owner} and not deleted for share) o \
+                      select o.id, $3, $4, $5, $6, $7, $8, $9, {now}, $10 from {open owner} o \
                       on conflict (job, key) do ";
         let update =
             "update set body = excluded.body, revision = excluded.revision, modified = excluded.modified";
         let text = match expected {
             Expected::Any => format!("{insert} {update} returning 1"),
             Expected::Absent => format!("{insert} nothing returning 1"),
-            Expected::Revision(_) => "with o as (select id from @.job where id = {owner} and not deleted for share) \
+            Expected::Revision(_) => "with o as {open owner} \
                                       update @.document d set body = $5, revision = $4, modified = {now} \
                                       from o where d.job = o.id and d.key = $3 and d.revision = $6 returning 1"
                 .to_owned(),
@@ -133,6 +145,7 @@ async fn put(session: &mut Session, new: &New, options: &PutOptions) -> Result<R
         if !rows(&answers, write).is_empty() {
             return Ok(new.revision());
         }
+        moved::refuse(session, &moved::part_of(&new.document)).await?;
         let found = revision_in(rows(&answers, write + 1))?;
         check_expected(session, options.expected, found)?;
         // The document meets the condition now: the job was deleted, or the document came and went. Try again.
@@ -281,7 +294,9 @@ async fn delete(
     let remove = |condition: &str| {
         of(
             document,
-            format!("delete from @.document where job = {{owner}} and key = $3{condition} returning 1"),
+            format!(
+                "with o as {{open owner}} delete from @.document d using o where d.job = o.id and d.key = $3{condition} returning 1"
+            ),
         )
     };
     if let (Some(job), Some(fence)) = (document.job(), fence) {
@@ -295,7 +310,7 @@ async fn delete(
     let statement = match expected {
         Expected::Any => remove(""),
         Expected::Absent => remove(" and false"),
-        Expected::Revision(wanted) => remove(" and revision = $4").arg(uuid_of(wanted)),
+        Expected::Revision(wanted) => remove(" and d.revision = $4").arg(uuid_of(wanted)),
     };
     let answers = session
         .write(durability, vec![statement, revision_of(document)])
@@ -303,6 +318,7 @@ async fn delete(
     if !rows(&answers, 0).is_empty() {
         return Ok(true);
     }
+    moved::refuse(session, &moved::part_of(document)).await?;
     check_expected(session, expected, revision_in(rows(&answers, 1))?)?;
     Ok(false)
 }

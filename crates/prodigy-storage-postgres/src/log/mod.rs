@@ -27,6 +27,7 @@ use crate::document::is_finished;
 use crate::job::{JOB, of_job};
 use crate::sql::{Sql, column, first, rows};
 use position::Position;
+pub(crate) use position::cursor_prefix;
 use scan::{Opened, PostgresScan, end, whole};
 
 /// The longest pause between two polls of a wait.

@@ -103,6 +103,11 @@ pub(crate) struct Position {
     pub(crate) windows: Vec<Window>,
 }
 
+/// The begin of each cursor of a store. Its length is always the same.
+pub(crate) fn cursor_prefix(store: u32) -> String {
+    format!("{PREFIX}{store:08x}.")
+}
+
 impl Position {
     /// The position after all events within a reach.
     pub(crate) fn end(job: i64, from: Reach) -> Self {
@@ -143,7 +148,7 @@ impl Position {
     }
 
     pub(crate) fn encode(&self, store: u32) -> Cursor {
-        let mut text = format!("{PREFIX}{store:08x}.{:x}.", self.job);
+        let mut text = format!("{}{:x}.", cursor_prefix(store), self.job);
         self.from.encode(&mut text);
         for window in &self.windows {
             let _ = write!(text, ".{:x}=", window.given.as_u128());

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use prodigy_storage_backend::{Change, Claim, Durability, Result, Settled, Settlement};
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, Part};
 
-use crate::job::{JOB, of_job};
+use crate::job::{OPEN_JOB, of_job};
+use crate::moved;
 use crate::session::Session;
 use crate::sql::{column, rows};
 
@@ -23,14 +24,14 @@ pub(super) fn tokens(settlements: &[Settlement]) -> Option<Vec<String>> {
 /// Removes the items. An item that changed since it was taken is kept, at the end of the queue.
 ///
 /// The statement reads each item again once the item is locked, so it needs no lock of the job and no transaction
-/// around it.
+/// around it. A mark of a move waits for it, by a lock on the table of items.
 pub(super) async fn remove(
     session: &mut Session,
     job: &JobAddress,
     tokens: Vec<String>,
 ) -> Result<Vec<Settled>> {
     let text = format!(
-        "with j as materialized (select {JOB} as id), \
+        "with j as materialized (select {OPEN_JOB} as id), \
          f as materialized (select birth, token, revision > place as is_kept \
            from @.item where job = (select id from j) and token = any($3) order by birth for update), \
          g as (delete from @.item i using f where i.job = (select id from j) and i.birth = f.birth and not f.is_kept), \
@@ -40,6 +41,9 @@ pub(super) async fn remove(
     );
     let remove = of_job(text, job).frequent().arg(tokens.clone());
     let answers = session.write(Durability::Strict, vec![remove]).await?;
+    if rows(&answers, 0).len() < tokens.len() {
+        moved::refuse(session, &Part::Job(job.clone())).await?;
+    }
     let mut found: HashMap<String, bool> = HashMap::new();
     for row in rows(&answers, 0) {
         found.insert(column(row, 0)?, column(row, 1)?);

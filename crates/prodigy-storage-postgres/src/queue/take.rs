@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{Durability, Eligible, Fence, Result, Select};
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, Part};
 use tokio_postgres::Row;
 
 use super::IS_PENDING;
 use super::item::{COLUMNS, selected};
-use crate::job::{self, JOB, of_job};
+use crate::job::{self, OPEN_JOB, of_job};
+use crate::moved;
 use crate::session::Session;
-use crate::sql::{Sql, column};
+use crate::sql::{Sql, column, first, rows};
 
 /// A front is forgotten after this time: a database that lost its last commits assigns their numbers again.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -105,7 +106,7 @@ pub(super) fn statement(
     // The job and the time are looked up once, and not for each row.
     let is_pending = IS_PENDING.replace("{now}", NOW);
     sql.text = format!(
-        "with j as materialized (select {JOB} as id), n as materialized (select {{now}} as now), \
+        "with j as materialized (select {OPEN_JOB} as id), n as materialized (select {{now}} as now), \
          f as materialized (select case when exists (select from @.item where job = {ID} and eligible \
              and revision > place and revision > {seen} and place < {place}) then 0 else {place} end as place), \
          c as (select birth, nextval('@.mark') as place from \
@@ -131,6 +132,9 @@ pub(super) async fn take(
         let mut answers = session
             .write(Durability::Strict, vec![job::lock(job), statement])
             .await?;
+        if first(rows(&answers, 0), 1)? == Some(true) {
+            moved::refuse(session, &Part::Job(job.clone())).await?;
+        }
         return Ok(answers.pop().unwrap_or_default());
     }
     let locked = job::begin(session, job, fence, Durability::Strict, Vec::new).await?;

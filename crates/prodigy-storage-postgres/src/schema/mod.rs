@@ -3,14 +3,18 @@
 use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use uuid::Uuid;
 
+use crate::lease::LEASE_SECONDS;
+use crate::lock::IS_HELD;
+use crate::log::cursor_prefix;
 use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
 /// The migrations in order. A released migration is never changed.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("0001.sql"),
     include_str!("0002.sql"),
     include_str!("0003.sql"),
+    include_str!("0004.sql"),
 ];
 /// The version that this program reads and writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -107,6 +111,50 @@ pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     let after = state(session).await?;
     tracing::info!(from = before.found, to = after.found, "schema migrated");
     Ok(after)
+}
+
+/// Gives the store a new identity, so that every cursor of before is a gap. The cursors of stored checkpoints were restored with their events:
+/// they take the new identity, too. Returns the number of those.
+pub(crate) async fn renew(session: &mut Session) -> Result<u64> {
+    let state = state(session).await?;
+    check(&state, session)?;
+    let busy = format!(
+        "select exists (select from @.writer where not closed and expires > clock_timestamp()) \
+         or exists (select from @.lock where {IS_HELD})"
+    );
+    let id = Sql::new("select id from @.store for update");
+    let answers = session
+        .begin(Durability::Strict, vec![id, Sql::new(busy)])
+        .await?;
+    let old: Uuid = first(rows(&answers, 0), 0)?.unwrap_or_default();
+    if first(rows(&answers, 1), 0)? != Some(false) {
+        session.roll_back().await?;
+        let why = "a process works on the store: it has a log open, or holds a lock";
+        return Err(StorageError::new(
+            ErrorKind::LockUnavailable,
+            session.operation,
+            &session.target,
+            why,
+        )
+        .with_hint(format!(
+            "stop all processes; what one that died held is free {LEASE_SECONDS} seconds later at the latest"
+        )));
+    }
+    let new = Uuid::new_v4();
+    let [before, after] =
+        [old, new].map(|id| format!("\"cursor\":\"{}", cursor_prefix(id.as_fields().0)).into_bytes());
+    // The cursor is the third field of a checkpoint, far in front of its data.
+    let checkpoints = "with renewed as (update @.document set body = overlay(body placing $2 from position($1 in body)) \
+                       where series is not null and position($1 in substring(body from 1 for 200)) > 0 returning 1) \
+                       select count(*) from renewed";
+    let answers = session
+        .finish(vec![
+            Sql::new(checkpoints).arg(before).arg(after),
+            Sql::new("update @.store set id = $1").arg(new),
+        ])
+        .await?;
+    let renewed: Option<i64> = first(rows(&answers, 0), 0)?;
+    Ok(renewed.unwrap_or_default().unsigned_abs())
 }
 
 fn refuse_newer(state: &SchemaState, session: &Session) -> Result<()> {

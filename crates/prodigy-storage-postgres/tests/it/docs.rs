@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prodigy_storage_backend::{Catalog, Deadline, DocumentStore, ErrorKind, LogStore, ScanOptions};
 use prodigy_storage_layout::Document;
-use prodigy_storage_postgres::{PostgresBackend, PostgresOptions, migrate_schema};
+use prodigy_storage_postgres::{PostgresBackend, PostgresOptions, migrate_schema, renew_store};
 
 use crate::late::{append_one, job, read};
 use crate::server::Server;
@@ -101,16 +101,17 @@ fn the_monitoring_role_can_run_each_statement() {
 }
 
 #[test]
-fn a_cursor_of_before_a_restore_is_refused_after_the_documented_statement() {
+fn a_cursor_of_before_a_restore_is_refused_when_the_store_is_renewed() {
     let Some(server) = prepared() else { return };
     let service = open(&server, "jobs_app");
     append_one(&service);
     let (_, cursor) = read(&service, &job("a"), None);
+    let options = PostgresOptions::new(url(&server, "jobs_app"));
+    let renew = || renew_store(&options, Deadline::never());
+    let busy = renew().unwrap_err();
+    assert_eq!(busy.kind(), ErrorKind::LockUnavailable, "{busy}");
     drop(service);
-    let [identity] = &statements("run-postgresql.md", "Backup")[..] else {
-        panic!("the page has one block about a restore");
-    };
-    server.psql_at(&url(&server, "jobs_owner"), identity);
+    assert_eq!(renew().unwrap(), 0);
     let service = open(&server, "jobs_app");
     let options = ScanOptions::after(cursor);
     let error = service

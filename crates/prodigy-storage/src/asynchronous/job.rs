@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{Fence, Result};
+use prodigy_storage_backend::{Fence, Moved, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 
 use super::mirror::{method, mirror, rows};
@@ -44,6 +44,7 @@ mirror! {
         async fn finished_at(&self) -> Option<Timestamp>;
         async fn status(&self) -> JobStatus;
         async fn overview(&self) -> JobOverview;
+        async fn moved(&self) -> Option<Moved>;
         async fn delete(&self) -> bool;
     }
 }

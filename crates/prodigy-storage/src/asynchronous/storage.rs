@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Capabilities, Health, LockInfo, Result, Stats, Usage};
+use prodigy_storage_backend::{Backend, Capabilities, Health, LockInfo, Moved, Result, Stats, Usage};
 use prodigy_storage_config::StorageConfig;
-use prodigy_storage_layout::{LockName, RepoName};
+use prodigy_storage_layout::{LockName, Part, RepoName};
 use serde::de::DeserializeOwned;
 
 use super::mirror::{method, mirror, rows};
@@ -71,6 +71,9 @@ mirror! {
         async fn follow<T: DeserializeOwned>(&self, options: FollowOptions) -> FollowAllStream<T>;
         #[wrapped]
         fn locks(&self) -> ItemStream<LockInfo>;
+        #[wrapped]
+        fn moved(&self) -> ItemStream<Moved>;
+        async fn reopen(&self, part: &Part) -> u64;
         async fn health(&self) -> Health;
         async fn usage(&self) -> Usage;
         async fn clean(&self, options: CleanOptions) -> CleanReport;

@@ -96,6 +96,9 @@ operations! {
     SURVEY:            "survey jobs",            Read,  Permit, Transient;
     DELETE_JOB:        "delete job",             Write, Permit, Transient;
     DELETE_OLD_JOB:    "delete old job",         Write, Permit, Transient;
+    MARK_MOVED:        "mark as moved",          Write, Permit, Transient;
+    UNMARK_MOVED:      "take marks away",        Write, Permit, Transient;
+    LIST_MOVED:        "look for marks",         Read,  Permit, Transient;
     FLUSH:             "flush",                  Read,  Permit, Transient;
     HEALTH:            "check health",           Read,  Permit, Never;
     USAGE:             "measure usage",          Read,  Permit, Transient;

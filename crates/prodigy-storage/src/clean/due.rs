@@ -44,7 +44,8 @@ pub(super) fn of_job(job: &Job, rules: &RetentionSettings, now: Timestamp) -> Re
         now,
         found: Vec::new(),
     };
-    if due.whole_job(&status, rules)? {
+    // Of a job that was moved to another store, nothing but all of it can be removed here.
+    if due.whole_job(&status, rules)? || job.moved()?.is_some() {
         return Ok(due.found);
     }
     if let Some(age) = rules.events.filter(|_| status.state != JobState::Active) {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Change, Claim, Cursor, Durability, ErrorKind, EventId, ItemId, ItemState,
-    PutOptions, QueueEntry, QueueItem, QueueMark, QueueStep, Record, Result, Select, Settlement,
+    Moved, PutOptions, QueueEntry, QueueItem, QueueMark, QueueStep, Record, Result, Select, Settlement,
     StorageError, StoredDocument,
 };
-use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Timestamp};
+use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, Timestamp};
 
 use super::clock::CopyClock;
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor};
-use super::{COPY, CopiedJob, compare, lines};
+use super::{COPY, CopiedJob, compare, lines, mark};
 use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SCAN_ITEMS, SEAL, SETTLE};
 use crate::job::{Job, JobState};
 use crate::listing::Listing;
@@ -22,13 +22,14 @@ use crate::storage::Storage;
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Copies a job, and compares it.
+/// Copies a job, and compares it. With a place, the source then gets a mark with it, if its backend keeps any: true if it has one.
 pub(super) fn copy(
     source: &Storage,
     target: &Storage,
     clock: &CopyClock,
     address: &JobAddress,
-) -> Result<CopiedJob> {
+    place: Option<&str>,
+) -> Result<(CopiedJob, bool)> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
     let before = job(source).status()?;
     if before.state == JobState::Active {
@@ -58,20 +59,28 @@ pub(super) fn copy(
         return Err(StorageError::new(ErrorKind::Conflict, COPY, address, why)
             .with_hint("end the process that writes to it, then copy again"));
     }
-    // Before the mark: what a backend writes at a flush counts as a write to the job.
+    // Before it is finished: what a backend writes at a flush counts as a write to the job.
     target.flush()?;
+    let is_marked = match place {
+        Some(place) => {
+            let moved = Moved::new(Part::Job(address.clone()), place, source.now());
+            mark(source, &moved, before.last_activity)?
+        }
+        None => false,
+    };
     match before.state {
         JobState::Finished => job(target).finish()?,
         _ => copy.seal()?,
     }
-    Ok(CopiedJob {
+    let copied = CopiedJob {
         address: address.clone(),
         events,
         stored: copy.stored,
         documents,
         letters,
         checksum,
-    })
+    };
+    Ok((copied, is_marked))
 }
 
 /// The checkpoints and documents of a job.

@@ -10,10 +10,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Result, StorageError, setters};
-use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, JobId, RepoName};
+use prodigy_storage_backend::{ErrorKind, Moved, Result, StorageError, setters};
+use prodigy_storage_config::BackendKind;
+use prodigy_storage_layout::{
+    Document, DocumentOwner, DocumentScope, JobAddress, JobId, Part, RepoName, Timestamp,
+};
 
 use crate::builder::StorageBuilder;
+use crate::call::operation::MARK_MOVED;
 use crate::listing::Listing;
 use crate::storage::Storage;
 
@@ -35,6 +39,8 @@ pub struct CopyOptions {
     pub repo: Option<RepoName>,
     /// Only this job's data, of the repository or of each.
     pub job: Option<JobId>,
+    /// Leaves the source without a mark, so that it takes writes as before. Default: false.
+    pub keep_source: bool,
 }
 
 impl CopyOptions {
@@ -50,6 +56,9 @@ impl CopyOptions {
 
         /// Only this job's data.
         job: into Option<JobId>,
+
+        /// Leaves the source without a mark: for a copy that is no move.
+        keep_source: bool,
     }
 }
 
@@ -99,6 +108,8 @@ pub struct CopyReport {
     pub documents: u64,
     /// The jobs that were not copied, or not whole, each with the reason. The others were copied.
     pub refused: Vec<(JobAddress, StorageError)>,
+    /// The parts of the source that have a mark now, and take no more writes.
+    pub marked: Vec<Part>,
 }
 
 impl Storage {
@@ -111,6 +122,10 @@ impl Storage {
     ///
     /// The copy can be killed and made again: what is stored already is compared and not stored again. At the end each job is read from both
     /// stores and compared.
+    ///
+    /// A job that is copied and compared gets a mark in the source: from then on each write to it there fails with
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) and the name of the new place, and reads still work. A whole repository or store that was copied without a refusal gets a mark,
+    /// too, so that no job begins there. [`CopyOptions::keep_source`] makes no marks, [`reopen`](Self::reopen) takes them away.
     ///
     /// ```
     /// use prodigy_storage::{CopyOptions, Storage};
@@ -130,36 +145,85 @@ impl Storage {
     /// ```
     ///
     /// # Errors
-    /// The errors of opening the target and of listing the jobs; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a copy of a store to itself. A job
+    /// The errors of opening the target and of listing the jobs; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a copy of a store to itself;
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) for a mark through a handle for reading; [`Conflict`](crate::ErrorKind::Conflict) for a whole in which a job began meanwhile. A job
     /// that can't be copied is in [`CopyReport::refused`]: because it is [active](crate::JobState::Active) or has a dead letter under a
     /// lease ([`LockUnavailable`](crate::ErrorKind::LockUnavailable)), because the target holds something under its name that the source
     /// lacks ([`Conflict`](crate::ErrorKind::Conflict)), or because a part of it is damaged.
     pub fn copy_to(&self, target: StorageBuilder, options: CopyOptions) -> Result<CopyReport> {
+        let CopyOptions {
+            repo,
+            job: only,
+            keep_source,
+        } = options;
+        if !keep_source {
+            self.check_writable("copy")?;
+        }
         let (target, clock) = clock::open(target)?;
         same::refuse(self, &target)?;
         let mut report = CopyReport::default();
-        let CopyOptions { repo, job: only } = options;
+        let place = (!keep_source).then(|| place(&target));
+        let whole = repo.clone().map_or(Part::Store, Part::Repository);
         let repos = match repo {
             Some(repo) => vec![repo],
             None => self.repositories().all()?,
         };
-        for name in repos {
-            for id in self.repo(&name)?.jobs() {
+        for name in &repos {
+            for id in self.repo(name)?.jobs() {
                 let id = id?;
                 if only.as_ref().is_some_and(|job| *job != id) {
                     continue;
                 }
                 let address = JobAddress::new(name.clone(), id);
-                match job::copy(self, &target, &clock, &address) {
-                    Ok(copied) => report.jobs.push(copied),
+                // Removals from here are recorded here.
+                let place = place.as_deref().filter(|_| name.as_str() != RepoName::AUDIT);
+                match job::copy(self, &target, &clock, &address, place) {
+                    Ok((copied, is_marked)) => {
+                        report.jobs.push(copied);
+                        report.marked.extend(is_marked.then_some(Part::Job(address)));
+                    }
                     Err(error) => report.refused.push((address, error)),
                 }
             }
             if only.is_none() {
-                report.documents += copy_documents(self, &target, &name)?;
+                report.documents += copy_documents(self, &target, name)?;
+            }
+        }
+        if let Some(place) = place.filter(|_| only.is_none() && report.refused.is_empty())
+            && (report.documents > 0 || !report.jobs.is_empty())
+            && mark(self, &Moved::new(whole.clone(), place, self.now()), None)?
+        {
+            report.marked.push(whole);
+            // Documents of repositories may have been written between the copy and the mark.
+            report.documents = 0;
+            for name in &repos {
+                report.documents += copy_documents(self, &target, name)?;
             }
         }
         Ok(report)
+    }
+}
+
+/// Stores a mark in the source, unless something was written to the job after `last`. False if its backend keeps no marks.
+fn mark(source: &Storage, moved: &Moved, last: Option<Timestamp>) -> Result<bool> {
+    let inner = source.inner();
+    let deadline = inner.deadline();
+    let marked = inner.caller.call(MARK_MOVED, &moved.part, deadline, |backend| {
+        backend.mark_moved(moved, last, deadline)
+    });
+    match marked {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+        marked => marked.map(|()| true),
+    }
+}
+
+/// The place of a store, in words for a person.
+fn place(target: &Storage) -> String {
+    let capabilities = target.capabilities();
+    match capabilities.root {
+        Some(root) => root.display().to_string(),
+        None if target.config().backend == BackendKind::Postgres => target.config().postgres.shown(),
+        None => format!("a store of the {} backend", capabilities.backend),
     }
 }
 

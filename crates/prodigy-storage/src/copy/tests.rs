@@ -283,7 +283,9 @@ fn what_can_not_be_copied_exactly_is_refused() {
         "a taken dead letter"
     );
     drop(taken);
-    copy_whole(&source, folders.at("copy"));
+    let options = CopyOptions::new().keep_source(true);
+    let report = source.copy_to(folders.at("copy"), options).unwrap();
+    assert_eq!((report.jobs.len(), report.marked.len()), (1, 0), "{report:?}");
 
     // A link makes a second path of the same store.
     std::os::unix::fs::symlink(folders.0.path().join("source"), folders.0.path().join("link")).unwrap();
@@ -313,4 +315,74 @@ fn a_part_is_copied_alone() {
         names(&CopyOptions::new(), "three"),
         ["mill/a", "shop/a", "shop/b"]
     );
+}
+
+/// The error of an append to the job.
+fn refused_append(storage: &Storage) -> StorageError {
+    let error = job(storage).events().append(&"late").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
+    error
+}
+
+#[test]
+fn what_was_copied_takes_no_writes_where_it_was_until_it_is_opened_again() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let before = contents(&source, true);
+    let of_job = CopyOptions::new()
+        .repo(RepoName::new("shop").unwrap())
+        .job(JobId::new("job-1").unwrap());
+    let report = source.copy_to(folders.at("copy"), of_job).unwrap();
+    let part = Part::Job(job(&source).address().clone());
+    assert_eq!(report.marked, std::slice::from_ref(&part));
+    // Only the job was moved.
+    let other = source.repo("shop").unwrap().job("job-2").unwrap();
+    append(&other, &[given(20)]);
+    other.finish().unwrap();
+
+    let place = folders.0.path().join("copy").display().to_string();
+    for handle in [&source, &folders.at("source").open().unwrap()] {
+        let error = refused_append(handle);
+        assert!(error.to_string().contains(&place), "{error}");
+        assert!(error.hint().unwrap().contains("--reopen"), "{error:?}");
+        assert_eq!(contents(handle, true), before);
+        assert_eq!(job(handle).moved().unwrap().unwrap().part, part);
+    }
+
+    // Now everything: also a job that begins is refused, and a copy back is.
+    let report = copy_whole(&source, folders.at("copy"));
+    assert_eq!(report.marked.last(), Some(&Part::Store));
+    let new = source.repo("mill").unwrap().job("new").unwrap();
+    assert_eq!(new.events().append(&1).unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(job(&source).moved().unwrap().unwrap().part, Part::Store);
+    let marks = source.moved().all().unwrap();
+    assert_eq!(marks.len(), 3, "{marks:?}");
+    let copy = folders.at("copy").open().unwrap();
+    append(&job(&copy), &[given(30)]);
+    job(&copy).finish().unwrap();
+    let back = copy
+        .copy_to(folders.at("source"), CopyOptions::new())
+        .unwrap_err();
+    assert_eq!(back.kind(), ErrorKind::ReadOnly, "{back}");
+
+    // Without the marks the place takes what came since.
+    assert_eq!(source.reopen(&Part::Store).unwrap(), 3);
+    let back = copy_whole(&copy, folders.at("source"));
+    let stored: Vec<u64> = back.jobs.iter().map(|job| job.stored).collect();
+    assert_eq!(stored, [1, 0]);
+    append(&job(&source), &[given(40)]);
+    refused_append(&copy);
+}
+
+#[test]
+fn what_was_moved_can_be_deleted() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    copy_whole(&source, folders.at("copy"));
+    assert!(job(&source).delete().unwrap());
+    assert_eq!(job(&source).events().read::<Value>().unwrap().count(), 0);
+    // A program with the old configuration does not begin the job again.
+    refused_append(&source);
 }

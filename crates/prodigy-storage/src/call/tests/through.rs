@@ -7,17 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prodigy_storage_backend::conformance::ManualClock;
 use prodigy_storage_backend::{
     Activity, Added, AppendOptions, Appended, Backend, Batch, Body, Capabilities, Catalog, Compaction,
-    Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, ItemId,
-    JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary,
-    LogWatch, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan, QueueStore,
-    QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats, StorageError,
-    StoredDocument, Usage, WaitOptions,
+    Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, EventId, Expected, Fence, Health,
+    ItemId, JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore,
+    LogSummary, LogWatch, Moved, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan,
+    QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats,
+    StorageError, StoredDocument, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{
-    Document, DocumentScope, JobAddress, JobId, LockName, Phase, RepoName, Timestamp,
+    Document, DocumentScope, JobAddress, JobId, LockName, Part, Phase, RepoName, Timestamp,
 };
 
 use crate::call::Caller;
@@ -214,12 +215,9 @@ impl LogStore for Through {
             return Err(unclear);
         }
         let given = batch.ids().len();
-        // The append is passed on so that it is either refused or stored.
-        if faults.stores_given
-            || given == 0
-            || given != batch.len()
-            || !batch.ids().iter().all(|id| id.is_v7())
-        {
+        // The append is passed on so that it is either refused or stored. Ids of the future may be refused.
+        let is_sound = |id: &EventId| id.is_v7() && !id.is_ahead_of(ManualClock::START);
+        if faults.stores_given || given == 0 || given != batch.len() || !batch.ids().iter().all(is_sound) {
             self.caller.append(job, batch, options, deadline)?;
         }
         Err(unclear.with_ids(batch.ids()))
@@ -516,6 +514,24 @@ impl Catalog for Through {
     ) -> Result<bool> {
         self.run(operation::DELETE_OLD_JOB, deadline, |inner| {
             inner.delete_old_job(job, last, fence, deadline)
+        })
+    }
+
+    fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
+        self.run(operation::MARK_MOVED, deadline, |inner| {
+            inner.mark_moved(moved, last, deadline)
+        })
+    }
+
+    fn unmark_moved(&self, part: &Part, deadline: Deadline) -> Result<u64> {
+        self.run(operation::UNMARK_MOVED, deadline, |inner| {
+            inner.unmark_moved(part, deadline)
+        })
+    }
+
+    fn moved(&self, part: &Part, page: &PageOptions<Part>, deadline: Deadline) -> Result<Page<Moved, Part>> {
+        self.run(operation::LIST_MOVED, deadline, |inner| {
+            inner.moved(part, page, deadline)
         })
     }
 
