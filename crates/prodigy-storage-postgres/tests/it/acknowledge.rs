@@ -9,6 +9,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
 use crate::late::{Session, await_waiting, job};
+use crate::plans::explain;
 use crate::server::Server;
 
 fn open(server: &Server) -> PostgresBackend {
@@ -53,6 +54,23 @@ fn an_acknowledgement_is_one_statement_without_a_transaction_around_it() {
     let log = server.log().split_off(before);
     assert_eq!(log.matches("execute ").count(), 1, "{log}");
     assert!(!log.contains("begin"), "{log}");
+}
+
+/// The server counts no leases before the first take. It must not look through all leases of the job then.
+#[test]
+fn an_acknowledgement_finds_its_items_by_their_tokens() {
+    let Some(server) = Server::start() else { return };
+    explain(&server);
+    let backend = open(&server);
+    for number in 0..200 {
+        push(&backend, &format!("item-{number}"));
+    }
+    server.psql("vacuum analyze prodigy.item");
+    let tokens = take(&backend);
+    let before = server.log().len();
+    acknowledge(&backend, &tokens);
+    let log = server.log().split_off(before);
+    assert!(log.contains("Index Cond: (token = ANY ("), "{log}");
 }
 
 #[test]
