@@ -42,6 +42,11 @@ fn place() -> (Bench, Vec<(&'static str, String)>) {
     let of = ["--repo", "here", "--job", "J"];
     let append = [&["events", "append"], &of[..]].concat();
     bench.feed(&append, "{\"status\":\"failed\"}\n").code(0);
+    // A job with a lease can't be copied, so the examples of `copy` have others.
+    for repo in ["here", "shop"] {
+        let append = ["events", "append", "--repo", repo, "--job", "job-7"];
+        bench.feed(&append, "1").code(0);
+    }
     let save = [&["checkpoint", "save", "--phase", "setup"], &of[..]].concat();
     bench.feed(&save, "{\"items\":3}").code(0);
     for (state, name) in [("1", "OLD.json"), ("2", "NEW.json")] {
