@@ -63,7 +63,7 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
     let mut tar = tar::Archive::new(decoder);
     let mut computed = SpooledTempFile::new(IN_MEMORY);
     let mut own = Closing::default();
-    let (mut head, mut closing) = (None::<Head>, None::<Closing>);
+    let (mut head, mut closing, mut newer) = (None::<Head>, None::<Closing>, None);
     for entry in tar.entries().map_err(no_archive)? {
         let mut entry = entry.map_err(|error| match head {
             None => no_archive(error),
@@ -76,7 +76,14 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
             return Err(damaged(&name, "it comes after the manifest", None));
         }
         if head.is_none() {
-            head = Some(read_head(&archived, &mut entry)?);
+            match read_head(&archived, &mut entry) {
+                // A damaged byte may look like another version, so the checksum decides.
+                Err(error) if error.kind() == ErrorKind::NewerFormat => {
+                    newer = Some(error);
+                    break;
+                }
+                read => head = Some(read?),
+            }
             continue;
         }
         if archived.path == Path::new(MANIFEST) {
@@ -115,6 +122,9 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
             "its checksum does not match, or it was truncated",
             None,
         ));
+    }
+    if let Some(newer) = newer {
+        return Err(newer);
     }
     let (Some(head), Some(closing)) = (head, closing) else {
         return Err(damaged(
