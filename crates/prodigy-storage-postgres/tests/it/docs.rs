@@ -106,7 +106,11 @@ fn a_cursor_of_before_a_restore_is_refused_when_the_store_is_renewed() {
     let service = open(&server, "jobs_app");
     append_one(&service);
     let (_, cursor) = read(&service, &job("a"), None);
-    let options = PostgresOptions::new(url(&server, "jobs_app"));
+    // The role of the service may not change what a store is.
+    let refused =
+        renew_store(&PostgresOptions::new(url(&server, "jobs_app")), Deadline::never()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unauthorised, "{refused}");
+    let options = PostgresOptions::new(url(&server, "jobs_owner"));
     let renew = || renew_store(&options, Deadline::never());
     let busy = renew().unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::LockUnavailable, "{busy}");
