@@ -138,13 +138,13 @@ impl Listing {
 /// Reads the folder once; a missing folder has no segments. A name that is created or removed at the same time may be
 /// missed.
 pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
-    pass(list_opened, root, folder)
+    read_folder(list_opened, root, folder)
 }
 
 /// Reads an open folder once.
 type Pass = fn(&Root, &Path, &dyn FsFolder) -> Result<Listing>;
 
-fn pass(pass: Pass, root: &Root, folder: &Path) -> Result<Listing> {
+fn read_folder(pass: Pass, root: &Root, folder: &Path) -> Result<Listing> {
     match root.open_folder(LIST, folder)? {
         Some(opened) => pass(root, folder, &*opened),
         None => Ok(Listing::default()),
@@ -270,26 +270,15 @@ fn list_by(
     let Some(opened) = root.open_folder(LIST, folder)? else {
         return Ok(None);
     };
-    let listing = list_in(pass, root, folder, &*opened, deadline)?;
-    Ok(Some((opened, listing)))
-}
-
-fn list_in(
-    pass: Pass,
-    root: &Arc<Root>,
-    folder: &Path,
-    opened: &dyn FsFolder,
-    deadline: Deadline,
-) -> Result<Listing> {
-    let mark = mark_of(root, opened);
-    let mut before = pass(root, folder, opened)?;
-    if mark.is_some() && mark == mark_of(root, opened) {
-        return finished(root, folder, before, deadline);
+    let mark = mark_of(root, &*opened);
+    let mut before = pass(root, folder, &*opened)?;
+    if mark.is_some() && mark == mark_of(root, &*opened) {
+        return Ok(Some((opened, finished(root, folder, before, deadline)?)));
     }
     loop {
-        let after = self::pass(pass, root, folder)?;
+        let after = read_folder(pass, root, folder)?;
         if before.segments.keys().eq(after.segments.keys()) && before.removed() == after.removed() {
-            return finished(root, folder, after, deadline);
+            return Ok(Some((opened, finished(root, folder, after, deadline)?)));
         }
         deadline.check(
             LIST,
