@@ -95,14 +95,8 @@ impl Root {
     pub(crate) fn newest_deleted(&self, repo: &RepoName) -> Result<Option<Timestamp>> {
         const READ: &str = "read deleted logs";
         let path = Entry::DeletedLogs(repo.clone()).path();
-        let read = self
-            .fs
-            .open(&path, OpenMode::Read)
-            .and_then(|file| file.read_to_end(0, 4096));
-        let bytes = match read {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.read_fault(READ, &path, error)),
+        let Some(bytes) = self.read_small(READ, &path, 4096)? else {
+            return Ok(None);
         };
         match serde_json::from_slice::<DeletedLogs>(&bytes) {
             Ok(deleted) => Ok(Some(Timestamp::from_nanos(deleted.newest_made))),

@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{ErrorKind, Foreign, Result, StorageError};
 use prodigy_storage_layout::Timestamp;
 
-use crate::fs::{DirEntry, FileKind, FileSystem, FsFolder, RealFs};
+use crate::fs::{DirEntry, FileKind, FileSystem, FsFolder, OpenMode, RealFs};
 use counters::Counters;
 use fault::{Access, fault};
 use locked_file::KeyedMutex;
@@ -272,6 +272,21 @@ impl Root {
         opened
             .names(show)
             .map_err(|error| self.read_fault(operation, folder, error))
+    }
+
+    /// The first `most` bytes of a file; `None` if it is absent.
+    pub(crate) fn read_small(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>> {
+        let file = self.fs.open(path, OpenMode::Read);
+        match file.and_then(|file| file.read_to_end(0, most)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.read_fault(operation, path, error)),
+        }
     }
 
     /// Removes a file. Returns false if it is absent.

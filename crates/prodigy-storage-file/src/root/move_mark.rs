@@ -17,7 +17,6 @@ use prodigy_storage_layout::{
 use serde::{Deserialize, Serialize};
 
 use super::{Replace, Root, TempFile};
-use crate::fs::OpenMode;
 
 const LOOK: &str = "look for marks";
 const UNMARK: &str = "take marks away";
@@ -58,11 +57,8 @@ impl Root {
     /// The mark of a part itself.
     pub(crate) fn move_mark(&self, part: &Part) -> Result<Option<Moved>> {
         let path = Entry::Moved(part.clone()).path();
-        let read = self.fs.open(&path, OpenMode::Read);
-        let bytes = match read.and_then(|file| file.read_to_end(0, LONGEST)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.read_fault(LOOK, &path, error)),
+        let Some(bytes) = self.read_small(LOOK, &path, LONGEST)? else {
+            return Ok(None);
         };
         match serde_json::from_slice::<Contents>(&bytes) {
             Ok(found) => Ok(Some(Moved::new(part.clone(), found.moved_to, found.moved_at))),
