@@ -9,7 +9,7 @@ use std::time::Duration;
 use prodigy_storage::{AsyncJob, AsyncStorage, Cursor, DeadLetter, DlqItem, Failure, FollowOptions, ItemId};
 use prodigy_storage::{Outcome, ReadOptions, RedriveOptions, SaveOptions, Select};
 use serde::{Deserialize, Serialize};
-use tokio::{process::Command, task::JoinSet};
+use tokio::{process::Command, sync::Mutex, task::JoinSet};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -23,7 +23,6 @@ struct Done {
     commit: String,
 }
 
-/// Runs a command to its end.
 async fn run(command: &mut Command, folder: &Path) -> Result<String> {
     let output = command.current_dir(folder).output().await?;
     match output.status.success() {
@@ -32,9 +31,18 @@ async fn run(command: &mut Command, folder: &Path) -> Result<String> {
     }
 }
 
+/// Runs a git command to its end, also if the caller is cancelled; one at a time, since git fails if it finds a
+/// worktree that another command has half made.
 async fn git(folder: &Path, arguments: &str) -> Result<String> {
-    let me = ["-c", "user.name=agent", "-c", "user.email=agent@example.com"];
-    run(Command::new("git").args(me).args(arguments.split(' ')), folder).await
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let (mut command, folder) = (Command::new("git"), folder.to_owned());
+    command.args(["-c", "user.name=agent", "-c", "user.email=agent@example.com"]);
+    command.args(arguments.split(' '));
+    let ended = tokio::spawn(async move {
+        let _turn = TURN.lock().await;
+        run(&mut command, &folder).await
+    });
+    ended.await?
 }
 
 /// The work of an agent: a commit in its worktree.
@@ -52,16 +60,11 @@ async fn attempt(job: AsyncJob, project: PathBuf, item: u32) -> Result {
     let remove = format!("worktree remove --force --force {worktree}");
     // A killed agent or coordinator may have left the worktree.
     let _ = git(&project, &remove).await;
-    git(
-        &project,
-        &format!("worktree add --force --quiet --detach {worktree}"),
-    )
-    .await?;
+    let add = format!("worktree add --force --quiet --detach {worktree}");
+    git(&project, &add).await?;
     let (folder, mut agent) = (project.join(&worktree), Command::new(std::env::current_exe()?));
     let commit = match item % 2 {
         0 => work(&folder, item).await?,
-        // The agent is killed with its coordinator. A git command is not, since a partial worktree would make all later
-        // commands fail.
         _ => run(agent.arg(item.to_string()).kill_on_drop(true), &folder).await?,
     };
     job.events().append(&Done { item, commit }).await?;
