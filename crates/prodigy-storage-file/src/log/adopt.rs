@@ -12,7 +12,7 @@ use super::active::{Active, SegmentFile};
 use super::archive::Archive;
 use super::clock::StepClock;
 use super::folder::LockedFolder;
-use super::listing::{self, Listing};
+use super::listing::{self, KnownNewest, Listing};
 use super::segment_ref::SegmentRef;
 use super::{sealed_mark, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
@@ -27,6 +27,8 @@ pub(crate) struct Adoption {
     pub(crate) active: Option<Active>,
     /// The newest id of the log: new ids are above it.
     pub(crate) newest: EventId,
+    /// The newest segment that was listed.
+    pub(crate) listed: Option<KnownNewest>,
 }
 
 /// Searches a log for a segment to continue, and for its newest id; finishes the work of dead writers.
@@ -37,7 +39,7 @@ pub(crate) fn adopt(
     durability: Durability,
     deadline: Deadline,
 ) -> Result<Adoption> {
-    let listing = listing::list_for_writer(root, folder, deadline)?;
+    let (listing, listed) = listing::list_for_writer(root, folder, deadline)?;
     TempFile::sweep(root, folder, listing.temps.iter().map(String::as_str));
     let now = root.now();
     let mut newest = EventId::MIN;
@@ -109,7 +111,11 @@ pub(crate) fn adopt(
             seal_ahead(root, archive, folder, taken);
         }
     }
-    Ok(Adoption { active, newest })
+    Ok(Adoption {
+        active,
+        newest,
+        listed,
+    })
 }
 
 /// Seals a segment that ends in the future: a record of the present can't follow its last one.
@@ -189,7 +195,8 @@ fn take(
     }))
 }
 
-/// Creates a new segment. Its ids are not below `lower`; if `lower` is `None`, they are new.
+/// Creates a new segment. Its ids are not below `lower`; if `lower` is `None`, they are new. `listed` is the newest
+/// segment of an earlier listing.
 ///
 /// This happens under the lock on the folder, so the segments of a log are created one after the other. The new name
 /// is unused in every form, and its `made` is above that of every other segment, whatever the clocks of the writers
@@ -199,11 +206,12 @@ pub(crate) fn create(
     job: &JobAddress,
     folder: &Path,
     lower: Option<Timestamp>,
+    listed: Option<KnownNewest>,
     deadline: Deadline,
 ) -> Result<Active> {
     loop {
         let locked = LockedFolder::take(root, folder, deadline)?;
-        let (now, newest) = match listing::newest_made(root, folder)? {
+        let (now, newest) = match listing::newest_made(root, folder, listed)? {
             None => (root.now(), root.newest_deleted(&job.repo)?),
             newest => (root.now(), newest),
         };

@@ -162,14 +162,29 @@ fn list_opened(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<List
     added.map(|()| listing)
 }
 
-/// The greatest `made` among the names of our segments, in any form, and of the removed ones.
+/// The newest segment of a log while its folder had a change stamp.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownNewest {
+    mark: Mark,
+    made: Option<Timestamp>,
+}
+
+/// The greatest `made` among the names of our segments, in any form, and of the removed ones. The folder is not read if
+/// it has not changed since `known`.
 ///
 /// It is called for each new segment, in logs of thousands, and parses only the names that are greater than all
 /// before them. The caller has locked the folder, so no segment is created in between. It makes two passes: a segment
 /// that is being compressed may show neither of its names to one pass, and that happens only once to a segment.
-pub(crate) fn newest_made(root: &Root, folder: &Path) -> Result<Option<Timestamp>> {
+pub(crate) fn newest_made(
+    root: &Root,
+    folder: &Path,
+    known: Option<KnownNewest>,
+) -> Result<Option<Timestamp>> {
     let width = Timestamp::MIN.to_string().len();
     let mark = mark(root, folder);
+    if let Some(known) = known.filter(|known| mark == Some(known.mark)) {
+        return Ok(known.made);
+    }
     let mut newest: Option<(String, Timestamp)> = None;
     for _ in 0..2 {
         let opened = root.fs.folder(folder);
@@ -246,10 +261,18 @@ pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Resul
 }
 
 /// Lists as [`list`] does the segments that a new writer examines: those that the mark of sealed segments does not cover,
-/// and some that it covers.
-pub(super) fn list_for_writer(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
+/// and some that it covers. Also returns the newest segment, if the folder did not change meanwhile.
+pub(super) fn list_for_writer(
+    root: &Arc<Root>,
+    folder: &Path,
+    deadline: Deadline,
+) -> Result<(Listing, Option<KnownNewest>)> {
+    let before = mark(root, folder);
     let listed = list_by(list_unsealed, root, folder, deadline)?;
-    Ok(listed.map(|(_, listing)| listing).unwrap_or_default())
+    let listing = listed.map(|(_, listing)| listing).unwrap_or_default();
+    let made = listing.newest_made();
+    let known = before.filter(|before| mark(root, folder) == Some(*before));
+    Ok((listing, known.map(|mark| KnownNewest { mark, made })))
 }
 
 /// Lists as [`list`] does, and returns the open folder too; `None` if it is absent.
@@ -292,7 +315,7 @@ fn list_by(
 /// A listing that was true while the folder had a change stamp.
 #[derive(Debug)]
 pub(super) struct KnownListing {
-    mark: ((u64, u64), FolderMark),
+    mark: Mark,
     listing: Arc<Listing>,
 }
 
@@ -317,8 +340,11 @@ pub(super) fn list_if_changed(
     Ok(listing)
 }
 
+/// The identity of a folder, and its change stamp.
+type Mark = ((u64, u64), FolderMark);
+
 /// The folder at a path, and its change stamp, if the file system gives one.
-fn mark(root: &Root, folder: &Path) -> Option<((u64, u64), FolderMark)> {
+fn mark(root: &Root, folder: &Path) -> Option<Mark> {
     let opened = root.fs.folder(folder).ok()?;
     let mark = mark_of(root, &*opened)?;
     Some((opened.metadata().ok()?.identity, mark))

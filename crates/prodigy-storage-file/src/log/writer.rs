@@ -17,7 +17,7 @@ use super::active::{Active, SegmentFile};
 use super::adopt;
 use super::archive::Archive;
 use super::commit::{Commit, FailedSync, Unsynced};
-use super::listing::KnownListing;
+use super::listing::{KnownListing, KnownNewest};
 use super::moved::{PathLook, moved};
 use super::sealed_mark::WORTH;
 use super::segment_index::SegmentIndex;
@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(super) folder: Option<(u64, u64)>,
     /// The segments of the log at the last append under given ids.
     pub(super) listed: Option<KnownListing>,
+    /// The newest segment when this writer looked for one to adopt.
+    newest: Option<KnownNewest>,
 }
 
 impl State {
@@ -83,6 +85,7 @@ impl State {
             looked: None,
             folder: None,
             listed: None,
+            newest: None,
         }
     }
 }
@@ -209,6 +212,7 @@ impl LogWriter {
             let found = adopt::adopt(&self.root, &self.archive, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
             state.open.extend(found.active);
+            state.newest = found.listed;
             self.check_takes_writes(state)?;
         } else if state.open.is_empty() {
             self.check_takes_writes(state)?;
@@ -257,7 +261,7 @@ impl LogWriter {
                 self.close(state, active)?;
             }
         }
-        let made = adopt::create(&self.root, &self.job, &self.folder, lower, deadline)?;
+        let made = adopt::create(&self.root, &self.job, &self.folder, lower, state.newest, deadline)?;
         if let Some(ids) = &mut state.ids {
             ids.raise(EventId::floor(made.name.lower()));
         }

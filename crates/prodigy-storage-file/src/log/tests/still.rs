@@ -2,9 +2,10 @@
 //! as any other scan.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prodigy_storage_backend::{Cursor, ScanOptions};
+use prodigy_storage_layout::SegmentName;
 
 use super::support::{Item, Place, id, line, lines, name, set_mode, take};
 use super::tape::Names;
@@ -114,4 +115,45 @@ fn names_that_do_not_change_are_read_once_and_others_twice() {
         assert_eq!(items.len(), 10);
         assert_eq!(reel.passes.load(Ordering::Relaxed), passes, "{names:?}");
     }
+}
+
+#[test]
+fn the_first_append_reads_names_that_do_not_change_once() {
+    for (names, passes) in [(Names::Still, 1), (Names::Changing, 4)] {
+        let place = Place::new();
+        for number in 0..3 {
+            set_mode(&place.plant(&name(number, number), line(id(number), "x")), 0o400);
+        }
+        let (store, reel) = place.taped(place.options());
+        *reel.names.lock() = names;
+        place.append(&store, &["new"]).unwrap();
+        assert_eq!(reel.passes.load(Ordering::Relaxed), passes, "{names:?}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_created_after_the_listing_is_below_the_new_one() {
+    const LATER: i64 = 100_000;
+    let place = Place::new();
+    set_mode(&place.plant(&name(0, 0), line(id(0), "x")), 0o400);
+    let (store, reel) = place.taped(place.options());
+    *reel.names.lock() = Names::Changing;
+    let (log, other) = (place.log(), Arc::clone(&reel));
+    let planted = Arc::new(AtomicBool::new(false));
+    let plants = Arc::clone(&planted);
+    reel.on(move |_, path| {
+        let is_listed = other.passes.load(Ordering::Relaxed) == 2;
+        if is_listed && path.starts_with("deletions") && !plants.swap(true, Ordering::Relaxed) {
+            std::fs::write(log.join(name(LATER, LATER)), line(id(LATER), "x"))?;
+        }
+        Ok(())
+    });
+    place.append(&store, &["new"]).unwrap();
+    assert!(planted.load(Ordering::Relaxed));
+    let [.., later, new] = &place.files()[..] else {
+        panic!("{:?}", place.files());
+    };
+    assert_eq!(later, &name(LATER, LATER));
+    let made = |name: &str| SegmentName::parse(name).unwrap().0.made();
+    assert!(made(new) > made(later), "{new}");
 }
