@@ -30,25 +30,30 @@ pub(crate) enum Backend {
     Postgres,
 }
 
-/// Builds the tool, since the summary suggests its commands, and runs the example. On a database, its three processes
-/// share nothing else.
+/// Builds the example, and the tool, since the summary suggests its commands; then runs it.
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     println!("building ...");
     must(&mut project.cargo(["build", "--quiet", "--locked", "--package", "prodigy-storage-cli"]))?;
     let example = ["--locked", "--package", "prodigy-storage", "--example", "demo"];
     let mut build = project.cargo(["build", "--quiet"]);
     build.args(example);
-    let mut command = project.cargo(["run", "--quiet"]);
-    command.args(example);
+    if options.backend == Backend::Postgres {
+        build.args(["--features", "postgres"]);
+    }
+    must(&mut build)?;
+    show(project, options)
+}
+
+/// Runs the example, which is built already. On a database, its three processes share nothing else.
+pub(crate) fn show(project: &Project, options: &Options) -> Result<()> {
+    let mut command = Command::new(project.built("examples/demo"));
+    command.current_dir(project.root()).stdin(Stdio::null());
     let server = match options.backend {
         Backend::File => None,
         Backend::Postgres => {
             let Some(server) = Server::start() else {
                 bail!("the demo on `postgres` needs the programs of a PostgreSQL server");
             };
-            for command in [&mut build, &mut command] {
-                command.args(["--features", "postgres"]);
-            }
             command.env("PRODIGY_DEMO_DATABASE", server.socket_url());
             if has_namespaces() {
                 println!("each of the three processes has a network namespace of its own");
@@ -61,11 +66,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
             Some(server)
         }
     };
-    must(&mut build)?;
-    command
-        .arg("--")
-        .arg("--tool")
-        .arg(project.built("prodigy-storage"));
+    command.arg("--tool").arg(project.built("prodigy-storage"));
     if let Some(dir) = &options.dir {
         command.arg("--dir").arg(std::path::absolute(dir)?);
     }

@@ -15,10 +15,18 @@ pub(crate) struct Arguments {
     words: Vec<OsString>,
 }
 
-/// A command of the crate.
-pub(crate) fn command(project: &Project, name: &str) -> Command {
-    let package = "prodigy-storage-torture";
-    project.cargo(["run", "--quiet", "--locked", "--package", package, "--", name])
+const PACKAGE: &str = "prodigy-storage-torture";
+
+/// A command of the crate, which is built first.
+fn command(project: &Project, name: &str) -> Command {
+    project.cargo(["run", "--quiet", "--locked", "--package", PACKAGE, "--", name])
+}
+
+/// A command of the crate, if all programs are built already.
+pub(crate) fn built(project: &Project, name: &str) -> Command {
+    let mut command = Command::new(project.built(PACKAGE));
+    command.args([name, "--built"]).current_dir(project.root());
+    command
 }
 
 /// Runs a command of the crate, and returns its exit code.

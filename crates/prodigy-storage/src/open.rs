@@ -95,7 +95,7 @@ pub(crate) fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<
         .clock(Arc::clone(clock))
 }
 
-#[cfg(all(test, not(all(feature = "file", feature = "memory"))))]
+#[cfg(all(test, not(all(feature = "file", feature = "memory", feature = "postgres"))))]
 mod tests {
     use prodigy_storage_backend::{ErrorKind, SystemClock};
 
@@ -103,18 +103,19 @@ mod tests {
 
     #[test]
     fn a_backend_that_the_program_was_built_without_is_unsupported() {
-        let (backend, clock): (_, Arc<dyn Clock>) = (
-            if cfg!(feature = "file") {
-                BackendKind::Memory
-            } else {
-                BackendKind::File
-            },
-            Arc::new(SystemClock),
-        );
-        let config = StorageConfig::default().backend(backend);
-        let error = open(&config, true, &clock).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let hint = error.hint().unwrap();
-        assert!(hint.contains(&format!("feature `{backend}`")), "{hint}");
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let built = [
+            (BackendKind::File, cfg!(feature = "file")),
+            (BackendKind::Memory, cfg!(feature = "memory")),
+            (BackendKind::Postgres, cfg!(feature = "postgres")),
+        ];
+        assert_eq!(built.map(|(backend, _)| backend), BackendKind::ALL);
+        for (backend, _) in built.into_iter().filter(|(_, is_built)| !is_built) {
+            let config = StorageConfig::default().backend(backend);
+            let error = open(&config, true, &clock).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            let hint = error.hint().unwrap();
+            assert!(hint.contains(&format!("feature `{backend}`")), "{hint}");
+        }
     }
 }

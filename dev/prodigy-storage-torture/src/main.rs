@@ -29,6 +29,9 @@ use crate::project::Project;
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask", max_term_width = 100)]
 struct Arguments {
+    /// Use the programs in the folder of this one, instead of building them.
+    #[arg(long, global = true)]
+    built: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,7 +49,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = Project::find().and_then(|project| match arguments.command {
+    let done = Project::find(arguments.built).and_then(|project| match arguments.command {
         Command::Crash(options) => crash::run(&project, &options),
         Command::Verify(options) => verify::run(&project, &options),
         Command::Victim(options) => crash::victims::program(&options),

@@ -11,18 +11,21 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) struct Project {
     root: PathBuf,
     target: PathBuf,
+    /// True if the programs are built already.
+    built: bool,
 }
 
 impl Project {
     /// Finds the project: cargo built this program, whose crate is two levels below the project, and whose file is two
     /// levels below the target folder.
-    pub(crate) fn find() -> Result<Self> {
+    pub(crate) fn find(built: bool) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
         let program = std::env::current_exe().context("can't find this program's file")?;
         let target = program.ancestors().nth(2);
         Ok(Self {
             root: root.context("the crate's folder has no parents")?.to_owned(),
             target: target.context("the program's folder has no parents")?.to_owned(),
+            built,
         })
     }
 
@@ -54,24 +57,18 @@ impl Project {
         command
     }
 
-    /// Builds a program of one crate in the dev profile and returns its path.
+    /// Builds a program of one crate in the dev profile, unless all are built, and returns its path.
     pub(crate) fn build(&self, package: &str, name: &str) -> Result<PathBuf> {
-        let build = [
-            "build",
-            "--quiet",
-            "--locked",
-            "--package",
-            package,
-            "--bin",
-            name,
-        ];
-        let mut command = self.cargo(build);
-        let status = command.status().context("can't start cargo")?;
-        ensure!(status.success(), "`{}` failed: {status}", show(&command));
+        if !self.built {
+            let mut command = self.cargo(["build", "--quiet", "--locked"]);
+            command.args(["--package", package, "--bin", name]);
+            let status = command.status().context("can't start cargo")?;
+            ensure!(status.success(), "`{}` failed: {status}", show(&command));
+        }
         let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
         let program = self.target.join("debug").join(file);
         if !program.is_file() {
-            bail!("cargo built {name}, but {} is not there", program.display());
+            bail!("{} is not built", program.display());
         }
         Ok(program)
     }

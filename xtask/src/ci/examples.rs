@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::report::Outcome;
-use super::steps::has_git;
-use crate::project::{Project, must, show};
+use super::steps::{build, has_git};
+use crate::project::{Project, must};
 use crate::server::Server;
 
 /// The crate whose examples they are.
@@ -24,7 +24,7 @@ const SHORT: [(&str, usize); 2] = [("orchestrator", 150), ("third_party_store/ou
 /// A configuration that is valid for every backend.
 const SHARED: &str = "storage:\n  timeout: 20s\n  enable_cache: true\n  retry_policy:\n    max_retries: 5\n";
 
-/// Builds all examples, then runs each with a home folder of its own.
+/// Runs each example with a home folder of its own.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
     let package = project
         .metadata()
@@ -44,10 +44,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
     if names.is_empty() {
         bail!("{CRATE} has no example");
     }
-    let mut build = project.cargo(["build", "--locked", "--package", CRATE, "--examples"]);
-    build.args(["--features", "tokio,postgres"]);
-    println!("$ {}", show(&build));
-    must(&mut build)?;
+    build(project)?;
     for name in &names {
         let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
         let mut command = example(project, name, home.path());

@@ -35,12 +35,12 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "clippy",
-        about: "no warning in any target",
+        about: "no warning in any target, with all cargo features",
         run: clippy,
     },
     Step {
         name: "features",
-        about: "no warning with the cargo features off, or all on",
+        about: "no warning in any crate with the fewest cargo features that suffice",
         run: features,
     },
     Step {
@@ -121,6 +121,10 @@ const SMALL: &[(&str, &str)] = &[
     ("prodigy-storage-retry", ""),
 ];
 
+/// The features with which the workspace is built for the steps that run it: with others, cargo would compile all crates
+/// again for each step.
+const FEATURES: &str = "prodigy-storage/tokio,prodigy-storage/postgres,prodigy-storage-cli/postgres";
+
 /// Crates with models of their concurrent parts, behind the feature `model`.
 const MODELLED: &[&str] = &[
     "prodigy-storage-cache",
@@ -133,6 +137,12 @@ fn step(command: &mut Command) -> Result<Outcome> {
     println!("$ {}", show(command));
     must(command)?;
     Ok(Outcome::Passed)
+}
+
+/// Builds the programs and examples of all crates, as [`test`] does.
+pub(super) fn build(project: &Project) -> Result<()> {
+    let mut command = project.cargo(["build", "--locked", "--workspace", "--bins", "--examples"]);
+    step(command.args(["--features", FEATURES])).map(drop)
 }
 
 pub(super) fn has_git() -> bool {
@@ -166,6 +176,7 @@ fn clippy(project: &Project) -> Result<Outcome> {
         "--locked",
         "--workspace",
         "--all-targets",
+        "--all-features",
         "--",
         "-D",
         "warnings",
@@ -191,35 +202,17 @@ fn features(project: &Project) -> Result<Outcome> {
         step(&mut project.cargo(arguments))?;
     }
     // A program that was built without a backend has its own error for it.
-    for features in ["file", "memory"] {
-        let package = ["test", "--locked", "--package", "prodigy-storage", "--lib"];
-        step(
-            project
-                .cargo(package)
-                .args(["--no-default-features", "--features", features, "open::"]),
-        )?;
-    }
-    step(&mut project.cargo([
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    let package = ["test", "--locked", "--package", "prodigy-storage", "--lib"];
+    let mut command = project.cargo(package);
+    step(command.args(["--no-default-features", "--features", "memory", "open::"]))
 }
 
 fn test(project: &Project) -> Result<Outcome> {
-    step(&mut project.cargo([
-        "test",
-        "--locked",
-        "--workspace",
-        "--features",
-        "prodigy-storage/tokio,prodigy-storage-cli/postgres",
-        "--no-fail-fast",
-    ]))?;
+    let mut command = project.cargo(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    // More than the cores: many tests wait for processes, syncs and deadlines.
+    let threads = 3 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    command.env("RUST_TEST_THREADS", threads.to_string());
+    step(command.args(["--features", FEATURES]))?;
     let mut skipped = Vec::new();
     if has_postgresql() {
         let pooler = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
@@ -321,12 +314,14 @@ fn drift(project: &Project) -> Result<Outcome> {
 }
 
 fn verify_tool(project: &Project) -> Result<Outcome> {
-    step(&mut torture::command(project, "verify"))
+    build(project)?;
+    step(&mut torture::built(project, "verify"))
 }
 
 /// Runs the sections of the crash tests, except those whose short form is already a test of a crate.
 fn crash_tool(project: &Project) -> Result<Outcome> {
-    let mut command = torture::command(project, "crash");
+    build(project)?;
+    let mut command = torture::built(project, "crash");
     step(command.args(["--quick", "--report", "--skip", "simulated,flips"]))?;
     let skipped = torture::skipped(project)?;
     Ok(match skipped.as_slice() {
@@ -341,18 +336,19 @@ fn show_demo(project: &Project) -> Result<Outcome> {
             "there is no git here, and the demo makes a repository".to_owned(),
         ));
     }
+    build(project)?;
     let on = |backend| demo::Options {
         dir: None,
         remove: true,
         backend,
     };
-    demo::run(project, &on(demo::Backend::File))?;
+    demo::show(project, &on(demo::Backend::File))?;
     if !has_postgresql() {
         return Ok(Outcome::Partly(
             "there is no PostgreSQL server here to run the demo on".to_owned(),
         ));
     }
-    demo::run(project, &on(demo::Backend::Postgres))?;
+    demo::show(project, &on(demo::Backend::Postgres))?;
     Ok(match demo::has_namespaces() {
         true => Outcome::Passed,
         false => Outcome::Partly("this machine allows no network namespaces".to_owned()),
