@@ -1,8 +1,10 @@
-//! `cargo xtask book`: the pages as an mdBook.
+//! `cargo xtask book`: the pages as an mdBook; and the check of the book's links, for `cargo xtask docs`.
 //!
-//! Pages link to files all over the project. So mdBook gets a copy in which each file keeps its path in the project.
+//! Pages link to files all over the project. So the book is made from a copy in which each file keeps its path in the project.
 
 mod html;
+#[cfg(feature = "docs")]
+mod render;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,39 +19,47 @@ use crate::tidy::links::{plain, prose, targets};
 /// The table of contents, which mdBook wants under this name.
 const SUMMARY: &str = "SUMMARY.md";
 
-/// True if this machine has mdBook.
-pub(crate) fn has_mdbook() -> bool {
-    Command::new("mdbook").arg("--version").output().is_ok()
-}
-
-/// Builds the book, for `cargo xtask book`.
+/// Builds the book with mdBook and checks its links, for `cargo xtask book`.
 pub(crate) fn run(project: &Project) -> Result<()> {
-    if !build(project)? {
+    if Command::new("mdbook").arg("--version").output().is_err() {
         bail!("this machine has no mdbook: `cargo install --locked mdbook`");
     }
-    Ok(())
-}
-
-/// Fails if a page is missing from the table of contents. If mdBook is installed, builds the book and checks its links;
-/// otherwise returns false.
-pub(crate) fn build(project: &Project) -> Result<bool> {
-    let docs = Path::new("docs");
-    let summary = read(&project.path(docs.join(SUMMARY)))?;
-    let pages = pages(project.root(), docs, &summary)?;
-    if !has_mdbook() {
-        println!(
-            "NOTICE: this machine has no mdbook: the book was not built, and its links were not checked"
-        );
-        return Ok(false);
-    }
     let book = project.target().join("book");
-    let sources = book.join("src");
     match fs::remove_dir_all(&book) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
+    let pages = gather(project, &book.join("src"))?;
+    fs::copy(project.path("docs/book.toml"), book.join("book.toml"))?;
+    must(Command::new("mdbook").arg("build").arg(&book))?;
+    let links = html::check(&book.join("book"))?;
+    println!(
+        "{links} links of {pages} pages lead somewhere: {}",
+        book.join("book/index.html").display()
+    );
+    Ok(())
+}
+
+/// Checks that the table of contents lists each page once, and that each link of the book leads to a page or file, and to an
+/// anchor that mdBook gives it. Needs no mdBook.
+#[cfg(feature = "docs")]
+pub(crate) fn check(project: &Project) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let pages = gather(project, folder.path())?;
+    render::pages(folder.path())?;
+    let links = html::check(folder.path())?;
+    println!("the book: {links} links of {pages} pages lead somewhere");
+    Ok(())
+}
+
+/// Copies the pages of the book and the files that they link to. Returns the number of pages; fails if a page is missing from the
+/// table of contents.
+fn gather(project: &Project, sources: &Path) -> Result<usize> {
+    let docs = Path::new("docs");
+    let summary = read(&project.path(docs.join(SUMMARY)))?;
+    let pages = pages(project.root(), docs, &summary)?;
     for page in &pages {
-        copy(project.root(), page, &sources)?;
+        copy(project.root(), page, sources)?;
         let folder = page.parent().unwrap_or(Path::new(""));
         for (_, line) in prose(&read(&project.path(page))?) {
             for target in targets(line).filter(|target| !target.contains(':') && !target.starts_with('#')) {
@@ -63,21 +73,13 @@ pub(crate) fn build(project: &Project) -> Result<bool> {
                         );
                     }
                 } else {
-                    copy(project.root(), &file, &sources)?;
+                    copy(project.root(), &file, sources)?;
                 }
             }
         }
     }
     fs::write(sources.join(SUMMARY), from_the_top(docs, &summary))?;
-    fs::copy(project.path("docs/book.toml"), book.join("book.toml"))?;
-    must(Command::new("mdbook").arg("build").arg(&book))?;
-    let links = html::check(&book.join("book"))?;
-    println!(
-        "{links} links of {} pages lead somewhere: {}",
-        pages.len(),
-        book.join("book/index.html").display()
-    );
-    Ok(true)
+    Ok(pages.len())
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -57,7 +57,7 @@ enum Chore {
     Verify(torture::Arguments),
     /// Check the invariants of the architecture and of the files.
     Tidy,
-    /// Write the pages that are generated from the code, and build the book of all pages.
+    /// Write the pages that are generated from the code, and check the links of all pages.
     Docs(docs::Options),
     /// Build the book of all pages in the target folder; needs mdbook.
     Book,
