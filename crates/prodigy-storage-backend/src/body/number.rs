@@ -34,17 +34,26 @@ fn may_be_out_of_range(json: &[u8]) -> bool {
             .take_while(|byte| byte.is_ascii_digit())
             .count()
     };
-    let has_exponent = memchr::memchr2_iter(b'e', b'E', json).any(|at| {
-        let before = at.checked_sub(1).and_then(|before| json.get(before));
-        if !before.is_some_and(u8::is_ascii_digit) {
-            return false;
-        }
-        let sign = usize::from(json.get(at + 1) == Some(&b'+'));
-        digits_from(at + 1 + sign) >= EXPONENT
-    });
+    let has_exponent = has_exponent(json)
+        && memchr::memchr2_iter(b'e', b'E', json).any(|at| {
+            let before = at.checked_sub(1).and_then(|before| json.get(before));
+            if !before.is_some_and(u8::is_ascii_digit) {
+                return false;
+            }
+            let sign = usize::from(json.get(at + 1) == Some(&b'+'));
+            digits_from(at + 1 + sign) >= EXPONENT
+        });
     // Each run of `DIGITS` digits covers a tested byte, with half of its digits behind or before that byte.
     let half = DIGITS / 2;
     has_exponent || (0..json.len()).step_by(half).any(|at| digits_from(at) >= half)
+}
+
+/// True if an `e` follows a digit. All bytes are compared without a branch, so that the compiler compares many at once.
+fn has_exponent(json: &[u8]) -> bool {
+    let pairs = json.iter().zip(json.iter().skip(1));
+    pairs.fold(false, |any, (digit, e)| {
+        any | (digit.is_ascii_digit() & (e | 0x20 == b'e'))
+    })
 }
 
 /// Parses each number, and keeps the path of the first one that fails.
