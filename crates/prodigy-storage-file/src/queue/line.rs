@@ -162,17 +162,14 @@ impl<'a> Parts<'a> {
     /// item with these names at its top level, so the split is always right.
     fn of(line: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
-        let window = text.len().saturating_sub(FIELDS_LEN);
-        let found = memchr::memmem::rfind(text.as_bytes().get(window..)?, BIRTH.as_bytes());
-        if let Some(at) = found.map(|at| at + window)
-            && let Some((numbers, standing)) = Self::fields(text.get(at..)?)
-        {
+        if let Some((at, numbers, standing)) = fields_at_the_end(text.as_bytes()) {
             return Some(Self {
                 body: text.get(..at)?,
                 numbers,
                 standing,
             });
         }
+        let window = text.len().saturating_sub(FIELDS_LEN);
         // A line of an earlier version has a lease or none of the queue's fields.
         let end = if text.ends_with('"') { window } else { text.len() };
         let mut start = end;
@@ -251,11 +248,14 @@ pub(super) fn outline(line: &[u8], checksum: ItemChecksum, hash: impl Fn(&str) -
             odd,
         });
     }
-    let parts = Parts::of(line)?;
+    let (numbers, standing) = match fields_at_the_end(body) {
+        Some((_, numbers, standing)) => (numbers, standing),
+        None => Parts::of(line).map(|parts| (parts.numbers, parts.standing))?,
+    };
     Some(Outline {
-        numbers: parts.numbers,
-        place: parts.standing.place.unwrap_or(parts.numbers.birth),
-        hold: hold(parts.standing.claim()?),
+        numbers,
+        place: standing.place.unwrap_or(numbers.birth),
+        hold: hold(standing.claim()?),
         parked,
         odd,
     })
@@ -268,7 +268,7 @@ pub(super) fn numbers(line: &[u8], checksum: ItemChecksum) -> Numbers {
     }
     let body = line.get(..line.len().saturating_sub(TRAILER)).unwrap_or_default();
     birth_alone(body)
-        .or_else(|| Parts::of(line).map(|parts| parts.numbers))
+        .or_else(|| fields_at_the_end(body).map(|(_, numbers, _)| numbers))
         .unwrap_or_default()
 }
 
@@ -289,9 +289,16 @@ fn numbers_at_the_end(end: &[u8]) -> Option<Numbers> {
         true => end.get(..end.len().checked_sub(TRAILER)?)?,
         false => end.strip_suffix(b"}")?,
     };
-    let at = memchr::memmem::rfind(body, BIRTH.as_bytes())?;
-    let fields = std::str::from_utf8(body.get(at..)?).ok()?;
-    Parts::fields(fields).map(|(numbers, _)| numbers)
+    fields_at_the_end(body).map(|(_, numbers, _)| numbers)
+}
+
+/// The queue's own fields at the end of an item without its frame, with their offset. `None` in a line of an earlier
+/// version.
+fn fields_at_the_end(body: &[u8]) -> Option<(usize, Numbers, StandingText<'_>)> {
+    let window = body.len().saturating_sub(FIELDS_LEN);
+    let at = window + memchr::memmem::rfind(body.get(window..)?, BIRTH.as_bytes())?;
+    let (numbers, standing) = Parts::fields(std::str::from_utf8(body.get(at..)?).ok()?)?;
+    Some((at, numbers, standing))
 }
 
 /// The numbers of an item that never changed: its line ends in its birth.
