@@ -218,13 +218,6 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Fails if this user can't read the file or folder, can't write to it (checked if `write`), or can't enter it (checked
-    /// for a folder).
-    fn may(&self, path: &Path, kind: FileKind, write: bool) -> io::Result<()> {
-        let _ = (path, kind, write);
-        Ok(())
-    }
-
     /// Creates, writes and removes a file in a folder, to find out whether a write there would succeed. The empty path is
     /// the root, or the nearest existing folder above it.
     fn probe_write(&self, folder: &Path) -> io::Result<()> {
@@ -263,6 +256,13 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
 
     /// The metadata of a name in the folder. Follows no link.
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata>;
+
+    /// Fails with `PermissionDenied` if this user may not read the name in the folder, enter it if it is a folder, or write to it if
+    /// `write` is true. A simulated folder may ignore this.
+    fn may(&self, name: &OsStr, kind: FileKind, write: bool) -> io::Result<()> {
+        let _ = (name, kind, write);
+        Ok(())
+    }
 
     /// Takes the operating system's exclusive lock on the folder; returns false if another holder has a lock on it. The lock
     /// is released when the folder is closed. No file is created.

@@ -412,18 +412,6 @@ impl FileSystem for RealFs {
         Some(rustix::process::geteuid().as_raw())
     }
 
-    fn may(&self, path: &Path, kind: FileKind, write: bool) -> io::Result<()> {
-        let (parent, name) = self.parent(path)?;
-        let mut access = Access::READ_OK;
-        if write {
-            access |= Access::WRITE_OK;
-        }
-        if kind == FileKind::Folder {
-            access |= Access::EXEC_OK;
-        }
-        may(parent.as_fd(), Path::new(name), access)
-    }
-
     fn probe_write(&self, folder: &Path) -> io::Result<()> {
         let opened = match self.open_beneath(folder, OFlags::RDONLY | OFlags::DIRECTORY, 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && folder.as_os_str().is_empty() => {

@@ -2,6 +2,7 @@
 
 mod in_the_way;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
 use super::fault::{RAISE_FILES, file_limit};
 use super::{FORMAT, Root, network};
-use crate::fs::{FileKind, Metadata};
+use crate::fs::{FileKind, FsFolder, Metadata};
 use in_the_way::InTheWay;
 
 /// The folders that are written to.
@@ -182,24 +183,23 @@ impl<'a> TreeCheck<'a> {
     }
 
     fn checks(mut self) -> Vec<Check> {
-        let mut folders: Vec<PathBuf> = AREAS.iter().rev().map(PathBuf::from).collect();
-        for folder in folders.clone() {
-            if let Ok(found) = self.root.fs.metadata(&folder) {
-                self.look(&folder, &found);
-            }
-        }
+        let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
-            // A folder that can't be listed is reported elsewhere.
-            for entry in self.root.fs.list(&folder).unwrap_or_default() {
-                if self.left == 0 {
-                    break;
-                }
-                self.left -= 1;
-                let path = folder.join(&entry.name);
-                let Ok(found) = self.root.fs.metadata(&path) else {
+            // A folder that can't be opened or listed is reported elsewhere.
+            let Ok(opened) = self.root.fs.folder(&folder) else {
+                continue;
+            };
+            let names = if folder.as_os_str().is_empty() {
+                AREAS.iter().rev().map(|area| (*area).to_owned()).collect()
+            } else {
+                self.names(&*opened)
+            };
+            for name in names {
+                let path = folder.join(&name);
+                let Ok(found) = opened.metadata_of(name.as_ref()) else {
                     continue;
                 };
-                self.look(&path, &found);
+                self.look(&path, &found, &*opened, name.as_ref());
                 if found.kind == FileKind::Folder {
                     folders.push(path);
                 }
@@ -252,7 +252,19 @@ impl<'a> TreeCheck<'a> {
         checks
     }
 
-    fn look(&mut self, path: &Path, found: &Metadata) {
+    /// The names in a folder, as many as are left to check.
+    fn names(&mut self, folder: &dyn FsFolder) -> Vec<String> {
+        let mut names = Vec::new();
+        let listed = folder.names(&mut |name, _| {
+            if names.len() < self.left {
+                names.push(name.to_owned());
+            }
+        });
+        self.left -= names.len();
+        listed.map_or_else(|_| Vec::new(), |()| names)
+    }
+
+    fn look(&mut self, path: &Path, found: &Metadata, folder: &dyn FsFolder, name: &OsStr) {
         self.in_the_way.add(path, found.kind);
         let write = match found.kind {
             FileKind::Folder => true,
@@ -267,7 +279,7 @@ impl<'a> TreeCheck<'a> {
                 found.mode
             )
         };
-        match self.root.fs.may(path, found.kind, write) {
+        match folder.may(name, found.kind, write) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.closed.add(describe),
             _ if found.uid != self.owner => self.strange.add(describe),
             _ => {}

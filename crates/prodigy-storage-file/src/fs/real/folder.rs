@@ -8,10 +8,11 @@ use std::path::Path;
 use prodigy_storage_layout::Timestamp;
 #[cfg(not(target_os = "linux"))]
 use rustix::fs::Dir;
-use rustix::fs::{AtFlags, FileType, FlockOperation};
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::beneath::open_folder;
+use super::rights::may;
 use super::{kind_of, kind_of_type, metadata_of, modified};
 use crate::fs::{FileKind, FolderMark, FsFolder, Metadata};
 use crate::kernel::KernelLocks;
@@ -59,6 +60,17 @@ impl FsFolder for RealFolder {
             name,
             AtFlags::SYMLINK_NOFOLLOW,
         )?))
+    }
+
+    fn may(&self, name: &OsStr, kind: FileKind, write: bool) -> io::Result<()> {
+        let mut access = Access::READ_OK;
+        if write {
+            access |= Access::WRITE_OK;
+        }
+        if kind == FileKind::Folder {
+            access |= Access::EXEC_OK;
+        }
+        may(self.0.as_fd(), Path::new(name), access)
     }
 
     fn try_lock(&self) -> io::Result<bool> {
