@@ -138,6 +138,13 @@ pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit
     let summary = backup.restore(&mut archive, job.as_ref())?;
     drop(archive);
     report(app, &summary, "restored")?;
+    if summary.moved > 0 {
+        app.note(&format!(
+            "{} of moves restored: what they cover was moved to another store before the backup, and takes no writes. \
+             `prodigy-storage copy --reopen` takes them away",
+            counted(summary.moved, "mark")
+        ));
+    }
     Ok(Exit::Done)
 }
 

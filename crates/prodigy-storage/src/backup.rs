@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use prodigy_storage_backend::{Clock, ErrorKind, Fence, Result, StorageError};
+use prodigy_storage_backend::{Clock, ErrorKind, Fence, Moved, Result, StorageError};
 use prodigy_storage_config::{BackendKind, StorageConfig};
 use prodigy_storage_file::Backup as OfFiles;
 pub use prodigy_storage_file::BackupSummary;
-use prodigy_storage_layout::JobAddress;
+use prodigy_storage_layout::{JobAddress, Part};
 use tempfile::TempDir;
 
 use crate::builder::StorageBuilder;
-use crate::copy::CopyOptions;
+use crate::copy::{self, CopyOptions};
+use crate::job::Job;
 use crate::open;
 use crate::storage::Storage;
 
@@ -106,7 +107,8 @@ impl Backup {
         OfFiles::check(archive)
     }
 
-    /// Restores an archive, or one job of it, after all of it was checked. With the file backend a whole archive needs an empty root, and
+    /// Restores an archive, or one job of it, after all of it was checked. A job that was [moved](Storage::copy_to) to another store before the archive
+    /// was made has its mark again, and takes no writes until it is [opened again](Storage::reopen); but not in the place that the mark names. With the file backend a whole archive needs an empty root, and
     /// it or the job appears at one moment. With another backend the jobs are copied one after the other, each is compared at its end, and a restore that was
     /// cut short continues when it is made again.
     ///
@@ -168,7 +170,8 @@ impl Other {
         let config = self.files(&folder);
         let target = self.interruptible(Storage::builder().config(config.clone()));
         let options = CopyOptions::new().repo(job.repo.clone()).job(job.job.clone());
-        let report = self.store().open()?.copy_to(target, options.keep_source(true))?;
+        let store = self.store().open()?;
+        let report = store.copy_to(target, options.keep_source(true))?;
         match (report.refused.into_iter().next(), report.jobs.is_empty()) {
             (Some((_, error)), _) => return Err(error),
             (None, true) => {
@@ -181,6 +184,9 @@ impl Other {
             }
             (None, false) => {}
         }
+        let copy = Storage::builder().config(config.clone()).open()?;
+        carry_mark(&store, &copy, job)?;
+        drop(copy);
         self.of_files(&config)?.write(Some(job), out)
     }
 
@@ -194,18 +200,38 @@ impl Other {
         }
         let folder = temporary(RESTORE)?;
         let config = self.files(&folder);
-        let summary = self.of_files(&config)?.restore(archive, job)?;
+        let mut summary = self.of_files(&config)?.restore(archive, job)?;
         let source = Storage::builder().config(config).read_only(true).open()?;
         let mut options = CopyOptions::new().keep_source(true);
         if let Some(job) = job {
             options = options.repo(job.repo.clone()).job(job.job.clone());
         }
         let report = source.copy_to(self.store(), options)?;
-        match report.refused.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None => Ok(summary),
+        if let Some((_, error)) = report.refused.into_iter().next() {
+            return Err(error);
         }
+        let (target, mut moved) = (self.store().open()?, 0);
+        for job in report.jobs {
+            moved += carry_mark(&source, &target, &job.address)?;
+        }
+        summary.moved = moved;
+        Ok(summary)
     }
+}
+
+/// Gives a job that was copied the mark that covers it in the source, unless the target is the place that the mark names. Returns the
+/// number of marks.
+fn carry_mark(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
+    let of = |storage: &Storage| Job::new(Arc::clone(storage.inner()), job.clone());
+    let Some(moved) = of(source)
+        .moved()?
+        .filter(|moved| moved.to != copy::place(target))
+    else {
+        return Ok(0);
+    };
+    let moved = Moved::new(Part::Job(job.clone()), moved.to, moved.at);
+    let last = of(target).status()?.last_activity;
+    copy::mark(target, &moved, last).map(u64::from)
 }
 
 /// A folder that goes with the value.

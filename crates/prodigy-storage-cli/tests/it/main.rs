@@ -38,6 +38,8 @@ mod kinds;
 mod large;
 mod lock;
 mod memory;
+#[cfg(feature = "postgres")]
+mod moves;
 mod output;
 #[cfg(unix)]
 mod pages;

@@ -6,7 +6,7 @@ use crate::support::Bench;
 /// A made-up password: the private server accepts every connection.
 const PASSWORD: &str = "s3cret";
 
-fn bench(server: &Server) -> Bench {
+pub fn bench(server: &Server) -> Bench {
     let url = server.url().replace("app@", &format!("app:{PASSWORD}@"));
     Bench::new()
         .with("PRODIGY_STORAGE_TYPE", "postgres")
@@ -34,6 +34,49 @@ fn the_schema_is_shown_and_migrated() {
         .run(&["schema", "show"])
         .code(1)
         .says("only the `postgres` backend has a schema");
+}
+
+#[test]
+fn a_schema_of_a_later_version_is_refused_and_left_as_it_is() {
+    let Some(server) = Server::start() else { return };
+    let bench = bench(&server);
+    bench.append("1\n");
+    // A later version adds a column that this one does not know.
+    server.psql("alter table prodigy.event add column later text; update prodigy.store set version = 999");
+    let append = ["events", "append", "--repo", "shop", "--job", "job"];
+    let backup = bench.path("job.tar.zst");
+    let backup = [
+        "backup",
+        backup.to_str().unwrap(),
+        "--repo",
+        "shop",
+        "--job",
+        "job",
+    ];
+    let copy = bench.path("copy");
+    let copy = ["copy", "--to", copy.to_str().unwrap()];
+    for command in [
+        &append[..],
+        &["events", "cat", "--repo", "shop", "--job", "job"],
+        &["status"],
+        &["schema", "migrate"],
+        &["schema", "renew"],
+        &backup,
+        &copy,
+    ] {
+        let refused = bench.feed(command, "2\n");
+        assert!(refused.code != Some(0), "{command:?}: {}", refused.out);
+        refused
+            .says("the schema has version 999")
+            .says("use the program that migrated it, or a newer one");
+    }
+    assert_eq!(
+        bench.run(&["schema", "show", "--json"]).code(1).json()["found"],
+        999
+    );
+    let left = server
+        .psql("select version || ' ' || count(e.*) from prodigy.store, prodigy.event e group by version");
+    assert_eq!(left.trim(), "999 1");
 }
 
 #[test]
@@ -262,6 +305,33 @@ fn an_archive_of_a_job_is_made_from_the_database_and_restored_there_and_in_a_fol
 }
 
 #[test]
+fn an_archive_of_a_job_that_was_moved_out_of_the_database_brings_its_mark() {
+    let Some(server) = Server::start() else { return };
+    let database = bench(&server);
+    database.append("{\"n\":1}\n");
+    let job = ["--repo", "shop", "--job", "job"];
+    let new = database.path("new");
+    let new = new.to_str().unwrap();
+    database.run(&[&["copy", "--to", new][..], &job].concat()).code(0);
+    let file = database.path("job.tar.zst");
+    let file = file.to_str().unwrap();
+    let backup = [&["backup", file, "--json"][..], &job].concat();
+    assert_eq!(database.run(&backup).code(0).json()["moved"], 1);
+
+    let append = [&["events", "append"][..], &job].concat();
+    let elsewhere = bench(&server).with("PRODIGY__STORAGE__BACKEND_CONFIG__SCHEMA", "elsewhere");
+    elsewhere.run(&["schema", "migrate"]).code(0);
+    for other in [Bench::new(), elsewhere] {
+        other.run(&["restore", file]).code(0).says("1 mark of moves");
+        other.feed(&append, "2\n").code(1).says(new);
+        let cat = [&["events", "cat"][..], &job].concat();
+        assert_eq!(other.run(&cat).code(0).lines().len(), 1);
+        other.run(&["copy", "--reopen"]).code(0);
+        other.feed(&append, "2\n").code(0);
+    }
+}
+
+#[test]
 fn a_renewed_store_refuses_cursors_of_readers_and_keeps_those_of_checkpoints() {
     let Some(server) = Server::start() else { return };
     let database = bench(&server);
@@ -288,183 +358,6 @@ fn a_renewed_store_refuses_cursors_of_readers_and_keeps_those_of_checkpoints() {
     assert_eq!(shown["data"]["at"], cursor.trim());
     let found = behind(shown["cursor"].as_str().unwrap()).code(0).jsonl();
     assert_eq!((found.len(), &found[0]["event"]["n"]), (1, &2.into()));
-}
-
-/// Passes what a client and the server say to each other on, and calls `strike` before the message of this number that the client sends.
-struct Wire {
-    port: u16,
-    sent: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-}
-
-impl Wire {
-    fn to(server: &Server, number: usize, strike: impl Fn() + Send + Sync + 'static) -> Self {
-        use std::io::{Read, Write};
-        use std::net::{Shutdown, TcpListener, TcpStream};
-        use std::sync::Arc;
-        use std::sync::atomic::{AtomicUsize, Ordering};
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, of_server) = (listener.local_addr().unwrap().port(), server.port());
-        let (sent, strike) = (Arc::new(AtomicUsize::new(0)), Arc::new(strike));
-        let pass = |mut from: TcpStream, mut to: TcpStream, each: Box<dyn Fn() + Send>| {
-            std::thread::spawn(move || {
-                let mut buffer = vec![0; 1 << 16];
-                while let Ok(read @ 1..) = from.read(&mut buffer) {
-                    each();
-                    if to.write_all(&buffer[..read]).is_err() {
-                        break;
-                    }
-                }
-                let _ = to.shutdown(Shutdown::Both);
-            })
-        };
-        let counted = Arc::clone(&sent);
-        // The thread ends with the test's process.
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(there) = TcpStream::connect(("127.0.0.1", of_server)) else {
-                    return;
-                };
-                let (counted, strike) = (Arc::clone(&counted), Arc::clone(&strike));
-                let each = move || {
-                    if counted.fetch_add(1, Ordering::SeqCst) + 1 == number {
-                        strike();
-                    }
-                };
-                let (from, to) = (client.try_clone().unwrap(), there.try_clone().unwrap());
-                pass(from, to, Box::new(each));
-                pass(there, client, Box::new(|| ()));
-            }
-        });
-        Self { port, sent }
-    }
-
-    fn url(&self, server: &Server) -> String {
-        server
-            .url()
-            .replace(&server.port().to_string(), &self.port.to_string())
-    }
-}
-
-/// Runs a command of the tool that is killed before its message of this number to the server. True if it was killed.
-fn killed_at(server: &Server, number: usize, command: impl FnOnce(&str) -> std::process::Command) -> bool {
-    use std::sync::atomic::Ordering;
-    use std::sync::{Arc, Mutex};
-    let victim = Arc::new(Mutex::new(0));
-    let of_wire = Arc::clone(&victim);
-    let wire = Wire::to(server, number, move || {
-        let pid = *of_wire.lock().unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::KILL,
-        )
-        .unwrap();
-    });
-    let mut command = command(&wire.url(server));
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null());
-    let mut guard = victim.lock().unwrap();
-    let mut child = command.spawn().unwrap();
-    *guard = i32::try_from(child.id()).unwrap();
-    drop(guard);
-    let code = child.wait().unwrap().code();
-    let is_whole = wire.sent.load(Ordering::SeqCst) < number;
-    assert_eq!(code == Some(0), is_whole, "message {number}: {code:?}");
-    !is_whole
-}
-
-/// A job with events in front of and behind a checkpoint, and a dead letter; its cursor's events come behind the same number.
-fn fill(bench: &Bench) {
-    let job = ["--repo", "shop", "--job", "job"];
-    bench.append("{\"n\":1}\n{\"n\":2}\n");
-    let cursor = bench.run(&[&["events", "end"][..], &job].concat()).code(0).out;
-    let save = ["checkpoint", "save", "--phase", "map", "--cursor", cursor.trim()];
-    bench.feed(&[&save[..], &job].concat(), "2").code(0);
-    bench.append("{\"n\":3}\n");
-    let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
-    bench.feed(&[&["dlq", "push"][..], &job].concat(), letter).code(0);
-    bench.run(&["job", "list", "--repo", "shop"]).code(0);
-}
-
-/// Runs a copy that was struck again. Returns the checksum of its events, and the events behind the checkpoint.
-fn whole_again(source: &Bench, copy: &[&str], target: &Bench, more: &[&str]) -> (String, Vec<Option<i64>>) {
-    let job = ["--repo", "shop", "--job", "job"];
-    let again = source.run(copy).code(0).json();
-    assert_eq!((&again["events"], &again["letters"]), (&3.into(), &1.into()));
-    let shown = target
-        .run(&[more, &["checkpoint", "show"], &job].concat())
-        .code(0)
-        .json();
-    let follow = [
-        "events",
-        "follow",
-        "--for",
-        "0s",
-        "--cursor",
-        shown["cursor"].as_str().unwrap(),
-    ];
-    let behind = target.run(&[more, &follow[..], &job].concat()).code(0).jsonl();
-    let late = source
-        .feed(&[&["events", "append"][..], &job].concat(), "4\n")
-        .code(1);
-    late.says("was moved to");
-    let behind = behind.iter().map(|event| event["event"]["n"].as_i64()).collect();
-    (again["checksum"].as_str().unwrap().to_owned(), behind)
-}
-
-/// Has a copy of the source killed at each of its messages and made again, until one is not killed. `copy` makes both, and returns true if
-/// the first was killed.
-fn kill_at_each_message(source: &Bench, mut copy: impl FnMut(usize) -> (bool, (String, Vec<Option<i64>>))) {
-    let mut sums = std::collections::BTreeSet::new();
-    fill(source);
-    for number in 1.. {
-        source.run(&["copy", "--reopen"]).code(0);
-        let (is_killed, (sum, behind)) = copy(number);
-        assert_eq!(behind, [Some(3)], "message {number}");
-        sums.insert(sum);
-        if !is_killed {
-            assert!(number > 20, "the copy sent only {number} messages");
-            break;
-        }
-    }
-    assert_eq!(sums.len(), 1, "{sums:?}");
-}
-
-#[test]
-fn a_move_into_the_database_that_is_killed_at_any_message_is_made_whole_by_the_next() {
-    let Some(server) = Server::start() else { return };
-    let source = Bench::new();
-    kill_at_each_message(&source, |number| {
-        let schema = format!("s{number}");
-        let target = Bench::new()
-            .with("PRODIGY_STORAGE_TYPE", "postgres")
-            .with("PRODIGY_STORAGE_URL", &server.url())
-            .with("PRODIGY__STORAGE__BACKEND_CONFIG__SCHEMA", &schema);
-        let is_killed = killed_at(&server, number, |url| {
-            source.std(["copy", "--to", url, "--schema", &schema])
-        });
-        let url = server.url();
-        let copy = ["copy", "--to", &url, "--schema", &schema, "--json"];
-        (is_killed, whole_again(&source, &copy, &target, &[]))
-    });
-}
-
-#[test]
-fn a_move_out_of_the_database_that_is_killed_at_any_message_is_made_whole_by_the_next() {
-    let Some(server) = Server::start() else { return };
-    let source = bench(&server);
-    kill_at_each_message(&source, |number| {
-        let folder = source.path(&format!("copy-{number}"));
-        let folder = folder.to_str().unwrap();
-        let is_killed = killed_at(&server, number, |url| {
-            let mut command = source.std(["copy", "--to", folder]);
-            command.env("PRODIGY_STORAGE_URL", url);
-            command
-        });
-        let copy = ["copy", "--to", folder, "--json"];
-        let again = whole_again(&source, &copy, &Bench::new(), &["--base-dir", folder]);
-        (is_killed, again)
-    });
 }
 
 #[test]

@@ -19,8 +19,10 @@ use super::sealed::Sealing;
 /// The names of the first and the last entry.
 pub(super) const HEAD: &str = "archive.json";
 pub(super) const MANIFEST: &str = "manifest.jsonl";
-/// The version of the format.
-pub(super) const VERSION: u64 = 1;
+/// The newest version of the format.
+pub(super) const VERSION: u64 = 2;
+/// The version of an archive without marks of moves, which earlier programs read.
+pub(super) const WITHOUT_MARKS: u64 = 1;
 /// The largest manifest or queue, in bytes, that is kept in memory; a larger one is kept in a temporary file.
 pub(super) const IN_MEMORY: usize = 8 << 20;
 const LEVEL: i32 = 3;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{Deadline, ErrorKind, Moved, Result, StorageError};
 use prodigy_storage_layout::{
     DELETIONS, DLQ, Document, EVENTS, Entry, IMPORTED, JobAddress, LOCKS, ORPHANED, QUARANTINE, STATE,
     SegmentName, checkpoints_folder, events_folder, orphans_folder, queue_folder,
@@ -21,7 +21,7 @@ use crate::backend::Stores;
 use crate::fs::{FileKind, FileRead, FsFile, Metadata, OpenMode};
 use crate::log::sealed_mark::SealedMark;
 use crate::log::tail::whole_lines;
-use crate::root::{FolderId, is_misplaced};
+use crate::root::{self, FolderId, is_misplaced};
 
 /// The deepest nesting of folders that is copied; the layout has no deeper ones.
 const DEEPEST: usize = 32;
@@ -59,8 +59,11 @@ impl<'c, 'w> Copy<'c, 'w> {
     }
 
     /// Copies everything.
-    pub(super) fn run(mut self) -> Result<Copied<'w>> {
+    pub(super) fn run(mut self, moved: &[Moved]) -> Result<Copied<'w>> {
         self.file(&Entry::Format.path())?;
+        for moved in moved {
+            self.mark(moved)?;
+        }
         let (documents, logs): (Vec<PathBuf>, PathBuf) = match self.job {
             Some(job) => (
                 vec![queue_folder(job), checkpoints_folder(job)],
@@ -240,6 +243,16 @@ impl<'c, 'w> Copy<'c, 'w> {
         files
             .into_iter()
             .try_for_each(|(path, len)| self.segment(&path, len))
+    }
+
+    /// Adds the mark of a move.
+    fn mark(&mut self, moved: &Moved) -> Result<()> {
+        let path = Entry::Moved(moved.part.clone()).path();
+        let text = root::moved_text(BACKUP, &path, moved)?;
+        self.add(
+            &FileHead::of_text(&path, moved.at, text.len() as u64),
+            text.as_slice(),
+        )
     }
 
     /// Copies a segment up to a length, without a record that is still being written.

@@ -3,7 +3,8 @@
 use std::path::{Component, Path};
 
 use prodigy_storage_layout::{
-    DELETIONS, DLQ, EVENTS, Entry, IMPORTED, JobAddress, JobId, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE,
+    DELETIONS, DLQ, EVENTS, Entry, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED, QUARANTINE, RepoName,
+    STATE,
 };
 
 use crate::fs::TEMP_PREFIX;
@@ -34,6 +35,7 @@ pub(super) fn may_be_archived(path: &Path) -> bool {
     }
     match names.as_slice() {
         [LOCKS, ..] => matches!(Entry::parse(path), Some(Entry::Lock(_))),
+        [MOVED, ..] => matches!(Entry::parse(path), Some(Entry::Moved(_))),
         [DELETIONS, ..] => matches!(Entry::parse(path), Some(Entry::DeletedLogs(_))),
         [EVENTS | DLQ | STATE | ORPHANED | IMPORTED | QUARANTINE, _, ..] => {
             !matches!(Entry::parse(path), Some(Entry::QueueLock(_)))

@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::backend::Stores;
 use crate::fs::FileSystem;
 use crate::root::{self, FileOptions, Root};
-use archive::{ArchiveWriter, Head, VERSION, unwritten};
+use archive::{ArchiveWriter, Head, VERSION, WITHOUT_MARKS, unwritten};
 use copy::Copy;
 use restore::{OneJob, WholeRoot, raise_locks, read_small, refuse_existing};
 use verify::{Nothing, Verified, read};
@@ -91,6 +91,8 @@ pub struct BackupSummary {
     pub jobs: u64,
     /// The number of damaged places in dead-letter queues, which a backup leaves out.
     pub damaged: u64,
+    /// The number of marks of what was [moved](prodigy_storage_backend::Catalog::mark_moved): the parts that they cover take no writes.
+    pub moved: u64,
     /// The paths that a backup left out, with a description each: links, and other things at the path of a file or
     /// folder.
     pub left_out: Vec<String>,
@@ -131,8 +133,8 @@ impl Backup {
     }
 
     /// Writes an archive of the whole root, or of one job. Takes no lock, and writes nothing to the root. The archive
-    /// holds everything that was acknowledged before the call, and a part of what is written meanwhile. It has no
-    /// leases on dead letters, and no worktrees, which belong to git. The caller syncs the output.
+    /// holds everything that was acknowledged before the call, and a part of what is written meanwhile, with the marks of what was
+    /// moved to another store. It has no leases on dead letters, and no worktrees, which belong to git. The caller syncs the output.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if nothing is stored; errors of the operating system about a file or the
@@ -153,8 +155,9 @@ impl Backup {
                 "nothing is stored there",
             ));
         }
+        let moved = root.marks_of(job)?;
         let head = Head {
-            archive: VERSION,
+            archive: if moved.is_empty() { WITHOUT_MARKS } else { VERSION },
             id: uuid::Uuid::new_v4().simple().to_string(),
             made: root.now(),
             written_by: root::WRITTEN_BY.to_owned(),
@@ -162,7 +165,7 @@ impl Backup {
             job: job.map(|job| job.job.to_string()),
         };
         let archive = ArchiveWriter::begin(out, &head)?;
-        let copied = Copy::new(&self.store, archive, job).run()?;
+        let copied = Copy::new(&self.store, archive, job).run(&moved)?;
         // If the root was replaced meanwhile, the copy is not one of the root.
         self.store.still_here(BACKUP)?;
         let closing = copied.archive.finish(root.now())?;
@@ -173,6 +176,7 @@ impl Backup {
             bytes: closing.bytes,
             jobs: closing.jobs,
             damaged: copied.damaged,
+            moved: moved.len() as u64,
             left_out: copied.left_out,
         })
     }
@@ -189,7 +193,8 @@ impl Backup {
     /// of the archive. The archive is read twice, and is checked before anything is written.
     ///
     /// The restored data appears all at once: until the end a whole root can't be opened, and a single job is absent.
-    /// If a process died during a restore, the next call with the same archive starts over.
+    /// If a process died during a restore, the next call with the same archive starts over. What was moved to another store has its
+    /// mark again and takes no writes, unless it is restored to the place that the mark names.
     ///
     /// # Errors
     /// [`Damaged`](ErrorKind::Damaged) for an archive that is not whole: nothing was written;
@@ -220,8 +225,11 @@ impl Backup {
         let Some(job) = job.or(own.as_ref()) else {
             let mut into = WholeRoot::begin(root, &verified)?;
             again(archive, &verified, &mut into)?;
-            into.finish()?;
-            return Ok(verified.summary());
+            let moved = into.finish()?;
+            return Ok(BackupSummary {
+                moved,
+                ..verified.summary()
+            });
         };
         if !jobs.found.contains(job) || verified.is_deleted(job) {
             let why = format!("the archive has no such job; it has {}", jobs.names(&verified));
@@ -247,11 +255,12 @@ impl Backup {
         refuse_existing(root, job)?;
         let mut into = OneJob::begin(&self.store, job, marks.as_ref(), &verified)?;
         again(archive, &verified, &mut into)?;
-        let (files, bytes) = into.finish()?;
+        let restored = into.finish()?;
         Ok(BackupSummary {
             job: Some(job.to_string()),
-            files,
-            bytes,
+            files: restored.files,
+            bytes: restored.bytes,
+            moved: restored.moved,
             jobs: 1,
             ..verified.summary()
         })
@@ -319,6 +328,7 @@ impl Verified {
             bytes: self.closing.bytes,
             jobs: self.closing.jobs,
             damaged: 0,
+            moved: self.marks,
             left_out: Vec::new(),
         }
     }

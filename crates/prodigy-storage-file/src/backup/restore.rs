@@ -8,10 +8,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{
-    Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, StorageError,
+    Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Moved, Result, StorageError,
 };
 use prodigy_storage_layout::{
-    Document, Entry, JobAddress, Timestamp, checkpoints_folder, events_folder, queue_folder,
+    Document, Entry, JobAddress, Part, Timestamp, checkpoints_folder, events_folder, queue_folder,
 };
 
 use super::RESTORE;
@@ -31,6 +31,7 @@ pub(super) struct WholeRoot<'r> {
     archive: &'r Verified,
     folders: Folders<'r>,
     format: Vec<u8>,
+    moved: u64,
     _lock: LockedFile<'r>,
 }
 
@@ -69,19 +70,21 @@ impl<'r> WholeRoot<'r> {
             archive,
             folders: Folders::new(root),
             format: Vec::new(),
+            moved: 0,
             _lock: lock,
         })
     }
 
-    /// Ends the restore: the root can be opened.
-    pub(super) fn finish(mut self) -> Result<()> {
+    /// Ends the restore: the root can be opened. Returns the number of its marks of moves.
+    pub(super) fn finish(mut self) -> Result<u64> {
         self.folders.finish()?;
         let path = Entry::Format.path();
         // The archive of a root of format 1 has no `format.json`: a new one is written.
         if self.format.is_empty() {
             self.format = root::format_text(&path, None)?;
         }
-        write_text(self.root, &path, &self.format, Replace::Over)
+        write_text(self.root, &path, &self.format, Replace::Over)?;
+        Ok(self.moved)
     }
 }
 
@@ -93,6 +96,10 @@ impl Receiver for WholeRoot<'_> {
         if file.path == Entry::Format.path() {
             return read_small(file, contents, &mut self.format);
         }
+        if let Some(Entry::Moved(part)) = Entry::parse(&file.path) {
+            self.moved += write_mark(self.root, &read_mark(file, contents, &part)?)?;
+            return Ok(());
+        }
         self.folders.write(file, contents)
     }
 }
@@ -103,8 +110,17 @@ pub(super) struct OneJob<'s> {
     job: &'s JobAddress,
     folders: Folders<'s>,
     marks: Option<&'s FenceMarks>,
-    files: u64,
-    bytes: u64,
+    moved: Option<Moved>,
+    restored: Restored,
+}
+
+/// The restored part of a job, in numbers.
+#[derive(Default)]
+pub(super) struct Restored {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// The number of marks of moves.
+    pub(super) moved: u64,
 }
 
 impl<'s> OneJob<'s> {
@@ -127,30 +143,41 @@ impl<'s> OneJob<'s> {
             job,
             folders: Folders::new(&store.root),
             marks,
-            files: 0,
-            bytes: 0,
+            moved: None,
+            restored: Restored::default(),
         })
     }
 
     /// Raises the job's fencing marks, and makes the job appear.
-    pub(super) fn finish(mut self) -> Result<(u64, u64)> {
+    pub(super) fn finish(mut self) -> Result<Restored> {
         self.folders.finish()?;
         if let Some(marks) = self.marks {
             self.store.documents.include_marks(self.job, marks)?;
         }
+        if let Some(moved) = self.moved.take() {
+            let moved = Moved::new(Part::Job(self.job.clone()), moved.to, moved.at);
+            self.restored.moved = write_mark(&self.store.root, &moved)?;
+        }
         self.store.remove_tombstone(self.job)?;
-        Ok((self.files, self.bytes))
+        Ok(self.restored)
     }
 }
 
 impl Receiver for OneJob<'_> {
     fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()> {
         let entry = Entry::parse(&file.path);
+        if let Some(Entry::Moved(part)) = &entry {
+            // The narrowest comes last.
+            if part.contains(&Part::Job(self.job.clone())) {
+                self.moved = Some(read_mark(file, contents, part)?);
+            }
+            return Ok(());
+        }
         if job_of(&file.path).as_ref() != Some(self.job) || entry.is_none() {
             return Ok(());
         }
-        self.files += 1;
-        self.bytes += file.len;
+        self.restored.files += 1;
+        self.restored.bytes += file.len;
         match entry {
             Some(Entry::Document(Document::Fencing(_))) => Ok(()),
             _ => self.folders.write(file, contents),
@@ -271,6 +298,22 @@ pub(super) fn read_small(file: &Archived, contents: &mut dyn Read, into: &mut Ve
     let read = contents.read_to_end(into);
     read.map(drop)
         .map_err(|error| damaged(&name, "it can't be read", Some(error)))
+}
+
+fn read_mark(file: &Archived, contents: &mut dyn Read, part: &Part) -> Result<Moved> {
+    let mut text = Vec::new();
+    read_small(file, contents, &mut text)?;
+    let name = file.path.display().to_string();
+    root::moved_in(part, &text).map_err(|error| damaged(&name, "it is no mark of a move", Some(error.into())))
+}
+
+/// Writes the mark of a move, unless this is the place that it names. Returns the number of marks that it wrote.
+fn write_mark(root: &Root, moved: &Moved) -> Result<u64> {
+    if moved.to == root.options.root.display().to_string() {
+        return Ok(0);
+    }
+    root.write_moved(RESTORE, moved)?;
+    Ok(1)
 }
 
 fn write_text(root: &Root, path: &Path, text: &[u8], replace: Replace) -> Result<()> {

@@ -5,10 +5,13 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{JobAddress, Timestamp};
+use prodigy_storage_layout::{Entry, JobAddress, Timestamp};
+use serde::Deserialize;
 use tempfile::SpooledTempFile;
 
-use super::archive::{Closing, HEAD, Head, IN_MEMORY, JobName, Line, MANIFEST, Summed, VERSION, json_line};
+use super::archive::{
+    Closing, HEAD, Head, IN_MEMORY, JobName, Line, MANIFEST, Summed, VERSION, WITHOUT_MARKS, json_line,
+};
 use super::job_of::may_be_archived;
 use super::sealed::Sealed;
 
@@ -46,6 +49,8 @@ impl Receiver for Nothing {
 pub(super) struct Verified {
     pub(super) head: Head,
     pub(super) closing: Closing,
+    /// The number of marks of moves.
+    pub(super) marks: u64,
     deleted: HashSet<JobName>,
 }
 
@@ -62,7 +67,7 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
     let decoder = zstd::Decoder::new(&mut sealed).map_err(no_archive)?;
     let mut tar = tar::Archive::new(decoder);
     let mut computed = SpooledTempFile::new(IN_MEMORY);
-    let mut own = Closing::default();
+    let (mut own, mut marks) = (Closing::default(), 0);
     let (mut head, mut closing, mut newer) = (None::<Head>, None::<Closing>, None);
     for entry in tar.entries().map_err(no_archive)? {
         let mut entry = entry.map_err(|error| match head {
@@ -111,6 +116,7 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
             sha256: contents.sha256(),
         };
         computed.write_all(&json_line(&line)?).map_err(fault)?;
+        marks += u64::from(matches!(Entry::parse(&archived.path), Some(Entry::Moved(_))));
         own.files += 1;
         own.bytes += archived.len;
     }
@@ -140,6 +146,7 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
         deleted: closing.deleted.iter().cloned().collect(),
         head,
         closing,
+        marks,
     })
 }
 
@@ -172,26 +179,29 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     ))
 }
 
+/// The version of an archive, the only field that all versions have.
+#[derive(Deserialize)]
+struct Version {
+    archive: u64,
+}
+
 fn read_head(archived: &Archived, entry: &mut dyn Read) -> Result<Head> {
+    if archived.path != Path::new(HEAD) {
+        return Err(no_archive(io::ErrorKind::InvalidData.into()));
+    }
     let mut text = Vec::new();
-    let read = entry.take(LONGEST).read_to_end(&mut text);
-    let head = match read.map(|_| serde_json::from_slice::<Head>(&text)) {
-        Ok(Ok(head)) if archived.path == Path::new(HEAD) => head,
-        Ok(Ok(_)) => return Err(no_archive(io::ErrorKind::InvalidData.into())),
-        Ok(Err(error)) => return Err(no_archive(error.into())),
-        Err(error) => return Err(no_archive(error)),
-    };
-    if head.archive != VERSION {
-        let why = format!(
-            "the archive has version {}, this program reads {VERSION}",
-            head.archive
-        );
+    entry.take(LONGEST).read_to_end(&mut text).map_err(no_archive)?;
+    // A later version may have other fields.
+    let version: Version = serde_json::from_slice(&text).map_err(|error| no_archive(error.into()))?;
+    let found = version.archive;
+    if !(WITHOUT_MARKS..=VERSION).contains(&found) {
+        let why = format!("the archive has version {found}, this program reads {WITHOUT_MARKS} to {VERSION}");
         return Err(
             StorageError::new(ErrorKind::NewerFormat, READ, "the archive", why)
                 .with_hint("use the version that wrote it, or a newer one"),
         );
     }
-    Ok(head)
+    serde_json::from_slice(&text).map_err(|error| no_archive(error.into()))
 }
 
 /// Compares the manifest with the lines computed from the archive; returns its closing line.

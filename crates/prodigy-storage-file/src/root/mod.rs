@@ -53,6 +53,8 @@ pub(crate) use imported::{AsImported, Imported};
 pub(crate) use lock_wait::{LockNow, LockWait, has_no_locks};
 pub(crate) use locked_file::{Ahead, LockedFile};
 pub(crate) use misplaced::is_misplaced;
+#[cfg(feature = "backup")]
+pub(crate) use move_mark::{moved_in, moved_text};
 pub use options::FileOptions;
 pub(crate) use place::{LASTS, Look};
 pub(crate) use quarantine::Quarantine;

@@ -7,9 +7,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "backup")]
+use prodigy_storage_backend::Entries;
 use prodigy_storage_backend::{
     Durability, ErrorKind, Moved, Page, PageBuilder, PageOptions, Result, StorageError,
 };
+#[cfg(feature = "backup")]
+use prodigy_storage_layout::JobAddress;
 use prodigy_storage_layout::{
     Entry, MOVED, Part, RepoName, Timestamp, all_moved_jobs_folder, moved_jobs_folder,
     moved_repositories_folder,
@@ -28,6 +32,31 @@ const LONGEST: u64 = 64 << 10;
 struct Contents {
     moved_to: String,
     moved_at: Timestamp,
+}
+
+/// The contents of the file of a mark.
+pub(crate) fn moved_text(operation: &'static str, path: &Path, moved: &Moved) -> Result<Vec<u8>> {
+    let contents = Contents {
+        moved_to: moved.to.clone(),
+        moved_at: moved.at,
+    };
+    let mut text = serde_json::to_vec(&contents).map_err(|error| {
+        StorageError::new(
+            ErrorKind::Io,
+            operation,
+            path.display(),
+            "the mark can't be written",
+        )
+        .with_source(error)
+    })?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// The mark in such a file.
+pub(crate) fn moved_in(part: &Part, text: &[u8]) -> serde_json::Result<Moved> {
+    let found: Contents = serde_json::from_slice(text)?;
+    Ok(Moved::new(part.clone(), found.moved_to, found.moved_at))
 }
 
 impl Root {
@@ -60,8 +89,8 @@ impl Root {
         let Some(bytes) = self.read_small(LOOK, &path, LONGEST)? else {
             return Ok(None);
         };
-        match serde_json::from_slice::<Contents>(&bytes) {
-            Ok(found) => Ok(Some(Moved::new(part.clone(), found.moved_to, found.moved_at))),
+        match moved_in(part, &bytes) {
+            Ok(found) => Ok(Some(found)),
             Err(error) => Err(StorageError::new(
                 ErrorKind::Damaged,
                 LOOK,
@@ -75,15 +104,16 @@ impl Root {
 
     /// Stores a mark, unless the part has one.
     pub(crate) fn write_moved(&self, operation: &'static str, moved: &Moved) -> Result<()> {
-        let contents = Contents {
-            moved_to: moved.to.clone(),
-            moved_at: moved.at,
-        };
         let path = Entry::Moved(moved.part.clone()).path();
-        let text = serde_json::to_vec(&contents)
-            .map_err(|error| self.write_fault(operation, &path, io::Error::other(error)))?;
-        let parts = [text.as_slice(), b"\n"];
-        match TempFile::write_whole(self, operation, &path, &parts, Replace::Never, Durability::Strict) {
+        let text = moved_text(operation, &path, moved)?;
+        match TempFile::write_whole(
+            self,
+            operation,
+            &path,
+            &[&text],
+            Replace::Never,
+            Durability::Strict,
+        ) {
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
             written => written,
         }
@@ -109,6 +139,22 @@ impl Root {
             }
         }
         Ok(removed)
+    }
+
+    /// The marks of a store, or that of one job: its own, or one that covers it, as a mark of the job.
+    #[cfg(feature = "backup")]
+    pub(crate) fn marks_of(&self, job: Option<&JobAddress>) -> Result<Vec<Moved>> {
+        let part = job.map_or(Part::Store, |job| Part::Job(job.clone()));
+        let mut marks = Entries::new(|page| self.moved_page(&part, page)).collect::<Result<Vec<_>>>()?;
+        if job.is_some() {
+            // The narrowest comes last.
+            marks = marks
+                .pop()
+                .into_iter()
+                .map(|moved| Moved::new(part.clone(), moved.to, moved.at))
+                .collect();
+        }
+        Ok(marks)
     }
 
     /// A page of the marks that concern a part.

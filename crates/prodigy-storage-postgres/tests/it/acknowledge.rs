@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Change, Claim, Deadline, Durability, ItemId, LeaseToken, QueueItem, QueueStore, Select, Settled,
-    Settlement,
+    Catalog, Change, Claim, Deadline, Durability, ErrorKind, ItemId, LeaseToken, Moved, QueueItem,
+    QueueStore, Select, Settled, Settlement,
 };
+use prodigy_storage_layout::{Part, Timestamp};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
 use crate::late::{Session, await_waiting, job};
@@ -109,4 +110,68 @@ fn an_item_that_is_pushed_while_it_is_acknowledged_is_a_new_one() {
     });
     // It has no lease of the one that is gone.
     assert_eq!(take(&backend).len(), 1);
+}
+
+/// The number of sessions that wait for a lock.
+fn waiting(server: &Server) -> usize {
+    let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+    server.psql(waits).trim().parse().unwrap()
+}
+
+fn moved() -> Moved {
+    Moved::new(
+        Part::Job(job("a")),
+        "elsewhere",
+        Timestamp::from_millis(1_767_225_600_000),
+    )
+}
+
+#[test]
+fn a_mark_of_a_move_waits_for_an_acknowledgement_that_is_under_way() {
+    let Some(server) = Server::start() else { return };
+    let backend = open(&server);
+    push(&backend, "one");
+    let tokens = take(&backend);
+    let last = backend.activity(&job("a"), Deadline::never()).unwrap().last_write;
+    // The acknowledgement has begun, and can't end yet.
+    let other = Session::begin(&server, "select from prodigy.item for update");
+    std::thread::scope(|scope| {
+        let acknowledging = scope.spawn(|| acknowledge(&backend, &tokens));
+        await_waiting(&server);
+        let marking = scope.spawn(|| backend.mark_moved(&moved(), last, Deadline::never()));
+        while waiting(&server) < 2 {
+            assert!(!marking.is_finished(), "the mark did not wait");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        other.commit();
+        assert_eq!(acknowledging.join().unwrap(), [Settled::Done]);
+        marking.join().unwrap().unwrap();
+    });
+    // Reads behind the mark do not find the item.
+    let left = backend.queue_summary(&job("a"), Deadline::never()).unwrap();
+    assert_eq!(left.items, 0);
+}
+
+#[test]
+fn an_acknowledgement_that_began_before_a_mark_was_committed_is_refused() {
+    let Some(server) = Server::start() else { return };
+    let backend = open(&server);
+    push(&backend, "one");
+    let tokens = take(&backend);
+    // The statements of a mark, without its commit.
+    let mark = "lock table prodigy.item in exclusive mode; update prodigy.job set moved = true where name = 'a'; \
+                insert into prodigy.moved values ('shop', 'a', 'elsewhere', 0)";
+    let other = Session::begin(&server, mark);
+    std::thread::scope(|scope| {
+        let remove = Settlement::new(Claim::Lease(tokens[0].clone()), Change::Remove);
+        let backend = &backend;
+        let acknowledging =
+            scope.spawn(move || backend.queue_settle(&job("a"), &[remove], None, Deadline::never()));
+        await_waiting(&server);
+        other.commit();
+        let refused = acknowledging.join().unwrap().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
+    });
+    let left = backend.queue_summary(&job("a"), Deadline::never()).unwrap();
+    assert_eq!(left.items, 1);
 }

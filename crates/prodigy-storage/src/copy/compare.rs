@@ -1,13 +1,13 @@
 //! Compares the jobs of two stores.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use prodigy_storage_backend::record::checksum_on;
-use prodigy_storage_backend::{ErrorKind, EventId, ItemId, Result, StorageError};
+use prodigy_storage_backend::{ErrorKind, EventId, ItemId, Result, StorageError, StoredDocument};
 use prodigy_storage_layout::{Document, JobAddress};
 
-use super::job::{documents, letters};
-use super::positions::next_record;
+use super::job::{documents, get, letters};
+use super::positions::{cursor_in, next_record, with_cursor};
 use super::{COPY, lines};
 use crate::storage::Storage;
 
@@ -45,43 +45,98 @@ pub(super) fn refuse_others(source: &Storage, target: &Storage, job: &JobAddress
     {
         return Err(differs(job, &format!("only the target has {document}")));
     }
-    let known: HashSet<ItemId> = letters(source, job)?.into_iter().map(|(_, id)| id).collect();
-    if let Some((_, id)) = letters(target, job)?.iter().find(|(_, id)| !known.contains(id)) {
-        return Err(differs(job, &format!("only the target has dead letter {id}")));
+    let known = sums(source, job)?;
+    if let Some(letter) = letters(target, job)?
+        .iter()
+        .find(|letter| !known.contains_key(&letter.id))
+    {
+        return Err(differs(
+            job,
+            &format!("only the target has dead letter {}", letter.id),
+        ));
     }
     Ok(is_any)
 }
 
-/// The number of events of a job, and the checksum over their ids and contents, which are the same in both stores.
-pub(super) fn events(source: &Storage, target: &Storage, job: &JobAddress) -> Result<(u64, u32)> {
+/// The contents of a job in numbers: the same in both stores.
+#[derive(Debug, Default)]
+pub(super) struct Same {
+    pub(super) events: u64,
+    /// The checksum over the ids and contents of the events.
+    pub(super) checksum: u32,
+    pub(super) documents: u64,
+    pub(super) letters: u64,
+}
+
+/// Compares all that both stores have of a job.
+pub(super) fn job(source: &Storage, target: &Storage, job: &JobAddress) -> Result<Same> {
+    let mut same = Same::default();
+    events(source, target, job, &mut same)?;
+    same.documents = same_documents(source, target, job)?;
+    same.letters = same_letters(source, target, job)?;
+    Ok(same)
+}
+
+fn events(source: &Storage, target: &Storage, job: &JobAddress, same: &mut Same) -> Result<()> {
     let (mut theirs, mut ours) = (lines(source, job, None)?, lines(target, job, None)?);
-    let (mut count, mut sum) = (0, 0);
     loop {
         let (one, other) = (next_record(&mut theirs)?, next_record(&mut ours)?);
         let (Some(one), Some(other)) = (one, other) else {
             return match one.or(other) {
-                None => Ok((count, sum)),
+                None => Ok(()),
                 Some(record) => Err(differs(job, &format!("only one of them has event {}", record.id))),
             };
         };
         if one.id != other.id || one.body() != other.body() {
             return Err(differs(job, &format!("event {}", one.id.min(other.id))));
         }
-        count += 1;
+        same.events += 1;
         let id: EventId = one.id;
-        sum = checksum_on(sum, &id.as_u128().to_be_bytes());
-        sum = checksum_on(sum, one.body().unwrap_or_default().as_bytes());
+        same.checksum = checksum_on(same.checksum, &id.as_u128().to_be_bytes());
+        same.checksum = checksum_on(same.checksum, one.body().unwrap_or_default().as_bytes());
     }
 }
 
-/// The dead letters of a job, which have to be the same in both stores. Returns their number.
-pub(super) fn same_letters(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
-    let ids = |storage| -> Result<HashSet<ItemId>> {
-        Ok(letters(storage, job)?.into_iter().map(|(_, id)| id).collect())
-    };
-    let theirs = ids(source)?;
-    match theirs == ids(target)? {
-        true => Ok(theirs.len() as u64),
-        false => Err(differs(job, "the dead letters")),
+/// The checkpoints and documents, whose cursors alone may differ. Returns their number.
+fn same_documents(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
+    let all: HashSet<Document> = documents(source, job)?
+        .into_iter()
+        .chain(documents(target, job)?)
+        .chain([Document::Orphans(job.clone())])
+        .collect();
+    let mut count = 0;
+    for document in &all {
+        let is_same = match (get(source, document)?, get(target, document)?) {
+            (None, None) => continue,
+            (Some(theirs), Some(ours)) => is_copy(document, &theirs, &ours),
+            _ => false,
+        };
+        if !is_same {
+            return Err(differs(job, &document.to_string()));
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// True if a document is another one byte for byte, the cursor of a checkpoint excepted.
+fn is_copy(document: &Document, theirs: &StoredDocument, ours: &StoredDocument) -> bool {
+    let is_moved = |cursor| with_cursor(theirs, document, &cursor).is_ok_and(|body| body == ours.body());
+    theirs.body() == ours.body() || cursor_in(ours.body()).is_some_and(is_moved)
+}
+
+/// The dead letters with the checksums of their contents.
+fn sums(storage: &Storage, job: &JobAddress) -> Result<HashMap<ItemId, u32>> {
+    let letters = letters(storage, job)?.into_iter();
+    Ok(letters.map(|letter| (letter.id, letter.checksum)).collect())
+}
+
+/// The dead letters. Returns their number.
+fn same_letters(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
+    let (theirs, ours) = (sums(source, job)?, sums(target, job)?);
+    let all = theirs.keys().chain(ours.keys());
+    match all.into_iter().find(|id| theirs.get(*id) != ours.get(*id)) {
+        None => Ok(theirs.len() as u64),
+        Some(id) => Err(differs(job, &format!("dead letter {id}"))),
     }
 }

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prodigy_storage_backend::record::checksum_on;
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Change, Claim, Cursor, Durability, ErrorKind, EventId, ItemId, ItemState,
-    Moved, PutOptions, QueueEntry, QueueItem, QueueMark, QueueStep, Record, Result, Select, Settlement,
-    StorageError, StoredDocument,
+    AppendOptions, Batch, Body, Change, Claim, Cursor, Durability, ErrorKind, EventId, Expected, ItemId,
+    ItemState, Moved, PageOptions, PutOptions, QueueEntry, QueueItem, QueueMark, QueueStep, Record, Result,
+    Select, Settlement, StorageError, StoredDocument,
 };
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, Timestamp};
 
 use super::clock::CopyClock;
+use super::compare::Same;
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor};
 use super::{COPY, CopiedJob, compare, lines, mark};
-use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SCAN_ITEMS, SEAL, SETTLE};
+use crate::call::operation::{GET_ITEM, LIST_MOVED, PERSIST, PUSH, SCAN_ITEMS, SEAL, SETTLE};
 use crate::job::{Job, JobState};
 use crate::listing::Listing;
 use crate::storage::Storage;
@@ -22,65 +24,120 @@ use crate::storage::Storage;
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Copies a job, and compares it. With a place, the source then gets a mark with it, if its backend keeps any: true if it has one.
+/// Copies a job, and compares it. The source then gets a mark with the place, unless it is kept or its backend keeps no marks: true if it has one.
 pub(super) fn copy(
     source: &Storage,
     target: &Storage,
     clock: &CopyClock,
     address: &JobAddress,
-    place: Option<&str>,
+    (place, is_kept): (&str, bool),
 ) -> Result<(CopiedJob, bool)> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
+    let part = Part::Job(address.clone());
     let before = job(source).status()?;
     if before.state == JobState::Active {
         let why = "the job is active: a process appends to its log or holds one of its locks";
         return Err(StorageError::new(ErrorKind::LockUnavailable, COPY, address, why)
             .with_hint("end the process, or let it finish the job; then copy again"));
     }
-    let is_resumed = compare::refuse_others(source, target, address)?;
-    let mut copy = Copy {
-        source,
-        target,
-        clock,
-        job: address,
-        is_resumed,
-        covered: 0,
-        stored: 0,
-        batch: Batch::new(),
-        ids: Vec::new(),
-        time: None,
-    };
-    let documents = copy.log_and_documents()?;
-    copy.letters()?;
-    let letters = compare::same_letters(source, target, address)?;
-    let (events, checksum) = compare::events(source, target, address)?;
-    if job(source).status()?.last_activity != before.last_activity {
-        let why = "it was written to while it was copied";
-        return Err(StorageError::new(ErrorKind::Conflict, COPY, address, why)
-            .with_hint("end the process that writes to it, then copy again"));
-    }
-    // Before it is finished: what a backend writes at a flush counts as a write to the job.
-    target.flush()?;
-    let is_marked = match place {
-        Some(place) => {
-            let moved = Moved::new(Part::Job(address.clone()), place, source.now());
-            mark(source, &moved, before.last_activity)?
+    let end = |same: Same| -> Result<Same> {
+        match before.state {
+            JobState::Finished => job(target).finish()?,
+            _ => seal(target, address)?,
         }
-        None => false,
+        Ok(same)
     };
-    match before.state {
-        JobState::Finished => job(target).finish()?,
-        _ => copy.seal()?,
-    }
+    let earlier = own_mark(source, &part)?.filter(|mark| mark.to == place);
+    let (same, stored, is_marked) = if let Some(earlier) = earlier
+        && job(target).status()?.last_activity.is_some()
+    {
+        // An item that was settled there since must not come back.
+        let compared = compare::job(source, target, address).and_then(end);
+        let same = compared.map_err(|error| {
+            error.with_hint(format!(
+                "the job was moved there at {}: if it is in use there, there is nothing to copy; otherwise delete it there, and copy again",
+                earlier.at.to_rfc3339()
+            ))
+        })?;
+        (same, 0, !is_kept)
+    } else {
+        let is_resumed = compare::refuse_others(source, target, address)?;
+        let mut copy = Copy {
+            source,
+            target,
+            clock,
+            job: address,
+            is_resumed,
+            covered: 0,
+            stored: 0,
+            batch: Batch::new(),
+            ids: Vec::new(),
+            time: None,
+        };
+        copy.log_and_documents()?;
+        copy.letters()?;
+        if job(source).status()?.last_activity != before.last_activity {
+            let why = "it was written to while it was copied";
+            return Err(StorageError::new(ErrorKind::Conflict, COPY, address, why)
+                .with_hint("end the process that writes to it, then copy again"));
+        }
+        // Before it is finished: what a backend writes at a flush counts as a write to the job.
+        target.flush()?;
+        let moved = Moved::new(part, place, source.now());
+        let is_marked = !is_kept && mark(source, &moved, before.last_activity)?;
+        // Only now: what is compared takes no more writes. The time of the last write does not show that an item or a document was removed.
+        let same = match compare::job(source, target, address).and_then(end) {
+            Err(error) if is_marked => return Err(without_mark(source, &moved, error)),
+            same => same?,
+        };
+        (same, copy.stored, is_marked)
+    };
     let copied = CopiedJob {
         address: address.clone(),
-        events,
-        stored: copy.stored,
-        documents,
-        letters,
-        checksum,
+        events: same.events,
+        stored,
+        documents: same.documents,
+        letters: same.letters,
+        checksum: same.checksum,
     };
     Ok((copied, is_marked))
+}
+
+/// The mark of a part itself.
+fn own_mark(source: &Storage, part: &Part) -> Result<Option<Moved>> {
+    let inner = source.inner();
+    let deadline = inner.deadline();
+    // The job, its repository and the store.
+    let covering = PageOptions::default().limit(3);
+    let found = inner.caller.call(LIST_MOVED, part, deadline, |backend| {
+        backend.moved(part, &covering, deadline)
+    })?;
+    Ok(found.entries.into_iter().find(|moved| moved.part == *part))
+}
+
+/// Takes the mark of this copy away, since the copy failed with this error. A mark of an earlier copy stays.
+fn without_mark(source: &Storage, moved: &Moved, error: StorageError) -> StorageError {
+    let taken = own_mark(source, &moved.part).and_then(|found| match found.as_ref() == Some(moved) {
+        true => source.reopen(&moved.part).map(drop),
+        false => Ok(()),
+    });
+    match taken {
+        Ok(()) => error,
+        Err(left) => {
+            tracing::warn!(part = %moved.part, error = &left as &dyn std::error::Error, "the mark of a copy that failed was not taken away");
+            error.with_hint(
+                "the source may still have its mark: take it away with `prodigy-storage copy --reopen`, then copy again",
+            )
+        }
+    }
+}
+
+fn seal(target: &Storage, job: &JobAddress) -> Result<()> {
+    let inner = target.inner();
+    let deadline = inner.deadline();
+    inner
+        .caller
+        .call(SEAL, job, deadline, |backend| backend.seal(job, deadline))
 }
 
 /// The checkpoints and documents of a job.
@@ -95,8 +152,16 @@ pub(super) fn documents(storage: &Storage, job: &JobAddress) -> Result<Vec<Docum
     Ok(found)
 }
 
+/// A dead letter, without its contents.
+pub(super) struct Letter {
+    place: QueueMark,
+    pub(super) id: ItemId,
+    /// The CRC-32C of the contents.
+    pub(super) checksum: u32,
+}
+
 /// The dead letters of a job in the order of their places. One under a lease is an error.
-pub(super) fn letters(storage: &Storage, job: &JobAddress) -> Result<Vec<(QueueMark, ItemId)>> {
+pub(super) fn letters(storage: &Storage, job: &JobAddress) -> Result<Vec<Letter>> {
     let inner = storage.inner();
     let deadline = inner.deadline();
     let scan = inner.caller.call(SCAN_ITEMS, job, deadline, |backend| {
@@ -110,16 +175,20 @@ pub(super) fn letters(storage: &Storage, job: &JobAddress) -> Result<Vec<(QueueM
                 return Err(StorageError::new(ErrorKind::LockUnavailable, COPY, job, why)
                     .with_hint("let the worker settle it, or wait until its lease has ended"));
             }
-            QueueStep::Entry(entry) => found.push((entry.place, entry.id)),
+            QueueStep::Entry(entry) => found.push(Letter {
+                place: entry.place,
+                checksum: checksum_on(0, entry.body.get().as_bytes()),
+                id: entry.id,
+            }),
             QueueStep::Damage(damage) => return Err(damage.into()),
             QueueStep::TooLarge(record) => return Err(record.into()),
         }
     }
-    found.sort();
+    found.sort_by_key(|letter| letter.place);
     Ok(found)
 }
 
-fn get(storage: &Storage, document: &Document) -> Result<Option<StoredDocument>> {
+pub(super) fn get(storage: &Storage, document: &Document) -> Result<Option<StoredDocument>> {
     let inner = storage.inner();
     inner.caller.get(document, inner.deadline())
 }
@@ -146,6 +215,16 @@ pub(super) fn copy_document(source: &Storage, target: &Storage, document: &Docum
     Ok(true)
 }
 
+/// Deletes a document that an earlier step of this copy stored.
+pub(super) fn delete_document(target: &Storage, document: &Document) -> Result<()> {
+    let inner = target.inner();
+    let deadline = inner.deadline();
+    let deleted = inner
+        .caller
+        .delete(document, Expected::Any, Durability::Strict, None, deadline);
+    deleted.map(drop)
+}
+
 struct Copy<'s> {
     source: &'s Storage,
     target: &'s Storage,
@@ -164,25 +243,23 @@ struct Copy<'s> {
 }
 
 impl Copy<'_> {
-    /// Copies the log with the checkpoints at its positions, then all other documents. Returns the number of documents.
-    fn log_and_documents(&mut self) -> Result<u64> {
+    /// Copies the log with the checkpoints at its positions, then all other documents.
+    fn log_and_documents(&mut self) -> Result<()> {
         let mut documents = documents(self.source, self.job)?;
         let positions = positions::find(self.source, self.job, &documents)?;
         let mut from: Option<&Cursor> = None;
-        let mut count = 0;
         for position in &positions {
             self.events(from, Some(&position.cursor))?;
             self.checkpoints_at(position)?;
             from = Some(&position.cursor);
-            count += position.documents.len() as u64;
             documents.retain(|document| !position.documents.contains(document));
         }
         self.events(from, None)?;
         documents.push(Document::Orphans(self.job.clone()));
         for document in &documents {
-            count += u64::from(copy_document(self.source, self.target, document)?);
+            copy_document(self.source, self.target, document)?;
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Copies the events behind `from` that are not behind `to`.
@@ -277,7 +354,7 @@ impl Copy<'_> {
     /// Copies the dead letters in the order of their places, with the delays that last.
     fn letters(&self) -> Result<()> {
         let inner = self.target.inner();
-        for (_, id) in letters(self.source, self.job)? {
+        for Letter { id, .. } in letters(self.source, self.job)? {
             let Some(entry) = self.letter(self.source, &id)? else {
                 continue;
             };
@@ -323,13 +400,5 @@ impl Copy<'_> {
         let now = self.source.inner().clock.uptime();
         let lasting = entry.delay.filter(|delay| !delay.end.has_come(now));
         lasting.map_or(Duration::ZERO, |delay| delay.end.since.saturating_sub(now.since))
-    }
-
-    fn seal(&self) -> Result<()> {
-        let inner = self.target.inner();
-        let deadline = inner.deadline();
-        inner.caller.call(SEAL, self.job, deadline, |backend| {
-            backend.seal(self.job, deadline)
-        })
     }
 }

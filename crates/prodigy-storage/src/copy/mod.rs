@@ -8,6 +8,7 @@ mod same;
 #[cfg(all(test, feature = "file", feature = "memory"))]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Moved, Result, StorageError, setters};
@@ -120,11 +121,13 @@ impl Storage {
     /// The cursors of checkpoints are translated: a read from a copied checkpoint's cursor returns exactly the events that it returned before.
     /// Cursors within the caller's own documents are not known and stay as they are. A finished job is finished in the copy, at the time of the copy.
     ///
-    /// The copy can be killed and made again: what is stored already is compared and not stored again. At the end each job is read from both
+    /// The copy can be killed and made again: what is stored already is compared and not stored again. A job that was moved to this target
+    /// before is compared only, so that nothing that was settled there since comes back. At the end each job is read from both
     /// stores and compared.
     ///
-    /// A job that is copied and compared gets a mark in the source: from then on each write to it there fails with
-    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) and the name of the new place, and reads still work. A whole repository or store that was copied without a refusal gets a mark,
+    /// A job that is copied gets a mark in the source: from then on each write to it there fails with
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) and the name of the new place, and reads still work. It is compared behind the mark, so that no
+    /// write comes in between; where the two differ, the mark is taken away again. A whole repository or store that was copied without a refusal gets a mark,
     /// too, so that no job begins there. [`CopyOptions::keep_source`] makes no marks, [`reopen`](Self::reopen) takes them away.
     ///
     /// ```
@@ -162,7 +165,8 @@ impl Storage {
         let (target, clock) = clock::open(target)?;
         same::refuse(self, &target)?;
         let mut report = CopyReport::default();
-        let place = (!keep_source).then(|| place(&target));
+        let place = place(&target);
+        let mut own = HashSet::new();
         let whole = repo.clone().map_or(Part::Store, Part::Repository);
         let repos = match repo {
             Some(repo) => vec![repo],
@@ -176,8 +180,8 @@ impl Storage {
                 }
                 let address = JobAddress::new(name.clone(), id);
                 // Removals from here are recorded here.
-                let place = place.as_deref().filter(|_| name.as_str() != RepoName::AUDIT);
-                match job::copy(self, &target, &clock, &address, place) {
+                let is_kept = keep_source || name.as_str() == RepoName::AUDIT;
+                match job::copy(self, &target, &clock, &address, (&place, is_kept)) {
                     Ok((copied, is_marked)) => {
                         report.jobs.push(copied);
                         report.marked.extend(is_marked.then_some(Part::Job(address)));
@@ -186,26 +190,33 @@ impl Storage {
                 }
             }
             if only.is_none() {
-                report.documents += copy_documents(self, &target, name)?;
+                own.extend(copy_documents(self, &target, name)?);
             }
         }
-        if let Some(place) = place.filter(|_| only.is_none() && report.refused.is_empty())
-            && (report.documents > 0 || !report.jobs.is_empty())
+        if !keep_source
+            && only.is_none()
+            && report.refused.is_empty()
+            && !(own.is_empty() && report.jobs.is_empty())
             && mark(self, &Moved::new(whole.clone(), place, self.now()), None)?
         {
             report.marked.push(whole);
-            // Documents of repositories may have been written between the copy and the mark.
-            report.documents = 0;
+            // Documents of repositories may have been written or deleted between the copy and the mark.
+            let mut last = HashSet::new();
             for name in &repos {
-                report.documents += copy_documents(self, &target, name)?;
+                last.extend(copy_documents(self, &target, name)?);
             }
+            for gone in own.difference(&last) {
+                job::delete_document(&target, gone)?;
+            }
+            own = last;
         }
+        report.documents = own.len() as u64;
         Ok(report)
     }
 }
 
 /// Stores a mark in the source, unless something was written to the job after `last`. False if its backend keeps no marks.
-fn mark(source: &Storage, moved: &Moved, last: Option<Timestamp>) -> Result<bool> {
+pub(crate) fn mark(source: &Storage, moved: &Moved, last: Option<Timestamp>) -> Result<bool> {
     let inner = source.inner();
     let deadline = inner.deadline();
     let marked = inner.caller.call(MARK_MOVED, &moved.part, deadline, |backend| {
@@ -218,7 +229,7 @@ fn mark(source: &Storage, moved: &Moved, last: Option<Timestamp>) -> Result<bool
 }
 
 /// The place of a store, in words for a person.
-fn place(target: &Storage) -> String {
+pub(crate) fn place(target: &Storage) -> String {
     let capabilities = target.capabilities();
     match capabilities.root {
         Some(root) => root.display().to_string(),
@@ -227,15 +238,18 @@ fn place(target: &Storage) -> String {
     }
 }
 
-/// Copies the documents that belong to a repository, and returns their number.
-fn copy_documents(source: &Storage, target: &Storage, repo: &RepoName) -> Result<u64> {
+/// Copies the documents that belong to a repository, and returns them.
+fn copy_documents(source: &Storage, target: &Storage, repo: &RepoName) -> Result<Vec<Document>> {
     let scope = DocumentScope::Own(DocumentOwner::Repo(repo.clone()), None);
     let own = Listing::documents(source.inner(), scope).map(|entry| entry.map(|entry| entry.document));
-    let mut count = 0;
+    let mut copied = Vec::new();
     for document in own.chain([Ok(Document::Repository(repo.clone()))]) {
-        count += u64::from(job::copy_document(source, target, &document?)?);
+        let document = document?;
+        if job::copy_document(source, target, &document)? {
+            copied.push(document);
+        }
     }
-    Ok(count)
+    Ok(copied)
 }
 
 /// The events of a job behind a cursor, or all of them.

@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::DeadLetter;
-use prodigy_storage_backend::{Backend, Batch, Cursor, ErrorKind, EventId, ItemId, Select};
+use prodigy_storage_backend::{
+    Backend, Batch, Clock, Cursor, ErrorKind, EventId, ItemId, Select, SystemClock, Uptime,
+};
 use prodigy_storage_config::{BackendKind, MapEnvironment, StorageConfig};
+use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::Timestamp;
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 use serde_json::{Value, json};
@@ -225,6 +228,8 @@ fn a_copy_that_dies_at_any_call_is_made_whole_by_the_next() {
     let wanted = contents(&source, false);
     let mut calls = 0;
     loop {
+        // All these stores have one name in marks.
+        source.reopen(&Part::Store).unwrap();
         let store = memory();
         let dying = Arc::new(Through::dying(Arc::clone(&store), calls));
         let first = source.copy_to(over(dying), CopyOptions::new());
@@ -385,4 +390,149 @@ fn what_was_moved_can_be_deleted() {
     assert_eq!(job(&source).events().read::<Value>().unwrap().count(), 0);
     // A program with the old configuration does not begin the job again.
     refused_append(&source);
+}
+
+/// A write by another process, through a handle of its own.
+type Write = fn(&Job);
+
+fn acknowledge(job: &Job) {
+    let taken = job
+        .dlq()
+        .take(&Select::any(), 1, Duration::from_secs(60))
+        .unwrap();
+    for item in taken {
+        item.ack().unwrap();
+    }
+}
+
+const WRITES: [(&str, Write); 6] = [
+    ("an acknowledgement", acknowledge),
+    ("an event", |job| append(job, &[given(13)])),
+    ("a dead letter", |job| {
+        let letter = DeadLetter::new(ItemId::new("new").unwrap(), 1);
+        job.dlq().push(&letter).unwrap();
+    }),
+    ("a changed dead letter", |job| {
+        let letter = DeadLetter::new(ItemId::new("y").unwrap(), json!({"of": "another"}));
+        job.dlq().push(&letter).unwrap();
+    }),
+    ("a document", |job| {
+        let notes = job.documents("notes").unwrap();
+        notes
+            .put("one", &json!({"a": 2}), DocumentOptions::new())
+            .unwrap();
+    }),
+    ("a deleted document", |job| {
+        let notes = job.documents("notes").unwrap();
+        assert!(notes.delete("one", DocumentOptions::new()).unwrap());
+    }),
+];
+
+/// The clock of a machine that is a day late: the times of its writes show nothing.
+#[derive(Debug)]
+struct Late;
+
+impl Clock for Late {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(SystemClock.now().as_nanos() - 86_400_000_000_000)
+    }
+
+    fn uptime(&self) -> Uptime {
+        SystemClock.uptime()
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
+}
+
+#[test]
+fn a_write_right_before_the_mark_is_found_and_leaves_no_mark() {
+    for (what, write) in WRITES {
+        let folders = Arc::new(Folders::new());
+        let source = folders.at("source").open().unwrap();
+        fill(&source);
+        let root = FileOptions::new(folders.0.path().join("source"));
+        let backend = Arc::new(FileBackend::open(root).unwrap());
+        let of_other = Arc::clone(&folders);
+        let overtaken = Through::overtaken(backend, MARK_MOVED, move || {
+            let other = of_other.at("source").clock(Arc::new(Late)).open().unwrap();
+            write(&job(&other));
+        });
+        let report = over(Arc::new(overtaken))
+            .open()
+            .unwrap()
+            .copy_to(folders.at("copy"), CopyOptions::new())
+            .unwrap();
+        assert_eq!(
+            (report.jobs.len(), report.marked.len()),
+            (0, 0),
+            "{what}: {report:?}"
+        );
+        assert_eq!(
+            report.refused[0].1.kind(),
+            ErrorKind::Conflict,
+            "{what}: {report:?}"
+        );
+        assert_eq!(source.moved().count(), 0, "{what}");
+
+        // Made again with an empty place, it is whole.
+        let report = copy_whole(&source, folders.at("again"));
+        assert_eq!(report.marked.len(), 2, "{what}");
+        assert_eq!(
+            contents(&folders.at("again").open().unwrap(), true),
+            contents(&source, true),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_copy_that_differs_from_what_an_earlier_one_moved_leaves_its_mark() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    copy_whole(&source, folders.at("copy"));
+    let copy = folders.at("copy").open().unwrap();
+    acknowledge(&job(&copy));
+    let left = contents(&copy, true);
+    for keep_source in [false, true] {
+        let of_job = CopyOptions::new().job(JobId::new("job-1").unwrap());
+        let report = source
+            .copy_to(folders.at("copy"), of_job.keep_source(keep_source))
+            .unwrap();
+        let refused = &report.refused[0].1;
+        assert!(refused.hint().unwrap().contains("was moved there"), "{refused:?}");
+        refused_append(&source);
+        // The settled item does not come back.
+        assert_eq!(contents(&copy, true), left);
+    }
+    // Where the copy was deleted, it is made again.
+    assert!(job(&copy).delete().unwrap());
+    let again = copy_whole(&source, folders.at("copy"));
+    assert_eq!((again.jobs[0].stored, again.jobs[0].letters), (8, 3));
+}
+
+#[test]
+fn a_document_of_a_repository_that_goes_right_before_the_mark_is_not_in_the_copy() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let root = FileOptions::new(folders.0.path().join("source"));
+    let backend = Arc::new(FileBackend::open(root).unwrap());
+    let other = folders.at("source").open().unwrap();
+    let overtaken = Through::overtaken(backend, MARK_MOVED, move || {
+        let flows = other.repo("shop").unwrap().documents("workflows").unwrap();
+        // The job gets the first mark.
+        let is_marked = other.moved().count() > 0;
+        assert_eq!(
+            is_marked && flows.delete("nightly", DocumentOptions::new()).unwrap(),
+            is_marked
+        );
+    });
+    let report = copy_whole(&over(Arc::new(overtaken)).open().unwrap(), folders.at("copy"));
+    assert_eq!((report.documents, report.marked.len()), (0, 2), "{report:?}");
+    let copy = folders.at("copy").open().unwrap();
+    let flows = copy.repo("shop").unwrap().documents("workflows").unwrap();
+    assert!(flows.get_raw("nightly").unwrap().is_none());
 }

@@ -138,3 +138,41 @@ fn other_files_are_no_archives() {
         );
     }
 }
+
+/// An archive as a later version may write it: with another head and another kind of file.
+fn of_a_later_version() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, text) in [
+        (
+            "archive.json",
+            &b"{\"archive\":3,\"made_by\":{\"version\":9}}"[..],
+        ),
+        ("chunks/0001.bin", b"\x00\x01"),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o600);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, path, text).unwrap();
+    }
+    sealed(&tar.into_inner().unwrap())
+}
+
+#[test]
+fn an_archive_of_a_later_version_is_refused_and_nothing_is_written() {
+    let place = Place::new();
+    let later = of_a_later_version();
+    let checked = Backup::check(&mut later.as_slice()).unwrap_err();
+    let restored = place.restore("copy", &later, None).unwrap_err();
+    let one = place.restore("copy", &later, Some(&job("a"))).unwrap_err();
+    for error in [checked, restored, one] {
+        assert_eq!(error.kind(), ErrorKind::NewerFormat, "{error}");
+        assert!(error.why().contains("has version 3"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("newer")), "{error}");
+    }
+    assert!(!place.root("copy").exists());
+    // A damaged byte is no later version.
+    let mut flipped = later;
+    flipped[20] ^= 1;
+    let error = Backup::check(&mut flipped.as_slice()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+}

@@ -10,12 +10,13 @@ use std::time::Duration;
 use prodigy_storage_backend::dead_letter::DeadLetter;
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Cursor, Deadline, DocumentStore, Durability, ErrorKind, Fence,
-    ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueStep, QueueStore, ScanItem, ScanOptions,
-    Select,
+    ItemId, LockOptions, LockStore, LogStore, Moved, PageOptions, PutOptions, QueueStep, QueueStore,
+    ScanItem, ScanOptions, Select,
 };
 use prodigy_storage_file::{Backup, Doctor, DoctorScope, FileBackend, FileOptions};
 use prodigy_storage_layout::{
-    Document, DocumentKind, DocumentName, DocumentOwner, JobAddress, JobId, LockName, Phase, RepoName,
+    Document, DocumentKind, DocumentName, DocumentOwner, JobAddress, JobId, LockName, Part, Phase, RepoName,
+    Timestamp,
 };
 use tempfile::TempDir;
 
@@ -388,4 +389,120 @@ fn damage_of_a_queue_is_counted_and_the_rest_is_copied() {
     place.restore("copy", &archive, None).unwrap();
     assert_eq!(items(&place.open("copy"), &job("a")).len(), 2);
     assert!(place.is_clean("copy"));
+}
+
+/// The version in the head of an archive.
+fn version(archive: &[u8]) -> u64 {
+    let tar = zstd::decode_all(archive).unwrap();
+    let mut tar = tar::Archive::new(tar.as_slice());
+    let head = tar.entries().unwrap().next().unwrap().unwrap();
+    let head: serde_json::Value = serde_json::from_reader(head).unwrap();
+    head["archive"].as_u64().unwrap()
+}
+
+const NEW: &str = "postgresql://app@db.example.com/jobs";
+
+/// Marks a part as moved to another store.
+fn mark(backend: &FileBackend, part: Part, to: &str) {
+    let last = match &part {
+        Part::Job(job) => backend.activity(job, NEVER).unwrap().last_write,
+        _ => None,
+    };
+    let moved = Moved::new(part, to, Timestamp::from_millis(1_767_225_600_000));
+    backend.mark_moved(&moved, last, NEVER).unwrap();
+}
+
+fn marks(backend: &FileBackend) -> Vec<Moved> {
+    let page = backend.moved(&Part::Store, &PageOptions::default(), NEVER);
+    page.unwrap().entries
+}
+
+fn refused(backend: &FileBackend, job: &JobAddress) -> ErrorKind {
+    let mut batch = Batch::new();
+    batch.push(&1).unwrap();
+    let appended = backend.append(job, &mut batch, &AppendOptions::default(), NEVER);
+    appended.unwrap_err().kind()
+}
+
+#[test]
+fn what_was_moved_takes_no_writes_where_its_archive_is_restored() {
+    let place = Place::new();
+    let backend = place.open("root");
+    for name in ["a", "b"] {
+        append(&backend, &job(name), 0..3);
+        backend.seal(&job(name), NEVER).unwrap();
+    }
+    assert_eq!(version(&place.archive("root", None)), 1, "without a mark");
+    mark(&backend, Part::Job(job("a")), NEW);
+    assert_eq!(
+        version(&place.archive("root", Some(&job("b")))),
+        1,
+        "of another job"
+    );
+
+    // One job, out of an archive of its own and out of one of everything.
+    let (own, all) = (
+        place.archive("root", Some(&job("a"))),
+        place.archive("root", None),
+    );
+    for (name, archive) in [("own", &own), ("all", &all)] {
+        assert_eq!(version(archive), 2, "{name}");
+        assert_eq!(Backup::check(&mut archive.as_slice()).unwrap().moved, 1, "{name}");
+        let restored = place
+            .backup(name)
+            .restore(&mut Reader::new(archive), Some(&job("a")))
+            .unwrap();
+        assert_eq!(restored.moved, 1, "{name}");
+        let copy = place.open(name);
+        assert_eq!(marks(&copy), marks(&backend), "{name}");
+        assert_eq!(lines(&copy, &job("a"), None).0.len(), 3, "{name}");
+        assert_eq!(refused(&copy, &job("a")), ErrorKind::ReadOnly, "{name}");
+        copy.unmark_moved(&Part::Store, NEVER).unwrap();
+        append(&copy, &job("a"), 3..4);
+        assert!(place.is_clean(name));
+    }
+
+    // Everything.
+    mark(&backend, Part::Job(job("b")), NEW);
+    mark(&backend, Part::Store, NEW);
+    let all = place.archive("root", None);
+    let restored = place
+        .backup("whole")
+        .restore(&mut Reader::new(&all), None)
+        .unwrap();
+    assert_eq!(restored.moved, 3);
+    let copy = place.open("whole");
+    assert_eq!(marks(&copy), marks(&backend));
+    assert_eq!(refused(&copy, &job("new")), ErrorKind::ReadOnly);
+    assert!(place.is_clean("whole"));
+
+    // A job that only the mark of the whole covers gets a mark of its own.
+    backend.unmark_moved(&Part::Job(job("b")), NEVER).unwrap();
+    let own = place.archive("root", Some(&job("b")));
+    place.restore("covered", &own, None).unwrap();
+    let copy = place.open("covered");
+    let parts: Vec<Part> = marks(&copy).into_iter().map(|moved| moved.part).collect();
+    assert_eq!(parts, [Part::Job(job("b"))]);
+    append(&copy, &job("new"), 0..1);
+}
+
+#[test]
+fn a_mark_that_names_the_place_of_the_restore_is_not_restored() {
+    let place = Place::new();
+    let backend = place.open("root");
+    append(&backend, &job("a"), 0..3);
+    backend.seal(&job("a"), NEVER).unwrap();
+    for name in ["whole", "job"] {
+        let path = place.root(name);
+        backend.unmark_moved(&Part::Store, NEVER).unwrap();
+        mark(&backend, Part::Job(job("a")), path.to_str().unwrap());
+        let of = (name == "job").then(|| job("a"));
+        let archive = place.archive("root", of.as_ref());
+        let restored = place
+            .backup(name)
+            .restore(&mut Reader::new(&archive), of.as_ref())
+            .unwrap();
+        assert_eq!(restored.moved, 0, "{name}");
+        append(&place.open(name), &job("a"), 3..4);
+    }
 }

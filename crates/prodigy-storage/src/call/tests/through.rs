@@ -35,6 +35,19 @@ const UNCLEAR: u64 = 50;
 pub(crate) struct Through {
     caller: Caller,
     faults: Option<Faults>,
+    hook: Option<Hook>,
+}
+
+/// Another program's work right before each call of one operation.
+struct Hook {
+    before: Operation,
+    work: Box<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "before {}", self.before.name)
+    }
 }
 
 /// The faults of a backend; one is drawn for each call.
@@ -133,6 +146,20 @@ impl Through {
         Self {
             caller: Caller::new(backend, config, false),
             faults: None,
+            hook: None,
+        }
+    }
+
+    /// The backend of a process that is overtaken by another one right before each of its calls of an operation.
+    pub(crate) fn overtaken(
+        backend: Arc<dyn Backend>,
+        before: Operation,
+        work: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let work = Box::new(work);
+        Self {
+            hook: Some(Hook { before, work }),
+            ..Self::new(backend, &everything())
         }
     }
 
@@ -169,6 +196,7 @@ impl Through {
                 stores_given,
                 failed: AtomicU64::new(0),
             }),
+            hook: None,
         }
     }
 
@@ -186,6 +214,9 @@ impl Through {
         deadline: Deadline,
         mut call: impl FnMut(&dyn Backend) -> Result<T>,
     ) -> Result<T> {
+        if let Some(hook) = self.hook.as_ref().filter(|hook| hook.before == operation) {
+            (hook.work)();
+        }
         self.caller.call(operation, &"", deadline, |backend| {
             self.fail(operation, deadline)?;
             call(backend)
