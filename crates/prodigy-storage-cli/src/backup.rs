@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::app::{Access, App};
+use crate::copy::must_be_there;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::unreadable;
@@ -52,6 +53,17 @@ impl BackupArgs {
 }
 
 impl OfJob {
+    /// The job of `--job`. Fails if the store can be read and has no such job.
+    fn known(&self, app: &mut App<'_>) -> Result<Option<JobAddress>> {
+        let address = self.address(app)?;
+        if let Some(job) = &address
+            && let Ok(storage) = app.open_quietly(Access::Read)
+        {
+            must_be_there(&storage, Some(&job.repo), Some(&job.job))?;
+        }
+        Ok(address)
+    }
+
     /// The job of `--job`.
     fn address(&self, app: &mut App<'_>) -> Result<Option<JobAddress>> {
         let repo = self.repo.name()?;
@@ -82,7 +94,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
             "an archive is not printed on a terminal: name a file, or send it to a program",
         ));
     }
-    let job = arguments.job.address(app)?;
+    let job = arguments.job.known(app)?;
     let backup = app.backup(Access::Read)?;
     let summary = if arguments.prints() {
         let summary = written(backup.write(job.as_ref(), &mut app.out))?;

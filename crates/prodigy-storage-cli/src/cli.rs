@@ -26,6 +26,7 @@ use crate::report::ReportArgs;
 #[cfg(feature = "postgres")]
 use crate::schema::SchemaCommand;
 use crate::status::{self, StatusArgs};
+use crate::suggest;
 use crate::usage::UsageArgs;
 use crate::worktree::WorktreeCommand;
 
@@ -55,7 +56,11 @@ where
     if !status {
         table = table.subcommand_required(true).arg_required_else_help(true);
     }
-    let matches = table.try_get_matches_from_mut(arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let matches = table.try_get_matches_from_mut(&arguments).map_err(|mut error| {
+        suggest::improve(&mut error, &table, &arguments);
+        error
+    })?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut table))?;
     let command = cli
         .command

@@ -110,7 +110,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
 }
 
 /// Fails with [`Exit::Missing`] if nothing is stored under these names. The error lists what exists.
-fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Option<&JobId>) -> Result<()> {
+pub(crate) fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Option<&JobId>) -> Result<()> {
     match (repo, job) {
         (None, None) => Ok(()),
         (Some(repo), None) => match no_repo(storage, repo, &format!("no repository `{repo}`"))? {

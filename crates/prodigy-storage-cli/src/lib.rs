@@ -77,6 +77,7 @@ mod schema;
 mod shell;
 mod signals;
 mod status;
+mod suggest;
 mod terminal;
 mod time;
 mod top;

@@ -7,14 +7,14 @@ mod problems;
 use std::time::Duration;
 
 use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingOutcome};
-use prodigy_storage::{JobId, Result as Stored, escape};
+use prodigy_storage::{JobId, RepoName, Result as Stored, escape};
 
 use self::advice::Advice;
 use self::groups::{Groups, place, word};
 use crate::app::{Access, App};
+use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::RepoArgs;
 use crate::output::counted;
 use crate::time::duration;
 
@@ -36,14 +36,13 @@ pub(crate) struct DoctorArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     let mut scope = DoctorScope::all();
-    let repo = RepoArgs {
-        repo: arguments.repo.clone(),
-    };
-    if let Some(repo) = repo.name()? {
-        scope = scope.repo(repo);
+    let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
+    let job = arguments.job.as_ref().map(JobId::new).transpose()?;
+    if let Some(repo) = &repo {
+        scope = scope.repo(repo.clone());
     }
-    if let Some(job) = &arguments.job {
-        scope = scope.job(JobId::new(job)?);
+    if let Some(job) = &job {
+        scope = scope.job(job.clone());
     }
     let access = if arguments.repair {
         Access::Write
@@ -65,6 +64,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     });
     told?;
     let summary = looked?;
+    let is_scoped = repo.is_some() || job.is_some();
+    if is_scoped
+        && is_nothing(&summary)
+        && let Ok(storage) = app.open_quietly(Access::Read)
+    {
+        must_be_there(&storage, repo.as_ref(), job.as_ref())?;
+    }
     groups.print(app)?;
     let problems = match arguments.repo.is_none() && arguments.job.is_none() {
         true => problems::all(app),
@@ -130,6 +136,12 @@ fn tell_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result
         Some(command) => app.line(format!("         run: {}", escape(command))),
         None => app.line(format!("         to do: {}", escape(advice))),
     }
+}
+
+/// True if nothing was examined that belongs to a job, and nothing was found.
+fn is_nothing(summary: &DoctorSummary) -> bool {
+    let found = summary.damage + summary.warnings + summary.notes;
+    summary.events + summary.items + found + summary.unread == 0
 }
 
 fn closing(summary: &DoctorSummary, failures: usize) -> String {

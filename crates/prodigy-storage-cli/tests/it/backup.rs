@@ -160,7 +160,7 @@ fn a_backup_replaces_no_file_and_damage_to_it_is_found() {
     bench
         .run(&["backup", "x.tar.zst", "--repo", "shop", "--job", "none"])
         .code(4)
-        .says("shop/none");
+        .says("no job `none` in the repository `shop`");
     let left: Vec<_> = std::fs::read_dir(bench.path("here")).unwrap().collect();
     assert!(left.is_empty(), "a backup that failed leaves nothing: {left:?}");
 }

@@ -87,6 +87,45 @@ fn names_that_want_out_are_refused_and_nothing_is_created() {
 }
 
 #[test]
+fn a_mistyped_command_or_flag_gets_the_nearest_name() {
+    let bench = Bench::new();
+    for (words, meant) in [
+        (&["jbo", "list"][..], "job"),
+        (&["stauts"], "status"),
+        (&["evnts", "tail"], "events"),
+        (&["chekpoint", "list"], "checkpoint"),
+        (&["dql", "list"], "dlq"),
+        (&["docter"], "doctor"),
+        (&["bakup", "a"], "backup"),
+        (&["restor", "a"], "restore"),
+        (&["reprot"], "report"),
+        (&["clen"], "clean"),
+        (&["imprt", "a"], "import"),
+        (&["lock", "rnu", "l", "--", "true"], "run"),
+        (&["repo", "lits"], "list"),
+        (&["events", "serch", "x"], "search"),
+    ] {
+        let run = bench.run(words).code(2);
+        let tip = format!("tip: a similar subcommand exists: '{meant}'");
+        assert!(run.err.contains(&tip), "{words:?}: {}", run.err);
+        assert!(run.err.contains("the commands are "), "{words:?}: {}", run.err);
+    }
+    for (words, meant) in [
+        (&["events", "cat", "--jbo", "j"][..], "--job"),
+        (&["events", "cat", "--job", "j", "--sicne=1h"], "--since"),
+        (&["job", "list", "--stat", "open"], "--state"),
+        (&["status", "--jsno"], "--json"),
+        (&["usage", "--base-dri", "x"], "--base-dir"),
+    ] {
+        let tip = format!("tip: a similar argument exists: '{meant}'");
+        bench.run(words).code(2).says(&tip);
+    }
+    let run = bench.run(&["qqqqqq"]).code(2);
+    assert!(!run.err.contains("similar"), "{}", run.err);
+    run.says("the commands are status, job, ");
+}
+
+#[test]
 fn an_argument_that_drives_a_terminal_is_shown_escaped() {
     let bench = Bench::new();
     for argument in ["--x\u{1b}[2J", "\u{202e}", "a\nb\rc"] {

@@ -64,6 +64,10 @@ fn damage_is_told_with_its_place_and_left_as_it_is() {
     assert_eq!(std::fs::read(&file).unwrap(), before);
     // Data of other jobs and repositories is not examined.
     bench.run(&["doctor", "--repo", "shop", "--job", "job"]).code(5);
+    for (repo, job) in [("shop", "other"), ("outlet", "one")] {
+        let append = ["events", "append", "--repo", repo, "--job", job];
+        bench.feed(&append, "1\n").code(0);
+    }
     bench.run(&["doctor", "--job", "other"]).code(0);
     bench.run(&["doctor", "--repo", "outlet"]).code(0);
     bench.run(&["doctor", "--repo", "../x"]).code(2);

@@ -207,6 +207,34 @@ fn finish_marks_jobs_until_an_event_comes_later() {
 }
 
 #[test]
+fn an_unknown_job_or_repository_is_neither_healthy_nor_backed_up() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    for command in [
+        &["doctor", "--job", "jub"][..],
+        &["doctor", "--repo", "shop", "--job", "jub"],
+        &["backup", "a.tar.zst", "--repo", "shop", "--job", "jub"],
+    ] {
+        let run = bench.run(command).code(4);
+        assert_eq!(run.out, "");
+        run.says("did you mean `job`? the jobs are `job`");
+    }
+    for command in [
+        &["doctor", "--repo", "shup"][..],
+        &["backup", "a.tar.zst", "--repo", "shup", "--job", "job"],
+    ] {
+        bench
+            .run(command)
+            .code(4)
+            .says("did you mean `shop`? the repositories are `shop`");
+    }
+    bench
+        .run(&["doctor", "--repo", "shop", "--job", "job"])
+        .code(0)
+        .prints("1 event and 0 items read");
+}
+
+#[test]
 fn a_job_gets_another_id_with_all_that_it_has() {
     let bench = Bench::new();
     let of = |id| ["--repo", "shop", "--job", id];
