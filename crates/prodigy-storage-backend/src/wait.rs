@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use prodigy_storage_layout::JobAddress;
 
 use crate::deadline::Deadline;
+use crate::document::Revision;
 use crate::error::Result;
 use crate::setters;
 use crate::watch::{LogReports, LogScope};
@@ -32,6 +33,8 @@ pub struct WaitOptions {
     pub interrupt: Interrupt,
     /// True if the wait also ends, with true, when the job is finished.
     pub until_finished: bool,
+    /// The revision of a mark of the job's end that does not count, because the job was written to after it.
+    pub reopened: Option<Revision>,
 }
 
 impl Default for WaitOptions {
@@ -40,6 +43,7 @@ impl Default for WaitOptions {
             poll: Duration::from_millis(100),
             interrupt: Interrupt::new(),
             until_finished: false,
+            reopened: None,
         }
     }
 }
@@ -64,6 +68,19 @@ impl WaitOptions {
     pub fn until_finished(mut self, until_finished: bool) -> Self {
         self.until_finished = until_finished;
         self
+    }
+
+    /// Sets [`reopened`](Self::reopened).
+    #[must_use]
+    pub fn reopened(mut self, mark: Option<Revision>) -> Self {
+        self.reopened = mark;
+        self
+    }
+
+    /// True if a mark of the job's end with this revision ends the wait.
+    #[must_use]
+    pub fn ends_at(&self, mark: Option<Revision>) -> bool {
+        self.until_finished && mark.is_some() && mark != self.reopened
     }
 }
 

@@ -137,7 +137,7 @@ impl LogStore for MemoryBackend {
         let finished = Document::Finished(job.clone());
         self.store.waiters.wait(job, options, deadline, |_| {
             let is_finished =
-                options.until_finished && self.revision(&finished, Deadline::never())?.is_some();
+                options.until_finished && options.ends_at(self.revision(&finished, Deadline::never())?);
             Ok(is_finished || self.scan(job, &scan, Deadline::never())?.next()?.is_some())
         })
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Activity, Body, DocumentCount, ErrorKind, Expected, Fence, JobFacts, LogSummary, Moved, PageOptions,
-    PutOptions, QueueSummary, Result, StorageError, StoredDocument,
+    Activity, Body, Cursor, DocumentCount, ErrorKind, Expected, Fence, JobFacts, LogSummary, Moved,
+    PageOptions, PutOptions, QueueSummary, Result, StorageError, StoredDocument,
 };
 use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Part, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub struct Job {
 #[derive(Serialize, Deserialize)]
 struct Finished {
     finished_at: Timestamp,
+    /// The end of the log then: an event behind it reopens the job. It is added a moment after the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<Cursor>,
 }
 
 /// The state of a job.
@@ -145,7 +148,7 @@ impl JobOverview {
     pub(crate) fn new(address: JobAddress, facts: JobFacts) -> Result<Self> {
         let finished_at = facts
             .finished
-            .map(|mark| finished_at(&address, &mark))
+            .map(|mark| read_mark(&address, &mark).map(|mark| mark.finished_at))
             .transpose()?;
         Ok(Self {
             address,
@@ -164,14 +167,13 @@ impl JobOverview {
     }
 }
 
-fn finished_at(job: &JobAddress, mark: &StoredDocument) -> Result<Timestamp> {
-    let mark: Finished = serde_json::from_slice(mark.body()).map_err(|error| {
+fn read_mark(job: &JobAddress, mark: &StoredDocument) -> Result<Finished> {
+    serde_json::from_slice(mark.body()).map_err(|error| {
         let why = "its `finished.json` does not hold the time at which the job was finished";
         StorageError::new(ErrorKind::Damaged, "read finished mark", job, why)
             .with_hint("if the job is finished, finish it again; else move the file away")
             .with_source(error)
-    })?;
-    Ok(mark.finished_at)
+    })
 }
 
 impl Job {
@@ -291,28 +293,54 @@ impl Job {
             backend.seal(&self.address, deadline)
         })?;
         let document = Document::Finished(self.address.clone());
-        let mark = Finished {
-            finished_at: self.inner.clock.now(),
-        };
-        let mut buffer = Vec::new();
-        let body =
-            Body::write(&mut buffer, &mark).map_err(|fault| fault.refused("finish job", &self.address))?;
         let options = PutOptions::new(self.inner.config.durability).fencing(self.fence.clone());
-        let first = options.clone().expect(Expected::Absent);
-        match self.inner.caller.put(&document, body, &first, deadline) {
-            Err(error) if error.kind() == ErrorKind::Conflict => {}
-            other => return other.map(drop),
+        let put = |mark: &Finished, expected| {
+            let mut buffer = Vec::new();
+            let body =
+                Body::write(&mut buffer, mark).map_err(|fault| fault.refused("finish job", &self.address))?;
+            let options = options.clone().expect(expected);
+            self.inner.caller.put(&document, body, &options, deadline)
+        };
+        let mut mark = Finished {
+            finished_at: self.inner.clock.now(),
+            end: None,
+        };
+        let revision = match put(&mark, Expected::Absent) {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                match self.is_still_finished() {
+                    Ok(true) => return Ok(()),
+                    // A mark without its time is replaced.
+                    Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
+                    _ => {}
+                }
+                put(&mark, Expected::Any)?
+            }
+            put => put?,
+        };
+        // Only now: an event that is appended while the job is finished does not reopen it.
+        mark.end = Some(self.events().end()?);
+        match put(&mark, Expected::Revision(revision)) {
+            // Another process finished it, too.
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
+            put => put.map(drop),
         }
-        match self.status() {
-            Ok(status) if status.state == JobState::Finished => return Ok(()),
-            // A mark without its time is replaced.
-            Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
-            _ => {}
-        }
-        self.inner
-            .caller
-            .put(&document, body, &options, deadline)
-            .map(drop)
+    }
+
+    fn is_still_finished(&self) -> Result<bool> {
+        Ok(self.status()?.state == JobState::Finished && !self.is_reopened()?)
+    }
+
+    /// True if an event was appended after the job was finished.
+    pub(crate) fn is_reopened(&self) -> Result<bool> {
+        let mark = self.mark()?;
+        mark.and_then(|mark| mark.end)
+            .map_or(Ok(false), |end| self.events().are_any_behind(end))
+    }
+
+    fn mark(&self) -> Result<Option<Finished>> {
+        let document = Document::Finished(self.address.clone());
+        let stored = self.inner.caller.get(&document, self.inner.deadline())?;
+        stored.map(|mark| read_mark(&self.address, &mark)).transpose()
     }
 
     /// The state of the job, and the times of its end and of its last write. Each time is from the wall clock at that
@@ -412,8 +440,6 @@ impl Job {
     /// # Errors
     /// The errors of the backend.
     pub fn finished_at(&self) -> Result<Option<Timestamp>> {
-        let document = Document::Finished(self.address.clone());
-        let stored = self.inner.caller.get(&document, self.inner.deadline())?;
-        stored.map(|mark| finished_at(&self.address, &mark)).transpose()
+        Ok(self.mark()?.map(|mark| mark.finished_at))
     }
 }

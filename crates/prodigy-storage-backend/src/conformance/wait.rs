@@ -276,10 +276,20 @@ fn the_end_of_a_job_ends_a_wait_that_asks_for_it(harness: &dyn Harness) -> Check
             backend.wait(&job, &end, &until_finished, soon())?,
             "the wait did not end for a job that was already finished"
         );
-        let briefly = Deadline::after(Duration::from_millis(10));
+        let briefly = || Deadline::after(Duration::from_millis(10));
         ensure!(
-            !backend.wait(&job, &end, &rarely(), briefly)?,
+            !backend.wait(&job, &end, &rarely(), briefly())?,
             "a wait for events ended without one"
+        );
+        let mark = backend.revision(&Document::Finished(job.clone()), soon())?;
+        let reopened = until_finished.clone().reopened(mark);
+        ensure!(
+            !backend.wait(&job, &end, &reopened, briefly())?,
+            "a wait ended by a mark that does not count"
+        );
+        ensure!(
+            wait_while(&backend, &job, &reopened, finish)?,
+            "the next end of the job was not noticed"
         );
     }
     Ok(())

@@ -53,7 +53,7 @@ pub(super) fn wait(
             // Before the look: what is stored after the look is reported.
             watch.replace(LogWatch::begin(handle, store, job, finished.as_ref()));
             if let Some(finished) = &finished
-                && store.documents.revision(finished, Deadline::never())?.is_some()
+                && options.ends_at(store.documents.revision(finished, Deadline::never())?)
             {
                 return Ok(true);
             }

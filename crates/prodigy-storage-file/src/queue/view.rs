@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use prodigy_storage_backend::dead_letter::facts_of_line;
 use prodigy_storage_backend::{Clock, Deadline, ForeignKind, ItemState, QueueEntry, QueueMark, Result};
 use prodigy_storage_layout::{Entry, JobAddress};
 
@@ -496,14 +497,15 @@ impl View {
             .changes
             .get(&numbers.birth)
             .filter(|changed| numbers.birth != 0 && changed.last > numbers.change);
-        let (mut parked, mut odd) = (outline.parked, outline.odd);
+        let eligible = |text: &[u8]| facts_of_line(text).ok().map(|facts| facts.eligible);
+        let mut is_eligible = eligible(bytes);
         let mut hold = outline.hold;
         if let Some(changed) = changed {
             let (offset, len) = changed.item;
             if len > 0 {
                 let text = self.record(offset, len)?;
                 if let Some(JournalLine::Record(record)) = parse(&text) {
-                    (parked, odd) = line::eligibility(record.item.as_bytes());
+                    is_eligible = eligible(record.item.as_bytes());
                 }
             }
             let (offset, len) = changed.standing;
@@ -522,7 +524,7 @@ impl View {
             },
             _ => ItemState::Pending,
         };
-        Ok((state, (!odd).then_some(!parked)))
+        Ok((state, is_eligible))
     }
 
     fn record(&self, offset: u64, len: u32) -> io::Result<Vec<u8>> {

@@ -24,12 +24,10 @@ const PUT: &str = "put document";
 const ADD: &str = "add document";
 const DELETE: &str = "delete document";
 
-/// True if the job has the mark of a finished job.
-pub(crate) async fn is_finished(session: &mut Session, job: &JobAddress) -> Result<bool> {
-    let answers = session
-        .read(vec![revision_of(&Document::Finished(job.clone()))])
-        .await?;
-    Ok(!rows(&answers, 0).is_empty())
+/// The revision of the mark of a finished job.
+pub(crate) async fn end_mark(session: &mut Session, job: &JobAddress) -> Result<Option<Revision>> {
+    let mark = revision_of(&Document::Finished(job.clone()));
+    revision_in(rows(&session.read(vec![mark]).await?, 0))
 }
 
 /// The SQL expression for the owner's id, which uses the first two parameters.

@@ -23,7 +23,7 @@ pub(crate) use writer::{Row as WriterRow, Writer};
 use crate::backend::PostgresBackend;
 use crate::bell::Bell;
 use crate::catalog::{flush, of_this};
-use crate::document::is_finished;
+use crate::document::end_mark;
 use crate::job::{JOB, of_job};
 use crate::sql::{Sql, column, first, rows};
 use position::Position;
@@ -202,11 +202,11 @@ impl LogStore for PostgresBackend {
                 return Ok(false);
             }
             looked = Some(Instant::now());
-            let (of, position, until_finished) = (job.clone(), position.clone(), options.until_finished);
+            let (of, position, options) = (job.clone(), position.clone(), options.clone());
             let patience = Deadline::after(self.options().connect_timeout * 2);
             self.db()
                 .call("wait for events", job, patience, move |mut session| async move {
-                    if until_finished && is_finished(&mut session, &of).await? {
+                    if options.until_finished && options.ends_at(end_mark(&mut session, &of).await?) {
                         return Ok(true);
                     }
                     let end = end(&mut session, &of, &position).await?;

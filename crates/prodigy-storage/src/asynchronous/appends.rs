@@ -10,8 +10,8 @@ use prodigy_storage_backend::{
     AppendOptions, Appended, Batch, Deadline, Durability, ErrorKind, EventId, Result, StorageError,
 };
 use prodigy_storage_layout::JobAddress;
-use tokio::sync::oneshot;
 
+use super::pool;
 use super::queues::Queues;
 use super::threads::{Reply, Threads, reply};
 use crate::storage::Inner;
@@ -45,7 +45,7 @@ pub(super) struct Append {
     deadline: Deadline,
     reply: Reply<Ids>,
     /// A flush waits for it.
-    _hold: Arc<oneshot::Sender<()>>,
+    _hold: pool::Batch,
 }
 
 /// How to append a batch.

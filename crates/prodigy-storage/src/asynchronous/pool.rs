@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 /// A thread without work ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
@@ -40,21 +40,23 @@ struct State {
     idle: usize,
     closed: bool,
     batch: Batch,
-    batch_ended: oneshot::Receiver<()>,
+    /// The ends of the present batch, which comes last, and of earlier ones that had not ended at the last call of
+    /// [`Pool::ended`].
+    ends: Vec<watch::Receiver<()>>,
 }
 
-/// All jobs that were submitted between two calls of [`Pool::ended`] hold a clone. Dropping the last one completes the receiver.
-pub(super) type Batch = Arc<oneshot::Sender<()>>;
+/// All jobs that were submitted between two calls of [`Pool::ended`] hold a clone. The batch ends with the last one.
+pub(super) type Batch = Arc<watch::Sender<()>>;
 
-fn new_batch() -> (Batch, oneshot::Receiver<()>) {
-    let (sender, receiver) = oneshot::channel();
+fn new_batch() -> (Batch, watch::Receiver<()>) {
+    let (sender, receiver) = watch::channel(());
     (Arc::new(sender), receiver)
 }
 
 impl Pool {
     /// A pool with at most `limit` threads, and at least one.
     pub(super) fn new(name: &'static str, limit: usize) -> Self {
-        let (batch, batch_ended) = new_batch();
+        let (batch, end) = new_batch();
         Self {
             shared: Arc::new(Shared {
                 name,
@@ -65,7 +67,7 @@ impl Pool {
                     idle: 0,
                     closed: false,
                     batch,
-                    batch_ended,
+                    ends: vec![end],
                 }),
                 changed: Condvar::new(),
             }),
@@ -120,12 +122,16 @@ impl Pool {
     /// Completes when all jobs that were submitted before this call have ended.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut state = self.shared.state.lock();
-        let (batch, ended) = new_batch();
+        let (batch, end) = new_batch();
         state.batch = batch;
-        let ended = std::mem::replace(&mut state.batch_ended, ended);
+        // An error says that the batch has ended: nobody sends anything.
+        state.ends.retain(|end| end.has_changed().is_ok());
+        let ends = state.ends.clone();
+        state.ends.push(end);
         async move {
-            // The error is the end: nobody sends anything.
-            let _ = ended.await;
+            for mut end in ends {
+                while end.changed().await.is_ok() {}
+            }
         }
     }
 

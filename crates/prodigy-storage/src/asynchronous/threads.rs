@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::appends::{self, Appends};
 use super::locks::{self, LockWaits};
-use super::pool::Pool;
+use super::pool::{Batch, Pool};
 use super::queues::Queues;
 use crate::storage::Storage;
 
@@ -91,14 +91,24 @@ impl Threads {
         answer.get(name).await
     }
 
-    /// Makes a call that lasts as long as the program likes, on a thread of its own.
+    /// Makes a call that lasts as long as the program likes, on a thread of its own. If the future is dropped,
+    /// [`ended`](Self::ended) waits for the call, which then has to end soon.
     pub(super) async fn wait<T: Send + 'static>(
         self: &Arc<Self>,
         name: &'static str,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = reply(self, drop);
-        self.waits.submit(move || reply.give(|| Ok(call())));
+        let left = Arc::new(OnceLock::new());
+        let of_call = Arc::clone(&left);
+        self.waits.submit(move || {
+            reply.give(|| Ok(call()));
+            drop(of_call);
+        });
+        let _guard = Left {
+            threads: Arc::clone(self),
+            left,
+        };
         answer.get(name).await
     }
 
@@ -145,6 +155,19 @@ pub(super) fn no_thread(operation: &'static str) -> StorageError {
         "no thread could be started for the call",
     )
     .with_hint("look at the limits on threads and memory of the process (`ulimit -u`, cgroups)")
+}
+
+/// Counts a call as one of the operations from when its future is dropped until the call has ended.
+struct Left {
+    threads: Arc<Threads>,
+    left: Arc<OnceLock<Batch>>,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        // If the call has ended, nothing else has this cell.
+        let _ = self.left.set(self.threads.operations.hold());
+    }
 }
 
 /// The result of a call on its way to a task. One that does not arrive is undone.
@@ -342,6 +365,30 @@ mod tests {
             // It never began, or it is undone by now.
             assert!(begun.is_ready() || call.undone.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty));
         }
+    }
+
+    #[test]
+    fn the_end_covers_a_wait_whose_future_was_dropped_and_no_other_one() {
+        let threads = threads();
+        let ((begin, begun), (may_end, end)) = (channel(), channel());
+        let of_wait = Arc::clone(&threads);
+        let mut wait = Box::pin(async move {
+            let call = move || {
+                begin.send(()).unwrap();
+                end.recv().unwrap();
+            };
+            of_wait.wait("test", call).await
+        });
+        assert!(poll(&mut wait).is_pending());
+        begun.recv().unwrap();
+        wait_for(threads.ended());
+        drop(wait);
+        // A second caller does not end before the first one.
+        let (mut first, mut second) = (Box::pin(threads.ended()), Box::pin(threads.ended()));
+        assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
+        may_end.send(()).unwrap();
+        wait_for(second);
+        wait_for(first);
     }
 
     #[test]

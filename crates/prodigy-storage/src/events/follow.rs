@@ -45,7 +45,8 @@ pub struct FollowOptions {
     pub poll: Duration,
     /// Ends after this duration without a new event; `None` never ends. Zero reads the events that are stored now.
     pub wait: Option<Duration>,
-    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned.
+    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned. An event
+    /// that is appended after its end reopens the job until it is finished again.
     pub until_finished: bool,
     /// Returns only events that pass all of these filters.
     pub filters: Vec<EventFilter>,
@@ -99,7 +100,8 @@ impl FollowOptions {
         self
     }
 
-    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned.
+    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned. An event
+    /// that is appended after its end reopens the job until it is finished again.
     ///
     /// ```
     /// # use prodigy_storage::{FollowOptions, Storage};
@@ -237,13 +239,13 @@ impl FollowLines {
             None if options.from_now => Some(events.end()?),
             from => from,
         };
-        let finished = options.until_finished && events.is_finished()?;
-        let scan = events.scan(ReadOptions::new().from(from))?;
         let handle = FollowHandle::default();
-        let waiting = WaitOptions::new()
+        let mut waiting = WaitOptions::new()
             .poll(options.poll)
             .interrupt(handle.interrupt.clone())
             .until_finished(options.until_finished);
+        let finished = events.is_finished(&mut waiting)?;
+        let scan = events.scan(ReadOptions::new().from(from))?;
         Ok(Self {
             cursor: scan.cursor(),
             // A change after the scan began ends the scan with an error.
@@ -307,7 +309,7 @@ impl FollowLines {
             if self.scan.is_none() {
                 looked = true;
                 // Before the scan: every event that was appended before the job was finished is in it.
-                self.finished = self.waiting.until_finished && self.events.is_finished()?;
+                self.finished = self.events.is_finished(&mut self.waiting)?;
                 let from = Some(self.cursor.clone());
                 self.scan = Some(self.events.scan(ReadOptions::new().from(from))?);
                 if self.events.generation() != self.generation {

@@ -11,8 +11,8 @@ mod read;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Appended, Batch, Cursor, Deadline, Durability, EventId, Fence, LogSummary, Result, Scan, ScanOptions,
-    StorageError, WaitOptions,
+    Appended, Batch, Cursor, Deadline, Durability, ErrorKind, EventId, Fence, LogSummary, Result, Scan,
+    ScanOptions, StorageError, WaitOptions,
 };
 use prodigy_storage_layout::{Document, JobAddress, Timestamp};
 use serde::Serialize;
@@ -27,6 +27,7 @@ pub use follow_all::{FollowAll, FollowAllLines};
 pub use read::{EventLines, EventReader, ReadOptions};
 
 use crate::call::operation::{END, FIND_OLD, REMOVE_OLD, REVISION, SCAN, SUMMARISE, TAIL, WAIT};
+use crate::job::Job;
 use crate::storage::Inner;
 use filter::Filters;
 
@@ -302,13 +303,31 @@ impl Events {
         })
     }
 
-    /// True if the job has the mark of [`Job::finish`](crate::Job::finish).
-    fn is_finished(&self) -> Result<bool> {
+    /// True if the job was finished, and no event was appended since. The mark of a job that was reopened is noted in the
+    /// options.
+    fn is_finished(&self, options: &mut WaitOptions) -> Result<bool> {
         let (mark, deadline) = (Document::Finished(self.job.clone()), self.inner.deadline());
         let revision = self.inner.caller.call(REVISION, &mark, deadline, |backend| {
             backend.revision(&mark, deadline)
         })?;
-        Ok(revision.is_some())
+        if !options.ends_at(revision) {
+            return Ok(false);
+        }
+        let job = Job::new(Arc::clone(&self.inner), self.job.clone());
+        if job.is_reopened()? {
+            options.reopened = revision;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// True if events are stored behind a cursor. A cursor of another log, or with a gap behind it, has none.
+    pub(crate) fn are_any_behind(&self, cursor: Cursor) -> Result<bool> {
+        let scan = self.scan(ReadOptions::after(cursor));
+        match scan.and_then(|mut scan| Ok(scan.next()?.is_some())) {
+            Err(error) if matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput) => Ok(false),
+            found => found,
+        }
     }
 
     /// The size of the log, without reading it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prodigy_storage::{ErrorKind, FollowOptions};
+use prodigy_storage::{ErrorKind, FollowOptions, SaveOptions};
 
 use crate::events::{Step, step};
 use crate::support::{file_with, on_each};
@@ -98,6 +98,34 @@ fn a_follow_from_now_gives_nothing_that_was_stored_before_it_began() {
         events.append(&step(4)).unwrap();
         let options = FollowOptions::new().from_now().from(from).wait(Duration::ZERO);
         assert_eq!(events.follow_with::<Step>(options).unwrap().count(), 1);
+    });
+}
+
+#[test]
+fn a_job_that_is_reopened_by_an_event_is_followed_until_it_is_finished_again() {
+    on_each(|fixture| {
+        let job = fixture.job();
+        let events = job.events();
+        events.append(&step(0)).unwrap();
+        job.finish().unwrap();
+        events.append(&step(1)).unwrap();
+        let options = FollowOptions::new()
+            .poll(Duration::from_secs(3600))
+            .until_finished();
+        let mut follow = events.follow_with::<Step>(options.clone()).unwrap();
+        for agent in 0..2 {
+            assert_eq!(follow.next().unwrap().unwrap().event.agent, agent);
+        }
+        std::thread::scope(|scope| {
+            let reader =
+                scope.spawn(move || follow.map(|event| event.unwrap().event.agent).collect::<Vec<_>>());
+            events.append(&step(2)).unwrap();
+            job.finish().unwrap();
+            assert_eq!(reader.join().unwrap(), [2]);
+        });
+        // A follower may save its position after the end of the job.
+        job.checkpoints().save_map(&1, SaveOptions::default()).unwrap();
+        assert_eq!(events.follow_with::<Step>(options).unwrap().count(), 3);
     });
 }
 

@@ -190,7 +190,8 @@ fn a_redrive_whose_future_is_dropped_stops_its_work_and_releases_its_items() {
         begun.acquire_many(2).await.unwrap().forget();
         redrive.abort();
         assert!(redrive.await.unwrap_err().is_cancelled());
-        until(|| tasks.beside.job().dlq().summary().unwrap().pending == 10);
+        tasks.storage.flush().await.unwrap();
+        assert_eq!(tasks.beside.job().dlq().summary().unwrap().pending, 10);
         assert_eq!(dropped.load(Ordering::SeqCst), 2);
         let taken = dlq.take(&Select::eligible(), 20, LEASE).await.unwrap();
         assert_eq!(taken.len(), 10);
