@@ -137,6 +137,19 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         app.error(&format!("the audit log lacks {count}: {why}"));
         exit = Exit::Failed;
     }
+    if report.held_back > 0
+        && let Some((from, to)) = report.silence
+    {
+        app.warn(&format!(
+            "{} by the clock, and held back: nothing was written from {} to {}, which may be a step of the clock; `--auto` counts \
+             such a silence as {} days at most, and as half of the age that a rule sets; if the clock was right, look at the plan of \
+             `clean`, and remove with `clean --yes`",
+            counted(report.held_back, "removal") + " due",
+            from.to_rfc3339(),
+            to.to_rfc3339(),
+            CleanOptions::RECENT.as_secs() / (24 * 60 * 60),
+        ));
+    }
     let size = bytes(report.bytes());
     let text = match report.removals.len() {
         0 if arguments.auto => return Ok(exit),

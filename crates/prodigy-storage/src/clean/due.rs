@@ -8,6 +8,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_config::RetentionSettings;
 use prodigy_storage_layout::Timestamp;
 
+use super::ages::Ages;
 use super::{Removal, RemovalKind, RemovalOutcome};
 use crate::checkpoints::{CheckpointId, PruneOptions};
 use crate::job::{Job, JobState, JobStatus};
@@ -30,18 +31,12 @@ enum Act {
     Orphans,
 }
 
-/// The moment at this distance before now.
-pub(super) fn before(now: Timestamp, age: Duration) -> Timestamp {
-    let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-    Timestamp::from_nanos(now.as_nanos().saturating_sub(nanos))
-}
-
 /// The due removals of a job. Those that need no space on the disk come first.
-pub(super) fn of_job(job: &Job, rules: &RetentionSettings, now: Timestamp) -> Result<Vec<Due>> {
+pub(super) fn of_job(job: &Job, rules: &RetentionSettings, ages: &Ages) -> Result<Vec<Due>> {
     let status = job.status()?;
     let mut due = Dues {
         job,
-        now,
+        ages,
         found: Vec::new(),
     };
     // Of a job that was moved to another store, nothing but all of it can be removed here.
@@ -49,7 +44,7 @@ pub(super) fn of_job(job: &Job, rules: &RetentionSettings, now: Timestamp) -> Re
         return Ok(due.found);
     }
     if let Some(age) = rules.events.filter(|_| status.state != JobState::Active) {
-        let removable = job.events().removable_before(before(now, age))?;
+        let removable = job.events().removable_before(ages.before(age))?;
         let size = (removable.segments, removable.bytes);
         due.add(
             RemovalKind::Events,
@@ -67,7 +62,7 @@ pub(super) fn of_job(job: &Job, rules: &RetentionSettings, now: Timestamp) -> Re
 
 struct Dues<'j> {
     job: &'j Job,
-    now: Timestamp,
+    ages: &'j Ages,
     found: Vec<Due>,
 }
 
@@ -76,7 +71,7 @@ impl Dues<'_> {
         if count == 0 {
             return;
         }
-        let removal = Removal::new(kind, rule, before(self.now, age))
+        let removal = Removal::new(kind, rule, self.ages.before(age))
             .job(self.job.address().clone())
             .size(count, bytes);
         self.found.push(Due {
@@ -100,7 +95,7 @@ impl Dues<'_> {
         let (Some(age), Some(last)) = (age, last) else {
             return Ok(false);
         };
-        if last >= before(self.now, age) {
+        if last >= self.ages.before(age) {
             return Ok(false);
         }
         let checkpoints = self.job.checkpoints().list();
@@ -125,7 +120,7 @@ impl Dues<'_> {
             .job
             .checkpoints()
             .prune(keep, PruneOptions::new().dry_run(true))?;
-        old.retain(|entry| age.is_zero() || entry.modified < before(self.now, age));
+        old.retain(|entry| age.is_zero() || entry.modified < self.ages.before(age));
         let size = (old.len() as u64, old.iter().map(|entry| entry.bytes).sum());
         let ids = old.into_iter().map(|entry| entry.id).collect();
         self.add(RemovalKind::Checkpoints, rule, age, size, Act::Checkpoints(ids));
@@ -136,7 +131,7 @@ impl Dues<'_> {
         let Some(age) = rules.dead_letters else {
             return Ok(());
         };
-        let cut = before(self.now, age);
+        let cut = self.ages.before(age);
         let (mut claims, mut bytes) = (Vec::new(), 0);
         for item in self
             .job
@@ -178,7 +173,7 @@ impl Dues<'_> {
 
     fn orphans(&mut self, rules: &RetentionSettings) -> Result<()> {
         let Some(age) = rules.orphans else { return Ok(()) };
-        let cut = before(self.now, age);
+        let cut = self.ages.before(age);
         let mut old = self.job.orphans().list()?;
         old.retain(|orphan| orphan.timestamp < cut);
         let size = (old.len() as u64, 0);

@@ -1,5 +1,6 @@
 //! Removes old data: see [`Storage::clean`].
 
+mod ages;
 mod due;
 mod run;
 
@@ -42,7 +43,7 @@ pub struct CleanOptions {
     pub job: Option<JobId>,
     /// Removes nothing, and returns the plan.
     pub dry_run: bool,
-    /// Refuses to remove anything if nothing in the store was written during the last [`RECENT`](Self::RECENT).
+    /// Does not rely on the clock alone: see [`unattended`](Self::unattended).
     pub unattended: bool,
 }
 
@@ -69,9 +70,10 @@ impl CleanOptions {
         /// Removes nothing if true, and returns the plan.
         dry_run: bool,
 
-        /// For a clean that nobody watches: if true, it refuses to remove anything if nothing in the store, the audit
-        /// log included, was written during the last [`RECENT`](Self::RECENT). A clock that is far ahead makes all data
-        /// look old.
+        /// For a clean that nobody watches: a clock that is far ahead makes all data look old. If true, the clean refuses to
+        /// remove anything if nothing in the store, the audit log included, was written during the last
+        /// [`RECENT`](Self::RECENT). It counts ages by the times of writes and of earlier unattended cleans, whose times it
+        /// stores: a silence between two of them counts as `RECENT` at most, and as half of the age that a rule sets.
         unattended: bool,
     }
 }
@@ -241,6 +243,11 @@ pub struct CleanReport {
     pub unrecorded: u64,
     /// The reason, if there are any.
     pub unrecorded_why: Option<String>,
+    /// The number of removals that an [unattended](CleanOptions::unattended) clean did not make although they are due by the
+    /// clock, because the clock may have stepped.
+    pub held_back: u64,
+    /// The longest time without a write that it found then, as its beginning and its end: perhaps the step.
+    pub silence: Option<(Timestamp, Timestamp)>,
 }
 
 impl CleanReport {

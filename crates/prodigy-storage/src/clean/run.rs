@@ -4,9 +4,11 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_config::RetentionSettings;
 use prodigy_storage_layout::{RepoName, Timestamp};
 
+use super::ages::{self, Ages};
 use super::due::{self, Due};
 use super::{AUDIT, CleanOptions, CleanReport, Removal, RemovalKind, RemovalOutcome};
 use crate::events::Events;
+use crate::job::Job;
 use crate::storage::Storage;
 
 pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanReport> {
@@ -15,8 +17,8 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
         storage,
         rules: rules.unwrap_or_else(|| storage.config().retention.clone()),
         now: storage.now(),
+        ages: Ages::by_clock(storage.now()),
         audit: storage.audit_log()?,
-        is_checked: options.dry_run || !options.unattended,
         options,
         report: CleanReport::default(),
         unrecorded: Vec::new(),
@@ -27,6 +29,9 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
     }
     if !clean.options.dry_run {
         storage.check_writable("clean")?;
+    }
+    if !clean.trusts_clock() {
+        ages::note_run(storage, clean.now);
     }
     clean.quarantine()?;
     match clean.options.repo.clone() {
@@ -52,8 +57,8 @@ struct Clean<'s> {
     options: CleanOptions,
     rules: RetentionSettings,
     now: Timestamp,
-    /// True once the clock is known to be plausible, or need not be.
-    is_checked: bool,
+    /// By the clock; of an unattended clean, by the writes in the store once something is due by the clock.
+    ages: Ages,
     audit: Events,
     report: CleanReport,
     /// Removals that the audit log does not have yet.
@@ -74,7 +79,7 @@ impl Clean<'_> {
                 continue;
             }
             let job = repo.job(&id)?;
-            match due::of_job(&job, &self.rules, self.now) {
+            match self.due(&job)? {
                 Ok(due) => {
                     for due in due {
                         self.make(due)?;
@@ -107,7 +112,11 @@ impl Clean<'_> {
         if self.options.repo.is_some() || self.options.job.is_some() {
             return Ok(());
         }
-        let before = due::before(self.now, age);
+        let by_clock = Ages::by_clock(self.now).before(age);
+        if !matches!(doctor.clear_quarantine(by_clock, true), Ok((0, _))) {
+            self.look_at_writes()?;
+        }
+        let before = self.ages.before(age);
         let mut removal = self.of(RemovalKind::Quarantine, "retention.quarantine.max_age", before);
         match doctor.clear_quarantine(before, true) {
             Ok((0, _)) => return Ok(()),
@@ -118,7 +127,6 @@ impl Clean<'_> {
             self.report.removals.push(removal);
             return Ok(());
         }
-        self.check_clock()?;
         self.record(Some(&removal));
         let outcome = match doctor.clear_quarantine(before, false) {
             Ok(_) => RemovalOutcome::Removed,
@@ -137,24 +145,53 @@ impl Clean<'_> {
         Ok(())
     }
 
-    /// Before the first removal of an unattended clean: fails if nothing in the store was written recently.
-    ///
-    /// Ages are differences to the clock. If it is far ahead, all data looks old, the newest write included. That write
-    /// is found without reading all jobs, unless it is in the last one.
-    fn check_clock(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.is_checked, true) {
+    /// True if ages are the distance to the clock: a person sees what is removed, or nothing is.
+    fn trusts_clock(&self) -> bool {
+        self.options.dry_run || !self.options.unattended
+    }
+
+    /// The due removals of a job. The outer error ends the clean.
+    fn due(&mut self, job: &Job) -> Result<Result<Vec<Due>>> {
+        let by_clock = match due::of_job(job, &self.rules, &Ages::by_clock(self.now)) {
+            Ok(due) if !due.is_empty() && !self.trusts_clock() => due,
+            other => return Ok(other),
+        };
+        self.look_at_writes()?;
+        let due = due::of_job(job, &self.rules, &self.ages);
+        if let Ok(due) = &due {
+            self.report.held_back += by_clock.len().saturating_sub(due.len()) as u64;
+        }
+        Ok(due)
+    }
+
+    /// Before the first removal of an unattended clean: takes the ages from the writes in the store. Fails if none is recent: if
+    /// the clock is far ahead, all data looks old, the newest write included.
+    fn look_at_writes(&mut self) -> Result<()> {
+        if self.trusts_clock() || self.ages.is_by_writes() {
             return Ok(());
         }
-        let recent = due::before(self.now, CleanOptions::RECENT);
-        let mut newest = None;
+        let writes = self.writes()?;
+        self.check_clock(writes.iter().copied().max())?;
+        self.ages = Ages::by_writes(self.storage, self.now, writes)?;
+        self.report.silence = self.ages.longest_silence();
+        Ok(())
+    }
+
+    /// The last write of each job.
+    fn writes(&self) -> Result<Vec<Timestamp>> {
+        let mut writes = Vec::new();
         for repo in self.storage.repositories() {
             for job in self.storage.repo(repo?)?.survey() {
-                let written = job?.ok().and_then(|job| job.status.last_activity);
-                if written.is_some_and(|written| written >= recent) {
-                    return Ok(());
-                }
-                newest = newest.max(written);
+                writes.extend(job?.ok().and_then(|job| job.status.last_activity));
             }
+        }
+        Ok(writes)
+    }
+
+    fn check_clock(&self, newest: Option<Timestamp>) -> Result<()> {
+        let recent = Ages::by_clock(self.now).before(CleanOptions::RECENT);
+        if newest.is_some_and(|written| written >= recent) {
+            return Ok(());
         }
         let newest = newest.map_or_else(String::new, |written| {
             format!(", the newest one at {}", written.to_rfc3339())
@@ -178,7 +215,6 @@ impl Clean<'_> {
             self.report.removals.push(due.removal);
             return Ok(());
         }
-        self.check_clock()?;
         self.record(Some(&due.removal));
         match due.make() {
             Ok(outcome) => self.end(due.removal, outcome),

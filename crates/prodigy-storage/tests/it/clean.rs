@@ -199,12 +199,75 @@ fn an_unattended_clean_refuses_a_store_without_a_recent_write() {
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert_eq!(old.checkpoints().list().count(), 4);
     assert!(audit(&fixture.storage).is_empty());
-    job(&fixture, "young").events().append(&"now").unwrap();
-    let report = fixture.storage.clean(options.clone()).unwrap();
-    assert_eq!(kinds(&report), [RemovalKind::Job]);
+    // A write shows that the clock runs, and not that it did not step before: the silence counts as half of the five days.
+    let young = job(&fixture, "young");
+    for removed in [false, false, false, true] {
+        young.events().append(&"now").unwrap();
+        let report = fixture.storage.clean(options.clone()).unwrap();
+        assert_eq!(
+            (report.removals.len(), report.held_back),
+            (usize::from(removed), u64::from(!removed))
+        );
+        let (from, to) = report.silence.unwrap();
+        assert!(to.as_nanos() - from.as_nanos() >= CleanOptions::RECENT.as_nanos() as i64);
+        clock.advance(DAY);
+    }
+    assert_eq!(old.checkpoints().list().count(), 0);
     // Nothing is old enough, so nothing is refused.
     clock.advance(3 * DAY);
     assert!(fixture.storage.clean(options).unwrap().removals.is_empty());
+}
+
+#[test]
+fn a_clock_that_is_ahead_removes_nothing_by_a_timer_although_programs_write_under_it() {
+    let clock = TestClock::new();
+    let fixture = memory_with(|builder| builder.clock(Arc::clone(&clock) as _));
+    for name in ["one", "two"] {
+        fill(&job(&fixture, name));
+    }
+    clock.advance(800 * DAY);
+    for _ in 0..3 {
+        job(&fixture, "late").events().append(&"now").unwrap();
+        let rules = RetentionSettings::default()
+            .finished_jobs(Some(DAY))
+            .idle_jobs(Some(30 * DAY));
+        let options = CleanOptions::new().rules(rules).unattended(true);
+        let report = fixture.storage.clean(options.clone()).unwrap();
+        assert_eq!((report.removals.len(), report.held_back), (0, 2));
+        // A person decides by the plan.
+        let plan = fixture.storage.clean(options.dry_run(true)).unwrap();
+        assert_eq!(plan.removals.len(), 2);
+        clock.advance(DAY / 10);
+    }
+    for name in ["one", "two"] {
+        assert_eq!(job(&fixture, name).checkpoints().list().count(), 4);
+    }
+}
+
+#[test]
+fn a_store_that_a_timer_cleans_each_day_goes_by_the_clock() {
+    let clock = TestClock::new();
+    let fixture = memory_with(|builder| builder.clock(Arc::clone(&clock) as _));
+    // The one job that is written to shows its last write only.
+    let busy = job(&fixture, "busy");
+    fill(&job(&fixture, "done"));
+    let rules = RetentionSettings::default().finished_jobs(Some(10 * DAY));
+    let options = CleanOptions::new().rules(rules).unattended(true);
+    let mut removed = Vec::new();
+    for day in 0..14 {
+        busy.events().append(&day).unwrap();
+        if !fixture
+            .storage
+            .clean(options.clone())
+            .unwrap()
+            .removals
+            .is_empty()
+        {
+            removed.push(day);
+        }
+        clock.advance(DAY);
+    }
+    assert_eq!(removed, [11]);
 }
 
 /// The time that is a number of days after the clock's.
