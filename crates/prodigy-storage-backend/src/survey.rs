@@ -27,12 +27,17 @@ pub struct DocumentCount {
     pub count: u64,
     /// The stored size of the documents in bytes.
     pub bytes: u64,
+    /// The number of empty files at the path of a document. They are damage, and in neither number above.
+    pub damaged: u64,
 }
 
 impl DocumentCount {
-    /// Counts a document of this size.
+    /// Counts a document of this size. No document is empty, so a size of 0 counts as damage.
     pub fn add(&mut self, bytes: u64) {
-        self.count += 1;
+        match bytes {
+            0 => self.damaged += 1,
+            _ => self.count += 1,
+        }
         self.bytes += bytes;
     }
 }

@@ -193,6 +193,12 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     let mut table = Table::new(&["KIND", "STORED", "SIZE", "NAME"]);
     for entry in entries {
         let entry = entry?;
+        if entry.bytes == 0 {
+            app.damaged(&format!(
+                "the document {}/{} is an empty file",
+                entry.kind, entry.name
+            ));
+        }
         if app.json() {
             app.json_line(&json!({
                 "kind": entry.kind,

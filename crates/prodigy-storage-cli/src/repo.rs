@@ -184,13 +184,17 @@ enum Registered {
 }
 
 impl Registered {
-    /// A damaged entry is reported, and its path is unknown.
+    /// An entry that can't be read is reported, and its path is unknown.
     fn of(app: &mut App<'_>, repo: &Repo) -> Result<Self> {
         Ok(match repo.registration() {
             Ok(None) => Self::No,
             Ok(Some(found)) => Self::For(found.path.map(|path| path.to_string_lossy().into_owned())),
-            Err(error) if error.kind() == ErrorKind::Damaged => {
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::InvalidInput) => {
                 app.damaged_by(&error);
+                Self::For(None)
+            }
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                app.skipped_by(&error);
                 Self::For(None)
             }
             Err(error) => return Err(error.into()),

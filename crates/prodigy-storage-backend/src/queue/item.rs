@@ -192,6 +192,8 @@ pub struct QueueSummary {
     /// Items without a lease that lasts whose fields can't be read, or that are too large to be read. They are not
     /// counted in the four numbers above, and are taken only by their id.
     pub unreadable: u64,
+    /// Damaged places of the queue. Items that were there are in none of the numbers above.
+    pub damaged: u64,
     /// The stored size of the queue in bytes.
     pub bytes: u64,
     /// The last change. With [`Select::until`](super::Select::until) it bounds a run to the items that exist now.

@@ -136,11 +136,12 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::DamagedSnapshot => "the store begins empty, or can't be opened",
         FindingKind::Unverified => "damage in this data can't be detected",
         FindingKind::TornEnd => {
-            "no acknowledged data is lost: the write was cut short before it was acknowledged"
+            "no acknowledged data is lost if a writer died there: the write was cut short before it was acknowledged"
         }
         FindingKind::Temporary => "it takes space, and nothing else",
         FindingKind::TwoForms => "it takes space twice; readers return the events of both forms, each once",
         FindingKind::OverLimit => "readers skip it, and say so",
+        FindingKind::MissingEvents => "a resume continues with a state whose events can't be read any more",
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
         FindingKind::Moved => "writes to it are refused here, and reads give what it was before the move",

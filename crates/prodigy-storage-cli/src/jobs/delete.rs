@@ -38,6 +38,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     for opened in &jobs {
         let parts = Parts::of(&opened.job)?;
         sizes.push(parts.bytes());
+        if !arguments.yes {
+            parts.tell_damage(app);
+        }
         if parts.is_nothing() {
             match arguments.yes && opened.job.delete()? {
                 true => ended.push(opened.job.address().clone()),

@@ -3,7 +3,8 @@
 use prodigy_storage::{Job, JobOverview, Result};
 use serde_json::{Value, json};
 
-use super::row::{row_json, state_word};
+use super::row::{row_json, state_word, tell_damage};
+use crate::app::App;
 use crate::output::{bytes, counted};
 use crate::time::{age, passed};
 
@@ -21,10 +22,16 @@ impl Parts {
         })
     }
 
+    /// Reports damage that the counts lack.
+    pub(super) fn tell_damage(&self, app: &mut App<'_>) {
+        tell_damage(app, &self.row);
+    }
+
     /// True if nothing is stored.
     pub(super) fn is_nothing(&self) -> bool {
         let row = &self.row;
-        row.log.segments + row.letters.items + row.checkpoints.count + row.documents.count == 0
+        let damaged = row.letters.damaged + row.checkpoints.damaged + row.documents.damaged;
+        row.log.segments + row.letters.items + row.checkpoints.count + row.documents.count + damaged == 0
             && self.orphans == 0
             && row.status.finished_at.is_none()
     }

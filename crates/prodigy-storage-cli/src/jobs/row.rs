@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::errors::Result;
+use crate::shell::{as_word, tool};
 
 /// The fields of a job that listings print.
 pub(crate) fn row_json(row: &JobOverview) -> Value {
@@ -23,7 +24,7 @@ pub(crate) fn row_json(row: &JobOverview) -> Value {
 }
 
 fn documents_json(documents: DocumentCount) -> Value {
-    json!({"count": documents.count, "bytes": documents.bytes})
+    json!({"count": documents.count, "bytes": documents.bytes, "damaged": documents.damaged})
 }
 
 /// The word for a state, as in `--json`.
@@ -44,6 +45,7 @@ pub(super) fn letters_json(letters: &QueueSummary) -> Value {
         "delayed": letters.delayed,
         "parked": letters.parked,
         "unreadable": letters.unreadable,
+        "damaged": letters.damaged,
         "bytes": letters.bytes,
     })
 }
@@ -57,6 +59,39 @@ pub(super) fn log_json(log: &LogSummary) -> Value {
     })
 }
 
+/// Reports damage that the counts of a job lack.
+pub(super) fn tell_damage(app: &mut App<'_>, row: &JobOverview) {
+    let found = [
+        (
+            row.letters.damaged,
+            "damaged place in the dead letters",
+            "damaged places in the dead letters",
+        ),
+        (
+            row.checkpoints.damaged,
+            "checkpoint is an empty file",
+            "checkpoints are empty files",
+        ),
+        (
+            row.documents.damaged,
+            "document is an empty file",
+            "documents are empty files",
+        ),
+    ];
+    for (count, one, many) in found.into_iter().filter(|(count, ..)| *count > 0) {
+        let what = if count == 1 { one } else { many };
+        let doctor = format!(
+            "`{} doctor --job {}`",
+            tool(&app.global),
+            as_word(row.address.job.as_str())
+        );
+        app.damaged(&format!(
+            "{}: {count} {what}: not counted; {doctor} names each",
+            row.address
+        ));
+    }
+}
+
 /// Calls a function with each job of a repository, in the order of their ids. A job with damaged data, or data that
 /// can't be opened, is reported, and the others follow. Memory is bounded.
 pub(crate) fn each_row(
@@ -66,7 +101,10 @@ pub(crate) fn each_row(
 ) -> Result<()> {
     for found in repo.survey() {
         match found? {
-            Ok(found) => row(app, found)?,
+            Ok(found) => {
+                tell_damage(app, &found);
+                row(app, found)?;
+            }
             Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
             // A link, or a folder at the path of a file.
             Err(error) if error.kind() == ErrorKind::Refused => app.skipped_by(&error),

@@ -236,7 +236,7 @@ fn a_doctor_that_reports_a_failure_counts_it_and_does_not_end_with_0() {
     let bench = Bench::new();
     bench.append("{\"n\":1}\n");
     bench.write("home/.prodigy/dlq/shop", "mine");
-    let run = bench.run(&["doctor"]).code(1);
+    let run = bench.run(&["doctor"]).code(5);
     assert!(run.out.contains("failure"), "{}", run.out);
     assert!(run.lines().last().unwrap().contains("; 1 failure"), "{}", run.out);
 }

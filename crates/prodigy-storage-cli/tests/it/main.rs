@@ -26,6 +26,8 @@ mod dlq;
 mod doctor;
 mod document;
 mod export;
+#[cfg(unix)]
+mod faults;
 mod follow;
 mod foreign;
 mod health;

@@ -21,7 +21,7 @@ use crate::backend::Stores;
 use crate::fs::{FileKind, FileRead, FsFile, Metadata, OpenMode};
 use crate::log::sealed_mark::SealedMark;
 use crate::log::tail::whole_lines;
-use crate::root::{self, FolderId, is_misplaced};
+use crate::root::{self, FolderId, InTheWay, is_misplaced};
 
 /// The deepest nesting of folders that is copied; the layout has no deeper ones.
 const DEEPEST: usize = 32;
@@ -37,6 +37,7 @@ pub(super) struct Copy<'c, 'w> {
     damaged: u64,
     /// Everything else that is left out: links, and other things at the path of a file, each with a description.
     left_out: Vec<String>,
+    in_the_way: InTheWay,
 }
 
 /// The result of a copy, and everything that it lacks.
@@ -55,6 +56,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             jobs: HashMap::new(),
             damaged: 0,
             left_out: Vec::new(),
+            in_the_way: InTheWay::default(),
         }
     }
 
@@ -73,6 +75,9 @@ impl<'c, 'w> Copy<'c, 'w> {
         };
         let mut marks = Vec::new();
         for folder in &documents {
+            if !self.is_folder(folder)? {
+                continue;
+            }
             self.walk(folder, 0, &mut |copy, path| match Entry::parse(path) {
                 Some(Entry::Document(Document::Fencing(_))) => {
                     marks.push(path.to_owned());
@@ -88,14 +93,21 @@ impl<'c, 'w> Copy<'c, 'w> {
             debug_assert!(orphans.starts_with(orphans_folder(&job.repo)));
             self.file(&orphans)?;
         }
-        self.logs(&logs, 0)?;
+        if self.is_folder(&logs)? {
+            self.logs(&logs, 0)?;
+        }
         for path in marks {
             self.file(&path)?;
         }
         if self.job.is_none() {
-            for folder in [LOCKS, DELETIONS, IMPORTED, QUARANTINE] {
-                self.walk(Path::new(folder), 0, &mut |copy, path| copy.file(path))?;
+            for folder in [LOCKS, DELETIONS, IMPORTED, QUARANTINE].map(Path::new) {
+                if self.is_folder(folder)? {
+                    self.walk(folder, 0, &mut |copy, path| copy.file(path))?;
+                }
             }
+        }
+        for path in std::mem::take(&mut self.in_the_way).files() {
+            self.leave_out(&path);
         }
         self.find_deleted()?;
         let closing = &mut self.archive.closing;
@@ -110,13 +122,27 @@ impl<'c, 'w> Copy<'c, 'w> {
     /// Notes a link, or a thing of another kind than belongs at its path, and returns true: it is left out.
     fn leaves_out(&mut self, path: &Path, kind: FileKind) -> bool {
         let is_left_out = kind == FileKind::Other || is_misplaced(path, kind);
-        if is_left_out {
-            let root = &self.store.root;
-            let what = root.describe_misplaced(path);
-            self.left_out
-                .push(format!("{}: {what}", root.absolute(path).display()));
+        match is_left_out {
+            true => self.leave_out(path),
+            false => self.in_the_way.add(path, kind),
         }
         is_left_out
+    }
+
+    fn leave_out(&mut self, path: &Path) {
+        let root = &self.store.root;
+        let what = root.describe_misplaced(path);
+        self.left_out
+            .push(format!("{}: {what}", root.absolute(path).display()));
+    }
+
+    /// True if a folder that the copy begins with is there. A thing of another kind at its path is left out.
+    fn is_folder(&mut self, path: &Path) -> Result<bool> {
+        match self.store.root.fs.metadata(path) {
+            Ok(found) => Ok(!self.leaves_out(path, found.kind) && found.kind == FileKind::Folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.store.root.read_fault(BACKUP, path, error)),
+        }
     }
 
     /// Calls `copy` with each file below a folder, except files of jobs that are being deleted.
@@ -159,7 +185,8 @@ impl<'c, 'w> Copy<'c, 'w> {
         let folder = events_folder(job);
         match self.store.root.folder_id(&folder) {
             Ok(found) => Ok(Some(found)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // A file at its path is left out, and named.
+            Err(error) if is_no_folder(&error) => Ok(None),
             Err(error) => Err(self.store.root.read_fault(BACKUP, &folder, error)),
         }
     }
@@ -327,4 +354,11 @@ impl<'c, 'w> Copy<'c, 'w> {
             Failed::Source(error) => self.store.root.read_fault(BACKUP, head.path, error),
         })
     }
+}
+
+fn is_no_folder(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }

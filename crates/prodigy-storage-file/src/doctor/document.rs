@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{
-    Body, Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, ScanItem, ScanOptions,
+    Body, Cursor, Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, ScanItem, ScanOptions,
     StorageError,
 };
 use prodigy_storage_layout::{
-    Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, Timestamp,
+    Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, Timestamp, events_folder,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use super::foreign::Group;
 use super::keep::keep_file;
 use super::walk::Examination;
 use crate::document::DocumentRead;
-use crate::log::Logs;
+use crate::log::{Extent, Logs};
 use crate::root::Replace;
 
 const EXAMINE: &str = "examine document";
@@ -37,6 +37,12 @@ struct Registered {
     born: Option<Timestamp>,
     #[serde(default)]
     kind: String,
+}
+
+/// The field of a checkpoint that the doctor reads.
+#[derive(Deserialize)]
+struct Positioned {
+    cursor: Option<String>,
 }
 
 /// The replacement of a damaged registry entry. Until a person decides who owns the name, it keeps the name from being
@@ -69,7 +75,7 @@ impl Examination<'_> {
                 match document {
                     Document::Repository(repo) => self.registered(repo, path, found.body()),
                     Document::Fencing(_) => self.marks(path, found.body()),
-                    _ => {}
+                    _ => self.position(document, path, found.body()),
                 }
                 return;
             }
@@ -101,6 +107,50 @@ impl Examination<'_> {
         };
         self.mode(path);
         self.damaged_document(document, path, &error);
+    }
+
+    /// Compares the position of a checkpoint with its log, and reports the first checkpoint of a job that is ahead of it.
+    fn position(&mut self, document: &Document, path: &Path, body: &[u8]) {
+        let cursor = serde_json::from_slice::<Positioned>(body)
+            .ok()
+            .and_then(|found| found.cursor);
+        let (Some(job), Some(Ok(cursor))) = (document.job(), cursor.map(Cursor::new)) else {
+            return;
+        };
+        let folder = events_folder(job);
+        let known = self.compared.take().filter(|(of, ..)| of == job);
+        let is_known = known.is_some();
+        let read = || Some((job.clone(), Extent::of(self.root, &folder).ok()?, false));
+        // What can't be read is reported by the examination of the log.
+        let Some((_, mut extent, is_reported)) = known.or_else(read) else {
+            return;
+        };
+        let mut lacks = extent.lacks(self.root, &folder, &cursor).ok().flatten();
+        // Events may have been appended since the log was read.
+        if lacks.is_some()
+            && is_known
+            && let Ok(again) = Extent::of(self.root, &folder)
+        {
+            lacks = again.lacks(self.root, &folder, &cursor).ok().flatten();
+            extent = again;
+        }
+        self.compared = Some((job.clone(), extent, is_reported || lacks.is_some()));
+        let Some(why) = lacks.filter(|_| !is_reported) else {
+            return;
+        };
+        let mut finding = self
+            .damage(FindingKind::MissingEvents, path, format!("the checkpoint is ahead of its log: {why}"))
+            .lost("events that were stored before this checkpoint; its state contains what they led to")
+            .advice(
+                "compare the log with a backup; if the events are lost, save a checkpoint with a new position, and remove those that \
+                 are ahead (`prodigy-storage checkpoint prune`)",
+            );
+        if self.repairs() {
+            finding.outcome = FindingOutcome::Left {
+                why: "events that are gone are in no file of the store".into(),
+            };
+        }
+        self.tell(finding);
     }
 
     /// Counts a file of another program at a path that the layout defines.

@@ -110,6 +110,8 @@ pub enum FindingKind {
     TwoForms,
     /// An event, item or document above this reader's size limit.
     OverLimit,
+    /// A checkpoint whose position in the log is behind events that the log does not have.
+    MissingEvents,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
     /// A job whose deletion was started and has not ended.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_layout::{DLQ, STATE};
+use prodigy_storage_layout::{DLQ, EVENTS, STATE};
 
 use super::finding::{FindingKind, FindingSeverity};
 use super::walk::Examination;
@@ -13,6 +13,7 @@ use super::walk::Examination;
 pub(super) enum Group {
     FolderMode,
     EventFiles,
+    OtherEventFiles,
     EventLines,
     DeadLetters,
     Items,
@@ -50,6 +51,9 @@ impl Group {
                         .any(|known| name == *known) =>
             {
                 Self::DeadLetters
+            }
+            (Some(area), Some(name)) if area == EVENTS && name.to_string_lossy().contains(".jsonl") => {
+                Self::OtherEventFiles
             }
             (Some(area), _) if area == STATE => Self::JobState,
             _ => Self::Stray,
@@ -94,6 +98,11 @@ impl Group {
                 "another program's event file; it is read, and not verified",
                 "event files of another program; they are read, and not verified",
                 KEPT,
+            ),
+            Self::OtherEventFiles => (
+                "another program's event file, with a name that no segment has; it is not read",
+                "event files of another program, with names that no segment has; they are not read",
+                IMPORT,
             ),
             Self::EventLines => (
                 "another program's event file, with lines that are not read as events",

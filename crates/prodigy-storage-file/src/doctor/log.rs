@@ -206,7 +206,7 @@ impl Examination<'_> {
                     "a write was cut short, or is under way",
                 )
                 .at(start, found.len - start)
-                .lost("nothing that was acknowledged")
+                .lost("nothing that was acknowledged, unless something else cut the file")
                 .advice("nothing: the next writer repairs it");
             self.tell(finding);
         }

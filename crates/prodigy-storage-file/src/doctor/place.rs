@@ -51,7 +51,7 @@ impl Examination<'_> {
         let repaired = self.repair_format(&path);
         if let Ok(None) = repaired {
             finding.outcome = FindingOutcome::Left {
-                why: "too much of it is damaged to know that it was ours".into(),
+                why: "too much of it is damaged to know that it was ours: restore it from a backup, or move it away: the next write makes another one".into(),
             };
             self.tell(finding);
         } else {
@@ -74,7 +74,9 @@ impl Examination<'_> {
         let is_ours = match bytes.iter().all(|byte| *byte == 0) {
             // On some file systems a power loss leaves a file empty or filled with zeros.
             true => self.has_data(),
-            false => bytes.len() >= OURS.len() && wrong <= MOST_WRONG,
+            // A file that was cut has the beginning of ours.
+            false if bytes.len() < OURS.len() => wrong == 0 && self.has_data(),
+            false => wrong <= MOST_WRONG,
         };
         if !is_ours {
             return Ok(None);

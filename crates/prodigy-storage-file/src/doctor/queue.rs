@@ -5,11 +5,11 @@ use std::path::Path;
 use prodigy_storage_backend::Result;
 use prodigy_storage_layout::{Entry, JobAddress};
 
-use super::finding::{Finding, FindingKind, FindingSeverity};
+use super::finding::{Finding, FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::Group;
 use super::keep::{Damaged, keep};
 use super::walk::Examination;
-use crate::queue::{LOST_WRITE, Survey};
+use crate::queue::{LOST_WRITE, NO_ARRAY, Survey};
 
 impl Examination<'_> {
     /// Examines the queue of a job.
@@ -21,6 +21,7 @@ impl Examination<'_> {
         };
         self.summary.items += survey.items;
         if !survey.ours {
+            self.emptied(job, path, &survey);
             let group = match survey.is_read() {
                 true => Group::Items,
                 false => Group::Queues,
@@ -55,6 +56,7 @@ impl Examination<'_> {
         let journal_path = Entry::QueueJournal(job.clone()).path();
         let damaged: Vec<Finding> = damaged
             .into_iter()
+            .chain(self.missing_items(path, &survey))
             .chain(self.journal_damage(&journal_path, &survey))
             .collect();
         if !damaged.is_empty() {
@@ -87,9 +89,53 @@ impl Examination<'_> {
             self.torn_queue(&journal_path, torn, journal.len);
         }
         let torn = survey.torn.unwrap_or(survey.len);
-        if survey.torn.is_some() || !survey.closed {
+        if !survey.has_no_array && (survey.torn.is_some() || !survey.closed) {
             self.torn_queue(path, torn, survey.len);
         }
+    }
+
+    /// The findings about items that are missing without a trace in the file itself.
+    fn missing_items(&self, path: &Path, survey: &Survey) -> Vec<Finding> {
+        const ADVICE: &str = "restore `items.json` from a backup, or push the items again; repair begins a new journal, which counts \
+                              the items that are left";
+        let mut findings = Vec::new();
+        if survey.has_no_array {
+            let finding = self.damage(FindingKind::DamagedItems, path, NO_ARRAY);
+            findings.push(finding.lost("all items that the file had").advice(ADVICE));
+        }
+        if survey.missing > 0 {
+            let why = format!(
+                "at least {} missing: the queue counts changes up to {}, and the file holds {}",
+                counted(survey.missing, "item is", "items are"),
+                survey.last,
+                counted(survey.items, "item", "items"),
+            );
+            let finding = self.damage(FindingKind::DamagedItems, path, why);
+            let lost = "these items, unless they were pushed with relaxed durability and the power failed";
+            findings.push(finding.lost(lost).advice(ADVICE));
+        }
+        findings
+    }
+
+    /// Reports an empty array beside the lock file of a queue of ours, without a journal: no writer of ours leaves that, but another
+    /// program may have written the array.
+    fn emptied(&mut self, job: &JobAddress, path: &Path, survey: &Survey) {
+        let is_empty = survey.is_read() && survey.items + survey.others == 0;
+        if !is_empty
+            || self
+                .root
+                .fs
+                .metadata(&Entry::QueueLock(job.clone()).path())
+                .is_err()
+        {
+            return;
+        }
+        let why = "the queue has no item and no journal, and a process of this store has worked on it: items may be missing";
+        let finding = self
+            .warning(FindingKind::DamagedItems, path, why)
+            .lost("perhaps all items: a queue whose items were acknowledged has a journal")
+            .advice("compare it with a backup; nothing if another program wrote the empty array");
+        self.tell(finding);
     }
 
     fn torn_queue(&mut self, path: &Path, torn: u64, len: u64) {
@@ -97,7 +143,7 @@ impl Examination<'_> {
         let finding = self
             .note(FindingKind::TornEnd, path, why)
             .at(torn, len - torn)
-            .lost("nothing that was acknowledged")
+            .lost("nothing that was acknowledged, unless something else cut the file")
             .advice("nothing: the next writer repairs it");
         self.tell(finding);
     }
@@ -168,14 +214,24 @@ impl Examination<'_> {
         if !self.parts.queues.queue_is_bare(job) {
             return self.mode(path);
         }
-        let finding = self
-            .warning(
-                FindingKind::Stray,
-                path,
-                "the journal of a queue whose file of items is gone",
-            )
+        let counted = self.parts.queues.queue_summary(job, self.deadline());
+        let had_items = counted.is_ok_and(|queue| queue.damaged > 0);
+        let severity = match had_items {
+            true => FindingSeverity::Damage,
+            false => FindingSeverity::Warning,
+        };
+        let why = "the journal of a queue whose file of items is gone";
+        let mut finding = self
+            .finding(severity, FindingKind::Stray, path, why)
             .lost("the items, unless they were removed on purpose")
-            .advice("look for `items.json` in a backup; else nothing: the next push begins a new file");
+            .advice(
+                "look for `items.json` in a backup; else move the journal away: the next push begins a new queue",
+            );
+        if self.repairs() && had_items {
+            finding.outcome = FindingOutcome::Left {
+                why: "the items that the journal counts are not known".into(),
+            };
+        }
         self.tell(finding);
     }
 
@@ -198,4 +254,8 @@ impl Examination<'_> {
             })?;
         Ok(kept)
     }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

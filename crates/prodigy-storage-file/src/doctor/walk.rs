@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, Result, StorageError};
+use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{
     DELETIONS, DLQ, Document, EVENTS, Entry, Evidence, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED,
     Part, QUARANTINE, RepoName, STATE, WORKTREES,
@@ -20,9 +20,10 @@ use super::foreign::{Group, Groups};
 use super::keep::{keep_file, place};
 use crate::fs::TEMP_PREFIX;
 use crate::fs::{DirEntry, FileKind};
+use crate::log::Extent;
 use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
-use crate::root::{Imported, Root, TempFile, is_misplaced};
+use crate::root::{Imported, InTheWay, LockedFile, Root, TempFile, is_misplaced};
 
 /// The deepest folders that are entered; the layout has no deeper ones.
 const DEEPEST: usize = 8;
@@ -36,6 +37,8 @@ pub(super) struct Examination<'a> {
     wait: Option<Duration>,
     found: &'a mut dyn FnMut(Finding),
     pub(super) summary: DoctorSummary,
+    /// The log that a checkpoint was compared with last, and whether its job was reported.
+    pub(super) compared: Option<(JobAddress, Extent, bool)>,
     /// The identities and names in the registry entries that were read.
     pub(super) registry: Vec<(Evidence, RepoName)>,
     /// True if other users may enter the root, and so may reach its contents.
@@ -44,6 +47,8 @@ pub(super) struct Examination<'a> {
     collisions: BTreeSet<PathBuf>,
     /// Files that are reported in one finding for each group.
     pub(super) groups: Groups,
+    /// Files that have the name of a folder.
+    in_the_way: InTheWay,
     /// The folder whose record of imported files was read last, and that record.
     imported: Option<(PathBuf, Imported)>,
 }
@@ -62,11 +67,13 @@ impl<'a> Examination<'a> {
             wait,
             found,
             summary: DoctorSummary::default(),
+            compared: None,
             registry: Vec::new(),
             is_open_to_others: (parts.root.fs.metadata(Path::new("")))
                 .is_ok_and(|root| root.mode & 0o011 != 0),
             collisions: BTreeSet::new(),
             groups: Groups::default(),
+            in_the_way: InTheWay::default(),
             imported: None,
         }
     }
@@ -88,6 +95,9 @@ impl<'a> Examination<'a> {
                 _ if self.scope.is_all() => self.other(path, &entry),
                 _ => {}
             }
+        }
+        for path in std::mem::take(&mut self.in_the_way).files() {
+            self.in_the_way(&path);
         }
         self.same_identities();
         self.tell_groups();
@@ -190,6 +200,9 @@ impl<'a> Examination<'a> {
             if !self.in_scope(&path) {
                 continue;
             }
+            if !is_misplaced(&path, entry.kind) {
+                self.in_the_way.add(&path, entry.kind);
+            }
             match entry.kind {
                 kind if is_misplaced(&path, kind) => self.in_the_way(&path),
                 FileKind::Folder if depth < DEEPEST => self.folder(&path, depth + 1),
@@ -284,7 +297,7 @@ impl<'a> Examination<'a> {
                 self.mode(path);
                 self.information(path);
             }
-            Some(Entry::DeletedLogs(_)) => self.mode(path),
+            Some(Entry::DeletedLogs(repo)) => self.deleted_logs(&repo, path),
             Some(Entry::Moved(part)) => {
                 self.mode(path);
                 self.moved(&part, path);
@@ -325,15 +338,47 @@ impl<'a> Examination<'a> {
                 if !self.repairs() {
                     return self.tell(finding);
                 }
-                let repaired = self.root.prepare_write(REPAIR, &path.display()).and_then(|_| {
-                    let kept = keep_file(self.root, path, error.why())?;
-                    self.root.unlink(REPAIR, path)?;
-                    self.root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
-                    Ok(Some(kept))
-                });
+                let repaired = self.move_away(REPAIR, path, &error);
                 self.tell_repaired(finding, &repaired);
             }
         }
+    }
+
+    /// Reports a damaged note about the deleted logs of a repository.
+    fn deleted_logs(&mut self, repo: &RepoName, path: &Path) {
+        const REPAIR: &str = "repair note about deleted logs";
+        self.mode(path);
+        let Err(error) = self.root.newest_deleted(repo) else {
+            return;
+        };
+        if error.kind() != ErrorKind::Damaged {
+            return self.unreadable(path, &error);
+        }
+        let finding = self
+            .damage(FindingKind::DamagedDocument, path, error.why().to_owned())
+            .lost("no data; no new log of the repository can begin until this file is gone")
+            .advice("repair moves it to quarantine; begin without a cursor in logs of the repository that are begun again");
+        if !self.repairs() {
+            return self.tell(finding);
+        }
+        let lock = Entry::RegistryLock.path();
+        let repaired = LockedFile::take(self.root, &lock, REPAIR, REPAIR, self.deadline())
+            .and_then(|_lock| self.move_away(REPAIR, path, &error));
+        self.tell_repaired(finding, &repaired);
+    }
+
+    /// Moves a damaged file to quarantine.
+    fn move_away(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        error: &StorageError,
+    ) -> Result<Option<String>> {
+        self.root.prepare_write(operation, &path.display())?;
+        let kept = keep_file(self.root, path, error.why())?;
+        self.root.unlink(operation, path)?;
+        self.root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
+        Ok(Some(kept))
     }
 
     /// Reports a mark of what was moved to another store.

@@ -1,9 +1,10 @@
-//! The health check of the files that a command needs to find its repository, and a new log its first name.
+//! The health check of the files that a command needs to find its repository, a new log its first name, and a write its
+//! fencing mark.
 
 use std::path::Path;
 
 use prodigy_storage_backend::{Check, ErrorKind, Severity, StorageError};
-use prodigy_storage_layout::{DELETIONS, Document, RepoName, STATE};
+use prodigy_storage_layout::{DELETIONS, Document, JobAddress, JobId, RepoName, STATE, jobs_folder};
 
 use super::{DocumentRead, Documents};
 
@@ -14,39 +15,40 @@ const MOST: usize = 10_000;
 const NAMED: usize = 5;
 
 impl Documents {
-    /// Finds registry entries, and notes about deleted logs, that are damaged: commands in such a repository fail.
-    pub(crate) fn health(&self) -> Option<Check> {
-        let mut damaged = self.damaged_entries();
+    /// Finds registry entries, and notes about deleted logs, that are damaged: commands in such a repository fail. Also finds
+    /// damaged fencing marks: fenced writes to such a job fail.
+    pub(crate) fn health(&self) -> Vec<Check> {
+        let repos = self.repos();
+        let entries = repos.iter().cloned().map(Document::Repository);
+        let mut damaged = self.damaged(entries);
         damaged.extend(self.damaged_notes());
-        let count = damaged.len();
-        if count == 0 {
-            return None;
-        }
-        damaged.truncate(NAMED);
-        let mut found = damaged.join("; ");
-        if count > NAMED {
-            found.push_str(&format!("; and {} more", count - NAMED));
-        }
-        let check = Check::new("repositories", Severity::Failure, found);
-        Some(check.with_hint("run `prodigy-storage doctor`: it gives the command that mends each"))
+        let jobs = repos.iter().flat_map(|repo| {
+            let names = self.root.names_in(HEALTH, &jobs_folder(repo)).unwrap_or_default();
+            let jobs = names.into_iter().filter_map(|entry| JobId::new(&entry.name).ok());
+            jobs.map(|job| Document::Fencing(JobAddress::new(repo.clone(), job)))
+        });
+        let checks = [
+            check("repositories", damaged),
+            check("fencing marks", self.damaged(jobs)),
+        ];
+        checks.into_iter().flatten().collect()
     }
 
-    fn damaged_entries(&self) -> Vec<String> {
-        let repos = self
-            .root
-            .names_in(HEALTH, Path::new(STATE))
-            .unwrap_or_default()
-            .into_iter();
-        let repos = repos
-            .filter_map(|entry| RepoName::new(&entry.name).ok())
-            .take(MOST);
-        repos
-            .filter_map(
-                |repo| match self.look(HEALTH, &Document::Repository(repo).path()) {
-                    Ok(DocumentRead::Damaged(error, _)) => Some(describe(&error)),
-                    _ => None,
-                },
-            )
+    fn repos(&self) -> Vec<RepoName> {
+        let names = self.root.names_in(HEALTH, Path::new(STATE)).unwrap_or_default();
+        let repos = names
+            .into_iter()
+            .filter_map(|entry| RepoName::new(&entry.name).ok());
+        repos.take(MOST).collect()
+    }
+
+    fn damaged(&self, documents: impl Iterator<Item = Document>) -> Vec<String> {
+        let documents = documents.take(MOST);
+        documents
+            .filter_map(|document| match self.look(HEALTH, &document.path()) {
+                Ok(DocumentRead::Damaged(error, _)) => Some(describe(&error)),
+                _ => None,
+            })
             .collect()
     }
 
@@ -64,6 +66,20 @@ impl Documents {
             .map(|error| describe(&error))
             .collect()
     }
+}
+
+fn check(name: &'static str, mut damaged: Vec<String>) -> Option<Check> {
+    let count = damaged.len();
+    if count == 0 {
+        return None;
+    }
+    damaged.truncate(NAMED);
+    let mut found = damaged.join("; ");
+    if count > NAMED {
+        found.push_str(&format!("; and {} more", count - NAMED));
+    }
+    let check = Check::new(name, Severity::Failure, found);
+    Some(check.with_hint("run `prodigy-storage doctor`: it gives the command that mends each"))
 }
 
 fn describe(error: &StorageError) -> String {

@@ -13,7 +13,7 @@ use prodigy_storage_layout::{
 
 use super::Documents;
 use super::newest::is_anothers_state;
-use crate::fs::{FsFolder, Metadata};
+use crate::fs::{FileKind, FsFolder, Metadata};
 
 const LIST: &str = "list documents";
 
@@ -93,7 +93,8 @@ impl Documents {
         };
         let (mut others, mut counted) = (Vec::new(), Ok(()));
         let names = folder.names(
-            &mut |name, _| match Document::in_checkpoints_or_packed(job, name) {
+            &mut |name, kind| match Document::in_checkpoints_or_packed(job, name) {
+                Some(_) if kind != FileKind::File => self.root.pass_over(&path.join(name), kind),
                 Some(Document::Finished(_)) => survey.may_be_finished = true,
                 Some(document) if document.phase().is_some() && counted.is_ok() => {
                     counted = deadline
@@ -156,8 +157,11 @@ impl Documents {
             },
         };
         let mut others = Vec::new();
+        let is_own = matches!(scope, DocumentScope::Own(..));
         folder
-            .names(&mut |name, _| match parse(name) {
+            .names(&mut |name, kind| match parse(name) {
+                // Nothing is before a document of the caller's own, so what is no file can't be taken for an older one.
+                Some(_) if is_own && kind != FileKind::File => self.root.pass_over(&path.join(name), kind),
                 Some(document) if scope.contains(&document) => keys.offer(key(document)),
                 Some(_) => {}
                 None if is_anothers_state(path, name) => others.push(name.to_owned()),

@@ -149,9 +149,10 @@ impl Documents {
                 "set a larger `backend_config.max_document_size` to read it; it stays as it is, for the program that wrote it",
             )));
         }
+        let is_blank = head.iter().all(|byte| *byte == 0);
         Err(match holds_as_a_stream(FileRead::new(file, 0)) {
-            Ok(true) => self.too_large(operation, at.display()),
-            Ok(false) => {
+            Ok(true) if !is_blank => self.too_large(operation, at.display()),
+            Ok(_) => {
                 let why = "its checksum does not hold; it is also larger than `max_document_size`";
                 StorageError::new(ErrorKind::Damaged, operation, at.display(), why).with_hint(
                     "restore it from a backup, or repair with a larger `backend_config.max_document_size`",
@@ -203,8 +204,8 @@ impl Documents {
                     None => format!("{why}; it has {} bytes", bytes.len()),
                 };
                 let error = StorageError::new(ErrorKind::Damaged, operation, at.display(), why).with_hint(
-                    "the file changed after it was stored, or another program wrote it: look at it, and restore it \
-                     or move it away",
+                    "the file changed after it was stored, or another program wrote it: restore it from a backup, or run \
+                     `prodigy-storage doctor --repair`, which keeps it in the quarantine and frees its name",
                 );
                 let error = match source {
                     Some(source) => error.with_source(source),

@@ -117,7 +117,7 @@ impl Documents {
     /// Refuses to replace or remove a file of another program at the path of a document. The caller holds the document's
     /// lock.
     pub(super) fn check_ours(&self, operation: &'static str, document: &Document, path: &Path) -> Result<()> {
-        if ours::document(document, &[]) {
+        if ours::by_name(document) {
             return Ok(());
         }
         let is_anothers = match self.head(operation, path) {

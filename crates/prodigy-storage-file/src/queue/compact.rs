@@ -272,6 +272,12 @@ impl Turn<'_> {
         }
         let mut count_down = STRIDE;
         let all: Vec<u32> = self.files.index.living().collect();
+        // Items that are missing stay missing, until a repair reports them.
+        let missing = match unreadable {
+            Unreadable::Dropped => 0,
+            _ => self.files.missing(),
+        };
+        let mut counted = all.len() as u64 + missing;
         let mut next = all.iter().copied().peekable();
         while let Some(at) = next.next() {
             count_down -= 1;
@@ -319,6 +325,7 @@ impl Turn<'_> {
             }
             let Some(entry) = self.entry(at)? else {
                 self.set_aside(at, unreadable)?;
+                counted -= 1;
                 continue;
             };
             let standing = Standing {
@@ -353,7 +360,7 @@ impl Turn<'_> {
         out.buffer.extend_from_slice(CLOSING);
         out.flush().map_err(write)?;
         let mut header = Vec::new();
-        encode_header(&mut header, counter);
+        encode_header(&mut header, counter, counted);
         // From here on both files are new.
         self.put_in_place(&mut temp, &header)?;
         drop(temp);
@@ -384,6 +391,7 @@ impl Turn<'_> {
             }),
             index: new,
             counter,
+            begun: Some((counter, counted)),
             folded: counter,
             others,
             ..QueueFiles::default()
@@ -587,7 +595,7 @@ impl Turn<'_> {
 }
 
 /// An upper bound of the length of a journal's first line.
-const HEADER_AT_MOST: u64 = 80;
+const HEADER_AT_MOST: u64 = 96;
 
 /// True if an index accepts these bytes as an item.
 pub(super) fn is_item(bytes: &[u8], checksum: ItemChecksum) -> bool {

@@ -40,17 +40,18 @@ impl Queues {
             return Ok(None);
         }
         let mut copy = QueueCopy::default();
-        let written = copy_items(&mut view, out, &mut copy.damaged);
-        written.map_err(|error| {
+        let copied = copy_items(&mut view, out, &mut copy.damaged);
+        let items = copied.map_err(|error| {
             StorageError::new(ErrorKind::Io, COPY, job, "its items can't be copied").with_source(error)
         })?;
-        encode_header(&mut copy.journal, view.mark().0);
+        encode_header(&mut copy.journal, view.mark().0, items);
         Ok(Some(copy))
     }
 }
 
-fn copy_items(view: &mut View, out: &mut dyn Write, damaged: &mut u64) -> io::Result<()> {
-    let (mut line, mut before) = (Vec::new(), &b"\n"[..]);
+/// Returns the number of items that were copied.
+fn copy_items(view: &mut View, out: &mut dyn Write, damaged: &mut u64) -> io::Result<u64> {
+    let (mut line, mut before, mut items) = (Vec::new(), &b"\n"[..], 0);
     out.write_all(b"[")?;
     while let Some(seen) = view.next()? {
         line.clear();
@@ -90,6 +91,8 @@ fn copy_items(view: &mut View, out: &mut dyn Write, damaged: &mut u64) -> io::Re
             }
         }
         before = SEPARATOR;
+        items += 1;
     }
-    out.write_all(CLOSING)
+    out.write_all(CLOSING)?;
+    Ok(items)
 }

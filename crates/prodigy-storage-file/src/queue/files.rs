@@ -229,6 +229,10 @@ pub(super) struct QueueFiles {
     pub(super) counter: u64,
     /// The greatest change that is part of the array. Records up to this number are already applied.
     pub(super) folded: u64,
+    /// The counter and the number of items when the journal began, if its first line has both.
+    pub(super) begun: Option<(u64, u64)>,
+    /// The number of removals in the journal whose item has no line any more.
+    pub(super) gone: u64,
     /// True if an item has no birth that a record could name. The queue is compacted before such an item changes.
     pub(super) rough: bool,
     /// Byte ranges of another program's elements in the array, which are kept as they are.
@@ -285,6 +289,16 @@ impl QueueFiles {
     pub(super) fn loaded(&mut self) {
         self.counter = self.index.bear_the_rest(self.counter);
         self.index.loaded();
+    }
+
+    /// The number of items that have no line although nothing removed them. Damaged lines may be those of missing items.
+    pub(super) fn missing(&self) -> u64 {
+        match self.begun {
+            Some((counter, items)) if !self.spoilt => {
+                items.saturating_sub(self.index.born_up_to(counter) + self.gone)
+            }
+            _ => 0,
+        }
     }
 
     /// Applies a change to the index, unless the array already includes it.

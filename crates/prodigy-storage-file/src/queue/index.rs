@@ -141,6 +141,11 @@ impl Index {
             .map(|(at, _)| at as u32)
     }
 
+    /// The number of items with a birth up to this one, removed ones included.
+    pub(super) fn born_up_to(&self, birth: u64) -> u64 {
+        self.slots.partition_point(|slot| slot.birth.get() <= birth) as u64
+    }
+
     /// The greatest birth.
     pub(super) fn last_birth(&self) -> u64 {
         self.slots.last().map_or(0, |slot| slot.birth.get())

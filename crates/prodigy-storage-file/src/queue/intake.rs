@@ -180,9 +180,16 @@ impl Half {
 /// A piece of the journal, reduced to what the index keeps.
 #[derive(Debug)]
 pub(super) enum Noted {
-    Header { version: u64, counter: u64 },
+    Header {
+        version: u64,
+        counter: u64,
+        items: Option<u64>,
+    },
     Change(Change),
-    Damage { start: u64, end: u64 },
+    Damage {
+        start: u64,
+        end: u64,
+    },
 }
 
 /// The part of a record that the index keeps.
@@ -237,6 +244,11 @@ impl Change {
     }
 
     /// The birth of the item that changed.
+    /// True if the record removes its item.
+    pub(super) fn is_removal(&self) -> bool {
+        matches!(self.what, What::Remove)
+    }
+
     pub(super) fn birth(&self) -> u64 {
         self.birth
     }
@@ -281,7 +293,15 @@ pub(super) fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> 
 fn noted_line(queues: &Queues, bytes: &[u8], start: u64) -> Noted {
     let end = start + bytes.len() as u64;
     match parse(bytes) {
-        Some(JournalLine::Header { version, counter }) => Noted::Header { version, counter },
+        Some(JournalLine::Header {
+            version,
+            counter,
+            items,
+        }) => Noted::Header {
+            version,
+            counter,
+            items,
+        },
         Some(JournalLine::Record(record)) => {
             Noted::Change(Change::of(queues, &record, located(start, end), false))
         }

@@ -360,11 +360,20 @@ impl Turn<'_> {
                     .check(operation, &path.display(), "the queue to be read")?;
             }
             match noted {
-                Noted::Header { version, counter } => {
+                Noted::Header {
+                    version,
+                    counter,
+                    items,
+                } => {
                     check_version(&queues.root, operation, &path, version)?;
                     files.counter = files.counter.max(counter);
+                    files.begun = items.map(|items| (counter, items));
                 }
                 Noted::Change(change) => {
+                    let is_counted = files.begun.is_some_and(|(counter, _)| change.birth() <= counter);
+                    if is_counted && change.is_removal() && files.index.find(change.birth()).is_none() {
+                        files.gone += 1;
+                    }
                     is_of_later_items |= change.birth() > files.index.last_birth();
                     files.apply(&change);
                 }

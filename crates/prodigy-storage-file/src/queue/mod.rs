@@ -65,6 +65,7 @@ use prodigy_storage_backend::Result;
 pub(crate) use queues::Queues;
 pub(crate) use scan::LOST_WRITE;
 pub(crate) use survey::Survey;
+pub(crate) use view::NO_ARRAY;
 
 /// A check in the critical section of a write, before anything is written: that of a fencing token.
 pub(crate) type Gate<'a> = Option<&'a dyn Fn() -> Result<()>>;

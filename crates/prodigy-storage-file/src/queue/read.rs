@@ -170,7 +170,10 @@ impl Queues {
             let (state, eligible) = match seen {
                 Seen::Item { range, checksum, .. } => view.state(range, checksum, clock).map_err(fault)?,
                 Seen::TooLarge { .. } => (ItemState::Pending, None),
-                Seen::Damage(_) => continue,
+                Seen::Damage(_) => {
+                    summary.damaged += 1;
+                    continue;
+                }
             };
             summary.items += 1;
             let counted = match (state, eligible) {

@@ -11,11 +11,12 @@ pub(super) const HEAD: &[u8] = b"{\"change\":";
 /// The beginning of a journal.
 const HEADER: &str = "{\"journal\":";
 const COUNTER: &str = ",\"counter\":";
+const ITEMS: &str = ",\"items\":";
 const BIRTH: &str = ",\"birth\":";
 const DO: &str = ",\"do\":\"";
 const ITEM: &str = ",\"item\":";
-/// The version of the journal's format.
-pub(super) const VERSION: u64 = 1;
+/// The version of the journal's format. The first line of version 1 does not have the number of items.
+pub(super) const VERSION: u64 = 2;
 
 /// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +82,10 @@ impl Verb {
     }
 }
 
-/// Appends the first line of a journal.
-pub(super) fn encode_header(out: &mut Vec<u8>, counter: u64) {
+/// Appends the first line of a journal: the counter, and the number of items that the array has at that time.
+pub(super) fn encode_header(out: &mut Vec<u8>, counter: u64, items: u64) {
     let start = out.len();
-    out.extend_from_slice(format!("{HEADER}{VERSION}{COUNTER}{counter}").as_bytes());
+    out.extend_from_slice(format!("{HEADER}{VERSION}{COUNTER}{counter}{ITEMS}{items}").as_bytes());
     record::add_checksum(out, start);
     out.push(b'\n');
 }
@@ -116,7 +117,12 @@ pub(super) fn encode(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JournalLine<'a> {
     /// The first line.
-    Header { version: u64, counter: u64 },
+    Header {
+        version: u64,
+        counter: u64,
+        /// The number of items in the array when the journal began; `None` in version 1.
+        items: Option<u64>,
+    },
     /// A change.
     Record(Record<'a>),
 }
@@ -138,8 +144,16 @@ pub(super) fn parse(line: &[u8]) -> Option<JournalLine<'_>> {
     if let Some(rest) = text.strip_prefix(HEADER) {
         let (version, rest) = number(rest)?;
         let (counter, rest) = number(rest.strip_prefix(COUNTER)?)?;
+        let (items, rest) = match rest.strip_prefix(ITEMS) {
+            Some(rest) => number(rest).map(|(items, rest)| (Some(items), rest))?,
+            None => (None, rest),
+        };
         // A later version may have more fields.
-        return (rest.is_empty() || version > VERSION).then_some(JournalLine::Header { version, counter });
+        return (rest.is_empty() || version > VERSION).then_some(JournalLine::Header {
+            version,
+            counter,
+            items,
+        });
     }
     let (record, rest) = parse_head(text)?;
     let has_item = record.verb.has_item();
@@ -247,17 +261,21 @@ mod tests {
     #[test]
     fn the_first_line_names_form_and_counter() {
         let mut line = Vec::new();
-        encode_header(&mut line, 41);
+        encode_header(&mut line, 41, 7);
         let text = String::from_utf8(line.clone()).unwrap();
         assert!(
-            text.starts_with("{\"journal\":1,\"counter\":41,\"crc\":\""),
+            text.starts_with("{\"journal\":2,\"counter\":41,\"items\":7,\"crc\":\""),
             "{text}"
         );
-        let header = JournalLine::Header {
-            version: 1,
+        let header = |version, items| JournalLine::Header {
+            version,
             counter: 41,
+            items,
         };
-        assert_eq!(parse(line.strip_suffix(b"\n").unwrap()), Some(header));
+        assert_eq!(parse(line.strip_suffix(b"\n").unwrap()), Some(header(2, Some(7))));
+        let mut earlier = b"{\"journal\":1,\"counter\":41".to_vec();
+        record::add_checksum(&mut earlier, 0);
+        assert_eq!(parse(&earlier), Some(header(1, None)));
     }
 
     #[test]

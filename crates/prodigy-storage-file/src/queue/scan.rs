@@ -150,6 +150,11 @@ impl Scanner {
         &*self.file
     }
 
+    /// The same, to be read by another scanner.
+    pub(super) fn file_handle(&self) -> Arc<dyn FsFile> {
+        Arc::clone(&self.file)
+    }
+
     /// The bytes of the last item.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.buffer.get(range)

@@ -13,7 +13,7 @@ use super::journal::{JournalScanner, Piece};
 use super::line::{self, ItemChecksum, TRAILER};
 use super::load::check_version;
 use super::owner;
-use super::record::{JournalLine, parse, parse_large};
+use super::record::{JournalLine, Record, Verb, parse, parse_large};
 use super::scan::{Fragment, LOST_WRITE, Scanner};
 use super::turn::Turn;
 use super::view::{HOLE, NO_RECORD, Opened, Paths, open_both};
@@ -57,6 +57,12 @@ pub(crate) struct Survey {
     pub(crate) journal: Option<JournalSurvey>,
     /// True if the array states changes of a journal that is missing.
     pub(crate) has_lost_journal: bool,
+    /// True if a file of ours has no whole item, and no writer of ours leaves it so.
+    pub(crate) has_no_array: bool,
+    /// The number of items that are missing although nothing removed them, as far as the numbers show.
+    pub(crate) missing: u64,
+    /// The greatest number in both files.
+    pub(crate) last: u64,
 }
 
 /// The result of examining a journal.
@@ -88,7 +94,11 @@ impl Survey {
                 || !journal.gaps.is_empty()
                 || journal.doubles > 0
         };
-        !self.spots.is_empty() || self.has_lost_journal || self.journal.as_ref().is_some_and(journal)
+        !self.spots.is_empty()
+            || self.has_lost_journal
+            || self.has_no_array
+            || self.missing > 0
+            || self.journal.as_ref().is_some_and(journal)
     }
 }
 
@@ -97,11 +107,16 @@ impl Survey {
 struct Seen {
     /// The counter at the beginning of the journal.
     from: Option<u64>,
+    /// The number of items at the beginning of the journal.
+    items: Option<u64>,
     /// One bit for each number above `from`: set if an item or a record has it.
     bits: Vec<u64>,
     births: Vec<u64>,
+    /// The number of items without a birth, which count as born in their order.
+    unborn: u64,
     changes: Vec<u64>,
     named: Vec<u64>,
+    removed: Vec<u64>,
     last: u64,
 }
 
@@ -123,6 +138,30 @@ impl Seen {
             }
             found => found.is_some(),
         }
+    }
+
+    /// The number of items that have no line, although no change removed them.
+    fn missing(&self) -> u64 {
+        let from = self.from.unwrap_or_default();
+        let mut known: Vec<u64> = self.births.iter().chain(&self.removed).copied().collect();
+        known.sort_unstable();
+        known.dedup();
+        let mut changed = self.named.clone();
+        changed.sort_unstable();
+        changed.dedup();
+        changed.retain(|birth| known.binary_search(birth).is_err());
+        let old = known.partition_point(|birth| *birth <= from) as u64;
+        let old_changed = changed.partition_point(|birth| *birth <= from) as u64;
+        let uncounted = match (self.from, self.items) {
+            (Some(_), Some(items)) => items.saturating_sub(old),
+            (Some(_), None) => 0,
+            // Without a journal nothing was removed yet, so each number is that of an item.
+            (None, _) => {
+                let last = known.last().copied().unwrap_or_default();
+                last.saturating_sub(known.len() as u64 + self.unborn)
+            }
+        };
+        uncounted.max(old_changed) + changed.len() as u64 - old_changed
     }
 
     /// The gaps, and how many numbers occur twice.
@@ -162,10 +201,15 @@ impl Queues {
         let Some(scanner) = items else {
             return Ok(None);
         };
-        self.survey(&paths, journal, scanner).map(Some)
+        self.survey(&paths, journal, &scanner.file_handle()).map(Some)
     }
 
-    fn survey(&self, paths: &Paths, journal: Option<Arc<dyn FsFile>>, scanner: Scanner) -> Result<Survey> {
+    fn survey(
+        &self,
+        paths: &Paths,
+        journal: Option<Arc<dyn FsFile>>,
+        items: &Arc<dyn FsFile>,
+    ) -> Result<Survey> {
         let mut seen = Seen::default();
         // The journal is read first: later changes of items that are added meanwhile do not matter.
         let journal = match journal {
@@ -173,16 +217,39 @@ impl Queues {
             None => None,
         };
         let fault = |error| self.root.read_fault(EXAMINE, &paths.items, error);
-        if journal.is_none() && owner::is_no_array(scanner.file()).map_err(fault)? {
+        if journal.is_none() && owner::is_no_array(&**items).map_err(fault)? {
             return Ok(Survey {
                 others: 1,
                 ..Survey::default()
             });
         }
+        // Up to the present length: the file then has each item that the journal names.
+        let limit = self.root.options.largest_read();
+        let scanner = Scanner::new(Arc::clone(items), limit)
+            .and_then(Scanner::bounded)
+            .map_err(fault)?;
         let mut survey = self.survey_items(&paths.items, scanner, &mut seen)?;
         // Only this project keeps a journal.
         survey.ours |= journal.is_some();
         survey.has_lost_journal = journal.is_none() && survey.has_lost_journal;
+        survey.has_no_array &= survey.ours;
+        let lines = seen.births.len();
+        seen.births.retain(|birth| *birth > 0);
+        seen.unborn = (lines - seen.births.len()) as u64;
+        // A line that can't be read may be a missing item, and a lost journal has the removals.
+        let is_whole = survey.spots.is_empty()
+            && !survey.has_lost_journal
+            && journal
+                .as_ref()
+                .is_none_or(|journal| journal.spots.is_empty() && journal.has_header);
+        if survey.ours && is_whole {
+            survey.missing = seen.missing();
+        }
+        survey.last = seen
+            .births
+            .iter()
+            .copied()
+            .fold(seen.last.max(seen.from.unwrap_or_default()), u64::max);
         survey.journal = journal;
         if let Some(journal) = &mut survey.journal {
             // If a line can't be read, it may have the missing number, so gaps are not reported.
@@ -252,6 +319,7 @@ impl Queues {
             }
         }
         survey.torn = scanner.array().tail;
+        survey.has_no_array = scanner.array().is_bare(seen.from.is_some());
         survey.closed = scanner.array().closed;
         survey.len = scanner.len();
         Ok(survey)
@@ -262,24 +330,31 @@ impl Queues {
         let mut survey = JournalSurvey::default();
         let limit = self.root.options.largest_read();
         let mut scanner = JournalScanner::new(Arc::clone(file), limit, 0).map_err(fault)?;
-        let mut note = |change: u64, birth: u64| {
-            seen.changes.push(change);
-            seen.named.push(birth);
-            seen.last = seen.last.max(change);
+        let mut note = |record: &Record<'_>| {
+            seen.changes.push(record.change);
+            seen.named.push(record.birth);
+            if record.verb == Verb::Remove {
+                seen.removed.push(record.birth);
+            }
+            seen.last = seen.last.max(record.change);
         };
         while let Some(piece) = scanner.next().map_err(fault)? {
             let (start, end, why) = match piece {
                 Piece::Line { start, range } => {
                     let end = start + range.len() as u64;
                     match parse(scanner.bytes(range)) {
-                        Some(JournalLine::Header { version, counter }) => {
+                        Some(JournalLine::Header {
+                            version,
+                            counter,
+                            items,
+                        }) => {
                             check_version(&self.root, EXAMINE, path, version)?;
                             survey.has_header = true;
-                            seen.from = Some(counter);
+                            (seen.from, seen.items) = (Some(counter), items);
                             continue;
                         }
                         Some(JournalLine::Record(record)) => {
-                            note(record.change, record.birth);
+                            note(&record);
                             continue;
                         }
                         None => (start, end, NO_RECORD),
@@ -287,7 +362,7 @@ impl Queues {
                 }
                 Piece::TooLarge { start, end, head } => match parse_large(&head) {
                     Some(record) => {
-                        note(record.change, record.birth);
+                        note(&record);
                         continue;
                     }
                     None => (start, end, NO_RECORD),
@@ -332,15 +407,12 @@ impl Queues {
             return Ok(false);
         };
         let paths = Paths::of(job);
-        let fault = |error| self.root.read_fault(REPAIR, &paths.items, error);
-        let scanner =
-            Scanner::new(Arc::clone(&items.open.file), self.root.options.largest_read()).map_err(fault)?;
         let journal = turn
             .files
             .journal
             .as_ref()
             .map(|journal| Arc::clone(&journal.open.file));
-        let survey = self.survey(&paths, journal.clone(), scanner)?;
+        let survey = self.survey(&paths, journal.clone(), &items.open.file)?;
         if !survey.ours || !survey.is_damaged() {
             return Ok(false);
         }

@@ -294,8 +294,16 @@ impl<'q> Turn<'q> {
     ) {
         if self.pending.is_empty() {
             match &self.files.journal {
-                // The header of the journal states the number before its first record.
-                None => encode_header(&mut self.pending, number - 1),
+                // The header of the journal states the number before its first record. Without a journal each number is the
+                // birth of an item; after damage, only the items that can be read are known.
+                None => {
+                    let items = match self.files.spoilt {
+                        true => self.files.index.len() as u64,
+                        false => number - 1,
+                    };
+                    self.files.begun = Some((number - 1, items));
+                    encode_header(&mut self.pending, number - 1, items);
+                }
                 Some(journal) if journal.is_open => self.pending.push(b'\n'),
                 Some(_) => {}
             }

@@ -27,12 +27,17 @@ use crate::root::Root;
 pub(super) const NO_RECORD: &str = "it is no record of a change, or its checksum does not hold";
 pub(super) const HOLE: &str =
     "a power failure left these bytes blank: they belong to a change that was relaxed or not acknowledged";
+/// The reasons why a file of items as a whole is damage.
+pub(super) const FEWER: &str = "the file has fewer items than its journal counts";
+pub(crate) const NO_ARRAY: &str = "the file has no whole item: it is empty, or was cut or overwritten";
 
 /// The last changes of one item.
 #[derive(Clone, Copy, Debug, Default)]
 struct Changed {
     last: u64,
     is_gone: bool,
+    /// True if the walk came to the item.
+    is_seen: bool,
     /// The last record with the item's standing, and the last one with its contents, each as offset and length. A
     /// length of 0 means that no such record exists.
     standing: (u64, u32),
@@ -75,6 +80,10 @@ pub(super) struct View {
     spots: std::vec::IntoIter<Spot>,
     pub(super) spoilt: bool,
     counter: u64,
+    /// The counter and the number of items when the journal began, if it has both.
+    begun: Option<(u64, u64)>,
+    /// The number of items that the walk came to and that are counted in `begun`.
+    counted: u64,
     /// The length of both files.
     pub(super) bytes: u64,
     /// The birth of the last item that was read.
@@ -161,7 +170,7 @@ impl View {
         deadline: Deadline,
     ) -> Result<Option<Self>> {
         let Opened { items, journal } = open_both(root, operation, paths, deadline)?;
-        if items.is_none() {
+        if items.is_none() && journal.is_none() {
             return Ok(None);
         }
         let mut view = Self {
@@ -174,6 +183,8 @@ impl View {
             spots: Vec::new().into_iter(),
             spoilt: false,
             counter: 0,
+            begun: None,
+            counted: 0,
             last: 0,
             path: paths.items.clone(),
             root: Arc::clone(root),
@@ -214,9 +225,14 @@ impl View {
                 Piece::Line { start, range } => {
                     let len = range.len() as u64;
                     match parse(scanner.bytes(range)) {
-                        Some(JournalLine::Header { version, counter }) => {
+                        Some(JournalLine::Header {
+                            version,
+                            counter,
+                            items,
+                        }) => {
                             check_version(&root, operation, &paths.journal, version)?;
                             self.counter = self.counter.max(counter);
+                            self.begun = items.map(|items| (counter, items));
                             continue;
                         }
                         Some(JournalLine::Record(record)) => {
@@ -287,13 +303,9 @@ impl View {
         if let Some(spot) = self.spots.next() {
             return Ok(Some(Seen::Damage(spot)));
         }
-        loop {
-            let Some(items) = &mut self.items else {
-                return Ok(None);
-            };
-            let Some(fragment) = items.next()? else {
-                break;
-            };
+        while let Some(items) = &mut self.items
+            && let Some(fragment) = items.next()?
+        {
             let (start, end, range, checksum, large) = match fragment {
                 Fragment::Item {
                     start,
@@ -336,6 +348,12 @@ impl View {
             };
             self.last = self.last.max(birth);
             self.counter = self.counter.max(birth).max(numbers.change);
+            if self.begun.is_some_and(|(counter, _)| birth <= counter) {
+                self.counted += 1;
+            }
+            if let Some(changed) = self.changes.get_mut(&birth) {
+                changed.is_seen = true;
+            }
             let changed = self
                 .changes
                 .get(&birth)
@@ -359,15 +377,43 @@ impl View {
                 checksum,
             }));
         }
-        let torn = self
-            .items
-            .as_ref()
-            .and_then(|items| Some((items.array().tail?, items.len())));
-        if let Some((start, end)) = torn {
+        self.end()
+    }
+
+    /// Ends the walk. Damage of the file of items as a whole is its last result.
+    fn end(&mut self) -> io::Result<Option<Seen>> {
+        let known = self.items.as_ref().map(|items| (items.array(), items.len()));
+        let (array, end) = known.unwrap_or_default();
+        if let Some(start) = array.tail {
             self.skips(start, end)?;
         }
+        let has_no_array = known.is_some() && array.is_bare(self.journal.is_some()) && self.is_ours()?;
         self.items = None;
-        Ok(None)
+        let begun = self.begun.take();
+        if self.spoilt {
+            return Ok(None);
+        }
+        let is_fewer = |(counter, items)| self.counted + self.removed_before(counter) < items;
+        let why = match begun.is_some_and(is_fewer) {
+            true => FEWER,
+            false if has_no_array => NO_ARRAY,
+            false => return Ok(None),
+        };
+        self.spoilt = true;
+        Ok(Some(Seen::Damage(Spot {
+            in_journal: false,
+            bytes: end..end,
+            why,
+        })))
+    }
+
+    /// The number of removed items without a line that were there when the journal began.
+    fn removed_before(&self, counter: u64) -> u64 {
+        let removed = self
+            .changes
+            .iter()
+            .filter(|(birth, changed)| **birth <= counter && changed.is_gone && !changed.is_seen);
+        removed.count() as u64
     }
 
     /// The bytes of the last item.

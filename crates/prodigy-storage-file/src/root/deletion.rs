@@ -106,7 +106,10 @@ impl Root {
                 self.absolute(&path).display(),
                 "it does not hold the time of the newest deleted segment",
             )
-            .with_hint("move it away if no reader has a cursor into a deleted log of this repository")
+            .with_hint(
+                "run `prodigy-storage doctor --repair`, which moves it to the quarantine; then read logs of this repository that are \
+                 begun again without a cursor",
+            )
             .with_source(error)),
         }
     }

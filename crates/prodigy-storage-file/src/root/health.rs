@@ -1,7 +1,5 @@
 //! Health checks: conditions under which the next write would fail. The checks leave no files behind.
 
-mod in_the_way;
-
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +10,8 @@ use prodigy_storage_layout::{DELETIONS, DLQ, EVENTS, LOCKS, MOVED, ORPHANED, QUA
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
 use super::fault::{RAISE_FILES, file_limit};
-use super::{FORMAT, Root, network};
+use super::{FORMAT, InTheWay, Root, network};
 use crate::fs::{FileKind, FsFolder, Metadata};
-use in_the_way::InTheWay;
 
 /// The folders that are written to.
 const AREAS: [&str; 8] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, MOVED, ORPHANED, QUARANTINE];

@@ -1,25 +1,40 @@
 //! Things of another kind than belongs at their path of the layout: a link or a folder at the path of a file, a link at the path
-//! of a folder.
+//! of a folder, a file at the path of a folder.
 
 use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::ForeignKind;
-use prodigy_storage_layout::{DELETIONS, Entry, Folder};
+use prodigy_storage_layout::{DELETIONS, DOCUMENTS, Entry, Folder, LOCKS, STATE};
 
 use super::Root;
 use crate::fs::FileKind;
 
 /// True if a thing of this kind is not what belongs at the path. A file with a name that a repository or a job could have may be
-/// another program's: it does not count.
+/// another program's: it counts only for [`InTheWay`](super::InTheWay), which knows of the other areas.
 pub(crate) fn is_misplaced(path: &Path, kind: FileKind) -> bool {
     match (Entry::parse(path), Folder::parse(path)) {
         (Some(Entry::Worktree(..)), _) => kind == FileKind::Other,
         (Some(_), _) => kind != FileKind::File,
         (None, None) => false,
         (None, Some(Folder::Store)) => kind != FileKind::Folder,
-        (None, Some(_)) if path.starts_with(DELETIONS) => kind != FileKind::Folder,
+        (None, Some(_)) if is_ours_alone(path) => kind != FileKind::Folder,
         (None, Some(_)) => kind == FileKind::Other,
+    }
+}
+
+/// True if no other program has a file at the path of this folder.
+fn is_ours_alone(folder: &Path) -> bool {
+    let parts: Vec<_> = folder.iter().collect();
+    match parts[..] {
+        [area, ..] if area == DELETIONS || area == LOCKS => true,
+        [area, _, name] => area == STATE && (name == DOCUMENTS || name == "mapreduce"),
+        [area, _, _, name] if name == "jobs" => area == STATE,
+        [area, _, documents, _] => area == STATE && documents == DOCUMENTS,
+        [area, _, _, _, _, documents] | [area, _, _, _, _, documents, _] => {
+            area == STATE && documents == DOCUMENTS
+        }
+        _ => false,
     }
 }
 
@@ -70,8 +85,7 @@ mod tests {
             "events/shop",
             "dlq/shop/j",
             JOB,
-            "state/shop/documents",
-            "locks/3/a/b",
+            "state/mapreduce",
             "moved/jobs/shop",
         ] {
             assert!(
@@ -89,6 +103,13 @@ mod tests {
             "events",
             "locks/1",
             "locks/state/shop",
+            "locks/3/a/b",
+            "state/shop/documents",
+            "state/shop/documents/notes",
+            "state/shop/mapreduce",
+            "state/shop/mapreduce/jobs",
+            &format!("{JOB}/documents"),
+            &format!("{JOB}/documents/notes"),
         ] {
             assert!(is(ours, FileKind::File) && is(ours, FileKind::Other), "{ours}");
         }

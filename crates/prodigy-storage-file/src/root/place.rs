@@ -11,7 +11,7 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_layout::Entry;
 
 use super::Root;
-use crate::fs::{FsFile, OpenMode, Place};
+use crate::fs::{FsFile, Metadata, OpenMode, Place};
 
 /// The time for which reads and relaxed writes rely on the last check of a path.
 pub(crate) const LASTS: Duration = Duration::from_secs(1);
@@ -36,8 +36,9 @@ pub(super) struct Whereabouts {
     lost: OnceLock<String>,
     /// The name of the store, after `format.json` was read.
     name: Mutex<Option<String>>,
-    /// The `format.json` with that name, and its identity. The file stays open, so that no other file can get this identity.
-    format: OnceLock<(Box<dyn FsFile>, (u64, u64))>,
+    /// The `format.json` with that name, its metadata. The file stays open, so that no other file can get this
+    /// identity. No write of ours changes it in place.
+    format: OnceLock<(Box<dyn FsFile>, Metadata)>,
 }
 
 impl Root {
@@ -51,19 +52,19 @@ impl Root {
             && let Ok(file) = self.fs.open(&Entry::Format.path(), OpenMode::Read)
             && let Ok(found) = file.metadata()
         {
-            let _ = self.whereabouts.format.set((file, found.identity));
+            let _ = self.whereabouts.format.set((file, found));
         }
     }
 
     /// Checks that the path leads to the open folder, and that `format.json` in it is the same file: a backup may have been
-    /// restored into the same folder.
+    /// restored into the same folder. A file that was cut or overwritten counts as another one.
     fn place(&self) -> io::Result<Place> {
         let place = self.fs.place()?;
-        let (Place::Here, Some(format)) = (place, self.whereabouts.format.get()) else {
+        let (Place::Here, Some((_, format))) = (place, self.whereabouts.format.get()) else {
             return Ok(place);
         };
         match self.fs.metadata(&Entry::Format.path()) {
-            Ok(found) if found.identity == format.1 => Ok(Place::Here),
+            Ok(found) if (found.identity, found.len) == (format.identity, format.len) => Ok(Place::Here),
             Ok(_) => Ok(Place::Elsewhere),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Place::Gone),
             Err(error) => Err(error),

@@ -316,6 +316,11 @@ fn what_another_program_writes_at_this_moment_is_not_moved() {
     place.write(ORPHANS, "[\n  {\n    \"path\"");
     place.write(
         &format!("state/shop/mapreduce/jobs/{JOB}/setup-checkpoint.json"),
+        "{\n  \"",
+    );
+    // An empty file is another program's if only that program gives such a name.
+    place.write(
+        &format!("state/shop/mapreduce/jobs/{JOB}/map-checkpoint-20261128_140000.json"),
         "",
     );
     place.write(

@@ -10,7 +10,7 @@ use crate::queue::standing::Standing;
 /// A journal with the changes 2 to 5, and the starts of its lines.
 fn journal() -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
-    encode_header(&mut bytes, 1);
+    encode_header(&mut bytes, 1, 1);
     for change in 2..6 {
         starts.push(bytes.len());
         let standing = Standing {
@@ -141,7 +141,7 @@ fn what_a_power_failure_left_empty_is_a_hole_and_costs_no_later_record() {
 #[test]
 fn a_record_that_is_written_over_blanks_between_two_reads_is_no_damage() {
     let mut bytes = Vec::new();
-    encode_header(&mut bytes, 1);
+    encode_header(&mut bytes, 1, 1);
     let mut change = 1;
     while bytes.len() < CHUNK - 400 {
         change += 1;
@@ -192,7 +192,7 @@ fn a_record_that_is_written_over_blanks_between_two_reads_is_no_damage() {
 #[test]
 fn lines_over_the_limit_are_verified_in_pieces() {
     let mut bytes = Vec::new();
-    encode_header(&mut bytes, 1);
+    encode_header(&mut bytes, 1, 1);
     let body = format!("{{\"item_id\":\"l\",\"item_data\":\"{}\"}}", "x".repeat(700_000));
     let body = serde_json::value::RawValue::from_string(body).unwrap();
     let start = bytes.len();

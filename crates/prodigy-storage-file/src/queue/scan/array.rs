@@ -28,6 +28,12 @@ impl ArrayState {
         self.begun && self.plain && self.closed && self.tail.is_none()
     }
 
+    /// True if no writer of ours leaves the file of a queue like this: without an array, or, if it has no journal, with an array
+    /// that ends before its first item does. Our first push makes the file as a whole.
+    pub(in crate::queue) fn is_bare(&self, has_journal: bool) -> bool {
+        !self.any && (!self.begun || !self.closed && !has_journal)
+    }
+
     /// True if an item ends here, and the array is in our form up to here.
     pub(in crate::queue) fn is_plain_at(&self, offset: u64) -> bool {
         self.plain && self.is_at(offset)

@@ -126,7 +126,9 @@ fn empty_files_and_arrays_are_empty_queues() {
     for text in ["", "\n", "[]", "[ ]\n", "[\n]\n", "[\n\n]", "[", "[\n"] {
         let place = Place::holding(text);
         let store = place.store();
-        assert!(place.entries(&store).is_empty(), "{text:?}");
+        // No writer of ours leaves an array open without a journal, nor another program its empty array.
+        let is_cut = ["", "[", "[\n"].contains(&text);
+        assert_eq!(place.steps(&store).len(), usize::from(is_cut), "{text:?}");
         place.put(&store, &["a"]).unwrap();
         place.put(&store, &["b"]).unwrap();
         assert_eq!(place.array().len(), 2, "{text:?}");

@@ -235,7 +235,7 @@ fn a_journal_of_a_later_version_is_refused_and_left() {
     let place = Place::new();
     let store = place.store();
     place.put(&store, &["a"]).unwrap();
-    let mut line = b"{\"journal\":2,\"counter\":1,\"more\":true".to_vec();
+    let mut line = b"{\"journal\":3,\"counter\":1,\"more\":true".to_vec();
     prodigy_storage_backend::record::add_checksum(&mut line, 0);
     line.push(b'\n');
     std::fs::write(place.journal_path(), &line).unwrap();
@@ -382,11 +382,18 @@ fn an_array_without_its_file_leaves_numbers_that_no_record_means() {
     let (place, _) = lively();
     std::fs::remove_file(place.path()).unwrap();
     let store = place.store();
-    assert!(place.entries(&store).is_empty());
+    let damaged = |store: &Queues| store.queue_summary(&place.job, NEVER).unwrap().damaged;
+    assert_eq!(damaged(&store), 1, "the journal counts items that are gone");
     place.put(&store, &["a", "b"]).unwrap();
     for store in [&store, &place.store()] {
-        assert_eq!(place.ids(store), ["a", "b"]);
+        let summary = store.queue_summary(&place.job, NEVER).unwrap();
+        assert_eq!((summary.items, summary.damaged), (2, 1));
     }
+    // A compaction does not forget them, and a repair does.
+    place.compact(&store);
+    assert_eq!(damaged(&place.store()), 1);
+    assert!(store.queue_rebuild(&place.job, NEVER, |_, _, _| Ok(())).unwrap());
+    assert_eq!(place.ids(&place.store()), ["a", "b"]);
     assert_eq!(
         place.array()[0]["queue_birth"],
         17,

@@ -12,6 +12,7 @@ mod journal;
 mod large;
 mod leases;
 mod links;
+mod missing;
 mod passes;
 mod pushes;
 mod sharing;
