@@ -49,7 +49,7 @@ pub(crate) struct SaveArgs {
     #[command(flatten)]
     job: JobArgs,
     /// The phase of the job: setup, map, reduce, or a name of your own.
-    #[arg(long, value_name = "PHASE")]
+    #[arg(long, value_name = "setup|map|reduce|NAME")]
     phase: Phase,
     /// Save only if the latest valid checkpoint of the phase has this revision; `absent`: only if the phase has no
     /// checkpoint.

@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use prodigy_storage::config::RetentionSettings;
-use prodigy_storage::{CleanOptions, JobId, Removal, RemovalOutcome, Storage};
+use prodigy_storage::{CleanOptions, JobId, Removal, RemovalOutcome, Storage, Timestamp};
 use serde_json::json;
 
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::output::{Table, bytes, counted};
-use crate::time::{age, duration, passed};
+use crate::time::{age, duration, left, passed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CleanArgs {
@@ -110,6 +110,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     }
     let rules = arguments.rules.over(&storage.config().retention);
     let is_without_rule = rules == RetentionSettings::default();
+    let limits = limits(&rules);
     let options = CleanOptions::new()
         .rules(rules)
         .repo(repo)
@@ -156,7 +157,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         0 if is_without_rule => "nothing is removed without a rule: set keys below `retention`, or give one \
                                  such as `--finished-jobs 30d`"
             .to_owned(),
-        0 => "nothing is old enough".to_owned(),
+        0 => {
+            let oldest = oldest(&storage)?.map_or_else(
+                || "no job has been written to".to_owned(),
+                |last| format!("the oldest last write of a job is {} ago", age(passed(last))),
+            );
+            format!("nothing is old enough: {limits}; {oldest}")
+        }
         _ if arguments.removes() => format!("removed {size}"),
         count => format!(
             "nothing was removed; `--yes` makes {}: {size}",
@@ -165,6 +172,38 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     };
     app.note(&text);
     Ok(exit)
+}
+
+/// The rules that are set, in words.
+fn limits(rules: &RetentionSettings) -> String {
+    let ages = [
+        ("finished jobs", rules.finished_jobs),
+        ("idle jobs", rules.idle_jobs),
+        ("events", rules.events),
+        ("checkpoints", rules.checkpoints),
+        ("dead letters", rules.dead_letters),
+        ("orphans", rules.orphans),
+        ("quarantine", rules.quarantine),
+    ];
+    let ages = ages
+        .into_iter()
+        .filter_map(|(what, limit)| Some(format!("{what} stay for {}", left(limit?))));
+    let keep = rules
+        .checkpoints_keep
+        .map(|keep| format!("the newest {keep} checkpoints of a phase stay"));
+    ages.chain(keep).collect::<Vec<_>>().join(", ")
+}
+
+/// The last write of the job that was not written to for the longest time.
+fn oldest(storage: &Storage) -> Result<Option<Timestamp>> {
+    let mut oldest: Option<Timestamp> = None;
+    for repo in storage.repositories() {
+        for job in storage.repo(repo?)?.survey() {
+            let last = job?.ok().and_then(|job| job.status.last_activity);
+            oldest = [oldest, last].into_iter().flatten().min();
+        }
+    }
+    Ok(oldest)
 }
 
 fn name(removal: &Removal) -> String {

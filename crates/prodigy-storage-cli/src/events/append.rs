@@ -150,14 +150,24 @@ impl Sink<'_> {
 
     fn push(&mut self, line: &Line<'_>) -> Result<()> {
         let event = if self.arguments.with_ids {
-            let WithId { id, event } = line.parse(r#"`{"id":..,"event":..}`"#)?;
-            let id = id
-                .parse()
-                .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error:#}", line.place())))?;
+            const GO_ON: &str = "the lines before it are stored; correct the line and give the whole input again: what is stored is \
+                                 known by its id";
+            let WithId { id, event } = line
+                .parse(r#"`{"id":..,"event":..}`"#)
+                .map_err(|failure| failure.hint(GO_ON))?;
+            let id = id.parse().map_err(|error| {
+                Failure::new(Exit::Failed, format!("{}: {error:#}", line.place())).hint(GO_ON)
+            })?;
             self.ids.push(id);
             event
         } else {
-            line.parse::<&RawValue>("JSON")?
+            line.parse::<&RawValue>("JSON").map_err(|failure| {
+                let number = line.number();
+                failure.hint(format!(
+                    "the lines before it are stored; correct the line and append from it on, as with `tail -n +{number} FILE`; with an \
+                     id in each line, `--with-ids` takes the whole input again"
+                ))
+            })?
         };
         self.batch.push(event).map_err(|error| {
             self.ids.truncate(self.batch.len());

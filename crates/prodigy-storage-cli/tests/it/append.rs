@@ -33,7 +33,10 @@ fn a_byte_order_mark_before_the_input_is_passed_over() {
     bench.feed(&append(&[]), "\u{feff}{\"a\":1}\n2\n").code(0);
     assert_eq!(payloads(&bench), "{\"a\":1}\n2\n");
     // A byte order mark in the middle of the input is not JSON.
-    bench.feed(&append(&[]), "1\n\u{feff}2\n").code(1).says("line 2");
+    let stopped = bench.feed(&append(&[]), "1\n\u{feff}2\n").code(1);
+    stopped
+        .says("line 2")
+        .says("append from it on, as with `tail -n +2 FILE`");
     bench.feed(&SAVE, "\u{feff}{\"n\":1}").code(0);
 }
 

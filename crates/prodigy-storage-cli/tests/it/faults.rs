@@ -328,3 +328,23 @@ fn a_listing_of_documents_has_files_only() {
         .code(5)
         .says("notes/empty is an empty file");
 }
+
+#[test]
+fn commands_for_newcomers_say_how_to_go_on() {
+    let bench = filled();
+    let missing = words(&["checkpoint", "save"]);
+    bench
+        .feed(&missing, "1")
+        .code(2)
+        .says("--phase <setup|map|reduce|NAME>");
+    let all = words(&["dlq", "redrive", "--all", "--dry-run", "--json"]);
+    assert_eq!(bench.run(&all).code(0).lines().len(), 2);
+    bench
+        .run(&words(&["dlq", "redrive", "--all", "a", "--dry-run"]))
+        .code(2);
+    let ids = words(&["events", "append", "--with-ids"]);
+    bench
+        .feed(&ids, "{\"id\":1}\n")
+        .code(1)
+        .says("give the whole input again");
+}

@@ -40,6 +40,9 @@ pub(crate) struct RedriveArgs {
     job: JobArgs,
     #[command(flatten)]
     select: SelectArgs,
+    /// Every pending item that is eligible; so it is without ids and filters, too.
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
     /// The largest number of items; the items that have waited longest are taken first.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -74,6 +77,10 @@ impl RedriveArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
+    debug_assert!(
+        !arguments.all || arguments.select.ids.is_empty(),
+        "clap refuses both"
+    );
     must_last(arguments.lease)?;
     if arguments.dry_run {
         return rehearsal::run(app, arguments);
