@@ -220,6 +220,8 @@ where
             if self.ended {
                 return None;
             }
+            // The buffer of a page that was given is freed before the next page is read, so that there is never a second one.
+            self.page = Vec::new().into_iter();
             match (self.read)(&self.options) {
                 Ok(page) => {
                     self.ended = page.next.is_none();

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::row::Row;
 use crate::rows::follow::{self, Many};
 use crate::rows::log::Log;
+use crate::rows::open::Jobs;
 use crate::rows::resident::Big;
 
 /// The amount of work.
@@ -55,6 +56,8 @@ pub(crate) struct Lab {
     big: RefCell<BTreeMap<u64, Rc<Big>>>,
     /// The log of many segments.
     many: OnceCell<Rc<Many>>,
+    /// Stores of many jobs, by their number.
+    jobs: RefCell<BTreeMap<usize, Rc<Jobs>>>,
     /// The PostgreSQL server, if one is installed.
     #[cfg(feature = "postgres")]
     postgres: OnceCell<Option<Rc<crate::rows::postgres::Database>>>,
@@ -76,6 +79,7 @@ impl Lab {
             log: OnceCell::new(),
             big: RefCell::default(),
             many: OnceCell::new(),
+            jobs: RefCell::default(),
             #[cfg(feature = "postgres")]
             postgres: OnceCell::new(),
         })
@@ -117,6 +121,16 @@ impl Lab {
         }
         let many = follow::many(self)?;
         Ok(Rc::clone(self.many.get_or_init(|| many)))
+    }
+
+    /// A store of about this number of jobs, for works that only read; created at the first call.
+    pub(crate) fn jobs(&self, number: usize) -> Result<Rc<Jobs>> {
+        if let Some(jobs) = self.jobs.borrow().get(&number) {
+            return Ok(Rc::clone(jobs));
+        }
+        let jobs = Rc::new(Jobs::make(&self.bench(), self.of(number))?);
+        self.jobs.borrow_mut().insert(number, Rc::clone(&jobs));
+        Ok(jobs)
     }
 
     /// The PostgreSQL server, started at the first call.

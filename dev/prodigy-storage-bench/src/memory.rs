@@ -1,6 +1,8 @@
 //! The memory, descriptors and written bytes of this process, from the kernel.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -8,6 +10,19 @@ use anyhow::{Context, Result};
 pub(crate) fn most_resident_mib() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status").context("can't read the status of this process")?;
     high_water_mib(&status).context("the kernel does not tell the most resident memory")
+}
+
+/// The largest resident memory of a process until its end, in MiB: looks each millisecond until the kernel has no more memory of it.
+/// The process must not be waited for meanwhile, or its number may belong to another one.
+pub(crate) fn watch_most_resident_mib(pid: u32) -> f64 {
+    let mut most = 0.0;
+    while let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status"))
+        && let Some(now) = high_water_mib(&status)
+    {
+        most = now;
+        thread::sleep(Duration::from_millis(1));
+    }
+    most
 }
 
 fn high_water_mib(status: &str) -> Option<f64> {

@@ -7,7 +7,7 @@ pub(crate) mod dlq;
 pub(crate) mod follow;
 mod footprint;
 pub(crate) mod log;
-mod open;
+pub(crate) mod open;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod processes;

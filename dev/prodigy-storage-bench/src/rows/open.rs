@@ -29,7 +29,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// A store with many jobs of one event each.
 #[derive(Debug)]
-pub(super) struct Jobs {
+pub(crate) struct Jobs {
     folder: TempDir,
     jobs: usize,
     /// The number of events that were appended since.
@@ -37,7 +37,7 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn make(bench: &Bench, jobs: usize) -> Result<Self> {
+    pub(crate) fn make(bench: &Bench, jobs: usize) -> Result<Self> {
         let folder = bench.folder()?;
         let storage = store::open(folder.path(), false)?;
         let mut source = Source::new(1);
