@@ -396,10 +396,13 @@ impl Store {
 
 /// Stores one event under an assigned id, on the conditions of [`Columns::insert`], at less cost for the server. The answer
 /// has the same columns, and no row if a condition is not met.
+///
+/// It compares the newest id. Asked whether any id is above the parameter, the server expects to find one soon, and reads the whole table.
 const SINGLE: &str = "insert into @.event (job, writer, number, id, time, line) \
      select $1, $2, ($3::bigint[])[1], ($4::uuid[])[1], ($5::bigint[])[1], ($6::bytea[])[1] \
      where exists (select from @.writer where job = $1 and ordinal = $2 and not closed for share) \
-     and not exists (select from @.event where job = $1 and id >= $7) returning true, null::uuid, null::bigint[]";
+     and not exists (select from (select id from @.event where job = $1 order by id desc limit 1) n where n.id >= $7) \
+     returning true, null::uuid, null::bigint[]";
 
 /// True if a request may share the commit: a fencing token applies to a whole commit.
 fn joins(first: &Request, other: &Request) -> bool {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     AppendOptions, Backend, Batch, Body, Catalog, Change, Claim, Deadline, DocumentStore, Durability,
-    Expected, Fence, ItemId, LockOptions, LockStore, LogStore, PageOptions, PutOptions, QueueItem,
-    QueueStore, ScanOptions, Select, Settlement, WaitOptions,
+    Expected, Fence, ItemId, LockOptions, LockStore, LogStore, PageOptions, PutOptions, QueueEntry,
+    QueueItem, QueueStore, ScanOptions, Select, Settlement, WaitOptions,
 };
 use prodigy_storage_layout::{Document, DocumentScope, JobAddress, LockName, Phase, RepoName, Timestamp};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
@@ -306,6 +306,72 @@ fn one() -> Batch {
     let mut batch = Batch::new();
     batch.push("event").unwrap();
     batch
+}
+
+/// Where one job has all rows, the server expects to find a row of the job at once, wherever it begins to read.
+#[test]
+fn frequent_statements_use_an_index_where_one_job_has_all_rows() {
+    let Some(server) = Server::start() else { return };
+    let open = || PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
+    open()
+        .append(&job("a"), &mut one(), &AppendOptions::default(), soon())
+        .unwrap();
+    // More rows than a table of a few pages, which is read whole in any case.
+    let id = "(lpad(to_hex(n), 12, '0') || '70008000000000000000')::uuid";
+    server.psql(&format!(
+        "insert into prodigy.event select 1, 1, 1 + n, {id}, 1, repeat('x', 200)::bytea from generate_series(1, 20000) n; \
+         insert into prodigy.item (job, birth, id, place, revision, eligible, failures, modified, body) \
+           select 1, n, ('item-' || n)::bytea, n, n, true, 0, 1, \
+             convert_to('{{\"item_id\":\"item-' || n || '\"}}', 'UTF8') from generate_series(1, 20000) n; \
+         select setval('prodigy.mark', 20000)"
+    ));
+    server.psql("vacuum analyze");
+    explain(&server);
+    let backend = open();
+    for _ in 0..8 {
+        backend
+            .append(&job("a"), &mut one(), &AppendOptions::default(), soon())
+            .unwrap();
+        let taken = backend
+            .queue_take(
+                &job("a"),
+                &Select::eligible(),
+                5,
+                Duration::from_secs(60),
+                None,
+                soon(),
+            )
+            .unwrap();
+        assert_eq!(taken.len(), 5);
+        let lease = |entry: &QueueEntry| entry.lease.as_ref().unwrap().token.clone();
+        let settle: Vec<_> = taken
+            .iter()
+            .map(|entry| Settlement::new(Claim::Lease(lease(entry)), Change::Remove))
+            .collect();
+        backend.queue_settle(&job("a"), &settle, None, soon()).unwrap();
+        // A job that has documents only.
+        backend
+            .add(
+                &job("b"),
+                Phase::Map,
+                Body::parse(b"{}").unwrap(),
+                &PutOptions::new(Durability::Strict),
+                soon(),
+            )
+            .unwrap();
+        let repo = RepoName::new("shop").unwrap();
+        backend.jobs(&repo, &PageOptions::default(), soon()).unwrap();
+    }
+    drop(backend);
+    let scans: Vec<String> = scans(&server.log())
+        .into_iter()
+        .filter(|plan| {
+            ["event", "item"]
+                .iter()
+                .any(|table| plan.contains(&format!("Seq Scan on {table}")))
+        })
+        .collect();
+    assert!(scans.is_empty(), "{scans:#?}");
 }
 
 #[test]
