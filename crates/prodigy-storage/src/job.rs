@@ -344,7 +344,7 @@ impl Job {
     }
 
     /// The state of the job, and the times of its end and of its last write. Each time is from the wall clock at that
-    /// write.
+    /// write. A job of which nothing is stored is open, without a last write.
     ///
     /// # Errors
     /// The errors of the backend.

@@ -42,9 +42,9 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
         ErrorKind::CursorGap,
         "scan",
         root.absolute(folder).display(),
-        "the log that the cursor points into was removed: what is there now, if anything, is another one",
+        "the log that the cursor points into is not here: it was removed, or the cursor is of another job",
     )
-    .with_hint("begin without a cursor")
+    .with_hint("begin without a cursor, or with one of this job")
 }
 
 /// Opens a segment at the position that a cursor has in it.

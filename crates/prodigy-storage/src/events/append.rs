@@ -40,7 +40,7 @@ pub struct AppendOptions<'a, M = ()> {
     pub id: Option<EventId>,
     /// The id that related events share.
     pub correlation_id: Option<&'a str>,
-    /// A JSON object with facts about the event.
+    /// Facts about the event: any JSON value.
     pub metadata: Option<&'a M>,
     /// The durability of this call, in place of the configured one.
     pub durability: Option<Durability>,
@@ -76,7 +76,7 @@ impl Default for AppendOptions<'_> {
 
 impl<'a, M> AppendOptions<'a, M> {
     /// Stores the event under this id, once. [`EventId::for_key`] makes an id that a program computes again after a
-    /// restart.
+    /// restart. The id decides the event's place in the log. One that is over an hour ahead of the clock is refused.
     #[must_use]
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
@@ -90,7 +90,7 @@ impl<'a, M> AppendOptions<'a, M> {
         self
     }
 
-    /// Adds a JSON object with facts about the event.
+    /// Adds facts about the event: any JSON value.
     #[must_use]
     pub fn metadata<N>(self, metadata: &'a N) -> AppendOptions<'a, N> {
         AppendOptions {

@@ -23,7 +23,7 @@ const AGENT: &str = "agent_id";
 /// A condition on an event, for [`ReadOptions::filter`](crate::ReadOptions::filter) and
 /// [`FollowOptions::filter`](crate::FollowOptions::filter).
 ///
-/// A field is a path of names, or indices of an array, joined by dots. It is searched in the payload first and then,
+/// A field is a path of names, or indices of an array, joined by dots; a name with a dot in it can't be given. It is searched in the payload first and then,
 /// if the payload has no such field, in the envelope around it. A wanted text matches an equal string; any other
 /// value is compared as JSON, whatever the order of fields and the form of numbers.
 ///
