@@ -126,9 +126,9 @@ impl FollowAllLines {
     /// stopped, and after the idle time of the options.
     ///
     /// # Errors
-    /// A failure that concerns one job is returned once, and that job is not followed any more. A job that was
-    /// deleted is followed again, from its first event, if it is created again. After any other failure every call
-    /// fails.
+    /// A failure that concerns one job is returned once, and that job is not followed any more. After a
+    /// [`CursorGap`](ErrorKind::CursorGap) it is followed from the oldest event that is left, and a job that was deleted from
+    /// its first event, if it is created again. After any other failure every call fails.
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
@@ -320,8 +320,8 @@ impl fmt::Debug for FollowAllLines {
 ///
 /// Damage and payloads that are not a `T` are `Err` items, as in a [read](Events::read), and so is a failure that
 /// concerns one job. The other jobs are still followed: report such an item, and take the next one. The failed job is
-/// not followed any more; if it was deleted, it is followed again from the first event of its next log. After a
-/// failure that concerns all jobs the follow ends.
+/// not followed any more; but if events of it were removed, it is followed from the oldest one that is left, and if it was
+/// deleted, from the first event of its next log. After a failure that concerns all jobs the follow ends.
 ///
 /// ```
 /// # use std::time::Duration;
