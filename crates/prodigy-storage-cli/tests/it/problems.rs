@@ -335,6 +335,42 @@ fn a_file_system_without_inodes_is_cleaned() {
     assert!(!left.contains("inodes"), "{left}{}", run.err);
 }
 
+/// A job of one segment is deleted without a new file.
+#[test]
+fn jobs_of_one_segment_are_deleted_where_no_inode_is_free() {
+    let bench = Bench::new();
+    let root = bench.root().display().to_string();
+    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes=400,mode=700 none '{root}'");
+    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
+        return;
+    }
+    let script = format!(
+        "{mount}\nfor job in one two; do echo 1 | prodigy-storage events append --repo shop --job $job >&2; done\n\
+         prodigy-storage job finish two --repo shop >&2\n\
+         n=0; while touch '{root}'/file-$n 2>/dev/null; do n=$((n + 1)); done\n\
+         prodigy-storage clean --idle-jobs 1ns --finished-jobs 1ns --yes >&2 || exit 91\n\
+         prodigy-storage job list --repo shop --json\nprodigy-storage clean --log --json\n\
+         rm '{root}'/file-*\n\
+         echo 2 | prodigy-storage events append --repo shop --job one >&2 || exit 92\nprodigy-storage doctor >&2 || exit 93"
+    );
+    let file = bench.write("script", script);
+    let run = shell(&bench, &format!("unshare -rm sh '{}'", file.display()));
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    let removals = run.jsonl();
+    let jobs: Vec<_> = removals
+        .iter()
+        .map(|line| &line["removal"]["job"]["job"])
+        .collect();
+    assert!(
+        jobs.contains(&&"one".into()) && jobs.contains(&&"two".into()),
+        "{}",
+        run.out
+    );
+    assert!(removals.iter().all(|line| line["job"].is_null()), "{}", run.out);
+}
+
 /// Each new file of a deletion needs an inode: the lock files, the tombstone and the audit log.
 #[test]
 fn jobs_are_deleted_where_no_inode_is_free() {

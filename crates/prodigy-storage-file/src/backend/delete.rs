@@ -149,6 +149,92 @@ impl Stores {
         last: Option<Timestamp>,
         deadline: Deadline,
     ) -> Result<bool> {
+        match self.delete_marked(job, fence, last, deadline) {
+            Err(full) if full.kind() == ErrorKind::DiskFull && fence.is_none() => {
+                self.delete_small(job, last, deadline)?.ok_or(full)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Deletes a job of one segment, which may be finished, without a new file: where no inode is free, there is no room for a
+    /// tombstone. The segment goes last, so a process that dies before that leaves all events, in a job that is open. `None` if the
+    /// job has more.
+    fn delete_small(
+        &self,
+        job: &JobAddress,
+        last: Option<Timestamp>,
+        deadline: Deadline,
+    ) -> Result<Option<bool>> {
+        let (root, state, log) = (&*self.root, checkpoints_folder(job), events_folder(job));
+        if root.is_deleted(DELETE, job)? {
+            return Ok(None);
+        }
+        let locks = self.locks.of_job(job, &mut KernelLocks::new(), deadline)?;
+        let named = locks.into_iter().map(|lock| Entry::Lock(lock.name).path());
+        // A lock file that is absent would need an inode: the part that it guards is absent, too, or the job is not small.
+        let state_lock = Entry::StateLock(job.clone()).path();
+        let has_state_lock = root.fs.metadata(&state_lock).is_ok();
+        let mut held = Vec::new();
+        for path in named.chain([state_lock]) {
+            let tried = root.lock_now(&path, OpenMode::Write);
+            match tried.map_err(|error| root.write_fault(DELETE, &path, error))? {
+                LockNow::Taken(file, _) => held.push(file),
+                LockNow::Absent => {}
+                LockNow::Held | LockNow::Replaced => {
+                    return Err(active(
+                        DELETE,
+                        job,
+                        &format!("a process holds {}", path.display()),
+                    ));
+                }
+            }
+        }
+        let moment = deadline.min(Deadline::after(MOMENT));
+        let Some(_log) = self.logs.hold(job, moment)? else {
+            return Err(active(DELETE, job, "a process appends to its log"));
+        };
+        let marks = root.names_in(DELETE, &state)?;
+        let finished = Document::Finished(job.clone()).path();
+        let is_finished = |entry: &DirEntry| has_state_lock && finished.ends_with(&entry.name);
+        let segments = root.names_in(DELETE, &log)?;
+        let is_segment = |entry: &DirEntry| {
+            entry.kind == FileKind::File
+                && SegmentName::parse(&entry.name).is_some_and(|(name, _)| name.is_canonical())
+        };
+        let others = [queue_folder(job), Document::Orphans(job.clone()).path()];
+        let is_small = segments.len() == 1
+            && segments.iter().all(is_segment)
+            && marks.iter().all(is_finished)
+            && others.iter().all(|path| root.fs.metadata(path).is_err());
+        if !is_small {
+            return Ok(None);
+        }
+        if self.last_write(job, deadline)? > last.or(Some(Timestamp::MAX)) {
+            return Ok(Some(false));
+        }
+        self.documents.keep_tokens(job, deadline)?;
+        let made = self.logs.newest_made(job, deadline)?;
+        remove_folder(root, &state, &|_| Ok(true))?;
+        remove_folder(root, &log, &|_| Ok(true))?;
+        // What was removed has made room for the note, which only a clock that steps back needs.
+        if let Some(made) = made
+            && let Err(error) = root.note_deleted(DELETE, &job.repo, made, deadline)
+        {
+            tracing::warn!(%job, %error, "the newest segment of a deleted log could not be noted");
+        }
+        tracing::info!(%job, "deleted without a tombstone");
+        Ok(Some(true))
+    }
+
+    /// Deletes a job under a tombstone.
+    fn delete_marked(
+        &self,
+        job: &JobAddress,
+        fence: Option<&Fence>,
+        last: Option<Timestamp>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         self.root.prepare_write(DELETE, job)?;
         if self.root.is_deleted(DELETE, job)? {
             self.finish_deletion(job, deadline)?;
