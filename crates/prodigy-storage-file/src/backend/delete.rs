@@ -217,7 +217,7 @@ impl Stores {
         let made = self.logs.newest_made(job, deadline)?;
         remove_folder(root, &state, &|_| Ok(true))?;
         remove_folder(root, &log, &|_| Ok(true))?;
-        // What was removed has made room for the note, which only a clock that steps back needs.
+        // The removed files have made room for the note, which only a clock that steps back needs.
         if let Some(made) = made
             && let Err(error) = root.note_deleted(DELETE, &job.repo, made, deadline)
         {

@@ -121,7 +121,7 @@ impl Examination<'_> {
         let known = self.compared.take().filter(|(of, ..)| of == job);
         let is_known = known.is_some();
         let read = || Some((job.clone(), Extent::of(self.root, &folder).ok()?, false));
-        // What can't be read is reported by the examination of the log.
+        // The examination of the log reports a segment that can't be read.
         let Some((_, mut extent, is_reported)) = known.or_else(read) else {
             return;
         };

@@ -155,7 +155,7 @@ impl Seen {
         let uncounted = match (self.from, self.items) {
             (Some(_), Some(items)) => items.saturating_sub(old),
             (Some(_), None) => 0,
-            // Without a journal nothing was removed yet, so each number is that of an item.
+            // Without a journal nothing was removed yet, so each number belongs to an item.
             (None, _) => {
                 let last = known.last().copied().unwrap_or_default();
                 last.saturating_sub(known.len() as u64 + self.unborn)

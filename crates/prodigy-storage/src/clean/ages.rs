@@ -121,7 +121,7 @@ fn documents(storage: &Storage) -> Result<Documents> {
     storage.repo(AUDIT.0)?.documents(RUNS.0)
 }
 
-/// What can't be read counts as not there.
+/// A document that can't be read counts as absent.
 fn runs(documents: &Documents) -> Runs {
     let stored = documents.get::<Runs>(RUNS.1).ok().flatten();
     stored.map(|stored| stored.data).unwrap_or_default()
