@@ -123,12 +123,12 @@ impl Lab {
         Ok(Rc::clone(self.many.get_or_init(|| many)))
     }
 
-    /// A store of about this number of jobs, for works that only read; created at the first call.
+    /// A store of this number of jobs, for works that only read; created at the first call.
     pub(crate) fn jobs(&self, number: usize) -> Result<Rc<Jobs>> {
         if let Some(jobs) = self.jobs.borrow().get(&number) {
             return Ok(Rc::clone(jobs));
         }
-        let jobs = Rc::new(Jobs::make(&self.bench(), self.of(number))?);
+        let jobs = Rc::new(Jobs::make(&self.bench(), number)?);
         self.jobs.borrow_mut().insert(number, Rc::clone(&jobs));
         Ok(jobs)
     }

@@ -15,7 +15,7 @@ use crate::row::{Contestant, Plan, Role, Row};
 use crate::rows::footprint::without_tool;
 
 const STATUS: &[&str] = &["status"];
-/// The number of jobs, and the smaller one for the comparison of memory.
+/// The number of jobs, and the smaller one for the comparison of memory: a page of a listing.
 const JOBS: usize = 100_000;
 const FEW: usize = 10_000;
 
@@ -77,7 +77,7 @@ fn timed(lab: &Lab, command: &'static [&'static str], value: fn(&Run) -> f64) ->
     let Some(tool) = lab.tool.clone() else {
         return Ok(without_tool());
     };
-    let jobs = lab.jobs(JOBS)?;
+    let jobs = lab.jobs(lab.of(JOBS))?;
     Ok(Plan::Measure(vec![Contestant::ours(move |_| {
         run(&tool, &jobs.root(), command, false).map(|run| value(&run))
     })]))
@@ -92,7 +92,7 @@ fn memory_of_status(lab: &Lab) -> Result<Plan> {
         Ok(move |_| run(&tool, &jobs.root(), STATUS, true).map(|run| run.resident_mib))
     };
     Ok(Plan::Measure(vec![
-        Contestant::ours(of(JOBS)?),
+        Contestant::ours(of(lab.of(JOBS))?),
         Contestant::new(Role::Against, "10,000 jobs", of(FEW)?),
     ]))
 }
