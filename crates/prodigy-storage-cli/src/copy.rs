@@ -86,6 +86,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     app.flush()?;
     for (job, error) in &report.refused {
         app.error(&format!("not copied: {job}: {error:#}"));
+        if let Some(hint) = error.hint() {
+            app.hint(hint);
+        }
     }
     let jobs = counted(report.jobs.len() as u64, "job");
     let documents = counted(report.documents, "document");

@@ -56,6 +56,15 @@ fn a_job_that_was_moved_says_where_it_is_and_takes_no_writes() {
     bench.run(&["copy", "--to", target, "--reopen"]).code(2);
     let moved = [&["copy", "--to", target, "--json"][..], &JOB].concat();
     assert_eq!(bench.run(&moved).code(0).json()["moved"], true);
+    assert_eq!(bench.run(&moved).code(0).json()["stored"], 0);
+    // The new place is in use.
+    let there = [&["--base-dir", target, "events", "append"][..], &JOB].concat();
+    bench.feed(&there, "2\n").code(0);
+    bench
+        .run(&moved)
+        .code(1)
+        .says("source and target differ")
+        .says("if it is in use there, there is nothing to copy");
 
     let append = [&["events", "append"][..], &JOB].concat();
     let refused = bench.feed(&append, "2\n").code(1);
