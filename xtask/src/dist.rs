@@ -84,19 +84,35 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
 fn pages(completions: &std::path::Path, man: &std::path::Path) -> Result<()> {
     use anyhow::Context;
     use clap_complete::Shell;
+    use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell};
 
-    let mut command = prodigy_storage_cli::command();
-    for shell in [
-        Shell::Bash,
-        Shell::Elvish,
-        Shell::Fish,
-        Shell::PowerShell,
-        Shell::Zsh,
-    ] {
-        clap_complete::generate_to(shell, &mut command, "prodigy-storage", completions)
-            .with_context(|| format!("can't write the completions of {shell}"))?;
+    const NAME: &str = "prodigy-storage";
+    // These scripts ask the tool, which completes names from the store, too.
+    let scripts: [(&dyn EnvCompleter, &str); 4] = [
+        (&Bash, "prodigy-storage.bash"),
+        (&Elvish, "prodigy-storage.elv"),
+        (&Fish, "prodigy-storage.fish"),
+        (&Powershell, "_prodigy-storage.ps1"),
+    ];
+    for (shell, file) in scripts {
+        let mut script = Vec::new();
+        shell.write_registration("COMPLETE", NAME, NAME, NAME, &mut script)?;
+        std::fs::write(completions.join(file), script).with_context(|| format!("can't write {file}"))?;
     }
-    clap_mangen::generate_to(command, man).context("can't write the manual pages")
+    let mut command = prodigy_storage_cli::command();
+    // zsh loads a file that defines the completion, and not one that registers it.
+    clap_complete::generate_to(Shell::Zsh, &mut command, NAME, completions)
+        .context("can't write the completions of zsh")?;
+    clap_mangen::generate_to(without_help(prodigy_storage_cli::command()), man)
+        .context("can't write the manual pages")
+}
+
+/// The table without the commands `help`, which need no manual pages.
+#[cfg(feature = "dist")]
+fn without_help(command: clap::Command) -> clap::Command {
+    command
+        .disable_help_subcommand(true)
+        .mut_subcommands(without_help)
 }
 
 /// The target that rustc builds for here.
