@@ -423,6 +423,7 @@ impl<T> Drop for FollowStream<T> {
 #[must_use = "a stream reads nothing until it is polled"]
 pub struct FollowAllStream<T> {
     chunks: Chunks<(JobAddress, Event<T>)>,
+    cursor: Option<Cursor>,
     handle: FollowHandle,
 }
 
@@ -430,12 +431,17 @@ impl<T: DeserializeOwned + Send + 'static> FollowAllStream<T> {
     pub(super) fn new(mut follow: FollowAll<T>, threads: &Arc<Threads>) -> Self {
         let handle = follow.handle();
         let steps = move |may_wait| match may_wait {
-            true => follow.next().map(Step::from).into(),
+            true => {
+                let item = follow.next().map(Step::from);
+                let at = follow.cursor();
+                item.map(|step| Step { cursor: at, ..step }).into()
+            }
             // Events come one by one: the next job is not looked into before they were taken.
             false => Next::Pause,
         };
         Self {
             handle,
+            cursor: None,
             chunks: Chunks {
                 source: Source::Idle(Box::new(steps)),
                 read: VecDeque::new(),
@@ -452,6 +458,13 @@ impl<T: DeserializeOwned + Send + 'static> FollowAllStream<T> {
 }
 
 impl<T> FollowAllStream<T> {
+    /// The position behind the last item that the stream gave in the log of its job, for
+    /// [`FollowOptions::positions`](crate::FollowOptions::positions). `None` before the first item, and after an error that ended the reading of a log.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.cursor.clone()
+    }
+
     /// A handle that stops the follow or has it look, from another task or thread.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
@@ -465,7 +478,11 @@ impl<T: Send + 'static> Stream for FollowAllStream<T> {
     type Item = Result<(JobAddress, Event<T>)>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.chunks.poll(context).map(|step| Some(step?.item))
+        let step = ready!(self.chunks.poll(context));
+        Poll::Ready(step.map(|step| {
+            self.cursor = step.cursor;
+            step.item
+        }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Follows a log: reads events as they are appended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub struct FollowOptions {
     pub filters: Vec<EventFilter>,
     /// Of many jobs, follows only these, also if they come later; follows all if it is empty.
     pub jobs: BTreeSet<JobId>,
+    /// Of many jobs, begins in these behind these positions, whatever the other options say.
+    pub positions: BTreeMap<JobAddress, Cursor>,
 }
 
 impl Default for FollowOptions {
@@ -64,6 +66,7 @@ impl Default for FollowOptions {
             until_finished: false,
             filters: Vec::new(),
             jobs: BTreeSet::new(),
+            positions: BTreeMap::new(),
         }
     }
 }
@@ -141,6 +144,33 @@ impl FollowOptions {
     #[must_use]
     pub fn jobs(mut self, jobs: impl IntoIterator<Item = JobId>) -> Self {
         self.jobs.extend(jobs);
+        self
+    }
+
+    /// Of many jobs, begins in these behind these positions, such as those of an earlier follow. Any other job begins with its
+    /// first event, or [now](Self::from_now).
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use std::time::Duration;
+    /// # use prodigy_storage::{FollowOptions, Storage};
+    /// # let shop = Storage::in_memory()?.repo("shop")?;
+    /// shop.job("map-1")?.events().append(&1)?;
+    /// let options = FollowOptions::new().wait(Duration::ZERO);
+    /// let (mut follow, mut reached) = (shop.follow::<u64>(options.clone())?, BTreeMap::new());
+    /// while let Some(event) = follow.next() {
+    ///     let (job, _) = event?;
+    ///     reached.extend(follow.cursor().map(|cursor| (job, cursor)));
+    /// }
+    ///
+    /// shop.job("map-1")?.events().append(&2)?;
+    /// let mut later = shop.follow::<u64>(options.positions(reached))?;
+    /// assert_eq!(later.next().expect("an event")?.1.event, 2);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    #[must_use]
+    pub fn positions(mut self, positions: impl IntoIterator<Item = (JobAddress, Cursor)>) -> Self {
+        self.positions.extend(positions);
         self
     }
 

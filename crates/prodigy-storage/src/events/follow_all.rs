@@ -89,7 +89,8 @@ impl FollowAllLines {
     pub(crate) fn begin(inner: &Arc<Inner>, scope: LogScope, options: FollowOptions) -> Result<Self> {
         if options.from.is_some() || options.until_finished {
             let why = "a cursor, and the end of a job, belong to one job";
-            return Err(StorageError::invalid(FOLLOW, &scope, why).with_hint("follow the events of that job"));
+            return Err(StorageError::invalid(FOLLOW, &scope, why)
+                .with_hint("follow the events of that job, or give the positions of all jobs"));
         }
         let handle = FollowHandle::default();
         let reports = LogReports::new(handle.interrupt());
@@ -119,6 +120,10 @@ impl FollowAllLines {
                 *followed = Followed::To(Some(Events::new(Arc::clone(inner), job.clone(), None).end()?));
             }
         }
+        let positions = std::mem::take(&mut all.options.positions).into_iter();
+        let followed = positions.map(|(job, cursor)| (job, Followed::To(Some(cursor))));
+        all.jobs
+            .extend(followed.filter(|(job, _)| wants(&all.options, &job.job)));
         Ok(all)
     }
 
@@ -291,6 +296,14 @@ impl FollowAllLines {
         self.jobs.insert(job, followed);
     }
 
+    /// The position behind the last returned item in the log of its job, for [`FollowOptions::positions`]. `None` before the
+    /// first item, and after an error.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        let (_, scan, _) = self.current.as_ref()?;
+        Some(scan.cursor())
+    }
+
     /// A handle that stops or wakes the follow from another thread.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
@@ -316,7 +329,8 @@ impl fmt::Debug for FollowAllLines {
 ///
 /// It begins with the stored events of each job, job by job, unless it [begins now](FollowOptions::from_now). It
 /// continues with the events that are appended to any job, including jobs that are created later. It keeps a cursor
-/// for each job in memory.
+/// for each job in memory. A program that continues later keeps the last [`cursor`](Self::cursor) of each job, and begins
+/// with these [positions](FollowOptions::positions).
 ///
 /// Damage and payloads that are not a `T` are `Err` items, as in a [read](Events::read), and so is a failure that
 /// concerns one job. The other jobs are still followed: report such an item, and take the next one. The failed job is
@@ -349,6 +363,13 @@ impl<T> FollowAll<T> {
             ended: false,
             of: PhantomData,
         }
+    }
+
+    /// The position behind the last returned item in the log of its job, for [`FollowOptions::positions`]. `None` before the
+    /// first item, and after an error that ended the reading of a log.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.lines.cursor()
     }
 
     /// A handle that stops or wakes the follow from another thread.

@@ -1,5 +1,6 @@
 //! Following a log, and the logs of many jobs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prodigy_storage::{ErrorKind, FollowOptions, SaveOptions};
@@ -203,6 +204,37 @@ fn a_tail_gives_the_newest_events_and_a_follow_goes_on_behind_it() {
         let mut follow = events.follow::<Step>(Some(tail.cursor())).unwrap();
         events.append(&step(9)).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event.agent, 9);
+    });
+}
+
+#[test]
+fn a_follow_of_many_jobs_continues_behind_the_positions_of_an_earlier_one() {
+    on_each(|fixture| {
+        let repo = fixture.storage.repo("shop").unwrap();
+        let events = |job: &str| repo.job(job).unwrap().events();
+        for (job, agent) in [("a", 0), ("b", 1), ("a", 2)] {
+            events(job).append(&step(agent)).unwrap();
+        }
+        let options = FollowOptions::new().wait(Duration::ZERO);
+        let (mut follow, mut reached) = (repo.follow::<Step>(options.clone()).unwrap(), BTreeMap::new());
+        assert!(follow.cursor().is_none());
+        // The first event of each job.
+        while let Some(event) = follow.next() {
+            let (job, _) = event.unwrap();
+            reached.entry(job).or_insert(follow.cursor().unwrap());
+        }
+        events("b").append(&step(3)).unwrap();
+        events("c").append(&step(4)).unwrap();
+        // A position wins over the beginning, and over the end.
+        for (options, wanted) in [
+            (options.clone(), vec![2, 3, 4]),
+            (options.clone().from_now(), vec![2, 3]),
+        ] {
+            let later = repo.follow::<Step>(options.positions(reached.clone())).unwrap();
+            let mut found: Vec<u32> = later.map(|event| event.unwrap().1.event.agent).collect();
+            found.sort();
+            assert_eq!(found, wanted);
+        }
     });
 }
 
