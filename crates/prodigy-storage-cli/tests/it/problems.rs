@@ -304,28 +304,50 @@ fn a_wrong_clock_is_set() {
     }
 }
 
+/// Runs a script with the bench's root on a file system with this number of inodes, in one mount namespace for all its steps.
+/// `None` where that can't be mounted.
+fn with_inodes(bench: &Bench, inodes: u32, script: &str) -> Option<Run> {
+    let root = bench.root().display().to_string();
+    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes={inodes},mode=700 none '{root}'");
+    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
+        return None;
+    }
+    let file = bench.write("script", format!("{mount}\n{script}"));
+    let run = shell(bench, &format!("unshare -rm sh '{}'", file.display()));
+    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    Some(run)
+}
+
+/// Fails unless the output, a list of the jobs and the log of removals, has these jobs as removed, and no other ones.
+fn are_removed(run: &Run, names: [&str; 2]) {
+    let lines = run.jsonl();
+    let jobs: Vec<_> = lines.iter().map(|line| &line["removal"]["job"]["job"]).collect();
+    assert!(
+        names.iter().all(|name| jobs.contains(&&(*name).into())),
+        "{}",
+        run.out
+    );
+    assert!(lines.iter().all(|line| line["job"].is_null()), "{}", run.out);
+}
+
 #[test]
 fn a_file_system_without_inodes_is_cleaned() {
     let bench = Bench::new();
     let root = bench.root().display().to_string();
-    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes=1600,mode=700 none '{root}'");
-    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
-        return;
-    }
-    // One mount namespace for all steps: the doctor examines, its command runs, the doctor examines again.
+    // The doctor examines, its command runs, the doctor examines again.
     let script = format!(
-        "{mount}\necho 1 | prodigy-storage events append --repo shop --job job >&2\n\
+        "echo 1 | prodigy-storage events append --repo shop --job job >&2\n\
          mkdir -m 700 '{root}/quarantine' && cd '{root}/quarantine'\n\
          seq 1000 | xargs touch -d '40 days ago'\nchmod 600 *\ncd /\n\
          prodigy-storage doctor > '{root}/../found'\n\
          line=$(grep -A2 '^warning  inodes: ' '{root}/../found' | sed -n 's/^ *run: //p')\n\
          echo \"$line\"\neval \"$line\" >&2\nprodigy-storage doctor"
     );
-    let file = bench.write("script", script);
-    let run = shell(&bench, &format!("unshare -rm sh '{}'", file.display()));
-    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    let Some(run) = with_inodes(&bench, 1600, &script) else {
+        return;
+    };
     let (command, left) = run.out.split_once('\n').unwrap();
     assert_eq!(
         command, "prodigy-storage clean --finished-jobs 30d --quarantine 30d --yes",
@@ -340,14 +362,8 @@ fn a_file_system_without_inodes_is_cleaned() {
 fn jobs_of_one_segment_are_deleted_where_no_inode_is_free() {
     let bench = Bench::new();
     let root = bench.root().display().to_string();
-    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes=400,mode=700 none '{root}'");
-    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
-        return;
-    }
     let script = format!(
-        "{mount}\nfor job in one two; do echo 1 | prodigy-storage events append --repo shop --job $job >&2; done\n\
+        "for job in one two; do echo 1 | prodigy-storage events append --repo shop --job $job >&2; done\n\
          prodigy-storage job finish two --repo shop >&2\n\
          n=0; while touch '{root}'/file-$n 2>/dev/null; do n=$((n + 1)); done\n\
          prodigy-storage clean --idle-jobs 1ns --finished-jobs 1ns --yes >&2 || exit 91\n\
@@ -355,20 +371,10 @@ fn jobs_of_one_segment_are_deleted_where_no_inode_is_free() {
          rm '{root}'/file-*\n\
          echo 2 | prodigy-storage events append --repo shop --job one >&2 || exit 92\nprodigy-storage doctor >&2 || exit 93"
     );
-    let file = bench.write("script", script);
-    let run = shell(&bench, &format!("unshare -rm sh '{}'", file.display()));
-    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
-    let removals = run.jsonl();
-    let jobs: Vec<_> = removals
-        .iter()
-        .map(|line| &line["removal"]["job"]["job"])
-        .collect();
-    assert!(
-        jobs.contains(&&"one".into()) && jobs.contains(&&"two".into()),
-        "{}",
-        run.out
-    );
-    assert!(removals.iter().all(|line| line["job"].is_null()), "{}", run.out);
+    let Some(run) = with_inodes(&bench, 400, &script) else {
+        return;
+    };
+    are_removed(&run, ["one", "two"]);
 }
 
 /// Each new file of a deletion needs an inode: the lock files, the tombstone and the audit log.
@@ -376,14 +382,8 @@ fn jobs_of_one_segment_are_deleted_where_no_inode_is_free() {
 fn jobs_are_deleted_where_no_inode_is_free() {
     let bench = Bench::new();
     let root = bench.root().display().to_string();
-    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes=400,mode=700 none '{root}'");
-    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
-        return;
-    }
     let script = format!(
-        "{mount}\nfor job in log whole; do echo 1 | prodigy-storage events append --repo shop --job $job >&2; done\n\
+        "for job in log whole; do echo 1 | prodigy-storage events append --repo shop --job $job >&2; done\n\
          for state in 1 2 3 4 5 6 7 8 9 10 11 12; do\n\
          echo $state | prodigy-storage checkpoint save --repo shop --job whole --phase map >&2\ndone\n\
          n=0; while touch '{root}'/file-$n 2>/dev/null; do n=$((n + 1)); done\n\
@@ -391,19 +391,9 @@ fn jobs_are_deleted_where_no_inode_is_free() {
          prodigy-storage clean --idle-jobs 1ns --yes >&2 || exit 91\n\
          prodigy-storage job list --repo shop --json\nprodigy-storage clean --log --json"
     );
-    let file = bench.write("script", script);
-    let run = shell(&bench, &format!("unshare -rm sh '{}'", file.display()));
-    assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
+    let Some(run) = with_inodes(&bench, 400, &script) else {
+        return;
+    };
     assert!(run.err.contains("no inode is free"), "{}", run.err);
-    let removals = run.jsonl();
-    let jobs: Vec<_> = removals
-        .iter()
-        .map(|line| &line["removal"]["job"]["job"])
-        .collect();
-    assert!(
-        jobs.contains(&&"log".into()) && jobs.contains(&&"whole".into()),
-        "{}",
-        run.out
-    );
-    assert!(removals.iter().all(|line| line["job"].is_null()), "{}", run.out);
+    are_removed(&run, ["log", "whole"]);
 }
