@@ -286,10 +286,6 @@ fn a_job_gets_another_id_with_all_that_it_has() {
         "{shown}"
     );
     rename("job", "again").code(4).says("no job `job`");
-    let copy = bench.path("copy");
-    bench.run(&["copy", "--to", copy.to_str().unwrap()]).code(0);
-    rename("new", "again").code(1).says("it was moved to");
-    assert_eq!(ids("new"), before);
     let log = bench.run(&["clean", "--log", "--json"]).code(0).jsonl();
     assert_eq!(log[0]["removal"]["rule"], "job rename", "{log:?}");
 }
