@@ -174,9 +174,7 @@ impl Command {
             Self::Document(DocumentCommand::List(_) | DocumentCommand::Show(_)) => Reads::All,
             Self::Dlq(command) => command.reads(),
             Self::Job(JobCommand::List(_) | JobCommand::Show(_)) => Reads::Some,
-            Self::Job(JobCommand::Finish(_) | JobCommand::Rename(_) | JobCommand::Delete(_)) => {
-                Reads::Nothing
-            }
+            Self::Job(JobCommand::Finish(_) | JobCommand::Delete(_)) => Reads::Nothing,
             Self::Status(_) | Self::Clean(_) | Self::Repo(RepoCommand::List) => Reads::Some,
             Self::Import(_) | Self::Migrate(_) | Self::Copy(_) => Reads::Nothing,
             Self::Export(_) | Self::Report(_) => Reads::All,

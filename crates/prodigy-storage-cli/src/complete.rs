@@ -44,7 +44,7 @@ type Names = fn(&mut dyn FnMut(&str) -> bool) -> Option<()>;
 fn find_names(path: &str, argument: &str) -> Option<Names> {
     let mut words = path.split(' ').skip(1);
     Some(match (words.next()?, words.next(), argument) {
-        ("repo", Some("relink" | "rename" | "unregister"), "name") | (_, _, "repo") => repositories,
+        ("repo", Some("relink" | "unregister"), "name") | (_, _, "repo") => repositories,
         (_, _, "job" | "jobs") => jobs,
         ("dlq", _, "id" | "ids" | "keys") => items,
         ("checkpoint", _, "document" | "one" | "other") => checkpoints,

@@ -1,7 +1,5 @@
 //! `repo`.
 
-mod rename;
-
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -22,9 +20,6 @@ const UNREGISTER: &str = "Examples: show whose name it is; free it for another r
   prodigy-storage repo unregister here
   prodigy-storage repo unregister here --yes";
 
-const RENAME: &str = "Example:
-  prodigy-storage repo rename shop yard";
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum RepoCommand {
     /// List the repositories that hold anything: jobs by state, dead letters, age of the last write, and the path that the
@@ -39,11 +34,6 @@ pub(crate) enum RepoCommand {
     /// Register the repository of a folder under another name. For a repository whose folder has the same name as
     /// another repository's.
     Register(RegisterArgs),
-    /// Give a repository another name: its jobs, its documents and its registry entry.
-    ///
-    /// Each job is renamed as `job rename` does it. A repository with an active job, or with worktrees, is refused.
-    #[command(after_help = RENAME)]
-    Rename(rename::RenameArgs),
     /// Free a name: remove its registry entry, and keep its data. Asks on a terminal; `--yes` does not ask.
     ///
     /// A name with an active job is refused. Then `repo relink` gives the name and its data to any repository, and `repo register`
@@ -108,7 +98,6 @@ pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
             app.repo_notices(&repo);
             repo
         }
-        RepoCommand::Rename(arguments) => return rename::run(app, &arguments),
         RepoCommand::Unregister(arguments) => return unregister(app, &arguments),
     };
     print(app, &repo)?;

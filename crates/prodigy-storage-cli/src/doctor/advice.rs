@@ -1,7 +1,5 @@
 //! Commands that fix the doctor's findings.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
@@ -75,39 +73,27 @@ impl Advice {
         }
     }
 
-    /// Gives a free name to a repository or job.
+    /// Moves a job to a free name. `None` for a repository: it also has a registry entry, documents and worktrees.
     fn rename(&self, path: &Path) -> Option<String> {
-        let root = self.root.as_ref()?;
-        let parts: Vec<&str> = path
-            .strip_prefix(root)
-            .ok()?
-            .iter()
-            .map(OsStr::to_str)
-            .collect::<Option<_>>()?;
-        let (repo, job) = match parts[..] {
-            [_, repo] => (repo, None),
-            [_, repo, job] | [_, repo, "mapreduce", "jobs", job] => (repo, Some(job)),
-            _ => return None,
+        let (job, repo) = (path.file_name()?.to_str()?, path.parent()?);
+        let repo = match repo.file_name()?.to_str()? {
+            "jobs" => repo.parent()?.parent()?.file_name()?.to_str()?,
+            name => name,
         };
-        let folders = ["events", "dlq", "state"].map(|area| match (job, area) {
-            (None, _) => root.join(area),
-            (Some(_), "state") => root.join(area).join(repo).join("mapreduce/jobs"),
-            (Some(_), _) => root.join(area).join(repo),
-        });
-        let taken: HashSet<String> = folders
+        let areas = self
+            .root
             .iter()
-            .filter_map(|folder| folder.read_dir().ok())
-            .flatten()
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().to_lowercase())
-            .collect();
-        let name = job.unwrap_or(repo);
-        let mut free = (2..).map(|number| format!("{name}-{number}"));
-        let new = free.find(|name| !taken.contains(&name.to_lowercase()))?;
-        let (new, tool, repo) = (as_word(&new), &self.tool, as_word(repo));
-        Some(match job.map(as_word) {
-            Some(job) => format!("{tool} job rename {job} {new} --repo {repo}"),
-            None => format!("{tool} repo rename {repo} {new}"),
-        })
+            .flat_map(|root| ["events", "dlq", "state"].map(|area| root.join(area)));
+        if areas.into_iter().any(|area| path.parent() == Some(&area)) {
+            return None;
+        }
+        let free = (2..).map(|number| format!("{job}-{number}"));
+        let mut free = free.filter(|name| !path.with_file_name(name).exists());
+        let (new, tool) = (free.next()?, &self.tool);
+        let (new, job, repo) = (as_word(&new), as_word(job), as_word(repo));
+        Some(format!(
+            "file=$(mktemp -d)/job.jsonl && {tool} export --repo {repo} --job {job} \"$file\" && \
+             {tool} import \"$file\" --repo {repo} --job {new} && {tool} job delete {job} --repo {repo} --yes"
+        ))
     }
 }

@@ -10,7 +10,7 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use prodigy_storage::{Job, JobAddress, JobId, RepoName, Storage, escape};
+use prodigy_storage::{Job, JobId, RepoName, Storage, escape};
 use serde_json::json;
 
 use crate::app::{Access, App};
@@ -165,21 +165,6 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         ));
     }
     report(app, &importer, arguments.dry_run)
-}
-
-/// Imports a file that `export` wrote as this job. Fails if a part of it was left out.
-pub(crate) fn under(app: &mut App<'_>, storage: &Storage, file: &Path, job: &JobAddress) -> Result<()> {
-    let mut importer = Importer::new(storage, false);
-    let (repo, id) = (Some(job.repo.as_str()), Some(job.job.as_str()));
-    import_lines(storage, &mut importer, (file, "export"), repo, id)?;
-    tell_refusals(app, &importer);
-    match importer.refusals.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            Exit::Failed,
-            format!("import as {job}: a part was left out"),
-        )),
-    }
 }
 
 /// Imports a file that `export` wrote, under its name for people: events first, so that checkpoints find their positions in the

@@ -6,7 +6,6 @@ mod finish;
 mod list;
 mod marks;
 mod parts;
-mod rename;
 mod row;
 mod show;
 
@@ -14,7 +13,6 @@ use clap::Subcommand;
 use prodigy_storage::{JobId, RepoName};
 
 pub(crate) use self::counts::RepoCounts;
-pub(crate) use self::rename::rename;
 pub(crate) use self::row::{each_row, row_json, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;
@@ -28,8 +26,6 @@ const SHOW: &str = "Example:
   prodigy-storage job show J";
 const FINISH: &str = "Example: what `clean --finished-jobs 30d` removes a month later
   prodigy-storage job finish J";
-const RENAME: &str = "Example:
-  prodigy-storage job rename job-7 job-7-old";
 const DELETE: &str = "Examples: show what would go; delete it
   prodigy-storage job delete J
   prodigy-storage job delete J --yes";
@@ -48,12 +44,6 @@ pub(crate) enum JobCommand {
     /// An event that is appended later makes the job open again.
     #[command(after_help = FINISH)]
     Finish(finish::FinishArgs),
-    /// Give a job another id: export it, import it under the new id, and delete it under the old one.
-    ///
-    /// Events, checkpoints, documents and dead letters are kept, as `export` and `import` keep them. The cursors that other programs have
-    /// stored in documents of their own end. An active job is refused.
-    #[command(after_help = RENAME)]
-    Rename(rename::RenameArgs),
     /// Print what jobs have stored, and delete it. Asks on a terminal unless `--yes` is given.
     ///
     /// An active job is refused. Worktrees remain on the disk.
@@ -76,7 +66,6 @@ pub(crate) fn run(app: &mut App<'_>, command: JobCommand) -> Result<Exit> {
         JobCommand::List(arguments) => list::run(app, &arguments),
         JobCommand::Show(arguments) => show::run(app, &arguments),
         JobCommand::Finish(arguments) => finish::run(app, &arguments),
-        JobCommand::Rename(arguments) => rename::run(app, &arguments),
         JobCommand::Delete(arguments) => delete::run(app, &arguments),
     }
 }

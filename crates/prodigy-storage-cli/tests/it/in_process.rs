@@ -82,7 +82,7 @@ fn the_table_has_the_commands_and_no_others() {
         found,
         [
             "status",
-            "job list|show|finish|rename|delete",
+            "job list|show|finish|delete",
             "events append|cat|end|follow|tail|search|stats",
             "checkpoint save|show|list|verify|diff|delete|prune",
             "document list|show|put|delete",
@@ -103,7 +103,7 @@ fn the_table_has_the_commands_and_no_others() {
             "usage",
             "report",
             "clean",
-            "repo list|identify|relink|register|rename|unregister",
+            "repo list|identify|relink|register|unregister",
         ]
     );
 }

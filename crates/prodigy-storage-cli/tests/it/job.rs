@@ -235,62 +235,6 @@ fn an_unknown_job_or_repository_is_neither_healthy_nor_backed_up() {
 }
 
 #[test]
-fn a_job_gets_another_id_with_all_that_it_has() {
-    let bench = Bench::new();
-    let of = |id| ["--repo", "shop", "--job", id];
-    bench.append("1\n2\n");
-    let save = [&["checkpoint", "save", "--phase", "map"][..], &of("job")].concat();
-    bench.feed(&save, "{\"done\":2}").code(0);
-    let push = [&["dlq", "push"][..], &of("job")].concat();
-    bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}\n").code(0);
-    bench.run(&["job", "finish", "--repo", "shop", "job"]).code(0);
-    let ids = |id| -> Vec<String> {
-        let lines = bench
-            .run(&[&["events", "cat"][..], &of(id)].concat())
-            .code(0)
-            .jsonl();
-        lines.iter().map(|line| line["id"].to_string()).collect()
-    };
-    let before = ids("job");
-    let rename = |from, to| bench.run(&["job", "rename", "--repo", "shop", from, to]);
-
-    rename("jub", "new").code(4).says("did you mean `job`?");
-    bench
-        .feed(&[&["events", "append"][..], &of("there")].concat(), "3\n")
-        .code(0);
-    rename("job", "there")
-        .code(1)
-        .says("there is data under the new name");
-    rename("job", "job").code(1);
-    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
-    let hold = ["lock", "run", "shop/job/mine", "--", tool];
-    let held = [&hold[..], &["job", "rename", "--repo", "shop", "job", "new"]].concat();
-    bench.run(&held).code(3).says("a process works on it");
-    assert_eq!(ids("job"), before);
-
-    rename("job", "new")
-        .code(0)
-        .prints("renamed shop/job to shop/new");
-    assert_eq!(ids("new"), before);
-    let shown = bench
-        .run(&["--json", "job", "show", "--repo", "shop", "new"])
-        .code(0)
-        .json();
-    assert_eq!(
-        (
-            &shown["state"],
-            &shown["dead_letters"]["items"],
-            &shown["checkpoints"]["count"]
-        ),
-        (&"finished".into(), &1.into(), &1.into()),
-        "{shown}"
-    );
-    rename("job", "again").code(4).says("no job `job`");
-    let log = bench.run(&["clean", "--log", "--json"]).code(0).jsonl();
-    assert_eq!(log[0]["removal"]["rule"], "job rename", "{log:?}");
-}
-
-#[test]
 fn an_active_job_is_not_deleted() {
     let bench = filled();
     let tool = env!("CARGO_BIN_EXE_prodigy-storage");

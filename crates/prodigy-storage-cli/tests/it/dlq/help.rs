@@ -42,7 +42,7 @@ fn place() -> (Bench, Vec<(&'static str, String)>) {
     let of = ["--repo", "here", "--job", "J"];
     let append = [&["events", "append"], &of[..]].concat();
     bench.feed(&append, "{\"status\":\"failed\"}\n").code(0);
-    // A job with a lease can't be copied or renamed, so the examples of these commands have others.
+    // A job with a lease can't be copied, so the examples of `copy` have others.
     for repo in ["here", "shop"] {
         let append = ["events", "append", "--repo", repo, "--job", "job-7"];
         bench.feed(&append, "1").code(0);
