@@ -385,6 +385,11 @@ impl<'c> App<'c> {
     }
 
     /// Reports damage; the run then ends with its code.
+    /// True if damaged data was reported.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
     pub(crate) fn damaged(&mut self, what: &str) {
         self.damaged = true;
         say(&mut self.err, "damaged", what);

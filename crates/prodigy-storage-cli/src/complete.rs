@@ -57,13 +57,20 @@ fn find_names(path: &str, argument: &str) -> Option<Names> {
     })
 }
 
-/// The names that begin with the typed word.
+/// True if a shell takes a name as one word and nothing else. It inserts the names as they are: any other name could run
+/// a command.
+fn is_plain(name: &str) -> bool {
+    let is_plain = |char: char| char.is_alphanumeric() || "/._-:@%+,=".contains(char);
+    !name.starts_with('-') && name.chars().all(is_plain)
+}
+
+/// The names that begin with the typed word, of those that a shell takes as they are.
 fn offer(names: Names, begun: &OsStr) -> Vec<CompletionCandidate> {
     let begun = begun.to_string_lossy();
     let mut found: Vec<String> = Vec::new();
     // If the store can't be read, there are no names.
     let _ = names(&mut |name| {
-        if name.starts_with(&*begun) && found.last().is_none_or(|last| last != name) {
+        if name.starts_with(&*begun) && is_plain(name) && found.last().is_none_or(|last| last != name) {
             found.push(name.to_owned());
         }
         found.len() < MOST
@@ -176,4 +183,35 @@ fn documents(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
         _ => true,
     });
     give(of_kind, |found| found.name.to_string(), take)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_shell_would_run_or_split_are_not_offered() {
+        let names: Names = |take| {
+            let all = [
+                "item-1",
+                "item 2",
+                "item$(id)",
+                "item`id`",
+                "item;id",
+                "item\u{1b}[2J",
+                "item\n",
+                "item*",
+                "item'",
+                "-x",
+                "item-\u{e9}/a.rs:7",
+            ];
+            all.iter().all(|name| take(name)).then_some(())
+        };
+        let offered = |begun: &str| -> Vec<OsString> {
+            let found = offer(names, OsStr::new(begun));
+            found.iter().map(|name| name.get_value().to_owned()).collect()
+        };
+        assert_eq!(offered("item"), ["item-1", "item-\u{e9}/a.rs:7"]);
+        assert!(offered("-").is_empty());
+    }
 }

@@ -19,6 +19,10 @@ pub(crate) fn improve(error: &mut Error, table: &Command, arguments: &[OsString]
     let wrong = wrong.clone();
     let mut command = table;
     for word in arguments.iter().skip(1).map_while(|word| word.to_str()) {
+        // `help` takes the words of a command, too.
+        if word == "help" {
+            continue;
+        }
         if word.starts_with(&wrong) {
             break;
         }

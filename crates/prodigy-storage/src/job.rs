@@ -47,6 +47,10 @@ struct Finished {
     /// The end of the log then: an event behind it reopens the job. It is added a moment after the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<Cursor>,
+    /// The time of the last write then, by the clock of the store: a later one reopens the job. The clock of the process
+    /// that finished the job may differ. It is added with the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_write: Option<Timestamp>,
 }
 
 /// The state of a job.
@@ -98,8 +102,9 @@ pub struct JobStatus {
 }
 
 impl JobStatus {
-    fn new(activity: Activity, finished_at: Option<Timestamp>) -> Self {
-        let is_finished = finished_at.is_some_and(|at| activity.last_write.is_none_or(|last| last <= at));
+    fn new(activity: Activity, mark: Option<&Finished>) -> Self {
+        let until = mark.map(|mark| mark.last_write.unwrap_or(mark.finished_at));
+        let is_finished = until.is_some_and(|until| activity.last_write.is_none_or(|last| last <= until));
         Self {
             state: match (activity.active, is_finished) {
                 (true, _) => JobState::Active,
@@ -107,7 +112,7 @@ impl JobStatus {
                 (false, false) => JobState::Open,
             },
             last_activity: activity.last_write,
-            finished_at,
+            finished_at: mark.map(|mark| mark.finished_at),
         }
     }
 }
@@ -146,13 +151,13 @@ pub struct JobOverview {
 
 impl JobOverview {
     pub(crate) fn new(address: JobAddress, facts: JobFacts) -> Result<Self> {
-        let finished_at = facts
+        let mark = facts
             .finished
-            .map(|mark| read_mark(&address, &mark).map(|mark| mark.finished_at))
+            .map(|mark| read_mark(&address, &mark))
             .transpose()?;
         Ok(Self {
             address,
-            status: JobStatus::new(facts.activity, finished_at),
+            status: JobStatus::new(facts.activity, mark.as_ref()),
             log: facts.log,
             letters: facts.queue,
             checkpoints: facts.checkpoints,
@@ -304,6 +309,7 @@ impl Job {
         let mut mark = Finished {
             finished_at: self.inner.clock.now(),
             end: None,
+            last_write: None,
         };
         let revision = match put(&mark, Expected::Absent) {
             Err(error) if error.kind() == ErrorKind::Conflict => {
@@ -319,6 +325,7 @@ impl Job {
         };
         // Only now: an event that is appended while the job is finished does not reopen it.
         mark.end = Some(self.events().end()?);
+        mark.last_write = self.activity()?.last_write;
         match put(&mark, Expected::Revision(revision)) {
             // Another process finished it, too.
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
@@ -349,15 +356,17 @@ impl Job {
     /// # Errors
     /// The errors of the backend.
     pub fn status(&self) -> Result<JobStatus> {
+        let mark = self.mark()?;
+        Ok(JobStatus::new(self.activity()?, mark.as_ref()))
+    }
+
+    fn activity(&self) -> Result<Activity> {
         let deadline = self.inner.deadline();
-        let finished_at = self.finished_at()?;
-        let activity = self
-            .inner
+        self.inner
             .caller
             .call(ACTIVITY, &self.address, deadline, |backend| {
                 backend.activity(&self.address, deadline)
-            })?;
-        Ok(JobStatus::new(activity, finished_at))
+            })
     }
 
     /// Counts and sizes of the job, found without reading its events and documents.

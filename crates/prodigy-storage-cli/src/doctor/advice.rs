@@ -14,6 +14,8 @@ pub(super) struct Advice {
     tool: String,
     repair: String,
     root: Option<PathBuf>,
+    /// The present time, for names that are not taken.
+    now: String,
 }
 
 impl Advice {
@@ -27,7 +29,15 @@ impl Advice {
         }
         let storage = app.open_quietly(Access::Read).ok();
         let root = storage.and_then(|storage| storage.capabilities().root);
-        Self { tool, repair, root }
+        let now = prodigy_storage::Timestamp::now()
+            .to_rfc3339()
+            .replace([':', '-'], "");
+        Self {
+            tool,
+            repair,
+            root,
+            now,
+        }
     }
 
     /// The command that fixes a finding, if there is one.
@@ -54,9 +64,16 @@ impl Advice {
             }
             FindingKind::Stray | FindingKind::Imported | FindingKind::Link | FindingKind::InTheWay => {
                 let quarantine = self.root.as_ref()?.join("quarantine");
-                let quarantine = as_word(quarantine.to_str()?).into_owned();
+                let name = path
+                    .strip_prefix(self.root.as_ref()?)
+                    .ok()?
+                    .to_str()?
+                    .replace('/', "_");
+                // Two such files may have one name; and the quarantine is emptied by the age of its files.
+                let to = quarantine.join(format!("{}-{name}", self.now));
+                let (folder, to) = (as_word(quarantine.to_str()?), as_word(to.to_str()?));
                 Some(format!(
-                    "mkdir -p -m 0700 {quarantine} && mv {place} {quarantine}/"
+                    "mkdir -p -m 0700 {folder} && mv {place} {to} && touch -h {to}"
                 ))
             }
             // The mark itself is as it should be.

@@ -78,13 +78,23 @@ impl OverTime {
     }
 
     fn add(&mut self, time: Timestamp) {
-        // An event that is older than the first event of the log is counted in the first span.
-        let passed = (time.as_nanos() / 1_000_000_000 - self.start).max(0);
-        while passed / self.seconds >= SPANS as i64 {
+        let passed = time.as_nanos() / 1_000_000_000 - self.start;
+        // An event that is older than those before it, as in the next job, needs spans in front.
+        let (before, at) = loop {
+            let before = (-passed)
+                .max(0)
+                .unsigned_abs()
+                .div_ceil(self.seconds.unsigned_abs());
+            let at = usize::try_from(passed / self.seconds).unwrap_or(0);
+            let before = usize::try_from(before).unwrap_or(usize::MAX);
+            if before.saturating_add(self.counts.len().max(at + 1)) <= SPANS {
+                break (before, if before > 0 { 0 } else { at });
+            }
             self.counts = self.counts.chunks(2).map(|pair| pair.iter().sum()).collect();
             self.seconds *= 2;
-        }
-        let at = usize::try_from(passed / self.seconds).unwrap_or(0);
+        };
+        self.start -= before as i64 * self.seconds;
+        self.counts.splice(0..0, std::iter::repeat_n(0, before));
         if self.counts.len() <= at {
             self.counts.resize(at + 1, 0);
         }
@@ -176,11 +186,31 @@ mod tests {
             time.add(at(1000 + second));
         }
         time.add(at(3));
-        assert_eq!((time.seconds, time.counts.iter().sum::<u64>()), (16, 601));
-        assert!(time.counts.len() <= SPANS);
-        assert_eq!((time.counts[0], time.counts[1]), (17, 16));
+        assert_eq!((time.seconds, time.counts.iter().sum::<u64>()), (32, 601));
+        assert!(time.counts.len() <= SPANS && time.start <= 3);
+        assert_eq!((time.counts[0], time.counts[1]), (1, 0));
         time.add(at(1000 + 365 * 86_400));
         assert_eq!(time.counts.iter().sum::<u64>(), 602);
+    }
+
+    #[test]
+    fn the_order_of_the_events_changes_no_more_than_the_borders_of_the_spans() {
+        let times = [at(1000), at(1160), at(1000 + 7200)];
+        let count = |order: [usize; 3]| {
+            let mut time = OverTime::new(times[order[0]]);
+            order.iter().for_each(|event| time.add(times[*event]));
+            (
+                time.seconds,
+                time.counts.iter().filter(|count| **count > 0).count(),
+            )
+        };
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let (seconds, filled) = count(order);
+            assert!(
+                (128..=256).contains(&seconds) && (2..=3).contains(&filled),
+                "{order:?}: {seconds}, {filled}"
+            );
+        }
     }
 
     #[test]

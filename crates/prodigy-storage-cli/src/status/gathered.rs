@@ -11,7 +11,7 @@ use crate::config::{self, Setting};
 use crate::errors::{Failure, Result};
 use crate::jobs::{RepoCounts, each_row};
 use crate::output::{Table, counted};
-use crate::shell::as_word;
+use crate::shell::{as_word, tool};
 use crate::signals::Stop;
 use crate::time::{age, passed};
 use crate::top::Top;
@@ -23,6 +23,8 @@ const SHOWN: usize = 10;
 
 /// The status of a store. Its size does not depend on the number of jobs.
 pub(super) struct Gathered {
+    /// The tool's name, with the flags that select this store.
+    tool: String,
     backend: &'static str,
     root: Option<String>,
     settings: Vec<Setting>,
@@ -35,6 +37,8 @@ pub(super) struct Gathered {
     /// The number of jobs with dead letters, and the job with the most.
     with_letters: u64,
     most_letters: Option<(u64, JobAddress)>,
+    /// True if a job could not be counted whole.
+    damaged: bool,
 }
 
 impl Gathered {
@@ -49,6 +53,7 @@ impl Gathered {
             }
         }
         Ok(Self {
+            tool: tool(&app.global),
             backend: capabilities.backend,
             root: capabilities.root.map(|root| root.display().to_string()),
             settings: config::set(app),
@@ -62,6 +67,7 @@ impl Gathered {
             recent: Vec::new(),
             with_letters: 0,
             most_letters: None,
+            damaged: false,
         })
     }
 
@@ -88,6 +94,7 @@ impl Gathered {
             })?;
             self.repos.push((repo.name().clone(), counts));
         }
+        self.damaged = app.is_damaged();
         let recent = recent.into_sorted();
         self.recent = recent.map(|row| Recent::new(storage, row)).collect();
         // The repository with the newest write comes first.
@@ -122,12 +129,17 @@ impl Gathered {
                 (word, what, check.hint.clone().filter(|hint| !hint.is_empty()))
             })
             .collect();
+        if self.damaged {
+            let what = "data is damaged: it is not in the counts above".to_owned();
+            problems.push(("failure", what, Some(format!("{} doctor", self.tool))));
+        }
         problems.sort_by_key(|(word, ..)| *word);
         if let Some((items, address)) = &self.most_letters {
             let jobs = counted(self.with_letters, "job");
             let what = format!("dead letters in {jobs}; {address} has {items}");
             let fix = format!(
-                "prodigy-storage dlq analyze --repo {} --job {}",
+                "{} dlq analyze --repo {} --job {}",
+                self.tool,
                 as_word(address.repo.as_str()),
                 as_word(address.job.as_str())
             );
@@ -198,7 +210,12 @@ impl Gathered {
             );
             app.cut_line(&escape(&format!("lock      {}, held by {who}", lock.name)))?;
         }
-        more(app, "          ", self.locks.len(), "prodigy-storage lock list")?;
+        more(
+            app,
+            "          ",
+            self.locks.len(),
+            &format!("{} lock list", self.tool),
+        )?;
         for moved in self.moved.iter().take(SHOWN) {
             let since = age(passed(moved.at));
             let text = format!(
@@ -208,7 +225,10 @@ impl Gathered {
             app.cut_line(&escape(&text))?;
         }
         if self.moved.len() > SHOWN {
-            app.cut_line("          and more: `prodigy-storage job list --all-repos`")?;
+            app.cut_line(&format!(
+                "          and more: `{} job list --all-repos`",
+                self.tool
+            ))?;
         }
         Ok(())
     }
@@ -225,7 +245,7 @@ impl Gathered {
                 table.row(app, counts.cells().into_iter().chain([name]))?;
             }
             table.print(app)?;
-            more(app, "", self.repos.len(), "prodigy-storage repo list")?;
+            more(app, "", self.repos.len(), &format!("{} repo list", self.tool))?;
         }
         if !self.recent.is_empty() {
             app.line("")?;
@@ -238,7 +258,8 @@ impl Gathered {
             let others = jobs.saturating_sub(self.recent.len() as u64);
             if others > 0 {
                 app.cut_line(&format!(
-                    "and {others} more: `prodigy-storage job list --all-repos`"
+                    "and {others} more: `{} job list --all-repos`",
+                    self.tool
                 ))?;
             }
         }

@@ -51,11 +51,9 @@ use prodigy_storage_layout::{Entry, JobAddress, SegmentForm, SegmentName, Timest
 use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 use crate::root::{LockNow, Root};
 use archive::Archive;
-use cursor::Position;
 use folder::LockedFolder;
 pub(crate) use lacks::Extent;
 use listing::Forms;
-use merge::Merge;
 pub(crate) use writer::HELD;
 use writer::LogWriter;
 
@@ -225,40 +223,23 @@ impl Logs {
         deadline: Deadline,
     ) -> Result<Box<dyn Scan>> {
         let folder = self.folder_of("read last events", job)?;
-        let (floor, from) = newest::floor(&self.root, &folder, count, deadline)?;
+        let floor = newest::floor(&self.root, &folder, count, deadline)?;
         let options = ScanOptions::all().step_timeout(step_timeout);
-        let scan = self.scan_above(&folder, floor, from, &options, deadline)?;
-        Ok(Box::new(scan))
+        Ok(Box::new(merge::scan(
+            &self.root,
+            &folder,
+            &options,
+            Some(floor),
+            deadline,
+        )?))
     }
 
     pub(crate) fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
         let folder = self.folder_of("find end of events", job)?;
         let options = ScanOptions::all().step_timeout(deadline.remaining());
-        let from = newest::behind_mark(&self.root, &folder, deadline)?;
-        let mut scan = self.scan_above(&folder, EventId::MAX, from, &options, deadline)?;
+        let mut scan = merge::scan(&self.root, &folder, &options, Some(EventId::MAX), deadline)?;
         while scan.next()?.is_some() {}
         Ok(scan.cursor())
-    }
-
-    /// Begins a scan for which everything before an id counts as read, and all before a position, if there is one.
-    fn scan_above(
-        &self,
-        folder: &Path,
-        floor: EventId,
-        from: Option<Position>,
-        options: &ScanOptions,
-        deadline: Deadline,
-    ) -> Result<Merge> {
-        if let Some(from) = from {
-            let mut options = options.clone();
-            options.from = Some(from.encode());
-            match merge::scan(&self.root, folder, &options, Some(floor), deadline) {
-                // Newer segments than those before the position were removed.
-                Err(error) if error.kind() == ErrorKind::CursorGap => {}
-                scan => return scan,
-            }
-        }
-        merge::scan(&self.root, folder, options, Some(floor), deadline)
     }
 
     pub(crate) fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary> {

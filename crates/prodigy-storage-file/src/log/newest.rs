@@ -5,11 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, EventId, Result};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_layout::SegmentForm;
 
 use super::clock::StepClock;
-use super::cursor::Position;
-use super::listing::Listing;
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
 use super::{listing, search, source, tail};
@@ -23,61 +21,18 @@ const CHUNK: usize = 64 << 10;
 /// The position of a record in the order of a scan, and its id, which may differ in a file of another program.
 type Place = (EventId, EventId);
 
-/// The position behind the segments that the mark of sealed segments covers, if there is one. None of their ids is
-/// above the position's newest one.
-pub(super) fn behind_mark(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Option<Position>> {
-    let (listing, _) = listing::list_for_writer(root, folder, deadline)?;
-    Ok(behind(&listing))
-}
-
-fn behind(listing: &Listing) -> Option<Position> {
-    listing.marks.iter().max().map(|mark| Position {
-        mark: Some(mark.made),
-        newest: Some(mark.newest),
-        ..Position::default()
-    })
-}
-
-/// The position in the order of a scan at which the newest `count` records begin, and a position before all of them, if
-/// one is known. If there are fewer records, the smallest id.
+/// The position in the order of a scan at which the newest `count` records begin. If there are fewer records, the
+/// smallest id.
 ///
-/// Reads the last record of each segment behind the mark of sealed segments, and the ends of the segments that have one
-/// of the newest records. Only if there are too few, the older segments are examined, too. Keeps at most `count` ids in
-/// memory.
-pub(super) fn floor(
-    root: &Arc<Root>,
-    folder: &Path,
-    count: usize,
-    deadline: Deadline,
-) -> Result<(EventId, Option<Position>)> {
+/// Reads the last record of each segment, and the ends of the segments that have one of the newest records. Keeps at
+/// most `count` ids in memory.
+pub(super) fn floor(root: &Arc<Root>, folder: &Path, count: usize, deadline: Deadline) -> Result<EventId> {
     if count == 0 {
-        return Ok((EventId::MAX, behind_mark(root, folder, deadline)?));
+        return Ok(EventId::MAX);
     }
     let clock = &mut StepClock::until(deadline);
-    let (listing, _) = listing::list_for_writer(root, folder, deadline)?;
-    if let Some(from) = behind(&listing) {
-        let later = |name: &SegmentName| !listing.marks.iter().any(|mark| mark.covers(name));
-        let names = listing.segments.keys().filter(|name| later(name)).cloned();
-        let least = least_of(root, folder, count, names.collect(), clock)?;
-        if let Some(least) = least.filter(|least| Some(*least) > from.newest) {
-            return Ok((least, Some(from)));
-        }
-    }
-    let names = listing::list(root, folder, deadline)?.segments.into_keys();
-    let least = least_of(root, folder, count, names.collect(), clock)?;
-    Ok((least.unwrap_or(EventId::MIN), None))
-}
-
-/// The position of the oldest of the newest `count` records of these segments. `None` if they have fewer.
-fn least_of(
-    root: &Arc<Root>,
-    folder: &Path,
-    count: usize,
-    names: Vec<SegmentName>,
-    clock: &mut StepClock,
-) -> Result<Option<EventId>> {
     let mut segments = Vec::new();
-    for name in names {
+    for name in listing::list(root, folder, deadline)?.segments.into_keys() {
         // A file of another program may have ids in any order.
         let last = match name.is_canonical() {
             true => search::last_id_of(SegmentRef::new(root, folder, &name), clock)?,
@@ -99,7 +54,7 @@ fn least_of(
         }
     }
     let least = newest.first().filter(|_| newest.len() == count);
-    Ok(least.map(|(least, _)| *least))
+    Ok(least.map_or(EventId::MIN, |(least, _)| *least))
 }
 
 /// The positions of the last records of a segment, at most `count`. A plain segment is read from its end, in windows

@@ -1,6 +1,7 @@
 //! Opening storage, locks, and the warnings of a handle.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage::config::{ConfigErrors, MapEnvironment, Notice};
@@ -10,7 +11,7 @@ use prodigy_storage::{
 };
 use serde_json::Value;
 
-use crate::support::{builder, file_with, memory_with, on_each};
+use crate::support::{TestClock, builder, file_with, memory_with, on_each};
 
 #[test]
 fn a_refused_configuration_tells_everything_that_is_wrong() {
@@ -259,6 +260,27 @@ fn a_finished_job_is_marked_once() {
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
     });
+}
+
+#[test]
+fn a_write_after_the_end_reopens_a_job_whatever_the_clock_of_the_process_that_finished_it() {
+    // Far ahead of the clock of the files.
+    let clock = TestClock::new();
+    let fixture = file_with(|b| b.clock(Arc::clone(&clock) as _));
+    let job = fixture.job();
+    let letter = |id: &str| DeadLetter::new(ItemId::new(id).unwrap(), 1);
+    let state = || job.status().unwrap().state;
+    job.events().append(&1).unwrap();
+    // Two writes to files within one tick have the same time.
+    let pause = || std::thread::sleep(Duration::from_millis(30));
+    for id in ["a", "b"] {
+        job.finish().unwrap();
+        assert_eq!(state(), JobState::Finished);
+        pause();
+        job.dlq().push(&letter(id)).unwrap();
+        assert_eq!(state(), JobState::Open);
+        clock.advance_secs(-3600);
+    }
 }
 
 #[test]

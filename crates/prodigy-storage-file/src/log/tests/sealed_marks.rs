@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Deadline, EventId, ScanOptions};
+use prodigy_storage_backend::{Deadline, EventId};
 
-use super::support::{NEVER, Place, at, drain, id, ids, line, name, payloads, set_mode};
+use super::support::{NEVER, Place, id, ids, line, name, set_mode};
 use super::tape::Reel;
 use crate::log::Logs;
 
@@ -191,47 +191,4 @@ fn covered_segments_are_compressed_when_compression_is_turned_on() {
     store.flush(NEVER).unwrap();
     let packed = place.files().iter().filter(|name| name.ends_with(".zst")).count();
     assert_eq!(packed as i64, MANY);
-}
-
-#[test]
-fn the_end_and_the_last_events_of_a_long_log_need_the_segments_behind_the_mark_only() {
-    let place = Place::new();
-    sealed(&place, 0..MANY);
-    append(&place);
-    let last = |store: &Logs, count: usize| {
-        payloads(&drain(&mut *store.tail(&place.job, count, None, NEVER).unwrap()))
-    };
-    let (store, reel) = place.taped(place.options());
-    reel.take();
-    let end = store.end(&place.job, NEVER).unwrap();
-    assert_eq!(last(&store, 1), ["new"]);
-    let opens = |call: &String| call.starts_with("read ") && call.contains("/events-");
-    let opened = reel.take().iter().filter(|call| opens(call)).count();
-    assert!(opened < 20, "{opened} segments were opened");
-    // More than there are behind the mark, and more than there are.
-    let counts = [0, 1, 2, 60, MANY as usize, MANY as usize + 9];
-    let marked: Vec<_> = counts.iter().map(|count| last(&store, *count)).collect();
-    for mark in marks(&place) {
-        std::fs::remove_file(place.log().join(mark)).unwrap();
-    }
-    let unmarked: Vec<_> = counts.iter().map(|count| last(&place.store(), *count)).collect();
-    assert_eq!(marked, unmarked);
-    assert_eq!(store.end(&place.job, NEVER).unwrap(), end);
-    place.append(&store, &["later"]).unwrap();
-    let mut behind = place.scan(&store, &ScanOptions::after(end));
-    assert_eq!(payloads(&drain(&mut *behind)), ["later"]);
-}
-
-#[test]
-fn the_end_of_a_log_is_found_after_the_segments_behind_its_mark_were_removed() {
-    let place = Place::new();
-    sealed(&place, 0..MANY);
-    append(&place);
-    sealed(&place, MANY..MANY + 9);
-    let store = place.store();
-    store.remove_before(&place.job, at(MANY + 5), NEVER).unwrap();
-    let end = store.end(&place.job, NEVER).unwrap();
-    place.append(&store, &["later"]).unwrap();
-    let mut behind = place.scan(&store, &ScanOptions::after(end));
-    assert_eq!(payloads(&drain(&mut *behind)), ["later"]);
 }

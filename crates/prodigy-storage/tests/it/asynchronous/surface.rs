@@ -37,6 +37,7 @@ const BLOCKING_ONLY: &[(&str, &str)] = &[
         "Storage::follow_lines",
         "each line is lent, which a stream can't do: follow `Box<RawValue>`",
     ),
+    ("FollowAllLines::cursor", "of `Repo::follow_lines`"),
     ("FollowAllLines::handle", "of `Repo::follow_lines`"),
     ("FollowAllLines::next", "of `Repo::follow_lines`"),
     ("FollowAllLines::wait", "of `Repo::follow_lines`"),
