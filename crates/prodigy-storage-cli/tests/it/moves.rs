@@ -1,24 +1,30 @@
 //! Moves into a database and out of it: they are killed at each message, and other processes write in between.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
 use crate::postgres::bench;
 use crate::server::Server;
 use crate::support::Bench;
 
 /// Passes what a client and the server say to each other on, and calls `strike` before the message of this number that the client sends.
+/// When it is dropped, its threads have ended: they hold what `strike` holds.
 struct Wire {
     port: u16,
-    sent: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    sent: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    listens: Option<JoinHandle<Vec<JoinHandle<()>>>>,
 }
 
 impl Wire {
     fn to(server: &Server, number: usize, strike: impl Fn() + Send + Sync + 'static) -> Self {
-        use std::io::{Read, Write};
-        use std::net::{Shutdown, TcpListener, TcpStream};
-        use std::sync::Arc;
-        use std::sync::atomic::{AtomicUsize, Ordering};
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, of_server) = (listener.local_addr().unwrap().port(), server.port());
         let (sent, strike) = (Arc::new(AtomicUsize::new(0)), Arc::new(strike));
+        let is_over = Arc::new(AtomicBool::new(false));
         let pass = |mut from: TcpStream, mut to: TcpStream, each: Box<dyn Fn() + Send>| {
             std::thread::spawn(move || {
                 let mut buffer = vec![0; 1 << 16];
@@ -31,12 +37,15 @@ impl Wire {
                 let _ = to.shutdown(Shutdown::Both);
             })
         };
-        let counted = Arc::clone(&sent);
-        // The thread ends with the test's process.
-        std::thread::spawn(move || {
+        let (counted, ends) = (Arc::clone(&sent), Arc::clone(&is_over));
+        let listens = std::thread::spawn(move || {
+            let mut threads = Vec::new();
             for client in listener.incoming().flatten() {
+                if ends.load(Ordering::SeqCst) {
+                    break;
+                }
                 let Ok(there) = TcpStream::connect(("127.0.0.1", of_server)) else {
-                    return;
+                    break;
                 };
                 let (counted, strike) = (Arc::clone(&counted), Arc::clone(&strike));
                 let each = move || {
@@ -45,11 +54,17 @@ impl Wire {
                     }
                 };
                 let (from, to) = (client.try_clone().unwrap(), there.try_clone().unwrap());
-                pass(from, to, Box::new(each));
-                pass(there, client, Box::new(|| ()));
+                threads.push(pass(from, to, Box::new(each)));
+                threads.push(pass(there, client, Box::new(|| ())));
             }
+            threads
         });
-        Self { port, sent }
+        Self {
+            port,
+            sent,
+            is_over,
+            listens: Some(listens),
+        }
     }
 
     fn url(&self, server: &Server) -> String {
@@ -59,10 +74,20 @@ impl Wire {
     }
 }
 
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // Ends the wait for a connection.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(Ok(threads)) = self.listens.take().map(JoinHandle::join) {
+            // The client's process has ended, and so its connections.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        }
+    }
+}
+
 /// Runs a command of the tool that is killed before its message of this number to the server. True if it was killed.
 fn killed_at(server: &Server, number: usize, command: impl FnOnce(&str) -> std::process::Command) -> bool {
-    use std::sync::atomic::Ordering;
-    use std::sync::{Arc, Mutex};
     let victim = Arc::new(Mutex::new(0));
     let of_wire = Arc::clone(&victim);
     let wire = Wire::to(server, number, move || {
@@ -185,14 +210,12 @@ fn a_move_out_of_the_database_that_is_killed_at_any_message_is_made_whole_by_the
 /// server. If the copy holds a lock that the other process waits for, it continues, and the other process waits for it. Returns whether it was held up.
 /// `copy` copies the job to what `target` reads then.
 fn overtaken_at(
-    server: &std::sync::Arc<Server>,
-    (source, job): (&std::sync::Arc<Bench>, &str),
+    server: &Arc<Server>,
+    (source, job): (&Arc<Bench>, &str),
     number: usize,
     copy: impl FnOnce(&str) -> std::process::Command,
     target: impl Fn(&[&str]) -> crate::support::Run,
 ) -> bool {
-    use std::sync::atomic::Ordering;
-    use std::sync::{Arc, Mutex};
     let of = ["--repo", "shop", "--job", job];
     let append = [&["events", "append"][..], &of].concat();
     source.feed(&append, "1\n").code(0);
@@ -261,7 +284,7 @@ fn overtaken_at(
 #[test]
 fn a_write_at_any_message_of_a_move_into_the_database_is_in_the_copy_or_refused_or_ends_the_copy() {
     let Some(server) = Server::start() else { return };
-    let (server, source) = (std::sync::Arc::new(server), std::sync::Arc::new(Bench::new()));
+    let (server, source) = (Arc::new(server), Arc::new(Bench::new()));
     let target = bench(&server);
     target.run(&["schema", "migrate"]).code(0);
     for number in 1.. {
@@ -278,8 +301,8 @@ fn a_write_at_any_message_of_a_move_into_the_database_is_in_the_copy_or_refused_
 #[test]
 fn a_write_at_any_message_of_a_move_out_of_the_database_is_in_the_copy_or_refused_or_ends_the_copy() {
     let Some(server) = Server::start() else { return };
-    let source = std::sync::Arc::new(bench(&server));
-    let server = std::sync::Arc::new(server);
+    let source = Arc::new(bench(&server));
+    let server = Arc::new(server);
     let files = Bench::new();
     for number in 1.. {
         let job = format!("job-{number}");
