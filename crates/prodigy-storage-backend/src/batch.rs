@@ -211,10 +211,9 @@ impl Batch {
             if id.is_ahead_of(latest) {
                 let time = id.time().to_rfc3339();
                 return Err(
-                    refused(format!("the id {id} was made at {time}, over an hour from now"))
-                        .with_hint(
-                            "check the clock of the machine that made it, or the time that the id was made of (`EventId::for_key`)",
-                        ),
+                    refused(format!("the id {id} was made at {time}, over an hour from now")).with_hint(
+                        "check the clock of the machine that made it, or the time that it was made of",
+                    ),
                 );
             }
         }

@@ -109,7 +109,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
     if summary.damaged > 0 {
         let places = counted(summary.damaged, "damaged place");
         app.damaged(&format!(
-            "{places} of dead-letter queues: left out; `prodigy-storage doctor` names each"
+            "{places}: dead letters are left out, and events are copied as they are; `prodigy-storage doctor` names each"
         ));
     }
     for what in &summary.left_out {

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Moved, Result, StorageError};
+use prodigy_storage_backend::record::Checksum;
+use prodigy_storage_backend::{Deadline, ErrorKind, Moved, Result, StorageError, StreamedLine};
 use prodigy_storage_layout::{
     DELETIONS, DLQ, Document, EVENTS, Entry, IMPORTED, JobAddress, LOCKS, ORPHANED, QUARANTINE, STATE,
     SegmentName, checkpoints_folder, events_folder, orphans_folder, queue_folder,
@@ -33,7 +34,7 @@ pub(super) struct Copy<'c, 'w> {
     job: Option<&'c JobAddress>,
     /// The jobs whose copy was begun, with the folder of their log at that time.
     jobs: HashMap<JobAddress, Option<FolderId>>,
-    /// The number of damaged places in queues, which are left out.
+    /// The number of damaged places: in queues, which are left out, and of events, which are copied as they are.
     damaged: u64,
     /// Everything else that is left out: links, and other things at the path of a file, each with a description.
     left_out: Vec<String>,
@@ -45,6 +46,35 @@ pub(super) struct Copied<'w> {
     pub(super) archive: ArchiveWriter<'w>,
     pub(super) damaged: u64,
     pub(super) left_out: Vec<String>,
+}
+
+/// The bytes of a segment; counts its damaged lines while they are read.
+struct Lines<R> {
+    from: R,
+    line: StreamedLine,
+    damaged: u64,
+}
+
+impl<R: Read> Read for Lines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        let mut bytes = buffer.get(..read).unwrap_or_default();
+        while let Some((line, rest)) =
+            memchr::memchr(b'\n', bytes).and_then(|end| Some((bytes.get(..end)?, bytes.get(end + 1..)?)))
+        {
+            self.line.push(line);
+            let line = std::mem::take(&mut self.line);
+            self.damaged += u64::from(match line.check(<[u8]>::trim_ascii_end).0 {
+                Checksum::Valid => false,
+                // A line of another program has no checksum.
+                Checksum::Missing => line.event().is_some(),
+                Checksum::Mismatch => true,
+            });
+            bytes = rest;
+        }
+        self.line.push(bytes);
+        Ok(read)
+    }
 }
 
 impl<'c, 'w> Copy<'c, 'w> {
@@ -305,7 +335,14 @@ impl<'c, 'w> Copy<'c, 'w> {
             len: end + u64::from(lacks_line_end),
         };
         let line_end = if lacks_line_end { &b"\n"[..] } else { b"" };
-        self.add(&head, FileRead::new(&*file, 0).take(end).chain(line_end))
+        let mut lines = Lines {
+            from: FileRead::new(&*file, 0).take(end).chain(line_end),
+            line: StreamedLine::default(),
+            damaged: 0,
+        };
+        self.add(&head, &mut lines)?;
+        self.damaged += lines.damaged;
+        Ok(())
     }
 
     /// Copies a file as it is, or nothing if it is gone. A document that was compressed meanwhile has another name.

@@ -89,7 +89,8 @@ pub struct BackupSummary {
     pub bytes: u64,
     /// The number of jobs.
     pub jobs: u64,
-    /// The number of damaged places in dead-letter queues, which a backup leaves out.
+    /// The number of damaged places: in dead-letter queues, which a backup leaves out, and of events in plain segments, which it
+    /// copies as they are.
     pub damaged: u64,
     /// The number of marks of what was [moved](prodigy_storage_backend::Catalog::mark_moved): the parts that they cover take no writes.
     pub moved: u64,

@@ -391,6 +391,30 @@ fn damage_of_a_queue_is_counted_and_the_rest_is_copied() {
     assert!(place.is_clean("copy"));
 }
 
+#[test]
+fn damaged_events_are_counted_and_copied_as_they_are() {
+    let place = Place::new();
+    let backend = place.open("root");
+    append(&backend, &job("a"), 0..3);
+    drop(backend);
+    let folder = place.root("root").join("events/shop/a");
+    let segments = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let segment = segments.min().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = memchr::memmem::find(&bytes, b"\"event\":").unwrap() + 8;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let mut archive = Vec::new();
+    assert_eq!(place.backup("root").write(None, &mut archive).unwrap().damaged, 1);
+    place.restore("copy", &archive, None).unwrap();
+    let copied = place
+        .root("copy")
+        .join(segment.strip_prefix(place.root("root")).unwrap());
+    assert_eq!(std::fs::read(copied).unwrap(), bytes);
+}
+
 /// The version in the head of an archive.
 fn version(archive: &[u8]) -> u64 {
     let tar = zstd::decode_all(archive).unwrap();
