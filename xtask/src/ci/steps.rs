@@ -210,9 +210,6 @@ fn features(project: &Project) -> Result<Outcome> {
 
 fn test(project: &Project) -> Result<Outcome> {
     let mut command = project.cargo(["test", "--locked", "--workspace", "--no-fail-fast"]);
-    // More than the cores: many tests wait for processes, syncs and deadlines.
-    let threads = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    command.env("RUST_TEST_THREADS", threads.to_string());
     step(command.args(["--features", FEATURES]))?;
     let mut skipped = Vec::new();
     if has_postgresql() {

@@ -194,12 +194,14 @@ pub(super) fn push(backend: &FileBackend) -> Result<()> {
     Ok(())
 }
 
+/// Takes a lock that is free. A process that another test starts at this moment has a copy of a released lock until its own
+/// program begins.
 pub(super) fn lock(backend: &FileBackend) -> Result<Box<dyn prodigy_storage_backend::LockGuard>> {
     let name = LockName::new("shop/resume").unwrap();
     backend.lock(
         &name,
         &LockOptions::new("a test"),
-        Deadline::after(Duration::ZERO),
+        Deadline::after(Duration::from_secs(30)),
     )
 }
 
