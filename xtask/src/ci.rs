@@ -5,6 +5,7 @@ mod deny;
 mod examples;
 mod packed;
 mod report;
+mod shown;
 mod steps;
 
 use std::time::Instant;

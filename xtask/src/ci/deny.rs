@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 
 use super::report::Outcome;
-use crate::project::{Project, must, show};
+use super::shown;
+use crate::project::Project;
 
 /// Checks licences, bans and sources, and advisories if a database of them is available. Reports the date of that
 /// database.
@@ -15,17 +16,24 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         let how = "cargo-deny is not installed (`cargo install --locked cargo-deny`)";
         return Ok(Outcome::Skipped(how.to_owned()));
     }
-    let mut command = project.cargo(["deny", "--locked", "check", "bans", "licenses", "sources"]);
-    println!("$ {}", show(&command));
-    must(&mut command)?;
+    // Duplicates are allowed, and the tree of each is long.
+    let checks = [
+        "--log-level",
+        "error",
+        "--locked",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ];
+    shown::run(project.cargo(["deny"]).args(checks))?;
     let fetched = quietly(project, &["deny", "fetch", "db"]);
     let Some(date) = database_date() else {
         let why = "no database of advisories is here and none could be fetched: advisories were not checked";
         return Ok(Outcome::Partly(why.to_owned()));
     };
     let mut command = project.cargo(["deny", "--locked", "check", "--disable-fetch", "advisories"]);
-    println!("$ {}", show(&command));
-    must(&mut command)?;
+    shown::run(&mut command)?;
     println!("advisories: checked against the database of {date}");
     Ok(if fetched {
         Outcome::Passed

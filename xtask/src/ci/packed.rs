@@ -5,24 +5,19 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::report::Outcome;
-use crate::dist;
-use crate::project::{Project, must, show};
+use super::shown;
+use super::steps::build;
+use crate::project::{Project, must};
 
 /// Packs the tool as it was built for the tests, then checks the checksum, unpacks the archive, and runs the tool from
 /// it.
 pub(crate) fn run(project: &Project) -> Result<Outcome> {
-    let mut build = project.cargo(["build", "--locked", "--package", "prodigy-storage-cli"]);
-    println!("$ {}", show(&build));
-    must(&mut build)?;
+    build(project)?;
     let folder = tempfile::Builder::new().prefix("prodigy-dist-").tempdir()?;
     let dir = folder.path();
-    dist::run(
-        project,
-        &dist::Options {
-            dir: Some(dir.to_owned()),
-            binary: Some(project.built("prodigy-storage")),
-        },
-    )?;
+    let mut pack = Command::new(project.built("xtask"));
+    pack.arg("dist").arg("--dir").arg(dir);
+    shown::run(pack.arg("--binary").arg(project.built("prodigy-storage")))?;
     let name = std::fs::read_dir(dir)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .find_map(|name| Some(name.strip_suffix(".tar.gz")?.to_owned()))

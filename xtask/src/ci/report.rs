@@ -30,8 +30,15 @@ impl Report {
         self.rows.push((name, outcome, took));
     }
 
-    /// Prints all steps and the counts of their outcomes; fails if a step failed.
+    /// Prints what failed steps printed about it, all steps, and the counts of their outcomes; fails if a step failed.
     pub(crate) fn close(&self, took: Duration) -> Result<()> {
+        for (name, outcome, _) in &self.rows {
+            if let Outcome::Failed(why) = outcome
+                && let Some((_, printed)) = why.split_once('\n')
+            {
+                println!("\n`{name}` printed:\n{printed}");
+            }
+        }
         println!("\nsteps:");
         for (name, outcome, took) in &self.rows {
             println!("  {}", row(name, outcome, *took));
@@ -63,7 +70,10 @@ fn row(name: &str, outcome: &Outcome, took: Duration) -> String {
     };
     let seconds = took.as_secs_f64();
     match why {
-        Some(why) => format!("{name:<10} {seconds:>7.1} s  {word}: {why}"),
+        Some(why) => {
+            let why = why.lines().next().unwrap_or_default();
+            format!("{name:<10} {seconds:>7.1} s  {word}: {why}")
+        }
         None => format!("{name:<10} {seconds:>7.1} s  {word}"),
     }
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::report::Outcome;
-use super::{deny, examples, packed};
-use crate::project::{Project, must, show};
+use super::{deny, examples, packed, shown};
+use crate::project::Project;
 use crate::{demo, tidy, torture};
 
 /// One step.
@@ -124,7 +124,7 @@ const SMALL: &[(&str, &str)] = &[
 /// The features with which the workspace is built for the steps that run it: with others, cargo would compile all crates
 /// again for each step.
 const FEATURES: &str =
-    "prodigy-storage/tokio,prodigy-storage/postgres,prodigy-storage-cli/postgres,xtask/docs";
+    "prodigy-storage/tokio,prodigy-storage/postgres,prodigy-storage-cli/postgres,xtask/dist,xtask/docs";
 
 /// Crates with models of their concurrent parts, behind the feature `model`.
 const MODELLED: &[&str] = &[
@@ -135,8 +135,7 @@ const MODELLED: &[&str] = &[
 
 /// Prints and runs a command.
 fn step(command: &mut Command) -> Result<Outcome> {
-    println!("$ {}", show(command));
-    must(command)?;
+    shown::run(command)?;
     Ok(Outcome::Passed)
 }
 
