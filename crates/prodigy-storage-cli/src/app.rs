@@ -113,8 +113,8 @@ impl<'c> App<'c> {
         };
         // Writes the output that was produced before a failure, too.
         let flushed = self.out.flush().map_err(Failure::output);
-        self.tell_foreign();
-        self.tell_stats();
+        self.print_foreign();
+        self.print_stats();
         match ended.and_then(|exit| flushed.map(|()| exit)) {
             Ok(Exit::Done) if self.damaged => Exit::Damaged,
             Ok(Exit::Done) if self.skipped => Exit::Skipped,
@@ -127,7 +127,7 @@ impl<'c> App<'c> {
                 Exit::Failed
             }
             Err(failure) => {
-                failure.tell(&mut self.err);
+                failure.print(&mut self.err);
                 failure.exit()
             }
         }
@@ -407,7 +407,7 @@ impl<'c> App<'c> {
     }
 
     /// Reports data of another program that was skipped, once per kind; the run then ends with its code.
-    pub(crate) fn tell_foreign(&mut self) {
+    pub(crate) fn print_foreign(&mut self) {
         let Some(storage) = self.opened.clone().filter(|_| self.reads != Reads::Nothing) else {
             return;
         };
@@ -460,7 +460,7 @@ impl<'c> App<'c> {
         }
     }
 
-    fn tell_stats(&mut self) {
+    fn print_stats(&mut self) {
         if !self.global.verbose {
             return;
         }

@@ -10,7 +10,7 @@ use prodigy_storage::{Ceilings, Identity, StorageNotice};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
-use crate::errors::{Failure, Result, tell_config};
+use crate::errors::{Failure, Result, print_config};
 use crate::exit::Exit;
 use crate::output::counted;
 
@@ -99,11 +99,11 @@ fn loader(app: &App<'_>, file: Option<&Path>) -> Loader<ProcessEnvironment> {
 }
 
 /// Loads the configuration, reports its warnings, and reports its errors.
-fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice)) -> Option<Loaded> {
+fn load(app: &mut App<'_>, file: Option<&Path>, print: fn(&mut App<'_>, &Notice)) -> Option<Loaded> {
     match loader(app, file).load() {
         Ok(loaded) => {
             for notice in &loaded.notices {
-                tell(app, notice);
+                print(app, notice);
             }
             if loaded.config.backend == BackendKind::Memory && !loaded.config.memory.persist_to_disk {
                 app.warn(&StorageNotice::NothingKept.to_string());
@@ -111,7 +111,7 @@ fn load(app: &mut App<'_>, file: Option<&Path>, tell: fn(&mut App<'_>, &Notice))
             Some(loaded)
         }
         Err(errors) => {
-            tell_config(&errors, &mut app.err);
+            print_config(&errors, &mut app.err);
             None
         }
     }

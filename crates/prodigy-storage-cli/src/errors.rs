@@ -101,10 +101,10 @@ impl Failure {
     }
 
     /// Prints the message.
-    pub(crate) fn tell(&self, to: &mut dyn Write) {
+    pub(crate) fn print(&self, to: &mut dyn Write) {
         match self {
             Self::Closed => {}
-            Self::Storage(error) => tell_storage(error, to),
+            Self::Storage(error) => print_storage(error, to),
             Self::Told(message) => {
                 say(to, "error", &message.what);
                 if let Some(hint) = &message.hint {
@@ -146,12 +146,12 @@ fn exit_of(error: &StorageError) -> Exit {
     }
 }
 
-fn tell_storage(error: &StorageError, to: &mut dyn Write) {
+fn print_storage(error: &StorageError, to: &mut dyn Write) {
     if let Some(errors) = error
         .source()
         .and_then(|cause| cause.downcast_ref::<ConfigErrors>())
     {
-        tell_config(errors, to);
+        print_config(errors, to);
         return;
     }
     say(to, "error", &format!("{error:#}"));
@@ -161,7 +161,7 @@ fn tell_storage(error: &StorageError, to: &mut dyn Write) {
 }
 
 /// Prints every error of a configuration.
-pub(crate) fn tell_config(errors: &ConfigErrors, to: &mut dyn Write) {
+pub(crate) fn print_config(errors: &ConfigErrors, to: &mut dyn Write) {
     for error in errors {
         say(to, "error", &error.to_string());
     }
@@ -193,7 +193,7 @@ pub(crate) fn command_line(error: &clap::Error, console: &mut Console<'_>) -> Ex
         return match written.map_err(Failure::output) {
             Ok(()) | Err(Failure::Closed) => Exit::Done,
             Err(failure) => {
-                failure.tell(&mut console.errors);
+                failure.print(&mut console.errors);
                 failure.exit()
             }
         };
@@ -223,18 +223,18 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped_and_lines_kept() {
-        let mut told = Vec::new();
-        say(&mut told, "error", "what \u{1b}[31m\n  where: x\r");
-        assert_eq!(told, b"error: what \\u{1b}[31m\n  where: x\\u{d}\n");
+        let mut printed = Vec::new();
+        say(&mut printed, "error", "what \u{1b}[31m\n  where: x\r");
+        assert_eq!(printed, b"error: what \\u{1b}[31m\n  where: x\\u{d}\n");
     }
 
     #[test]
     fn a_closed_pipe_is_no_failure() {
         let closed = Failure::output(io::ErrorKind::BrokenPipe.into());
         assert_eq!(closed.exit(), Exit::Done);
-        let mut told = Vec::new();
-        closed.tell(&mut told);
-        assert!(told.is_empty());
+        let mut printed = Vec::new();
+        closed.print(&mut printed);
+        assert!(printed.is_empty());
         assert_eq!(
             Failure::output(io::ErrorKind::StorageFull.into()).exit(),
             Exit::Failed

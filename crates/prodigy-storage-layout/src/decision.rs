@@ -47,18 +47,18 @@ pub enum Present {
 /// A registry entry that may belong to the repository that was found.
 ///
 /// ```
-/// use prodigy_storage_layout::{Evidence, Known, NameRole, Present};
+/// use prodigy_storage_layout::{Evidence, KnownRepo, NameRole, Present};
 ///
 /// let recorded = Evidence { path: "/src/shop/.git".into(), file_id: Some((1, 2)), born: None, origin: None };
 /// let present = Present::Found(recorded.clone());
-/// assert!(Known { role: NameRole::Suggested, recorded, present, active: false }.is_home());
+/// assert!(KnownRepo { role: NameRole::Suggested, recorded, present, active: false }.is_home());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
     reason = "a registry makes it, and has to fill in each field"
 )]
-pub struct Known {
+pub struct KnownRepo {
     /// The relation of the entry's name to the repository.
     pub role: NameRole,
     /// The recorded evidence.
@@ -73,10 +73,10 @@ pub struct Known {
 /// The name of a repository. Each index is a position in the given list of entries.
 ///
 /// ```
-/// use prodigy_storage_layout::{Decision, Evidence, Known, NameRole, Present, decide};
+/// use prodigy_storage_layout::{Decision, Evidence, KnownRepo, NameRole, Present, decide};
 ///
 /// let found = Evidence { path: "/src/shop/.git".into(), file_id: Some((1, 2)), born: None, origin: None };
-/// let known = Known {
+/// let known = KnownRepo {
 ///     role: NameRole::Suggested,
 ///     recorded: found.clone(),
 ///     present: Present::Found(found.clone()),
@@ -113,7 +113,7 @@ pub enum Decision {
     NoName,
 }
 
-impl Known {
+impl KnownRepo {
     /// True if the recorded path still leads to the entry's own directory, or if the path can't be read.
     #[must_use]
     pub fn is_home(&self) -> bool {
@@ -143,7 +143,7 @@ impl Known {
 
 /// Decides which name the repository that was found has. The first matching row of the table counts.
 #[must_use]
-pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
+pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     let relations: Vec<Relation> = known.iter().map(|known| known.recorded.relation(found)).collect();
     let having = |wanted: Relation| {
         let all = relations.iter().zip(known).enumerate();
@@ -197,8 +197,8 @@ pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
         let Some(index) = holder else {
             return Decision::Register(role);
         };
-        let is_another =
-            known.get(index).is_none_or(Known::is_home) || relations.get(index) == Some(&Relation::Reused);
+        let is_another = known.get(index).is_none_or(KnownRepo::is_home)
+            || relations.get(index) == Some(&Relation::Reused);
         if !is_another {
             return Decision::Conflict { index };
         }
@@ -207,7 +207,7 @@ pub fn decide(found: &Evidence, known: &[Known]) -> Decision {
 }
 
 /// The decision for an entry of the same repository. Facts that can't be read now are kept as recorded.
-fn same(index: usize, known: &Known, mut record: Evidence, found: &Evidence) -> Decision {
+fn same(index: usize, known: &KnownRepo, mut record: Evidence, found: &Evidence) -> Decision {
     record.born = found.born.or(known.recorded.born);
     record.file_id = found.file_id.or(known.recorded.file_id);
     let record = (record != known.recorded).then_some(record);

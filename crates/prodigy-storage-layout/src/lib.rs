@@ -70,7 +70,7 @@ mod time_text;
 mod worktree;
 
 pub use address::{JobAddress, Part};
-pub use decision::{Decision, Known, NameRole, Present, decide};
+pub use decision::{Decision, KnownRepo, NameRole, Present, decide};
 pub use document::{Document, DocumentOwner, DocumentScope};
 pub use entry::Entry;
 pub use evidence::{Evidence, Relation};

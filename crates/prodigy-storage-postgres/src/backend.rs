@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{Deadline, Durability, Result, StorageError, Waiters};
 use prodigy_storage_layout::JobAddress;
 
-use crate::bell::Bell;
 use crate::catalog::Counters;
 use crate::db::Db;
 use crate::lease::Leases;
 use crate::log::{Writer, WriterRow};
+use crate::notifier::Notifier;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
 use crate::queue::Fronts;
@@ -47,7 +47,7 @@ struct Shared {
     writers: Arc<Mutex<HashMap<JobAddress, Arc<Writer>>>>,
     waiters: Arc<Waiters>,
     leases: Arc<Leases>,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     counters: Counters,
     fronts: Arc<Fronts>,
 }
@@ -141,8 +141,8 @@ impl PostgresBackend {
                 .collect()
         });
         let (store, waiters) = (state.store.map_or(0, |id| id.as_fields().0), Arc::default());
-        let bell = Arc::new(Bell::new(store, Arc::clone(&waiters)));
-        bell.send_always(&db);
+        let notifier = Arc::new(Notifier::new(store, Arc::clone(&waiters)));
+        notifier.send_always(&db);
         Ok(Self {
             shared: Arc::new(Shared {
                 db,
@@ -150,7 +150,7 @@ impl PostgresBackend {
                 store,
                 writers,
                 waiters,
-                bell,
+                notifier,
                 leases,
                 counters: Counters::default(),
                 fronts: Arc::default(),
@@ -194,13 +194,13 @@ impl PostgresBackend {
     /// Wakes the callers that wait for events of a job, in this process and in others.
     pub(crate) fn announce(&self, job: &JobAddress) {
         self.shared.waiters.notify(job);
-        self.shared.bell.ring(job);
+        self.shared.notifier.announce(job);
     }
 
     /// The channel for notifications of other processes. The first call starts to listen.
-    pub(crate) fn bell(&self) -> &Arc<Bell> {
-        self.shared.bell.listen(&self.shared.db);
-        &self.shared.bell
+    pub(crate) fn notifier(&self) -> &Arc<Notifier> {
+        self.shared.notifier.listen(&self.shared.db);
+        &self.shared.notifier
     }
 
     pub(crate) fn writer(&self, job: &JobAddress) -> Arc<Writer> {
@@ -231,7 +231,7 @@ impl Drop for Shared {
             .drain()
             .filter_map(|(_, writer)| writer.row())
             .collect();
-        let announcement = self.bell.announcement();
+        let announcement = self.notifier.announcement();
         if rows.is_empty() && announcement.is_none() {
             return;
         }

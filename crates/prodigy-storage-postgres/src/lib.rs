@@ -41,7 +41,6 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod backend;
-mod bell;
 mod catalog;
 mod db;
 mod direct;
@@ -52,6 +51,7 @@ mod lease;
 mod lock;
 mod log;
 mod moved;
+mod notifier;
 mod options;
 mod pool;
 mod queue;

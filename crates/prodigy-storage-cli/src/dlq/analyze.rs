@@ -3,7 +3,7 @@
 use prodigy_storage::{Eligible, ItemId, SignatureCount, SignatureGroups, Timestamp};
 use serde_json::json;
 
-use super::select::{StateArgs, tell_missing, tell_none};
+use super::select::{StateArgs, print_missing, print_none};
 use super::view::{self, State};
 use crate::app::{Access, App};
 use crate::errors::Result;
@@ -57,9 +57,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     if is_empty {
-        tell_none(app, &dlq, &which.select.filters)?;
+        print_none(app, &dlq, &which.select.filters)?;
     }
-    tell_missing(app, &opened, &which.select.ids)
+    print_missing(app, &opened, &which.select.ids)
 }
 
 fn object(group: &SignatureCount) -> serde_json::Value {

@@ -3,7 +3,7 @@
 use prodigy_storage::{Change, Claim, Eligible, ItemId, ItemState, RemovalKind, Select, Settled, Settlement};
 use serde_json::json;
 
-use super::select::{StateArgs, tell_missing, tell_none};
+use super::select::{StateArgs, print_missing, print_none};
 use super::view;
 use crate::app::{Access, App};
 use crate::audit::Audited;
@@ -39,7 +39,7 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
         Access::Read
     };
     let opened = arguments.job.open(app, access)?;
-    let missing = tell_missing(app, &opened, &which.select.ids)?;
+    let missing = print_missing(app, &opened, &which.select.ids)?;
     let select = which.select.select(Eligible::Any);
     let change = arguments.yes.then_some(Change::Remove);
     let mut found = Bulk {
@@ -48,10 +48,10 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
     };
     found.run(app, &opened, &select, Some(which), change.as_ref())?;
     if found.is_nothing() {
-        tell_none(app, &opened.job.dlq(), &which.select.filters)?;
+        print_none(app, &opened.job.dlq(), &which.select.filters)?;
     }
     if arguments.yes {
-        return Ok(match found.tell(app, "removed")? {
+        return Ok(match found.print(app, "removed")? {
             Exit::Done => missing,
             failed => failed,
         });
@@ -61,7 +61,7 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
     } else {
         app.line(format!("{} would be removed", counted(found.matched, "item")))?;
         app.flush()?;
-        found.tell_taken(app);
+        found.print_taken(app);
         app.note("nothing was removed: add `--yes` to remove them");
     }
     Ok(missing)
@@ -161,13 +161,13 @@ impl Bulk {
     }
 
     /// Prints the counts.
-    pub(super) fn tell(&self, app: &mut App<'_>, done: &str) -> Result<Exit> {
+    pub(super) fn print(&self, app: &mut App<'_>, done: &str) -> Result<Exit> {
         if app.json() {
             app.json_line(&json!({done: self.done, "changed": self.changed, "taken": self.taken}))?;
         } else {
             app.line(format!("{} {done}", counted(self.done, "item")))?;
             app.flush()?;
-            self.tell_taken(app);
+            self.print_taken(app);
             if self.changed > 0 {
                 let items = counted(self.changed, "item");
                 app.note(&format!("{items} changed meanwhile, and stayed as they are"));
@@ -179,7 +179,7 @@ impl Bulk {
         })
     }
 
-    fn tell_taken(&self, app: &mut App<'_>) {
+    fn print_taken(&self, app: &mut App<'_>) {
         if self.taken > 0 {
             app.note(&format!(
                 "{} taken by others left alone: `dlq release ID` ends a lease",

@@ -89,7 +89,7 @@ impl Edit<'_> {
             self.refuse_reserved(patch)?;
             match self.store(&item, merged)? {
                 Settled::Changed => {}
-                settled => return self.tell(app, &item, settled),
+                settled => return self.print(app, &item, settled),
             }
         }
         let what = format!(
@@ -128,10 +128,10 @@ impl Edit<'_> {
             )),
         };
         match settled {
-            Ok(Settled::Done) => self.tell(app, &item, Settled::Done),
+            Ok(Settled::Done) => self.print(app, &item, Settled::Done),
             Ok(settled) => {
                 self.keep(app, file, &before, &after);
-                self.tell(app, &item, settled)
+                self.print(app, &item, settled)
             }
             Err(failure) => {
                 self.keep(app, file, &before, &after);
@@ -159,7 +159,7 @@ impl Edit<'_> {
         Ok(settled.first().copied().unwrap_or(Settled::Unknown))
     }
 
-    fn tell(&self, app: &mut App<'_>, item: &DlqItem, settled: Settled) -> Result<Exit> {
+    fn print(&self, app: &mut App<'_>, item: &DlqItem, settled: Settled) -> Result<Exit> {
         match settled {
             Settled::Done => {}
             Settled::Changed => {

@@ -3,7 +3,7 @@
 use prodigy_storage::{Dlq, DlqItem, Eligible, ErrorKind, ItemId, Select};
 
 use super::line_of;
-use super::select::{StateArgs, tell_missing, tell_none};
+use super::select::{StateArgs, print_missing, print_none};
 use super::view::{self, ItemTable, View};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
@@ -49,7 +49,7 @@ pub(crate) fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         |app, item| {
             let json = app.json().then(|| item.clone());
             let view = View::of(item);
-            view.tell_unreadable(app);
+            view.print_unreadable(app);
             if !which.holds(view.state) {
                 return Ok(());
             }
@@ -66,9 +66,9 @@ pub(crate) fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     if !shown {
-        tell_none(app, &dlq, &which.select.filters)?;
+        print_none(app, &dlq, &which.select.filters)?;
     }
-    tell_missing(app, &opened, &which.select.ids)
+    print_missing(app, &opened, &which.select.ids)
 }
 
 pub(crate) fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
@@ -97,7 +97,7 @@ pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> 
         |app, item| {
             // Without a filter no item has to be read.
             if which.filters() {
-                View::of(item.clone()).tell_unreadable(app);
+                View::of(item.clone()).print_unreadable(app);
             }
             if !which.takes(&item) {
                 return Ok(());
@@ -111,9 +111,9 @@ pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> 
     }
     app.flush()?;
     if !shown {
-        tell_none(app, &dlq, &which.select.filters)?;
+        print_none(app, &dlq, &which.select.filters)?;
     }
-    tell_missing(app, &opened, &which.select.ids)
+    print_missing(app, &opened, &which.select.ids)
 }
 
 /// Reads one item.

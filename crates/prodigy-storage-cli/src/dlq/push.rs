@@ -131,7 +131,7 @@ fn import_one(
     let mut lines = match file.lines(app, longest) {
         Ok(lines) => lines,
         Err(failure) => {
-            failure.tell(&mut app.err);
+            failure.print(&mut app.err);
             *refused += 1;
             return Ok(Exit::Done);
         }
@@ -165,7 +165,7 @@ fn import_one(
             sink.store()?;
         }
         for failure in sink.refused.drain(..) {
-            failure.tell(&mut app.err);
+            failure.print(&mut app.err);
             *refused += 1;
         }
         if at_end {

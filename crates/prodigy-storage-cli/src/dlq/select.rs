@@ -87,7 +87,7 @@ impl StateArgs {
 }
 
 /// Reports the named items that are not in the queue.
-pub(super) fn tell_missing(app: &mut App<'_>, opened: &Opened, ids: &[ItemId]) -> Result<Exit> {
+pub(super) fn print_missing(app: &mut App<'_>, opened: &Opened, ids: &[ItemId]) -> Result<Exit> {
     let dlq = opened.job.dlq();
     let mut exit = Exit::Done;
     for id in once(ids) {
@@ -113,7 +113,7 @@ pub(super) fn once(ids: &[ItemId]) -> impl Iterator<Item = &ItemId> {
 const TYPES: usize = 8;
 
 /// Explains why the filters select no item: a filter may be mistyped.
-pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
+pub(super) fn print_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
     let (error_type, signature) = (&filters.error_type, &filters.signature);
     let (mut types, mut has_type, mut has_signature) = (BTreeSet::new(), false, false);
     if error_type.is_some() || signature.is_some() {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::bulk::{self, Bulk};
 use super::list;
-use super::select::{Filters, SelectArgs, tell_missing, tell_none};
+use super::select::{Filters, SelectArgs, print_missing, print_none};
 use super::take::must_last;
 use super::view::State;
 use crate::app::{Access, App};
@@ -94,7 +94,7 @@ pub(crate) fn ack(app: &mut App<'_>, arguments: &AckArgs) -> Result<Exit> {
     let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
         by_token(key, Change::Remove)
     })?;
-    outcome.tell(app, "acknowledged", NO_TOKEN, None)
+    outcome.print(app, "acknowledged", NO_TOKEN, None)
 }
 
 pub(crate) fn renew(app: &mut App<'_>, arguments: &RenewArgs) -> Result<Exit> {
@@ -103,7 +103,7 @@ pub(crate) fn renew(app: &mut App<'_>, arguments: &RenewArgs) -> Result<Exit> {
     let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
         by_token(key, Change::Extend(arguments.lease))
     })?;
-    outcome.tell(app, "renewed", NO_TOKEN, None)
+    outcome.print(app, "renewed", NO_TOKEN, None)
 }
 
 pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit> {
@@ -114,7 +114,7 @@ pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit
     let dlq = opened.job.dlq();
     let before = Named::of(&dlq, &arguments.keys)?;
     let outcome = settle_either(&dlq, &arguments.keys, &change)?;
-    let exit = outcome.tell(app, "released", NEITHER, Some(&dlq))?;
+    let exit = outcome.print(app, "released", NEITHER, Some(&dlq))?;
     app.flush()?;
     for named in before.iter().filter(|named| outcome.settled.contains(&named.key)) {
         if named.state == State::Parked || named.is_parked {
@@ -173,7 +173,7 @@ pub(crate) fn park(app: &mut App<'_>, arguments: &ParkArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let dlq = opened.job.dlq();
     if named {
-        return settle_either(&dlq, &arguments.keys, &change)?.tell(app, "parked", NEITHER, Some(&dlq));
+        return settle_either(&dlq, &arguments.keys, &change)?.print(app, "parked", NEITHER, Some(&dlq));
     }
     let select = arguments.filters.select(Eligible::Yes);
     bulk(app, &opened, &select, &arguments.filters, &change, "parked")
@@ -189,9 +189,9 @@ pub(crate) fn unpark(app: &mut App<'_>, arguments: &UnparkArgs) -> Result<Exit> 
         let keys = bulk::texts(&arguments.select.ids);
         let dlq = opened.job.dlq();
         let outcome = settle(&dlq, &keys, |key| by_id(key, Change::Unpark))?;
-        return outcome.tell(app, "unparked", NO_ITEM, Some(&dlq));
+        return outcome.print(app, "unparked", NO_ITEM, Some(&dlq));
     }
-    let missing = tell_missing(app, &opened, &arguments.select.ids)?;
+    let missing = print_missing(app, &opened, &arguments.select.ids)?;
     let select = arguments.select.select(Eligible::No).with(Eligible::No);
     let filters = &arguments.select.filters;
     bulk(app, &opened, &select, filters, &Change::Unpark, "unparked")?;
@@ -210,9 +210,9 @@ fn bulk(
     let mut changed = Bulk::default();
     changed.run(app, opened, select, None, Some(change))?;
     if changed.is_nothing() {
-        tell_none(app, &opened.job.dlq(), filters)?;
+        print_none(app, &opened.job.dlq(), filters)?;
     }
-    changed.tell(app, done)
+    changed.print(app, done)
 }
 
 pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> {
@@ -231,7 +231,7 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> 
                 .make(app, |_| settle(&dlq, &keys, |key| by_id(key, Change::Remove)))?
         }
     };
-    Ok(match outcome.tell(app, "removed", NO_ITEM, Some(&dlq))? {
+    Ok(match outcome.print(app, "removed", NO_ITEM, Some(&dlq))? {
         Exit::Done => recorded,
         failed => failed,
     })
@@ -258,7 +258,7 @@ impl Outcome {
     }
 
     /// Prints the counts, and the keys that match no item. If ids are accepted, also prints existing ids.
-    fn tell(&self, app: &mut App<'_>, done: &str, unknown: &str, ids: Option<&Dlq>) -> Result<Exit> {
+    fn print(&self, app: &mut App<'_>, done: &str, unknown: &str, ids: Option<&Dlq>) -> Result<Exit> {
         for key in &self.unknown {
             app.error(&format!("{unknown} `{key}`"));
         }

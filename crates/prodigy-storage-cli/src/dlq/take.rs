@@ -78,13 +78,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
     }
     if !any {
         opened.must_be_known()?;
-        tell_none(app, &dlq, &select, &arguments.select)?;
+        print_none(app, &dlq, &select, &arguments.select)?;
     }
     let missed: Vec<ItemId> = once(&arguments.select.ids)
         .filter(|id| missed.contains(id))
         .cloned()
         .collect();
-    let exit = tell_named(app, &opened, &dlq, &missed)?;
+    let exit = print_named(app, &opened, &dlq, &missed)?;
     for id in &missed {
         if let Some(item) = dlq.get(id)?
             && item.state == ItemState::Pending
@@ -128,7 +128,7 @@ fn give(app: &mut App<'_>, dlq: &Dlq, batch: &[Taken]) -> Result<()> {
 }
 
 /// Reports the named items that can't be taken now: those that do not exist, and those that are leased or delayed.
-pub(super) fn tell_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[ItemId]) -> Result<Exit> {
+pub(super) fn print_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[ItemId]) -> Result<Exit> {
     let mut exit = Exit::Done;
     for id in once(ids) {
         if !list::holds(dlq, id)? {
@@ -150,7 +150,12 @@ pub(super) fn tell_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[I
 }
 
 /// Explains why no item could be taken: how many of the selected items are leased or delayed, and until when.
-pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, select: &Select, arguments: &SelectArgs) -> Result<()> {
+pub(super) fn print_none(
+    app: &mut App<'_>,
+    dlq: &Dlq,
+    select: &Select,
+    arguments: &SelectArgs,
+) -> Result<()> {
     // Named items are reported one by one.
     if select.ids.is_some() {
         return Ok(());
@@ -175,7 +180,7 @@ pub(super) fn tell_none(app: &mut App<'_>, dlq: &Dlq, select: &Select, arguments
         .flatten()
         .collect();
     if held.is_empty() {
-        return select::tell_none(app, dlq, &arguments.filters);
+        return select::print_none(app, dlq, &arguments.filters);
     }
     app.note(&format!("nothing can be taken now: {}", held.join(", ")));
     Ok(())

@@ -109,7 +109,7 @@ impl View {
     }
 
     /// If its facts can't be read, reports that.
-    pub(crate) fn tell_unreadable(&self, app: &mut App<'_>) {
+    pub(crate) fn print_unreadable(&self, app: &mut App<'_>) {
         if self.state == State::Unreadable {
             app.skipped(&format!("{}: {}", self.id, self.error));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prodigy_storage::doctor::{Finding, FindingKind, FindingOutcome, FindingSeverity};
 use prodigy_storage::escape;
 
-use super::tell_remedy;
+use super::print_remedy;
 use crate::app::App;
 use crate::errors::Result;
 
@@ -88,7 +88,7 @@ impl Group {
         match &self.left {
             Some(why) => app.line(format!("         left: {}", escape(why))),
             None if self.repaired > 0 => Ok(()),
-            None => tell_remedy(app, self.command.as_deref(), &first.advice),
+            None => print_remedy(app, self.command.as_deref(), &first.advice),
         }
     }
 }

@@ -51,18 +51,18 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     };
     let doctor = app.doctor(access)?;
     let advice = Advice::new(app, arguments);
-    let (mut told, mut groups) = (Ok(()), Groups::default());
+    let (mut printed, mut groups) = (Ok(()), Groups::default());
     let looked = look(&doctor, arguments, &scope, &mut |finding| {
         let command = advice.command(&finding);
         if app.json() || app.global.verbose {
-            if told.is_ok() {
-                told = tell(app, &finding, command.as_deref());
+            if printed.is_ok() {
+                printed = print(app, &finding, command.as_deref());
             }
         } else {
             groups.add(finding, command);
         }
     });
-    told?;
+    printed?;
     let summary = looked?;
     let is_scoped = repo.is_some() || job.is_some();
     if is_scoped
@@ -81,7 +81,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         app.json_line(&serde_json::json!({"summary": summary, "checks": problems}))?;
     } else {
         for problem in &problems {
-            problems::tell(app, problem)?;
+            problems::print(app, problem)?;
         }
         app.line(closing(&summary, failures))?;
     }
@@ -108,7 +108,7 @@ fn look(
 }
 
 /// Prints one finding.
-fn tell(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<()> {
+fn print(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<()> {
     if app.json() {
         let mut json = serde_json::to_value(finding).unwrap_or_default();
         if let Some(json) = json.as_object_mut() {
@@ -126,12 +126,12 @@ fn tell(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<(
         )),
         FindingOutcome::Repaired { kept: None } => app.line("         repaired"),
         FindingOutcome::Left { why } => app.line(format!("         left: {}", escape(why))),
-        _ => tell_remedy(app, command, &finding.advice),
+        _ => print_remedy(app, command, &finding.advice),
     }
 }
 
 /// Prints the exact command, or otherwise the advice.
-fn tell_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result<()> {
+fn print_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result<()> {
     match command {
         Some(command) => app.line(format!("         run: {}", escape(command))),
         None => app.line(format!("         to do: {}", escape(advice))),

@@ -6,7 +6,7 @@ use prodigy_storage::config::{Notice, Origin};
 use prodigy_storage::{Check, Severity, StorageNotice, escape};
 use serde::Serialize;
 
-use super::tell_remedy;
+use super::print_remedy;
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::shell::{as_word, tool};
@@ -157,7 +157,7 @@ fn migrate(folder: &Path, tool: &str) -> String {
 }
 
 /// Prints a problem in the form of a finding.
-pub(super) fn tell(app: &mut App<'_>, problem: &Problem) -> Result<()> {
+pub(super) fn print(app: &mut App<'_>, problem: &Problem) -> Result<()> {
     let word = match problem.severity {
         Severity::Failure => "failure",
         _ => "warning",
@@ -166,6 +166,6 @@ pub(super) fn tell(app: &mut App<'_>, problem: &Problem) -> Result<()> {
     app.line(format!("         why it matters: {}", problem.matters))?;
     match (&problem.command, &problem.hint) {
         (None, None) => Ok(()),
-        (command, hint) => tell_remedy(app, command.as_deref(), hint.as_deref().unwrap_or_default()),
+        (command, hint) => print_remedy(app, command.as_deref(), hint.as_deref().unwrap_or_default()),
     }
 }

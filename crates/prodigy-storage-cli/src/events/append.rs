@@ -88,7 +88,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
     let ended = end(app, &opened.storage);
     ahead::warn(app, sink.newest);
     if !arguments.ack {
-        sink.tell_count(app);
+        sink.print_count(app);
     }
     match fed.and(rest) {
         // The reader of the ids is gone: the rest of the input is not read, so the command must not report success.
@@ -212,7 +212,7 @@ impl Sink<'_> {
         app.flush()
     }
 
-    fn tell_count(&self, app: &mut App<'_>) {
+    fn print_count(&self, app: &mut App<'_>) {
         let count = if app.json() {
             json!({"stored": self.stored, "duplicates": self.duplicates}).to_string()
         } else {

@@ -241,7 +241,7 @@ fn step(app: &mut App<'_>, lines: &mut Lines, printed: &mut Printed, form: Form)
             Some((_, ScanItem::Damage(damage))) => app.damaged(&escape(&damage.to_string())),
             Some((_, ScanItem::TooLarge(record))) => app.too_large(&record),
             None => {
-                app.tell_foreign();
+                app.print_foreign();
                 idle = true;
                 break;
             }

@@ -162,7 +162,7 @@ impl Read {
     pub(super) fn end(mut self, app: &mut App<'_>) -> Result<Exit> {
         let last = self.missing.pop();
         for missing in &self.missing {
-            missing.tell(&mut app.err);
+            missing.print(&mut app.err);
         }
         last.map_or(Ok(Exit::Done), Err)
     }

@@ -27,7 +27,7 @@ pub(super) enum Kind {
 
 /// A file to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct ImportFile {
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
     pub(super) repo: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Found {
 /// The files below a folder, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    pub(super) found: Vec<Found>,
+    pub(super) found: Vec<ImportFile>,
     /// Indexes of dead letters, which have no data of their own.
     pub(super) indexes: Vec<PathBuf>,
     /// Files of unknown kinds.
@@ -83,7 +83,7 @@ impl Files {
     fn file(&mut self, path: PathBuf, parts: &[String]) {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         match classify(&parts) {
-            Class::Data(kind, repo, job) => self.found.push(Found {
+            Class::Data(kind, repo, job) => self.found.push(ImportFile {
                 path,
                 kind,
                 repo: repo.map(str::to_owned),

@@ -20,7 +20,7 @@ use crate::input::unreadable;
 use crate::job::not_reserved;
 use crate::output::{Table, counted};
 use crate::progress::Progress;
-use find::{Files, Found, Kind};
+use find::{Files, ImportFile, Kind};
 use originals::{Done, Originals};
 use store::Importer;
 
@@ -74,7 +74,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         let (repo, job) = (arguments.repo.as_deref(), arguments.job.as_deref());
         let shown = path.display().to_string();
         import_lines(&storage, &mut importer, (path, &shown), repo, job)?;
-        tell_refusals(app, &importer);
+        print_refusals(app, &importer);
         return report(app, &importer, arguments.dry_run);
     }
     if arguments.job.is_some() {
@@ -150,7 +150,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
             counted(importer.superseded, "state")
         ));
     }
-    tell_refusals(app, &importer);
+    print_refusals(app, &importer);
     // For the root itself, the doctor reports unknown files.
     for unknown in files.unknown.iter().filter(|_| !is_root) {
         app.skipped(&format!(
@@ -243,7 +243,7 @@ fn import_lines(
 }
 
 /// Sorts the states of a job by time: the newest is stored last, since a job resumes from it.
-fn in_the_order_of_time(files: &mut Vec<Found>, longest: u64) {
+fn in_the_order_of_time(files: &mut Vec<ImportFile>, longest: u64) {
     let mut timed: Vec<_> = files
         .drain(..)
         .map(|file| {
@@ -257,13 +257,19 @@ fn in_the_order_of_time(files: &mut Vec<Found>, longest: u64) {
 
 /// Imports a file. After the last file of events or dead letters of a job, compares the stored data with the imported
 /// data.
-fn one(storage: &Storage, importer: &mut Importer<'_>, file: &Found, next: Option<&Found>) -> Result<()> {
+fn one(
+    storage: &Storage,
+    importer: &mut Importer<'_>,
+    file: &ImportFile,
+    next: Option<&ImportFile>,
+) -> Result<()> {
     let repo = storage.repo(RepoName::new(file.repo.as_deref().unwrap_or_default())?)?;
-    let job = |file: &Found| -> Result<Job> {
+    let job = |file: &ImportFile| -> Result<Job> {
         let id = JobId::new(file.job.as_deref().unwrap_or_default())?;
         Ok(repo.job(id.as_str())?)
     };
-    let is_same = |next: &Found| (next.kind, &next.repo, &next.job) == (file.kind, &file.repo, &file.job);
+    let is_same =
+        |next: &ImportFile| (next.kind, &next.repo, &next.job) == (file.kind, &file.repo, &file.job);
     let is_last = !next.is_some_and(is_same);
     match file.kind {
         Kind::Events => {
@@ -288,7 +294,7 @@ fn one(storage: &Storage, importer: &mut Importer<'_>, file: &Found, next: Optio
     Ok(())
 }
 
-fn tell_refusals(app: &mut App<'_>, importer: &Importer<'_>) {
+fn print_refusals(app: &mut App<'_>, importer: &Importer<'_>) {
     for refusal in &importer.refusals {
         app.error(&format!("left out: {refusal}"));
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use prodigy_storage::doctor::Doctor;
 use prodigy_storage::{Result as Stored, Storage, Timestamp};
 
-use super::find::{Files, Found, Kind};
+use super::find::{Files, ImportFile, Kind};
 
 /// The number of bytes that are compared at once.
 const CHUNK: u64 = 64 << 10;
@@ -121,7 +121,7 @@ pub(super) fn leave_what_is_read(files: &mut Files, folder: &Path, originals: Op
 pub(super) struct Done<'d> {
     folder: &'d Path,
     originals: Option<&'d Originals>,
-    files: Vec<(Found, Original)>,
+    files: Vec<(ImportFile, Original)>,
 }
 
 impl<'d> Done<'d> {
@@ -139,14 +139,14 @@ impl<'d> Done<'d> {
         root.seen(root.of_copy(self.folder, file)?)
     }
 
-    pub(super) fn after(&mut self, file: &Found, original: Option<Original>, is_whole: bool) {
+    pub(super) fn after(&mut self, file: &ImportFile, original: Option<Original>, is_whole: bool) {
         if is_whole {
             self.files
                 .extend(original.map(|original| (file.clone(), original)));
         } else if file.kind == Kind::Events {
             // The events of a job are compared after its last file.
             let is_same =
-                |done: &Found| (done.kind, &done.repo, &done.job) == (file.kind, &file.repo, &file.job);
+                |done: &ImportFile| (done.kind, &done.repo, &done.job) == (file.kind, &file.repo, &file.job);
             self.files.retain(|(done, _)| !is_same(done));
         }
     }

@@ -39,7 +39,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         let parts = Parts::of(&opened.job)?;
         sizes.push(parts.bytes());
         if !arguments.yes {
-            parts.tell_damage(app);
+            parts.print_damage(app);
         }
         if parts.is_nothing() {
             match arguments.yes && opened.job.delete()? {

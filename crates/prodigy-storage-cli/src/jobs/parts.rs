@@ -3,7 +3,7 @@
 use prodigy_storage::{Job, JobOverview, Result};
 use serde_json::{Value, json};
 
-use super::row::{row_json, state_word, tell_damage};
+use super::row::{print_damage, row_json, state_word};
 use crate::app::App;
 use crate::output::{bytes, counted};
 use crate::time::{age, passed};
@@ -23,8 +23,8 @@ impl Parts {
     }
 
     /// Reports damage that the counts lack.
-    pub(super) fn tell_damage(&self, app: &mut App<'_>) {
-        tell_damage(app, &self.row);
+    pub(super) fn print_damage(&self, app: &mut App<'_>) {
+        print_damage(app, &self.row);
     }
 
     /// True if nothing is stored.

@@ -60,7 +60,7 @@ pub(super) fn log_json(log: &LogSummary) -> Value {
 }
 
 /// Reports damage that the counts of a job lack.
-pub(super) fn tell_damage(app: &mut App<'_>, row: &JobOverview) {
+pub(super) fn print_damage(app: &mut App<'_>, row: &JobOverview) {
     let found = [
         (
             row.letters.damaged,
@@ -102,7 +102,7 @@ pub(crate) fn each_row(
     for found in repo.survey() {
         match found? {
             Ok(found) => {
-                tell_damage(app, &found);
+                print_damage(app, &found);
                 row(app, found)?;
             }
             Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),

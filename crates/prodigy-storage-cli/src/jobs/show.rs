@@ -10,7 +10,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &OneJob) -> Result<Exit> {
     let jobs = std::slice::from_ref(&arguments.job);
     for opened in open_all(app, &arguments.repo, jobs, Access::Read)? {
         let parts = Parts::of(&opened.job)?;
-        parts.tell_damage(app);
+        parts.print_damage(app);
         if parts.is_nothing() {
             opened.must_be_known()?;
         }

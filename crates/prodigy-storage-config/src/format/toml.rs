@@ -7,7 +7,7 @@ use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use self::places::Places;
+use self::places::KeyPositions;
 use crate::config::StorageConfig;
 use crate::tree::{Entry, Fault, Key, Kind, Lines, Map, Node, Parsed};
 use crate::write::{Document, NotWritable};
@@ -21,7 +21,7 @@ pub(crate) fn write(config: &StorageConfig) -> Result<String, NotWritable> {
 /// Parses a TOML file.
 pub(crate) fn parse(text: &str) -> Parsed {
     let lines = Lines::new(text);
-    let places = Places::of(text);
+    let places = KeyPositions::of(text);
     // Check this before the table is built: the parser does not limit the nesting of dotted keys.
     if let Some(offset) = places.too_deep() {
         return Parsed {

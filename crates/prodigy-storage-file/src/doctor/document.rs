@@ -92,7 +92,7 @@ impl Examination<'_> {
                 let finding = self
                     .warning(FindingKind::NewerFormat, path, error.why().to_owned())
                     .advice("use the version that wrote it");
-                return self.tell(finding);
+                return self.report(finding);
             }
             Err(error) if error.kind() == ErrorKind::TooLarge => {
                 self.mode(path);
@@ -101,7 +101,7 @@ impl Examination<'_> {
                     .warning(FindingKind::OverLimit, path, error.why().to_owned())
                     .at(0, len)
                     .advice(error.hint().unwrap_or("raise the limit").to_owned());
-                return self.tell(finding);
+                return self.report(finding);
             }
             Err(error) => return self.unreadable(path, &error),
         };
@@ -150,7 +150,7 @@ impl Examination<'_> {
                 why: "events that are gone are in no file of the store".into(),
             };
         }
-        self.tell(finding);
+        self.report(finding);
     }
 
     /// Counts a file of another program at a path that the layout defines.
@@ -172,10 +172,10 @@ impl Examination<'_> {
             .lost(lost)
             .advice(advice);
         if !self.repairs() {
-            return self.tell(finding);
+            return self.report(finding);
         }
         let repaired = self.repair_document(document, path);
-        self.tell_repaired(finding, &repaired);
+        self.report_repaired(finding, &repaired);
     }
 
     fn repair_document(&self, document: &Document, path: &Path) -> Result<Option<String>> {
@@ -258,14 +258,14 @@ impl Examination<'_> {
                 });
             if self.repairs() && can_be_raised {
                 let raised = self.raise_token(lock, mark);
-                self.tell_repaired(finding, &raised);
+                self.report_repaired(finding, &raised);
             } else {
                 if self.repairs() {
                     finding.outcome = FindingOutcome::Left {
                         why: "no token is greater than the mark".into(),
                     };
                 }
-                self.tell(finding);
+                self.report(finding);
             }
         }
     }
@@ -308,7 +308,7 @@ impl Examination<'_> {
                 .warning(FindingKind::Registry, path, why)
                 .lost("no data: only the repository of the name")
                 .advice(hint);
-            self.tell(finding);
+            self.report(finding);
         }
     }
 
@@ -331,7 +331,7 @@ impl Examination<'_> {
                 let finding = self
                     .warning(FindingKind::Registry, &path, why)
                     .advice("check which of the two holds data; `repo relink NAME PATH` leaves one of them");
-                self.tell(finding);
+                self.report(finding);
             }
         }
     }
@@ -344,7 +344,7 @@ impl Examination<'_> {
                 .advice(
                     "nothing: the kernel decides who holds a lock; the next holder writes the line again",
                 );
-            self.tell(finding);
+            self.report(finding);
         }
     }
 }

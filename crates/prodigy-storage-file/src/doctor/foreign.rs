@@ -185,12 +185,12 @@ impl Examination<'_> {
     }
 
     /// Reports a finding for each group.
-    pub(super) fn tell_groups(&mut self) {
+    pub(super) fn report_groups(&mut self) {
         for (group, tally) in std::mem::take(&mut self.groups).0 {
             let (severity, kind, why, advice) = group.texts(tally.count);
             let mut finding = self.finding(severity, kind, &tally.first, why).advice(advice);
             finding.count = tally.count;
-            self.tell(finding);
+            self.report(finding);
         }
     }
 }

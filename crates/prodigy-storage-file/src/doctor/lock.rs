@@ -22,10 +22,10 @@ impl Examination<'_> {
             .lost("perhaps who held it last; no fencing token is issued twice, but the next one may leave a gap")
             .advice("nothing has to be done: the next holder writes it again. Never remove the file");
         if !self.repairs() {
-            return self.tell(finding);
+            return self.report(finding);
         }
         let repaired = self.repair_lock(name, path);
-        self.tell_repaired(finding, &repaired);
+        self.report_repaired(finding, &repaired);
     }
 
     /// Takes the lock once, so that both slots are written.

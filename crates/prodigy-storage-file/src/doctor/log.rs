@@ -61,7 +61,7 @@ impl Examination<'_> {
                     let finding = self
                         .note(FindingKind::Temporary, &path, why)
                         .advice("nothing: readers skip it, and the next removal of events of this job removes the file");
-                    self.tell(finding);
+                    self.report(finding);
                 }
                 for (name, forms) in listing.segments {
                     // The compressed form of a segment is examined together with its plain form.
@@ -96,7 +96,7 @@ impl Examination<'_> {
                 "check the clock of this machine, and of the one that wrote the event: later ids lie above it; the times of \
                  later events are true",
             );
-            self.tell(finding);
+            self.report(finding);
         }
     }
 
@@ -156,7 +156,7 @@ impl Examination<'_> {
             let finding = self.warning(FindingKind::Unverified, &segment.path, why).advice(
                 "look at them: another program wrote into a segment of ours, or the checksum itself is damaged",
             );
-            self.tell(finding.at(*start, end - start));
+            self.report(finding.at(*start, end - start));
         }
     }
 
@@ -167,7 +167,7 @@ impl Examination<'_> {
                 .warning(FindingKind::OverLimit, &segment.path, record.why())
                 .at(record.offset, record.len)
                 .advice(format!("{}; readers report it as too large", record.hint()));
-            self.tell(finding);
+            self.report(finding);
         }
     }
 
@@ -180,7 +180,7 @@ impl Examination<'_> {
                     why: KEEPS_TOO_LONG.into(),
                 };
             }
-            self.tell(finding);
+            self.report(finding);
         }
     }
 
@@ -208,7 +208,7 @@ impl Examination<'_> {
                 .at(start, found.len - start)
                 .lost("nothing that was acknowledged, unless something else cut the file")
                 .advice("nothing: the next writer repairs it");
-            self.tell(finding);
+            self.report(finding);
         }
     }
 
@@ -281,14 +281,14 @@ impl Examination<'_> {
                 )
                 .advice("nothing: readers count one; a later writer ends the compression");
             if !self.repairs() || form != SegmentForm::Zstd {
-                return self.tell(finding);
+                return self.report(finding);
             }
             let finished = archive::compress(plain.at);
             return match finished {
                 Ok(()) if self.root.fs.metadata(&plain.path).is_err() => {
-                    self.tell_repaired(finding, &Ok(None));
+                    self.report_repaired(finding, &Ok(None));
                 }
-                _ => self.tell(finding),
+                _ => self.report(finding),
             };
         }
         let finding = self
@@ -347,7 +347,7 @@ impl Examination<'_> {
         repair: impl FnOnce(&Self) -> Result<std::result::Result<Option<String>, String>>,
     ) {
         if !self.repairs() {
-            findings.into_iter().for_each(|finding| self.tell(finding));
+            findings.into_iter().for_each(|finding| self.report(finding));
             return;
         }
         let outcome = match repair(self) {
@@ -357,7 +357,7 @@ impl Examination<'_> {
         };
         for mut finding in findings {
             finding.outcome = outcome.clone();
-            self.tell(finding);
+            self.report(finding);
         }
     }
 }

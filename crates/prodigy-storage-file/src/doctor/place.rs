@@ -45,7 +45,7 @@ impl Examination<'_> {
             .lost("no data, but this root can't be opened until the file is repaired")
             .advice("repair writes it again if the root is plainly ours; otherwise restore it from a backup, or move it away: the next write makes another one");
         if !self.repairs() {
-            self.tell(finding);
+            self.report(finding);
             return Ok(());
         }
         let repaired = self.repair_format(&path);
@@ -53,9 +53,9 @@ impl Examination<'_> {
             finding.outcome = FindingOutcome::Left {
                 why: "too much of it is damaged to know that it was ours: restore it from a backup, or move it away: the next write makes another one".into(),
             };
-            self.tell(finding);
+            self.report(finding);
         } else {
-            self.tell_repaired(finding, &repaired);
+            self.report_repaired(finding, &repaired);
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Examination<'_> {
             .finding(severity, FindingKind::Mode, path, why)
             .advice("repair sets it; a copy has to keep modes");
         if !self.repairs() {
-            return self.tell(finding);
+            return self.report(finding);
         }
         let set = || -> std::io::Result<bool> {
             let file = self.root.fs.open(path, OpenMode::Read)?;
@@ -161,17 +161,17 @@ impl Examination<'_> {
             Ok(true)
         };
         match set() {
-            Ok(true) => self.tell_repaired(finding, &Ok(None)),
+            Ok(true) => self.report_repaired(finding, &Ok(None)),
             Ok(false) => {
                 let mut finding = finding;
                 finding.outcome = FindingOutcome::Left {
                     why: "a writer has it".into(),
                 };
-                self.tell(finding);
+                self.report(finding);
             }
             Err(error) => {
                 let error = self.root.write_fault("repair", path, error);
-                self.tell_repaired(finding, &Err(error));
+                self.report_repaired(finding, &Err(error));
             }
         }
     }

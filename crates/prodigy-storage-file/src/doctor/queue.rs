@@ -63,10 +63,10 @@ impl Examination<'_> {
             if self.repairs() {
                 let repaired = self.repair_queue(job);
                 for finding in damaged {
-                    self.tell_repaired(finding, &repaired);
+                    self.report_repaired(finding, &repaired);
                 }
             } else {
-                damaged.into_iter().for_each(|finding| self.tell(finding));
+                damaged.into_iter().for_each(|finding| self.report(finding));
             }
         }
         for item in &survey.too_large {
@@ -74,14 +74,14 @@ impl Examination<'_> {
                 .warning(FindingKind::OverLimit, path, item.why())
                 .at(item.offset, item.len)
                 .advice(format!("{}; readers report it as too large", item.hint()));
-            self.tell(finding);
+            self.report(finding);
         }
         if survey.unverified > 0 {
             let why = format!("{} items have no checksum", survey.unverified);
             let finding = self.note(FindingKind::Unverified, path, why).advice(
                 "nothing: another program wrote them; the next change of the queue converts the file to the store's format",
             );
-            self.tell(finding);
+            self.report(finding);
         }
         if let Some(journal) = &survey.journal
             && let Some(torn) = journal.torn
@@ -135,7 +135,7 @@ impl Examination<'_> {
             .warning(FindingKind::DamagedItems, path, why)
             .lost("perhaps all items: a queue whose items were acknowledged has a journal")
             .advice("compare it with a backup; nothing if another program wrote the empty array");
-        self.tell(finding);
+        self.report(finding);
     }
 
     fn torn_queue(&mut self, path: &Path, torn: u64, len: u64) {
@@ -145,7 +145,7 @@ impl Examination<'_> {
             .at(torn, len - torn)
             .lost("nothing that was acknowledged, unless something else cut the file")
             .advice("nothing: the next writer repairs it");
-        self.tell(finding);
+        self.report(finding);
     }
 
     /// The findings about a queue's journal.
@@ -232,7 +232,7 @@ impl Examination<'_> {
                 why: "the items that the journal counts are not known".into(),
             };
         }
-        self.tell(finding);
+        self.report(finding);
     }
 
     fn repair_queue(&self, job: &JobAddress) -> Result<Option<String>> {

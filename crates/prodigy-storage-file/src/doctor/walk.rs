@@ -100,7 +100,7 @@ impl<'a> Examination<'a> {
             self.in_the_way(&path);
         }
         self.same_identities();
-        self.tell_groups();
+        self.report_groups();
         Ok(self.summary)
     }
 
@@ -137,18 +137,18 @@ impl<'a> Examination<'a> {
     }
 
     /// Reports a finding.
-    pub(super) fn tell(&mut self, finding: Finding) {
+    pub(super) fn report(&mut self, finding: Finding) {
         self.summary.count(&finding);
         (self.found)(finding);
     }
 
     /// Reports a finding with the outcome of its repair.
-    pub(super) fn tell_repaired(&mut self, mut finding: Finding, outcome: &Result<Option<String>>) {
+    pub(super) fn report_repaired(&mut self, mut finding: Finding, outcome: &Result<Option<String>>) {
         finding.outcome = match outcome {
             Ok(kept) => FindingOutcome::Repaired { kept: kept.clone() },
             Err(error) => left(error),
         };
-        self.tell(finding);
+        self.report(finding);
     }
 
     /// Reports that a file or folder can't be read.
@@ -171,7 +171,7 @@ impl<'a> Examination<'a> {
             },
             false => finding,
         };
-        self.tell(finding);
+        self.report(finding);
     }
 
     /// The names in a folder, sorted; an absent one has none.
@@ -232,7 +232,7 @@ impl<'a> Examination<'a> {
                 "before the store moves to a case-insensitive file system, export the data of one of the names, and import it under \
                  another name",
             );
-            self.tell(finding);
+            self.report(finding);
         }
     }
 
@@ -257,7 +257,7 @@ impl<'a> Examination<'a> {
                 why: "what is no file or folder of the store is not touched".into(),
             };
         }
-        self.tell(finding);
+        self.report(finding);
     }
 
     fn file(&mut self, path: &Path, entry: &DirEntry) {
@@ -308,7 +308,7 @@ impl<'a> Examination<'a> {
                     .advice(
                         "delete the job again (`prodigy-storage job delete`), or write to it: either removes the rest first",
                     );
-                self.tell(finding);
+                self.report(finding);
             }
             Err(error) => {
                 let finding = self
@@ -316,10 +316,10 @@ impl<'a> Examination<'a> {
                     .lost(format!("nothing: the job {job} is complete, and can't be read or written to until this file is gone"))
                     .advice("repair moves it to quarantine");
                 if !self.repairs() {
-                    return self.tell(finding);
+                    return self.report(finding);
                 }
                 let repaired = self.move_away(REPAIR, path, &error);
-                self.tell_repaired(finding, &repaired);
+                self.report_repaired(finding, &repaired);
             }
         }
     }
@@ -339,12 +339,12 @@ impl<'a> Examination<'a> {
             .lost("no data; no new log of the repository can begin until this file is gone")
             .advice("repair moves it to quarantine; begin without a cursor in logs of the repository that are begun again");
         if !self.repairs() {
-            return self.tell(finding);
+            return self.report(finding);
         }
         let lock = Entry::RegistryLock.path();
         let repaired = LockedFile::take(self.root, &lock, REPAIR, REPAIR, self.deadline())
             .and_then(|_lock| self.move_away(REPAIR, path, &error));
-        self.tell_repaired(finding, &repaired);
+        self.report_repaired(finding, &repaired);
     }
 
     /// Moves a damaged file to quarantine.
@@ -381,7 +381,7 @@ impl<'a> Examination<'a> {
                 .lost("the name of the place that it was moved to; all writes to it are refused")
                 .advice("take the mark away with `prodigy-storage copy --reopen` if the data was not moved"),
         };
-        self.tell(finding);
+        self.report(finding);
     }
 
     /// Reports a name that is not part of the layout.
@@ -390,7 +390,7 @@ impl<'a> Examination<'a> {
             let finding = self
                 .warning(FindingKind::Link, path, "a link, or no file at all")
                 .advice("nothing follows it; find out who put it there, and move it away");
-            self.tell(finding);
+            self.report(finding);
         } else if entry.kind == FileKind::File && entry.name.starts_with(TEMP_PREFIX) {
             self.temporary(path);
         } else if entry.kind == FileKind::File && self.is_imported(path, entry) {
@@ -398,7 +398,7 @@ impl<'a> Examination<'a> {
             let finding = self
                 .note(FindingKind::Imported, path, why)
                 .advice("nothing has to be done; move it away once its program needs it no more");
-            self.tell(finding);
+            self.report(finding);
         } else {
             self.group(Group::of(path), path);
         }
@@ -423,14 +423,14 @@ impl<'a> Examination<'a> {
             )
             .advice("nothing: a later writer in this folder removes it once nobody holds it");
         if !self.repairs() {
-            return self.tell(finding);
+            return self.report(finding);
         }
         let (folder, name) = (path.parent(), path.file_name().and_then(|name| name.to_str()));
         TempFile::sweep(self.root, folder.unwrap_or(Path::new("")), name);
         if self.root.fs.metadata(path).is_err() {
-            self.tell_repaired(finding, &Ok(None));
+            self.report_repaired(finding, &Ok(None));
         } else {
-            self.tell(finding);
+            self.report(finding);
         }
     }
 

@@ -27,7 +27,7 @@ const BATCH: usize = 2_048;
 const BATCHES: usize = 4;
 
 /// A piece of the file of items.
-pub(super) enum Found {
+pub(super) enum IntakePiece {
     /// An item, with the fields of its line that the index keeps.
     Item(NewItem, Outline),
     /// The byte range of another program's element.
@@ -37,7 +37,7 @@ pub(super) enum Found {
 }
 
 /// Reads the fields of a fragment that the index keeps.
-pub(super) fn found(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> io::Result<Found> {
+pub(super) fn piece_of(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> io::Result<IntakePiece> {
     let (start, len, outline, hash, large, rough) = match fragment {
         Fragment::Item {
             start,
@@ -60,12 +60,12 @@ pub(super) fn found(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> i
             };
             (start, end - start, Some(outline), Some(hash), true, false)
         }
-        Fragment::Foreign { start, end } => return Ok(Found::Other(start, end)),
-        Fragment::Damage { start, end, why } => return Ok(Found::Damage { start, end, why }),
+        Fragment::Foreign { start, end } => return Ok(IntakePiece::Other(start, end)),
+        Fragment::Damage { start, end, why } => return Ok(IntakePiece::Damage { start, end, why }),
     };
     let (Some(outline), Some(hash)) = (outline, hash) else {
         let (end, why) = (start + len, "it can't be read");
-        return Ok(Found::Damage { start, end, why });
+        return Ok(IntakePiece::Damage { start, end, why });
     };
     let new = NewItem {
         birth: outline.numbers.birth,
@@ -80,7 +80,7 @@ pub(super) fn found(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> i
         large,
         rough,
     };
-    Ok(Found::Item(new, outline))
+    Ok(IntakePiece::Item(new, outline))
 }
 
 /// The greatest numbers of the items that were read.
@@ -165,7 +165,7 @@ impl Half {
             if count % STRIDE == 0 && deadline.has_passed() {
                 return None;
             }
-            let Found::Item(new, outline) = found(queues, &half.scanner, fragment).ok()? else {
+            let IntakePiece::Item(new, outline) = piece_of(queues, &half.scanner, fragment).ok()? else {
                 return None;
             };
             let is_next = new.birth > half.index.last_birth();

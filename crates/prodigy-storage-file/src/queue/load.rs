@@ -9,7 +9,7 @@ use super::CLOSING;
 use super::compact::SMALL;
 use super::files::{ItemsFile, JournalFile, OpenFile, QueueFiles};
 use super::index::{Flags, Index};
-use super::intake::{Found, Half, Highest, Noted, Stopped, add, found, read_journal};
+use super::intake::{Half, Highest, IntakePiece, Noted, Stopped, add, piece_of, read_journal};
 use super::journal::JournalScanner;
 use super::record::VERSION;
 use super::scan::Scanner;
@@ -276,14 +276,14 @@ impl Turn<'_> {
                 self.deadline
                     .check(operation, &path.display(), "the queue to be read")?;
             }
-            let (new, outline) = match found(queues, scanner, fragment).map_err(fault)? {
-                Found::Item(new, outline) => (new, outline),
+            let (new, outline) = match piece_of(queues, scanner, fragment).map_err(fault)? {
+                IntakePiece::Item(new, outline) => (new, outline),
                 _ if !is_first => return Ok(Read::Foreign),
-                Found::Other(start, end) => {
+                IntakePiece::Other(start, end) => {
                     files.others.push((start, end));
                     continue;
                 }
-                Found::Damage { start, end, why } => {
+                IntakePiece::Damage { start, end, why } => {
                     tracing::warn!(path = %path.display(), offset = start, bytes = end - start, why, "damage in a queue");
                     files.spoilt = true;
                     continue;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use prodigy_storage_layout::{Decision, Evidence, Known, NameRole, Present, Relation, Timestamp, decide};
+use prodigy_storage_layout::{Decision, Evidence, KnownRepo, NameRole, Present, Relation, Timestamp, decide};
 use proptest::prelude::*;
 
 fn evidence(path: &str, device: u64, inode: u64, born: i64) -> Evidence {
@@ -21,8 +21,8 @@ fn with_origin(evidence: Evidence, origin: &str) -> Evidence {
     }
 }
 
-fn known(role: NameRole, recorded: &Evidence, present: Present) -> Known {
-    Known {
+fn known(role: NameRole, recorded: &Evidence, present: Present) -> KnownRepo {
+    KnownRepo {
         role,
         recorded: recorded.clone(),
         present,
@@ -30,7 +30,7 @@ fn known(role: NameRole, recorded: &Evidence, present: Present) -> Known {
     }
 }
 
-fn at_home(role: NameRole, recorded: &Evidence) -> Known {
+fn at_home(role: NameRole, recorded: &Evidence) -> KnownRepo {
     known(role, recorded, Present::Found(recorded.clone()))
 }
 
@@ -223,7 +223,7 @@ fn the_first_row_that_applies_decides() {
     let elsewhere = evidence("/b", 1, 10, 100);
     let incomplete = evidence("/a", 1, 10, 0);
     let replaced = with_origin(evidence("/a", 1, 99, 999), "host:a");
-    let entries: Vec<Known> = [&replaced, &elsewhere, &incomplete, &found]
+    let entries: Vec<KnownRepo> = [&replaced, &elsewhere, &incomplete, &found]
         .map(|evidence| known(OTHER, evidence, Present::Nothing))
         .into();
     assert_eq!(decide(&found, &entries), same(3));
@@ -250,7 +250,7 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
         })
 }
 
-fn any_known() -> impl Strategy<Value = Known> {
+fn any_known() -> impl Strategy<Value = KnownRepo> {
     (
         prop::sample::select(&[SUGGESTED, DISTINCT, OTHER, OTHER][..]),
         any_evidence(),
@@ -261,7 +261,7 @@ fn any_known() -> impl Strategy<Value = Known> {
         ],
         any::<bool>(),
     )
-        .prop_map(|(role, recorded, present, active)| Known {
+        .prop_map(|(role, recorded, present, active)| KnownRepo {
             role,
             recorded,
             present,

@@ -21,10 +21,10 @@ use uuid::Uuid;
 pub(crate) use writer::{Row as WriterRow, Writer};
 
 use crate::backend::PostgresBackend;
-use crate::bell::Bell;
 use crate::catalog::{flush, of_this};
 use crate::document::end_mark;
 use crate::job::{JOB, of_job};
+use crate::notifier::Notifier;
 use crate::sql::{Sql, column, first, rows};
 use position::Position;
 pub(crate) use position::cursor_prefix;
@@ -190,15 +190,15 @@ impl LogStore for PostgresBackend {
         deadline: Deadline,
     ) -> Result<bool> {
         let position = self.position(job, cursor)?;
-        let bell = self.bell();
+        let notifier = self.notifier();
         // Listens before the first poll, so that an append between the two is noticed.
-        bell.await_proof(deadline);
+        notifier.await_proof(deadline);
         // A notification may be lost with its connection.
         let options = options.clone().poll(options.poll.min(LONGEST_PAUSE));
         let mut looked: Option<Instant> = None;
         self.waiters().wait(job, &options, deadline, |reason| {
             let is_fresh = looked.is_some_and(|looked| looked.elapsed() < RARE_LOOK);
-            if reason == LookReason::Elapsed && bell.is_heard() && is_fresh {
+            if reason == LookReason::Elapsed && notifier.is_heard() && is_fresh {
                 return Ok(false);
             }
             looked = Some(Instant::now());
@@ -216,11 +216,11 @@ impl LogStore for PostgresBackend {
     }
 
     fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>> {
-        let bell = Arc::clone(self.bell());
-        bell.await_proof(Deadline::never());
+        let notifier = Arc::clone(self.notifier());
+        notifier.await_proof(Deadline::never());
         Ok(Box::new(Watch {
             _reporting: self.waiters().report(scope.clone(), reports.clone()),
-            bell,
+            notifier,
         }))
     }
 
@@ -291,11 +291,11 @@ impl LogStore for PostgresBackend {
 #[derive(Debug)]
 struct Watch {
     _reporting: Reporting,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 impl LogWatch for Watch {
     fn include(&mut self, _job: &JobAddress) -> Result<bool> {
-        Ok(self.bell.is_heard())
+        Ok(self.notifier.is_heard())
     }
 }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::Events;
 use super::event::Event;
 use super::filter::{EventFilter, Filters};
-use super::read::{Found, ReadOptions, next_held};
+use super::read::{BufferedItem, ReadOptions, next_held};
 
 /// Options of a follow; `Default` begins at the first event and waits without limit.
 ///
@@ -316,7 +316,7 @@ impl FollowLines {
         self.give(step)
     }
 
-    fn give(&mut self, step: Result<Option<Found>>) -> Result<Option<ScanItem<'_>>> {
+    fn give(&mut self, step: Result<Option<BufferedItem>>) -> Result<Option<ScanItem<'_>>> {
         match step {
             Ok(Some(found)) => Ok(Some(found.lend(&self.line))),
             Ok(None) => Ok(None),
@@ -328,7 +328,7 @@ impl FollowLines {
         }
     }
 
-    fn step(&mut self) -> Result<Option<Found>> {
+    fn step(&mut self) -> Result<Option<BufferedItem>> {
         let gives_up = self.wait.map_or(Deadline::never(), Deadline::after);
         // A scan that an earlier step began does not see events that were stored since.
         let mut looked = false;
@@ -364,7 +364,7 @@ impl FollowLines {
     }
 
     /// One step of the present scan, without waiting. `None` without a scan, and at its end.
-    fn step_now(&mut self) -> Result<Option<Found>> {
+    fn step_now(&mut self) -> Result<Option<BufferedItem>> {
         let Some(scan) = &mut self.scan else {
             return Ok(None);
         };

@@ -17,7 +17,7 @@ use super::Events;
 use super::event::Event;
 use super::filter::Filters;
 use super::follow::{FollowHandle, FollowOptions};
-use super::read::{Found, ReadOptions, next_held};
+use super::read::{BufferedItem, ReadOptions, next_held};
 use crate::call::operation::{LIST_JOBS, LIST_REPOSITORIES, WATCH};
 use crate::listing::Listing;
 use crate::storage::Inner;
@@ -143,7 +143,7 @@ impl FollowAllLines {
         Ok(found.map(|(job, found)| (job, found.lend(&self.line))))
     }
 
-    fn step(&mut self) -> Result<Option<(JobAddress, Found)>> {
+    fn step(&mut self) -> Result<Option<(JobAddress, BufferedItem)>> {
         let gives_up = self.options.wait.map_or(Deadline::never(), Deadline::after);
         let mut looked = false;
         while !self.handle.is_stopped() {

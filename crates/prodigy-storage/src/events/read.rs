@@ -200,12 +200,12 @@ pub struct EventLines {
 }
 
 /// An item whose line, if it has one, is in a buffer: a borrow of the scan can't leave the loop that filters.
-pub(super) enum Found {
+pub(super) enum BufferedItem {
     Record(EventId, bool),
     Other(ScanItem<'static>),
 }
 
-impl Found {
+impl BufferedItem {
     /// Takes the item out of the scan, its line into `line`.
     pub(super) fn take(item: ScanItem<'_>, line: &mut String) -> Self {
         match item {
@@ -261,14 +261,18 @@ impl EventLines {
 }
 
 /// The next item of a scan for which the filters hold.
-pub(super) fn next_held(scan: &mut dyn Scan, filters: &Filters, line: &mut String) -> Result<Option<Found>> {
+pub(super) fn next_held(
+    scan: &mut dyn Scan,
+    filters: &Filters,
+    line: &mut String,
+) -> Result<Option<BufferedItem>> {
     while let Some(item) = scan.next()? {
         let held = match &item {
             ScanItem::Record(record) => filters.hold(record)?,
             _ => true,
         };
         if held {
-            return Ok(Some(Found::take(item, line)));
+            return Ok(Some(BufferedItem::take(item, line)));
         }
     }
     Ok(None)

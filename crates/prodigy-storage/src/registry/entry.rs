@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_layout::{
-    Evidence, Identity, IdentityError, IdentityKind, Known, NameRole, Present, Relation, RepoName, Timestamp,
+    Evidence, Identity, IdentityError, IdentityKind, KnownRepo, NameRole, Present, Relation, RepoName,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,10 +74,10 @@ impl Entry {
     }
 
     /// The input of the decision about the entry.
-    pub(super) fn known(&self, role: NameRole, found: &Evidence) -> Known {
+    pub(super) fn known(&self, role: NameRole, found: &Evidence) -> KnownRepo {
         let recorded = self.evidence();
         let concerns = role != NameRole::Other || recorded.relation(found) != Relation::Unrelated;
-        Known {
+        KnownRepo {
             role,
             present: match concerns {
                 true => self.present(),

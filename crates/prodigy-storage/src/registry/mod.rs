@@ -14,7 +14,7 @@ use prodigy_storage_backend::{
     Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
 };
 use prodigy_storage_layout::{
-    Decision, Document, DocumentScope, Evidence, Identity, Known, NameRole, Present, Relation, RepoName,
+    Decision, Document, DocumentScope, Evidence, Identity, KnownRepo, NameRole, Present, Relation, RepoName,
     Timestamp, decide,
 };
 
@@ -329,7 +329,7 @@ pub(crate) fn register(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Resu
     })
 }
 
-fn is_same(found: &Evidence, known: &Known) -> bool {
+fn is_same(found: &Evidence, known: &KnownRepo) -> bool {
     matches!(decide(found, std::slice::from_ref(known)), Decision::Same { .. })
 }
 
@@ -337,7 +337,7 @@ fn is_same(found: &Evidence, known: &Known) -> bool {
 struct Gathered {
     candidates: Vec<Candidate>,
     /// One for each candidate.
-    known: Vec<Known>,
+    known: Vec<KnownRepo>,
     /// An entry whose repository is unknown, and its error.
     unclear: Option<(RepoName, Option<StorageError>)>,
 }
@@ -407,7 +407,7 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
             known.active = is_active(inner, &candidate.name, deadline)?;
         }
     }
-    let is_found = |known: &Known| is_same(found, known);
+    let is_found = |known: &KnownRepo| is_same(found, known);
     match failed {
         Some(error) if !gathered.known.iter().any(is_found) => Err(error),
         _ => Ok(gathered),
@@ -415,7 +415,7 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
 }
 
 impl Gathered {
-    fn push(&mut self, name: RepoName, entry: Entry, revision: Revision, known: Known) {
+    fn push(&mut self, name: RepoName, entry: Entry, revision: Revision, known: KnownRepo) {
         self.known.push(known);
         self.candidates.push(Candidate {
             name,

@@ -93,7 +93,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     };
     let dlq = opened.job.dlq();
     let select = arguments.select.select(Eligible::Yes);
-    let missing = take::tell_named(app, &opened, &dlq, &arguments.select.ids)?;
+    let missing = take::print_named(app, &opened, &dlq, &arguments.select.ids)?;
     let total = match app.terminal {
         true => Some(rehearsal::count(&dlq, &select, arguments)?),
         false => None,
@@ -131,7 +131,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
         Ok(Err(error)) => (error.report().clone(), Some(error)),
         Err(_) => return Err(Failure::new(Exit::Failed, "redrive items: the run panicked")),
     };
-    tell(app, &report)?;
+    print(app, &report)?;
     if let Some(error) = error {
         return Err(StorageError::from(error).into());
     }
@@ -140,7 +140,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     }
     if report.taken == 0 {
         opened.must_be_known()?;
-        take::tell_none(app, &dlq, &select, &arguments.select)?;
+        take::print_none(app, &dlq, &select, &arguments.select)?;
     }
     Ok(match signal {
         Some(signal) => Exit::Signal(signal),
@@ -221,7 +221,7 @@ fn cannot_start(commands: &Commands<'_>, error: &std::io::Error, report: &Redriv
 }
 
 /// Prints the report, and the items that were left unchanged.
-fn tell(app: &mut App<'_>, report: &RedriveReport) -> Result<()> {
+fn print(app: &mut App<'_>, report: &RedriveReport) -> Result<()> {
     for item in &report.passed_over {
         let id = item.id.as_ref().map_or("an item", ItemId::as_str);
         app.skipped(&format!("{id}: {}", item.why));

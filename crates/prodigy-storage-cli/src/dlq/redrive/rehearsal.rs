@@ -28,7 +28,7 @@ pub(super) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
             view,
         };
         if !would_be_taken(&select, &row.view) {
-            row.view.tell_unreadable(app);
+            row.view.print_unreadable(app);
             return Ok(());
         }
         let Some(limit) = arguments.limit else {
@@ -53,9 +53,9 @@ pub(super) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     app.note(&format!("{} would be taken", counted(count, "item")));
     let dlq = opened.job.dlq();
     if count == 0 {
-        take::tell_none(app, &dlq, &select, &arguments.select)?;
+        take::print_none(app, &dlq, &select, &arguments.select)?;
     }
-    take::tell_named(app, &opened, &dlq, &arguments.select.ids)
+    take::print_named(app, &opened, &dlq, &arguments.select.ids)
 }
 
 /// The number of items that a run would take.

@@ -9,17 +9,17 @@ use toml_parser::{ErrorSink, Source, Span};
 use crate::tree::MAX_DEPTH;
 
 /// The number of a table or value; 0 is the file itself.
-type Place = usize;
+type Node = usize;
 
 /// The keys of a file by byte offset.
 #[derive(Debug)]
-pub(super) struct Places<'t> {
+pub(super) struct KeyPositions<'t> {
     source: Source<'t>,
-    numbers: HashMap<(Place, String), Place>,
+    numbers: HashMap<(Node, String), Node>,
     /// The first offset of each place.
     first: Vec<usize>,
     /// The name and place of the key at an offset.
-    keys: HashMap<usize, (String, Place)>,
+    keys: HashMap<usize, (String, Node)>,
     header: Context,
     inline: Vec<Context>,
     /// The key that is being read, part by part.
@@ -29,11 +29,11 @@ pub(super) struct Places<'t> {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Context {
-    place: Place,
+    place: Node,
     depth: usize,
 }
 
-impl<'t> Places<'t> {
+impl<'t> KeyPositions<'t> {
     pub(super) fn of(text: &'t str) -> Self {
         let source = Source::new(text);
         let mut places = Self {
@@ -76,13 +76,13 @@ impl<'t> Places<'t> {
         self.inline.last().copied().unwrap_or(self.header)
     }
 
-    fn new_place(&mut self, offset: usize) -> Place {
+    fn new_place(&mut self, offset: usize) -> Node {
         self.first.push(offset);
         self.first.len() - 1
     }
 }
 
-impl EventReceiver for Places<'_> {
+impl EventReceiver for KeyPositions<'_> {
     fn std_table_open(&mut self, _: Span, _: &mut dyn ErrorSink) {
         self.current = Context::default();
     }
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn a_repeated_key_is_told_from_one_of_the_same_name() {
         let text = "a = 1\n[t]\na = 2\nb = { a = 3, 'a' = 4 }\n\"a\" = 5\n[t.a]\n[u]\na = 6\n";
-        let places = Places::of(text);
+        let places = KeyPositions::of(text);
         let at = |part: &str| text.find(part).unwrap();
         assert_eq!(places.first(at("a = 1")), None);
         assert_eq!(places.first(at("a = 2")), None);
@@ -167,13 +167,16 @@ mod tests {
     #[test]
     fn depth_counts_headers_dots_and_braces_together() {
         let deep = |n: usize| vec!["k"; n].join(".");
-        assert_eq!(Places::of(&format!("{} = 1", deep(MAX_DEPTH))).too_deep(), None);
+        assert_eq!(
+            KeyPositions::of(&format!("{} = 1", deep(MAX_DEPTH))).too_deep(),
+            None
+        );
         assert!(
-            Places::of(&format!("{} = 1", deep(MAX_DEPTH + 1)))
+            KeyPositions::of(&format!("{} = 1", deep(MAX_DEPTH + 1)))
                 .too_deep()
                 .is_some()
         );
         let mixed = format!("[{}]\nx = {{ {} = 1 }}\n", deep(40), deep(40));
-        assert!(Places::of(&mixed).too_deep().is_some());
+        assert!(KeyPositions::of(&mixed).too_deep().is_some());
     }
 }

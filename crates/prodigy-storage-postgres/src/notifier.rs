@@ -33,14 +33,14 @@ const LISTEN: &str = "listen for events";
 
 /// The notifications that a handle sends and receives.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub(crate) struct Notifier {
     channel: String,
     waiters: Arc<Waiters>,
     /// Jobs to announce.
     pending: Mutex<BTreeSet<String>>,
     /// Jobs whose announcement is being sent. It is repeated if the handle is dropped meanwhile.
     sent: Mutex<BTreeSet<String>>,
-    rung: Notify,
+    announced: Notify,
     is_started: AtomicBool,
     /// Whether the listener works; `None` before the first proof.
     works: Mutex<Option<bool>>,
@@ -50,14 +50,14 @@ pub(crate) struct Bell {
     heard: Notify,
 }
 
-impl Bell {
+impl Notifier {
     pub(crate) fn new(store: u32, waiters: Arc<Waiters>) -> Self {
         Self {
             channel: format!("prodigy_{store:08x}"),
             waiters,
             pending: Mutex::default(),
             sent: Mutex::default(),
-            rung: Notify::new(),
+            announced: Notify::new(),
             is_started: AtomicBool::new(false),
             works: Mutex::new(None),
             proved: Condvar::new(),
@@ -67,9 +67,9 @@ impl Bell {
     }
 
     /// Has a job announced to other processes, within [`PAUSE`].
-    pub(crate) fn ring(&self, job: &JobAddress) {
+    pub(crate) fn announce(&self, job: &JobAddress) {
         self.pending.lock().insert(job.to_string());
-        self.rung.notify_one();
+        self.announced.notify_one();
     }
 
     /// The statement that announces the pending jobs and those that are being announced; `None` without such jobs.
@@ -83,11 +83,11 @@ impl Bell {
 
     /// Sends announcements until the handle is dropped.
     pub(crate) fn send_always(self: &Arc<Self>, db: &Db) {
-        let (bell, pool) = (Arc::clone(self), Arc::clone(&db.pool));
+        let (notifier, pool) = (Arc::clone(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
             loop {
-                bell.rung.notified().await;
-                if let Some(announcement) = bell.announcement()
+                notifier.announced.notified().await;
+                if let Some(announcement) = notifier.announcement()
                     && let Err(error) = send(&pool, announcement).await
                 {
                     // Waiting callers poll as well, so a lost announcement only delays them.
@@ -96,7 +96,7 @@ impl Bell {
                         "an announcement was not sent"
                     );
                 }
-                bell.sent.lock().clear();
+                notifier.sent.lock().clear();
                 tokio::time::sleep(PAUSE).await;
             }
         });
@@ -107,16 +107,16 @@ impl Bell {
         if self.is_started.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (bell, pool) = (Arc::clone(self), Arc::clone(&db.pool));
+        let (notifier, pool) = (Arc::clone(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
             loop {
-                if let Err(error) = bell.hear(&pool).await {
+                if let Err(error) = notifier.hear(&pool).await {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "no notifications arrive: waits poll instead"
                     );
                 }
-                bell.set(false);
+                notifier.set(false);
                 tokio::time::sleep(AGAIN).await;
             }
         });
@@ -144,8 +144,8 @@ impl Bell {
 
     /// Listens, proves that notifications arrive, and returns when the connection ends.
     async fn hear(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
-        let bell = Arc::clone(self);
-        let notified = move |_: &str, payload: &str| bell.report(payload);
+        let notifier = Arc::clone(self);
+        let notified = move |_: &str, payload: &str| notifier.report(payload);
         let link = Link::open(pool.target(), Some(Arc::new(notified)), LISTEN).await?;
         link.run(&format!("listen \"{}\"", self.channel), LISTEN).await?;
         let proof = Uuid::new_v4().simple().to_string();
