@@ -170,28 +170,37 @@ impl Clean<'_> {
         if self.trusts_clock() || self.ages.is_by_writes() {
             return Ok(());
         }
-        let writes = self.writes()?;
-        self.check_clock(writes.iter().copied().max())?;
+        let (writes, unread) = self.writes()?;
+        self.check_clock(writes.iter().copied().max(), unread)?;
         self.ages = Ages::by_writes(self.storage, self.now, writes)?;
         self.report.silence = self.ages.longest_silence();
         Ok(())
     }
 
-    /// The last write of each job.
-    fn writes(&self) -> Result<Vec<Timestamp>> {
-        let mut writes = Vec::new();
+    /// The last write of each job, and the first error of a job that can't be read.
+    fn writes(&self) -> Result<(Vec<Timestamp>, Option<StorageError>)> {
+        let (mut writes, mut unread) = (Vec::new(), None);
         for repo in self.storage.repositories() {
             for job in self.storage.repo(repo?)?.survey() {
-                writes.extend(job?.ok().and_then(|job| job.status.last_activity));
+                match job? {
+                    Ok(job) => writes.extend(job.status.last_activity),
+                    Err(error) => unread = unread.or(Some(error)),
+                }
             }
         }
-        Ok(writes)
+        Ok((writes, unread))
     }
 
-    fn check_clock(&self, newest: Option<Timestamp>) -> Result<()> {
+    fn check_clock(&self, newest: Option<Timestamp>, unread: Option<StorageError>) -> Result<()> {
         let recent = Ages::by_clock(self.now).before(CleanOptions::RECENT);
         if newest.is_some_and(|written| written >= recent) {
             return Ok(());
+        }
+        // The recent write may be in the job that can't be read.
+        if let Some(error) = unread {
+            let why =
+                "nothing was removed: the last write of a job can't be read, and no other write is recent";
+            return Err(StorageError::new(error.kind(), "clean", "the store", why).with_source(error));
         }
         let newest = newest.map_or_else(String::new, |written| {
             format!(", the newest one at {}", written.to_rfc3339())

@@ -219,6 +219,23 @@ fn an_unattended_clean_refuses_a_store_without_a_recent_write() {
 }
 
 #[test]
+fn a_job_that_can_not_be_read_is_no_job_without_writes() {
+    let clock = TestClock::new();
+    let fixture = file_with(|builder| builder.clock(Arc::clone(&clock) as _));
+    fill(&job(&fixture, "old"));
+    fill(&job(&fixture, "young"));
+    let folder = fixture.folder.path().join("root/events/shop/young");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &folder).unwrap();
+    clock.advance(10 * DAY);
+    let rules = RetentionSettings::default().finished_jobs(Some(DAY));
+    let options = CleanOptions::new().rules(rules).unattended(true);
+    let refused = fixture.storage.clean(options).unwrap_err();
+    let told = format!("{refused:#}");
+    assert!(told.contains("can't be read") && told.contains("young"), "{told}");
+}
+
+#[test]
 fn a_clock_that_is_ahead_removes_nothing_by_a_timer_although_programs_write_under_it() {
     let clock = TestClock::new();
     let fixture = memory_with(|builder| builder.clock(Arc::clone(&clock) as _));
