@@ -44,13 +44,21 @@ pub struct Job {
 #[derive(Serialize, Deserialize)]
 struct Finished {
     finished_at: Timestamp,
-    /// The end of the log then: an event behind it reopens the job. It is added a moment after the time.
+    /// The end of the log then: an event behind it reopens the job. Other programs write marks without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<Cursor>,
     /// The time of the last write then, by the clock of the store: a later one reopens the job. The clock of the process
-    /// that finished the job may differ. It is added with the end.
+    /// that finished the job may differ. Marks of other programs are without it, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_write: Option<Timestamp>,
+}
+
+impl Finished {
+    /// True if the last write was before the mark, by its time.
+    fn covers(&self, activity: Activity) -> bool {
+        let until = self.last_write.unwrap_or(self.finished_at);
+        activity.last_write.is_none_or(|last| last <= until)
+    }
 }
 
 /// The state of a job.
@@ -103,10 +111,8 @@ pub struct JobStatus {
 
 impl JobStatus {
     fn new(activity: Activity, mark: Option<&Finished>) -> Self {
-        let until = mark.map(|mark| mark.last_write.unwrap_or(mark.finished_at));
-        let is_finished = until.is_some_and(|until| activity.last_write.is_none_or(|last| last <= until));
         Self {
-            state: match (activity.active, is_finished) {
+            state: match (activity.active, mark.is_some_and(|mark| mark.covers(activity))) {
                 (true, _) => JobState::Active,
                 (false, true) => JobState::Finished,
                 (false, false) => JobState::Open,
@@ -287,8 +293,9 @@ impl Job {
         Orphans::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
-    /// Closes the segment that this process appends to, and marks the job as finished. A second call changes nothing:
-    /// the first mark stays, unless something was written since. Later writes are not refused: they reopen the job.
+    /// Closes the segment that this process appends to, and marks the job as finished, in one write. A second call changes
+    /// nothing: the first mark stays, unless something was written since. Later writes are not refused: they reopen the job,
+    /// and so does a write that another thread or process makes during the call.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -299,49 +306,54 @@ impl Job {
         })?;
         let document = Document::Finished(self.address.clone());
         let options = PutOptions::new(self.inner.config.durability).fencing(self.fence.clone());
-        let put = |mark: &Finished, expected| {
-            let mut buffer = Vec::new();
-            let body =
-                Body::write(&mut buffer, mark).map_err(|fault| fault.refused("finish job", &self.address))?;
-            let options = options.clone().expect(expected);
-            self.inner.caller.put(&document, body, &options, deadline)
-        };
-        let mut mark = Finished {
-            finished_at: self.inner.clock.now(),
-            end: None,
-            last_write: None,
-        };
-        let revision = match put(&mark, Expected::Absent) {
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                match self.is_still_finished() {
-                    Ok(true) => return Ok(()),
+        loop {
+            let expected = match self.inner.caller.get(&document, deadline) {
+                Ok(None) => Expected::Absent,
+                Ok(Some(stored)) => match read_mark(&self.address, &stored) {
+                    Ok(mark) if self.is_covered(&mark)? => return Ok(()),
                     // A mark without its time is replaced.
-                    Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
-                    _ => {}
-                }
-                put(&mark, Expected::Any)?
+                    _ => Expected::Revision(stored.revision()),
+                },
+                Err(error) if error.kind() == ErrorKind::Damaged => Expected::Any,
+                Err(error) => return Err(error),
+            };
+            // Before the mark is written: what is written later is found to be behind it.
+            let mark = Finished {
+                finished_at: self.inner.clock.now(),
+                end: Some(self.events().end()?),
+                last_write: self.activity()?.last_write,
+            };
+            let mut buffer = Vec::new();
+            let body = Body::write(&mut buffer, &mark)
+                .map_err(|fault| fault.refused("finish job", &self.address))?;
+            match self
+                .inner
+                .caller
+                .put(&document, body, &options.clone().expect(expected), deadline)
+            {
+                // Another process finished it meanwhile.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                put => return put.map(drop),
             }
-            put => put?,
-        };
-        // Only now: an event that is appended while the job is finished does not reopen it.
-        mark.end = Some(self.events().end()?);
-        mark.last_write = self.activity()?.last_write;
-        match put(&mark, Expected::Revision(revision)) {
-            // Another process finished it, too.
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-            put => put.map(drop),
         }
     }
 
-    fn is_still_finished(&self) -> Result<bool> {
-        Ok(self.status()?.state == JobState::Finished && !self.is_reopened()?)
+    /// True if an event was appended after the job was finished. A mark without the end of the log goes by times.
+    pub(crate) fn is_reopened(&self) -> Result<bool> {
+        let Some(mark) = self.mark()? else {
+            return Ok(false);
+        };
+        match mark.end {
+            Some(end) => self.events().are_any_behind(end),
+            None => Ok(!mark.covers(self.activity()?)),
+        }
     }
 
-    /// True if an event was appended after the job was finished.
-    pub(crate) fn is_reopened(&self) -> Result<bool> {
-        let mark = self.mark()?;
-        mark.and_then(|mark| mark.end)
-            .map_or(Ok(false), |end| self.events().are_any_behind(end))
+    /// True if nothing was written after the job was finished.
+    fn is_covered(&self, mark: &Finished) -> Result<bool> {
+        let end = mark.end.clone();
+        let is_behind = |end| self.events().are_any_behind(end);
+        Ok(mark.covers(self.activity()?) && !end.map_or(Ok(false), is_behind)?)
     }
 
     fn mark(&self) -> Result<Option<Finished>> {

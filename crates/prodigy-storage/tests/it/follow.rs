@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prodigy_storage::{ErrorKind, FollowOptions, SaveOptions};
+use prodigy_storage::{ErrorKind, FollowOptions, SaveOptions, Timestamp};
 
 use crate::events::{Step, step};
 use crate::support::{file_with, on_each};
@@ -128,6 +128,35 @@ fn a_job_that_is_reopened_by_an_event_is_followed_until_it_is_finished_again() {
         job.checkpoints().save_map(&1, SaveOptions::default()).unwrap();
         assert_eq!(events.follow_with::<Step>(options).unwrap().count(), 3);
     });
+}
+
+#[test]
+fn an_event_after_a_mark_without_the_end_of_the_log_is_followed() {
+    let fixture = file_with(|builder| builder);
+    let job = fixture.job();
+    let events = job.events();
+    events.append(&step(0)).unwrap();
+    let options = FollowOptions::new()
+        .poll(Duration::from_secs(3600))
+        .until_finished();
+    let mark = fixture
+        .folder
+        .path()
+        .join("root/state/shop/mapreduce/jobs/job-1/finished.json");
+    std::fs::create_dir_all(mark.parent().unwrap()).unwrap();
+    let last = job.status().unwrap().last_activity.unwrap();
+    let finished_at = Timestamp::from_millis(last.as_millis() + 1).to_rfc3339();
+    std::fs::write(&mark, format!("{{\"finished_at\":\"{finished_at}\"}}")).unwrap();
+    assert_eq!(events.follow_with::<Step>(options.clone()).unwrap().count(), 1);
+    // Two writes to files within one tick have the same time.
+    std::thread::sleep(Duration::from_millis(30));
+    events.append(&step(1)).unwrap();
+    let mut follow = events.follow_with::<Step>(options).unwrap();
+    for agent in 0..2 {
+        assert_eq!(follow.next().unwrap().unwrap().event.agent, agent);
+    }
+    job.finish().unwrap();
+    assert!(follow.next().is_none());
 }
 
 #[test]

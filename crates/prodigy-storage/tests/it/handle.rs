@@ -11,7 +11,7 @@ use prodigy_storage::{
 };
 use serde_json::Value;
 
-use crate::support::{TestClock, builder, file_with, memory_with, on_each};
+use crate::support::{TestClock, builder, file_with, memory_with, on_each, on_each_with_clock};
 
 #[test]
 fn a_refused_configuration_tells_everything_that_is_wrong() {
@@ -259,6 +259,22 @@ fn a_finished_job_is_marked_once() {
             [job.address().job.clone()]
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_job_that_is_finished_again_under_a_lock_keeps_its_mark() {
+    on_each_with_clock(|fixture, clock| {
+        let job = fixture.job();
+        job.events().append(&1).unwrap();
+        let lock = fixture.storage.lock("shop/job-1").unwrap();
+        let fenced = job.fenced(&lock).unwrap();
+        fenced.finish().unwrap();
+        let first = job.finished_at().unwrap();
+        clock.advance_secs(5);
+        fenced.finish().unwrap();
+        assert_eq!(job.finished_at().unwrap(), first);
+        drop(lock);
     });
 }
 
