@@ -28,16 +28,16 @@ use crate::watch::{LogReports, LogScope, LogWatch};
 
 /// A place that stores logs, documents, queues and locks: a type with the five storage traits.
 ///
-/// The traits are object-safe, and a `&dyn Backend` is also a `&dyn LogStore`, and so on. Implement the five traits;
-/// this one is then implemented as well.
+/// The traits are object-safe, and a `&dyn Backend` is also a `&dyn LogStore`, and so on. Implement the five
+/// traits for a type, and the type is a `Backend`.
 ///
-/// A backend does not know what a checkpoint or a dead letter means beyond the signatures: the typed stores of the
-/// facade give these primitives their meaning. The conformance suite tests the promise of each method. No method
-/// mentions files: local worktrees, the doctor and a lock's descriptor are not part of the traits.
+/// A backend does not know what a checkpoint or a dead letter means: the typed stores of the facade give these
+/// primitives their meaning. The conformance suite tests the promise of each method. No method mentions files:
+/// local worktrees, the doctor and the file descriptor of a lock are not part of the traits.
 ///
-/// All errors are [`StorageError`](crate::StorageError)s. Every method ends by its deadline, except for a system call
-/// that is under way, with [`Timeout`](crate::ErrorKind::Timeout) or
-/// [`LockUnavailable`](crate::ErrorKind::LockUnavailable).
+/// All errors are [`StorageError`](crate::StorageError)s. A method that is not done by its deadline fails with
+/// [`Timeout`](crate::ErrorKind::Timeout) or [`LockUnavailable`](crate::ErrorKind::LockUnavailable). It may fail
+/// later than that, since a running system call can't be interrupted.
 ///
 /// ```
 /// use prodigy_storage_backend::{Backend, Deadline, PageOptions, Result};
@@ -77,13 +77,13 @@ impl<B: LogStore + DocumentStore + QueueStore + LockStore + Catalog + ?Sized> Ba
 pub trait LogStore: fmt::Debug + Send + Sync {
     /// Appends a batch of events. When the call returns, they are stored with the requested durability.
     ///
-    /// The log assigns ids that ascend and are above the newest id that the writer finds. If the batch has ids already,
-    /// an event whose id is already stored is acknowledged and not stored again. On return the batch has its ids,
-    /// unless none of it was stored.
+    /// The log assigns ids that ascend and are above the newest id that the writer finds. If the batch has ids
+    /// already, these are used, and an event whose id is already stored is acknowledged and not stored again. When
+    /// the call returns, the batch has its ids, unless none of its events was stored.
     ///
-    /// An append is not atomic: after a crash a prefix of whole records may be stored. After
-    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) any of the events may be stored; appending the same batch
-    /// again stores each event once.
+    /// An append is not atomic: after a crash the first records of the batch may be stored without the rest. After
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) any of the events may be stored; appending the same
+    /// batch again stores each event once.
     ///
     /// The batch may carry a fencing token ([`Batch::set_fence`]). The token is checked before the events are written,
     /// and again before they are acknowledged. An append with an overtaken token fails with
@@ -99,9 +99,9 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// Reads the events that are stored now, merged by id, each id once. A log that does not exist is empty.
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>>;
 
-    /// Reads the newest `count` events that are stored now, merged by id, oldest first, without reading the others. The
-    /// cursor of the scan covers all events before them. Events that are appended between the search for the first
-    /// event and the beginning of the scan are returned as well.
+    /// Reads the newest `count` events that are stored now, merged by id, oldest first, without reading older
+    /// events. The cursor of the scan covers all older events. Events that are appended while the call searches
+    /// for the first event to return are returned as well.
     fn tail(
         &self,
         job: &JobAddress,
@@ -110,13 +110,14 @@ pub trait LogStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<Box<dyn Scan>>;
 
-    /// The cursor behind all events that are stored now, without reading them. A scan from it returns the events that
-    /// are stored later, even those with older ids.
+    /// The cursor at the end of the log, which covers all events that are stored now; no event is read. A scan
+    /// from it returns the events that are stored later, even those with older ids.
     fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor>;
 
-    /// Waits until an event is stored behind a cursor, and returns true. Returns false at the deadline, which is no
-    /// error, and when the [interrupt](WaitOptions::interrupt) is raised. The log is checked at least once. With
-    /// [`until_finished`](WaitOptions::until_finished) the call also returns true when the job is finished.
+    /// Waits until the log has an event that the cursor does not cover, and returns true. Returns false when the
+    /// deadline passes, which is no error, and when the [interrupt](WaitOptions::interrupt) is raised. The log is
+    /// checked at least once. With [`until_finished`](WaitOptions::until_finished) the call also returns true when
+    /// the job is finished.
     ///
     /// An append by the same process ends the wait at once. So does an append by another process, if the backend is
     /// notified of it; otherwise the next poll finds it.
@@ -133,7 +134,7 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     /// [includes](LogWatch::include).
     fn watch(&self, scope: &LogScope, reports: &LogReports) -> Result<Box<dyn LogWatch>>;
 
-    /// The size of the log, without reading it.
+    /// The number of segments and bytes of the log; no event is read.
     fn log_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSummary>;
 
     /// Seals the segment to which this process appends, so that the next append begins a new one. Does nothing without
@@ -151,17 +152,18 @@ pub trait LogStore: fmt::Debug + Send + Sync {
         Err(cannot_remove("find old events", job))
     }
 
-    /// Removes the oldest sealed segments, up to the first one that holds an event of `before` or later, and returns their
-    /// size. The newest segment stays, so ids and cursors never begin again.
+    /// Removes the oldest sealed segments: all before the first segment that holds an event with a time of
+    /// `before` or later. Returns their size. The newest segment stays, so ids and cursors never begin again.
     ///
-    /// At each moment a reader finds the log without a beginning of it: a backend removes all at one moment, or in steps from
-    /// the old end. A removal that was cut short is finished by the next. A cursor
-    /// that does not cover what was removed gets [`CursorGap`](crate::ErrorKind::CursorGap), and so does a scan that is about to
-    /// read it. The ids of removed events are forgotten: an append that brings one of them stores it again.
+    /// A backend removes the segments all at one moment, or one by one from the oldest. So during the removal a
+    /// reader may miss the oldest events, but never events between others. If a removal is cut short, the next
+    /// call finishes it. A cursor that does not cover the removed events gets
+    /// [`CursorGap`](crate::ErrorKind::CursorGap), and so does a running scan that has not read them yet. The ids
+    /// of removed events are forgotten: an append that brings one of them stores it again.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) from a backend that can't, and
-    /// [`Fenced`](crate::ErrorKind::Fenced) for an overtaken `fence`: nothing was removed.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) from a backend that can't remove events, and
+    /// [`Fenced`](crate::ErrorKind::Fenced) for an overtaken `fence`. In both cases nothing was removed.
     fn remove_before(
         &self,
         job: &JobAddress,
@@ -173,8 +175,8 @@ pub trait LogStore: fmt::Debug + Send + Sync {
         Err(cannot_remove("remove events", job))
     }
 
-    /// Makes every event before the cursor survive power loss, whichever process appended it and with whichever
-    /// durability. So a checkpoint that is saved with the cursor never covers a lost event.
+    /// Makes every event that the cursor covers survive power loss, whichever process appended it and with
+    /// whichever durability. So a checkpoint that is saved with the cursor never covers a lost event.
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()>;
 }
 
@@ -256,7 +258,7 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
     /// [`list`](Self::list), or the last one before `before`, at less cost than listing. `None` if no such document
     /// exists.
     ///
-    /// `before` need not exist. A document of another series has no documents before it.
+    /// `before` need not exist. If it belongs to another series, the result is `None`.
     fn newest(
         &self,
         job: &JobAddress,
@@ -268,13 +270,13 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
 
 /// The dead letters of jobs: keyed items, taken under a lease.
 ///
-/// A queue has one counter: each change takes the next number ([`QueueMark`](crate::QueueMark)). An item that is taken
-/// gets a new place behind all others. So a run that is bounded by the counter's value at its start ([`Select::until`])
-/// never gets an item twice.
+/// A queue has a counter: each change takes the next number ([`QueueMark`](crate::QueueMark)), and an item that is
+/// taken gets a new place after all other items. So a run that takes only items up to the counter's value at its
+/// start ([`Select::until`]) never gets an item twice.
 ///
-/// A write under a fencing token fails with [`Fenced`](crate::ErrorKind::Fenced) if the job was written to under a
-/// greater token of the same lock; otherwise it raises the job's mark. The check and the write are one critical
-/// section.
+/// A job remembers the greatest fencing token of each lock under which it was written to. A write under a smaller
+/// token of the same lock fails with [`Fenced`](crate::ErrorKind::Fenced). The check and the write are one
+/// critical section.
 ///
 /// ```
 /// use std::time::Duration;
@@ -390,19 +392,20 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// A page of the jobs of a repository that have stored data, sorted.
     fn jobs(&self, repo: &RepoName, page: &PageOptions<JobId>, deadline: Deadline) -> Result<Page<JobId>>;
 
-    /// True if a live process works on a job of a repository: it holds an unsealed segment of a log, or a named lock
-    /// whose first part is the repository's name. A process between two calls on a queue or a document holds nothing. A
-    /// backend may try locks to find the answer, but no call of another process fails or waits because of it.
+    /// True if a live process works on a job of a repository: it holds an unsealed segment of a log, or a named
+    /// lock whose first part is the repository's name. A process between two calls on a queue or a document is not
+    /// noticed. To find the answer, a backend may try to take locks, but no call of another process fails or waits
+    /// because of it.
     fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool>;
 
     /// Returns whether a live process works on a job, and when the job was last written to.
     fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity>;
 
-    /// A page of the jobs of a repository, in the order of [`jobs`](Self::jobs), each with its counts. No event and no
-    /// document is read for that, except the mark of a finished job.
+    /// A page of the jobs of a repository, in the order of [`jobs`](Self::jobs), each with its counts. No event is
+    /// read, and no document except the one that marks a job as finished.
     ///
-    /// A job that can't be read is an entry with the error. A page that would take too long ends early, and the next
-    /// page continues behind it.
+    /// The entry of a job that can't be read holds the error. A page that would take too long ends early; the next
+    /// page continues after its last job.
     fn survey(
         &self,
         repo: &RepoName,
@@ -413,20 +416,22 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Deletes all stored data of a job: events, documents, dead letters. False if there was none.
     ///
     /// The job is deleted at one moment, even if the process dies during the call: a read before that moment finds
-    /// everything, a read after it nothing. The next write to the job, or the next call of this method, then removes
-    /// what is left on disk. A running scan ends with [`Deleted`](crate::ErrorKind::Deleted), a cursor into the deleted
-    /// log gets [`CursorGap`](crate::ErrorKind::CursorGap), and a later write begins the job again. The job keeps its
-    /// fencing marks.
+    /// everything, a read after it nothing. The next write to the job, or the next call of this method, then
+    /// removes the remains on disk. A running scan ends with [`Deleted`](crate::ErrorKind::Deleted), a cursor into
+    /// the deleted log gets [`CursorGap`](crate::ErrorKind::CursorGap), and a later write begins the job again.
+    /// The fencing marks of the job ([`FenceMarks`](crate::FenceMarks)) are kept.
     ///
     /// # Errors
     /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if the job is [active](Activity::active), and
-    /// [`Fenced`](crate::ErrorKind::Fenced) for an overtaken `fence`: nothing was removed.
+    /// [`Fenced`](crate::ErrorKind::Fenced) for an overtaken `fence`. In both cases nothing was removed.
     fn delete_job(&self, job: &JobAddress, fence: Option<&Fence>, deadline: Deadline) -> Result<bool>;
 
-    /// As [`delete_job`](Self::delete_job), unless something was written to the job after `last`: for a job that was found
-    /// old. False if something was, or if nothing is stored.
+    /// Deletes a job like [`delete_job`](Self::delete_job), but only if nothing was written to it after `last`,
+    /// the time of the last write that the caller knows. Returns false if there was a later write, or if nothing
+    /// is stored.
     ///
-    /// A backend that can hold a job looks for the last write while it does. This default looks before it.
+    /// A backend that can exclude writers from a job checks for a later write while it does. This default checks
+    /// before the deletion, so it may miss a write in between.
     ///
     /// # Errors
     /// As [`delete_job`](Self::delete_job).
@@ -444,15 +449,16 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Marks a part of the store as moved to another store. From the return of the call on, whichever process makes them, writes to the part
-    /// and takes of its named locks fail with [`ReadOnly`](crate::ErrorKind::ReadOnly) and the new place. Reads still work, and so do
-    /// [`delete_job`](Self::delete_job) and [`delete_old_job`](Self::delete_old_job), after which the mark is still there. A part
-    /// that has a mark keeps it as it is.
+    /// Marks a part of the store as moved to another store. After this call, every process that writes to the
+    /// part, or takes one of its named locks, gets [`ReadOnly`](crate::ErrorKind::ReadOnly) with the new place.
+    /// Reads still work, and so do [`delete_job`](Self::delete_job) and [`delete_old_job`](Self::delete_old_job),
+    /// which keep the mark. A part that has a mark already keeps that mark unchanged.
     ///
     /// # Errors
-    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) for a job that is [active](Activity::active), and
-    /// [`Conflict`](crate::ErrorKind::Conflict) for a job that was written to after `last`, and for a repository or a store that has a job
-    /// without a mark: nothing was marked then. [`Unsupported`](crate::ErrorKind::Unsupported) from a backend that keeps no marks.
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) for a job that is [active](Activity::active);
+    /// [`Conflict`](crate::ErrorKind::Conflict) for a job that was written to after `last`, and for a repository
+    /// or a store that has a job without a mark; [`Unsupported`](crate::ErrorKind::Unsupported) from a backend
+    /// that keeps no marks. In each case nothing was marked.
     fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
         let _ = (last, deadline);
         let why = "this backend keeps no marks of what was moved";
@@ -464,14 +470,15 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         ))
     }
 
-    /// Takes away the marks of a part and of all parts within it, and returns their number. A mark of a whole that contains the part
-    /// stays.
+    /// Removes the marks of a part and of all parts within it, and returns their number. For a job, a mark of its
+    /// repository or of the store stays.
     fn unmark_moved(&self, part: &Part, deadline: Deadline) -> Result<u64> {
         let _ = (part, deadline);
         Ok(0)
     }
 
-    /// A page of the marks that concern a part: its own, those of the wholes that contain it, and those of the parts within it.
+    /// A page of the marks that concern a part: its own, those of the parts that contain it, and those of the
+    /// parts within it.
     fn moved(&self, part: &Part, page: &PageOptions<Part>, deadline: Deadline) -> Result<Page<Moved, Part>> {
         let _ = (part, page, deadline);
         Ok(Page::new(Vec::new(), None))

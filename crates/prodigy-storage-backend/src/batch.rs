@@ -30,7 +30,7 @@ pub struct Batch {
     ends: Vec<usize>,
     ids: Vec<EventId>,
     fence: Option<Fence>,
-    /// The field with the fencing token that each record gets; empty without a token.
+    /// The text `,"fence":…` with the fencing token, which each record gets; empty without a token.
     fence_field: Vec<u8>,
 }
 
@@ -151,7 +151,7 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// The bodies, in order: the part of each record between the timestamp and the crc.
+    /// The bodies of the events, in order. A body is the part of a record between its timestamp and its checksum.
     pub fn bodies(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = 0;
         self.ends.iter().map(move |&end| {
@@ -161,21 +161,21 @@ impl Batch {
         })
     }
 
-    /// The ids of the events, one for each; empty until they are set or assigned.
+    /// The ids of the events, in the order of the events; empty until they are set or assigned.
     #[must_use]
     pub fn ids(&self) -> &[EventId] {
         &self.ids
     }
 
-    /// Sets the ids to store the events under, one for each, in order. An event whose id is already stored is
-    /// acknowledged and not stored again. A backend calls this with the ids that it assigned.
+    /// Sets the ids under which the events are stored, one for each event, in order. An event whose id is already
+    /// stored is acknowledged and not stored again. A backend calls this with the ids that it assigned.
     pub fn set_ids(&mut self, ids: impl IntoIterator<Item = EventId>) {
         self.ids.clear();
         self.ids.extend(ids);
     }
 
-    /// Checks the ids for a backend. `latest` is the time now or, if that is later, the time of the newest id of the log: the
-    /// clock may have stepped back since.
+    /// Checks the ids of the batch for a backend. `latest` is the present time or the time of the log's newest id,
+    /// whichever is later: the clock may have stepped back since that id was made.
     ///
     /// ```
     /// use prodigy_storage_backend::{Batch, EventId};
@@ -191,9 +191,9 @@ impl Batch {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for another number of ids than of events, for an id that is not of
-    /// version 7, and for an id that is [more than an hour ahead](EventId::is_ahead_of): all later ids would have to be above
-    /// it.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the number of ids differs from the number of events,
+    /// for an id that is not of version 7, and for an id that is [more than an hour ahead](EventId::is_ahead_of),
+    /// since all later ids would have to be above it.
     pub fn check_ids(&self, job: &JobAddress, latest: Timestamp) -> Result<()> {
         let refused = |why| StorageError::invalid("append events", job, why);
         if !self.ids.is_empty() && self.ids.len() != self.len() {
@@ -279,8 +279,8 @@ impl Batch {
         }
     }
 
-    /// Adds the event of a record with its optional fields, byte for byte, to store it in another log. False for a record of another
-    /// program, which is not added.
+    /// Adds the event of a stored record, with its optional fields, byte for byte: so an event is copied to
+    /// another log. Returns false for a record of another program, which is not added.
     ///
     /// ```
     /// use prodigy_storage_backend::record::{RecordEncoder, read_line};
@@ -376,7 +376,7 @@ mod tests {
         impl Serialize for Nothing {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 use serde::ser::SerializeStruct;
-                // Serialises like raw JSON, but without the text.
+                // Serialises like raw JSON, but does not hold the text.
                 serializer
                     .serialize_struct("$serde_json::private::RawValue", 1)?
                     .end()

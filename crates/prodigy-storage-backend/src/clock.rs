@@ -66,7 +66,7 @@ pub struct Uptime {
 }
 
 impl Uptime {
-    /// The moment this much later, at most [`Duration::MAX`] after the boot.
+    /// The moment `duration` after this one, at most [`Duration::MAX`] after the boot.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self {
@@ -107,7 +107,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
     /// The time of day. It may step back, stop or jump: only dates for people depend on it.
     fn now(&self) -> Timestamp;
 
-    /// The time since the boot, which leases use.
+    /// The time since the boot of the machine, by which leases end.
     fn uptime(&self) -> Uptime;
 
     /// The time since a fixed moment in the life of the process. It never steps back.
@@ -117,7 +117,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
     }
 }
 
-/// The time of day for data that is stored now.
+/// The present time of day, checked to be one that can be stored.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if the clock is outside the years 1970 to 2262, which no id or date can express.
@@ -156,8 +156,8 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    /// On Linux this is the time of the kernel's last tick, at most 10 ms ago. It is read at each call, at a tenth of
-    /// the cost.
+    /// On Linux this is the time of the kernel's last tick, at most 10 ms ago. Reading it costs a tenth of the
+    /// exact clock.
     #[cfg(target_os = "linux")]
     fn monotonic(&self) -> Duration {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
@@ -180,15 +180,16 @@ impl Clock for SystemClock {
 
 const NANOS: i128 = 1_000_000_000;
 
-/// How far the time since the boot is ahead in this process's time namespace (`man 7 time_namespaces`), in nanoseconds: the
-/// processes of all namespaces have to agree on when a lease ends.
+/// The offset of this process's time namespace (`man 7 time_namespaces`) from the machine's time since the boot,
+/// in nanoseconds. It is subtracted so that the processes of all namespaces agree on the end of a lease.
 #[expect(clippy::disallowed_methods, reason = "a table of the kernel")]
 fn nanos_ahead() -> i128 {
     let table = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     offset_in(&table).unwrap_or_default()
 }
 
-/// The offset of the clock `boottime` in the table of a time namespace: a line with its name, seconds and nanoseconds.
+/// The offset of the clock `boottime` in the kernel's table of a time namespace. A line of the table has a clock's
+/// name, seconds and nanoseconds.
 fn offset_in(table: &str) -> Option<i128> {
     let mut fields = table
         .lines()
@@ -198,8 +199,8 @@ fn offset_in(table: &str) -> Option<i128> {
     Some(next()? * NANOS + next()?)
 }
 
-/// The id of this boot; `None` if the system has none. Then leases of an earlier boot can't be distinguished from
-/// others.
+/// The id of this boot; `None` if the system has none. Then a lease from before a restart can't be distinguished
+/// from a new one.
 #[expect(clippy::disallowed_methods, reason = "a table of the kernel")]
 fn boot_id() -> Option<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

@@ -7,8 +7,8 @@ use crate::error::{Result, StorageError};
 
 /// The moment by which a call has to end, including all waits and retries.
 ///
-/// A running system call can't be interrupted, so a deadline is checked between steps: it bounds every wait of this
-/// library, but not the operating system.
+/// A running system call can't be interrupted, so a deadline is checked between steps. It bounds every wait of
+/// this library, but not the time of a single system call.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,8 +59,9 @@ impl Deadline {
         }
     }
 
-    /// The same deadline, but waits for other processes also end when the flag is raised, for example by a signal
-    /// handler. A flag that is already raised ends no wait: a program that was asked to end can still store its data.
+    /// The same deadline, but a wait for another process also ends when the flag is raised, for example by a
+    /// signal handler. A flag that is raised before this call ends no wait: so a program that was asked to end can
+    /// still store its data.
     #[must_use]
     pub fn or_when(self, raised: &'static AtomicBool) -> Self {
         Self {
@@ -93,7 +94,7 @@ impl Deadline {
         self.at.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// The earlier of two deadlines.
+    /// The same limits with the earlier of the two moments.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self {
@@ -105,10 +106,10 @@ impl Deadline {
         }
     }
 
-    /// Returns an error that names what the caller waited for, if the deadline has passed.
+    /// Fails if the deadline has passed. The error names what the caller waited for.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the deadline has passed.
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the deadline has passed.
     pub fn check(
         self,
         operation: &'static str,

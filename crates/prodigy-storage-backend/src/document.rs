@@ -32,7 +32,7 @@ impl Revision {
         Self(uuid::Uuid::new_v4().as_u128())
     }
 
-    /// A revision of these 128 bits, such as the hash of a document without a revision.
+    /// A revision with these 128 bits, such as a hash of a document that was stored without a revision.
     #[must_use]
     pub const fn from_u128(bits: u128) -> Self {
         Self(bits)
@@ -113,7 +113,7 @@ pub enum Expected {
     Any,
     /// The document does not exist; for an addition, the series is empty.
     Absent,
-    /// The document has this revision; for an addition, the newest valid document of the series has it.
+    /// The document has this revision. For an addition, the newest valid document of the series has it.
     Revision(Revision),
 }
 
@@ -130,16 +130,16 @@ pub enum Expected {
 pub struct PutOptions {
     /// The condition.
     pub expected: Expected,
-    /// The failures that the write survives.
+    /// The failures that the write survives once it is acknowledged.
     pub durability: Durability,
-    /// The fencing token of the lock that the writer holds. The write fails with [`Fenced`](crate::ErrorKind::Fenced)
-    /// if any document of the job was written under a greater token of the same lock, even if that document was deleted
-    /// since. A write without a token is accepted.
+    /// The fencing token of the lock that the writer holds. The write fails with
+    /// [`Fenced`](crate::ErrorKind::Fenced) if any document of the job, even one that was deleted since, was
+    /// written under a greater token of the same lock. A write without a token is never refused for that.
     pub fencing: Option<Fence>,
-    /// The earliest stamp of an addition. A put ignores it.
+    /// The earliest stamp that an addition may give the new document. A put ignores it.
     pub not_before: Option<Timestamp>,
-    /// The key of an addition, which becomes part of the new document's name. A put ignores it, and so does an addition
-    /// to the setup phase, which has only one name.
+    /// The key of an addition, which becomes part of the new document's name. A put ignores it, and so does an
+    /// addition to the setup phase, which holds only one document.
     pub key: Option<CheckpointKey>,
 }
 
@@ -172,10 +172,10 @@ impl PutOptions {
     }
 }
 
-/// A document as it was read.
+/// A document that was read.
 ///
-/// The body is a JSON object with the bytes that were put. A backend may pass a larger buffer that contains the body,
-/// instead of copying the body. A clone shares the bytes.
+/// The body is a JSON object with exactly the bytes that were put. A backend may pass a larger buffer that
+/// contains the body, instead of copying the body. A clone shares the bytes.
 ///
 /// ```
 /// use prodigy_storage_backend::{Revision, StoredDocument};
@@ -193,8 +193,8 @@ pub struct StoredDocument {
 }
 
 impl StoredDocument {
-    /// A document with the body `bytes[start..]`; shared bytes are not copied. `verified` is true if the document had a
-    /// checksum that matched.
+    /// A document whose body is `bytes[start..]`. Shared bytes are not copied. `verified` is true if the document
+    /// had a checksum that matched.
     #[must_use]
     pub fn new(bytes: impl Into<Arc<Vec<u8>>>, start: usize, revision: Revision, verified: bool) -> Self {
         let bytes = bytes.into();
@@ -225,7 +225,7 @@ impl StoredDocument {
         self.verified
     }
 
-    /// The memory of the document in bytes, including shared memory.
+    /// The bytes of memory that the document holds, including memory that it shares with its clones.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.bytes.capacity()
@@ -298,7 +298,8 @@ impl DocumentEntry {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Added {
-    /// The new document. Its stamp is above all others of its series, and above those of the job's other series.
+    /// The new document. Its stamp is later than all others of its series, and than those that this project gave
+    /// in the job's other series.
     pub document: Document,
     /// The revision of the new document.
     pub revision: Revision,

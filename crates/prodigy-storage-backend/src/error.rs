@@ -41,17 +41,17 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 pub enum ErrorKind {
     /// The named job, document or item does not exist.
     NotFound,
-    /// The caller's input is refused: a name, an event, an item, an option. Nothing was stored.
+    /// The caller's input is refused: a name, an event, an item or an option. Nothing was stored.
     InvalidInput,
-    /// The configuration is refused.
+    /// The configuration is refused, for example an unknown key.
     InvalidConfig,
-    /// A record, document or item is larger than the configured limit. A write stored nothing; a read changed nothing.
+    /// A record, document or item is larger than the configured limit. A refused write stored nothing.
     TooLarge,
     /// A compare-and-set found another revision, or a document where none was expected.
     Conflict,
-    /// A write carried a fencing token that a newer one has overtaken.
+    /// A write carried an overtaken fencing token: a later holder of the lock has written under a greater one.
     Fenced,
-    /// The storage lock could not be acquired in time.
+    /// A lock of the store, or a named lock, could not be acquired in time.
     LockUnavailable,
     /// The storage directory is not writable.
     NotWritable,
@@ -61,33 +61,33 @@ pub enum ErrorKind {
     QueueFull,
     /// Stored data is damaged. The message says where and how.
     Damaged,
-    /// The name belongs to another program's file in an unknown form. The file is unchanged.
+    /// A file with this name exists, but another program wrote it in an unknown form. The file is unchanged.
     Foreign,
     /// A newer version wrote the store in a format that this version does not know.
     NewerFormat,
-    /// A cursor points to data that no longer exists, so events behind it are missing.
+    /// A cursor points to data that no longer exists, so events after the cursor may be missing.
     CursorGap,
-    /// The deadline passed.
+    /// The call was not done by its deadline.
     Timeout,
-    /// The program asked to end the wait for another process ([`Deadline::or_when`](crate::Deadline::or_when)). Nothing
-    /// was changed.
+    /// A wait for another process was ended by the program itself
+    /// ([`Deadline::or_when`](crate::Deadline::or_when)). Nothing was changed.
     Interrupted,
-    /// A write failed after it may have been stored. [`StorageError::ids`] has its ids.
+    /// A write failed, but its data may be stored. For an append, [`StorageError::ids`] has the ids of the events.
     OutcomeUnknown,
     /// The handle was opened for reading only, or the data was moved to another store.
     ReadOnly,
     /// This backend, platform or file system does not support the operation.
     Unsupported,
-    /// The folder is refused for safety: other users share it, it is on a network file system, or a link leaves the
-    /// root.
+    /// The folder is refused for safety: other users may write to it, it is on a network file system, or a link
+    /// leads out of the root.
     Refused,
-    /// The store of this handle, guard or scan was removed, moved or replaced by another folder. Open the storage
-    /// again.
+    /// The store was removed, moved or replaced by another folder while this handle, guard or scan used it. Open
+    /// the storage again.
     Replaced,
-    /// The job was deleted during the call: a write, or a scan that had not reached the end.
+    /// The job was deleted during the call, which was a write or a scan.
     Deleted,
-    /// The service behind the store can't be reached or refuses work for the moment, such as a network failure or a
-    /// restarting server. Always transient: the same call may succeed later.
+    /// The service behind the store can't be reached or refuses work at present, for example because of a network
+    /// failure or a restart. Always transient: the same call may succeed later.
     Unavailable,
     /// The service behind the store refused the caller's name, secret or rights.
     Unauthorised,
@@ -137,9 +137,10 @@ impl fmt::Display for ErrorKind {
 
 /// A failed operation: its name, its path or key, the reason, and a hint.
 ///
-/// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The message
-/// is one line, `kind: operation target: why`, with up to 32 of the [`ids`](Self::ids); the hint is separate, for a line of its own. The cause, such as an error
-/// of the operating system, is the [`source`](StdError::source). With `{:#}` the message ends with all causes.
+/// A program reads [`kind`](Self::kind) and [`is_transient`](Self::is_transient); a person reads the rest. The
+/// message is one line, `kind: operation target: why`, and lists up to 32 of the [`ids`](Self::ids). The hint is
+/// not part of it, since it has a line of its own. The cause, such as an error of the operating system, is the
+/// [`source`](StdError::source). With `{:#}` the message ends with all causes.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, StorageError};
@@ -155,11 +156,11 @@ impl fmt::Display for ErrorKind {
 /// assert!(format!("{error:#}").ends_with("the revision is another one: device lost"));
 /// ```
 ///
-/// A clone is meant for another caller of the same failed work, and shares the source.
+/// A clone shares the source. It is meant for another caller that waited for the same work.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StorageError {
-    // Boxed, to keep `Result` small: errors are rare.
+    // Boxed, so that a `Result` stays small.
     inner: Box<Inner>,
 }
 
@@ -223,8 +224,8 @@ impl StdError for StorageError {
 }
 
 impl StorageError {
-    /// A new error. It is transient only if its kind is [`Unavailable`](ErrorKind::Unavailable). `target` is the path
-    /// or key, which may be empty and is escaped when shown.
+    /// A new error. It is transient only if its kind is [`Unavailable`](ErrorKind::Unavailable). `target` is the
+    /// path or key of the operation. It may be empty, and is escaped when it is shown.
     pub fn new(
         kind: ErrorKind,
         operation: &'static str,
@@ -246,7 +247,7 @@ impl StorageError {
         }
     }
 
-    /// The error for input that is refused.
+    /// An error of kind [`InvalidInput`](ErrorKind::InvalidInput), for input that is refused.
     pub fn invalid(
         operation: &'static str,
         target: impl fmt::Display,
@@ -255,7 +256,8 @@ impl StorageError {
         Self::new(ErrorKind::InvalidInput, operation, target, why)
     }
 
-    /// The error for a deadline that passed while waiting for `waited_for`.
+    /// An error of kind [`Timeout`](ErrorKind::Timeout): the deadline passed while the caller waited for
+    /// `waited_for`.
     pub fn timeout(operation: &'static str, target: impl fmt::Display, waited_for: &str) -> Self {
         Self::new(
             ErrorKind::Timeout,
@@ -282,14 +284,14 @@ impl StorageError {
         )
     }
 
-    /// Adds the remedy.
+    /// Sets the hint: what a person can do about the error.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.inner.hint = Some(hint.into());
         self
     }
 
-    /// Adds the cause.
+    /// Sets the cause of the error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.inner.source = Some(Arc::from(source.into()));
@@ -310,7 +312,7 @@ impl StorageError {
         self
     }
 
-    /// Sets the number of attempts.
+    /// Sets the number of times that the operation was tried.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.inner.attempts = attempts;
@@ -329,19 +331,19 @@ impl StorageError {
         self.inner.operation
     }
 
-    /// The path or key of the operation, not escaped.
+    /// The path or key that the operation was called for, not escaped.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.inner.target
     }
 
-    /// The reason, without kind, operation and target.
+    /// The reason, without the kind, the operation and the target.
     #[must_use]
     pub fn why(&self) -> &str {
         &self.inner.why
     }
 
-    /// The remedy.
+    /// The hint: what a person can do about the error.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()
@@ -353,20 +355,21 @@ impl StorageError {
         self.inner.transient
     }
 
-    /// The ids of the events that may or may not be stored, with [`ErrorKind::OutcomeUnknown`]; otherwise empty.
+    /// The ids of the events that may or may not be stored, for an error of kind [`ErrorKind::OutcomeUnknown`];
+    /// otherwise empty.
     #[must_use]
     pub fn ids(&self) -> &[EventId] {
         &self.inner.ids
     }
 
-    /// The number of attempts; 1 without retries.
+    /// The number of times that the operation was tried; 1 without retries.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
     }
 }
 
-/// Escapes control and format characters, so that a foreign name can't control a terminal.
+/// Escapes control and format characters, so that text from outside can't control a terminal.
 ///
 /// ```
 /// assert_eq!(prodigy_storage_backend::escape("a\u{1b}[31mb"), "a\\u{1b}[31mb");

@@ -12,11 +12,11 @@ use crate::lock::{LockGuard, LockOrigin};
 
 const CHECK: &str = "check fencing token";
 
-/// The fencing token of one holder of a lock, the name of that lock, and the origin of the token.
+/// The fencing token of one holder of a lock, with the name of that lock and the origin of the token.
 ///
-/// The origin distinguishes the token from the same number of another store, such as a restored or newly created store
-/// at the same place. It is compared with the file of the lock, so a token with an origin always has the name of its
-/// lock. A token without an origin is valid in every store.
+/// Two stores may give out equal numbers, such as a store and its restored copy. The origin tells them apart: it
+/// says which store gave out the token. It is compared with the file of the lock, so a token with an origin always
+/// has the name of its lock. A token without an origin is valid in every store.
 ///
 /// A write under this token fails with [`Fenced`](ErrorKind::Fenced) once the job has seen a greater token of the same
 /// lock. A token without a lock's name is compared with other tokens without one.
@@ -37,14 +37,16 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The greatest token that is accepted without an origin. The tokens of a lock stay far below it, and a lock can
-    /// still give out greater ones. So a person who types a number can't fence off every later holder.
+    /// The greatest token that is accepted without an origin. A lock's own tokens stay far below it, and greater
+    /// ones remain for the lock to give out. So a person who types a wrong number can't lock out every later
+    /// holder.
     pub const MAX: u64 = u64::MAX / 2;
 
-    /// The token of a held lock.
+    /// The fencing token of a held lock.
     ///
     /// # Errors
-    /// [`Refused`](ErrorKind::Refused) for an inert guard: it excludes nobody, so its token protects nothing.
+    /// [`Refused`](ErrorKind::Refused) for an inert guard, which is one of disabled locking: its token protects
+    /// nothing.
     pub fn of(guard: &dyn LockGuard) -> Result<Self> {
         if guard.is_inert() {
             return Err(StorageError::new(
@@ -61,7 +63,7 @@ impl Fence {
         })
     }
 
-    /// A token of a named lock.
+    /// A token of a named lock, without an origin.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for 0, since tokens begin at 1, and for a number above [`MAX`](Self::MAX).
@@ -88,7 +90,7 @@ impl Fence {
         Self::stored(None, token)
     }
 
-    /// A token that a document or a lock stores, even above [`MAX`](Self::MAX).
+    /// A token that was read from a document or a lock. It may be above [`MAX`](Self::MAX).
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) for 0, since tokens begin at 1.
@@ -107,7 +109,7 @@ impl Fence {
         })
     }
 
-    /// The lock, if it is named.
+    /// The name of the lock, if it is known.
     #[must_use]
     pub fn lock(&self) -> Option<&LockName> {
         self.lock.as_ref()
@@ -125,8 +127,8 @@ impl Fence {
         self.origin
     }
 
-    /// The token with its origin but without the name of its lock: `5@0123456789abcdef`. Only with the name before it
-    /// is it a fencing token.
+    /// The text of the token with its origin, but without the name of its lock: `5@0123456789abcdef`. It is a
+    /// complete fencing token only with the name before it.
     #[must_use]
     pub fn token_text(&self) -> String {
         match self.origin {
@@ -156,7 +158,7 @@ impl fmt::Display for Fence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidFence {
-    /// The text has another form.
+    /// The text does not have the form of a fencing token.
     #[error("a fencing token is NUMBER, NAME=NUMBER or NAME=NUMBER@ORIGIN, with a number above 0")]
     Form,
     /// The text is a number without an origin that is greater than any that a lock gives out.
@@ -196,11 +198,12 @@ impl FromStr for Fence {
     }
 }
 
-/// The fencing marks of a job: for each lock the greatest token under which the job was written to. Marks only rise.
+/// The fencing marks of a job: for each lock, the greatest token under which the job was written to. A mark never
+/// becomes smaller.
 ///
-/// A backend keeps the marks beside the job's documents, and checks and raises them inside the critical section of the
-/// write. A raised mark is durable before the write is visible. So a crash in between may leave a mark without its
-/// write, which refuses only overtaken holders, but never a write without its mark.
+/// A backend stores the marks beside the job's documents, and checks and raises them in the critical section of
+/// the write. A raised mark is durable before the write is visible. So after a crash there may be a mark without
+/// its write, which refuses only overtaken holders, but never a write without its mark.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, Fence, FenceMarks};
@@ -229,8 +232,8 @@ struct StoredMark {
 }
 
 impl FenceMarks {
-    /// Refuses a write or deletion that no caller may make: of the marks themselves, or under a token of a document
-    /// that belongs to no job.
+    /// Refuses a write or deletion that no caller may make: one of the marks themselves, and one under a token if
+    /// the document belongs to no job.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput).
@@ -248,7 +251,7 @@ impl FenceMarks {
     /// Parses the body of the document that stores the marks.
     ///
     /// # Errors
-    /// The error of `serde_json` for a body of another form.
+    /// The error of `serde_json` if the body does not hold marks.
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let stored: Stored = serde_json::from_slice(body)?;
         let mut marks = Self::default();
@@ -276,7 +279,7 @@ impl FenceMarks {
         }
     }
 
-    /// Refuses a write whose token is overtaken by a newer one.
+    /// Fails if the token is overtaken: the mark of its lock is greater.
     ///
     /// # Errors
     /// [`Fenced`](ErrorKind::Fenced).
@@ -302,7 +305,7 @@ impl FenceMarks {
         }
     }
 
-    /// Raises the mark of a lock to a token. Returns true if the mark changed.
+    /// Sets the mark of the token's lock to the token, if the token is greater. Returns true if the mark changed.
     pub fn raise(&mut self, fence: &Fence) -> bool {
         let mark = self.0.entry(fence.lock.clone()).or_default();
         let raised = fence.token > *mark;
@@ -310,7 +313,7 @@ impl FenceMarks {
         raised
     }
 
-    /// Raises each mark to the mark in `others`, if that is greater.
+    /// Raises each mark to that of the same lock in `others`, if the latter is greater.
     pub fn include(&mut self, others: Self) {
         for (lock, token) in others.0 {
             let mark = self.0.entry(lock).or_default();
@@ -318,14 +321,14 @@ impl FenceMarks {
         }
     }
 
-    /// The marks of named locks.
+    /// The named locks that have a mark, each with its mark.
     pub fn named(&self) -> impl Iterator<Item = (&LockName, u64)> {
         self.0
             .iter()
             .filter_map(|(lock, token)| Some((lock.as_ref()?, *token)))
     }
 
-    /// True if no write has carried a token yet.
+    /// True if there is no mark, since no write has carried a token yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,7 +1,7 @@
-//! Counts data that readers skip, because another program keeps it in the root in an unknown form.
+//! Counts data that readers skip, because another program wrote it in an unknown form.
 //!
-//! Each reader reports skipped data to [`Foreign`], which logs one warning per kind through `tracing` and counts. The
-//! counts are the counters `foreign.*` of [`Stats`].
+//! Each reader reports skipped data to [`Foreign`], which counts it, and logs one warning per kind through
+//! `tracing`. The counts are the counters `foreign.*` of [`Stats`].
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 
 use crate::report::Stats;
 
-/// The number of places whose counts are remembered, so that data is counted once. Data at more places is counted at
-/// each read.
+/// The number of files and folders whose counts are remembered, so that their data is counted once. Data at any
+/// further place is counted at each read.
 const MOST_PLACES: usize = 4096;
 
 /// A kind of data that another program keeps in the root and that readers skip.
@@ -24,19 +24,19 @@ const MOST_PLACES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ForeignKind {
-    /// Files beside the segments of a log, with names that no segment has.
+    /// Files in the folder of a log whose names are not those of segments.
     EventFiles,
     /// Lines in another program's event files that are not events.
     EventLines,
-    /// Files with the state of a job whose names or forms are not those of checkpoints.
+    /// Files in the folder of a job's checkpoints whose names or forms are not those of checkpoints.
     Checkpoints,
-    /// Dead letters outside of the queue.
+    /// Files with dead letters beside the file of the queue.
     DeadLetters,
     /// Lists of orphaned worktrees in an unknown form.
     OrphanLists,
-    /// Folders beside the worktrees of sessions.
+    /// Folders in the folder of worktrees that are not worktrees of sessions.
     Worktrees,
-    /// Links and other things at the path of a file or a folder of the store.
+    /// Things of a wrong type, such as a link at the path of a file of the store.
     OtherThings,
 }
 
@@ -52,7 +52,7 @@ impl ForeignKind {
         Self::OtherThings,
     ];
 
-    /// The name of the counter in [`Stats`] for skipped data of this kind.
+    /// The name of the counter for this kind in [`Stats`].
     #[must_use]
     pub const fn counter(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl ForeignKind {
         }
     }
 
-    /// Describes the skipped data for people.
+    /// Describes `count` pieces of such data in words.
     ///
     /// ```
     /// use prodigy_storage_backend::ForeignKind;
@@ -101,24 +101,24 @@ impl ForeignKind {
     }
 }
 
-/// The count at one place.
+/// The skipped data in one file or folder.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     count: u64,
-    /// The offset up to which lines are counted.
+    /// The offset in the file up to which skipped lines are counted.
     upto: u64,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     seen: HashMap<(ForeignKind, PathBuf), Seen>,
-    /// The counts at places that are not remembered.
+    /// The counts for files and folders that are not remembered, since there are too many.
     beyond: HashMap<ForeignKind, u64>,
     /// The kinds for which a warning was logged.
     warned: Vec<ForeignKind>,
 }
 
-/// The counts of the data that a handle skipped.
+/// Counts the data that the readers of a handle skipped.
 ///
 /// ```
 /// use std::path::Path;
@@ -136,14 +136,15 @@ struct Counts {
 pub struct Foreign(Mutex<Counts>);
 
 impl Foreign {
-    /// Notes that a reader skipped `count` pieces of data at a place. A place that is read again counts once.
+    /// Counts `count` pieces of data that a reader skipped at a place. If the place is read again, the greatest
+    /// count is used.
     pub fn skip(&self, kind: ForeignKind, place: &Path, count: u64) {
         if count > 0 {
             self.note(kind, place, count, |seen| seen.count = seen.count.max(count));
         }
     }
 
-    /// Notes that a reader skipped a range of a file. A range that is read again counts once.
+    /// Counts a range of a file that a reader skipped. A range that is read again counts once.
     pub fn skip_line(&self, kind: ForeignKind, file: &Path, offset: u64, len: u64) {
         self.note(kind, file, 1, |seen| {
             if offset >= seen.upto {
@@ -173,7 +174,7 @@ impl Foreign {
         }
     }
 
-    /// Adds the counters of all kinds that were skipped.
+    /// Adds the counts to the counters of `stats`, for each kind that was skipped.
     pub fn add_to(&self, stats: &mut Stats) {
         let counts = self.0.lock();
         for ((kind, _), seen) in &counts.seen {

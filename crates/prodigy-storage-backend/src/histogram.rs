@@ -9,7 +9,7 @@ use serde::Serialize;
 /// The number of buckets: four for each doubling, from 1 µs to more than an hour.
 const BUCKETS: usize = 128;
 
-/// Counts durations in buckets. The width of a bucket is at most a quarter of its lower end.
+/// Counts durations in buckets. The width of a bucket is at most a quarter of its shortest duration.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,7 +32,7 @@ impl Default for Histogram {
     }
 }
 
-/// The bucket of a duration.
+/// The index of the bucket that counts this duration.
 fn bucket(duration: Duration) -> usize {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     if micros < 4 {
@@ -43,7 +43,7 @@ fn bucket(duration: Duration) -> usize {
     ((doubling - 1) * 4 + quarter as usize).min(BUCKETS - 1)
 }
 
-/// The upper end of a bucket, which all its durations are below, except those in the last bucket.
+/// The upper end of a bucket: its durations are below it, except those of the last bucket.
 fn end_of(bucket: usize) -> Duration {
     let next = bucket as u64 + 1;
     let micros = match next.checked_sub(4) {
@@ -61,13 +61,14 @@ impl Histogram {
         }
     }
 
-    /// The number of durations.
+    /// The number of durations that were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// A duration that at least this share of the durations, from 0 to 1, does not exceed; `None` without durations.
+    /// A duration that at least this share of all durations, from 0 to 1, does not exceed. `None` if nothing was
+    /// counted.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let count = self.count();
@@ -130,7 +131,7 @@ impl SharedHistogram {
         }
     }
 
-    /// The counts so far.
+    /// A copy of the present counts.
     #[must_use]
     pub fn load(&self) -> Histogram {
         let mut loaded = Histogram::default();
@@ -153,7 +154,7 @@ mod tests {
             assert!(found == BUCKETS - 1 || end_of(found) > duration, "{duration:?}");
             let before = found.checked_sub(1).map(end_of);
             assert!(before.is_none_or(|end| end <= duration), "{duration:?}");
-            // The width is at most a quarter of the lower end.
+            // The width is at most a quarter of the shortest duration of the bucket.
             let width = before.map(|begin| end_of(found).saturating_sub(begin));
             assert!(
                 width.is_none_or(|width| micros < 4 || width * 4 <= duration + width),

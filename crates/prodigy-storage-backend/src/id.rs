@@ -1,4 +1,4 @@
-//! Event ids: UUID version 7, ascending within a writer.
+//! Event ids: UUIDs of version 7 that ascend within a writer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,12 +39,12 @@ pub struct InvalidEventId(String);
 
 const RANDOM_BITS: u32 = 62;
 const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;
-/// The number of ticks in a millisecond. A tick is a value of the bits before the random ones, without version and
-/// variant.
+/// The number of ticks in a millisecond. The tick of an id is the number that its bits before the random ones
+/// make, without version and variant.
 const TICKS_PER_MILLI: u128 = 1 << 12;
-/// The largest value of 48 bits of milliseconds and 12 bits of their fraction.
+/// The largest tick: 48 bits of milliseconds and 12 bits of their fraction.
 const MAX_TICKS: u128 = (1 << 60) - 1;
-/// The number of ticks that are reserved below the largest time. No batch has more events.
+/// The number of the largest ticks that no id may use. A batch never has more events than this.
 const LARGEST_BATCH: u128 = 1 << 40;
 
 impl EventId {
@@ -73,19 +73,19 @@ impl EventId {
         self.0.get_version_num() == 7 && self.0.get_variant() == Variant::RFC4122
     }
 
-    /// The smallest id of version 7 whose time is not before the quarter microsecond of `time`.
+    /// The smallest id of version 7 whose time is not before `time`, rounded down to a quarter of a microsecond.
     #[must_use]
     pub fn floor(time: Timestamp) -> Self {
         Self::from_parts(ticks(time), 0)
     }
 
-    /// The id of an event that is to be stored once, even if several programs append it, or one program again after a
-    /// restart. It depends only on the time and the key.
+    /// The id of an event that is to be stored once, even if several programs append it, or one program appends it
+    /// again after a restart. It depends only on the time and the key.
     ///
-    /// The caller has to pass the same time on each call, such as the moment at which the work was planned; it decides
-    /// the event's place in the log. The 62 random bits of the id come from the XXH3 hash (128 bits) of the key. Two
-    /// keys with one tick of the time get the same id with a probability of 2^-62, but someone who chooses the keys can
-    /// make such a pair.
+    /// The caller has to pass the same time at each call, such as the moment at which the work was planned. The
+    /// time decides the event's place in the log. The 62 random bits of the id are replaced by bits of the XXH3
+    /// hash (128 bits) of the key. Two keys with the same tick get the same id with a probability of 2^-62, but
+    /// someone who chooses the keys can construct such a pair.
     ///
     /// ```
     /// use prodigy_storage_backend::EventId;
@@ -114,9 +114,9 @@ impl EventId {
         Timestamp::from_nanos(millis.saturating_mul(1_000_000).saturating_add(nanos))
     }
 
-    /// True if the id has version 7 and a time more than an hour ahead of `now`: the clock is wrong here or was wrong
-    /// where the event was made. Later ids of the log are above this id, but the timestamps of later events are still
-    /// right.
+    /// True if the id has version 7 and a time more than an hour after `now`: one of the clocks is or was wrong,
+    /// that of this machine or that of the machine that made the id. Later ids of the log have to be above this
+    /// id, but the timestamps of later events are still right.
     #[must_use]
     pub fn is_ahead_of(self, now: Timestamp) -> bool {
         const HOUR: i64 = 3_600_000_000_000;
@@ -203,16 +203,17 @@ impl FromStr for EventId {
 /// Makes ids that ascend strictly, even if the clock steps back.
 ///
 /// Each id has its own tick: the clock's tick, or the one after the last id's if the clock has not advanced or has
-/// stepped back. So a source that makes more than four ids in a microsecond runs ahead of the clock for a while. All 62
-/// random bits are drawn for each id, so two sources never count up from the same number.
+/// stepped back. So the ids of a source that makes more than four of them in a microsecond are ahead of the clock
+/// for a while. All 62 random bits are drawn for each id, so two sources never count up from the same number.
 ///
 /// # Several sources
-/// Two sources can make equal ids only on the same tick, and each source makes at most one id per tick. In the worst
-/// case the clock of every process is behind the newest id of one log, so that all sources use the same ticks. Then `n`
-/// sources with `m` ids each make `m * n * (n - 1) / 2` pairs of ids with one tick, and the ids of a pair are equal
-/// with a probability of 2^-62. For 64 sources with 3 million ids each these are 6.0e9 pairs, and the probability that
-/// any two ids are equal is 1.3e-9. The generators are seeded with 64 bits of the operating system. The probability
-/// that two of the 64 generators use a common part of their sequence is about as small (6.6e-10).
+/// Two sources can make equal ids only on the same tick, and each source makes at most one id per tick. In the
+/// worst case the clock of every process is behind the newest id of one log, so that all sources use the same
+/// ticks. Then `n` sources with `m` ids each make `m * n * (n - 1) / 2` pairs of ids with one tick, and the ids of
+/// a pair are equal with a probability of 2^-62. For 64 sources with 3 million ids each there are 6.0e9 pairs, and
+/// the probability that any two ids are equal is 1.3e-9. Each random generator is seeded with 64 bits of the
+/// operating system. The probability that the sequences of two of the 64 generators overlap is about as small
+/// (6.6e-10).
 ///
 /// ```
 /// use prodigy_storage_backend::{EventId, IdSource};
@@ -253,8 +254,8 @@ impl IdSource {
         self.last = self.last.max(newest);
     }
 
-    /// True if no id fits above the newest one, since that is too close to the largest time. No real clock makes such
-    /// an id.
+    /// True if the newest id is so close to the largest possible time that no further id fits. The time of a real
+    /// clock never makes such an id.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.last.parts().0 >= MAX_TICKS - LARGEST_BATCH
@@ -303,8 +304,8 @@ mod tests {
         let ticks: std::collections::HashSet<u128> = ids.iter().map(|id| id.parts().0).collect();
         assert_eq!(ticks.len(), each, "each source uses each tick once");
         ids.sort();
-        // The random parts on one tick are spread over all 62 bits. If sources counted up in small steps, the largest
-        // part would be below 2^46.
+        // The random parts of the ids on one tick are spread over all 62 bits. If the sources counted up in small
+        // steps instead, the largest part would be below 2^46.
         let widest = ids.iter().map(|id| id.parts().1).max();
         assert!(widest.is_some_and(|part| part > RANDOM_MASK / 2));
         ids.dedup();

@@ -1,12 +1,13 @@
-//! The [`Backend`] trait of Prodigy storage, which every place that keeps workflow data implements; its records, its
-//! one error type, and the conformance suite that tests what the trait means.
+//! The [`Backend`] trait of Prodigy storage, which every place that keeps workflow data implements. The crate also
+//! has the records of a log, the error type of all storage crates, and the conformance suite that tests the
+//! trait's promises.
 //!
 //! # The model
 //!
 //! Four primitives, over the typed addresses of [`prodigy_storage_layout`]:
 //!
 //! - a **log** of events per job: append a [`Batch`], [`scan`](LogStore::scan) from a [`Cursor`];
-//! - **documents**: whole JSON objects ([`Body`]) with a [`Revision`], put under a condition ([`Expected`]);
+//! - **documents**: whole JSON objects ([`Body`]) with a [`Revision`], stored under a condition ([`Expected`]);
 //! - a **queue** of keyed items per job, taken under a [`Lease`] and stored until they are settled;
 //! - named **locks** with a fencing token that rises with each holder.
 //!
@@ -15,7 +16,7 @@
 //! # Limitations
 //!
 //! The trait is synchronous. A [`Deadline`] bounds every wait, but a system call under way can't be interrupted.
-//! Appending a batch is not atomic: after a crash a prefix of whole records may be stored.
+//! Appending a batch is not atomic: after a crash its first records may be stored without the rest.
 //!
 //! # Example
 //!
@@ -27,7 +28,7 @@
 //!     let mut batch = Batch::new();
 //!     batch.push("agent started")?;
 //!     backend.append(job, &mut batch, &AppendOptions::default(), Deadline::never())?;
-//!     // Acknowledged is stored: the id is its position in the order of the log.
+//!     // The event is stored now. Its id is its position in the order of the log.
 //!     assert_eq!(batch.ids().len(), 1);
 //!     Ok(())
 //! }

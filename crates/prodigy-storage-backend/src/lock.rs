@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::fence::InvalidFence;
 use crate::setters;
 
-/// The holder of a lock, as it describes itself. This is only information: the kernel or the database decides who holds
-/// a lock.
+/// The holder of a lock, as the process describes itself. This is only information for people: the operating
+/// system or the database decides who holds a lock.
 ///
 /// ```
 /// use prodigy_storage_backend::Holder;
@@ -32,17 +32,18 @@ pub struct Holder {
     pub pid: u32,
     /// The host of the process.
     pub host: String,
-    /// The time since which it holds the lock.
+    /// The time at which it took the lock.
     pub since: Timestamp,
-    /// The purpose for which it holds the lock.
+    /// The purpose for which it took the lock.
     pub purpose: String,
-    /// A mark that distinguishes the process from others with the same id, in a form that the backend chooses.
+    /// A text that distinguishes the process from another one with the same process id. Its form depends on the
+    /// backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
 }
 
 impl Holder {
-    /// Describes this process as the holder since `since`.
+    /// Describes a process that has held a lock since `since`.
     #[must_use]
     pub fn new(pid: u32, host: String, since: Timestamp, purpose: String) -> Self {
         Self {
@@ -90,8 +91,8 @@ impl fmt::Display for Holder {
 pub struct LockOptions {
     /// The purpose of the lock, which waiting processes see.
     pub purpose: String,
-    /// The time since which the caller has waited, if this call continues an earlier one. The error of a failed wait
-    /// states the total time.
+    /// The time at which the caller began to wait, if this call continues an earlier wait. The error of a failed
+    /// wait states the whole time.
     pub since: Option<Instant>,
 }
 
@@ -128,11 +129,11 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
     /// The name of the lock.
     fn name(&self) -> &LockName;
 
-    /// The fencing token, which is above that of every earlier holder. Pass it on to the resource that the lock
-    /// protects.
+    /// The fencing token, which is greater than that of every earlier holder. Pass it to the resource that the
+    /// lock protects.
     fn fencing(&self) -> u64;
 
-    /// The origin of the token. `None` if the backend can't distinguish two stores that give out the same numbers.
+    /// The origin of the token. `None` if the backend can't tell its tokens from equal numbers of another store.
     fn origin(&self) -> Option<LockOrigin> {
         None
     }
@@ -142,17 +143,17 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Fails if the lock is no longer held: the lock on a file is lost with the folder of the store, and a lease can
-    /// end.
+    /// Fails if the lock is no longer held. The lock on a file is lost when the folder of the store is replaced,
+    /// and the lease of a lock in a database may end.
     ///
     /// # Errors
-    /// [`Replaced`](crate::ErrorKind::Replaced) if the store is no longer at its place.
+    /// [`Replaced`](crate::ErrorKind::Replaced) if the store was removed, moved or replaced.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The file descriptor of the lock, if it has one. A child process that inherits a duplicate keeps the lock as long
-    /// as it lives.
+    /// The file descriptor of the lock, if it has one. A child process that inherits a copy of it keeps the lock
+    /// until the child ends.
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
@@ -164,8 +165,8 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
     fn release(self: Box<Self>) -> Result<()>;
 }
 
-/// The origin of a fencing token: the store that gave it out, and the moment at which its holder took the lock. A
-/// restored or newly created root gives its tokens another origin.
+/// The origin of a fencing token: it identifies the store that gave out the token, and the moment at which the
+/// lock was taken. A restored or newly created store gives its tokens another origin.
 ///
 /// ```
 /// use prodigy_storage_backend::LockOrigin;
@@ -181,13 +182,14 @@ pub struct LockOrigin {
 }
 
 impl LockOrigin {
-    /// An origin of two checksums, which the backend chooses.
+    /// An origin from two checksums: of the store, and of the taking of the lock. The backend chooses their
+    /// inputs.
     #[must_use]
     pub fn new(store: u32, taking: u32) -> Self {
         Self { store, taking }
     }
 
-    /// The checksum of the store.
+    /// The checksum that identifies the store.
     #[must_use]
     pub fn store(self) -> u32 {
         self.store
@@ -244,22 +246,22 @@ pub struct LockInfo {
     pub name: LockName,
     /// True if a process holds it now.
     pub held: bool,
-    /// The process that holds the lock. `None` if the lock is free, or if its holder is unknown: a program that did not
-    /// record itself, or a process that is not visible from here.
+    /// The process that holds the lock. `None` if the lock is free, or if its holder is unknown: a program that
+    /// did not write its description into the lock, or a process that is not visible on this machine.
     pub holder: Option<Holder>,
-    /// The process id of a holder that did not record itself, such as another program that locked the file. `None` if
-    /// `holder` is known, or if the system does not report that process.
+    /// The process id of a holder that did not write its description into the lock, such as another program that
+    /// locked the file. `None` if `holder` is known, or if the system does not report the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// The last known holder. It may have died long ago.
+    /// The last known holder, which may have died long ago.
     pub last_holder: Option<Holder>,
-    /// The newest fencing token that was given out.
+    /// The newest known fencing token of the lock.
     pub fencing: u64,
     /// The origin of that token, if its holder is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<LockOrigin>,
-    /// True if a slot of the lock failed its checksum, through damage or because a holder died while it wrote. Holder
-    /// and token are then the ones that can still be read, and a newer token may have been given out.
+    /// True if a part of the lock's file failed its checksum: it is damaged, or a holder died while it wrote.
+    /// Holder and token are then the ones that can still be read, and a newer token may have been given out.
     pub suspect: bool,
 }
 

@@ -22,7 +22,7 @@ use crate::record::Record;
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "a backend has to keep each promise")]
 pub enum Durability {
-    /// The write survives power loss: data and every directory entry are synced before the call returns.
+    /// The write survives power loss: its data and every new directory entry are synced before the call returns.
     #[default]
     Strict,
     /// The write survives the death of the process: the operating system has the data, but the disk may not have it
@@ -61,7 +61,7 @@ impl fmt::Display for Durability {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct AppendOptions {
-    /// The failures that the write survives.
+    /// The failures that the write survives once it is acknowledged.
     pub durability: Durability,
 }
 
@@ -92,9 +92,9 @@ impl AppendOptions {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Appended {
-    /// Events stored by this call.
+    /// The number of events that this call stored.
     pub stored: usize,
-    /// Events whose id was already stored: they are acknowledged, and not stored again.
+    /// The number of events whose id was already stored: they are acknowledged, and not stored again.
     pub duplicates: usize,
 }
 
@@ -135,7 +135,7 @@ impl Cursor {
         Ok(Self(text))
     }
 
-    /// A cursor from text that this backend has just made, without a check.
+    /// A cursor from text that this backend has just made. The text is not checked.
     #[must_use]
     pub fn from_backend(text: String) -> Self {
         Self(text)
@@ -162,7 +162,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// The range of a scan; `Default` is all stored events.
+/// The events that a scan returns; `Default` is all stored events.
 ///
 /// ```
 /// use std::time::Duration;
@@ -176,13 +176,13 @@ impl FromStr for Cursor {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ScanOptions {
-    /// Only events behind this position.
+    /// Only events that this cursor does not cover.
     pub from: Option<Cursor>,
     /// Only events at or after this time.
     pub since: Option<Timestamp>,
     /// Only events before this time.
     pub until: Option<Timestamp>,
-    /// The longest time of one step; unbounded if `None`.
+    /// The longest time that one call of [`Scan::next`] may take; unbounded if `None`.
     pub step_timeout: Option<Duration>,
 }
 
@@ -193,7 +193,7 @@ impl ScanOptions {
         Self::default()
     }
 
-    /// Only events behind `cursor`.
+    /// Only events that `cursor` does not cover.
     #[must_use]
     pub fn after(cursor: Cursor) -> Self {
         Self {
@@ -218,7 +218,7 @@ impl ScanOptions {
     }
 }
 
-/// Damage found by a scan. The records around it are still read.
+/// Damage that a scan found. The records before and after it are still read.
 ///
 /// ```
 /// use prodigy_storage_backend::{Damage, ErrorKind, StorageError};
@@ -239,13 +239,13 @@ impl ScanOptions {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Damage {
-    /// The damaged file's path, or a key.
+    /// The path of the damaged file, or the key of the damaged data.
     pub place: String,
     /// The offset of the damage in the uncompressed data, in bytes.
     pub offset: u64,
     /// The number of unreadable bytes.
     pub len: u64,
-    /// The problem with these bytes.
+    /// The reason why these bytes are damage.
     pub why: String,
 }
 
@@ -274,7 +274,8 @@ impl From<Damage> for StorageError {
     }
 }
 
-/// A record that is larger than the reader's limit. It is not damaged, and the records around it are read.
+/// A record that is larger than the reader's limit. It is not damaged, and the records before and after it are
+/// read.
 ///
 /// ```
 /// use prodigy_storage_backend::TooLarge;
@@ -295,13 +296,13 @@ impl From<Damage> for StorageError {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct TooLarge {
-    /// The file's path, or a key.
+    /// The path of the file, or the key of the data.
     pub place: String,
     /// The offset of the record in the uncompressed data, in bytes.
     pub offset: u64,
     /// The length of the record in bytes.
     pub len: u64,
-    /// The id of the event or the item, if the record begins with it.
+    /// The id of the event or the item, if the record begins with it; otherwise it is not searched.
     pub id: Option<String>,
     /// True if the record has a checksum that matches. A record of another program has no checksum.
     pub verified: bool,
@@ -310,7 +311,7 @@ pub struct TooLarge {
 }
 
 impl TooLarge {
-    /// Describes the record, without the place.
+    /// Describes the record in words, without its place.
     #[must_use]
     pub fn why(&self) -> String {
         let id = self.id.as_deref().unwrap_or("without an id in its place");
@@ -367,17 +368,17 @@ impl From<TooLarge> for StorageError {
     reason = "a reader has to handle each: one that is skipped is lost to it"
 )]
 pub enum ScanItem<'a> {
-    /// A whole line.
+    /// A line that is a whole record.
     Record(Record<'a>),
-    /// Bytes that are not a record; reading continues behind them.
+    /// Bytes that are not a record. The next step continues after them.
     Damage(Damage),
-    /// A record that is larger than the reader's limit; reading continues behind it.
+    /// A record that is larger than the reader's limit. The next step continues after it.
     TooLarge(TooLarge),
 }
 
-/// A running scan: it merges all events that were stored when it began, by id.
+/// A running scan: it returns all events that were stored when it began, merged by id.
 ///
-/// It holds a bounded number of buffers and descriptors, whatever the size of the log.
+/// It holds a bounded number of buffers and file descriptors, whatever the size of the log.
 ///
 /// ```
 /// use prodigy_storage_backend::{Cursor, Result, Scan};
@@ -395,14 +396,15 @@ pub trait Scan: Send {
     /// The next record, damage or record over the limit; `None` at the end of what was stored when the scan began.
     ///
     /// # Errors
-    /// A failure that ends the scan: an I/O error, the step's timeout, or a gap behind the cursor.
+    /// A failure that ends the scan: an I/O error, a step that took too long, or events that were removed before
+    /// the scan read them.
     fn next(&mut self) -> Result<Option<ScanItem<'_>>>;
 
-    /// The position behind the last returned item. A scan from this cursor continues exactly there.
+    /// The position after the last returned item. A scan from this cursor continues exactly there.
     fn cursor(&self) -> Cursor;
 }
 
-/// The size of a log, without its contents.
+/// The size of a log; no event is read for it.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, LogStore, Result};
@@ -421,7 +423,7 @@ pub trait Scan: Send {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct LogSummary {
-    /// The number of segments, or of the backend's equivalent.
+    /// The number of segments, or of the corresponding parts of another backend.
     pub segments: u64,
     /// The number of sealed segments, to which no event is appended any more.
     pub sealed: u64,

@@ -1,4 +1,4 @@
-//! Marks of what was moved to another store.
+//! Marks on parts of a store that were moved to another store.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use prodigy_storage_layout::{Part, Timestamp};
 
 use crate::error::{ErrorKind, StorageError};
 
-/// The mark of a part of a store that was moved to another store: it takes no more writes, and says where they belong.
+/// The mark on a part of a store that was moved to another store. The part can't be written to any more; the mark
+/// says where the data is now.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, Moved};
@@ -20,16 +21,16 @@ use crate::error::{ErrorKind, StorageError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Moved {
-    /// The part.
+    /// The part that was moved: a job, a repository, or the whole store.
     pub part: Part,
-    /// The new place, in words for a person: a folder, or a connection string without a password.
+    /// The new place of the data, for a person: a folder, or a connection string without a password.
     pub to: String,
     /// The time of the move.
     pub at: Timestamp,
 }
 
 impl Moved {
-    /// The mark of a part.
+    /// A mark that a part was moved to this place at this time.
     #[must_use]
     pub fn new(part: Part, to: impl Into<String>, at: Timestamp) -> Self {
         Self {
@@ -39,7 +40,7 @@ impl Moved {
         }
     }
 
-    /// The error for a write to the part.
+    /// The error for a write to the moved part.
     #[must_use]
     pub fn refused(&self, operation: &'static str, target: &dyn fmt::Display) -> StorageError {
         let why = format!(

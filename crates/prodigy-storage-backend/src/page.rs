@@ -7,8 +7,9 @@ use crate::error::Result;
 
 /// Selects a page of a listing; `Default` is the first page.
 ///
-/// `K` is the key by which the listing is ordered. A page is found by the key of the entry before it. So every page
-/// costs one round trip, and no entry is skipped or returned twice when other entries are added or removed.
+/// `K` is the key by which the listing is ordered. A page begins after the key of the last entry of the page
+/// before. So every page costs one round trip, and no entry is skipped or returned twice when other entries are
+/// added or removed.
 ///
 /// ```
 /// use prodigy_storage_backend::PageOptions;
@@ -21,7 +22,7 @@ use crate::error::Result;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageOptions<K> {
-    /// Only entries behind this key. No entry needs to have this key.
+    /// Only entries with a key above this one; an entry with this key need not exist. All entries if `None`.
     pub after: Option<K>,
     /// The largest number of entries. Zero counts as one.
     pub limit: usize,
@@ -31,7 +32,7 @@ impl<K> PageOptions<K> {
     /// The default limit.
     pub const LIMIT: usize = 10_000;
 
-    /// The page of the entries behind a key.
+    /// The page that begins after this key, with the default limit.
     #[must_use]
     pub fn after(key: K) -> Self {
         Self {
@@ -40,7 +41,7 @@ impl<K> PageOptions<K> {
         }
     }
 
-    /// With this limit.
+    /// Sets the largest number of entries.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = limit;
@@ -68,10 +69,10 @@ impl<K> Default for PageOptions<K> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page<T, K = T> {
-    /// The entries, in the order of the listing. A page before the last one may be short or even empty, because entries
-    /// that were removed while it was read are left out.
+    /// The entries, in the order of the listing. Even a page that is not the last may have few entries or none,
+    /// because entries that were removed while it was read are left out.
     pub entries: Vec<T>,
-    /// The key behind which the next page begins; `None` on the last page.
+    /// The key after which the next page begins; `None` on the last page.
     pub next: Option<K>,
 }
 
@@ -82,8 +83,8 @@ impl<T, K> Page<T, K> {
         Self { entries, next }
     }
 
-    /// A page of the first `limit` of these entries. If there are more, the next page begins behind the key of the last one
-    /// of this page.
+    /// The first page of these entries, with at most `limit` of them. If there are more entries, the next page
+    /// begins after the key of this page's last entry.
     ///
     /// ```
     /// use prodigy_storage_backend::Page;
@@ -99,14 +100,14 @@ impl<T, K> Page<T, K> {
         Self::new(entries, next)
     }
 
-    /// True if the page is empty and the last one.
+    /// True if this page and all later ones have no entries: it is empty and the last one.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.entries.is_empty() && self.next.is_none()
     }
 }
 
-/// Selects the keys of a page from keys in any order, for a backend whose keys are unsorted or repeated.
+/// Collects the keys of a page from keys in any order, for a backend whose keys are unsorted or repeated.
 ///
 /// The builder holds at most one key more than the page, however many keys are offered.
 ///
@@ -139,7 +140,7 @@ impl<K: Ord + Clone> PageBuilder<K> {
         }
     }
 
-    /// Adds a key, if it belongs to the page.
+    /// Adds a key, unless it belongs to another page.
     pub fn offer(&mut self, key: K) {
         let is_before = self.options.after.as_ref().is_some_and(|after| key <= *after);
         let is_full = self.keys.len() > self.options.limit;
@@ -166,7 +167,7 @@ impl<K: Ord + Clone> Extend<K> for PageBuilder<K> {
     }
 }
 
-/// Iterates over the entries of a listing, and holds one page at a time. It ends after an error.
+/// Iterates over the entries of a listing, and holds one page at a time. Ends after the first error.
 ///
 /// ```
 /// use prodigy_storage_backend::{Catalog, Deadline, Entries, Result};
@@ -188,7 +189,7 @@ impl<T, K, F> Entries<T, K, F>
 where
     F: FnMut(&PageOptions<K>) -> Result<Page<T, K>>,
 {
-    /// The entries of all pages that `read` returns.
+    /// The entries of all pages. `read` reads the page with the given options.
     pub fn new(read: F) -> Self {
         Self {
             read,
@@ -220,7 +221,8 @@ where
             if self.ended {
                 return None;
             }
-            // The buffer of a page that was given is freed before the next page is read, so that there is never a second one.
+            // The buffer of the finished page is freed before the next page is read, so that there is never a
+            // second buffer.
             self.page = Vec::new().into_iter();
             match (self.read)(&self.options) {
                 Ok(page) => {

@@ -1,4 +1,4 @@
-//! Parses the envelope and the payload of a record in one pass.
+//! Parses a record, with its payload, in one pass.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::fence::Fence;
 use crate::record::{self, FENCE_FIELD, Record};
 
-/// The fields of an event's line, except its id.
+/// The fields of an event's record, except its id.
 ///
 /// ```
 /// use prodigy_storage_backend::{EventId, Parsed, Record};
@@ -49,18 +49,18 @@ struct Envelope<'a, T> {
     fence: Option<&'a RawValue>,
 }
 
-/// The token in a field. In a line of another program the field may hold anything.
+/// The fencing token in a field; `None` if the field holds anything else, as it may in a line of another program.
 fn fence_in(field: Option<&RawValue>) -> Option<Fence> {
     let text: Cow<'_, str> = serde_json::from_str(field?.get()).ok()?;
     text.parse().ok()
 }
 
 impl<'a> Record<'a> {
-    /// Parses envelope and payload in one pass.
+    /// Parses the record, with its payload, in one pass.
     ///
-    /// A line in the form that [`RecordEncoder`](record::RecordEncoder) writes, whose checksum matches, is only parsed
-    /// inside its values: the names and the order of its fields are compared as bytes. Any other line is parsed as
-    /// JSON.
+    /// If a line has the form that [`RecordEncoder`](record::RecordEncoder) writes and a checksum that matches,
+    /// the names and the order of its fields are compared as bytes, and only its values are parsed. Any other line
+    /// is parsed as JSON.
     ///
     /// # Errors
     /// The error of `serde_json`, with its place in the line, if the payload is not a `T`.
@@ -79,7 +79,8 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Parses a line in the usual order of fields; `None` if the line differs from it, or if a value does not parse.
+    /// Parses a line whose fields have the usual form and order; `None` if they have not, or if a value does not
+    /// parse.
     #[inline]
     fn parse_in_form<T: Deserialize<'a>>(&self) -> Option<Parsed<T>> {
         if !self.verified || !self.id.is_v7() {
@@ -120,7 +121,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Parses the value at the start of `text`, and returns the rest.
+/// Parses the value at the start of `text`. Sets `rest` to the text after the value.
 fn first_value<'a, T: Deserialize<'a>>(text: &'a str, rest: &mut &'a str) -> Option<T> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter();
     let value = values.next()?.ok()?;
@@ -147,7 +148,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// Parses any form as JSON.
+    /// Parses the record as JSON, whatever its form.
     fn general<'a, T: Deserialize<'a>>(record: &Record<'a>) -> Result<Parsed<T>, String> {
         let envelope: Envelope<'_, T> = record.parse().map_err(|error| error.to_string())?;
         Ok(Parsed {
@@ -229,7 +230,7 @@ mod tests {
     #[test]
     fn a_time_that_hides_fields_is_not_in_form() {
         let id = id().to_string();
-        // A text as long as a timestamp that contains a second event.
+        // In place of a timestamp, the line has other fields of the same length, of which one is a second `event`.
         let mut text =
             format!("{{\"id\":\"{id}\",\"timestamp\":\"\",\"event\":12345,\"a\":\"123\",\"event\":1")
                 .into_bytes();

@@ -1,4 +1,4 @@
-//! The record of an event: one line of JSON, closed by its checksum.
+//! The record of an event: one line of JSON that ends with its checksum.
 //!
 //! `{"id":"<uuid>","timestamp":"<RFC 3339>",<body>,"crc":"<8 hex>"}`. The body is `"correlation_id"` (optional),
 //! `"event"`, `"metadata"` (optional) and `"fence"` (optional), in this order. The crc is the CRC-32C (RFC 3720,
@@ -19,14 +19,14 @@ pub use nesting::{MAX_NESTING, lone_surrogate, nesting_exceeds, parse_nested};
 
 const HEAD: &[u8] = b"{\"id\":\"";
 const TIME: &[u8] = b"\",\"timestamp\":\"";
-/// The length of a timestamp such as `2026-11-24T21:01:58.123456Z`, in bytes.
+/// The length in bytes of a timestamp such as `2026-11-24T21:01:58.123456Z`.
 const TIME_LEN: usize = 27;
 /// The name of the field that holds the fencing token of an event.
 pub(crate) const FENCE_FIELD: &str = ",\"fence\":";
-/// The number of bytes in a record besides its body.
+/// The number of bytes that a record has besides its body.
 pub const RECORD_OVERHEAD: usize = HEAD.len() + EventId::TEXT_LEN + TIME.len() + TIME_LEN + 1 + TRAILER;
 
-/// Writes records. It caches the text of the current second.
+/// Writes records. It caches the date and time text of the last second.
 ///
 /// ```
 /// use prodigy_storage_backend::EventId;
@@ -62,7 +62,7 @@ impl RecordEncoder {
         }
     }
 
-    /// Appends the record, without a line end, to `out`. `time` is the time of the append, which the line states in
+    /// Appends a record, without a line end, to `out`. `time` is the time of the append; the record holds it in
     /// microseconds.
     pub fn encode(&mut self, out: &mut Vec<u8>, id: EventId, time: Timestamp, body: &[u8]) {
         let start = out.len();
@@ -97,21 +97,21 @@ impl RecordEncoder {
     }
 }
 
-/// A time rounded to microseconds, as a line states it.
+/// Rounds a time down to microseconds, as a record stores it.
 #[must_use]
 pub const fn stated_time(time: Timestamp) -> Timestamp {
     let nanos = time.as_nanos();
     Timestamp::from_nanos(nanos - nanos % 1000)
 }
 
-/// A whole line of a log.
+/// A whole line of a log, which holds one event.
 ///
 /// ```
 /// use prodigy_storage_backend::{EventId, Record};
 ///
 /// let line = r#"{"id":"019ab7ac-5d70-7000-99f2-194a59eb3f1d","event":"started"}"#;
 /// let record = Record { id: "019ab7ac-5d70-7000-99f2-194a59eb3f1d".parse::<EventId>()?, line, verified: false };
-/// // The line states no time: that of the id counts.
+/// // The line has no time of its own, so the time of its id is used.
 /// assert_eq!(record.time(), record.id.time());
 /// # Ok::<(), prodigy_storage_backend::InvalidEventId>(())
 /// ```
@@ -121,18 +121,18 @@ pub const fn stated_time(time: Timestamp) -> Timestamp {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Record<'a> {
-    /// The id of the event. In a line of another program it may have another version than 7, or be the id that
-    /// [`read_line`] derives from the bytes of a line without an `id`.
+    /// The id of the event. A line of another program may have an id of another version than 7. If it has no `id`,
+    /// this is the id that [`read_line`] derives from its bytes.
     pub id: EventId,
-    /// The line without its line end: the envelope as JSON.
+    /// The line as JSON text, without its line end.
     pub line: &'a str,
     /// True if the line has a checksum that matches. Lines of other programs have none.
     pub verified: bool,
 }
 
 impl<'a> Record<'a> {
-    /// The time of the append, by the clock of the writer, as the line states it. A line of another program without a
-    /// time has the time of its id or, if the id has none, the earliest time.
+    /// The time of the append, by the clock of the writer. If the line has no time, as is possible for one of
+    /// another program, it is the time of the id or, if the id has no time, the earliest time.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         let in_form = || time_in_form(self.line.as_bytes()).filter(|_| self.verified);
@@ -145,8 +145,8 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// The text between the timestamp and the checksum, which a log keeps byte for byte: the payload and the optional fields.
-    /// `None` for a line of another program.
+    /// The text between the timestamp and the checksum: the payload and the optional fields. A copy of the record
+    /// in another log keeps it byte for byte. `None` for a line of another program.
     ///
     /// ```
     /// use prodigy_storage_backend::EventId;
@@ -164,10 +164,10 @@ impl<'a> Record<'a> {
         in_form.map(|(_, body)| body)
     }
 
-    /// Parses envelope and payload in one pass.
+    /// Parses the whole record, with its payload, as a `T`.
     ///
     /// # Errors
-    /// The error of `serde_json` if the payload is not a `T`.
+    /// The error of `serde_json` if the line is not a `T`.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {
         parse_nested(self.line).map_err(|error| {
             if nesting_exceeds(self.line.as_bytes(), MAX_NESTING + 1) {
@@ -178,8 +178,8 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The timestamp of a line, and the text between it and the checksum, if the line has the form that [`RecordEncoder`]
-/// writes.
+/// The timestamp of a line, and the text between the timestamp and the checksum. `None` if the line does not have
+/// the form that [`RecordEncoder`] writes.
 pub(crate) fn parts_in_form(line: &str) -> Option<(Timestamp, &str)> {
     let time = time_in_form(line.as_bytes())?;
     let end = line.len().checked_sub(TRAILER)?;
@@ -187,7 +187,7 @@ pub(crate) fn parts_in_form(line: &str) -> Option<(Timestamp, &str)> {
     Some((time, body))
 }
 
-/// The timestamp of a line that begins as [`RecordEncoder`] writes it.
+/// The timestamp of a line; `None` if the line does not begin in the form that [`RecordEncoder`] writes.
 fn time_in_form(line: &[u8]) -> Option<Timestamp> {
     let bytes = line.strip_prefix(HEAD)?;
     let time = bytes.get(EventId::TEXT_LEN..)?.strip_prefix(TIME)?;
@@ -223,7 +223,7 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
     if day < 1 || day > days || hour > 23 || minute > 59 || second > 59 || !(1970..2262).contains(&year) {
         return None;
     }
-    // The number of days since 1970, with years that begin in March, so that a leap day comes last.
+    // Counts the days since 1970, with years that begin in March, so that a leap day is the last day of its year.
     let (year, month) = if month > 2 {
         (year, month - 3)
     } else {
@@ -257,7 +257,7 @@ pub enum LineFault {
 }
 
 impl LineFault {
-    /// The reason, in words.
+    /// Describes the reason in words.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -269,7 +269,7 @@ impl LineFault {
     }
 }
 
-/// Reads a line without its line end. A carriage return at its end belongs to the line end.
+/// Parses a line, which is given without its line end. A carriage return at its end is removed.
 ///
 /// # Errors
 /// The reason why the line is not a record.
@@ -293,27 +293,27 @@ pub fn read_line(line: &[u8]) -> Result<Record<'_>, LineFault> {
     })
 }
 
-/// The bytes as text, if they are well-formed UTF-8.
+/// The bytes as text; `None` if they are not well-formed UTF-8.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Option<&str> {
     simdutf8::basic::from_utf8(bytes).ok()
 }
 
-/// The id in the first bytes of a line, as [`RecordEncoder`] writes it, and the time of the line. If the line states no
-/// time, it is the time of the id.
+/// The id and the time in the first bytes of a line, if they have the form that [`RecordEncoder`] writes. If the
+/// line has no time, it is the time of the id.
 pub(crate) fn read_head(bytes: &[u8]) -> Option<(EventId, Timestamp)> {
     let id = bytes.strip_prefix(HEAD)?.get(..EventId::TEXT_LEN)?;
     let id = EventId::parse(id)?;
     Some((id, time_in_form(bytes).unwrap_or_else(|| id.time())))
 }
 
-/// The offset of our next record in `bytes`, from `from` on, where a reader continues after damage.
+/// The offset of the next record in our form, at or after `from`. A reader continues there after damage.
 #[must_use]
 pub fn find_record_start(bytes: &[u8], from: usize) -> Option<usize> {
     memchr::memmem::find(bytes.get(from..)?, HEAD).map(|at| from + at)
 }
 
-/// The time in a line's `timestamp`, which orders and filters lines of other programs.
+/// The `timestamp` field of a line, as a time. Lines of other programs are ordered and filtered by it.
 #[must_use]
 pub fn line_time(line: &str) -> Option<Timestamp> {
     shape(line).ok()?.1
@@ -341,8 +341,8 @@ fn shape(line: &str) -> Result<(EventId, Option<Timestamp>), LineFault> {
     Ok((id, shape.timestamp.as_deref().and_then(Timestamp::parse)))
 }
 
-/// The id of a line without an `id`: a UUID of version 8 (RFC 9562, 5.8) from the hash of its bytes. So every reader
-/// gives the line the same id, a cursor can point to it, and a duplicate line counts as the same event.
+/// The id for a line without an `id`: a UUID of version 8 (RFC 9562, 5.8) from the hash of its bytes. Every reader
+/// derives the same id, so a cursor can point to the line, and a repeated line counts as the same event.
 fn derived_id(line: &str) -> EventId {
     const VERSION: u128 = 0xf << 76;
     const VARIANT: u128 = 0b11 << 62;
@@ -382,7 +382,8 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
                 if let Ok(record) = read_line(&bytes) {
-                    // A bit flip in the field name `crc` leaves an unverified line with the right event.
+                    // If a bit flips in the field name `crc`, the line counts as one without a checksum, and its
+                    // event is still right.
                     assert!(!record.verified, "byte {at} bit {bit}");
                     assert!(record.line.contains("\"event\":\"x\""));
                 }
@@ -479,7 +480,7 @@ mod tests {
             year in 1970u16..2262, month in 0u8..20, day in 0u8..40, hour in 0u8..30, second in 0u8..70,
         ) {
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:00:{second:02}.000000Z");
-            // The general parser handles leap seconds.
+            // A leap second is left to the general parser.
             if second < 60 {
                 let read = read_time(text.as_bytes().try_into().unwrap());
                 proptest::prop_assert_eq!(read, Timestamp::parse(&text), "{}", text);

@@ -19,7 +19,7 @@ use crate::histogram::Histogram;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The name of the backend: `file`, `memory`.
+    /// The name of the backend, such as `file` or `memory`.
     pub backend: &'static str,
     /// The folder of the data, if there is one.
     pub root: Option<PathBuf>,
@@ -29,15 +29,16 @@ pub struct Capabilities {
     pub multi_process: bool,
     /// True if the backend was opened for reading only.
     pub read_only: bool,
-    /// The user who owns the root, if new files will belong to another user.
+    /// The id of the user who owns the root, if it is not the user to whom new files will belong.
     pub foreign_owner: Option<u32>,
-    /// How often the handle has switched to a copy of its store that replaced the store. A cursor from before such a
-    /// switch is not valid after it.
+    /// The number of times that the handle switched to a copy of its store, because the copy had replaced the
+    /// store. A cursor from before the last switch is not valid after it.
     pub generation: u64,
 }
 
 impl Capabilities {
-    /// The capabilities of a backend with this name: no root, not persistent, one process, writable.
+    /// The capabilities of a backend with this name. By default it has no root, is not persistent, serves one
+    /// process, and is writable.
     #[must_use]
     pub fn new(backend: &'static str) -> Self {
         Self {
@@ -63,15 +64,15 @@ impl Capabilities {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Activity {
-    /// True if a process holds an unsealed segment of the job's log, or a named lock whose name begins with repository
-    /// and job.
+    /// True if a process holds an unsealed segment of the job's log, or a named lock whose name begins with the
+    /// job's repository and id.
     pub active: bool,
     /// The time of the last write to the job, by the clock of the store; `None` if nothing is stored.
     pub last_write: Option<Timestamp>,
 }
 
 impl Activity {
-    /// The activity with these two facts.
+    /// An activity with these values.
     #[must_use]
     pub fn new(active: bool, last_write: Option<Timestamp>) -> Self {
         Self { active, last_write }
@@ -110,16 +111,16 @@ pub enum Severity {
 pub struct Check {
     /// The name of the check, in a word or two.
     pub name: &'static str,
-    /// The severity.
+    /// The severity of the result.
     pub severity: Severity,
-    /// The finding.
+    /// The result in words.
     pub found: String,
-    /// The remedy.
+    /// The advice for a person, if the check did not pass.
     pub hint: Option<String>,
 }
 
 impl Check {
-    /// The result of a check, without a hint.
+    /// The result of a check, without advice.
     #[must_use]
     pub fn new(name: &'static str, severity: Severity, found: impl Into<String>) -> Self {
         Self {
@@ -130,15 +131,15 @@ impl Check {
         }
     }
 
-    /// Adds the remedy.
+    /// Sets the advice.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Compares the sizes of the queues with the maximum size: a warning from 80 % on, a failure for a queue that
-    /// accepts no more pushes.
+    /// The result of comparing the sizes of the queues with the maximum size: a warning from 80 % of it on, and a
+    /// failure for a queue that accepts no more pushes.
     ///
     /// ```
     /// use prodigy_storage_backend::{Check, Severity};
@@ -223,12 +224,12 @@ impl Health {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct AreaUsage {
-    /// `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`; `other` for files beside
-    /// these.
+    /// The part of the store: `events`, `state`, `dlq`, `worktrees`, `orphaned_worktrees`, `locks`, `quarantine`,
+    /// or `other` for files outside of these.
     pub area: String,
     /// The repository; `None` for files that belong to no repository.
     pub repo: Option<RepoName>,
-    /// The number of files, or of the backend's equivalent.
+    /// The number of files, or of the corresponding parts of another backend.
     pub files: u64,
     /// The stored size in bytes.
     pub bytes: u64,
@@ -251,7 +252,7 @@ pub struct AreaUsage {
 pub struct Usage {
     /// The space by area and repository.
     pub areas: Vec<AreaUsage>,
-    /// The free bytes for this user, if known.
+    /// The free space for this user in bytes, if known.
     pub free: Option<u64>,
     /// The size of the disk or of the configured limit in bytes, if known.
     pub capacity: Option<u64>,
@@ -269,7 +270,7 @@ impl Usage {
     }
 }
 
-/// Operation counters by name; each layer adds its own.
+/// The counters of operations, by name. Each layer adds its own.
 ///
 /// Names are `layer.what`: `log.appends`, `log.syncs`, `cache.hits`, `retry.retries`, `limit.waits`.
 ///
@@ -287,7 +288,7 @@ pub struct Stats {
     operations: BTreeMap<&'static str, OperationStats>,
 }
 
-/// The calls of one kind of operation.
+/// The number of failed calls of an operation, and the durations of its calls.
 ///
 /// ```
 /// use prodigy_storage_backend::OperationStats;
@@ -300,7 +301,7 @@ pub struct Stats {
 pub struct OperationStats {
     /// The number of failed calls.
     pub failures: u64,
-    /// The duration of each call, including waits and retries, whether it failed or not.
+    /// The duration of each call, failed or not, including waits and retries.
     pub latency: Histogram,
 }
 
@@ -313,12 +314,12 @@ impl OperationStats {
 }
 
 impl Stats {
-    /// Adds to a counter.
+    /// Adds `count` to a counter.
     pub fn add(&mut self, name: &'static str, count: u64) {
         *self.counters.entry(name).or_default() += count;
     }
 
-    /// A counter; 0 if it was never raised.
+    /// The value of a counter; 0 if nothing was added to it.
     #[must_use]
     pub fn get(&self, name: &str) -> u64 {
         self.counters.get(name).copied().unwrap_or_default()
@@ -329,13 +330,13 @@ impl Stats {
         self.counters.iter().map(|(name, count)| (*name, *count))
     }
 
-    /// Sets the statistics of an operation.
+    /// Sets the statistics of an operation, instead of adding to them.
     pub fn set_operation(&mut self, name: &'static str, stats: OperationStats) {
         self.operations.insert(name, stats);
     }
 
-    /// The operations that were called, by name: `append events`, `put document`. An error may name a step of an
-    /// operation instead.
+    /// The operations that were called, by name, such as `append events` or `put document`. The name of a step,
+    /// which an error may state instead, is not among them.
     pub fn operations(&self) -> impl Iterator<Item = (&'static str, &OperationStats)> + '_ {
         self.operations.iter().map(|(name, stats)| (*name, stats))
     }

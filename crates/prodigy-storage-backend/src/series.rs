@@ -24,9 +24,9 @@ pub struct NewestValid<N, T> {
     pub skipped: Vec<(N, StorageError)>,
 }
 
-/// Searches a series for the newest document that can be read. `older` returns the newest document or, for a skipped
-/// one, the document before it. `read` reads a document; a document that is damaged, belongs to another program, or was
-/// deleted is skipped.
+/// Searches a series for the newest document that can be read. `older(None)` has to return the newest document,
+/// and `older(Some(name))` the one before `name`. `read` reads a document; if it is damaged, belongs to another
+/// program, or was deleted meanwhile, the next older document is read.
 ///
 /// ```
 /// use prodigy_storage_backend::{ErrorKind, StorageError, newest_valid};
@@ -45,7 +45,7 @@ pub struct NewestValid<N, T> {
 /// ```
 ///
 /// # Errors
-/// The errors of `older`, and the errors of `read` for any other reason.
+/// An error of `older`, and an error of `read` that has another reason.
 pub fn newest_valid<N, T>(
     mut older: impl FnMut(Option<&N>) -> Result<Option<N>>,
     mut read: impl FnMut(&N) -> Result<T>,

@@ -1,7 +1,7 @@
 //! Builder methods.
 
-/// Declares builder methods in an `impl` block. Each sets the field of its name. With `name: Type` the argument is a
-/// `Type`, with `name: into Type` any value that converts into it.
+/// Declares builder methods in an `impl` block. Each method sets the field of the same name. With `name: Type` the
+/// argument is a `Type`, with `name: into Type` any value that converts into it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setters {

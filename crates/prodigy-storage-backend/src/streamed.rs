@@ -1,13 +1,13 @@
-//! Verifies lines piece by piece, in constant memory.
+//! Verifies the checksum of a line piece by piece, in constant memory.
 
 use prodigy_storage_layout::Timestamp;
 
 use crate::id::EventId;
 use crate::record::{self, Checksum, TRAILER};
 
-/// The number of bytes kept from the beginning of a line, which include the id.
+/// The number of bytes that are kept from the beginning of a line, so that its id can be read.
 const HEAD_KEPT: usize = 8 << 10;
-/// The number of bytes kept from the end of a line, which include the checksum and white space behind it.
+/// The number of bytes that are kept from the end of a line: its checksum, and white space after it.
 const TAIL_KEPT: usize = 64;
 
 /// A line that is read in pieces and not kept in memory: its length, its checksum, and the id at its beginning.
@@ -32,7 +32,7 @@ const TAIL_KEPT: usize = 64;
 pub struct StreamedLine {
     len: u64,
     head: Vec<u8>,
-    /// The last bytes, which are not part of `sum` yet.
+    /// The last bytes so far. The checksum `sum` does not include them yet.
     tail: Vec<u8>,
     sum: u32,
     written: bool,
@@ -68,20 +68,21 @@ impl StreamedLine {
         &self.head
     }
 
-    /// True if the line begins and ends like a JSON object. `trim` removes from the last bytes what follows the record.
+    /// True if the line begins and ends like a JSON object. `trim` removes from the last bytes everything that
+    /// follows the object.
     #[must_use]
     pub fn is_like_an_object(&self, trim: impl Fn(&[u8]) -> &[u8]) -> bool {
         self.head.first() == Some(&b'{') && trim(&self.tail).last() == Some(&b'}')
     }
 
-    /// The id and the time at the beginning of the line, if it begins as our events do.
+    /// The id and the time at the beginning of the line, if the line begins in the form that this project writes.
     #[must_use]
     pub fn event(&self) -> Option<(EventId, Timestamp)> {
         record::read_head(&self.head)
     }
 
-    /// The state of the checksum at the end of the line, and the length of the record. `trim` removes from the last
-    /// bytes what follows the record.
+    /// The result of checking the checksum at the end of the line, and the length of the record. `trim` removes
+    /// from the last bytes everything that follows the record.
     #[must_use]
     pub fn check(&self, trim: impl Fn(&[u8]) -> &[u8]) -> (Checksum, u64) {
         let end = trim(&self.tail);
@@ -92,7 +93,8 @@ impl StreamedLine {
         (checksum, len)
     }
 
-    /// The checksum of all bytes before the last ones, and the last bytes, as many as a checksum in its frame takes.
+    /// The checksum of all bytes of the record before `,"crc"`, and the rest of the record, which holds the stored
+    /// checksum. `None` for a shorter line.
     #[must_use]
     pub fn sealed(&self, trim: impl Fn(&[u8]) -> &[u8]) -> Option<(u32, &[u8])> {
         let end = trim(&self.tail);

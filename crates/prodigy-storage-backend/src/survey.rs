@@ -27,12 +27,13 @@ pub struct DocumentCount {
     pub count: u64,
     /// The stored size of the documents in bytes.
     pub bytes: u64,
-    /// The number of empty files at the path of a document. They are damage, and in neither number above.
+    /// The number of empty files at the path of a document. An empty file is damage, and counts in neither number
+    /// above.
     pub damaged: u64,
 }
 
 impl DocumentCount {
-    /// Counts a document of this size. No document is empty, so a size of 0 counts as damage.
+    /// Counts a document of this size. A document is never empty, so a size of 0 counts as damage.
     pub fn add(&mut self, bytes: u64) {
         match bytes {
             0 => self.damaged += 1,
@@ -42,7 +43,7 @@ impl DocumentCount {
     }
 }
 
-/// The counts of a job that need no reading of its events and documents.
+/// The counts of a job for which no event or document has to be read.
 ///
 /// ```
 /// use prodigy_storage_backend::{Backend, Deadline, JobFacts, Result};
@@ -76,7 +77,7 @@ pub struct JobFacts {
 }
 
 impl JobFacts {
-    /// Reads the facts of a job with one call for each part, for a backend whose calls are cheap.
+    /// Collects the facts of a job, with one call for each. For a backend whose calls are cheap.
     ///
     /// # Errors
     /// The errors of the calls.
@@ -125,7 +126,7 @@ impl JobSurvey {
         Self { job, facts }
     }
 
-    /// Surveys a page of jobs with one call for each part of each job, for a backend whose calls are cheap.
+    /// Surveys a page of jobs, with one call for each fact of each job. For a backend whose calls are cheap.
     ///
     /// ```
     /// use prodigy_storage_backend::{Backend, Deadline, JobSurvey, Page, PageOptions, Result};
@@ -138,7 +139,7 @@ impl JobSurvey {
     /// ```
     ///
     /// # Errors
-    /// The errors of the listing, and [`Timeout`](ErrorKind::Timeout).
+    /// The errors of listing the jobs, and [`Timeout`](ErrorKind::Timeout).
     pub fn by_calls<B: Backend + ?Sized>(
         backend: &B,
         repo: &RepoName,

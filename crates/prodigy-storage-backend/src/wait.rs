@@ -29,11 +29,12 @@ use crate::watch::{LogReports, LogScope};
 pub struct WaitOptions {
     /// The longest pause between two polls. An append ends the pause if the backend is notified of it.
     pub poll: Duration,
-    /// Ends the wait when another thread raises it.
+    /// Ends the wait when another thread calls [`Interrupt::raise`].
     pub interrupt: Interrupt,
-    /// True if the wait also ends, with true, when the job is finished.
+    /// True if the end of the job also ends the wait, with the result true.
     pub until_finished: bool,
-    /// The revision of a mark of the job's end that does not count, because the job was written to after it.
+    /// The revision of a document that marks the job as finished, but does not end the wait, because the job was
+    /// written to after it.
     pub reopened: Option<Revision>,
 }
 
@@ -77,7 +78,7 @@ impl WaitOptions {
         self
     }
 
-    /// True if a mark of the job's end with this revision ends the wait.
+    /// True if a document that marks the job as finished, with this revision, ends the wait.
     #[must_use]
     pub fn ends_at(&self, mark: Option<Revision>) -> bool {
         self.until_finished && mark.is_some() && mark != self.reopened
@@ -90,7 +91,7 @@ impl WaitOptions {
 /// use prodigy_storage_backend::{Deadline, LookReason, WaitOptions, Waiters};
 /// # use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 /// # let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
-/// // The first look is always for a notification.
+/// // The first check always has to find all stored events.
 /// let found = Waiters::default().wait(&job, &WaitOptions::new(), Deadline::never(), |reason| {
 ///     Ok(reason == LookReason::Notified)
 /// })?;
@@ -100,9 +101,11 @@ impl WaitOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LookReason {
-    /// The wait began, its backend was notified, or the wait is about to end: the check has to find all stored events.
+    /// The wait began, an event was appended, or the wait is about to end. The check has to find all stored
+    /// events.
     Notified,
-    /// The poll interval passed without a notification. A backend that is notified of every append need not check.
+    /// The poll interval passed without a notification. A backend that notices every append by itself need not
+    /// check.
     Elapsed,
 }
 
@@ -112,7 +115,7 @@ pub enum LookReason {
 /// use prodigy_storage_backend::Interrupt;
 ///
 /// let interrupt = Interrupt::new();
-/// interrupt.clone().raise(); // The next wait that uses it ends after one look.
+/// interrupt.clone().raise(); // The next wait that uses this interrupt ends after one check.
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<Signal>);
@@ -145,7 +148,8 @@ impl Interrupt {
         Self::default()
     }
 
-    /// Ends the present wait or, without one, the next wait. The wait checks for events at most once more.
+    /// Ends the present wait or, if no wait is running, the next one. The wait checks for events at most once
+    /// more.
     pub fn raise(&self) {
         self.0.state.lock().raised = true;
         self.0.changed.notify_all();
@@ -160,12 +164,13 @@ impl Interrupt {
         self.0.state.lock().notified = false;
     }
 
-    /// Pauses until an event may have been appended, or until the deadline. False if interrupted.
+    /// Pauses until an event may have been appended, or until the deadline. Returns false if the interrupt was
+    /// raised.
     pub(crate) fn pause_until(&self, deadline: Deadline) -> bool {
         self.pause(instant(deadline)) != Pause::Interrupted
     }
 
-    /// Pauses until an event may have been appended, until a moment, or until interrupted.
+    /// Pauses until an event may have been appended, until the given moment, or until the interrupt is raised.
     fn pause(&self, until: Instant) -> Pause {
         let mut state = self.0.state.lock();
         while !state.raised && !state.notified {
@@ -183,14 +188,16 @@ impl Interrupt {
     }
 }
 
-/// The moment of a deadline. A pause too long for the clock is shortened, which only costs another check.
+/// The moment of a deadline. If it is too far ahead for the clock, an earlier moment, which only costs another
+/// check.
 fn instant(deadline: Deadline) -> Instant {
     deadline
         .instant()
         .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
 }
 
-/// The waiting callers of one process, by job, for a backend that implements [`LogStore::wait`](crate::LogStore::wait).
+/// The callers in this process that wait for events, by job. For a backend that implements
+/// [`LogStore::wait`](crate::LogStore::wait).
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, WaitOptions, Waiters};
@@ -203,14 +210,14 @@ fn instant(deadline: Deadline) -> Instant {
 /// ```
 #[derive(Debug, Default)]
 pub struct Waiters {
-    /// The number of waiting callers, so that an append without any takes no lock.
+    /// The number of waiting callers. An append reads it, and takes no lock if it is 0.
     count: AtomicUsize,
     by_job: Mutex<HashMap<JobAddress, Vec<Interrupt>>>,
-    /// The callers that watch the logs of a scope.
+    /// The callers that watch many logs, with the logs that each watches.
     watching: Mutex<Vec<(LogScope, LogReports)>>,
 }
 
-/// Reports appends to a caller that watches logs, until it is dropped.
+/// Reports appends to a caller that watches many logs, until it is dropped.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -266,8 +273,9 @@ impl Waiters {
         }
     }
 
-    /// Waits until `look` finds something, and returns true. Returns false at the deadline, or if interrupted. The
-    /// first call of `look`, and the last one before the deadline, get [`LookReason::Notified`].
+    /// Calls `look` until it finds something, and returns true then. Returns false at the deadline, or if the
+    /// interrupt was raised. The first call of `look`, and the last one before the deadline, get
+    /// [`LookReason::Notified`].
     ///
     /// # Errors
     /// The errors of `look`.
@@ -303,7 +311,7 @@ impl Waiters {
     }
 }
 
-/// A waiting caller.
+/// A caller that is registered as waiting, until it is dropped.
 struct Waiting<'a> {
     waiters: &'a Waiters,
     job: &'a JobAddress,
@@ -356,7 +364,7 @@ mod tests {
         JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(name).unwrap())
     }
 
-    /// Options without a poll for an hour.
+    /// Options whose poll interval is an hour, so that a poll never ends a wait in time.
     fn rarely() -> WaitOptions {
         WaitOptions::new().poll(Duration::from_secs(3600))
     }

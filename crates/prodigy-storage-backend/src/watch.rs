@@ -51,7 +51,7 @@ impl fmt::Display for LogScope {
     }
 }
 
-/// The jobs that were reported during a wait.
+/// The reports that came during a wait.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, Interrupt, LogReports};
@@ -72,7 +72,8 @@ pub struct Reported {
     pub jobs_may_have_come: bool,
 }
 
-/// Reports of appends, from a backend to the caller that watches its logs. Clones share the reports.
+/// Collects reports of appends: a backend adds them, and a caller that watches many logs waits for them. Clones
+/// share the reports.
 ///
 /// ```
 /// use prodigy_storage_backend::{Deadline, Interrupt, LogReports};
@@ -115,8 +116,8 @@ impl LogReports {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Waits for reports until the deadline, and returns those since the last call, which may be none at the deadline.
-    /// `None` if interrupted.
+    /// Waits for reports until the deadline, and returns all reports since the last call: an empty set if the
+    /// deadline passed without any. `None` if the interrupt was raised.
     #[must_use]
     pub fn wait(&self, deadline: Deadline) -> Option<Reported> {
         loop {
@@ -148,8 +149,8 @@ impl LogReports {
 /// }
 /// ```
 pub trait LogWatch: fmt::Debug + Send {
-    /// Includes a job: every later append of this process to its log is reported. Returns false if appends of other
-    /// processes are not reported, so that the caller has to poll.
+    /// Includes a job: every later append to its log by this process is reported. Returns true if appends by other
+    /// processes are reported too. If it returns false, the caller has to poll for these.
     fn include(&mut self, job: &JobAddress) -> Result<bool>;
 }
 

@@ -51,7 +51,8 @@ impl BodyError {
         self
     }
 
-    /// The error for a value that `serde_json` refused or that would not load again, with the path of the field.
+    /// The error for a value that `serde_json` refused, or that would not load again. It names the path of the
+    /// refused field.
     #[cold]
     pub(crate) fn of_value<T: serde::Serialize + ?Sized>(value: &T, error: serde_json::Error) -> Self {
         let (path, error) = match locate(value) {
@@ -69,7 +70,7 @@ impl BodyError {
         Self { field: path, ..fault }
     }
 
-    /// The same error for the value in this field: its path begins there.
+    /// This error with a path that begins at `field`, for a value that is stored in the field.
     #[must_use]
     pub fn below(mut self, field: &str) -> Self {
         self.field = self.field.map(|path| path.below(field));
@@ -88,13 +89,13 @@ impl BodyError {
         self
     }
 
-    /// The same error in a text with `by` more bytes before it; `None` if their number is unknown.
+    /// This error for a text that has `by` more bytes in front; without an offset if `by` is `None`.
     pub(super) fn moved(mut self, by: Option<usize>) -> Self {
         self.at = self.at.zip(by).map(|(at, by)| at + by);
         self
     }
 
-    /// The reason, without the place and the cause.
+    /// The reason alone; path, offset and cause have their own methods.
     #[must_use]
     pub fn why(&self) -> &str {
         &self.why
@@ -106,7 +107,7 @@ impl BodyError {
         self.at
     }
 
-    /// The remedy.
+    /// The advice how to fix the value.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
         self.hint

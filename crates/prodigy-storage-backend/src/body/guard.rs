@@ -1,4 +1,4 @@
-//! Checks the calls by which `serde_json` writes a value.
+//! Checks that the calls by which `serde_json` writes a value make one valid JSON value.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use super::error::BodyError;
 use super::number::out_of_range;
 use super::text;
 
-/// The treatment of raw JSON in a value, which `serde_json` passes through unchanged.
+/// How raw JSON inside a value is checked; `serde_json` writes it unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Raw {
     /// Raw JSON is checked completely.
@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Decides from the outcome whether the written text is a body.
+    /// `Ok` if the written text is a body; otherwise the reason why it is not.
     pub(crate) fn of<T: Serialize + ?Sized>(
         self,
         value: &T,
@@ -47,18 +47,18 @@ impl Outcome {
     }
 }
 
-/// The token that may follow on the current level.
+/// The text that the formatter expects next at the present nesting level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// A value, or the string of a key.
     Value,
-    /// The end of the level that holds the value, or of the key.
+    /// Nothing more in this value or key: only the end of the array or object around it.
     Done,
     /// In an array: a value or the end of the array.
     Array,
     /// In an object: a key or the end of the object.
     Object,
-    /// In an object, behind a key: the value of the key.
+    /// In an object, after a key: the value of the key.
     BehindKey,
 }
 
@@ -73,7 +73,7 @@ enum Place {
 /// one JSON value. In each of these cases a call comes at the wrong [`Place`], or a level stays open, so that the depth
 /// does not return to zero.
 ///
-/// A call at the wrong place is only noted, and the value is refused at the end. This saves a branch in each call.
+/// A call at the wrong place only sets a flag, which is checked at the end. This saves a branch in each call.
 #[derive(Debug)]
 pub(crate) struct Guard<'a> {
     place: Place,
@@ -85,7 +85,7 @@ pub(crate) struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// A guard for one value that is nested at most `deepest` levels.
+    /// A guard for a value that may be nested `deepest` levels deep.
     pub(crate) fn new(deepest: usize, raw: Raw, outcome: &'a mut Outcome) -> Self {
         Self {
             place: Place::Value,
@@ -97,7 +97,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Moves from one place to the next.
+    /// Moves from the expected place to the next, and sets a flag if the present place is another one.
     #[inline]
     fn step(&mut self, from: Place, to: Place) {
         self.out_of_place |= self.place != from;
@@ -121,7 +121,7 @@ impl<'a> Guard<'a> {
         self.depth = self.depth.wrapping_sub(1);
     }
 
-    // A function of its own, so that the common path stays short.
+    // A separate function, so that the common path of its caller stays short.
     #[cold]
     fn too_deep(&mut self) -> io::Result<()> {
         self.refuse(text::too_deep(self.deepest))
@@ -135,7 +135,7 @@ impl<'a> Guard<'a> {
         Err(io::ErrorKind::InvalidData.into())
     }
 
-    /// Checks raw text at the place of a value.
+    /// Checks raw text that is written in the place of a value.
     fn check_raw(&mut self, raw: &str) -> io::Result<()> {
         self.step(Place::Value, Place::Done);
         if self.raw == Raw::Checked
@@ -169,7 +169,7 @@ fn broken() -> BodyError {
     )
 }
 
-/// The methods for scalars.
+/// Declares the methods that write a scalar: each counts as a whole value.
 macro_rules! scalars {
     ($($method:ident($($value:ident: $type:ty)?);)*) => {$(
         #[inline]
@@ -180,7 +180,7 @@ macro_rules! scalars {
     )*};
 }
 
-// The other methods call these, or write the inside of strings, which changes no place.
+// Only these methods change the place. All other methods of the trait call these, or write the inside of strings.
 impl Formatter for Guard<'_> {
     scalars! {
         write_null();

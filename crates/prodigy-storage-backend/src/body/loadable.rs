@@ -1,8 +1,8 @@
 //! Refuses values that JSON can only store in a form that their type does not load.
 //!
-//! `serde_json` writes NaN and infinities as `null`, and writes a name twice if a flattened map has the name of a
-//! field. Both are refused here. A wrapper around the serialiser sees each call. It compiles to a check of each float,
-//! and of the names of objects of unknown length, as `#[serde(flatten)]` writes them.
+//! `serde_json` writes NaN and infinities as `null`, and writes a name twice if a flattened map has a key with the
+//! name of a field. Both are refused here, by a wrapper around the serialiser. At run time it costs a check of
+//! each float, and of each name in an object of unknown length, which is how `#[serde(flatten)]` writes objects.
 //!
 //! A refused value is serialised a second time, without output, to find the path of the field.
 
@@ -18,11 +18,12 @@ use serde::ser::{
 
 use super::path::{Path, Step};
 
-/// The messages for refused values, by which the errors of this module are recognised.
+/// The texts of the two errors of this module. A caller recognises these errors by their texts.
 pub(super) const NOT_FINITE: &str = "it is NaN or infinite, and JSON has no such number";
 pub(super) const TWICE: &str = "its object has this name twice";
 
-/// Records the path to the present place in a value. `()` records nothing and costs nothing.
+/// Records the path from the top of a value to the part that is serialised now. `()` records nothing and costs
+/// nothing.
 pub(super) trait Trail: Copy {
     fn enter(self, step: impl FnOnce() -> Step);
     fn leave(self);
@@ -46,12 +47,12 @@ impl Trail for &RefCell<Path> {
     }
 }
 
-/// A value that fails to serialise if it would not load again.
+/// Serialises like the inner value, but fails if the value would not load again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Loadable<'a, T: ?Sized, P = ()> {
     value: &'a T,
     trail: P,
-    /// Receives the hash of the string if the value is a name.
+    /// Set while the name of a field is serialised: receives the hash of the name.
     name: Option<&'a Cell<Option<u64>>>,
 }
 
@@ -110,7 +111,7 @@ fn hash(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// Methods that only call the same method of the inner serialiser.
+/// Declares methods that only call the method of the same name of the inner serialiser.
 macro_rules! forward {
     ($($method:ident($($argument:ident: $type:ty),*)),* $(,)?) => {$(
         #[inline]
@@ -132,7 +133,8 @@ macro_rules! finite {
     )*};
 }
 
-/// Methods that begin a value with elements or fields; those of an enum's variant first enter the variant's name.
+/// Declares methods that begin a value with elements or fields. For an enum's variant they first add its name to
+/// the path.
 macro_rules! begin {
     ($($method:ident($($argument:ident: $type:ty),*) -> $inside:ident $(enters $variant:ident)?;)*) => {$(
         #[inline]
@@ -252,7 +254,8 @@ impl<'n, S: Serializer, P: Trail> Serializer for Checked<'n, S, P> {
     }
 }
 
-/// The hashes of the names of an object. Two names with the same hash are practically impossible.
+/// The hashes of the names of an object. It is practically impossible that two names of an object have the same
+/// hash.
 #[derive(Default)]
 struct Names {
     few: Vec<u64>,
@@ -311,7 +314,8 @@ impl<C, P: Trail> Inside<C, P> {
     }
 }
 
-/// The elements of a value. The end of an enum's variant leaves the variant's name.
+/// Declares the methods that serialise the elements of a value. The end of an enum's variant removes its name from
+/// the path.
 macro_rules! elements {
     ($($trait:ident::$method:ident $(, $leave:ident)?;)*) => {$(
         impl<C: $trait, P: Trail> $trait for Inside<C, P> {
@@ -343,7 +347,7 @@ elements! {
     SerializeTupleVariant::serialize_field, leave;
 }
 
-/// The fields of a value, in the same way.
+/// Declares the methods that serialise the fields of a value, in the way of `elements!`.
 macro_rules! fields {
     ($($trait:ident $(, $leave:ident)?;)*) => {$(
         impl<C: $trait, P: Trail> $trait for Inside<C, P> {

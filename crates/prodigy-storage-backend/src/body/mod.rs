@@ -27,11 +27,12 @@ pub use text::object_bounds;
 use crate::record::MAX_NESTING;
 use crate::{ErrorKind, StorageError};
 
-/// The body of a document: one JSON object in well-formed UTF-8, without white space around it, nested no deeper than
-/// [`Body::MAX_NESTING`].
+/// The body of a document: one JSON object in well-formed UTF-8, without white space around it. It is nested at
+/// most [`Body::MAX_NESTING`] levels deep.
 ///
-/// [`parse`](Self::parse) makes a body from bytes, and checks every byte. [`write`](Self::write) makes a body from a
-/// value, and checks the calls of the serialiser. So a backend stores the bytes of a body without another check.
+/// [`parse`](Self::parse) makes a body from bytes, and checks every byte. [`write`](Self::write) makes a body from
+/// a value, and checks the calls of the serialiser. So a backend can store the bytes of a body without another
+/// check.
 ///
 /// ```
 /// use prodigy_storage_backend::Body;
@@ -46,16 +47,18 @@ use crate::{ErrorKind, StorageError};
 pub struct Body<'a>(&'a [u8]);
 
 impl<'a> Body<'a> {
-    /// The deepest nesting of arrays and objects: that of a payload and one more for the object around it.
+    /// The deepest nesting of arrays and objects: one level more than an event's payload, for the object around
+    /// the payload.
     pub const MAX_NESTING: usize = MAX_NESTING + 1;
 
-    /// `{}`.
+    /// The empty object, `{}`.
     pub const EMPTY: Body<'static> = Body(b"{}");
 
-    /// Checks bytes from outside. White space around the object is removed; inside it every byte is kept.
+    /// Makes a body from bytes, and checks them. White space around the object is removed; inside it every byte is
+    /// kept.
     ///
     /// # Errors
-    /// The reason why the bytes are not a body, with the place.
+    /// The reason why the bytes are not a body, with the offset of the first wrong byte.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BodyError> {
         let bounds = object_bounds(bytes)?;
         let start = bounds.start;
@@ -65,8 +68,9 @@ impl<'a> Body<'a> {
     }
 
     /// Serialises a value into `buffer`, and replaces its contents. Raw JSON in the value
-    /// ([`RawValue`](serde_json::value::RawValue)) is checked byte for byte. All else is written by `serde_json`, whose
-    /// calls are checked: whatever an implementation of `Serialize` does, the result is a body or an error.
+    /// ([`RawValue`](serde_json::value::RawValue)) is checked byte for byte. Everything else is written by
+    /// `serde_json`, whose calls are checked: even for a faulty implementation of `Serialize`, the result is a
+    /// body or an error.
     ///
     /// A value that would not load into its own type again is refused with the path of the field: a float that is NaN
     /// or infinite (`serde_json` writes `null`), a name that occurs twice in a flattened object, or a number in raw
@@ -125,7 +129,7 @@ impl fmt::Debug for Body<'_> {
     }
 }
 
-/// Serialises a value to raw JSON. A value that would not load again is refused, as by [`Body::write`].
+/// Serialises a value to raw JSON. Refuses a value that would not load again, as [`Body::write`] does.
 ///
 /// # Errors
 /// The error of `serde_json`, with the path of the field.

@@ -1,4 +1,4 @@
-//! Finds numbers in raw JSON that no type loads.
+//! Finds numbers in raw JSON that are too large to load.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::path::{Path, Step};
 
-/// The smallest numbers of digits that a number, or its exponent, needs to leave the range of a 64-bit float. A number
-/// with an exponent below 100 needs more than 200 digits before the exponent.
+/// A number can exceed the range of a 64-bit float only with at least this number of digits, in itself (`DIGITS`)
+/// or in its exponent (`EXPONENT`). With an exponent below 100 it needs more than 200 digits before the exponent.
 const DIGITS: usize = 200;
 const EXPONENT: usize = 3;
 
-/// The first number beyond the range of a 64-bit float, such as `1e999`. `json` is well-formed, and not nested deeper
-/// than a parser allows.
+/// The path of the first number beyond the range of a 64-bit float, such as `1e999`. `json` has to be well-formed,
+/// and nested no deeper than a parser allows.
 pub(crate) fn out_of_range(json: &str) -> Option<Path> {
     if !may_be_out_of_range(json.as_bytes()) {
         return None;
@@ -25,7 +25,8 @@ pub(crate) fn out_of_range(json: &str) -> Option<Path> {
     out.then_some(path)
 }
 
-/// True if the text has a long exponent or a long row of digits, even inside a string.
+/// True if the text has `EXPONENT` digits after an `e`, or `DIGITS` digits in a row, even inside a string. Only
+/// such a text may have a number that is too large.
 fn may_be_out_of_range(json: &[u8]) -> bool {
     let digits_from = |at: usize| {
         let rest = json.get(at..).unwrap_or_default();
@@ -43,7 +44,8 @@ fn may_be_out_of_range(json: &[u8]) -> bool {
             let sign = usize::from(json.get(at + 1) == Some(&b'+'));
             digits_from(at + 1 + sign) >= EXPONENT
         });
-    // Each run of `DIGITS` digits covers a tested byte, with half of its digits behind or before that byte.
+    // Only every `DIGITS / 2`-th byte is tested, with the bytes after it. A row of `DIGITS` digits holds a tested
+    // byte that at least half of its digits follow.
     let half = DIGITS / 2;
     has_exponent || (0..json.len()).step_by(half).any(|at| digits_from(at) >= half)
 }
@@ -56,7 +58,7 @@ fn has_exponent(json: &[u8]) -> bool {
     })
 }
 
-/// Parses each number, and keeps the path of the first one that fails.
+/// Parses every number of a value, and stores the path of the first number that fails to parse.
 struct Walk<'a>(&'a mut Path);
 
 impl<'de> DeserializeSeed<'de> for Walk<'_> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// The longest path that is shown, in characters; a longer one is cut.
 const LONGEST: usize = 200;
 
-/// One step into a value.
+/// One step of a path: from an object or array to one of its values.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Name(Cow<'static, str>),
@@ -46,7 +46,7 @@ impl Path {
         self.0.is_empty()
     }
 
-    /// The path from the value in this field, if the path leads through the field.
+    /// This path as it is from the value of `field`: without its first step, if that step is `field`.
     pub(super) fn below(mut self, field: &str) -> Self {
         if matches!(self.0.first(), Some(Step::Name(name)) if name == field) {
             self.0.remove(0);

@@ -1,4 +1,4 @@
-//! Checks JSON text from outside.
+//! Checks JSON text that a caller passes.
 
 use std::ops::Range;
 
@@ -12,17 +12,18 @@ const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// The range of a JSON object in bytes that contain nothing else but white space. This checks less than a
-/// [`Body`](super::Body): the nesting is unbounded, and an escape may be half of a surrogate pair.
+/// The range of the JSON object in `bytes`, which may have white space around it and nothing else. The check is
+/// weaker than that of a [`Body`](super::Body): the nesting is unbounded, and an escape may be half of a surrogate
+/// pair.
 ///
 /// # Errors
-/// The reason why the bytes are not a JSON object, with the place.
+/// The reason why the bytes are not a JSON object, with the offset of the first wrong byte.
 pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, BodyError> {
     let refuse = |why, at| BodyError::new(why, at).with_hint(OBJECT);
     let start = bytes.iter().take_while(|byte| is_space(**byte)).count();
     let end = bytes.len() - bytes.iter().rev().take_while(|byte| is_space(**byte)).count();
     let object = bytes.get(start..end).unwrap_or_default();
-    // This check is cheap, and finds most texts that were not meant as an object.
+    // A cheap check first: it refuses most texts that were not meant as an object.
     match (object.first(), object.last()) {
         (None, _) => return Err(refuse("it is empty", None)),
         (Some(b'{'), Some(b'}')) => {}
@@ -37,11 +38,12 @@ pub fn object_bounds(bytes: &[u8]) -> Result<Range<usize>, BodyError> {
 
 /// Checks that a text is one JSON value, with optional white space around it.
 pub(super) fn is_json(text: &str) -> Result<(), serde_json::Error> {
-    // Ignored values cause no recursion, so no nesting is too deep here.
+    // Skipping a value of any nesting needs no recursion, so the stack can't overflow.
     serde_json::from_str::<IgnoredAny>(text).map(drop)
 }
 
-/// Checks the limits beyond JSON itself: the nesting, including the levels `above`, and well-formed Unicode.
+/// Checks the limits beyond JSON itself: at most `deepest` levels of nesting, of which `above` are around this
+/// text, and well-formed Unicode.
 pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), BodyError> {
     match deepest.checked_sub(above) {
         Some(left) if !nesting_exceeds(json, left) => {}

@@ -1,4 +1,4 @@
-//! A clock that a test sets.
+//! A clock whose time a test sets.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,7 +7,8 @@ use prodigy_storage_layout::Timestamp;
 
 use crate::clock::{BootId, Clock, Uptime};
 
-/// A clock that a test sets, forwards and back. It starts at the beginning of 2026 and does not advance by itself.
+/// A clock whose time a test sets, forwards and back. It starts at the beginning of 2026 and does not advance by
+/// itself.
 #[derive(Debug)]
 pub struct ManualClock {
     wall: AtomicI64,

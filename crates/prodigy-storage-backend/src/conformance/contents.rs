@@ -208,7 +208,7 @@ fn an_edit_replaces_the_contents(harness: &dyn Harness) -> Check {
     for (name, wanted) in [
         ("item_data", json!({"fixed": true})),
         ("mine", json!([1])),
-        // A missing field is filled as in a push.
+        // Fields that the edit leaves out are filled as in a push.
         ("failure_count", json!(1)),
         ("failure_history", json!([])),
         ("reprocess_eligible", json!(true)),

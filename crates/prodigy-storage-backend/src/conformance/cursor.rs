@@ -106,7 +106,7 @@ fn late_ids_below_a_middle_cursor_come(harness: &dyn Harness) -> Check {
     append_given(&*backend, &job, &[(given(15), "15"), (given(25), "25")])?;
     let (events, _) = read_from(&*backend, &job, Some(middle.clone()))?;
     ensure_eq!(payloads(&events), ["15", "25", "30"], "events after the cursor");
-    // One event at a time, with another late event stored in between.
+    // Now one event is read, and another late event is stored before the rest is read.
     let (events, next) = read_some(&*backend, &job, &ScanOptions::after(middle), 1)?;
     ensure_eq!(payloads(&events), ["15"], "the first event after the cursor");
     append_given(&*backend, &job, &[(given(12), "12")])?;
@@ -125,7 +125,7 @@ fn following_sees_each_once(harness: &dyn Harness) -> Check {
     let (mut seen, mut cursor): (Vec<String>, Option<Cursor>) = (Vec::new(), None);
     let mut written = Vec::new();
     for round in 0..30i64 {
-        // Every third event is stored late.
+        // Every third event gets an id below those of the events before it.
         let millis = if round % 3 == 2 {
             1000 - round
         } else {
@@ -138,7 +138,7 @@ fn following_sees_each_once(harness: &dyn Harness) -> Check {
             writer.seal(&job, soon())?;
         }
         let options = cursor.take().map_or_else(ScanOptions::all, ScanOptions::after);
-        // Some reads return fewer events than there are.
+        // Most scans end before the last event, after one or two events.
         let (events, next) = read_some(&*reader, &job, &options, if round % 5 == 0 { 1 } else { 2 })?;
         seen.extend(events.into_iter().map(|event| event.1));
         cursor = Some(next);

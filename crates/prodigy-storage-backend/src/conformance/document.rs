@@ -283,7 +283,7 @@ fn both_series_of_a_job_ascend(harness: &dyn Harness) -> Check {
         if round > 0 {
             harness.clock().set(moment(-3_600_000));
         }
-        // The setup checkpoint has no stamp, so it changes nothing.
+        // A setup checkpoint has no stamp, so it does not raise the stamps of other series.
         add(harness, Phase::Setup, "{}", &PutOptions::default())?;
         let added = add(harness, phase, "{}", &options)?;
         let stamp = added.stamp().cloned();
@@ -302,7 +302,8 @@ fn both_series_of_a_job_ascend(harness: &dyn Harness) -> Check {
             options = options.not_before(Some(moment(3_600_000)));
         }
     }
-    // The name of another program's document has its writer's clock: it only raises the names of its own series.
+    // The stamp of another program's document comes from that program's clock. It raises only the later stamps of
+    // its own series.
     let foreign = Stamp::parse("2100-01-01").ok_or_else(|| Failure::new("not a stamp"))?;
     put(&*harness.open(), &Document::Map(job("a")?, foreign.clone()), "{}")?;
     let any = PutOptions::default();
@@ -370,7 +371,7 @@ fn phases_are_series_of_their_own(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// Reads several times, since a cache answers from the second time on.
+/// Checks what a read returns. Reads several times, since a cache answers from the second time on.
 fn sees(backend: &dyn Backend, document: &Document, wanted: Option<(&str, Revision)>, when: &str) -> Check {
     let revision = wanted.map(|(_, revision)| revision);
     let wanted = wanted.map(|(text, revision)| (text.to_owned(), revision));
@@ -392,7 +393,7 @@ fn a_handle_sees_what_another_replaced(harness: &dyn Harness) -> Check {
     let document = Document::Orphans(job.clone());
     let text = |n: u32| format!("{{\"n\":{n}}}");
     sees(&*reader, &document, None, "before the first put")?;
-    // The bodies have one length; the third is the same as the second.
+    // All bodies have the same length, and the third is equal to the second.
     for n in [1, 2, 2, 3] {
         let revision = put(&*writer, &document, &text(n))?;
         sees(&*reader, &document, Some((&text(n), revision)), "after a put")?;

@@ -86,7 +86,7 @@ fn ids_of_the_future_are_refused(harness: &dyn Harness) -> Check {
     refused(append(61)?, ErrorKind::InvalidInput, "an id of an hour from now")?;
     ensure_eq!(read(&*backend, &job)?.len(), 0, "events");
     append(59)??;
-    // The clock may have stepped back since that id was made.
+    // Now the limit is an hour after the newest stored id, since the clock may have stepped back.
     append(61)??;
     refused(
         append(122)?,

@@ -1,9 +1,9 @@
-//! The difference between a promise and the behaviour of a backend.
+//! The error of a property: how a backend differs from a promise.
 
 use std::error::Error;
 use std::fmt;
 
-/// The difference that a property found.
+/// How a backend differs from the promise of a property.
 pub struct Failure(String);
 
 impl Failure {
@@ -26,14 +26,14 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Converts an unexpected error.
+/// Makes any error that a property does not expect a failure of the property.
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(format!("an error where none was expected: {error}"))
     }
 }
 
-/// Fails the property unless the condition holds.
+/// Fails the property unless the condition is true.
 macro_rules! ensure {
     ($condition:expr, $($what:tt)+) => {
         // The whole condition is negated, so that an incomparable pair such as NaN fails too.
@@ -43,10 +43,10 @@ macro_rules! ensure {
     };
 }
 
-/// Fails the property unless both are equal.
+/// Fails the property unless the two values are equal.
 macro_rules! ensure_eq {
     ($found:expr, $wanted:expr, $($what:tt)+) => {
-        // A `match` keeps temporaries of the two expressions alive.
+        // The `match` keeps the temporary values of both expressions alive.
         match (&$found, &$wanted) {
             (found, wanted) => {
                 if found != wanted {

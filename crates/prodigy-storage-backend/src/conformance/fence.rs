@@ -23,7 +23,7 @@ topic! { "document":
     an_addition_is_fenced "an addition under an older fencing token than the newest's is refused",
 }
 
-/// Options with a token in the form `TOKEN` or `NAME=TOKEN`.
+/// Options of a write under a fencing token, which has the form `TOKEN` or `NAME=TOKEN`.
 fn under(fence: &str) -> PutOptions {
     PutOptions::default().fencing(fence.parse().ok())
 }

@@ -43,7 +43,7 @@ fn append(backend: &dyn Backend, name: &str, text: &str, fence: Option<&Fence>) 
     backend.append(&job, &mut batch, &AppendOptions::default(), soon())
 }
 
-/// The payloads of a log, each with its event's token.
+/// The payloads of a log's events, each with the fencing token of its event.
 fn events(backend: &dyn Backend, name: &str) -> Result<Vec<(String, Option<String>)>, Failure> {
     let mut found = Vec::new();
     let mut scan = backend.scan(&job(name)?, &ScanOptions::all(), soon())?;
@@ -57,7 +57,7 @@ fn events(backend: &dyn Backend, name: &str) -> Result<Vec<(String, Option<Strin
     Ok(found)
 }
 
-/// The kinds of writes.
+/// The kinds of writes that may carry a fencing token.
 #[derive(Clone, Copy, Debug)]
 enum Write {
     Append,
@@ -246,7 +246,7 @@ fn an_event_carries_its_token(harness: &dyn Harness) -> Check {
     ];
     for (number, token) in tokens.iter().enumerate() {
         let fence = token.map(fence).transpose()?;
-        // A backend that knows origins refuses a token with another store's origin.
+        // A backend that gives its tokens an origin refuses a token with the origin of another store.
         let origin = fence.as_ref().and_then(Fence::origin);
         match append(&*backend, "a", &number.to_string(), fence.as_ref()) {
             Err(error) if origin.is_some() && error.kind() == ErrorKind::Fenced => {}

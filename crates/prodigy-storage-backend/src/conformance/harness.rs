@@ -1,20 +1,21 @@
-//! The suite's access to a backend.
+//! How the suite makes and opens the stores of a backend.
 
 use std::sync::Arc;
 
 use super::clock::ManualClock;
 use crate::backend::Backend;
 
-/// A store, which is empty at first.
+/// One store under test, which is empty at first.
 pub trait Harness: Send + Sync {
-    /// Opens another handle on the store, in the same process or in another way that shares the data.
+    /// Opens another handle on the same store: in the same process, or in another way that shares the data.
     fn open(&self) -> Arc<dyn Backend>;
 
-    /// The clock of the store's handles.
+    /// The clock that all handles of the store read.
     fn clock(&self) -> &ManualClock;
 
-    /// Simulates the end of the process after every handle was dropped: the next [`open`](Self::open) finds only the
-    /// data that outlives it. Returns false if no data does; properties that need a restart are then skipped.
+    /// Simulates the end of the process, after every handle was dropped: the next [`open`](Self::open) finds only
+    /// the data that outlives the process. Returns false if no data does; the properties that need a restart are
+    /// then skipped.
     fn restart(&self) -> bool {
         false
     }
@@ -35,20 +36,20 @@ pub trait Harness: Send + Sync {
     }
 }
 
-/// Creates stores.
+/// Makes stores for the suite.
 pub trait HarnessFactory: Sync {
     /// The name of the tested backend and of the layers over it, for messages.
     fn name(&self) -> &str;
 
-    /// A new, empty store.
+    /// Makes a new, empty store.
     fn fresh(&self) -> Box<dyn Harness>;
 
-    /// A new, empty store that is full after at most 4 MiB; `None` if the backend cannot make one.
+    /// Makes a new, empty store that is full after at most 4 MiB; `None` if the backend cannot make such a store.
     fn small(&self) -> Option<Box<dyn Harness>> {
         None
     }
 
-    /// A new, empty store with a `max_queue_size` of 32 KiB; `None` if the backend has no such limit.
+    /// Makes a new, empty store with a `max_queue_size` of 32 KiB; `None` if the backend has no such limit.
     fn capped(&self) -> Option<Box<dyn Harness>> {
         None
     }

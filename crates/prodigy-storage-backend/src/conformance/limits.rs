@@ -1,4 +1,4 @@
-//! Promises of the behaviour at limits.
+//! Promises of what happens at limits, such as a full store.
 
 use prodigy_storage_layout::{Document, Phase, Timestamp};
 

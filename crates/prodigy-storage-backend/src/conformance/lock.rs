@@ -140,7 +140,8 @@ fn locks_are_listed(harness: &dyn Harness) -> Check {
     let (first, second) = (lock_name("a/b")?, lock_name("c")?);
     let guard = backend.lock(&first, &LockOptions::new("to test"), soon())?;
     drop(backend.lock(&second, &LockOptions::default(), soon())?);
-    // A process that another test starts at this moment has a copy of the released lock until its own program begins.
+    // A process that another test starts at this moment inherits the released lock, and holds it until the process
+    // executes its own program.
     let deadline = soon();
     let mut locks = loop {
         let locks = locks(&*harness.open())?;

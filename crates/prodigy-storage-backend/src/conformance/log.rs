@@ -156,7 +156,7 @@ fn a_given_id_is_stored_once(harness: &dyn Harness) -> Check {
         (1, 1),
         "the result of the second append"
     );
-    // The late id below the newest one is known too.
+    // An id that was stored late, below the newest id, is recognised too.
     let again = append_given(&*one, &job, &[(given(6), "7")])?;
     ensure_eq!(
         (again.stored, again.duplicates),
@@ -315,8 +315,8 @@ fn times_bound_a_scan(harness: &dyn Harness) -> Check {
 fn a_time_is_that_of_the_append(harness: &dyn Harness) -> Check {
     const DAY: i64 = 86_400_000;
     let (backend, job) = (harness.open(), job("a")?);
-    // One event is appended by a clock that is far ahead, and one under a given id. Later ids are above the first
-    // event's.
+    // The first event is appended while the clock is far ahead, so the ids of the next events are above its id.
+    // The last event has a given id.
     harness.clock().set(moment(30_000 * DAY));
     append(&*backend, &job, &["9"])?;
     for (day, payload) in [(0, "0"), (1, "1"), (2, "2")] {

@@ -1,4 +1,4 @@
-//! Random sequences of calls that are compared with the model.
+//! Random sequences of calls, whose answers are compared with the model's.
 
 use std::sync::atomic::Ordering;
 
@@ -32,7 +32,8 @@ pub fn sequences(factory: &dyn HarnessFactory, cases: u32) -> Result<(), Failure
         let harness = factory.fresh();
         let mut subject = Subject::new(&*harness).map_err(fail)?;
         for (number, step) in steps.iter().enumerate() {
-            // Shrinking first removes the calls behind the one that failed.
+            // If a sequence fails, the test framework first drops the calls after the failed one. So it needs
+            // their count.
             if let Some(seen) = &seen {
                 seen.fetch_add(1, Ordering::SeqCst);
             }

@@ -5,8 +5,8 @@
 //!
 //! # A backend of your own
 //!
-//! Implement the creation of a store and the opening of another handle on it, and give the backend the harness's
-//! [`ManualClock`]. Then two tests are enough:
+//! Implement [`HarnessFactory`], which makes a store, and [`Harness`], which opens another handle on it. The
+//! backend has to read the harness's [`ManualClock`]. Then two tests are enough:
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -47,8 +47,8 @@
 //!
 //! # Limitations
 //!
-//! The suite does not test crashes, damage on disk, or races of several processes. Each backend tests these as far as
-//! it can produce them.
+//! The suite does not test crashes, damage on disk, or races between processes. Each backend tests these itself,
+//! as far as it can cause them.
 //!
 //! [`Backend`]: crate::Backend
 

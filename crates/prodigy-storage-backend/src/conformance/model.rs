@@ -6,27 +6,27 @@ use proptest_state_machine::ReferenceStateMachine;
 use crate::queue::{PutReport, Settled};
 use crate::reference::{self, Certainty, Change, Claim, Content, Mismatch, Put};
 
-/// The numbers of jobs and documents in a sequence.
+/// The numbers of jobs and of documents that a sequence uses.
 pub(super) const JOBS: usize = 2;
 pub(super) const DOCUMENTS: usize = 3;
 pub(super) const HANDLES: usize = 2;
-/// The number of item keys.
+/// The number of different item keys that a sequence uses.
 const KEYS: u8 = 6;
 /// The length of a lease in seconds.
 pub(super) const LEASE: u64 = 10;
 
-/// The condition of a write.
+/// The condition under which a document is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wish {
     Any,
     Absent,
-    /// The present revision; an unknown one if the document is absent.
+    /// That the document has its present revision. For an absent document, an unknown revision is given.
     Present,
-    /// An unknown revision.
+    /// That the document has an unknown revision, so that the write fails.
     Wrong,
 }
 
-/// A call.
+/// A call on the store, or a change of its surroundings.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Append {
@@ -44,13 +44,13 @@ pub(super) enum Call {
         job: usize,
         limit: usize,
     },
-    /// Reads the newest `count` events. The reader gets at most `limit` of them, and continues behind those.
+    /// Scans the newest `count` events. At most `limit` of them are read, and the next read continues after these.
     Tail {
         job: usize,
         count: usize,
         limit: usize,
     },
-    /// Moves the reader behind all events.
+    /// Moves the reader's cursor to the end of the log.
     End {
         job: usize,
     },
@@ -72,12 +72,12 @@ pub(super) enum Call {
         job: usize,
         wish: Wish,
     },
-    /// Reads the newest document of a series before its `before` newest ones.
+    /// Reads the newest document of a series that has at least `before` newer documents.
     Newest {
         job: usize,
         before: usize,
     },
-    /// Deletes the document of a series that has `newer` newer documents.
+    /// Deletes the document of a series that has exactly `newer` newer documents.
     Drop {
         job: usize,
         newer: usize,
@@ -86,7 +86,7 @@ pub(super) enum Call {
         job: usize,
         keys: Vec<u8>,
     },
-    /// Repeats the last push of the queue.
+    /// Makes the last push to the queue again, unchanged.
     PutAgain {
         job: usize,
     },
@@ -102,7 +102,7 @@ pub(super) enum Call {
     Compact {
         job: usize,
     },
-    /// Remembers the counter of a queue.
+    /// Stores the present counter of a queue, for `Which::Marked`.
     Mark {
         job: usize,
     },
@@ -113,41 +113,41 @@ pub(super) enum Call {
         seconds: u64,
     },
     Restart,
-    /// Restarts the machine.
+    /// Restarts the machine, which ends all leases and delays.
     Reboot,
 }
 
-/// Selects the items of a take.
+/// The items that a take selects.
 #[derive(Clone, Debug)]
 pub(super) enum Which {
     Eligible,
     Parked,
     Keys(Vec<u8>),
-    /// Eligible items that existed at the last mark.
+    /// Eligible items that were neither pushed nor taken after the last `Call::Mark`.
     Marked,
     /// Eligible items that failed at least this number of times.
     Failed(u64),
 }
 
-/// The claim of a settlement.
+/// How a settlement names its item.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose {
-    /// The token that was given out at this position.
+    /// By the lease token that was given out at this position, counted from 0.
     Token(usize),
     Key(u8),
-    /// The item with its revision before the call.
+    /// By key, if the item still has the revision from before the call.
     Present(u8),
-    /// The item with a revision that no item has.
+    /// By key, with a revision that no item has.
     Stale(u8),
 }
 
-/// The change of a settlement.
+/// The change that a settlement makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Remove,
-    /// Extends a lease. Only with a token.
+    /// Extends the lease. Used only with a token.
     Extend,
-    /// Releases an item with a delay in seconds.
+    /// Makes the item pending again, after a delay in seconds.
     Release(u64),
     Fail,
     Park,
@@ -162,22 +162,23 @@ pub(super) struct Step {
     pub(super) call: Call,
 }
 
-/// The expected answer of the last call, as far as the model itself does not have it.
+/// The expected answer of the last call; holds only what the rest of the model's state does not show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Answer {
     #[default]
     Nothing,
-    /// The tags of the stored events, and the number of events that were not stored.
+    /// The payloads of the stored events, and the number of events that were not stored since their ids were
+    /// known.
     Appended {
         stored: Vec<u64>,
         duplicates: usize,
     },
-    /// Whether the condition was met; for a deletion, whether the document existed.
+    /// True if the condition was met; for a deletion, if the document existed.
     Written(Option<bool>),
     /// The keys of the taken items.
     Taken(Vec<u8>),
     Queued(PutReport),
-    /// The outcome of each settlement, and the data of each failure and edit.
+    /// The outcome of each settlement, and the number that each failure and edit has as its data.
     Settled(Vec<Settled>, Vec<u64>),
 }
 
@@ -185,19 +186,19 @@ pub(super) enum Answer {
 pub(super) struct Event {
     /// The payload, which is a unique number.
     pub(super) tag: u64,
-    /// The moment of a given id.
+    /// The given id, in milliseconds after the clock's start; `None` if the log assigns the id.
     pub(super) millis: Option<i64>,
 }
 
 pub(super) type Item = reference::Item<u8, u64, usize>;
 
-/// A queue: items by key whose data are numbers, and tokens in the order in which they were given out.
+/// A queue. The data of its items are numbers, and a token is its position in the order of takes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     model: reference::Queue<u8, u64, usize>,
     marked: u64,
     tokens: usize,
-    /// The last push: keys and data.
+    /// The items of the last push: the key and data of each.
     pub(super) pushed: Vec<(u8, u64)>,
 }
 
@@ -235,7 +236,7 @@ impl Queue {
         Ok(taken)
     }
 
-    /// Settles in order. A revision is the one before the first settlement.
+    /// Makes the changes in order. A claim by revision always means the revision from before the first change.
     fn settle(&mut self, settlements: &[(Whose, What)], data: &[u64], now: u64) -> Vec<Settled> {
         let before = self.model.clone();
         let revision = |key| before.get(&key).map(Item::revision);
@@ -275,7 +276,7 @@ pub(super) struct State {
     pub(super) series: [Vec<u64>; JOBS],
     pub(super) queues: [Queue; JOBS],
     pub(super) answer: Answer,
-    /// The last write of a document, whether it succeeded or not: the handle and the document.
+    /// The handle that made the last write of a document, successful or not, and that document.
     touched: Option<(usize, usize)>,
 }
 
@@ -398,7 +399,7 @@ impl State {
     }
 }
 
-/// The model in the form that `proptest-state-machine` needs.
+/// Generates the sequences of calls, for `proptest-state-machine`.
 #[derive(Debug)]
 pub(super) struct Model;
 
@@ -415,7 +416,7 @@ impl ReferenceStateMachine for Model {
         let Some((writer, document)) = state.touched else {
             return any.boxed();
         };
-        // Reads through another handle, which may have cached an earlier state.
+        // Reads the same document through another handle, which may have cached an earlier state.
         let reread = (1..HANDLES).prop_map(move |offset| Step {
             handle: (writer + offset) % HANDLES,
             call: Call::Get { document },
@@ -474,7 +475,7 @@ fn settlement() -> impl Strategy<Value = (Whose, What)> {
         1 => Just(What::Unpark),
         1 => Just(What::Edit),
     ];
-    // Only a lease under a token can be extended.
+    // A claim by key can't extend a lease, so such a settlement becomes another change.
     (whose, what).prop_map(|(whose, what)| match (whose, what) {
         (Whose::Token(_), _) => (whose, what),
         (_, What::Extend) => (whose, What::Remove),
@@ -487,7 +488,7 @@ fn calls() -> impl Strategy<Value = Call> {
     let document = 0..DOCUMENTS;
     let keys = proptest::collection::vec(0..KEYS, 1..4);
     let settlements = proptest::collection::vec(settlement(), 1..4);
-    // Ids before, among and after the assigned ones.
+    // Ids before, between and after those that the log assigns.
     let millis = proptest::collection::vec(-30..30i64, 1..4)
         .prop_map(|millis| millis.into_iter().map(|millis| millis * 1000 + 7).collect());
     prop_oneof![

@@ -1,4 +1,4 @@
-//! Promises of the marks of what was moved to another store.
+//! Promises of the marks on parts of a store that were moved to another store.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ topic! { "moved":
 
 const PLACE: &str = "postgresql://app@db.example.com/jobs";
 
-/// Whether the backend keeps marks. It is asked on a store that stays empty.
+/// True if the backend keeps such marks. Asks with a store that stays empty.
 pub(super) fn is_supported(harness: &dyn Harness) -> Result<bool, Failure> {
     let backend = harness.open();
     let moved = Moved::new(Part::Store, PLACE, harness.clock().now());
@@ -54,7 +54,7 @@ fn of(job: &JobAddress) -> Part {
     Part::Job(job.clone())
 }
 
-/// Marks a part as it is now.
+/// Marks a part as moved, on condition that it has not been written to since this call began.
 fn mark(harness: &dyn Harness, backend: &dyn Backend, part: Part) -> Result<()> {
     let last = match &part {
         Part::Job(job) => backend.activity(job, soon())?.last_write,
@@ -63,7 +63,7 @@ fn mark(harness: &dyn Harness, backend: &dyn Backend, part: Part) -> Result<()> 
     backend.mark_moved(&Moved::new(part, PLACE, harness.clock().now()), last, soon())
 }
 
-/// A job with data of each kind that nobody works on.
+/// Fills a job with data of each kind, and leaves it inactive.
 fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Check {
     append(backend, job, &["1", "2"])?;
     backend.add(job, Phase::Map, object("{}")?, &PutOptions::default(), soon())?;
@@ -155,7 +155,7 @@ fn lock(backend: &dyn Backend, name: &str) -> Result<()> {
 fn all_are_refused(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Check {
     let is_empty = backend.queue_summary(job, soon())?.items == 0;
     for (what, outcome) in writes(harness, backend, job)? {
-        // Of a queue without an item they change nothing.
+        // On an empty queue, a take and a settlement change nothing, so they may succeed.
         if is_empty && outcome.is_ok() && ["a take", "a settlement"].contains(&what) {
             continue;
         }
@@ -240,7 +240,7 @@ fn a_part_with_a_mark_covers_its_parts(harness: &dyn Harness) -> Check {
     all_are_refused(harness, &*two, &elsewhere)?;
     refused(put_own(&elsewhere.repo)?, ErrorKind::ReadOnly, "a document")?;
     refused(lock(&*two, "any"), ErrorKind::ReadOnly, "a lock")?;
-    // Removals from a store that was moved are recorded in it.
+    // One job of a moved store can still be written to: the log in which removals from the store are recorded.
     let audit = JobAddress::new(RepoName::new("_audit")?, JobId::new("clean")?);
     append(&*two, &audit, &["1"])?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Promises of documents of the caller's own.
+//! Promises of documents of kinds that the caller defines.
 
 use prodigy_storage_layout::{Document, DocumentKind, DocumentName, DocumentOwner, DocumentScope, Phase};
 
@@ -36,7 +36,7 @@ fn own(owner: &DocumentOwner, kind: &str, name: &str) -> Result<Document, Failur
     ))
 }
 
-/// Documents of three owners, in the order of their listings.
+/// Documents of three owners, sorted as their listings are.
 fn all() -> Result<Vec<Document>, Failure> {
     let mut all = Vec::new();
     for owner in [of_job("a")?, of_job("b")?, of_repo()?] {

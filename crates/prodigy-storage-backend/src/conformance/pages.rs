@@ -162,7 +162,7 @@ fn entries_may_come_and_go(harness: &dyn Harness) -> Check {
     for name in ["a", "c", "e"] {
         backend.put(&orphans(name)?, Body::EMPTY, &PutOptions::default(), soon())?;
     }
-    // The key of the next page itself is deleted.
+    // Even the document after whose key the next page begins is deleted.
     let durability = crate::log::Durability::Strict;
     backend.delete(
         &orphans("d")?,

@@ -17,11 +17,11 @@ pub enum Outcome {
     Skipped,
 }
 
-/// The requirement of a property besides a fresh store.
+/// What a property needs besides a fresh store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {
-    /// No requirement.
+    /// A fresh store is enough.
     Nothing,
     /// Needs [`Harness::restart`].
     Restart,
@@ -105,7 +105,7 @@ impl Property {
     }
 }
 
-/// Declares the properties of a topic. Each is a function of the same name with its promise.
+/// Declares the properties of a topic: a name with a promise. The function of that name checks it.
 macro_rules! topic {
     ($topic:literal: $($name:ident $(($need:ident))? $promise:literal,)+) => {
         pub(super) const PROPERTIES: &[crate::conformance::property::Property] = &[$(

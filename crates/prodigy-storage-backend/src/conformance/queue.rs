@@ -37,7 +37,7 @@ topic! { "queue":
     a_full_queue_is_settled (CappedQueue) "a full queue accepts every settlement, even one that makes an item larger",
 }
 
-/// Pushes another failure of an item.
+/// Pushes an item with another failure.
 pub(super) fn push(
     harness: &dyn Harness,
     backend: &dyn Backend,
@@ -61,7 +61,7 @@ fn items_are_kept_in_order(harness: &dyn Harness) -> Check {
     ensure_eq!(report, PutReport::new(2, 0, 0), "the report of the push");
     put(harness, &*two, &job, &["b"])?;
     ensure_eq!(keys(&*one, &job)?, ["c", "a", "b"], "keys");
-    // The order of takes differs from the order of pushes.
+    // The release moves the item to the end of the order of takes, but not of the queue.
     settle_item(&*one, &job, "c", release(Duration::ZERO))?;
     ensure_eq!(keys(&*one, &job)?, ["c", "a", "b"], "keys after a release");
     let got = entry(&*two, &job, "a")?;
@@ -159,7 +159,7 @@ fn a_failure_counts_once(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// An item without times, with these failures.
+/// An item with this JSON of its failures, and without any time.
 fn untimed(failures: &str) -> Result<QueueItem, Failure> {
     let text = format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failures}]}}"#);
     let raw = serde_json::value::RawValue::from_string(text)?;
@@ -177,7 +177,7 @@ fn a_failure_without_a_time_counts_once(harness: &dyn Harness) -> Check {
         ensure_eq!(report, PutReport::new(0, 0, 1), "the second push of [{failures}]");
         let after = entry(&*one, &job, "a")?;
         ensure_eq!(after.body.get(), before.body.get(), "contents");
-        // A failure that a worker reports is always new.
+        // A failure that a worker reports counts as new, even if the history has an equal one.
         let token = take_one(&*two, &job)?;
         settle_token(&*two, &job, &token, Change::Fail(untimed(failures)?))?;
         let count = field(entry(&*one, &job, "a")?.body.get().as_bytes(), "failure_count")?;
@@ -456,7 +456,7 @@ fn queues_are_kept_apart(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// Pushes items of 1 KiB until the queue is full. Returns the number of stored items.
+/// Pushes items of 1 KiB until the queue is full. Returns the number of items in the queue.
 fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Result<usize, Failure> {
     let large = format!("\"{}\"", "x".repeat(1000));
     for n in 0..100 {

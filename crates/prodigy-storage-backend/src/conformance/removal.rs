@@ -43,8 +43,8 @@ pub(super) fn is_supported(harness: &dyn Harness) -> Result<bool, Failure> {
     }
 }
 
-/// Three sealed segments, a minute apart, and an unsealed fourth: the events 0 to 7, two in each. Returns the times of
-/// the appends.
+/// Appends the events 0 to 7, two per segment, with a minute between the segments. The first three segments are
+/// sealed. Returns the time of each append.
 fn fill(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress) -> Result<Vec<Timestamp>, Failure> {
     let mut times = Vec::new();
     for number in 0..4 {
@@ -153,7 +153,7 @@ fn the_plan_is_what_is_removed(harness: &dyn Harness) -> Check {
     ensure_eq!(plan.segments, 3, "segments in the plan");
     ensure_eq!(read(&*backend, &job)?.len(), 8, "events after a plan");
     let removed = backend.remove_before(&job, time(&times, 3)?, None, soon())?;
-    // A segment that is compressed meanwhile has fewer bytes.
+    // Only the numbers of segments are compared: a segment that is compressed after the plan has fewer bytes.
     ensure_eq!(plan.segments, removed.segments, "segments in the plan");
     Ok(())
 }
@@ -210,7 +210,7 @@ fn a_cursor_behind_removed_events_goes_on(harness: &dyn Harness) -> Check {
 
 fn a_scan_does_not_pass_removed_events_over(harness: &dyn Harness) -> Check {
     let (backend, job) = (harness.open(), job("a")?);
-    // More events than a scan fetches at once, each in a segment of its own.
+    // More events than a scan fetches at once, each in its own segment.
     for number in 0..300 {
         append(&*backend, &job, &[&number.to_string()])?;
         backend.seal(&job, soon())?;

@@ -1,4 +1,4 @@
-//! Promises across the end of a process.
+//! Promises of what outlives the process.
 
 use std::time::Duration;
 
@@ -172,7 +172,7 @@ fn places_outlive_the_process(harness: &dyn Harness) -> Check {
     for name in ["a", "b", "c", "d"] {
         put(name, "1")?;
     }
-    // Item a moves to the end, b is delayed, c gets other contents.
+    // Item a gets the last place, b a delay, and c other contents.
     let release = |delay| Change::Release { delay };
     settle_item(&*harness.open(), &job, "a", release(Duration::ZERO))?;
     settle_item(&*harness.open(), &job, "b", release(2 * MINUTE))?;

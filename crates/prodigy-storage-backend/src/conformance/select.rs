@@ -1,4 +1,4 @@
-//! Promises of selections: the same items are taken and read.
+//! Promises of selections: a take and a read with the same selection find the same items.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ topic! { "queue":
     conditions_hold_together "an item has to meet every condition of a selection",
 }
 
-/// Pushes an item with these additional fields, whose attempt is now.
+/// Pushes an item with these additional fields; its last attempt is now.
 fn put(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &str, fields: &str) -> Check {
     let now = serde_json::to_string(&harness.clock().now())?;
     let text = format!(r#"{{"item_id":"{name}","item_data":1,"last_attempt":{now}{fields}}}"#);
@@ -34,7 +34,7 @@ fn put(harness: &dyn Harness, backend: &dyn Backend, job: &JobAddress, name: &st
     Ok(())
 }
 
-/// Reads and takes the selected items: both have to return the wanted ones.
+/// Checks that a read and a take with this selection return the wanted items.
 fn gives(backend: &dyn Backend, job: &JobAddress, select: &Select, wanted: &[&str]) -> Check {
     ensure_eq!(
         selected(backend, job, select)?,
@@ -58,7 +58,8 @@ fn keys_select(harness: &dyn Harness) -> Check {
         put(harness, &*backend, &job, name, "")?;
     }
     put(harness, &*backend, &job, "d", r#","reprocess_eligible":false"#)?;
-    // In the order of the queue, each item once.
+    // The ids are given in another order and one of them twice; the items come in the order of the queue, each
+    // once.
     let ids = ["d", "b", "x", "b"]
         .into_iter()
         .map(item_id)
@@ -96,7 +97,7 @@ fn a_time_selects(harness: &dyn Harness) -> Check {
         put(harness, &*backend, &job, name, "")?;
         harness.clock().advance(MINUTE);
     }
-    // Item b failed again, last of all.
+    // Item b fails again, after the last attempt of c.
     put(harness, &*backend, &job, "b", "")?;
     let bound = moment(120_000);
     gives(&*backend, &job, &Select::eligible().not_after(bound), &["a", "c"])?;
@@ -176,7 +177,7 @@ fn a_place_selects(harness: &dyn Harness) -> Check {
     let delay = Duration::ZERO;
     settle_item(&*backend, &job, "b", Change::Release { delay })?;
     gives(&*backend, &job, &select, &["a", "c"])?;
-    // The items were taken, so they have new places.
+    // The take gave the items new places, after the bound.
     gives(&*backend, &job, &select, &[])
 }
 

@@ -33,7 +33,7 @@ fn newest(
     Ok(newest.map(|entry| entry.document))
 }
 
-/// Reads each series from the newest document down, and compares it with the listing.
+/// Reads each series from its newest document to its oldest, and compares the result with the listing.
 fn agrees(backend: &dyn Backend, job: &JobAddress) -> Check {
     for phase in Phase::ALL {
         let mut listed = list(backend, &DocumentScope::Checkpoints(job.clone(), phase))?;
@@ -77,7 +77,7 @@ fn the_newest_is_the_last_listed(harness: &dyn Harness) -> Check {
     agrees(&*backend, &job)?;
     for (n, stamp) in stamps()?.into_iter().enumerate() {
         for phase in Phase::ALL {
-            // The series differ, so that a mix-up is noticed.
+            // The series get different documents, so that a mix-up is noticed.
             if n % 3 != 0 || phase != Phase::Reduce {
                 put(&*backend, &Document::checkpoint(&job, phase, stamp.clone()))?;
             }

@@ -139,7 +139,7 @@ fn changed_contents_stay(harness: &dyn Harness) -> Check {
         let item = item("a", data, harness.clock().now())?;
         Ok::<_, Failure>(two.queue_put(&job, &[item], Durability::Strict, None, soon())?)
     };
-    // A push before the take is part of the taken contents.
+    // A push before the take: the worker has seen its failure.
     again("2")?;
     let token = take_one(&*one, &job)?;
     again("3")?;
@@ -165,7 +165,7 @@ fn changed_contents_stay(harness: &dyn Harness) -> Check {
         [Settled::Done, Settled::Done],
         "the next acknowledgement"
     );
-    // A removal by key does not depend on the contents.
+    // A removal by key does not check whether the contents changed.
     put(harness, &*one, &job, &["a"])?;
     take_one(&*one, &job)?;
     again("2")?;
@@ -201,7 +201,7 @@ fn an_extension_lasts_from_now(harness: &dyn Harness) -> Check {
         0,
         "items a second before the new end"
     );
-    // A shorter lease is possible too.
+    // An extension may also make the lease shorter.
     settle_token(&*one, &job, &token, Change::Extend(Duration::from_secs(2)))?;
     harness.clock().advance(Duration::from_secs(2));
     ensure_eq!(names(&take(&*two, &job, 1)?), ["a"], "items at the new end");

@@ -1,4 +1,5 @@
-//! The backend in a random sequence: makes each call, and compares the answer with the model's.
+//! The backend in a random sequence: makes each call, and compares the answer with the expected answer of the
+//! model.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,11 +30,11 @@ use crate::reference::{Log, Reading};
 /// Values that the backend chose and that the model does not know: ids, revisions, tokens.
 #[derive(Default)]
 struct Job {
-    /// The events, each with its tag.
+    /// The events that the backend stored: the id of each, and the model's number for it.
     log: Log<EventId, u64>,
     cursor: Option<Cursor>,
     followed: Reading<EventId>,
-    /// The series by tag, oldest first.
+    /// The documents of the series, oldest first, each with the model's number for it.
     series: Vec<(u64, Added)>,
     tokens: Vec<(LeaseToken, ItemId)>,
     mark: QueueMark,
@@ -42,7 +43,7 @@ struct Job {
 }
 
 impl Job {
-    /// Moves the reader to this cursor, before the last `left` events.
+    /// Sets the reader's cursor. All events except the last `left` count as read.
     fn stand_before(&mut self, left: usize, cursor: Cursor) -> Check {
         self.cursor = Some(cursor);
         self.followed = Reading::default();
@@ -83,7 +84,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Makes the call, and compares it with the model; `after` is the model's state after the call.
+    /// Makes a call on the backend, and compares the answer with `after`, the model's state after the call.
     pub(super) fn apply(&mut self, step: &Step, after: &State) -> Check {
         let handle = Arc::clone(at(&self.handles, step.handle)?);
         let backend = &*handle;
@@ -100,7 +101,7 @@ impl<'a> Subject<'a> {
             }
             Call::Seal { job } => Ok(backend.seal(at(&self.names, *job)?, soon())?),
             Call::Put { document, wish } => {
-                // The model has the stored value if the condition was met.
+                // If the condition was met, the model now has the written value.
                 let tag = at(&after.documents, *document)?
                     .stable()
                     .copied()
@@ -188,7 +189,7 @@ impl<'a> Subject<'a> {
         self.handles = (0..HANDLES).map(|_| self.harness.open()).collect();
     }
 
-    /// Compares the whole store with the model.
+    /// Compares the whole contents of the store with the model.
     pub(super) fn finish(&mut self, state: &State) -> Check {
         let backend = at(&self.handles, 0)?.clone();
         for job in 0..JOBS {
@@ -241,7 +242,7 @@ impl<'a> Subject<'a> {
             let stored = stands
                 .iter()
                 .find(|event| event.millis == Some(millis) && stored.contains(&event.tag));
-            // A duplicate has a payload that no stored event has, so a read would show it if it were stored.
+            // A repeated event gets a payload that no stored event has, so a read would show if it were stored.
             let tag = stored.filter(|_| first).map_or(0, |event| event.tag);
             events.push((id, tag.to_string()));
         }
@@ -336,7 +337,7 @@ impl<'a> Subject<'a> {
         let bound = bound.map(|(_, added)| &added.document);
         let found = backend.newest(at(&self.names, index)?, Phase::Map, bound, soon())?;
         let tags = at(&after.series, index)?;
-        // With more documents before the bound than exist, or with none, there is no bound.
+        // If the series does not have `before` documents, or `before` is 0, the call has no upper bound.
         let below = bound.map_or(0, |_| before);
         let wanted = tags.len().checked_sub(below + 1).and_then(|at| tags.get(at));
         let wanted = wanted.and_then(|tag| series.iter().find(|(of, _)| of == tag));
@@ -424,7 +425,7 @@ impl<'a> Subject<'a> {
             let (claim, id) = match whose {
                 Whose::Token(number) => match job.tokens.get(number) {
                     Some((token, id)) => (Claim::Lease(token.clone()), id.clone()),
-                    // A token that was never given out.
+                    // A token that no take has returned.
                     None => (Claim::Lease(LeaseToken::random()), item_id("none")?),
                 },
                 Whose::Key(key) => {

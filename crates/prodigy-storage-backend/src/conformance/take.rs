@@ -90,7 +90,7 @@ fn threads_never_share_an_item(harness: &dyn Harness) -> Check {
                             return Ok(mine);
                         }
                         mine.extend(names(&taken).into_iter().map(str::to_owned));
-                        // The loop ends only here if items are given out again and again.
+                        // If taken items are given out again, the loop would never end; this check ends it.
                         ensure!(
                             mine.len() <= most,
                             "one thread took {} items of {most}: taken items are given out again",

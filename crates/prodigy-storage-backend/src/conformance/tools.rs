@@ -31,7 +31,7 @@ pub(super) type Check = Result<(), Failure>;
 /// An event that was read: its id and the text of its payload.
 pub(super) type Event = (EventId, String);
 
-/// A deadline that is long enough for any call that waits for nothing.
+/// A deadline that no call reaches, unless it hangs.
 pub(super) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
@@ -53,7 +53,7 @@ pub(super) fn moment(millis: i64) -> Timestamp {
     Timestamp::from_millis(ManualClock::START.as_millis() + millis)
 }
 
-/// The id of a moment, which is always the same.
+/// The id of this moment: always the same id for the same `millis`.
 pub(super) fn given(millis: i64) -> EventId {
     EventId::floor(moment(millis))
 }
@@ -108,7 +108,7 @@ struct Envelope<'a> {
     event: &'a RawValue,
 }
 
-/// Reads up to `limit` events. Returns them with the cursor behind the last one, or the cursor of the end.
+/// Reads up to `limit` events. Returns them, and the cursor after the last one of them.
 pub(super) fn read_some(
     backend: &dyn Backend,
     job: &JobAddress,
@@ -118,7 +118,7 @@ pub(super) fn read_some(
     drain(backend.scan(job, options, soon())?, limit)
 }
 
-/// At most `limit` next events of a scan, and the cursor behind them.
+/// The next events of a scan, at most `limit`, and the cursor after the last one of them.
 pub(super) fn drain(mut scan: Box<dyn Scan>, limit: usize) -> Result<(Vec<Event>, Cursor), Failure> {
     let mut events = Vec::new();
     while events.len() < limit {
@@ -163,7 +163,7 @@ pub(super) fn payloads(events: &[Event]) -> Vec<&str> {
     events.iter().map(|(_, payload)| payload.as_str()).collect()
 }
 
-/// Fails unless the result is an error of this kind, and returns the error.
+/// Fails the property unless the result is an error of this kind. Returns the error.
 pub(super) fn refused<T>(
     result: Result<T, StorageError>,
     kind: ErrorKind,
@@ -184,7 +184,7 @@ pub(super) fn item_id(name: &str) -> Result<ItemId, Failure> {
     Ok(ItemId::new(name)?)
 }
 
-/// An item with one failure at this time, as a caller pushes it. Other data yields another failure.
+/// An item with one failure at this time, as a caller pushes it. The failure differs for different data.
 pub(super) fn item(name: &str, data: &str, now: Timestamp) -> Result<QueueItem, Failure> {
     let text = format!(
         r#"{{"item_id":{},"item_data":{data},"failure_history":[{{"error_type":"Timeout","error_message":{},"timestamp":{}}}]}}"#,
@@ -210,28 +210,28 @@ pub(super) fn put(
     Ok(backend.queue_put(job, &items, Durability::Strict, None, soon())?)
 }
 
-/// All documents of a scope. All listings are read in pages of two entries.
+/// All documents of a scope, read in pages of two entries.
 pub(super) fn list(backend: &dyn Backend, scope: &DocumentScope) -> Result<Vec<DocumentEntry>, Failure> {
     Ok(Entries::new(|page| backend.list(scope, page, soon()))
         .limit(2)
         .collect::<crate::Result<_>>()?)
 }
 
-/// All locks of a store.
+/// All locks of a store, read in pages.
 pub(super) fn locks(backend: &dyn Backend) -> Result<Vec<LockInfo>, Failure> {
     Ok(Entries::new(|page| backend.locks(page, soon()))
         .limit(2)
         .collect::<crate::Result<_>>()?)
 }
 
-/// All repositories of a store.
+/// All repositories of a store, read in pages.
 pub(super) fn repositories(backend: &dyn Backend) -> Result<Vec<RepoName>, Failure> {
     Ok(Entries::new(|page| backend.repositories(page, soon()))
         .limit(2)
         .collect::<crate::Result<_>>()?)
 }
 
-/// All jobs of a repository.
+/// All jobs of a repository, read in pages.
 pub(super) fn jobs(backend: &dyn Backend, repo: &RepoName) -> Result<Vec<JobId>, Failure> {
     Ok(Entries::new(|page| backend.jobs(repo, page, soon()))
         .limit(2)
@@ -264,16 +264,16 @@ pub(super) fn selected(
     Ok(keys)
 }
 
-/// The length of the suite's leases.
+/// The length of most leases in the suite.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// An item that has to exist.
+/// The stored item with this key; fails if the item does not exist.
 pub(super) fn entry(backend: &dyn Backend, job: &JobAddress, name: &str) -> Result<QueueEntry, Failure> {
     let got = backend.queue_get(job, &item_id(name)?, soon())?;
     got.ok_or_else(|| Failure::new(format!("item {name} is gone")))
 }
 
-/// Takes eligible items for a minute.
+/// Takes up to `limit` eligible items, for a minute.
 pub(super) fn take(
     backend: &dyn Backend,
     job: &JobAddress,
@@ -302,7 +302,7 @@ pub(super) fn tokens(entries: &[QueueEntry]) -> Vec<LeaseToken> {
         .collect()
 }
 
-/// Makes one change.
+/// Makes one change of one item. Returns its outcome.
 pub(super) fn settle(
     backend: &dyn Backend,
     job: &JobAddress,
@@ -317,7 +317,7 @@ pub(super) fn settle(
         .ok_or_else(|| Failure::new("a settlement without a result"))
 }
 
-/// Makes one change under a token.
+/// Makes one change of the item that was taken under this token.
 pub(super) fn settle_token(
     backend: &dyn Backend,
     job: &JobAddress,
@@ -337,7 +337,7 @@ pub(super) fn settle_item(
     settle(backend, job, Claim::Item(item_id(name)?), change)
 }
 
-/// Removes the items of these tokens.
+/// Removes the items that were taken under these tokens.
 pub(super) fn acknowledge(
     backend: &dyn Backend,
     job: &JobAddress,

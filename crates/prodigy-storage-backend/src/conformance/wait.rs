@@ -1,4 +1,4 @@
-//! Promises of the end of a log: its newest events, its cursor, and waits for later events.
+//! Promises of the end of a log: reading the newest events, the cursor at the end, and waits for later events.
 
 use std::sync::Arc;
 use std::thread;
@@ -33,7 +33,8 @@ topic! { "end":
     a_wait_at_a_foreign_cursor_is_refused "a wait at a text that is not a cursor is refused",
 }
 
-/// A log with two segments and late ids: 10 and 40, then 20, 30 and 50, then 25.
+/// A log with two segments and late ids: first the ids 10 and 40, in the second segment 20, 30 and 50, and last
+/// 25.
 fn woven(backend: &dyn Backend, job: &JobAddress) -> Check {
     append_given(backend, job, &[(given(10), "10"), (given(40), "40")])?;
     backend.seal(job, soon())?;
@@ -158,7 +159,7 @@ fn the_end_of_nothing_gives_all(harness: &dyn Harness) -> Check {
     Ok(())
 }
 
-/// Options without a poll for an hour, so that only an event or an interrupt ends the pause.
+/// Options whose poll interval is an hour, so that only an event or an interrupt ends a wait in time.
 fn rarely() -> WaitOptions {
     WaitOptions::new().poll(Duration::from_secs(3600))
 }
@@ -204,7 +205,7 @@ fn wait_while(
     let end = backend.end(job, soon())?;
     thread::scope(|scope| {
         let waiting = scope.spawn(|| backend.wait(job, &end, options, soon()));
-        // The wait has to end whether or not it has already started.
+        // Nothing synchronises the two threads: the wait has to end whether it starts before or after `act`.
         thread::sleep(Duration::from_millis(5));
         act()?;
         match waiting.join() {

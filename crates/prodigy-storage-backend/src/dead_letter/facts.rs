@@ -7,7 +7,7 @@ use super::fields::{Fields, Kind, count, elements, flag, text, time};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::queue::{Eligible, ItemId, Select};
 
-/// The fields of an item that a [`Select`] compares, and that a list shows beside the key.
+/// The fields of an item that a [`Select`] compares, and that a listing shows beside the key.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::{facts, selects};
@@ -23,19 +23,19 @@ use crate::queue::{Eligible, ItemId, Select};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {
-    /// `error_signature`.
+    /// The item's `error_signature`.
     pub signature: Option<String>,
-    /// `error_type` of the last failure, if it is a string.
+    /// The `error_type` of the item's last failure, if it is a string.
     pub error_type: Option<String>,
-    /// `reprocess_eligible`; true if absent.
+    /// The item's `reprocess_eligible`; true if absent.
     pub eligible: bool,
-    /// `manual_review_required`; false if absent.
+    /// The item's `manual_review_required`; false if absent.
     pub review: bool,
-    /// `first_attempt`; absent only in items of other programs.
+    /// The item's `first_attempt`; absent only in items of other programs.
     pub first_attempt: Option<Timestamp>,
-    /// `last_attempt`; absent only in items of other programs.
+    /// The item's `last_attempt`; absent only in items of other programs.
     pub last_attempt: Option<Timestamp>,
-    /// `failure_count`; 1 if absent.
+    /// The item's `failure_count`; 1 if absent.
     pub failure_count: u64,
 }
 
@@ -53,16 +53,16 @@ impl Default for Facts {
     }
 }
 
-/// Reads these fields in one pass, without building the item's data.
+/// Reads the facts of an item in one pass, without parsing its `item_data`.
 ///
 /// # Errors
-/// [`ErrorKind::Foreign`], which names the field, if the body is not an object or a field has the wrong type. Only an
-/// item of another program can have this error.
+/// [`ErrorKind::Foreign`], which names the field, if the body is not an object or a field has the wrong type. This
+/// happens only for an item that another program wrote.
 pub fn facts(body: &RawValue) -> Result<Facts> {
     read(Fields::of(body))
 }
 
-/// Like [`facts`], for the stored bytes of an item; the queue's own fields are ignored.
+/// Like [`facts`], but from the bytes that a store holds for an item. Fields that the queue added are ignored.
 ///
 /// # Errors
 /// Those of [`facts`], and an error if the bytes are not JSON.

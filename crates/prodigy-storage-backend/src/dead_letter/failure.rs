@@ -1,4 +1,4 @@
-//! The failures of an item, each parsed once.
+//! The failures in an item's history, each parsed once.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::signature::signature;
 #[derive(Debug)]
 pub(super) struct Failure<'a> {
     pub(super) json: &'a RawValue,
-    /// `None` if it is not an object.
+    /// The fields of the failure; `None` if it is not an object.
     fields: Option<Fields<'a>>,
 }
 
@@ -27,12 +27,12 @@ pub(super) fn failures<'a>(item: &Fields<'a>) -> Vec<Failure<'a>> {
 }
 
 impl<'a> Failure<'a> {
-    /// The value of a field. `null` counts as absent.
+    /// The value of a field of the failure. `null` counts as absent.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.fields.as_ref()?.get(name)
     }
 
-    /// The number of the attempt.
+    /// The number of the attempt that failed.
     pub(super) fn number(&self) -> Option<u64> {
         self.get("attempt_number").and_then(count)
     }
@@ -41,7 +41,7 @@ impl<'a> Failure<'a> {
         self.get("timestamp").and_then(time)
     }
 
-    /// The signature of the failure; `None` without type and message.
+    /// The signature of the failure; `None` if it has neither a type nor a message.
     pub(super) fn signature(&self) -> Option<String> {
         let words = |name: &str| {
             self.get(name)
@@ -52,7 +52,7 @@ impl<'a> Failure<'a> {
         (!signature.is_empty()).then_some(signature)
     }
 
-    /// The reason why this is no failure; `at` is its index in the history.
+    /// The reason why this JSON is not a failure; `None` if it is one. `at` is its index in the history.
     pub(super) fn refuses(&self, at: usize) -> Option<String> {
         let Some(fields) = &self.fields else {
             return Some(format!(
@@ -67,8 +67,9 @@ impl<'a> Failure<'a> {
     }
 }
 
-/// The failures with their missing fields. A failure without a time gets `time`, if it is given. If `before` is given, a
-/// failure without a number gets the one after its predecessor's, and after `before`.
+/// The failures as JSON, with their missing fields filled in. A failure without a time gets `time`, if that is
+/// given. If `before` is given, a failure without a number gets the next number after `before` and after the
+/// failures in front of it.
 pub(super) fn completed<'f>(
     failures: impl IntoIterator<Item = &'f Failure<'f>>,
     time: Option<&Part<'_>>,

@@ -1,4 +1,4 @@
-//! The fields of a JSON object, with their values as text.
+//! Reads and writes the fields of a JSON object, with their values as JSON text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-/// The names of the queue's own fields.
+/// The names of the fields that a queue adds to an item.
 pub const RESERVED: [&str; 13] = [
     "queue_birth",
     "queue_change",
@@ -26,7 +26,7 @@ pub const RESERVED: [&str; 13] = [
     "crc",
 ];
 
-/// The fields of an item with a defined meaning, in the order in which they are written.
+/// The fields of an item that have a defined meaning, in the order in which they are written.
 pub(super) const KNOWN: [(&str, Kind); 11] = [
     ("item_id", Kind::Text),
     ("item_data", Kind::Any),
@@ -41,7 +41,8 @@ pub(super) const KNOWN: [(&str, Kind); 11] = [
     ("parked_reason", Kind::Text),
 ];
 
-/// The fields of a failure. The `error_type` of another program may be an enum variant with data.
+/// The fields of a failure that have a defined type. `error_type` may have any type: another program stores an
+/// enum variant with data.
 pub(super) const FAILURE: [(&str, Kind); 10] = [
     ("attempt_number", Kind::Count),
     ("timestamp", Kind::Time),
@@ -55,10 +56,10 @@ pub(super) const FAILURE: [(&str, Kind); 10] = [
     ("json_log_location", Kind::Text),
 ];
 
-/// The largest number of fields for which a search is faster than a map.
+/// Up to this number of fields a search is faster than a map.
 const FEW: usize = 24;
 
-/// The type of a field.
+/// The JSON type that a field must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Any,
@@ -72,7 +73,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The reason why `value` has another type; `None` if it fits.
+    /// The reason why `value` does not have this type; `None` if it does.
     pub(super) fn refuses(self, value: &RawValue) -> Option<String> {
         let json = value.get();
         let (fits, expected) = match self {
@@ -92,7 +93,7 @@ impl Kind {
     }
 }
 
-/// The type of a value that was found. The text is not shown, since it is data.
+/// The name of a value's JSON type. An error shows it instead of the value, which may be confidential.
 pub(super) fn shown(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'{') => "an object",
@@ -125,17 +126,17 @@ pub(super) fn flag(value: &RawValue) -> Option<bool> {
     value.get().parse().ok()
 }
 
-/// A list's elements.
+/// The elements of a JSON array; `None` for another value.
 pub(super) fn elements(value: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// The fields of an object in their order. If a name occurs twice, the last field is used.
+/// The fields of an object in their order. If a name occurs twice, its last field is used.
 #[derive(Debug)]
 pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    /// `None` if the value is not an object.
+    /// The fields of a JSON object; `None` if the value is not an object.
     pub(super) fn of(object: &'a RawValue) -> Option<Self> {
         serde_json::from_str(object.get()).ok()
     }
@@ -159,7 +160,7 @@ impl<'a> Fields<'a> {
             .map(|&(_, value)| value)
     }
 
-    /// A name that occurs twice, if any.
+    /// A name that occurs more than once, if any.
     pub(super) fn twice(&self) -> Option<&str> {
         let last = self.last();
         let mut names = self.0.iter().enumerate();
@@ -168,7 +169,7 @@ impl<'a> Fields<'a> {
             .map(|(_, (name, _))| name.as_ref())
     }
 
-    /// All fields, each name once: if a name occurs twice, the last field is used.
+    /// All fields, each name once: if a name occurs twice, its last field is used.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         let last = self.last();
         self.0.iter().enumerate().filter_map(move |(at, (name, value))| {
@@ -177,7 +178,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The position of the last field of each name; `None` for an object that is small enough to search.
+    /// The position of the last field of each name; `None` if the object has few enough fields to search them.
     fn last(&self) -> Option<HashMap<&str, usize>> {
         let places = self.0.iter().enumerate();
         (self.0.len() > FEW).then(|| places.map(|(at, (name, _))| (name.as_ref(), at)).collect())
@@ -190,14 +191,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The fields of an item without a defined meaning, each name once.
+    /// The fields of an item that have no defined meaning, each name once.
     pub(super) fn unknown(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.iter()
             .filter(|(name, _)| !RESERVED.contains(name) && KNOWN.iter().all(|(known, _)| known != name))
     }
 
-    /// The object with these fields set, or removed for `None`. All other fields keep their text and order; new fields
-    /// follow them.
+    /// The object after these changes: a field with a value is set, a field with `None` is removed. All other
+    /// fields keep their text and order; new fields follow them.
     pub(super) fn amended<'v>(
         &'v self,
         set: Vec<(&'v str, Option<Part<'v>>)>,
@@ -247,7 +248,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// Collects the fields of an object, and writes it on one line.
+/// Collects the fields of an object, and then writes the object on one line.
 #[derive(Debug)]
 pub(super) struct Writer<'v>(Vec<(&'v str, Part<'v>)>);
 
@@ -285,8 +286,8 @@ impl<'v> Writer<'v> {
         }
     }
 
-    /// The object. Its parts are JSON already, so the whole is not parsed again. Line breaks in them are between tokens,
-    /// and become spaces.
+    /// The object as JSON. Its parts are JSON already, so they are not parsed again. Line breaks in them can only
+    /// be between tokens, and become spaces.
     pub(super) fn finish(self) -> Result<Box<RawValue>, serde_json::Error> {
         let object = to_raw_value(&self)?;
         match memchr::memchr2(b'\n', b'\r', object.get().as_bytes()) {

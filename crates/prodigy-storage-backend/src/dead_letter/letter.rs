@@ -1,4 +1,4 @@
-//! Dead letters as Rust types.
+//! Dead letters as Rust types, for callers that do not handle JSON themselves.
 
 use prodigy_storage_layout::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -9,7 +9,7 @@ use crate::body::to_raw;
 use crate::error::Result;
 use crate::queue::{ItemId, QueueItem};
 
-/// A work item that failed, with its failures.
+/// A work item that failed, with the history of its failures.
 ///
 /// The queue fills each field that is `None` on a push (see [`normalise`]).
 ///
@@ -27,7 +27,7 @@ use crate::queue::{ItemId, QueueItem};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeadLetter<T> {
-    /// Its key in the queue.
+    /// The key of the item in the queue.
     pub item_id: ItemId,
     /// The work item itself.
     pub item_data: T,
@@ -37,19 +37,19 @@ pub struct DeadLetter<T> {
     /// The time of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<Timestamp>,
-    /// The number of failures.
+    /// The number of failures, at least the length of the history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_count: Option<u64>,
-    /// Its failures, oldest first.
+    /// The failures of the item, oldest first.
     #[serde(default, deserialize_with = "or_default")]
     pub failure_history: Vec<Failure>,
     /// The signature that failures with one cause share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_signature: Option<String>,
-    /// The remains of the last attempt.
+    /// The files that the last attempt left behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree_artifacts: Option<WorktreeArtifacts>,
-    /// True if a redrive takes the item.
+    /// True if a redrive may take the item.
     #[serde(default = "yes", deserialize_with = "or_yes")]
     pub reprocess_eligible: bool,
     /// True if a person has to check the item first.
@@ -58,7 +58,7 @@ pub struct DeadLetter<T> {
     /// The reason why the item was parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked_reason: Option<String>,
-    /// All other fields.
+    /// All other fields of the item.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -90,14 +90,14 @@ impl<T> DeadLetter<T> {
         self
     }
 
-    /// Sets the remains of the last attempt.
+    /// Sets the files that the last attempt left behind.
     #[must_use]
     pub fn artifacts(mut self, artifacts: WorktreeArtifacts) -> Self {
         self.worktree_artifacts = Some(artifacts);
         self
     }
 
-    /// Sets whether a redrive takes the item.
+    /// Sets whether a redrive may take the item.
     #[must_use]
     pub fn eligible(mut self, yes: bool) -> Self {
         self.reprocess_eligible = yes;
@@ -113,7 +113,7 @@ impl<T> DeadLetter<T> {
 }
 
 impl<T: Serialize> DeadLetter<T> {
-    /// The item that a queue stores.
+    /// Converts into the item that is pushed to a queue.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the data can't be written as JSON, and in the
@@ -136,7 +136,7 @@ impl<T: Serialize> DeadLetter<T> {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Failure {
-    /// The number of the attempt, from 1. The queue fills it.
+    /// The number of the attempt, from 1. If absent, the queue fills it in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_number: Option<u64>,
     /// The time of the failure.
@@ -166,13 +166,14 @@ pub struct Failure {
     /// The path of the agent's log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_log_location: Option<String>,
-    /// All other fields.
+    /// All other fields of the failure.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl Failure {
-    /// A failure of this kind with this message and the present time. A repeated push of the same value counts once.
+    /// A failure of this kind with this message, at the present time. If the same value is pushed twice, it counts
+    /// once.
     #[must_use]
     pub fn new(error_type: impl Into<String>, error_message: impl Into<String>) -> Self {
         Self {
@@ -212,7 +213,7 @@ impl Failure {
     }
 }
 
-/// The remains of a failed attempt in its worktree.
+/// The files that a failed attempt left in its worktree.
 ///
 /// ```
 /// use prodigy_storage_backend::dead_letter::WorktreeArtifacts;
@@ -236,13 +237,13 @@ pub struct WorktreeArtifacts {
     /// Logs: a list, a text, or the place where they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_logs: Option<Value>,
-    /// All other fields.
+    /// All other fields of the artifacts.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl WorktreeArtifacts {
-    /// Remains in this worktree, on this branch.
+    /// Artifacts in this worktree, on this branch.
     #[must_use]
     pub fn new(worktree_path: impl Into<String>, branch_name: impl Into<String>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The contents of an item after a change.
+//! Computes the contents of an item after a change.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ use super::normalise::{first, normalise_for, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::queue::{Change, ItemId};
 
-/// The contents of an item after a change; `None` if they are unchanged. A backend stores this result for each
-/// [`Change`].
+/// The contents of an item after a change; `None` if the change leaves them as they are. A backend stores this
+/// result when it makes the [`Change`].
 ///
 /// For [`Change::Unpark`], `None` means that the item is not parked; a backend then leaves the item and its lease
 /// unchanged.
@@ -57,8 +57,8 @@ pub fn changed(
     }
 }
 
-/// The item with another failure, as in [`merge`], but with the stored `item_data`. The failure always counts as new:
-/// without a `timestamp` it gets `now`, so that it differs from an equal earlier failure.
+/// The item after another failure, which is added as in [`merge`], but the stored `item_data` is kept. The failure
+/// always counts as new: without a `timestamp` it gets `now`, so that it differs from an equal earlier failure.
 ///
 /// # Errors
 /// The errors of [`merge`].
@@ -83,8 +83,9 @@ pub fn fail(stored: &RawValue, failed: &RawValue, now: Timestamp) -> Result<Opti
     merge(stored, &failed, now)
 }
 
-/// The parked item: `reprocess_eligible` becomes false, `manual_review_required` true, and `parked_reason` the given
-/// text. Without a text, an item that is already parked keeps its reason. All other fields are kept byte for byte.
+/// The item after it was parked: `reprocess_eligible` is false, `manual_review_required` is true, and
+/// `parked_reason` is the given text. Without a text, an item that is already parked keeps its reason. All other
+/// fields are kept byte for byte.
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] if `stored` is not an object.
@@ -96,8 +97,8 @@ pub fn park(id: &ItemId, stored: &RawValue, reason: Option<&str>) -> Result<Box<
     marked(id, &fields, true, reason)
 }
 
-/// The opposite of [`park`]: `reprocess_eligible` becomes true, `manual_review_required` false, and `parked_reason` is
-/// removed. `None` if the item is not parked.
+/// The item after it was made eligible again, which reverses [`park`]: `reprocess_eligible` is true,
+/// `manual_review_required` is false, and `parked_reason` is removed. `None` if the item is not parked.
 ///
 /// # Errors
 /// The errors of [`park`].
@@ -133,7 +134,7 @@ fn marked(id: &ItemId, fields: &Fields<'_>, parked: bool, reason: Option<Part<'_
     fields.amended(set).map_err(|error| unwritable(id, error))
 }
 
-/// The contents that replace those of an item: checked and completed like a push, with the same id.
+/// The new contents of an item after an edit: checked and completed like a push, with the same id.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for contents that are not an item (see [`normalise`](super::normalise)) or have another

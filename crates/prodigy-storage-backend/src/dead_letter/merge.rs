@@ -1,4 +1,4 @@
-//! Merges two items with one key.
+//! Merges a pushed item into the stored item with the same key.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,26 +10,26 @@ use super::fields::{Fields, Part, Writer, count, flag, time};
 use super::normalise::{normalise, unwritable};
 use crate::error::{ErrorKind, Result, StorageError};
 
-/// Merges a push into the stored item of its key. `None` if the push was made before, and the item is unchanged.
+/// The stored item after a push with the same key; `None` if the push was made before, and so changes nothing.
 ///
-/// A failure counts once. It is in the history already if a stored failure has
+/// A failure counts once. It is already in the history if a stored failure has
 /// - the same `timestamp` and the same `attempt_number`, if the caller gave both;
-/// - the same one of the two and the same other fields, if the caller gave one;
+/// - the same `timestamp` or `attempt_number` and the same other fields, if the caller gave only one of the two;
 /// - the same other fields, if the caller gave neither.
 ///
-/// So the item is unchanged if a push is repeated after an unknown outcome, a file is imported again, or a command is
-/// run twice. Another failure of the same kind has its own time or number.
+/// So the item is unchanged if a push is repeated after an unknown outcome, a file is imported again, or a command
+/// is run twice. A failure that happens again has another time or number, and counts.
 ///
 /// New failures are added to the history. A failure without `attempt_number` gets the next number, one without
-/// `timestamp` gets `now`. The failure count is raised by the number of new failures. A push without failures raises it
-/// by 1 if its `last_attempt` differs from the stored one; without `last_attempt` the push counts as no attempt, and
-/// only its other fields are merged. `first_attempt` is kept, `last_attempt` is the later of the two, and the signature
-/// belongs to the last failure.
+/// `timestamp` gets `now`. The failure count is raised by the number of new failures. A push without failures
+/// raises it by 1 if its `last_attempt` differs from the stored one; without `last_attempt` the push counts as no
+/// attempt, and only its other fields are merged. `first_attempt` is kept, `last_attempt` is the later of the two,
+/// and the signature is that of the last failure.
 ///
-/// For all other fields (data, artifacts, unknown fields) the pushed value replaces the stored one, and fields that
-/// only the stored item has are kept. A push may park an item but never unpark it: the item is eligible if both are,
-/// and needs a review if either does. `parked_reason` is the pushed one or else the stored one; an eligible item has
-/// none.
+/// For all other fields (data, artifacts, unknown fields) the pushed value replaces the stored one, and fields
+/// that only the stored item has are kept. A push may park an item but never unpark it: the merged item is
+/// eligible if both are, and needs a review if one of them does. `parked_reason` is the pushed reason or else the
+/// stored one; an eligible item has none.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] if `pushed` is not an item (see [`normalise`]), [`ErrorKind::Damaged`] if `stored` is
@@ -88,7 +88,7 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
     let newest = |name: &str| new.get(name).or_else(|| old.get(name));
     out.optional("item_id", new.get("item_id"));
     out.optional("item_data", new.get_any("item_data"));
-    // Of two equal times, the pushed text is used.
+    // Of two equal times, the text from the push is used.
     let last = match (fresh.is_empty(), new_last) {
         (false, None) => None,
         _ => [old_last, new_last]
@@ -105,7 +105,7 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
     let all = old_history.iter().map(|failure| failure.json);
     let all = all.chain(fresh.iter().map(AsRef::as_ref));
     out.field("failure_history", Part::List(all.collect()));
-    // Without a signature from the caller, `normalise` computed it from the last pushed failure.
+    // Without a signature from the caller, the one that `normalise` computed from the last pushed failure is used.
     let of_the_last = match new.get("error_signature") {
         Some(_) => None,
         None => old_history.last().and_then(Failure::signature),
@@ -140,16 +140,17 @@ pub fn merge(stored: &RawValue, pushed: &RawValue, now: Timestamp) -> Result<Opt
     Ok((merged.get() != stored.get()).then_some(merged))
 }
 
-/// An item's `last_attempt`, if it is a time.
+/// An item's `last_attempt`, if it is a valid time.
 fn last_of<'a>(fields: &Fields<'a>) -> Option<&'a RawValue> {
     fields.get("last_attempt").filter(|last| time(last).is_some())
 }
 
-/// The failures in an item's history.
+/// The failures in an item's history, and indexes to find an equal failure.
 struct History<'a> {
     failures: Vec<&'a Failure<'a>>,
     by_time: HashMap<Timestamp, Vec<&'a Failure<'a>>>,
-    /// The numbers of the failures with the same other fields; built for the first failure without a time.
+    /// By the text of a failure's other fields: the numbers of the failures with these fields. Built when it is
+    /// first needed, for a failure without a time.
     by_fields: Option<HashMap<String, Vec<Option<u64>>>>,
     last_number: u64,
 }
@@ -180,7 +181,7 @@ impl<'a> History<'a> {
         self.failures.push(failure);
     }
 
-    /// Adds a failure, and returns false if the history has it already.
+    /// Adds a failure to the history. Returns false if the history already has it.
     fn adds(&mut self, failure: &'a Failure<'a>) -> bool {
         let number = failure.number();
         let is_there = match failure.time() {
@@ -200,7 +201,7 @@ impl<'a> History<'a> {
         !is_there
     }
 
-    /// The numbers of the failures with these other fields.
+    /// The numbers of all failures in the history with these other fields.
     fn with_fields(&mut self, fields: &str) -> Option<&Vec<Option<u64>>> {
         let failures = &self.failures;
         let all = self.by_fields.get_or_insert_with(|| {
@@ -216,8 +217,8 @@ impl<'a> History<'a> {
     }
 }
 
-/// The fields of a failure except its number and its time, as text in the order of their names. `null` counts as
-/// absent.
+/// The fields of a failure except its number and its time, as JSON text in the order of their names. `null` counts
+/// as absent.
 fn other_fields(failure: &RawValue) -> String {
     let fields: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(failure.get()).unwrap_or_default();

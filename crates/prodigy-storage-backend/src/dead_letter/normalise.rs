@@ -19,9 +19,9 @@ const OPERATION: &str = "push item";
 /// `reprocess_eligible` with true, `manual_review_required` with false.
 ///
 /// Missing times are filled from the other times of the push: a failure's `timestamp` from `last_attempt`, and
-/// `first_attempt` and `last_attempt` from the earliest and the latest `timestamp`. If the push has no time for a
-/// field, the field is filled by [`first`] or [`merge`](super::merge), since it depends on the stored item. So is the
-/// `attempt_number` of a failure.
+/// `first_attempt` and `last_attempt` from the earliest and the latest `timestamp`. If the push has no time at
+/// all, [`first`] or [`merge`](super::merge) fills the fields, since they depend on the stored item. They also
+/// fill the `attempt_number` of a failure.
 ///
 /// `null` counts as missing, except in `item_data`. Unknown fields are kept, and every given value is kept byte for
 /// byte, except that line breaks between tokens become spaces.
@@ -45,7 +45,7 @@ pub fn normalise(raw: &RawValue) -> Result<QueueItem> {
     normalise_for(OPERATION, raw)
 }
 
-/// Like [`normalise`], with the operation that an error names.
+/// Like [`normalise`]. `operation` is the name that an error states.
 pub(crate) fn normalise_for(operation: &'static str, raw: &RawValue) -> Result<QueueItem> {
     let json = raw.get();
     let Some(fields) = Fields::of(raw) else {
@@ -135,7 +135,7 @@ pub(crate) fn normalise_for(operation: &'static str, raw: &RawValue) -> Result<Q
     }
 }
 
-/// The times of the attempts, as far as the caller gave them.
+/// The times of the attempts, as far as the caller or a failure states them.
 struct Times<'a> {
     first: Option<&'a RawValue>,
     last: Option<&'a RawValue>,
@@ -148,7 +148,7 @@ impl<'a> Times<'a> {
             .filter_map(|failure| Some((failure.time(), failure.get("timestamp")?)))
             .collect();
         let earliest = of_failures.iter().min_by_key(|(time, _)| *time);
-        // A failure without a time may be later than all others.
+        // A failure without a time may be the latest one. Then the latest time is not known.
         let latest = of_failures.iter().max_by_key(|(time, _)| *time);
         let latest = latest.filter(|_| of_failures.len() == history.len());
         Self {
@@ -158,11 +158,12 @@ impl<'a> Times<'a> {
     }
 }
 
-/// The contents of a new item: a missing time becomes `now`, or `last_attempt` for `first_attempt`. A failure without
-/// `attempt_number` gets its number, so that the last one has the item's `failure_count`.
+/// The contents of a new item, with its missing times and numbers: `last_attempt` becomes `now`, and
+/// `first_attempt` becomes `last_attempt`. The failures without `attempt_number` are numbered so that the last
+/// number is the item's `failure_count`.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the body is not an object. The result of
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the body is not an object, which the result of
 /// [`normalise`] always is.
 ///
 /// ```

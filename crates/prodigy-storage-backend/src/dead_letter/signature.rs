@@ -1,9 +1,10 @@
 //! The signature that failures with one cause share.
 
-/// The longest signature, in characters.
+/// The length of the longest signature, in characters.
 const LONGEST: usize = 240;
 
-/// The signature of a failure: its type, and its message with the parts masked that differ between items.
+/// The signature of a failure: its type and its message. Parts of the message that differ between items are
+/// masked.
 ///
 /// Numbers become `<n>`, UUIDs, hashes and other long ids `<id>`, paths and addresses `<path>`, quoted text
 /// `<text>`. White space counts as one space, and a long message is cut.
@@ -35,7 +36,7 @@ fn mask(message: &str) -> String {
     let mut out = String::with_capacity(message.len().min(4 * LONGEST));
     let mut rest = message.trim();
     let mut before = ' ';
-    // The part that is cut off later is not read.
+    // Text that is far beyond the longest signature is not read.
     while let Some(c) = rest.chars().next().filter(|_| out.len() < 8 * LONGEST) {
         let after = rest.get(c.len_utf8()..).unwrap_or_default();
         if c.is_whitespace() {
@@ -49,7 +50,7 @@ fn mask(message: &str) -> String {
         } else if is_word(c) {
             let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
             let (run, behind) = rest.split_at(end);
-            // A point or colon at the end belongs to the sentence.
+            // A full stop or colon at the end of a word belongs to the sentence.
             let word = run.trim_end_matches(['.', ':']);
             mask_word(&mut out, word);
             out.push_str(run.get(word.len()..).unwrap_or_default());
@@ -64,12 +65,12 @@ fn mask(message: &str) -> String {
     out
 }
 
-/// The text behind the closing quote, if `open` begins a quotation that is closed.
+/// The text after the closing quotation mark; `None` if `open` does not begin a quotation, or if it is not closed.
 fn quoted(open: char, before: char, after: &str) -> Option<&str> {
     match open {
         '"' | '`' => after.find(open).and_then(|end| after.get(end + 1..)),
         '\u{201c}' => after.split_once('\u{201d}').map(|(_, behind)| behind),
-        // An apostrophe is inside a word, a quotation mark at its edge.
+        // A `'` inside a word is an apostrophe; one at the edge of a word is a quotation mark.
         '\'' if !before.is_alphanumeric() => after.match_indices('\'').find_map(|(end, _)| {
             let behind = after.get(end + 1..)?;
             (!behind.starts_with(char::is_alphanumeric)).then_some(behind)
@@ -104,7 +105,7 @@ fn mask_word(out: &mut String, word: &str) {
                 in_number = true;
             } else {
                 in_number = false;
-                // The sign belongs to the number.
+                // A sign directly before a number is part of the number.
                 let sign =
                     matches!(c, '-' | '+') && before == ' ' && rest.peek().is_some_and(char::is_ascii_digit);
                 if !sign {
@@ -116,7 +117,7 @@ fn mask_word(out: &mut String, word: &str) {
     }
 }
 
-/// True for a path or an address: a separator beside other characters.
+/// True for a path or an address: a word that has a separator, and other characters around it.
 fn is_path(word: &str) -> bool {
     let separator = |c| matches!(c, '/' | '\\');
     word.contains(separator) && word.contains(|c: char| !separator(c))

@@ -22,7 +22,7 @@ fn normal(json: &str) -> Value {
     serde_json::from_str(normalise(&raw(json)).unwrap().body.get()).unwrap()
 }
 
-/// The stored item after another push; `None` if it is unchanged.
+/// The stored item after another push of it; `None` if the push changes nothing.
 fn pushed(stored: &str, pushed: &str) -> Option<Value> {
     let stored = normalise(&raw(stored)).unwrap().body;
     let stored = first(&stored, now()).unwrap();
@@ -38,7 +38,7 @@ fn later() -> Timestamp {
     Timestamp::from_millis(now().as_millis() + 1000)
 }
 
-/// The error types of the failures, with their numbers.
+/// The error type and the number of each failure of an item.
 fn failures(item: &Value) -> Vec<(String, u64)> {
     let of = |failure: &Value| {
         let kind = failure["error_type"].as_str().unwrap().to_owned();
@@ -204,7 +204,7 @@ fn parking_sets_its_fields_and_nothing_else() {
     }
     let other: Value = serde_json::from_str(change(parked.get(), &park(Some("gone"))).get()).unwrap();
     assert_eq!(other["parked_reason"], "gone");
-    // An old reason of an item that is not parked is not used.
+    // If an item that is not parked has an old reason, parking it removes that reason.
     let stale = r#"{"item_id":"a","item_data":1,"parked_reason":"old"}"#;
     let value: Value = serde_json::from_str(change(stale, &park(None)).get()).unwrap();
     assert!(value.get("parked_reason").is_none(), "{value}");
@@ -222,7 +222,7 @@ fn parking_sets_its_fields_and_nothing_else() {
     }
     let letter: DeadLetter<Value> = serde_json::from_str(parked.get()).unwrap();
     assert_eq!(letter.parked_reason.as_deref(), Some("a \"licence\""));
-    // A pushed failure leaves the item parked.
+    // A worker's failure leaves a parked item parked, even if the failure says that the item is eligible.
     let failed = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A"}]"#;
     let value = merged(parked.get(), &format!(r#"{failed},"reprocess_eligible":true}}"#));
     assert_eq!(
@@ -230,7 +230,7 @@ fn parking_sets_its_fields_and_nothing_else() {
         (&json!(false), &json!(true))
     );
     assert_eq!(value["parked_reason"], "a \"licence\"");
-    // A push may park an item and state the reason.
+    // A push may park an item, with a reason.
     let park = format!(r#"{failed},"reprocess_eligible":false,"parked_reason":"another"}}"#);
     for stored in [parked.get(), r#"{"item_id":"a","item_data":1}"#] {
         let value = merged(stored, &park);

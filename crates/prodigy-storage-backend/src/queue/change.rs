@@ -9,7 +9,7 @@ use crate::error::{Result, StorageError};
 
 use super::{ItemId, LeaseToken, QueueItem, QueueMark};
 
-/// Names the item to change, and a condition.
+/// Names the item to change, and the condition for the change.
 ///
 /// ```
 /// use prodigy_storage_backend::{Claim, ItemId, QueueEntry};
@@ -24,10 +24,10 @@ use super::{ItemId, LeaseToken, QueueItem, QueueMark};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a backend has to check each")]
 pub enum Claim {
-    /// The item that was taken under this token. Still valid after the lease has ended, as long as nobody else took the
-    /// item.
+    /// The item that was taken under this token. It is still valid after the lease has ended, until another worker
+    /// takes the item.
     Lease(LeaseToken),
-    /// The item with this id, even if a worker holds it. Meant for operators.
+    /// The item with this id, even if a worker holds it. Meant for people who operate the queue.
     Item(ItemId),
     /// The item with this id, if its contents are still those of [`QueueEntry::revision`](super::QueueEntry::revision):
     /// compare-and-set.
@@ -73,31 +73,32 @@ impl From<&ItemId> for Claim {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Change {
-    /// Removes the item: an acknowledgement, or an operator's removal. Under [`Claim::Lease`] an item is kept if its
-    /// contents were changed since it was taken: [`Settled::Kept`].
+    /// Removes the item, because its work is done or a person wants it removed. Under [`Claim::Lease`] the item is
+    /// released instead if its contents were changed since it was taken: [`Settled::Kept`].
     Remove,
-    /// Makes the lease last this long from now on. Only under [`Claim::Lease`].
+    /// Makes the lease end this long after the present moment. Only under [`Claim::Lease`].
     Extend(Duration),
-    /// Makes the item pending again, behind all other items, after the delay. It replaces an earlier delay.
+    /// Makes the item pending again after the delay, with the last place of the queue. An earlier delay is
+    /// replaced.
     Release {
         /// The delay; with zero the item is pending at once.
         delay: Duration,
     },
-    /// Records another failure: the pushed failure is merged into the item ([`fail`](crate::dead_letter::fail)), and
-    /// the item is pending again, behind all other items. The item keeps its data, since the worker's data may be old.
-    /// If the pushed item is not eligible, the item is parked in the same step.
+    /// Records another failure: it is merged into the item ([`fail`](crate::dead_letter::fail)), and the item is
+    /// pending again, with the last place of the queue. The item keeps its `item_data`, since the worker's may be
+    /// old. If the pushed item is not eligible, the item is parked in the same step.
     Fail(QueueItem),
     /// Sets the item aside for a person: `reprocess_eligible` becomes false, `manual_review_required` true, and
-    /// `parked_reason` the given text, or stays as it is. No failure is added. Parking, unparking and editing keep the
-    /// place and the delay.
+    /// `parked_reason` the given text. No failure is added. Parking, unparking and editing change neither the
+    /// place nor the delay.
     Park {
-        /// The reason; with `None` an item that is already parked keeps its reason.
+        /// The reason. With `None`, an item that is already parked keeps its reason.
         reason: Option<String>,
     },
-    /// Makes the item eligible again: the opposite of parking. An item that is not parked is unchanged and keeps its
-    /// lease: [`Settled::Already`].
+    /// Makes a parked item eligible again. An item that is not parked is left unchanged and keeps its lease:
+    /// [`Settled::Already`].
     Unpark,
-    /// Gives the item these contents, under the same id.
+    /// Replaces the contents of the item. The id has to be the same.
     Edit(Box<RawValue>),
 }
 
@@ -129,7 +130,7 @@ impl Settlement {
         Self { claim, change }
     }
 
-    /// Refuses a change that no item could get, before the item is searched.
+    /// Refuses a change that would be invalid for every item, before the item is searched.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are not an item or have another id
@@ -171,12 +172,12 @@ impl Settlement {
 pub enum Settled {
     /// The change was made.
     Done,
-    /// The item was released instead of removed, because its contents were changed while it was taken: a failure was
-    /// pushed meanwhile, which the worker has not handled.
+    /// The item was released instead of removed, because another failure of it was pushed while the worker had it,
+    /// and the worker has not seen that failure.
     Kept,
-    /// Nothing was changed: another worker took the item since, or the item was removed.
+    /// Nothing was changed: the item was removed, or another worker has taken it since.
     Unknown,
-    /// Nothing was changed: the item has another revision than the claim.
+    /// Nothing was changed: the item does not have the revision that the claim names.
     Changed,
     /// Nothing was changed: the item is not parked.
     Already,
@@ -190,7 +191,7 @@ impl Settled {
     }
 }
 
-/// The result of a push. Each item counts once.
+/// The result of a push. Each pushed item is counted once, in one of the fields.
 ///
 /// ```
 /// use prodigy_storage_backend::PutReport;
@@ -204,7 +205,7 @@ pub struct PutReport {
     pub added: usize,
     /// Items that were merged into a stored item with the same key.
     pub merged: usize,
-    /// Items that were pushed before; the stored item is unchanged.
+    /// Items that were pushed before; the stored items are unchanged.
     pub known: usize,
 }
 
@@ -234,7 +235,7 @@ pub struct Compaction {
 }
 
 impl Compaction {
-    /// A compaction from `before` bytes to `after` bytes.
+    /// A compaction that reduced the queue from `before` to `after` bytes.
     #[must_use]
     pub fn new(before: u64, after: u64) -> Self {
         Self { before, after }

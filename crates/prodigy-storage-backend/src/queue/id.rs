@@ -24,7 +24,7 @@ impl ItemId {
     /// The length of the longest key, in bytes.
     pub const MAX_LEN: usize = 1024;
 
-    /// Checks a key.
+    /// Makes a key from a text, and checks its length.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if it is empty or too long.

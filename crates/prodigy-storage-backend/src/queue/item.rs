@@ -1,4 +1,4 @@
-//! The items of a queue, and walks through them.
+//! The items of a queue, and iteration over them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,13 +23,14 @@ use crate::log::{Damage, TooLarge};
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a backend has to store each field")]
 pub struct QueueItem {
-    /// The key: the `item_id` of the body.
+    /// The key, equal to the `item_id` of the body.
     pub id: ItemId,
-    /// The whole object, on one line.
+    /// The JSON object, on one line.
     pub body: Box<RawValue>,
 }
 
-/// A number of a queue's counter. Each change of a queue takes the next number, so a greater number is a later change.
+/// A value of a queue's counter. Each change of a queue takes the next number, so a greater number means a later
+/// change.
 ///
 /// Numbers of different queues can't be compared.
 ///
@@ -62,23 +63,23 @@ pub struct QueueMark(pub u64);
 pub struct QueueEntry {
     /// The key of the item.
     pub id: ItemId,
-    /// The whole object, without the fields that the queue adds.
+    /// The JSON object, without the fields that the queue adds.
     pub body: Box<RawValue>,
-    /// The lease of the item, if it was taken; the lease may have ended.
+    /// The lease of the item, if it is or was taken; the lease may have ended.
     pub lease: Option<Lease>,
-    /// The delay of the item, if it was released with one; the delay may have ended.
+    /// The delay with which the item was released, if any; the delay may have ended.
     pub delay: Option<Delay>,
-    /// The change that wrote the present contents: a push, a merge, an edit or a parking. A lease or a release does not
-    /// change the contents. [`Claim::Revision`](super::Claim::Revision) compares this number.
+    /// The number of the change that wrote the present contents: a push, a merge, an edit or a parking. A take or
+    /// a release does not change the contents. [`Claim::Revision`](super::Claim::Revision) compares this number.
     pub revision: QueueMark,
-    /// The place of the item: items are taken in the order of their places. An item gets its place with the first push,
-    /// and a new place at the end whenever it is taken, released, or failed.
+    /// The place of the item: items are taken in the order of their places. The first push gives an item its
+    /// place; each take, release and failure gives it a new place after all others.
     pub place: QueueMark,
     /// True if the item is stored with a checksum that matches.
     pub verified: bool,
 }
 
-/// The present state of an item, as far as leases and delays decide it.
+/// Whether an item is leased, delayed or neither. This does not say whether the item is eligible or parked.
 ///
 /// ```
 /// use prodigy_storage_backend::{ItemState, QueueEntry, SystemClock};
@@ -93,7 +94,7 @@ pub struct QueueEntry {
     reason = "an item is in exactly one of these states"
 )]
 pub enum ItemState {
-    /// The item has neither a lease nor a delay that lasts.
+    /// The item has no lease and no delay, or both have ended.
     Pending,
     /// The item was released with a delay that has not ended.
     Delayed,
@@ -102,7 +103,8 @@ pub enum ItemState {
 }
 
 impl QueueEntry {
-    /// The present state of the item. Whether it is eligible is stated in its body.
+    /// Whether the item is leased, delayed or neither at present. A parked item has these states too: the fields
+    /// of its body say whether it is parked.
     #[must_use]
     pub fn state(&self, clock: &dyn Clock) -> ItemState {
         ItemState::of(self.lease.as_ref(), self.delay.as_ref(), clock)
@@ -110,7 +112,7 @@ impl QueueEntry {
 }
 
 impl ItemState {
-    /// The present state of an item with this lease and this delay.
+    /// The present state of an item that has this lease and this delay.
     #[must_use]
     pub fn of(lease: Option<&Lease>, delay: Option<&Delay>, clock: &dyn Clock) -> Self {
         if lease.is_some_and(|lease| !lease.has_ended(clock)) {
@@ -123,7 +125,7 @@ impl ItemState {
     }
 }
 
-/// One step of a walk through a queue.
+/// One step of the iteration over a queue.
 ///
 /// ```
 /// use prodigy_storage_backend::{Backend, Deadline, QueueStep, Result, Select};
@@ -148,13 +150,13 @@ impl ItemState {
 pub enum QueueStep {
     /// An item.
     Entry(QueueEntry),
-    /// Bytes that are not an item; reading continues behind them.
+    /// Bytes that are not an item. The next step continues after them.
     Damage(Damage),
-    /// An item that is larger than the reader's limit; reading continues behind it.
+    /// An item that is larger than the reader's limit. The next step continues after it.
     TooLarge(TooLarge),
 }
 
-/// A walk through the items of a queue in the order of their first push. Each item is returned once, in its present
+/// Iterates over the items of a queue in the order of their first push. Each item is returned once, in its present
 /// state.
 ///
 /// ```
@@ -168,7 +170,7 @@ pub enum QueueStep {
 /// ```
 pub type QueueScan<'a> = Box<dyn Iterator<Item = Result<QueueStep>> + Send + 'a>;
 
-/// The counts of a queue's items.
+/// The numbers of a queue's items, by state.
 ///
 /// ```
 /// use prodigy_storage_backend::QueueSummary;
@@ -181,21 +183,22 @@ pub type QueueScan<'a> = Box<dyn Iterator<Item = Result<QueueStep>> + Send + 'a>
 pub struct QueueSummary {
     /// The number of all items.
     pub items: u64,
-    /// Eligible items without a lease or a delay that lasts.
+    /// Eligible items whose lease and delay, if any, have ended.
     pub pending: u64,
-    /// Items with a lease that lasts.
+    /// Items with a lease that has not ended.
     pub leased: u64,
-    /// Eligible items that were released with a delay that lasts.
+    /// Eligible items with a delay that has not ended.
     pub delayed: u64,
-    /// Items that are not eligible and have no lease that lasts.
+    /// Items that are not eligible, except those with a lease that has not ended.
     pub parked: u64,
-    /// Items without a lease that lasts whose fields can't be read, or that are too large to be read. They are not
-    /// counted in the four numbers above, and are taken only by their id.
+    /// Items that can't be read: their fields have wrong types, or they are too large. They are taken only by
+    /// their id. An item with a lease that has not ended counts as leased instead.
     pub unreadable: u64,
-    /// Damaged places of the queue. Items that were there are in none of the numbers above.
+    /// Damaged places in the queue. Items that were stored there are in none of the numbers above.
     pub damaged: u64,
     /// The stored size of the queue in bytes.
     pub bytes: u64,
-    /// The last change. With [`Select::until`](super::Select::until) it bounds a run to the items that exist now.
+    /// The number of the queue's last change. With [`Select::until`](super::Select::until) it limits a run to the
+    /// items that exist now.
     pub mark: QueueMark,
 }

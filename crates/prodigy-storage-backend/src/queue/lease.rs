@@ -1,4 +1,4 @@
-//! Leases of items, and delays.
+//! Leases of items, and delays before an item can be taken.
 
 use std::fmt;
 use std::time::Duration;
@@ -47,8 +47,8 @@ impl From<String> for LeaseToken {
 
 /// The right to work on an item until a moment. When the lease ends, the item is pending again.
 ///
-/// A lease ends by the time since the boot of the machine, which nobody can set: a step of the wall clock neither ends
-/// a lease nor prolongs it. A lease of an earlier boot has ended.
+/// The end of a lease is measured by the time since the boot of the machine, which nobody can set: a step of the
+/// wall clock neither ends a lease nor prolongs it. A lease from before a restart of the machine has ended.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,17 +65,17 @@ impl From<String> for LeaseToken {
     reason = "backends make it: each has to fill in a new field"
 )]
 pub struct Lease {
-    /// The token that settles the item.
+    /// The token that identifies the lease. A worker needs it to settle the item.
     pub token: LeaseToken,
     /// The end by the wall clock of the process that took the item, for people to read.
     pub until: Timestamp,
-    /// The end of the lease. `None` in a lease of format 1, which ends at `until`.
+    /// The end of the lease. `None` in a lease of the older format 1, which ends at `until`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Uptime>,
 }
 
-/// The longest time until the end of a lease of format 1. A lease with a later end was taken under another clock, and
-/// has ended.
+/// The longest possible lease of format 1, in nanoseconds. If the end of such a lease is further ahead, it was
+/// taken under another clock, and counts as ended.
 const LONGEST_BY_WALL_CLOCK: i64 = 7 * 24 * 60 * 60 * 1_000_000_000;
 
 impl Lease {
@@ -112,9 +112,9 @@ impl Lease {
     }
 }
 
-/// The delay of a released item: nobody takes the item before the delay has ended.
+/// The delay of a released item. Until the delay has ended, the item is not taken.
 ///
-/// Like a [`Lease`], a delay ends by the time since the boot of the machine. It ends at a restart.
+/// Like a [`Lease`], a delay is measured by the time since the boot of the machine. A restart ends it.
 ///
 /// ```
 /// use std::time::Duration;

@@ -6,7 +6,7 @@ use prodigy_storage_layout::Timestamp;
 
 use super::{ItemId, QueueMark};
 
-/// Selects items by whether they are eligible (`reprocess_eligible`).
+/// Selects items by their `reprocess_eligible`.
 ///
 /// ```
 /// use prodigy_storage_backend::{Eligible, Select};
@@ -52,7 +52,7 @@ pub struct Select {
     pub max_attempts: Option<u64>,
     /// Eligible items, parked items, or both.
     pub eligible: Eligible,
-    /// Only items whose place is not after this mark, to bound a run to the items that existed when it began.
+    /// Only items whose place is at most this number, so that a run takes only items that existed when it began.
     pub until: Option<QueueMark>,
 }
 
@@ -78,7 +78,7 @@ impl Select {
         }
     }
 
-    /// Sets [`eligible`](Self::eligible).
+    /// Sets whether eligible items, parked items or both are selected.
     #[must_use]
     pub fn with(mut self, eligible: Eligible) -> Self {
         self.eligible = eligible;
@@ -128,7 +128,7 @@ impl Select {
         self
     }
 
-    /// Only items whose place is not after this mark.
+    /// Only items whose place is at most this number.
     #[must_use]
     pub fn until(mut self, mark: QueueMark) -> Self {
         self.until = Some(mark);

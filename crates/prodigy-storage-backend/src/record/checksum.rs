@@ -6,13 +6,13 @@ const CRC_LEN: usize = 8;
 /// The length of `,"crc":"xxxxxxxx"}`, which follows the checksummed bytes.
 pub(crate) const TRAILER: usize = CRC.len() + CRC_LEN + END.len();
 
-/// The checksum that each line of ours has, over the bytes before `,"crc"`.
+/// The CRC-32C that ends each line that this project writes; `bytes` is the part of the line before `,"crc"`.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
-/// The checksum after more bytes, from the checksum `sum` of the bytes before; 0 for no bytes before.
+/// The checksum of longer text: `sum` is the checksum of its beginning, 0 for none, and `bytes` is the rest.
 #[must_use]
 pub fn checksum_on(sum: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(sum, bytes)
@@ -31,7 +31,8 @@ pub fn hex8(crc: u32) -> [u8; 8] {
     out
 }
 
-/// Appends `,"crc":"<8 hex>"}` to an object without its closing brace. Every line with a checksum has this form.
+/// Appends `,"crc":"<8 hex>"}` to `out`. The checksum is that of `out[start..]`, a JSON object without its closing
+/// brace.
 pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
     let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());
     out.extend_from_slice(CRC);
@@ -39,7 +40,7 @@ pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(END);
 }
 
-/// The state of the checksum at the end of a line.
+/// The result of checking the checksum at the end of a line.
 ///
 /// ```
 /// use prodigy_storage_backend::record::{Checksum, add_checksum, check_crc};
@@ -63,7 +64,7 @@ pub enum Checksum {
     Missing,
 }
 
-/// Checks the checksum at the end of `line`, which has no line end.
+/// Checks the checksum at the end of `line`, which is given without its line end.
 #[must_use]
 pub fn check_crc(line: &[u8]) -> Checksum {
     let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
@@ -72,7 +73,7 @@ pub fn check_crc(line: &[u8]) -> Checksum {
     check_trailer(trailer, || crc32c::crc32c(body))
 }
 
-/// Checks the last [`TRAILER`] bytes of a line against the checksum of the bytes before them.
+/// Checks the last [`TRAILER`] bytes of a line. `sum` computes the checksum of the bytes before them.
 #[inline]
 pub(crate) fn check_trailer(trailer: &[u8], sum: impl FnOnce() -> u32) -> Checksum {
     let Some(digits) = trailer.strip_prefix(CRC).and_then(|rest| rest.strip_suffix(END)) else {
@@ -86,8 +87,8 @@ pub(crate) fn check_trailer(trailer: &[u8], sum: impl FnOnce() -> u32) -> Checks
     }
 }
 
-/// The end of the record that begins `bytes` and whose checksum matches, for a record without a line end. At most
-/// `tries` places are tried.
+/// Finds the end of a record at the start of `bytes` that no line end follows: the first place where a checksum
+/// matches. Only the first `tries` places that look like a checksum are tried.
 #[must_use]
 pub fn find_record_end(bytes: &[u8], tries: usize) -> Option<usize> {
     let mut crc = 0;

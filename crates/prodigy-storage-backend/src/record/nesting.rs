@@ -1,4 +1,4 @@
-//! The nesting of JSON, and escapes that are not valid Unicode.
+//! The nesting depth of JSON, and escapes that are not valid Unicode.
 
 use serde::Deserialize;
 
@@ -8,7 +8,7 @@ pub const MAX_NESTING: usize = 127;
 /// True if well-formed `json` is nested deeper than `limit`.
 #[must_use]
 pub fn nesting_exceeds(json: &[u8], limit: usize) -> bool {
-    // Nesting can't exceed the number of opening brackets, and counting takes a few instructions per 32 bytes.
+    // A cheap check first: the nesting can't exceed the number of opening brackets.
     if json.len() <= limit || opening_brackets(json) <= limit {
         return false;
     }
@@ -38,7 +38,7 @@ pub fn nesting_exceeds(json: &[u8], limit: usize) -> bool {
 
 /// Counts `[` and `{`, inside and outside of strings.
 fn opening_brackets(json: &[u8]) -> usize {
-    // The sum of so few bytes fits in a byte, so the compiler can add many at once.
+    // The sum of 192 bytes of 0 or 1 fits in a byte, so the compiler can add many at once.
     json.chunks(192)
         .map(|chunk| {
             usize::from(
@@ -74,13 +74,15 @@ pub fn lone_surrogate(json: &[u8]) -> Option<usize> {
     None
 }
 
-/// Parses a stored object one level above a payload, which may be nested up to [`MAX_NESTING`].
+/// Parses a stored object that holds a payload. The payload may be nested up to [`MAX_NESTING`], and the object
+/// one level more.
 ///
 /// # Errors
 /// The error of `serde_json` if the text is not a `T` or is nested deeper.
 pub fn parse_nested<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| {
-        // The parser limits nesting to 127. That limit is switched off if the nesting is known to be bounded.
+        // The parser itself limits the nesting to 127 levels. It is called without its limit only if the nesting
+        // is known to be one level deeper at most.
         let exceeds = |limit| nesting_exceeds(text.as_bytes(), limit);
         if !exceeds(MAX_NESTING) || exceeds(MAX_NESTING + 1) {
             return Err(error);

@@ -1,4 +1,4 @@
-//! The calls of concurrent workers on a queue.
+//! Checks the calls that concurrent workers made on a queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
@@ -6,7 +6,7 @@ use std::fmt::{Debug, Display};
 use super::{Change, Mismatch};
 use crate::queue::Settled;
 
-/// The time from before a call to after it. A call that did not return ends at `u64::MAX`.
+/// A time span that contains a call. A call that did not return ends at `u64::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// A moment before the call.
@@ -19,7 +19,7 @@ pub struct Span {
 struct Take<T> {
     token: T,
     span: Span,
-    /// The earliest end of the lease.
+    /// The earliest moment at which the lease may end.
     until: u64,
 }
 
@@ -28,7 +28,7 @@ struct Settling<T> {
     token: Option<T>,
     change: Change<()>,
     span: Span,
-    /// The outcome; `None` if it is unknown.
+    /// The outcome of the change; `None` if it is unknown.
     outcome: Option<Settled>,
 }
 
@@ -46,13 +46,13 @@ impl<T> Settling<T> {
 /// The calls on one item.
 #[derive(Clone, Debug)]
 struct Item<T> {
-    /// The failures that were pushed, and whether each push was acknowledged.
+    /// Each push of a failure, and whether it was acknowledged.
     pushes: Vec<(Span, bool)>,
     takes: Vec<Take<T>>,
     settlings: Vec<Settling<T>>,
 }
 
-/// An item as it is stored after all calls.
+/// The state of an item that is stored after all calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
     /// The number of failures.
@@ -63,14 +63,15 @@ pub struct Stored {
     pub taken: bool,
 }
 
-/// The calls of concurrent workers on a queue, by item. The order of calls is known only from their spans.
+/// The calls that concurrent workers made on a queue, by item. Only overlapping spans leave the order of two calls
+/// open.
 #[derive(Clone, Debug)]
 pub struct Calls<K, T> {
     items: BTreeMap<K, Item<T>>,
     tokens: BTreeSet<T>,
 }
 
-/// The numbers of items, of takes, and of items that were removed.
+/// The numbers of items, of takes, and of removals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Items that were pushed.
@@ -104,10 +105,10 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
         self.item(key).pushes.push((span, acknowledged));
     }
 
-    /// Records a take, whose lease ends at the given moment or later.
+    /// Records a take, whose lease ends at `until` or later.
     ///
     /// # Errors
-    /// The token was given out before.
+    /// The token was given out before, for another take.
     pub fn take(&mut self, key: K, token: T, span: Span, until: u64) -> Result<(), Mismatch> {
         if !self.tokens.insert(token.clone()) {
             return Err(Mismatch::new(format!("token {token:?} was handed out twice")));
@@ -116,7 +117,7 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
         Ok(())
     }
 
-    /// Records a change of an item by its token or by its key. The outcome is `None` if it is unknown.
+    /// Records a change of an item, under a token or by its key. The outcome is `None` if it is unknown.
     pub fn settle(
         &mut self,
         key: K,
@@ -125,7 +126,7 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
         span: Span,
         outcome: Option<Settled>,
     ) {
-        // `Kept` means that the item was released.
+        // `Kept` means that the item was released instead of removed.
         let (change, outcome) = match outcome {
             Some(Settled::Kept) => (Change::Release(None), Some(Settled::Done)),
             outcome => (change, outcome),
@@ -143,10 +144,11 @@ impl<K: Ord + Display, T: Ord + Clone + Debug> Calls<K, T> {
         item.settlings.push(settling);
     }
 
-    /// Checks the calls on each item, and the stored items at the end.
+    /// Checks the calls on each item, and compares them with the items that are stored at the end.
     ///
     /// # Errors
-    /// Two workers had an item at once, an item reappeared, or an item is lost or was never pushed.
+    /// Two workers had an item at once, an item was taken after its removal, or an item is lost or was never
+    /// pushed.
     pub fn check(&self, stored: &BTreeMap<K, Stored>) -> Result<Counts, Mismatch> {
         if let Some(key) = stored.keys().find(|key| !self.items.contains_key(*key)) {
             return Err(Mismatch::new(format!("item {key} was never pushed")));
@@ -168,8 +170,8 @@ impl<T: Ord + Debug> Item<T> {
         self.settlings.iter().filter(|one| one.change == Change::Remove)
     }
 
-    /// The moment until which a taken item was certainly its worker's: the end of the lease, or a call that may have
-    /// ended the lease earlier.
+    /// The moment until which the item of a take certainly belonged to its worker: the end of the lease, or the
+    /// start of a call that may have ended the lease earlier.
     fn surely_until(&self, take: &Take<T>) -> u64 {
         let of_it = self.settlings.iter().filter(|one| {
             let means_it = one.token.as_ref().is_none_or(|token| *token == take.token);
@@ -215,10 +217,10 @@ impl<T: Ord + Debug> Item<T> {
         }
     }
 
-    /// Checks a take against a change that was made.
+    /// Checks that a change that was made allows a take after it.
     fn check_take_and_change(&self, take: &Take<T>, done: &Settling<T>) -> Result<(), Mismatch> {
         if take.span.start > done.span.end {
-            // A change of these kinds may have happened in between.
+            // True if another change of these kinds may have happened between the change and the take.
             let other = |kinds: &dyn Fn(&Settling<T>) -> bool| {
                 self.settlings.iter().any(|other| {
                     let between = other.span.end > done.span.start && other.span.start < take.span.end;
@@ -262,7 +264,7 @@ impl<T: Ord + Debug> Item<T> {
                 .filter(|one| which(&one.change) && one.may_count());
             of_these.map(|one| one.span).collect::<Vec<_>>()
         };
-        // A push after a removal restarts the count, and an edit sets it.
+        // A push after a removal makes the count of failures start again, and an edit sets the count.
         let again = may_count(&|change| *change == Change::Remove)
             .iter()
             .any(|removal| self.pushes.iter().any(|(push, _)| push.end > removal.start));
@@ -355,8 +357,8 @@ mod tests {
             self.settle(at, token, change, Some(Settled::Done))
         }
 
-        /// The message of the check if the item is stored with this number of failures, or absent; empty if the check
-        /// passes.
+        /// The message of the check if the item is stored with this number of failures, or is absent for `None`.
+        /// Empty if the check passes.
         fn judged(&self, failures: Option<u64>) -> String {
             let stored = failures.map(|failures| Stored {
                 failures,

@@ -1,4 +1,4 @@
-//! The possible contents of a document.
+//! The contents that a document may have after a crash.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use super::{Certainty, Mismatch};
 #[derive(Clone, Debug)]
 pub struct Content<T> {
     stable: Option<T>,
-    /// Later contents, in order, each with the process whose flush makes it durable.
+    /// Later contents in order. After a power loss each may be undone; a flush of the named process makes its last
+    /// one durable.
     later: Vec<(Option<T>, Option<u32>)>,
 }
 
@@ -22,7 +23,7 @@ impl<T> Default for Content<T> {
 }
 
 impl<T: PartialEq + fmt::Display> Content<T> {
-    /// Records a write or a deletion.
+    /// Records that the document was written, or was deleted for `None`.
     pub fn put(&mut self, value: Option<T>, certainty: Certainty) {
         match certainty {
             Certainty::Durable => {
@@ -34,7 +35,7 @@ impl<T: PartialEq + fmt::Display> Content<T> {
         }
     }
 
-    /// Records a flush of the process: its last relaxed write is durable.
+    /// Records a flush of a process, which makes its last relaxed write durable.
     pub fn flush(&mut self, process: u32) {
         let written = self.later.iter().rposition(|(_, by)| *by == Some(process));
         if let Some(at) = written
@@ -44,22 +45,22 @@ impl<T: PartialEq + fmt::Display> Content<T> {
         }
     }
 
-    /// Records a power loss: no later flush makes an earlier relaxed write durable.
+    /// Records a power loss. A flush after it does not make relaxed writes from before it durable.
     pub fn lose(&mut self) {
         for (_, by) in &mut self.later {
             *by = None;
         }
     }
 
-    /// The content of the last durable write, which survives a crash unless a later write replaced it.
+    /// The content after the last durable write; `None` if the document was absent then.
     pub fn stable(&self) -> Option<&T> {
         self.stable.as_ref()
     }
 
-    /// Compares the possible contents with the found content.
+    /// Checks that the found content is a possible one.
     ///
     /// # Errors
-    /// The found content is not possible.
+    /// The found content is not one of the possible contents.
     pub fn check(&self, found: Option<&T>) -> Result<(), Mismatch> {
         let mut possible = std::iter::once(&self.stable).chain(self.later.iter().map(|(value, _)| value));
         if possible.any(|value| value.as_ref() == found) {

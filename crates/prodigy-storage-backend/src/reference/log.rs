@@ -9,7 +9,7 @@ use super::Mismatch;
 #[derive(Clone, Debug)]
 pub struct Log<I, P> {
     durable: BTreeMap<I, P>,
-    /// Events that a power loss removes unless their process flushes.
+    /// Acknowledged events that a power loss may remove until their process flushes.
     relaxed: Vec<(u32, I, P)>,
 }
 
@@ -26,7 +26,7 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
     /// Records an acknowledged event that survives a crash.
     ///
     /// # Errors
-    /// Another event was acknowledged under this id.
+    /// Another payload was acknowledged under this id.
     pub fn store(&mut self, id: I, payload: P) -> Result<(), Mismatch> {
         if self.durable.get(&id).is_some_and(|known| *known != payload) {
             return Err(Mismatch::new(format!("{id} was acknowledged for two events")));
@@ -40,7 +40,7 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
         self.relaxed.push((process, id, payload));
     }
 
-    /// Records a sync of the log by the process: its relaxed events are durable.
+    /// Records a flush by a process, which makes its relaxed events durable.
     ///
     /// # Errors
     /// The errors of [`store`](Self::store).
@@ -55,29 +55,30 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
         Ok(())
     }
 
-    /// Records a power loss: no later flush makes an earlier relaxed event durable. True if there was such an event.
+    /// Records a power loss. A flush after it does not make relaxed events from before it durable. Returns true if
+    /// there were relaxed events.
     pub fn lose(&mut self) -> bool {
         let had = !self.relaxed.is_empty();
         self.relaxed.clear();
         had
     }
 
-    /// The durable events, by id.
+    /// The events that survive a crash, by id.
     pub fn durable(&self) -> impl ExactSizeIterator<Item = (I, &P)> {
         self.durable.iter().map(|(id, payload)| (*id, payload))
     }
 
-    /// The payload under an id.
+    /// The payload of the durable event with this id.
     pub fn get(&self, id: I) -> Option<&P> {
         self.durable.get(&id)
     }
 
-    /// Compares the model with the events of a read of the whole log: their ids ascend, and no durable event is
-    /// missing. `compare` gets each event with the payload that was acknowledged under its id. Returns the number of
-    /// events without such a payload.
+    /// Compares the model with the events that a read of the whole log returned: their ids have to ascend, and no
+    /// durable event may be missing. `compare` gets each event, and the payload that was acknowledged under its
+    /// id. Returns the number of events without such a payload.
     ///
     /// # Errors
-    /// The difference, and each error of `compare`.
+    /// The first difference, or an error of `compare`.
     pub fn check<F, E: From<Mismatch>>(
         &self,
         found: impl IntoIterator<Item = (I, F)>,
@@ -102,10 +103,10 @@ impl<I: Copy + Ord + fmt::Display, P: PartialEq> Log<I, P> {
         Ok(others)
     }
 
-    /// Checks that a reader got each durable event.
+    /// Checks that a reader got each durable event. `seen` is true for an id that it got.
     ///
     /// # Errors
-    /// The reader missed an event.
+    /// The reader missed a durable event.
     pub fn check_seen(&self, seen: impl Fn(I) -> bool) -> Result<(), Mismatch> {
         let mut missing = self.durable.keys().filter(|id| !seen(**id)).peekable();
         let Some(first) = missing.peek().copied() else {

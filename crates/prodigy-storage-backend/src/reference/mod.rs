@@ -1,8 +1,8 @@
-//! The reference model: the contents of a log, a document, a queue and a lock after operations, some of which a crash
-//! may have undone.
+//! The reference model: the contents that a log, a document, a queue and a lock may have after operations, some of
+//! which a crash may have undone.
 //!
-//! The conformance suite, the simulator and the crash tests compare a store with it. Each operation has a
-//! [`Certainty`]. Without crashes each operation is durable, and the model is exact.
+//! The conformance suite, the simulator and the crash tests compare a store with the model. Each operation has a
+//! [`Certainty`]. Without crashes each operation is durable, and the model knows the exact contents.
 
 mod calls;
 mod content;
@@ -20,18 +20,19 @@ pub use queue::{Change, Claim, Item, Put, Queue};
 pub use reading::Reading;
 pub use tokens::Tokens;
 
-/// The certainty that an operation has an effect after a crash.
+/// Whether an operation has an effect after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
     /// The operation was acknowledged, and its effect survives the crash.
     Durable,
-    /// The operation of this process was acknowledged. A power loss undoes it unless the process flushes.
+    /// An operation of the process with this number was acknowledged. A power loss undoes it unless the process
+    /// flushes first.
     Relaxed(u32),
     /// The operation was not acknowledged: it may or may not have had an effect.
     Unclear,
 }
 
-/// The difference between the model and a store.
+/// A difference between the model and a store, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch(String);
 

@@ -6,14 +6,14 @@ use std::ops::RangeInclusive;
 use super::{Certainty, Mismatch};
 use crate::queue::{ItemState, Settled};
 
-/// A change of an item. A time is the moment at which something ends, by the caller's clock.
+/// A change of an item. A `u64` is a moment, by the caller's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<F> {
     /// The item is removed.
     Remove,
-    /// The lease lasts until this moment.
+    /// The lease ends at this moment.
     Extend(u64),
-    /// The item is pending again from this moment on; at once for `None`.
+    /// The item is released: it is pending from this moment on, or at once for `None`.
     Release(Option<u64>),
     /// The item failed again.
     Fail(F),
@@ -21,18 +21,18 @@ pub enum Change<F> {
     Park,
     /// The item is eligible again.
     Unpark,
-    /// The item gets other contents, with one failure.
+    /// The item gets other contents, which have one failure.
     Edit(F),
 }
 
-/// Names the item to change, and a condition.
+/// Names the item to change, and the condition for the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim<K, T> {
     /// The item that was taken under this token.
     Lease(T),
     /// The item under this key.
     Key(K),
-    /// The item under this key, if it has this revision. No item has the revision `None`.
+    /// The item under this key, if it has this revision. With `None` the condition is never met.
     Revision(K, Option<u64>),
 }
 
@@ -41,9 +41,9 @@ pub enum Claim<K, T> {
 pub enum Put {
     /// The key was new.
     Added,
-    /// The failure was added to the item under the key.
+    /// The key was known, and the failure was added to its item.
     Merged,
-    /// The item under the key already has this failure.
+    /// The key was known, and its item already has this failure.
     Known,
 }
 
@@ -56,7 +56,8 @@ pub struct Item<K, F, T> {
     eligible: bool,
     lease: Option<(u64, T)>,
     delay: Option<u64>,
-    /// True if an operation with an unknown outcome may have changed the lease, the delay or the eligibility.
+    /// True if an operation with an unknown outcome may have changed whether the item is leased, delayed or
+    /// eligible.
     unclear: bool,
     place: u64,
     revision: u64,
@@ -92,22 +93,22 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         self.eligible
     }
 
-    /// The token of the lease, which may have ended.
+    /// The token of the last lease, which may have ended.
     pub fn token(&self) -> Option<&T> {
         self.lease.as_ref().map(|(_, token)| token)
     }
 
-    /// The place of the item in the order of takes.
+    /// The number by which the item is ordered among those to take.
     pub fn place(&self) -> u64 {
         self.place
     }
 
-    /// The number of the last change of the contents.
+    /// The number of the last change of the item's contents.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// The state of the item at this moment.
+    /// Whether the item is leased, delayed or neither at this moment.
     pub fn state(&self, now: u64) -> ItemState {
         if self.lease.as_ref().is_some_and(|(end, _)| *end > now) {
             ItemState::Leased
@@ -118,7 +119,8 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         }
     }
 
-    /// True if an operation with an unknown outcome may have changed the item's state.
+    /// True if an operation with an unknown outcome may have changed whether the item is leased, delayed or
+    /// eligible.
     pub fn is_unclear(&self) -> bool {
         self.unclear
     }
@@ -130,7 +132,7 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
             .is_some()
     }
 
-    /// The possible numbers of failures, if the item exists.
+    /// The least and the greatest number of failures that the item may have, if it exists.
     pub fn failures(&self) -> RangeInclusive<usize> {
         self.has(|certainty| certainty == Certainty::Durable).count()..=self.failures.len()
     }
@@ -140,10 +142,10 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         failures.map(|(failure, _)| failure)
     }
 
-    /// Compares the failures and the token of the lease with the found ones.
+    /// Compares the failures and the lease's token of a stored item with the model.
     ///
     /// # Errors
-    /// The found item lacks a durable failure, has a failure that nobody pushed, or has another lease.
+    /// The stored item lacks a durable failure, has a failure that nobody pushed, or has another lease.
     pub fn check(&self, failures: &[F], token: Option<&T>) -> Result<(), Mismatch>
     where
         F: fmt::Debug,
@@ -174,9 +176,10 @@ impl<K, F: PartialEq + Clone, T: PartialEq> Item<K, F, T> {
         Ok(())
     }
 
-    /// Records a change with an unknown outcome.
+    /// Records that a change was called, with an unknown outcome.
     fn change_perhaps(&mut self, change: Change<F>) {
-        // A removal leaves the state of an item that still exists unchanged, unless it kept the item.
+        // A removal that had no effect leaves the state unchanged. Only if the contents were changed since the
+        // take, it may have released the item instead.
         self.unclear |= change != Change::Remove || self.revision > self.place;
         if matches!(change, Change::Remove | Change::Edit(_)) {
             for (_, certainty) in &mut self.failures {
@@ -225,7 +228,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         self.items.iter_mut().find(|item| item.key == *key)
     }
 
-    /// Records the push of a failure.
+    /// Records the push of an item with one failure.
     pub fn put(&mut self, key: K, failure: F, certainty: Certainty) -> Put {
         let number = self.counter + 1;
         let put = match self.item(&key) {
@@ -235,7 +238,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
             }
             Some(item) if item.has(|_| true).any(|known| *known == failure) => return Put::Known,
             Some(item) => {
-                // An item that may have been absent begins again, without a lease.
+                // If the stored item may have been lost, this push may have created it again, without a lease.
                 item.unclear |= !item.is_durable();
                 item.data = failure.clone();
                 item.failures.push((failure, certainty));
@@ -265,7 +268,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
     /// Records a take, under a lease that lasts until the given moment.
     ///
     /// # Errors
-    /// Nobody pushed the item, or another lease on it lasts.
+    /// The item does not exist, or has a lease that has not ended.
     pub fn take(&mut self, key: &K, token: T, now: u64, until: u64) -> Result<(), Mismatch> {
         let number = self.counter + 1;
         let Some(item) = self.item(key) else {
@@ -310,7 +313,7 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         (Some(&item.key), settled)
     }
 
-    /// Records a change of an item with its outcome; `None` if the outcome is unknown.
+    /// Records a change of the item under this key. The outcome is `None` if it is unknown.
     pub fn settle(&mut self, key: &K, change: Change<F>, outcome: Option<Settled>) {
         let number = self.counter + 1;
         let Some(position) = self.items.iter().position(|item| item.key == *key) else {
@@ -357,8 +360,8 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         self.sync(None);
     }
 
-    /// Makes the relaxed pushes of this process durable or, with `None`, those of every process, as a strict change
-    /// does.
+    /// Makes the relaxed pushes of a process durable; with `None`, those of all processes, as a strict change of
+    /// the queue does.
     pub fn sync(&mut self, process: Option<u32>) {
         for (_, certainty) in self.items.iter_mut().flat_map(|item| &mut item.failures) {
             if let Certainty::Relaxed(by) = *certainty
@@ -369,7 +372,8 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         }
     }
 
-    /// Records a power loss: earlier relaxed pushes never become durable. True if there was such a push.
+    /// Records a power loss. A flush after it does not make relaxed pushes from before it durable. Returns true if
+    /// there were relaxed pushes.
     pub fn lose(&mut self) -> bool {
         let mut had = false;
         for (_, certainty) in self.items.iter_mut().flat_map(|item| &mut item.failures) {
@@ -391,8 +395,8 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         }
     }
 
-    /// Replaces the possible items by the found ones, each with its number of failures and whether it is taken: no
-    /// other possible item can appear later.
+    /// Sets the items to those that were found after a crash; `found` gives the number of failures of an item, and
+    /// whether it is leased. All other items are lost.
     pub fn adopt(&mut self, found: impl Fn(&K) -> Option<(usize, bool)>) {
         self.items.retain_mut(|item| {
             let Some((failures, taken)) = found(&item.key) else {
@@ -410,10 +414,10 @@ impl<K: PartialEq + fmt::Display, F: PartialEq + Clone, T: PartialEq> Queue<K, F
         });
     }
 
-    /// Checks that each durable item was found.
+    /// Checks that each item that has to exist was found. `found` is true for the key of a found item.
     ///
     /// # Errors
-    /// An item is missing.
+    /// An item that has to exist is missing.
     pub fn check_found(&self, found: impl Fn(&K) -> bool) -> Result<(), Mismatch> {
         match self
             .items
@@ -443,7 +447,7 @@ mod tests {
         queue
     }
 
-    /// Settles with the outcome that the model expects.
+    /// Makes a change, with the outcome that the model expects for it.
     fn settle(queue: &mut Items, claim: Claim<&'static str, u8>, change: Change<u8>) -> Settled {
         let (key, settled) = queue.outcome(&claim, &change);
         if let Some(key) = key.copied() {

@@ -1,11 +1,11 @@
-//! A reader that continues from cursor to cursor.
+//! A reader that reads a log in steps, and continues each step from the cursor of the last.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Log, Mismatch};
 
-/// The events that a reader got, from its first cursor on.
+/// The events that such a reader got, from its first cursor on.
 #[derive(Clone, Debug)]
 pub struct Reading<I> {
     given: BTreeSet<I>,
@@ -46,10 +46,10 @@ impl<I: Copy + Ord + fmt::Display> Reading<I> {
         self.given.is_empty()
     }
 
-    /// Checks that the reader got each durable event, after it reached the end of the log.
+    /// Checks that a reader that has reached the end of the log got each durable event.
     ///
     /// # Errors
-    /// The reader missed an event.
+    /// The reader missed a durable event.
     pub fn check_all<P: PartialEq>(&self, log: &Log<I, P>) -> Result<(), Mismatch> {
         log.check_seen(|id| self.has(id))
     }

@@ -1,8 +1,8 @@
-//! The fencing tokens of a lock.
+//! The fencing tokens that a lock gave out.
 
 use super::Mismatch;
 
-/// The newest token of a lock that was given out.
+/// The newest fencing token that a lock gave out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tokens {
     newest: u64,
@@ -12,7 +12,7 @@ impl Tokens {
     /// Records that a holder got this token.
     ///
     /// # Errors
-    /// The token is not above all earlier ones.
+    /// The token is not greater than all earlier ones.
     pub fn hand_out(&mut self, token: u64) -> Result<(), Mismatch> {
         if token <= self.newest {
             return Err(Mismatch::new(format!(
@@ -29,10 +29,10 @@ impl Tokens {
         self.newest
     }
 
-    /// Compares the newest token with the one that the store reports.
+    /// Checks the token that the store reports as the newest one.
     ///
     /// # Errors
-    /// A newer token was given out.
+    /// The model knows a newer token.
     pub fn check(&self, found: u64) -> Result<(), Mismatch> {
         if found >= self.newest {
             return Ok(());

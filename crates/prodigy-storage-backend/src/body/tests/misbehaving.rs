@@ -6,17 +6,17 @@ use serde::ser::{
 
 use super::*;
 
-/// A value, and the way in which it is serialised.
+/// A value, with the way in which its `Serialize` misuses the serialiser.
 #[derive(Clone, Debug)]
 pub(super) enum Odd {
     Number(i32),
     Text(String),
     Bytes(Vec<u8>),
-    /// An array with the stated length.
+    /// An array with these elements, which states this length.
     Array(Option<usize>, Vec<Odd>),
-    /// An object with the stated length.
+    /// An object with these fields, which states this length.
     Object(Option<usize>, Vec<Step>),
-    /// An enum variant with the stated length of its content.
+    /// An enum variant with these elements, which states this length.
     Variant(usize, Vec<Odd>),
     /// Raw JSON: these texts, one after the other.
     Raw(Vec<String>),
@@ -26,7 +26,7 @@ pub(super) enum Odd {
     Refuses,
 }
 
-/// A call on an object, whose error is ignored.
+/// A call on the serialiser of an object. An error of the call is ignored.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Key(Odd),
@@ -173,7 +173,7 @@ fn a_length_of_nothing_that_is_no_truth_is_refused() {
         assert!(written(&object([entry(bad.clone())])).is_err(), "{bad:?}");
     }
     assert!(written(&Odd::Object(Some(0), vec![entry(Odd::Number(1))])).is_err());
-    // Any other length is not written, so it may be wrong.
+    // A length other than zero is not written, so a wrong one does no harm.
     let wrong = Odd::Array(Some(9), vec![Odd::Number(1)]);
     assert_eq!(written(&object([entry(wrong)])).unwrap(), "{\"a\":[1]}");
     assert_eq!(

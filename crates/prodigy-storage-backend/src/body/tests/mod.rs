@@ -126,7 +126,7 @@ fn the_deepest_value_is_written_and_a_deeper_one_is_not() {
     );
     let fault = written(&Around { data: deep(128) }).unwrap_err();
     assert_eq!(fault.why(), "its nesting is over 128");
-    // For raw text, the levels around it count too.
+    // The nesting of raw text is counted with the levels around it.
     let text = |arrays: usize| raw(format!("{}{}", "[".repeat(arrays), "]".repeat(arrays)));
     assert!(written(&Around { data: text(127) }).is_ok());
     assert_eq!(
@@ -160,7 +160,7 @@ fn half_a_character_in_raw_text_is_not_written() {
         None,
         "offsets in raw text are not offsets in the body"
     );
-    // The same letters as plain text are not an escape.
+    // Without the escape, the same letters are plain text.
     assert_eq!(written(&json!({"a": "\\ud800"})).unwrap(), r#"{"a":"\\ud800"}"#);
 }
 

@@ -1,4 +1,4 @@
-//! `write` and `parse` accept the same bodies.
+//! Random values and texts: `write` and `parse` have to accept the same bodies.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -23,7 +23,7 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Text with the punctuation of JSON, so that much of it is JSON or almost JSON.
+/// A text of JSON tokens in any order, so that much of it is JSON or almost JSON.
 fn text() -> impl Strategy<Value = String> {
     let token = prop::sample::select(vec![
         "{",
@@ -85,7 +85,7 @@ fn odd() -> impl Strategy<Value = Odd> {
     })
 }
 
-/// `parse` accepts the whole output of `write`.
+/// Checks that `parse` accepts a text that `write` made, and removes nothing from it.
 fn is_a_body(text: &str) -> Result<(), TestCaseError> {
     let parsed = Body::parse(text.as_bytes());
     prop_assert!(parsed.is_ok(), "{text}: {}", parsed.unwrap_err());

@@ -1,4 +1,4 @@
-//! Pushes of an item that is stored already.
+//! Pushes of an item whose key is stored already.
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn a_push_without_failures_is_an_attempt_only_at_a_time_of_its_own() {
     }
 }
 
-/// A second import of a file, or a command that is run twice.
+/// This happens when a file is imported twice, or a command is run twice.
 #[test]
 fn the_same_failure_without_a_time_counts_once() {
     let letter = |failure: &str| format!(r#"{{"item_id":"a","item_data":1,"failure_history":[{failure}]}}"#);
@@ -126,7 +126,7 @@ fn the_attempts_have_the_times_of_their_failures() {
     let given =
         format!(r#""first_attempt":"2020-01-01T00:00:00Z","last_attempt":"{late}","failure_history":[{{}}]"#);
     assert_eq!(times(&given), ("2020-01-01T00:00:00Z".into(), late.into()));
-    // A later failure moves the last attempt to its time; an earlier failure does not.
+    // A new failure sets `last_attempt` to its time, unless it is earlier than the stored one.
     let stored = format!(
         r#"{{"item_id":"a","item_data":1,"failure_history":[{}]}}"#,
         failure("2025-01-01T00:00:00Z")
@@ -181,7 +181,7 @@ fn a_failure_gets_its_number_and_its_time() {
     for (failure, time) in value["failure_history"].as_array().unwrap().iter().zip(times) {
         assert_eq!(failure["timestamp"], time);
     }
-    // The new numbers follow the last number and the count.
+    // New failures are numbered after the last number and the count.
     let one = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"A","attempt_number":3}]}"#;
     let more = r#"{"item_id":"a","item_data":1,"failure_history":[{"error_type":"B"},{"error_type":"C"}]}"#;
     assert_eq!(
@@ -206,15 +206,15 @@ fn a_failure_that_is_in_the_history_counts_once() {
     };
     let one = letter(&[at(1, r#""error_type":"A""#)]);
     let cases = [
-        // The same letter, also with the number that the queue gave the failure.
+        // The same push again, also with the number that the queue gave the failure.
         (&[at(1, r#""error_type":"A""#)][..], None),
         (&[at(1, r#""error_type":"A","attempt_number":1"#)], None),
         (&[at(1, r#""attempt_number":1,"error_type":"more words""#)], None),
-        // Another time, another number, or another failure at that time.
+        // A failure with another time, with another number, or another failure at the same time.
         (&[at(2, r#""error_type":"A""#)], Some(2)),
         (&[at(1, r#""error_type":"A","attempt_number":2"#)], Some(2)),
         (&[at(1, r#""error_type":"B""#)], Some(2)),
-        // A longer history, or a failure twice in one push.
+        // A push with a longer history, or with the same failure twice.
         (
             &[at(1, r#""error_type":"A""#), at(2, r#""error_type":"B""#)],
             Some(2),
@@ -229,7 +229,7 @@ fn a_failure_that_is_in_the_history_counts_once() {
         let found = found.map(|item| item["failure_count"].as_u64().unwrap());
         assert_eq!(found, expected, "{failures:?}");
     }
-    // A failure before the last one is also recognised, even if its time is written in another way.
+    // A failure that is not the last one is recognised too, even if its time is written in another form.
     let two = letter(&[at(1, r#""error_type":"A""#), at(2, r#""error_type":"B""#)]);
     let again = letter(&[r#"{"error_type":"A","timestamp":"2026-01-01T00:00:01.000000000Z"}"#.into()]);
     assert!(pushed(&two, &again).is_none());
