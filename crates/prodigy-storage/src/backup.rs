@@ -21,11 +21,12 @@ use crate::storage::Storage;
 const BACKUP: &str = "back up";
 const RESTORE: &str = "restore";
 
-/// Writes a store, or one job, to an archive, and restores it ([`StorageBuilder::backup`]).
+/// Writes a store, or one of its jobs, to an archive, and restores an archive. Made by [`StorageBuilder::backup`].
 ///
-/// An archive is a `tar` file, compressed by `zstd`, of the files of a root, with a manifest of their sizes and checksums, whatever the
-/// backend. With the file backend writers may be at work. With another backend the job is [copied](Storage::copy_to) into a temporary folder
-/// first, or out of it: that takes the space of the job there, uncompressed, and no process may work on the job.
+/// Whatever the backend, an archive is a `tar` file, compressed by `zstd`. It holds the files of a root and a
+/// manifest of their sizes and checksums. With the file backend, other processes may write meanwhile. With another
+/// backend the job is [copied](Storage::copy_to) through a temporary folder, both to write and to restore an
+/// archive. The folder needs room for the uncompressed job, and no process may work on the job.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -51,7 +52,7 @@ enum Kind {
     Other(Box<Other>),
 }
 
-/// A store that keeps no files.
+/// A store of a backend without files.
 #[derive(Debug)]
 struct Other {
     config: StorageConfig,
@@ -61,7 +62,7 @@ struct Other {
     fence: Option<Fence>,
 }
 
-/// Opens the backend that a configuration names, to write and restore archives.
+/// The backup of the store that a configuration names.
 pub(crate) fn of(
     config: StorageConfig,
     read_only: bool,
@@ -85,13 +86,14 @@ pub(crate) fn of(
 }
 
 impl Backup {
-    /// Writes an archive of the whole store, or of one job. It holds all that was acknowledged before the call, and some of what is
-    /// written meanwhile, without leases on dead letters and without worktrees. The caller syncs what the archive is written to.
+    /// Writes an archive of the whole store, or of one job. It holds everything that was acknowledged before the
+    /// call, and some of the data that is written meanwhile. It does not hold worktrees, or leases of dead
+    /// letters. `out` is not synced.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) where nothing is stored; what the operating system says about a file or about the archive. From a
-    /// backend without files also [`Unsupported`](ErrorKind::Unsupported) for the whole store, and
-    /// [`LockUnavailable`](ErrorKind::LockUnavailable) for a job that is [active](crate::JobState::Active).
+    /// [`NotFound`](ErrorKind::NotFound) if nothing is stored; errors of the operating system for a file or for
+    /// the archive. From a backend without files also [`Unsupported`](ErrorKind::Unsupported) for the whole store,
+    /// and [`LockUnavailable`](ErrorKind::LockUnavailable) for a job that is [active](crate::JobState::Active).
     pub fn write(&self, job: Option<&JobAddress>, out: &mut dyn Write) -> Result<BackupSummary> {
         match &self.0 {
             Kind::Files(files) => files.write(job, out),
@@ -102,19 +104,24 @@ impl Backup {
     /// Reads an archive to its end, and checks every byte.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged) names the file in the archive that is damaged.
+    /// [`Damaged`](ErrorKind::Damaged), which names the damaged file in the archive.
     pub fn check(archive: &mut dyn Read) -> Result<BackupSummary> {
         OfFiles::check(archive)
     }
 
-    /// Restores an archive, or one job of it, after all of it was checked. A job that was [moved](Storage::copy_to) to another store before the archive
-    /// was made has its mark again, and takes no writes until it is [opened again](Storage::reopen); but not in the place that the mark names. With the file backend a whole archive needs an empty root, and
-    /// it or the job appears at one moment. With another backend the jobs are copied one after the other, each is compared at its end, and a restore that was
-    /// cut short continues when it is made again.
+    /// Restores an archive, or one job of it, after every byte of the archive was checked. With the file backend,
+    /// a whole archive needs an empty root, and the root or the job appears at one moment. With another backend
+    /// the jobs are copied one after the other, and each is compared at its end; if the restore is cut short, the
+    /// next call continues it.
+    ///
+    /// A job that had been [moved](Storage::copy_to) to another store when the archive was made gets its mark
+    /// back: it can't be written to until it is [reopened](Storage::reopen). If it is restored into the store that
+    /// the mark names, it gets no mark.
     ///
     /// # Errors
-    /// [`Damaged`](ErrorKind::Damaged) for a damaged archive, [`NotFound`](ErrorKind::NotFound) for a job that is not in it, and
-    /// [`Conflict`](ErrorKind::Conflict) where the store has other data of the job. Then nothing was changed.
+    /// [`Damaged`](ErrorKind::Damaged) for a damaged archive, [`NotFound`](ErrorKind::NotFound) for a job that is
+    /// not in the archive, and [`Conflict`](ErrorKind::Conflict) if the store has other data of the job. In each
+    /// case nothing was changed.
     pub fn restore<A: Read + Seek>(
         &self,
         archive: &mut A,
@@ -136,7 +143,7 @@ impl Other {
         self.interruptible(store)
     }
 
-    /// The configuration of a root in a temporary folder.
+    /// The configuration of a file backend whose root is a temporary folder.
     fn files(&self, folder: &TempDir) -> StorageConfig {
         let mut config = self.config.clone();
         config.backend = BackendKind::File;
@@ -219,8 +226,8 @@ impl Other {
     }
 }
 
-/// Gives a job that was copied the mark that covers it in the source, unless the target is the place that the mark names. Returns the
-/// number of marks.
+/// If the job was moved according to the source, marks it as moved in the target too, unless the target is the new
+/// place of the job. Returns the number of marks that were made.
 fn carry_mark(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
     let of = |storage: &Storage| Job::new(Arc::clone(storage.inner()), job.clone());
     let Some(moved) = of(source)
@@ -234,7 +241,7 @@ fn carry_mark(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u6
     copy::mark(target, &moved, last).map(u64::from)
 }
 
-/// A folder that goes with the value.
+/// A temporary folder, which is removed when the value is dropped.
 fn temporary(operation: &'static str) -> Result<TempDir> {
     let made = tempfile::Builder::new().prefix("prodigy-storage-").tempdir();
     made.map_err(|error| {

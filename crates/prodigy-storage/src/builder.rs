@@ -24,7 +24,7 @@ use crate::notice::StorageNotice;
 use crate::open;
 use crate::storage::{Inner, Storage};
 
-/// Options for opening [`Storage`]: the sources of its configuration, and the settings that the program makes itself.
+/// Options for opening [`Storage`]: the sources of its configuration, and values that the program sets itself.
 ///
 /// ```no_run
 /// use prodigy_storage::Storage;
@@ -64,82 +64,85 @@ impl StorageBuilder {
         }
     }
 
-    /// The source of variables; by default the environment of the process.
+    /// Sets the source of environment variables. Default: the environment of the process.
     pub fn environment(mut self, environment: impl Environment + Send + Sync + 'static) -> Self {
         self.environment = Box::new(environment);
         self
     }
 
-    /// The home folder, in place of the one in the environment.
+    /// Sets the home folder, instead of the one that the environment names.
     pub fn home(mut self, home: impl Into<PathBuf>) -> Self {
         self.home = Some(home.into());
         self
     }
 
-    /// A path in the project whose `.prodigy/config.*` is used; by default the current folder. If the path is in a
-    /// worktree, the root of the worktree is used.
+    /// Sets a path in the project whose `.prodigy/config.*` is read; by default the current folder. If the path is
+    /// in a git worktree, the file at the root of the worktree is read.
     pub fn project_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.project_dir = Some(path.into());
         self
     }
 
-    /// The path of a configuration file. The file must exist.
+    /// Sets the path of the configuration file. The file must exist.
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.config_file = Some(path.into());
         self
     }
 
-    /// The whole configuration. No file is read, and only these variables: those behind `~` and `PRODIGY_HOME` if the
-    /// [`base_dir`](crate::config::FileSettings::base_dir) has its default, and `GIT_CEILING_DIRECTORIES`.
+    /// Sets the whole configuration. No configuration file is read. Of the variables only
+    /// `GIT_CEILING_DIRECTORIES` is read and, if [`base_dir`](crate::config::FileSettings::base_dir) has its
+    /// default, those that decide the default: `PRODIGY_HOME` and the home folder.
     pub fn config(mut self, config: StorageConfig) -> Self {
         self.config = Some(config);
         self
     }
 
-    /// A value from a command line, for the key at this path: it overrides files and variables.
+    /// Sets a value that a command line gave for the key at this path. It overrides files and variables.
     pub fn flag(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.flags.push((key.into(), value.into()));
         self
     }
 
-    /// A value of the program, for the key at this path: it overrides everything else.
+    /// Sets a value of the program for the key at this path. It overrides all other sources.
     pub fn set(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.settings.push((key.into(), value.into()));
         self
     }
 
-    /// The root of all data: `set("backend_config.base_dir", path)`.
+    /// Sets the root of all data; the same as `set("backend_config.base_dir", path)`.
     pub fn base_dir(self, path: impl Into<PathBuf>) -> Self {
         self.set("backend_config.base_dir", path.into())
     }
 
-    /// A backend of your own, in place of the configured one. Retries, limit and cache apply to it as well.
+    /// Sets a backend to use instead of the configured one. Retries, limit and cache still apply.
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.backend = Some(backend);
         self
     }
 
-    /// The wall clock, for tests. A backend of your own has its own clock.
+    /// Sets the wall clock, for tests. A backend that was set by [`backend`](Self::backend) keeps its own clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The clock that [`clock`](Self::clock) set, or that of the system.
+    /// The clock that [`clock`](Self::clock) set, or else the system's.
     pub(crate) fn clock_in_use(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
 
-    /// Opens for reading only: nothing is created, moved, registered or repaired, and every write is refused as
-    /// [`ReadOnly`](crate::ErrorKind::ReadOnly). Works on a read-only mount and on a root that does not exist.
+    /// If true, opens for reading only: nothing is created, moved, registered or repaired, and every write fails
+    /// as [`ReadOnly`](crate::ErrorKind::ReadOnly). Works on a read-only mount, and for a root that does not
+    /// exist.
     pub fn read_only(mut self, yes: bool) -> Self {
         self.read_only = yes;
         self
     }
 
-    /// Ends waits for the locks of other processes, and pauses before retries, when the flag is raised, as a handler of signals does:
-    /// the call fails as [`Interrupted`](crate::ErrorKind::Interrupted). A call that begins while the flag is raised is not ended
-    /// by it, so that a program can store what it has before it ends.
+    /// Sets a flag that ends waits, for example raised by a signal handler. When it is raised, waits for locks of
+    /// other processes and pauses before retries end, and their calls fail as
+    /// [`Interrupted`](crate::ErrorKind::Interrupted). A call that begins after the flag was raised is not ended,
+    /// so that a program can still store its data.
     pub fn interrupt(mut self, raised: &'static AtomicBool) -> Self {
         self.interrupt = Some(raised);
         self
@@ -151,7 +154,7 @@ impl StorageBuilder {
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig), whose [`source`](std::error::Error::source) is the
     /// [`ConfigErrors`](crate::config::ConfigErrors) with everything that is wrong;
     /// [`Refused`](crate::ErrorKind::Refused) for a root that is not safe;
-    /// [`NewerFormat`](crate::ErrorKind::NewerFormat) for one that a newer version wrote;
+    /// [`NewerFormat`](crate::ErrorKind::NewerFormat) for a root that a newer version wrote;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a backend whose cargo feature is off.
     pub fn open(self) -> Result<Storage> {
         let (config, mut notices) = self.load()?;
@@ -193,8 +196,8 @@ impl StorageBuilder {
         }))
     }
 
-    /// Loads the configuration and returns the doctor, which finds damage and moves it out of the way. Unlike
-    /// [`open`](Self::open) this also works on a root whose `format.json` is damaged.
+    /// Loads the configuration and returns the doctor, which finds damage and moves it to quarantine. Unlike
+    /// [`open`](Self::open), this also works on a root whose `format.json` is damaged.
     ///
     /// # Errors
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Refused`](crate::ErrorKind::Refused) for a root that is not
@@ -206,7 +209,7 @@ impl StorageBuilder {
     }
 
     /// Loads the configuration and returns the backup, which writes a store or one of its jobs to an archive, and
-    /// restores it. It also works on a root with an unfinished restore, which can't be [opened](Self::open).
+    /// restores an archive. Unlike [`open`](Self::open), this also works on a root with an unfinished restore.
     ///
     /// ```
     /// use std::io::Cursor;
@@ -234,18 +237,18 @@ impl StorageBuilder {
         crate::backup::of(config, self.read_only, self.clock, self.interrupt, fence)
     }
 
-    /// Loads the configuration and returns the schema of its database, which need not exist yet.
+    /// Loads the configuration and returns the schema of its database. The schema need not exist yet.
     ///
     /// # Errors
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Unsupported`](crate::ErrorKind::Unsupported) for another backend
-    /// than `postgres`.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig); [`Unsupported`](crate::ErrorKind::Unsupported) if the
+    /// configured backend is not `postgres`.
     #[cfg(feature = "postgres")]
     pub fn schema(self) -> Result<crate::Schema> {
         let config = self.load_and_warn()?;
         crate::Schema::of(&config, &self.clock)
     }
 
-    /// Loads the configuration, and logs its notices.
+    /// Loads the configuration, and logs warnings about it.
     #[cfg(any(feature = "file", feature = "postgres"))]
     fn load_and_warn(&self) -> Result<StorageConfig> {
         let (config, notices) = self.load()?;
@@ -294,7 +297,7 @@ impl StorageBuilder {
         ))
     }
 
-    /// The fencing token in the variable that `prodigy-storage lock run` sets for its command.
+    /// The fencing token in the environment variable that `prodigy-storage lock run` sets for its command.
     fn fence(&self) -> Result<Option<Fence>> {
         if self.config.is_some() {
             return Ok(None);
@@ -312,18 +315,19 @@ impl StorageBuilder {
         Ok(Some(fence))
     }
 
-    /// The root of the worktree that contains the project's path, else the path itself.
+    /// The root of the git worktree that contains the project's path; the path itself if it is in none.
     fn project(&self) -> Option<PathBuf> {
         let path = match &self.project_dir {
             Some(path) => path.clone(),
             None => std::env::current_dir().ok()?,
         };
-        // Only `repo_at` reports a broken `.git` file: the configuration does not depend on git.
+        // A broken `.git` file is ignored here, since the configuration does not depend on git. `repo_at` reports
+        // it.
         let identity = Identity::below(&path, &self.ceilings()).ok();
         Some(identity.and_then(|identity| identity.worktree).unwrap_or(path))
     }
 
-    /// The folders that end the search for a repository, in git's variable.
+    /// The folders at which the search for a git repository ends, from the variable of git.
     fn ceilings(&self) -> Ceilings {
         let value = self.environment.var("GIT_CEILING_DIRECTORIES");
         value.map(|value| Ceilings::parse(&value)).unwrap_or_default()
@@ -346,7 +350,7 @@ impl fmt::Debug for StorageBuilder {
     }
 }
 
-/// An environment with another home folder.
+/// An environment in which the home folder is replaced.
 struct Homed<'a> {
     environment: &'a (dyn Environment + Send + Sync),
     home: Option<&'a Path>,

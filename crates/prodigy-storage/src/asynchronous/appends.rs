@@ -1,7 +1,8 @@
-//! Appends of many tasks to one log, stored by few calls.
+//! Appends that many tasks make to one log, stored by few calls of the backend.
 //!
-//! Appends that wait for the same log form a queue. One thread at a time serves a queue: it takes what has gathered, appends it in
-//! one call, and so under one sync, and gives each task the ids of its own events. Meanwhile the next ones gather.
+//! Appends that wait for the same log form a queue. One thread at a time serves a queue: it removes the waiting
+//! appends, stores them in one call and so with one sync, and sends each task the ids of its own events. Meanwhile
+//! later appends wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,23 +17,24 @@ use super::queues::Queues;
 use super::threads::{Reply, Threads, reply};
 use crate::storage::Inner;
 
-/// Appends are gathered up to this number of bytes.
+/// The largest number of bytes that one call appends, unless a single append has more.
 const MOST: usize = 1 << 20;
 const APPEND: &str = "append events";
 
-/// The ids of the events of an append, and the report, which covers them if the append was made alone.
+/// The ids of the events of one append, and the result of the call that stored it. If other appends were stored by
+/// the same call, the result counts their events too.
 pub(super) type Ids = (Vec<EventId>, Appended);
 
 pub(super) type Appends = Queues<Key, Append>;
 
-/// Appends with the same key can be made in one call.
+/// Appends with equal keys can be stored by one call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     job: JobAddress,
     strict: bool,
-    /// Whether the events bring their ids.
+    /// True if the events already have ids.
     given: bool,
-    /// The fencing token.
+    /// The fencing token of the events, as text.
     fence: Option<String>,
 }
 
@@ -40,23 +42,23 @@ pub(super) struct Key {
 pub(super) struct Append {
     inner: Arc<Inner>,
     batch: Batch,
-    /// Whether it is made in a call of its own.
+    /// True if no other append may be stored by the same call.
     alone: bool,
     deadline: Deadline,
     reply: Reply<Ids>,
-    /// A flush waits for it.
+    /// Keeps a flush waiting until this append has ended.
     _hold: pool::Batch,
 }
 
 /// How to append a batch.
 pub(super) struct How {
     pub(super) durability: Option<Durability>,
-    /// In a call of its own, so that the report covers it and nothing else.
+    /// True if the append needs a call of its own, so that the result counts no other events.
     pub(super) alone: bool,
 }
 
 impl Threads {
-    /// Appends a batch, together with what other tasks append to the same log.
+    /// Appends a batch, together with the appends of other tasks to the same log.
     pub(super) async fn append(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
@@ -84,7 +86,7 @@ impl Threads {
     }
 }
 
-/// Appends what has gathered in a queue.
+/// Stores the appends that wait in one queue.
 pub(super) fn serve(queues: &Appends, key: &Key) {
     let (late, gathered): (Vec<_>, Vec<_>) = queues
         .with(key, gather)
@@ -101,7 +103,7 @@ pub(super) fn serve(queues: &Appends, key: &Key) {
     }
 }
 
-/// The next appends that go into one call.
+/// Removes from the queue the next appends that one call can store.
 fn gather(queue: &mut VecDeque<Append>) -> Vec<Append> {
     let (mut gathered, mut bytes) = (Vec::<Append>::new(), 0);
     while let Some(next) = queue.pop_front() {
@@ -138,7 +140,8 @@ fn append_together(key: &Key, gathered: Vec<Append>) {
         .caller
         .append(&key.job, &mut all, &options(key), deadline)
     {
-        // The backend refused an event, and stored none of them.
+        // The backend refused one of the events and stored none. Each append is now made alone, so that only the
+        // refused one fails.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge) => {
             for append in gathered {
                 append_alone(key, append);

@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use prodigy_storage_backend::StorageError;
 
-/// The future of a call. It does nothing until it is polled, needs no certain runtime, and holds what it was given.
+/// The future of a call. It does nothing until it is polled, needs no particular runtime, and owns its arguments.
 ///
-/// Dropping it gives the call up: one that has not begun on its thread never begins. One that has begun ends as a whole, so that an
-/// append may be stored even so, and what it would have handed out is returned: a lease is released, a lock is freed.
+/// Dropping the future cancels the call. If the call has not begun on its thread, it never begins. If it has
+/// begun, it runs to its end, so an append may still be stored; a lease or a lock that it takes is released.
 ///
 /// ```
 /// # use prodigy_storage::{AsyncStorage, Call, EventId};

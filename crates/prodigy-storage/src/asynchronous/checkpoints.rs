@@ -14,7 +14,7 @@ use crate::checkpoints::{
 };
 
 mirror! {
-    /// [`Checkpoints`] for tasks.
+    /// [`Checkpoints`] for asynchronous tasks.
     ///
     /// ```
     /// # use prodigy_storage::{AsyncStorage, SaveOptions};
@@ -47,7 +47,7 @@ mirror! {
 }
 
 impl AsyncCheckpoints {
-    /// As [`Checkpoints::save`]: the state is serialised at once, in the task.
+    /// Like [`Checkpoints::save`]. The state is serialised before this method returns.
     pub fn save<T: Serialize + ?Sized>(
         &self,
         phase: Phase,
@@ -64,7 +64,7 @@ impl AsyncCheckpoints {
         })
     }
 
-    /// As [`Checkpoints::save_setup`]: the state is serialised at once, in the task.
+    /// Like [`Checkpoints::save_setup`]. The state is serialised before this method returns.
     pub fn save_setup<T: Serialize + ?Sized>(
         &self,
         state: &T,
@@ -73,12 +73,12 @@ impl AsyncCheckpoints {
         self.save(Phase::Setup, state, options)
     }
 
-    /// As [`Checkpoints::save_map`]: the state is serialised at once, in the task.
+    /// Like [`Checkpoints::save_map`]. The state is serialised before this method returns.
     pub fn save_map<T: Serialize + ?Sized>(&self, state: &T, options: SaveOptions) -> Call<SavedCheckpoint> {
         self.save(Phase::Map, state, options)
     }
 
-    /// As [`Checkpoints::save_reduce`]: the state is serialised at once, in the task.
+    /// Like [`Checkpoints::save_reduce`]. The state is serialised before this method returns.
     pub fn save_reduce<T: Serialize + ?Sized>(
         &self,
         state: &T,

@@ -27,7 +27,7 @@ use crate::dlq::{
 };
 
 mirror! {
-    /// [`Dlq`] for tasks.
+    /// [`Dlq`] for asynchronous tasks.
     ///
     /// ```
     /// use std::time::Duration;
@@ -61,17 +61,17 @@ mirror! {
 }
 
 impl AsyncDlq {
-    /// As [`Dlq::push`]: the item is serialised at once, in the task.
+    /// Like [`Dlq::push`]. The item is serialised before this method returns.
     pub fn push<T: Serialize>(&self, letter: &DeadLetter<T>) -> Call<PutReport> {
         self.put(self.blocking.item(letter).map(|item| vec![item]))
     }
 
-    /// As [`Dlq::push_raw`]: the item is checked at once, in the task.
+    /// Like [`Dlq::push_raw`]. The item is checked before this method returns.
     pub fn push_raw(&self, item: &RawValue) -> Call<PutReport> {
         self.put(self.blocking.raw_item(item).map(|item| vec![item]))
     }
 
-    /// As [`Dlq::push_batch`]: the items are serialised at once, in the task.
+    /// Like [`Dlq::push_batch`]. The items are serialised before this method returns.
     pub fn push_batch<T: Serialize>(&self, items: impl IntoIterator<Item = T>) -> Call<PutReport> {
         self.put(self.blocking.items(items))
     }
@@ -84,7 +84,7 @@ impl AsyncDlq {
         })
     }
 
-    /// As [`Dlq::list`].
+    /// Like [`Dlq::list`], as a stream of summaries.
     pub fn list(&self, select: &Select) -> Call<ItemStream<DlqSummary>> {
         let (blocking, threads, select) = (self.blocking.clone(), Arc::clone(&self.threads), select.clone());
         Call::new(async move {
@@ -93,7 +93,7 @@ impl AsyncDlq {
         })
     }
 
-    /// As [`Dlq::take`]. Dropping the future releases what it took: the items are pending again a moment later.
+    /// Like [`Dlq::take`]. If the future is dropped, the items that it took are released shortly after.
     pub fn take(&self, select: &Select, limit: usize, lease: Duration) -> Call<Vec<AsyncTaken>> {
         let (blocking, threads, select) = (self.blocking.clone(), Arc::clone(&self.threads), select.clone());
         Call::new(async move {
@@ -103,13 +103,14 @@ impl AsyncDlq {
         })
     }
 
-    /// As [`Dlq::redrive`]. `work` runs in the runtime that the future was first polled in, for up to `concurrency` items at once, each
-    /// on a thread of its own.
+    /// Like [`Dlq::redrive`]. `work` runs in the tokio runtime that first polls the future, on up to `concurrency`
+    /// items at once, each on its own thread.
     ///
-    /// Dropping the future stops the run. Work that is under way is dropped, and its items are released, as are the items that were not begun.
+    /// Dropping the future stops the run. Running work is dropped, and its items are released, as are taken items
+    /// whose work has not begun.
     ///
     /// # Errors
-    /// As [`Dlq::redrive`]; [`Unsupported`](ErrorKind::Unsupported) outside of a tokio runtime.
+    /// As [`Dlq::redrive`]; and [`Unsupported`](ErrorKind::Unsupported) outside of a tokio runtime.
     ///
     /// # Panics
     /// As [`Dlq::redrive`].
@@ -140,7 +141,7 @@ impl AsyncDlq {
             (self.blocking.clone(), Arc::clone(&self.threads), options.clone());
         Call::new(async move {
             let runtime = Handle::try_current().map_err(|error| RedriveError::unbegun(no_runtime(error)))?;
-            // Dropped with this future, which the run notices.
+            // Dropped together with this future; `stops` then sees that the channel is closed.
             let (alive, cancelled) = watch::channel(());
             let stops = {
                 let (cancelled, options) = (cancelled.clone(), options.clone());
@@ -187,8 +188,9 @@ impl Wrap for DlqScan {
 }
 
 mirror! {
-    /// [`Taken`] for tasks. Dropping it releases the item a moment later, on a thread of the handle, unless it was settled or
-    /// [kept](Self::keep). A future of one of its calls counts as a part of it.
+    /// [`Taken`] for asynchronous tasks. Dropping it releases the item shortly after, on a thread of the handle,
+    /// unless the item was settled or [kept](Self::keep). The release waits until the futures of its methods have
+    /// ended.
     ///
     /// ```
     /// use std::time::Duration;
@@ -219,13 +221,13 @@ mirror! {
 }
 
 impl AsyncTaken {
-    /// The item.
+    /// The item as it was when it was taken.
     #[must_use]
     pub fn item(&self) -> &DlqItem {
         &self.blocking.item
     }
 
-    /// The claim on it.
+    /// The lease under which the item was taken.
     #[must_use]
     pub fn lease(&self) -> &Lease {
         &self.blocking.lease
@@ -247,7 +249,7 @@ impl Wrap for Taken {
     }
 }
 
-/// An item in the hand of a task: its release must not block the task.
+/// A taken item that is released on another thread when it is dropped, so that the release does not block a task.
 #[derive(Debug)]
 struct InTask {
     taken: Taken,

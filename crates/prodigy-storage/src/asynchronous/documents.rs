@@ -1,4 +1,4 @@
-//! Documents of the caller's own, for tasks.
+//! Documents of kinds that the caller defines, for tasks.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{Call, ItemStream};
 use crate::documents::{DocumentInfo, DocumentOptions, Documents, Stored};
 
 mirror! {
-    /// [`Documents`] for tasks.
+    /// [`Documents`] for asynchronous tasks.
     ///
     /// ```
     /// # use prodigy_storage::{AsyncStorage, DocumentOptions};
@@ -37,7 +37,7 @@ mirror! {
 }
 
 impl AsyncDocuments {
-    /// As [`Documents::put`]: the value is serialised at once, in the task.
+    /// Like [`Documents::put`]. The value is serialised before this method returns.
     pub fn put<T: Serialize + ?Sized>(
         &self,
         name: impl AsRef<str>,

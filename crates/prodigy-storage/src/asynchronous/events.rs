@@ -16,9 +16,10 @@ use crate::events::{
 };
 
 mirror! {
-    /// [`Events`] for tasks.
+    /// [`Events`] for asynchronous tasks.
     ///
-    /// Appends of many tasks share calls and syncs. A task that awaits each of its appends stores them in its order.
+    /// Appends of many tasks share calls and syncs. If a task awaits each of its appends before the next one, they
+    /// are stored in that order.
     ///
     /// ```
     /// # use prodigy_storage::AsyncStorage;
@@ -51,12 +52,12 @@ mirror! {
 }
 
 impl AsyncEvents {
-    /// As [`Events::append`]: the event is serialised at once, in the task.
+    /// Like [`Events::append`]. The event is serialised before this method returns.
     pub fn append<T: Serialize + ?Sized>(&self, event: &T) -> Call<EventId> {
         self.append_with(event, AppendOptions::new())
     }
 
-    /// As [`Events::append_with`]: the event is serialised at once, in the task.
+    /// Like [`Events::append_with`]. The event is serialised before this method returns.
     pub fn append_with<T, M>(&self, event: &T, options: AppendOptions<'_, M>) -> Call<EventId>
     where
         T: Serialize + ?Sized,
@@ -73,12 +74,12 @@ impl AsyncEvents {
         })
     }
 
-    /// As [`Events::append_batch`]: the events are serialised at once, in the task.
+    /// Like [`Events::append_batch`]. The events are serialised before this method returns.
     pub fn append_batch<T: Serialize>(&self, events: impl IntoIterator<Item = T>) -> Call<Vec<EventId>> {
         self.append_batch_with(events, AppendOptions::new())
     }
 
-    /// As [`Events::append_batch_with`]: the events are serialised at once, in the task.
+    /// Like [`Events::append_batch_with`]. The events are serialised before this method returns.
     pub fn append_batch_with<T, M>(
         &self,
         events: impl IntoIterator<Item = T>,
@@ -94,7 +95,8 @@ impl AsyncEvents {
         Call::new(async move { Ok(appended.await?.0) })
     }
 
-    /// As [`Events::append_prepared`]. The batch gets its ids when the future completes; dropping the future leaves the batch as it was.
+    /// Like [`Events::append_prepared`]. The batch gets its ids when the future completes; if the future is
+    /// dropped, the batch is unchanged.
     pub fn append_prepared<'b>(
         &self,
         batch: &'b mut Batch,

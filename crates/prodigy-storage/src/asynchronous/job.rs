@@ -12,7 +12,7 @@ use crate::job::{Job, JobOverview, JobStatus};
 use crate::orphans::{OrphanedWorktree, Orphans};
 
 mirror! {
-    /// [`Job`] for tasks.
+    /// [`Job`] for asynchronous tasks.
     ///
     /// ```
     /// # use prodigy_storage::AsyncStorage;
@@ -50,7 +50,7 @@ mirror! {
 }
 
 impl AsyncJob {
-    /// As [`Job::fenced`].
+    /// Like [`Job::fenced`], with a guard for tasks.
     pub fn fenced(&self, guard: &AsyncStorageLock) -> Call<Self> {
         let (job, token) = (self.clone(), guard.fencing());
         Call::new(async move { Ok(job.with_fence(token.await?)) })
@@ -58,7 +58,7 @@ impl AsyncJob {
 }
 
 mirror! {
-    /// [`Orphans`] for tasks.
+    /// [`Orphans`] for asynchronous tasks.
     ///
     /// ```
     /// # use prodigy_storage::{AsyncStorage, OrphanedWorktree};

@@ -10,10 +10,10 @@ use super::Call;
 use super::threads::{Threads, no_thread};
 use crate::lock::StorageLock;
 
-/// How long to wait for a call that still uses the guard.
+/// The pause between two checks whether a call still uses the guard.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// [`StorageLock`] for tasks. Dropping it releases the lock a moment later, on a thread of the handle.
+/// [`StorageLock`] for asynchronous tasks. Dropping it releases the lock shortly after, on a thread of the handle.
 ///
 /// ```
 /// # use prodigy_storage::AsyncStorage;
@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub struct AsyncStorageLock {
     name: LockName,
     inert: bool,
-    /// `None` only after [`release`](Self::release) has taken it.
+    /// The held lock. `None` only after [`release`](Self::release) was called.
     held: Option<Arc<StorageLock>>,
     threads: Arc<Threads>,
 }
@@ -73,7 +73,7 @@ impl AsyncStorageLock {
         self.held.as_ref()?.descriptor()
     }
 
-    /// As [`StorageLock::release`]. Dropping the future releases the lock as well.
+    /// Like [`StorageLock::release`]. The lock is also released if the future is dropped.
     pub fn release(mut self) -> Call<()> {
         Call::new(async move {
             match self.held.take() {
@@ -96,7 +96,7 @@ impl AsyncStorageLock {
     }
 }
 
-/// A check whose future was dropped may use the guard for a moment.
+/// Releases a lock. A cancelled call may still use the guard; the function waits until it has ended.
 fn release(mut held: Arc<StorageLock>) -> Result<()> {
     loop {
         match Arc::try_unwrap(held) {
@@ -110,7 +110,7 @@ fn release(mut held: Arc<StorageLock>) -> Result<()> {
 impl Drop for AsyncStorageLock {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            // It writes to the file of the lock, which may block.
+            // The release writes to the file of the lock, which may block.
             self.threads.operations.submit(move || drop(held));
         }
     }

@@ -1,7 +1,8 @@
 //! Waiting for named locks, without a thread for each task.
 //!
-//! Tasks that wait for one name form a queue, and only its first task tries. It tries for a [`SLICE`] at a time; then the other names have
-//! their turn. So a few threads serve any number of names, and no name keeps the holder of another one from going on.
+//! Tasks that wait for the same name form a queue, and only the first task of a queue tries to take the lock, for
+//! [`SLICE`] at a time. After that the other queues are served. So a few threads serve any number of names, and a
+//! name that stays locked does not delay the others for long.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::threads::{Reply, Threads, reply};
 use crate::lock::{self, LockOptions, StorageLock};
 use crate::storage::Inner;
 
-/// How long a name is tried until the next one has its turn.
+/// The time for which a thread tries to take a lock before it serves the next queue.
 const SLICE: Duration = Duration::from_millis(20);
 
 pub(super) type LockWaits = Queues<LockName, Waiter>;
@@ -29,14 +30,14 @@ pub(super) struct Waiter {
 }
 
 impl Threads {
-    /// Takes a lock, after the tasks that wait for it already.
+    /// Takes a lock, after all tasks that already wait for it.
     pub(super) async fn lock(
         self: &Arc<Self>,
         inner: &Arc<Inner>,
         name: LockName,
         options: LockOptions,
     ) -> Result<StorageLock> {
-        // A guard that does not arrive releases its lock when it is dropped.
+        // If the task no longer waits, the guard is dropped, which releases the lock.
         let (reply, answer) = reply(self, drop);
         let waiter = Waiter {
             inner: Arc::clone(inner),
@@ -52,7 +53,7 @@ impl Threads {
     }
 }
 
-/// Lets the first task of a queue try.
+/// Tries to take a lock for the first task of its queue.
 pub(super) fn serve(queues: &LockWaits, name: &LockName) {
     let first = queues.with(name, |queue| {
         queue.retain(|waiter| !waiter.reply.is_cancelled());
@@ -90,7 +91,7 @@ pub(super) fn serve(queues: &LockWaits, name: &LockName) {
     }
 }
 
-/// Whether a wait continues after this error, until its deadline.
+/// True if a task continues to wait after this error, until its deadline.
 fn continues(error: &StorageError) -> bool {
     matches!(error.kind(), ErrorKind::LockUnavailable | ErrorKind::Timeout) || error.is_transient()
 }

@@ -1,14 +1,16 @@
-//! The rows of a handle for tasks.
+//! Macros that declare a type for tasks from the signatures of a blocking type.
 //!
-//! A row is the signature of a method of the blocking interface. The macro makes the method of the same name that calls it:
+//! A row of [`mirror!`] is the signature of a method of the blocking type. The macro makes a method of the same
+//! name that calls it:
 //!
-//! - `fn`: at once, in the task;
+//! - `fn`: directly, before the method returns;
 //! - `async fn`: on a thread of the handle. The future owns copies of the arguments;
-//! - `#[wrapped]`: the result becomes its counterpart for tasks ([`Wrap`](super::Wrap)).
+//! - `#[wrapped]`: the result is converted to its type for tasks ([`Wrap`](super::Wrap)).
 //!
-//! A test compares the rows and the methods written by hand with the public interface: `tests/it/asynchronous/surface.rs`.
+//! The test `tests/it/asynchronous/surface.rs` checks that the rows and the hand-written methods cover the public
+//! blocking interface.
 
-/// A handle for tasks around a blocking one.
+/// Declares a type for tasks that holds a blocking one and can be cloned.
 macro_rules! mirror {
     ($(#[$doc:meta])* $Async:ident of $Sync:ident { $($rows:tt)* }) => {
         $(#[$doc])*
@@ -30,7 +32,7 @@ macro_rules! mirror {
             rows! { $Sync; $($rows)* }
         }
     };
-    // A handle that is not cloned: its calls share the blocking one.
+    // Without `Clone`: the type holds the blocking one in `$Shared`, which its calls share.
     ($(#[$attribute:meta])* $Async:ident of $Sync:ident as $Shared:ty { $($rows:tt)* }) => {
         $(#[$attribute])*
         #[derive(Debug)]
@@ -45,7 +47,7 @@ macro_rules! mirror {
     };
 }
 
-/// The methods of the rows.
+/// Declares a method for each row.
 macro_rules! rows {
     ($S:ident;) => {};
     ($S:ident; #[wrapped] async fn $name:ident $(<$g:ident: $bound:path>)? (&self $(, $($arg:tt)*)?) -> $ret:ty; $($rest:tt)*) => {
@@ -66,7 +68,8 @@ macro_rules! rows {
     };
 }
 
-/// One method. Takes the arguments one by one into: parameters, statements that make owned copies, expressions that hand these on.
+/// Declares one method. It moves the arguments one by one into three lists: the parameters, the statements that
+/// make owned copies, and the expressions that pass these on.
 macro_rules! method {
     ($kind:ident $S:ident $name:ident $g:tt $ret:tt [$($param:tt)*] [$($own:tt)*] [$($pass:tt)*];
         $arg:ident: &$type:ty $(, $($rest:tt)*)?) => {

@@ -1,8 +1,9 @@
-//! The interface for tasks: the blocking one, method by method.
+//! The interface for asynchronous tasks: each method corresponds to one of the blocking interface.
 //!
-//! A call for tasks serialises what it is given in the task, and does the rest on a thread of its handle ([`threads`]): calls on a few
-//! threads in order of arrival ([`pool`]), appends gathered by log ([`appends`]), waits for named locks in turn ([`locks`]). An
-//! iterator becomes a stream that asks for a few items at a time ([`stream`]). Most methods are rows ([`mirror`]).
+//! A call serialises its arguments in the task, and does the rest on a thread of the handle ([`threads`]). Most
+//! calls run on a few threads, in order of arrival ([`pool`]). Appends are collected per log ([`appends`]), and
+//! waits for named locks take turns ([`locks`]). An iterator becomes a stream that reads a few items at a time
+//! ([`stream`]). Most methods are generated ([`mirror`]).
 
 mod appends;
 mod call;
@@ -41,12 +42,12 @@ pub(crate) use threads::waited;
 
 use threads::Threads;
 
-/// A type of the blocking interface with a counterpart for tasks.
+/// Implemented by each blocking type that has a corresponding type for tasks.
 trait Wrap {
-    /// The counterpart.
+    /// The corresponding type for tasks.
     type Wrapped;
 
-    /// The counterpart of this value.
+    /// Converts this value to the type for tasks.
     fn wrap(self, threads: &Arc<Threads>) -> Self::Wrapped;
 }
 

@@ -1,4 +1,4 @@
-//! Blocking threads: bounded, and served in order of arrival.
+//! A bounded pool of threads that may block. Jobs run in order of arrival.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-/// A thread without work ends after this time.
+/// A thread that gets no job for this time ends.
 const IDLE: Duration = Duration::from_secs(10);
 
 thread_local! {
@@ -20,8 +20,8 @@ thread_local! {
 
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads that work off jobs in order of arrival. The threads start with the first jobs. They end when the pool is dropped and
-/// no job is left.
+/// Threads that run jobs in order of arrival. A thread is started when a job needs one. The threads end when the
+/// pool is dropped and no job is left.
 pub(super) struct Pool {
     shared: Arc<Shared>,
 }
@@ -34,18 +34,19 @@ struct Shared {
 
 struct State {
     jobs: VecDeque<(Job, Batch)>,
-    /// The most threads.
+    /// The largest number of threads.
     limit: usize,
     threads: usize,
     idle: usize,
     closed: bool,
     batch: Batch,
-    /// The ends of the present batch, which comes last, and of earlier ones that had not ended at the last call of
-    /// [`Pool::ended`].
+    /// One receiver per batch, which notices the end of the batch. The last one belongs to the present batch; the
+    /// others to batches that had not ended at the last call of [`Pool::ended`].
     ends: Vec<watch::Receiver<()>>,
 }
 
-/// All jobs that were submitted between two calls of [`Pool::ended`] hold a clone. The batch ends with the last one.
+/// A clone is held by each job that is submitted between two calls of [`Pool::ended`]. The batch ends when the
+/// last clone is dropped.
 pub(super) type Batch = Arc<watch::Sender<()>>;
 
 fn new_batch() -> (Batch, watch::Receiver<()>) {
@@ -101,12 +102,13 @@ impl Pool {
                 drop(state);
                 drop(dropped);
             }
-            // Another thread will take the job.
+            // The job stays in the queue, and a running thread will take it.
             Err(_) => {}
         }
     }
 
-    /// Runs a job here in a thread of a pool, so that the job under way ends after it, and else as [`submit`](Self::submit).
+    /// On a thread of a pool, runs the job at once, so that it ends before the present job does. On any other
+    /// thread, submits it.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) {
         match IS_OF_A_POOL.get() {
             true => job(),
@@ -114,7 +116,7 @@ impl Pool {
         }
     }
 
-    /// Counts as a job that was submitted now, until it is dropped.
+    /// Returns a value that counts like a job that was submitted now, until the value is dropped.
     pub(super) fn hold(&self) -> Batch {
         Arc::clone(&self.shared.state.lock().batch)
     }
@@ -124,7 +126,7 @@ impl Pool {
         let mut state = self.shared.state.lock();
         let (batch, end) = new_batch();
         state.batch = batch;
-        // An error says that the batch has ended: nobody sends anything.
+        // `has_changed` fails once the sender is dropped, which is the end of the batch. Nothing is ever sent.
         state.ends.retain(|end| end.has_changed().is_ok());
         let ends = state.ends.clone();
         state.ends.push(end);
@@ -135,7 +137,7 @@ impl Pool {
         }
     }
 
-    /// A check whether the pool or one of its threads still exists.
+    /// A closure that returns whether the pool or one of its threads still exists.
     #[cfg(test)]
     pub(super) fn watch(&self) -> impl Fn() -> bool + use<> {
         let shared = Arc::downgrade(&self.shared);
@@ -165,7 +167,8 @@ impl Shared {
         loop {
             if let Some((job, batch)) = state.jobs.pop_front() {
                 drop(state);
-                // A job hands its own panic to its caller. Only a panic while something is dropped ends here.
+                // A job catches its own panics and sends them to its caller. Only a panic in a destructor is
+                // caught here.
                 let _ = catch_unwind(AssertUnwindSafe(job));
                 drop(batch);
                 state = self.state.lock();

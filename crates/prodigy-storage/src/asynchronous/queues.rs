@@ -1,4 +1,4 @@
-//! A queue for each key, and one thread at a time for each queue.
+//! A queue for each key. At most one thread at a time serves a queue.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 use super::pool::{Batch, Pool};
 
-/// Queues that the threads of a pool serve in turn: a queue that was served and has entries left goes behind the others.
+/// Queues that the threads of a pool serve in turn: a queue that still has entries after it was served is served
+/// again after the other queues.
 pub(super) struct Queues<K, E> {
     pool: Pool,
     queues: Mutex<HashMap<K, VecDeque<E>>>,
@@ -21,7 +22,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     E: Send + 'static,
 {
-    /// `serve` takes entries of one queue by [`with`](Self::with), at least one each time.
+    /// `serve` is called with the key of a queue. It has to remove at least one entry of that queue, by
+    /// [`with`](Self::with).
     pub(super) fn new(pool: Pool, serve: fn(&Self, &K)) -> Arc<Self> {
         Arc::new(Self {
             pool,
@@ -30,7 +32,7 @@ where
         })
     }
 
-    /// Adds an entry. If no thread can be started, it is dropped.
+    /// Adds an entry to the queue of this key. If no thread can be started, the entry is dropped.
     pub(super) fn push(self: &Arc<Self>, key: K, entry: E) {
         let mut queues = self.queues.lock();
         if let Some(queue) = queues.get_mut(&key) {
@@ -42,23 +44,25 @@ where
         self.submit(key);
     }
 
-    /// Works on a queue.
+    /// Calls `work` with the queue of this key.
     pub(super) fn with<R>(&self, key: &K, work: impl FnOnce(&mut VecDeque<E>) -> R) -> R {
         let mut queues = self.queues.lock();
         work(queues.entry(key.clone()).or_default())
     }
 
-    /// Held by an entry, it keeps [`served`](Self::served) from completing before the entry is dropped.
+    /// Returns a value that an entry can hold: [`served`](Self::served) does not complete until the value is
+    /// dropped.
     pub(super) fn hold(&self) -> Batch {
         self.pool.hold()
     }
 
-    /// Completes when each queue that had entries has been served once, and each entry that held a [`hold`](Self::hold) is dropped.
+    /// Completes when each queue that has entries now has been served once, and the values of earlier calls of
+    /// [`hold`](Self::hold) are dropped.
     pub(super) fn served(&self) -> impl Future<Output = ()> + Send + use<K, E> {
         self.pool.ended()
     }
 
-    /// Whether the pool or one of its threads is there.
+    /// A closure that returns whether the pool or one of its threads still exists.
     #[cfg(test)]
     pub(super) fn watch(&self) -> impl Fn() -> bool + use<K, E> {
         self.pool.watch()
@@ -77,7 +81,8 @@ where
     }
 }
 
-/// The right to serve a queue: there is one for each queue. When it is dropped, also by a panic, the next turn is submitted.
+/// The right to serve one queue; each queue has one. When it is dropped, even by a panic, and the queue still has
+/// entries, the next turn is submitted.
 struct Turn<K, E>
 where
     K: Clone + Eq + Hash + Send + 'static,
@@ -95,7 +100,8 @@ where
 {
     fn drop(&mut self) {
         let mut queues = self.queues.queues.lock();
-        // A turn that never began had no thread, and the next one would have none.
+        // If this turn was dropped before it began, no thread could be started. The next turn would have the same
+        // problem, so the entries are dropped.
         if self.begun && queues.get(&self.key).is_some_and(|queue| !queue.is_empty()) {
             drop(queues);
             self.queues.submit(self.key.clone());
@@ -123,7 +129,7 @@ mod tests {
 
     type Entry = (u32, mpsc::Sender<(u8, u32)>);
 
-    /// Serves one entry, and panics over the number 0.
+    /// Removes one entry and sends its answer; panics if its number is 0.
     fn serve(queues: &Queues<u8, Entry>, key: &u8) {
         let Some((number, sender)) = queues.with(key, VecDeque::pop_front) else {
             return;

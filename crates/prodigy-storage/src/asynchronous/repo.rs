@@ -18,7 +18,7 @@ use crate::repo::Repo;
 use crate::worktrees::Worktrees;
 
 mirror! {
-    /// [`Repo`] for tasks.
+    /// [`Repo`] for asynchronous tasks.
     ///
     /// ```
     /// # use prodigy_storage::AsyncStorage;
@@ -52,14 +52,14 @@ mirror! {
 }
 
 impl AsyncRepo {
-    /// As [`Repo::orphans`].
+    /// Like [`Repo::orphans`], as a stream.
     pub fn orphans(&self) -> ItemStream<JobOrphans> {
         ItemStream::new(self.blocking.orphans(), &self.threads)
     }
 }
 
 mirror! {
-    /// [`Worktrees`] for tasks.
+    /// [`Worktrees`] for asynchronous tasks.
     ///
     /// ```
     /// # use prodigy_storage::AsyncStorage;

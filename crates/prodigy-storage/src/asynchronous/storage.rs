@@ -1,4 +1,4 @@
-//! The handle for tasks.
+//! The storage handle for tasks.
 
 use std::sync::Arc;
 
@@ -23,17 +23,19 @@ use crate::storage::Storage;
 use std::path::Path;
 
 mirror! {
-    /// [`Storage`] for tasks: the same methods, whose work is done on threads of the handle, so that no task blocks.
+    /// [`Storage`] for asynchronous tasks. It has the same methods, but their work is done on threads of the
+    /// handle, so that no task blocks.
     ///
-    /// - Each call is a future ([`Call`]), each iterator a stream. What is given to a call is serialised at once, in the task: it needs to
-    ///   be neither `Send` nor `'static`.
-    /// - At most `connection_pool_size` threads each make calls, append and wait for locks, in order of arrival. A
-    ///   [follow](super::AsyncEvents::follow) and a [redrive](super::AsyncDlq::redrive) have threads of their own. The time that a call
-    ///   waits for a thread counts towards its `timeout`.
+    /// - Each call is a future ([`Call`]), and each iterator a stream. Arguments are serialised before the method
+    ///   returns, so they need to be neither `Send` nor `'static`.
+    /// - The handle has at most `connection_pool_size` threads for calls, as many for appends, and as many for
+    ///   waits for locks, each used in order of arrival. A [follow](super::AsyncEvents::follow) and a
+    ///   [redrive](super::AsyncDlq::redrive) have threads of their own. The time that a call waits for a thread
+    ///   counts towards its `timeout`.
     /// - Appends of many tasks to one log share calls and syncs, whatever the number of tasks.
-    /// - Dropping a future gives its call up. Nothing is half done then: see [`Call`].
-    /// - The threads end when the last clone of the handle, of what it gave, and the last future are dropped. They need no runtime, so that
-    ///   the futures and streams work in any. Only a redrive has to be awaited in a tokio runtime.
+    /// - Dropping a future cancels its call. A call is never left half done: see [`Call`].
+    /// - The threads end when all clones of the handle, all objects that it returned, and all futures are dropped.
+    ///   Futures and streams work in any runtime. Only a redrive has to be awaited in a tokio runtime.
     ///
     /// ```
     /// use prodigy_storage::{AsyncStorage, SaveOptions};
@@ -42,7 +44,7 @@ mirror! {
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// let storage = AsyncStorage::in_memory()?; // or `AsyncStorage::open().await?`
     /// let job = storage.repo("shop")?.job("mapreduce-7")?;
-    /// job.events().append(&json!({"agent": 1, "status": "done"})).await?; // `Ok` means stored
+    /// job.events().append(&json!({"agent": 1, "status": "done"})).await?; // `Ok`: the event is stored
     ///
     /// let mut done = 0;
     /// let mut events = job.events().read::<Value>().await?;
@@ -89,22 +91,22 @@ mirror! {
 }
 
 impl AsyncStorage {
-    /// As [`Storage::open`].
+    /// Like [`Storage::open`].
     pub fn open() -> Call<Self> {
         Self::open_with(Storage::open)
     }
 
-    /// As [`Storage::open_read_only`].
+    /// Like [`Storage::open_read_only`].
     pub fn open_read_only() -> Call<Self> {
         Self::open_with(Storage::open_read_only)
     }
 
-    /// As [`Storage::with_config`].
+    /// Like [`Storage::with_config`].
     pub fn with_config(config: StorageConfig) -> Call<Self> {
         Self::open_with(move || Storage::with_config(config))
     }
 
-    /// As [`Storage::in_memory`].
+    /// Like [`Storage::in_memory`].
     ///
     /// # Errors
     /// As [`Storage::in_memory`].
@@ -113,7 +115,7 @@ impl AsyncStorage {
         Storage::in_memory().map(Self::from)
     }
 
-    /// As [`Storage::builder`]: [`StorageBuilder::open_async`] opens it.
+    /// Like [`Storage::builder`]. Open the builder with [`StorageBuilder::open_async`].
     pub fn builder() -> StorageBuilder {
         StorageBuilder::new()
     }
@@ -122,13 +124,14 @@ impl AsyncStorage {
         Call::new(async move { open(opens).await.map(Self::from) })
     }
 
-    /// As [`Storage::lock`]. Tasks of this handle that wait for one name get it in order of arrival.
+    /// Like [`Storage::lock`]. Tasks of this handle that wait for the same name get the lock in order of arrival.
     pub fn lock(&self, name: impl AsRef<str>) -> Call<AsyncStorageLock> {
         self.lock_with(name, LockOptions::default())
     }
 
-    /// As [`Storage::lock_with`]. Tasks of this handle that wait for one name get it in order of arrival. A task behind others gets
-    /// the error of a wait without success a moment later.
+    /// Like [`Storage::lock_with`]. Tasks of this handle that wait for the same name get the lock in order of
+    /// arrival. If the wait fails, a task that is not the first in this order gets the error shortly after its
+    /// deadline.
     pub fn lock_with(&self, name: impl AsRef<str>, options: LockOptions) -> Call<AsyncStorageLock> {
         let name = LockName::new(name).map_err(refused_name);
         let inner = Arc::clone(self.blocking.inner());
@@ -139,14 +142,15 @@ impl AsyncStorage {
         })
     }
 
-    /// As [`Storage::doctor`]: what it returns is for threads that may block.
+    /// Like [`Storage::doctor`]. The methods of the returned doctor block.
     #[cfg(feature = "file")]
     pub fn doctor(&self) -> Call<Doctor> {
         let (blocking, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
         Call::new(async move { threads.call("doctor", move || blocking.doctor()).await })
     }
 
-    /// As [`Storage::flush`]. Before it, what was begun on this handle ends, and what cancelled futures left behind is undone.
+    /// Like [`Storage::flush`]. First it waits for the calls of this handle that have begun, and for the releases
+    /// of leases and locks that cancelled futures have taken.
     pub fn flush(&self) -> Call<()> {
         let (blocking, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
         Call::new(async move {
@@ -155,7 +159,7 @@ impl AsyncStorage {
         })
     }
 
-    /// The same storage for threads that may block. The two share the store, its cache and its counters.
+    /// The blocking handle on the same storage. The two share the store, its cache and its counters.
     #[must_use]
     pub fn blocking(&self) -> &Storage {
         &self.blocking
@@ -170,7 +174,7 @@ impl From<Storage> for AsyncStorage {
 }
 
 impl StorageBuilder {
-    /// As [`open`](Self::open), on a thread.
+    /// Like [`open`](Self::open), on a separate thread.
     pub fn open_async(self) -> Call<AsyncStorage> {
         AsyncStorage::open_with(|| self.open())
     }

@@ -1,6 +1,6 @@
-//! Iterators as streams.
+//! Streams over iterators that may block.
 //!
-//! A stream asks for a few items at a time, and for the next ones when these are taken: it reads no further ahead than that.
+//! A stream reads a few items at a time on a thread. It reads the next ones only when all of these were returned.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,12 +19,12 @@ use super::threads::Threads;
 use crate::events::{Event, EventReader, Follow, FollowAll, FollowHandle};
 use crate::listing::Listing;
 
-/// A stream reads at most this number of items ahead.
+/// The largest number of items that one read collects.
 const MOST: usize = 128;
-/// No further item is read ahead past this number of bytes.
+/// A read ends once its items have this number of bytes.
 const MOST_BYTES: usize = 256 << 10;
 
-/// An item, the position behind it, and its size in bytes.
+/// An item, the cursor after it, and its size in bytes.
 pub(super) struct Step<T> {
     pub(super) item: Result<T>,
     pub(super) cursor: Option<Cursor>,
@@ -41,12 +41,13 @@ impl<T> From<Result<T>> for Step<T> {
     }
 }
 
-/// The next step. It may wait for it only if it is the first one of a read.
+/// Reads the next item. The argument is true for the first item of a read; only for that one the call may wait
+/// until the item exists.
 type Steps<T> = Box<dyn FnMut(bool) -> Next<T> + Send>;
 
 enum Next<T> {
     Step(Step<T>),
-    /// Nothing more without a wait.
+    /// The next item can't be read without a wait.
     Pause,
     End,
 }
@@ -57,15 +58,15 @@ impl<T> From<Option<Step<T>>> for Next<T> {
     }
 }
 
-/// The steps that were read, and the iterator unless it ended.
+/// The items of one read, and the iterator for the next read; `None` if the iterator has ended.
 type Read<T> = (VecDeque<Step<T>>, Option<Steps<T>>);
 
-/// Where a stream reads.
+/// On which kind of thread a stream reads.
 #[derive(Clone, Copy)]
 enum Pace {
-    /// Each read ends by `timeout`: on one of the handle's few threads.
+    /// Each read ends within `timeout`. It uses one of the handle's few threads.
     Reads,
-    /// A read lasts until there is something: on a thread of its own.
+    /// A read lasts until the next item exists. It has a thread of its own.
     Waits,
 }
 
@@ -131,10 +132,11 @@ impl<T: Send + 'static> Chunks<T> {
     }
 }
 
-/// The items of a listing or of a queue, as a stream. It ends after the last one, and after an error that ends the iterator of the
-/// same name.
+/// The items of a listing or of a queue, as a stream. It ends after the last item, and after an error that also
+/// ends the blocking iterator.
 ///
-/// Dropping it ends the reading. [`next`](Self::next) spares the crate that other calls of a `Stream` come from.
+/// Dropping the stream ends the reading. The method [`next`](Self::next) can be used without a crate of stream
+/// combinators.
 ///
 /// ```
 /// # use prodigy_storage::AsyncStorage;
@@ -168,12 +170,12 @@ impl<T: Send + 'static> ItemStream<T> {
         }
     }
 
-    /// The next item, or `None` at the end. Dropping the future loses nothing.
+    /// The next item; `None` at the end. If the future is dropped, no item is lost.
     pub async fn next(&mut self) -> Option<Result<T>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    /// All items that are left, in memory at once.
+    /// All remaining items, in memory at once.
     ///
     /// # Errors
     /// The first error of the stream.
@@ -210,7 +212,7 @@ impl<T> fmt::Debug for ItemStream<T> {
     }
 }
 
-/// An event, and the position behind it: reading from there continues with the next event.
+/// An event, and the cursor after it: a read from the cursor begins with the next event.
 ///
 /// ```
 /// # use prodigy_storage::{AsyncStorage, SaveOptions};
@@ -228,14 +230,15 @@ impl<T> fmt::Debug for ItemStream<T> {
 pub struct EventAt<T> {
     /// The event.
     pub event: Event<T>,
-    /// The position behind it.
+    /// The cursor after the event.
     pub cursor: Cursor,
 }
 
-/// Events as a stream, each with its position. It gives the items of an [`EventReader`], and ends with it.
+/// Events as a stream, each with the cursor after it. It returns the items of an [`EventReader`] and ends when the
+/// reader ends.
 ///
-/// It reads at most 128 events, or a little over 256 KiB, ahead of its task. [`next`](Self::next) spares the crate that other
-/// calls of a `Stream` come from.
+/// It reads ahead at most 128 events, or a little over 256 KiB. The method [`next`](Self::next) can be used
+/// without a crate of stream combinators.
 ///
 /// ```
 /// # use prodigy_storage::AsyncStorage;
@@ -278,7 +281,7 @@ impl<T: DeserializeOwned + Send + 'static> EventStream<T> {
         }
     }
 
-    /// The next event, or `None` at the end. Dropping the future loses nothing.
+    /// The next event; `None` at the end. If the future is dropped, no event is lost.
     pub async fn next(&mut self) -> Option<Result<EventAt<T>>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -296,7 +299,7 @@ fn step<T>(item: Result<Event<T>>, cursor: Cursor, bytes: usize) -> Step<EventAt
 }
 
 impl<T> EventStream<T> {
-    /// The position behind the last item that the stream gave.
+    /// The cursor after the last item that the stream returned.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.cursor.clone()
@@ -327,9 +330,11 @@ impl<T> fmt::Debug for EventStream<T> {
     }
 }
 
-/// Events as they are appended, as a stream, each with its position. It gives the items of a [`Follow`], and ends with it.
+/// Events as they are appended, as a stream, each with the cursor after it. It returns the items of a [`Follow`]
+/// and ends when the follow ends.
 ///
-/// A thread waits for the next event while a task does. Dropping the stream ends the follow and the wait.
+/// While a task waits for the next event, a thread of the handle does too. Dropping the stream ends the follow and
+/// the wait.
 ///
 /// ```
 /// # use prodigy_storage::AsyncStorage;
@@ -370,20 +375,20 @@ impl<T: DeserializeOwned + Send + 'static> FollowStream<T> {
         }
     }
 
-    /// The next event; waits for it. `None` at the end. Dropping the future loses nothing.
+    /// The next event; waits until one is appended. `None` at the end. If the future is dropped, no event is lost.
     pub async fn next(&mut self) -> Option<Result<EventAt<T>>> {
         self.events.next().await
     }
 }
 
 impl<T> FollowStream<T> {
-    /// The position behind the last item that the stream gave.
+    /// The cursor after the last item that the stream returned.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.events.cursor()
     }
 
-    /// A handle that stops the follow or wakes it, from another task or thread.
+    /// A handle with which another task or thread can stop the follow, or have it check for events at once.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.handle.clone()
@@ -404,10 +409,11 @@ impl<T> Drop for FollowStream<T> {
     }
 }
 
-/// Events of many jobs as they are appended, as a stream, each with its job. It gives the items of a [`FollowAll`], and ends with
-/// it.
+/// Events of many jobs as they are appended, as a stream, each with its job. It returns the items of a
+/// [`FollowAll`] and ends when that ends.
 ///
-/// A thread waits for the next event while a task does. Dropping the stream ends the follow and the wait.
+/// While a task waits for the next event, a thread of the handle does too. Dropping the stream ends the follow and
+/// the wait.
 ///
 /// ```
 /// # use prodigy_storage::{AsyncStorage, FollowOptions};
@@ -436,7 +442,7 @@ impl<T: DeserializeOwned + Send + 'static> FollowAllStream<T> {
                 let at = follow.cursor();
                 item.map(|step| Step { cursor: at, ..step }).into()
             }
-            // Events come one by one: the next job is not looked into before they were taken.
+            // A read has only one event: no other event is read before the task has received this one.
             false => Next::Pause,
         };
         Self {
@@ -451,21 +457,23 @@ impl<T: DeserializeOwned + Send + 'static> FollowAllStream<T> {
         }
     }
 
-    /// The next event and its job; waits for it. `None` at the end. Dropping the future loses nothing.
+    /// The next event and its job; waits until one is appended. `None` at the end. If the future is dropped, no
+    /// event is lost.
     pub async fn next(&mut self) -> Option<Result<(JobAddress, Event<T>)>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 }
 
 impl<T> FollowAllStream<T> {
-    /// The position behind the last item that the stream gave in the log of its job, for
-    /// [`FollowOptions::positions`](crate::FollowOptions::positions). `None` before the first item, and after an error that ended the reading of a log.
+    /// The cursor after the last returned item, in the log of that item's job, for
+    /// [`FollowOptions::positions`](crate::FollowOptions::positions). `None` before the first item, and after an
+    /// error that ended the reading of a log.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         self.cursor.clone()
     }
 
-    /// A handle that stops the follow or has it look, from another task or thread.
+    /// A handle with which another task or thread can stop the follow, or have it check for events at once.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.handle.clone()

@@ -1,4 +1,4 @@
-//! The threads of one handle, and how a task waits for them.
+//! The threads of one handle, and the channel by which a task waits for them.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,12 +16,12 @@ use super::queues::Queues;
 use crate::storage::Storage;
 
 thread_local! {
-    /// How long the call that begins now waited for this thread.
+    /// The time for which the call that begins now waited for this thread.
     static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// The time that a call waited for its thread: it counts towards the `timeout` of its first step. Zero from then on, and in any
-/// other thread.
+/// The time for which the present call waited for its thread; it counts towards the `timeout` of the call's first
+/// step. Later calls of this function return zero, and so do calls on other threads.
 pub(crate) fn waited() -> Duration {
     WAITED.take()
 }
@@ -29,9 +29,9 @@ pub(crate) fn waited() -> Duration {
 /// The state that all clones of a handle share.
 #[derive(Debug)]
 pub(super) struct Threads {
-    /// Calls that end by `timeout`.
+    /// For calls that end within `timeout`.
     pub(super) operations: Pool,
-    /// Calls that last as long as the program likes: a thread each.
+    /// For calls without a time limit. Each has its own thread.
     pub(super) waits: Pool,
     pub(super) appends: Arc<Appends>,
     pub(super) locks: Arc<LockWaits>,
@@ -54,7 +54,7 @@ impl Threads {
         })
     }
 
-    /// Makes a call on one of the threads. If the future is dropped before the call has begun, it never begins.
+    /// Runs `call` on one of the threads. If the future is dropped before the call has begun, it never begins.
     pub(super) async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         name: &'static str,
@@ -63,7 +63,8 @@ impl Threads {
         self.call_or_undo(name, call, drop).await
     }
 
-    /// As [`call`](Self::call). If the future is dropped after the call has begun, `undo` gets its result.
+    /// Like [`call`](Self::call). If the future is dropped after the call has begun, `undo` is called with the
+    /// call's result.
     pub(super) async fn call_or_undo<T: Send + 'static>(
         self: &Arc<Self>,
         name: &'static str,
@@ -91,8 +92,8 @@ impl Threads {
         answer.get(name).await
     }
 
-    /// Makes a call that lasts as long as the program likes, on a thread of its own. If the future is dropped,
-    /// [`ended`](Self::ended) waits for the call, which then has to end soon.
+    /// Runs a call without a time limit on a thread of its own. If the future is dropped, the call has to end soon
+    /// after, and [`ended`](Self::ended) waits for it.
     pub(super) async fn wait<T: Send + 'static>(
         self: &Arc<Self>,
         name: &'static str,
@@ -112,7 +113,7 @@ impl Threads {
         answer.get(name).await
     }
 
-    /// Completes when all calls that were begun before have ended, and those that cancelled futures left behind are undone.
+    /// Completes when all calls that have begun now have ended, and the results of cancelled calls are undone.
     pub(super) async fn ended(self: &Arc<Self>) {
         let (calls, appends, locks) = (
             self.operations.ended(),
@@ -127,7 +128,7 @@ impl Threads {
 
 #[cfg(test)]
 impl Threads {
-    /// A check whether the handle or one of its threads still exists.
+    /// A closure that returns whether the handle or one of its threads still exists.
     pub(super) fn watch(&self) -> impl Fn() -> bool + use<> {
         let (operations, waits) = (self.operations.watch(), self.waits.watch());
         let (appends, locks) = (self.appends.watch(), self.locks.watch());
@@ -135,7 +136,7 @@ impl Threads {
     }
 }
 
-/// Opens storage on a thread of its own.
+/// Calls `open` on a thread of its own.
 pub(super) async fn open(open: impl FnOnce() -> Result<Storage> + Send + 'static) -> Result<Storage> {
     let pool = Pool::new(NAME, 1);
     let (sender, receiver) = oneshot::channel();
@@ -146,7 +147,7 @@ pub(super) async fn open(open: impl FnOnce() -> Result<Storage> + Send + 'static
     }
 }
 
-/// No thread could be started for a call.
+/// The error for a call for which no thread could be started.
 pub(super) fn no_thread(operation: &'static str) -> StorageError {
     StorageError::new(
         ErrorKind::Io,
@@ -157,7 +158,8 @@ pub(super) fn no_thread(operation: &'static str) -> StorageError {
     .with_hint("look at the limits on threads and memory of the process (`ulimit -u`, cgroups)")
 }
 
-/// Counts a call as one of the operations from when its future is dropped until the call has ended.
+/// When the future of a call without a time limit is dropped, makes the call count as one of the operations until
+/// the call has ended.
 struct Left {
     threads: Arc<Threads>,
     left: Arc<OnceLock<Batch>>,
@@ -165,12 +167,12 @@ struct Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        // If the call has ended, nothing else has this cell.
+        // If the call has ended, this cell is the only user of the hold, and drops it at once.
         let _ = self.left.set(self.threads.operations.hold());
     }
 }
 
-/// The result of a call on its way to a task. One that does not arrive is undone.
+/// The result of a call that is sent to a task. If the task does not receive it, it is undone.
 struct Parcel<T: Send + 'static> {
     result: Option<Result<T>>,
     undo: fn(T),
@@ -178,7 +180,7 @@ struct Parcel<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Parcel<T> {
-    /// In the thread of the call, which may block.
+    /// Undoes the result on the present thread, which may block.
     fn undo_here(mut self) {
         if let Some(Ok(value)) = self.result.take() {
             (self.undo)(value);
@@ -197,19 +199,20 @@ impl<T: Send + 'static> Drop for Parcel<T> {
 
 type Sent<T> = Result<Parcel<T>, Box<dyn Any + Send>>;
 
-/// The thread's end of a call.
+/// The sender of a call's result, for the thread.
 pub(super) struct Reply<T: Send + 'static> {
     sender: oneshot::Sender<Sent<T>>,
     undo: fn(T),
     threads: Arc<Threads>,
 }
 
-/// The task's end of a call.
+/// The receiver of a call's result, for the task.
 pub(super) struct Answer<T: Send + 'static> {
     receiver: oneshot::Receiver<Sent<T>>,
 }
 
-/// The two ends of a call. `undo` gets a result that does not arrive.
+/// Makes the sender and the receiver of a call's result. `undo` is called with a result that the task does not
+/// receive.
 pub(super) fn reply<T: Send + 'static>(threads: &Arc<Threads>, undo: fn(T)) -> (Reply<T>, Answer<T>) {
     let (sender, receiver) = oneshot::channel();
     let reply = Reply {
@@ -221,12 +224,12 @@ pub(super) fn reply<T: Send + 'static>(threads: &Arc<Threads>, undo: fn(T)) -> (
 }
 
 impl<T: Send + 'static> Reply<T> {
-    /// Whether the task gave the call up.
+    /// True if the task no longer waits for the result.
     pub(super) fn is_cancelled(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Makes the call, unless the task gave it up, and sends its result or its panic.
+    /// Runs the call unless the task no longer waits for it, and sends its result or its panic.
     fn give(self, call: impl FnOnce() -> Result<T>) {
         if self.is_cancelled() {
             return;
@@ -237,7 +240,7 @@ impl<T: Send + 'static> Reply<T> {
         }
     }
 
-    /// Sends the result. One that the task no longer waits for is undone here and now.
+    /// Sends the result. If the task no longer waits for it, undoes it on the present thread.
     pub(super) fn send(self, result: Result<T>) {
         let parcel = Parcel {
             result: Some(result),
@@ -251,7 +254,7 @@ impl<T: Send + 'static> Reply<T> {
 }
 
 impl<T: Send + 'static> Answer<T> {
-    /// Waits for the result. A panic of the call continues in the task.
+    /// Waits for the result. If the call panicked, the panic continues in the task.
     pub(super) async fn get(self, operation: &'static str) -> Result<T> {
         match self.receiver.await {
             Ok(Ok(mut parcel)) => match parcel.result.take() {
@@ -288,7 +291,7 @@ mod tests {
         }
     }
 
-    /// A call that says when it has begun and ends when it may, and the undo of its result.
+    /// A call that reports when it has begun, waits until it may end, and reports when its result is undone.
     struct Call {
         future: std::pin::Pin<Box<dyn Future<Output = Result<Sender<()>>>>>,
         begun: Receiver<()>,
@@ -362,7 +365,7 @@ mod tests {
             let begun = poll(&mut call.future);
             drop(call.future);
             wait_for(threads.ended());
-            // It never began, or it is undone by now.
+            // Either the call never began, or its result is undone by now.
             assert!(begun.is_ready() || call.undone.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty));
         }
     }
@@ -383,7 +386,7 @@ mod tests {
         begun.recv().unwrap();
         wait_for(threads.ended());
         drop(wait);
-        // A second caller does not end before the first one.
+        // Both wait for the same call, although the first `ended` has begun a new batch.
         let (mut first, mut second) = (Box::pin(threads.ended()), Box::pin(threads.ended()));
         assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
         may_end.send(()).unwrap();
@@ -401,7 +404,7 @@ mod tests {
         let lock = wait_for(storage.lock("shop/lock")).unwrap();
         let mut follow = wait_for(job.events().follow::<u32>(None)).unwrap();
         wait_for(follow.next()).unwrap().unwrap();
-        // These are dropped while they wait.
+        // These futures are dropped while they wait for the lock.
         let mut second = storage.lock("shop/lock");
         assert!(poll(&mut second).is_pending());
         assert!(poll(&mut Box::pin(follow.next())).is_pending());

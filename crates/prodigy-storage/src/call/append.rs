@@ -1,4 +1,4 @@
-//! Appends: the only writes that are repeated after an unknown outcome, under the same ids.
+//! Appends. They are the only writes that are repeated after an unknown outcome; the repetition uses the same ids.
 
 use std::sync::atomic::Ordering;
 
@@ -9,11 +9,11 @@ use super::Caller;
 use super::operation::APPEND;
 
 impl Caller {
-    /// Appends a batch. Events that an attempt with an unknown outcome stored are not stored again.
+    /// Appends a batch, with retries. An event that an earlier attempt stored is not stored again.
     ///
-    /// If an attempt had an unknown outcome and the last attempt failed, the error is
-    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) with the ids, whatever the last error was. Only
-    /// [`Fenced`](ErrorKind::Fenced) is returned as it is.
+    /// If an attempt had an unknown outcome and no later one succeeded, the error is
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) with the ids of the events, whatever the error of the last
+    /// attempt was. Only [`Fenced`](ErrorKind::Fenced) is returned unchanged.
     pub(crate) fn append(
         &self,
         job: &JobAddress,
@@ -37,12 +37,13 @@ impl Caller {
                 })
         });
         match outcome {
-            // Ids that are new in this call belong to no other event, so an earlier attempt stored the duplicates.
+            // The ids were made by this call, so no earlier call can have stored these events. An earlier attempt
+            // of this call did.
             Ok(Appended { stored, duplicates }) if !brought_ids => Ok(Appended {
                 stored: stored + duplicates,
                 duplicates: 0,
             }),
-            // Events of a fenced append may be stored too, but the caller has to stop.
+            // Events of a fenced append may be stored too, but the caller has to know that it lost the lock.
             Err(error) if error.kind() == ErrorKind::Fenced => Err(error.with_ids(batch.ids())),
             Err(error) if unclear && error.kind() != ErrorKind::OutcomeUnknown => {
                 Err(still_unclear(job, batch, error))
@@ -52,7 +53,7 @@ impl Caller {
     }
 }
 
-/// The error of an append that failed in the end, although an earlier attempt may have stored its events.
+/// The error of an append whose last attempt failed, while an earlier attempt may have stored its events.
 fn still_unclear(job: &JobAddress, batch: &Batch, last: StorageError) -> StorageError {
     let tries = last.attempts();
     let settle = "append the same batch under the same ids: what is stored is not stored again";
@@ -69,6 +70,6 @@ fn still_unclear(job: &JobAddress, batch: &Batch, last: StorageError) -> Storage
     .with_ids(batch.ids())
     .with_attempts(tries)
     .with_hint(hint)
-    // Only this error states the number of attempts, not its source.
+    // The number of attempts is stated by this error alone, so its source states 1.
     .with_source(last.with_attempts(1))
 }

@@ -10,13 +10,14 @@ use prodigy_storage_layout::{Document, JobAddress, Phase};
 use super::Caller;
 use super::operation::{ADD, DELETE, GET, PUT, REVISION};
 
-/// The estimated memory of a cache entry besides its document: key, links and table.
+/// The estimated memory that a cache entry uses besides its document.
 const OVERHEAD: u64 = 512;
 
-/// Documents by key. A cached document is returned only if the backend still has the same revision, so another
-/// process's write is never hidden. A hit saves reading and verifying the document, but not the check of the revision.
+/// A cache of documents. A cached document is returned only if the backend reports the same revision, so that a
+/// write of another process is never hidden. A hit saves reading and verifying the document, but the revision is
+/// still read.
 ///
-/// A document that does not exist is not cached, and neither is one that is larger than the whole cache.
+/// A missing document is not cached, and neither is a document that is larger than the whole cache.
 #[derive(Debug)]
 pub(super) struct DocumentCache {
     documents: Cache<Document, Option<StoredDocument>>,
@@ -31,7 +32,7 @@ impl DocumentCache {
         }
     }
 
-    /// Converts a document for the cache, with its weight.
+    /// Makes a cache entry of a document, with its size in memory.
     fn loaded(&self, stored: Option<StoredDocument>) -> Loaded<Option<StoredDocument>> {
         let Some(stored) = stored else {
             return Loaded::pass(None);
@@ -127,7 +128,7 @@ impl Caller {
         let added = self.call(ADD, job, deadline, |backend| {
             backend.add(job, phase, body, options, deadline)
         });
-        // In every other phase an addition has a new name, which is not cached.
+        // Only setup reuses a name. In every other phase the new document has a new name, which can't be cached.
         if phase == Phase::Setup {
             self.forget(&Document::Setup(job.clone()));
         }
@@ -162,8 +163,8 @@ impl Caller {
         }
     }
 
-    /// Removes a document from the cache after a write, whether the write succeeded or not, so that this handle reads
-    /// its own write at once.
+    /// Removes a document from the cache after a write, even a failed one, so that the next read through this
+    /// handle is not older than the write.
     fn forget(&self, document: &Document) {
         if let Some(cache) = &self.cache {
             cache.documents.remove(document);
@@ -171,8 +172,8 @@ impl Caller {
     }
 }
 
-/// Emits the `tracing` event of a counter. An evicted entry belonged to another document, which `document` replaced in
-/// the cache.
+/// Emits the `tracing` event of a change of the cache. `document` is the document that was read; an evicted
+/// document is another one.
 fn trace(document: &Document, event: CacheEvent) {
     match event {
         CacheEvent::Hit => tracing::trace!(%document, "cache hit"),

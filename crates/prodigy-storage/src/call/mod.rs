@@ -1,9 +1,9 @@
-//! The caller: the one path from a typed store to its backend.
+//! The caller: every call of a typed store to its backend goes through it.
 //!
 //! [`Caller::call`] refuses writes through a read-only handle, limits the number of operations that run at once,
-//! repeats calls that failed with a transient error, and counts. The properties of an operation are its row in
-//! [`operation`]. Two operations need more: an append keeps its ids when it is repeated ([`append`]), and a document
-//! may come from the cache ([`document`]).
+//! repeats calls that failed with a transient error, and counts calls. The rules for an operation are in its row
+//! in [`operation`]. Two operations need more: an append keeps its ids when it is repeated ([`append`]), and a
+//! document may come from the cache ([`document`]).
 
 mod append;
 mod document;
@@ -25,13 +25,13 @@ use prodigy_storage_retry::{GaveUp, Permit, Retry, Semaphore, Time};
 use document::DocumentCache;
 use operation::{Access, Limit, Operation};
 
-/// The longest time until a pause notices the interrupt.
+/// During a pause, the flag that interrupts it is checked at this interval.
 const PIECE: Duration = Duration::from_millis(25);
 
-/// A warning is logged for a document larger than this fraction of `max_document_size`.
+/// A warning is logged for a document that is larger than `max_document_size` divided by this number.
 const LARGE_SHARE: u64 = 10;
 
-/// Calls a backend by the rules of a configuration.
+/// Calls a backend, with the retries, the limit and the cache of a configuration.
 #[derive(Debug)]
 pub(crate) struct Caller {
     backend: Arc<dyn Backend>,
@@ -53,7 +53,7 @@ struct Meter {
     latency: SharedHistogram,
 }
 
-/// The system's clock, with pauses that end when a flag is raised.
+/// The system's clock. Its pauses end when the flag is raised.
 #[derive(Debug)]
 struct Interruptible(&'static AtomicBool);
 
@@ -74,13 +74,13 @@ impl Time for Interruptible {
 
 #[derive(Debug, Default)]
 struct Counters {
-    /// Attempts after the first one.
+    /// The number of attempts after the first one of each call.
     retries: AtomicU64,
-    /// Calls that succeeded after a retry.
+    /// The number of calls that succeeded after a retry.
     recovered: AtomicU64,
-    /// Calls that ended with a transient error after all retries or at the deadline.
+    /// The number of calls that ended with a transient error, after all retries or at the deadline.
     gave_up: AtomicU64,
-    /// Attempts of appends with an unknown outcome.
+    /// The number of attempts of appends that had an unknown outcome.
     unclear_appends: AtomicU64,
 }
 
@@ -100,7 +100,7 @@ impl Caller {
         }
     }
 
-    /// Makes the pauses before retries end when a flag is raised.
+    /// Makes the pauses before retries end when the flag is raised.
     pub(crate) fn interruptible(mut self, flag: Option<&'static AtomicBool>) -> Self {
         if let Some(flag) = flag {
             self.retry = self.retry.with_time(Arc::new(Interruptible(flag)));
@@ -108,7 +108,7 @@ impl Caller {
         self
     }
 
-    /// The backend, for calls without these rules.
+    /// The backend itself, for calls without retries, limit and counters.
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
     }
@@ -117,7 +117,7 @@ impl Caller {
         self.read_only
     }
 
-    /// The capabilities of the backend through this handle.
+    /// The capabilities of the backend, with the access mode of this handle.
     pub(crate) fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.backend.capabilities();
         capabilities.read_only = self.read_only;
@@ -134,10 +134,11 @@ impl Caller {
             .with_hint("open the storage for writing"))
     }
 
-    /// Makes one operation, and repeats it as its row in the table allows, until `deadline`.
+    /// Makes one call of an operation until `deadline`, and repeats it as the operation's row in the table allows.
     ///
-    /// Each attempt takes its own permit: no permit is held during the delay before the next attempt. A delay that
-    /// would end after the deadline is not started. The last error is returned, with the number of attempts.
+    /// Each attempt needs its own permit: no permit is held during the delay before the next attempt. If a delay
+    /// would end after the deadline, the call ends at once. It returns the last error, with the number of
+    /// attempts.
     pub(crate) fn call<T>(
         &self,
         operation: Operation,

@@ -1,15 +1,16 @@
-//! The table of operations, with the rules by which [`call`](super::Caller::call) handles each.
+//! The table of operations. A row has the rules by which [`call`](super::Caller::call) makes the calls of an
+//! operation.
 
 use prodigy_storage_backend::{ErrorKind, StorageError};
 
-/// A kind of call to a backend.
+/// An operation: a kind of call to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Operation {
     /// The name of the operation in errors and in `tracing` events.
     pub(crate) name: &'static str,
-    /// Decides whether a read-only handle refuses the operation.
+    /// Whether the operation writes; a read-only handle refuses writes.
     pub(crate) access: Access,
-    /// Decides whether the operation takes one of the `connection_pool_size` permits.
+    /// Whether the operation needs one of the `connection_pool_size` permits.
     pub(crate) limit: Limit,
     repeat: Repeat,
     /// The position of the operation in the table.
@@ -26,19 +27,21 @@ pub(crate) enum Access {
 pub(crate) enum Limit {
     /// The operation holds a permit while it runs.
     Permit,
-    /// The operation runs without a permit. Appends share a sync, so they count as one piece of work. A caller that waits
-    /// for a named lock or for events must not hold a permit: the lock's holder or the writer of the events may need it.
+    /// The operation runs without a permit. Concurrent appends share a sync, so they are not limited. A caller
+    /// that waits for a named lock or for events must not hold a permit, since the lock's holder or the writer of
+    /// the events may need it.
     Free,
 }
 
-/// The failed calls that may be repeated.
+/// Which failed calls of an operation may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Repeat {
-    /// No call: the first failure is returned.
+    /// Failed calls are never repeated.
     Never,
-    /// Calls that failed with a transient error and certainly changed nothing.
+    /// Calls that failed with a transient error, which certainly changed nothing.
     Transient,
-    /// Also calls with an unknown outcome, if the error has the ids: the same ids are stored only once.
+    /// Also calls with an unknown outcome, if the error has the ids: under the same ids, each event is stored
+    /// once.
     SameIds,
 }
 
@@ -55,7 +58,7 @@ macro_rules! operations {
             index: Index::$constant as usize,
         };)+
 
-        /// All operations, in the order of the table.
+        /// All operations, in the order of the rows.
         pub(super) const ALL: &[Operation] = &[$($constant),+];
     };
 }
@@ -107,8 +110,8 @@ operations! {
 impl Operation {
     /// True if a call that failed with this error may be repeated.
     ///
-    /// The caller has to decide about a conflict or a refused fencing token. These errors are never repeated, even if
-    /// they are marked as transient.
+    /// A conflict and an overtaken fencing token are never repeated, even if the error is marked as transient: the
+    /// caller has to decide what to do.
     pub(super) fn may_repeat(&self, error: &StorageError) -> bool {
         if !error.is_transient() {
             return false;

@@ -1,4 +1,4 @@
-//! Checkpoints as a reader gets them.
+//! A checkpoint that was read.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ use crate::json;
 /// job.checkpoints().save_map(&1, SaveOptions::at(cursor))?;
 /// job.events().append(&"agent 2 finished")?;
 ///
-/// // After a restart: the state, and the events that it does not contain yet.
+/// // After a restart: the state, and the events that came after it.
 /// let checkpoint = job.checkpoints().latest_map::<u32>()?.expect("it was saved");
 /// let rest = ReadOptions::new().from(checkpoint.cursor);
 /// let done = checkpoint.data + u32::try_from(job.events().read_with::<String>(rest)?.count()).unwrap_or(0);
@@ -36,37 +36,38 @@ pub struct Checkpoint<T> {
     pub id: CheckpointId,
     /// The revision, for [`SaveOptions::expected_revision`](crate::SaveOptions::expected_revision).
     pub revision: Revision,
-    /// True if the document has a checksum that matches. A bare document of another program has none.
+    /// True if the document has a checksum that matches. A document of another program has none.
     pub verified: bool,
     /// The phase of the checkpoint.
     pub phase: Phase,
-    /// The time of the save, by the writer's clock, which may have stepped; [`order`](Self::order) decides which
-    /// checkpoint of a job was saved last. For a bare document it is the time that the document states (`timestamp`, or
-    /// `created_at` in its `metadata`), else the time in its name, else the mtime of its file.
+    /// The time of the save, by the writer's clock, which may have stepped: [`order`](Self::order) shows which
+    /// checkpoint of a job was saved last. For a document of another program it is the time in the document
+    /// (`timestamp`, or `created_at` in its `metadata`), else the time in its name, else the mtime of its file.
     pub saved_at: Timestamp,
-    /// The version of the state's own form; `None` for a bare document.
+    /// The version of the state's format, which the caller sets; `None` for a document of another program.
     pub schema_version: Option<u32>,
-    /// The position in the log up to which events led to this state.
+    /// The position in the log at which this state was reached: the state includes all events that the cursor
+    /// covers.
     pub cursor: Option<Cursor>,
     /// The fencing token under which the checkpoint was saved, without the token's origin.
     pub fencing: Option<Fence>,
     /// The key of the checkpoint, by which [`Checkpoints::find`](crate::Checkpoints::find) finds it.
     pub key: Option<CheckpointKey>,
-    /// The state; for a bare document, the whole document.
+    /// The state; for a document of another program, the whole document.
     pub data: T,
-    /// Newer checkpoints that were skipped, the newest first.
+    /// Newer checkpoints that can't be read, the newest first.
     pub skipped: Vec<Skipped>,
     order: Timestamp,
 }
 
 impl<T> Checkpoint<T> {
-    /// The place of this checkpoint among all checkpoints of its job. A save that starts after another one has ended
-    /// gets the greater place, whatever their phases and whatever the clock did. The place is a time of the clock,
-    /// raised where necessary.
+    /// A time that orders the checkpoints of a job. If a save starts after another one has ended, its checkpoint
+    /// has the greater time, whatever their phases, and even if the clock stepped back. It is the clock's time,
+    /// raised if necessary.
     ///
-    /// Two saves of different phases at the same moment have no defined order. A bare document of another program has
-    /// the place of the time that it states, else of the time in its name. A bare document without either precedes all
-    /// other checkpoints: its mtime is not used, since a copy changes it.
+    /// Two saves of different phases at the same moment have no defined order. For a document of another program,
+    /// the time is the one that the document states, else the one in its name. Without either, the document comes
+    /// before all others: its mtime is not used, since a copy changes it.
     ///
     /// ```
     /// # use prodigy_storage::{Phase, SaveOptions, Storage};
@@ -89,7 +90,8 @@ impl<T> Checkpoint<T> {
     }
 }
 
-/// A checkpoint that was skipped, because it is damaged or a file of another program that can't be read.
+/// A checkpoint that a search for the newest one skipped: it is damaged, or another program wrote it in an unknown
+/// form.
 ///
 /// ```
 /// use prodigy_storage::{Checkpoints, StorageError};
@@ -108,7 +110,7 @@ impl<T> Checkpoint<T> {
 pub struct Skipped {
     /// The id of the checkpoint.
     pub id: CheckpointId,
-    /// The reason.
+    /// The reason why it can't be read.
     pub error: StorageError,
 }
 
@@ -128,21 +130,21 @@ struct Body<'a, T> {
     data: T,
 }
 
-/// The time of a checkpoint's save; `None` for a document of another program, and for a document that is not a
-/// checkpoint.
+/// The time at which a checkpoint was saved; `None` for a document that this project did not write, or that is not
+/// a checkpoint.
 pub(crate) fn saved_at(stored: &StoredDocument) -> Option<Timestamp> {
     let body: Option<Body<'_, IgnoredAny>> = stored.is_verified().then(|| json::parse(stored.body()).ok())?;
     body.map(|body| body.saved_at)
 }
 
-/// The key of a checkpoint.
+/// The key that a checkpoint was saved with, if any.
 pub(crate) fn key(stored: &StoredDocument) -> Option<CheckpointKey> {
     let body: Option<Body<'_, IgnoredAny>> = stored.is_verified().then(|| json::parse(stored.body()).ok())?;
     body?.key
 }
 
-/// Parses a checkpoint. `modified` returns the mtime of its file, and is called only for a bare document without a time
-/// in its name.
+/// Parses a checkpoint. `modified` returns the mtime of its file; it is called only for a document of another
+/// program that has no time in its name.
 pub(crate) fn parse<T: DeserializeOwned>(
     job: &JobAddress,
     id: CheckpointId,
@@ -191,7 +193,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
     })
 }
 
-/// The time that another program's checkpoint states.
+/// The time that a checkpoint of another program states.
 fn stated_time(body: &[u8]) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Bare {
@@ -205,9 +207,9 @@ fn stated_time(body: &[u8]) -> Option<Timestamp> {
     bare.timestamp.as_ref().or_else(created)?.as_str()?.parse().ok()
 }
 
-/// The token under which a document was written, without its origin.
+/// The fencing token under which a document was written, without the token's origin.
 pub(crate) fn stored_fence(token: Option<u64>, lock: Option<String>) -> Result<Option<Fence>> {
-    // An earlier version stored the token 0, which no lock gives out.
+    // An earlier version stored 0 for a write without a token.
     let Some(token) = token.filter(|token| *token > 0) else {
         return Ok(None);
     };

@@ -81,12 +81,12 @@ pub struct CheckpointEntry {
     pub id: CheckpointId,
     /// The stored size in bytes.
     pub bytes: u64,
-    /// The time of the write, by the backend's clock.
+    /// The time at which it was written, by the backend's clock.
     pub modified: Timestamp,
 }
 
 impl CheckpointEntry {
-    /// `None` for a document that is not a checkpoint.
+    /// The entry of a checkpoint; `None` if the document is not a checkpoint.
     pub(crate) fn of(entry: DocumentEntry) -> Option<Self> {
         Some(Self {
             id: CheckpointId::new(entry.document.phase()?, entry.document),
@@ -102,7 +102,7 @@ impl CheckpointEntry {
 /// # use prodigy_storage::{Expected, SaveOptions, Storage};
 /// # let checkpoints = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?.checkpoints();
 /// let first = checkpoints.save_map(&1, SaveOptions::new())?;
-/// // Saved only if no other process has saved one meanwhile.
+/// // Saved only if no other process has saved a checkpoint since.
 /// let next = SaveOptions::new().expected_revision(Expected::Revision(first.revision));
 /// checkpoints.save_map(&2, next)?;
 /// # Ok::<(), prodigy_storage::StorageError>(())
@@ -112,8 +112,8 @@ impl CheckpointEntry {
 pub struct SavedCheckpoint {
     /// The id of the new checkpoint.
     pub id: CheckpointId,
-    /// The revision of the new checkpoint. As the condition of the next save, it excludes a save by another process in
-    /// between.
+    /// The revision of the new checkpoint. If it is the condition of the next save, that save fails if another
+    /// process has saved in between.
     pub revision: Revision,
 }
 

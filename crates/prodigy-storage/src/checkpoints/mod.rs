@@ -31,13 +31,16 @@ use crate::error::refused_name;
 use crate::listing::Listing;
 use crate::storage::Inner;
 
-/// The number of searches for the newest checkpoint, if it is removed between the search and the read.
+/// A checkpoint that was found may be removed before it is read. The search for the newest one is then repeated,
+/// up to this number of searches.
 const SEARCHES: usize = 5;
-/// The number of damaged checkpoints that are skipped one by one; after that the series is listed.
+/// The number of damaged checkpoints that are skipped one by one. After that, the rest of the series is listed at
+/// once.
 const STEPS: usize = 4;
 
-/// The checkpoints of a job: a series for each phase. Setup keeps only one checkpoint; all other phases keep every
-/// checkpoint until it is pruned. A program makes its own phase from a name: `"review".parse::<Phase>()?`.
+/// The checkpoints of a job, in a series for each phase. The setup phase has only one checkpoint; all other phases
+/// keep each checkpoint until it is pruned. A program makes a phase of its own from a name:
+/// `"review".parse::<Phase>()?`.
 ///
 /// ```
 /// # use prodigy_storage::{SaveOptions, Storage};
@@ -54,7 +57,7 @@ const STEPS: usize = 4;
 pub struct Checkpoints {
     inner: Arc<Inner>,
     job: JobAddress,
-    /// The fencing token of every write.
+    /// The fencing token that each write carries.
     fence: Option<Fence>,
 }
 
@@ -64,13 +67,13 @@ impl Checkpoints {
     }
 
     /// Saves a checkpoint of a phase, whole or not at all. It becomes the latest of its phase and, by
-    /// [`Checkpoint::order`], of the job, even if the clock stepped back.
+    /// [`Checkpoint::order`], of its job, even if the clock stepped back.
     ///
     /// # Errors
     /// [`Conflict`](ErrorKind::Conflict) if the latest checkpoint is not the expected one;
-    /// [`Fenced`](ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job that a newer holder of the lock has written
-    /// to; [`InvalidInput`](ErrorKind::InvalidInput) for a state that does not serialise as JSON, is nested deeper than
-    /// 127, or contains malformed raw JSON; other errors of the backend.
+    /// [`Fenced`](ErrorKind::Fenced) if the job handle is [fenced](crate::Job::fenced) and a newer holder of the
+    /// lock has written to the job; [`InvalidInput`](ErrorKind::InvalidInput) for a state that does not serialise
+    /// as JSON, is nested deeper than 127, or contains malformed raw JSON; other errors of the backend.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "options are written where they are used"
@@ -145,8 +148,8 @@ impl Checkpoints {
         self.newest_of(phase, None)
     }
 
-    /// The latest valid checkpoint of a phase before this one; `None` if there is no such checkpoint. With it a program
-    /// can step back from a checkpoint whose state has another type:
+    /// The latest valid checkpoint of the same phase that is older than this one; `None` if there is none. So a
+    /// program can step back from a checkpoint whose state has another type:
     ///
     /// ```no_run
     /// # use prodigy_storage::{Checkpoint, Checkpoints, ErrorKind, Phase, Result};
@@ -173,7 +176,7 @@ impl Checkpoints {
         self.newest_of(id.phase(), Some(id.document()))
     }
 
-    /// False for a checkpoint of another job.
+    /// False if the checkpoint belongs to another job.
     fn has(&self, id: &CheckpointId) -> bool {
         id.document().job() == Some(&self.job)
     }
@@ -201,7 +204,8 @@ impl Checkpoints {
                 },
             )?;
             if is_gone {
-                // A newer checkpoint may exist by now.
+                // The checkpoint was removed before it was read. The search starts again, since a newer one may
+                // exist by now.
                 continue;
             }
             let skipped = newest.skipped.into_iter().map(|(entry, error)| {
@@ -229,8 +233,8 @@ impl Checkpoints {
         StorageError::new(ErrorKind::NotFound, "read checkpoint", &self.job, why)
     }
 
-    /// The newest checkpoint before the last one. After several damaged checkpoints, `listed` keeps the rest of the
-    /// series.
+    /// The newest checkpoint that is older than `last`. With `list`, the rest of the series is listed once, into
+    /// `listed`.
     fn next_older(
         &self,
         phase: Phase,
@@ -251,7 +255,7 @@ impl Checkpoints {
         }
     }
 
-    /// The setup checkpoint.
+    /// The checkpoint of the setup phase.
     ///
     /// # Errors
     /// As [`latest`](Self::latest).
@@ -298,7 +302,7 @@ impl Checkpoints {
         };
         let mut modified = None;
         if !stored.is_verified() && document.stamp().is_none() {
-            // The series of setup has at most one checkpoint.
+            // To get the time of the setup checkpoint, its series is searched, which has at most one checkpoint.
             match self.newest(id.phase(), None, deadline)? {
                 Some(entry) => modified = Some(entry.modified),
                 None => return Ok(None),
@@ -307,8 +311,8 @@ impl Checkpoints {
         body::parse(&self.job, id.clone(), modified, &stored, Vec::new()).map(Some)
     }
 
-    /// The last valid checkpoint, of any phase, that was [saved with this key](crate::SaveOptions::key). A damaged
-    /// checkpoint is skipped, as in [`latest`](Self::latest).
+    /// The newest valid checkpoint, of any phase, that was [saved with this key](crate::SaveOptions::key). A
+    /// damaged checkpoint is skipped, as in [`latest`](Self::latest).
     ///
     /// ```
     /// # use prodigy_storage::{CheckpointKey, SaveOptions, Storage};
@@ -341,7 +345,7 @@ impl Checkpoints {
                 Err(error) => return Err(error),
             }
         }
-        // The key of the setup checkpoint is only in its body.
+        // The name of the setup checkpoint does not have its key, so the document is read.
         let document = Document::Setup(self.job.clone());
         let setup = match self.inner.caller.get(&document, self.inner.deadline()) {
             Err(error) if is_skipped(&error) => None,
@@ -449,18 +453,19 @@ impl Checkpoints {
             .delete(document, Expected::Any, durability, fence, deadline)
     }
 
-    /// Removes all but the newest `keep` checkpoints of each phase, but never the newest valid one: 0 counts as 1.
-    /// Checkpoints of another program are neither counted nor removed. Returns the checkpoints that were removed, or
-    /// would be in a dry run.
+    /// Removes the checkpoints of each phase except the newest `keep` ones; 0 counts as 1. The newest valid
+    /// checkpoint is never removed. Checkpoints of another program are neither counted nor removed. Returns the
+    /// checkpoints that were removed or, in a dry run, that would be removed.
     ///
     /// # Errors
-    /// The errors of the backend. Some checkpoints may already be removed then.
+    /// The errors of the backend. Some checkpoints may then be removed already.
     pub fn prune(&self, keep: usize, options: PruneOptions) -> Result<Vec<CheckpointEntry>> {
         prune::prune(self, &self.inner, keep, options)
     }
 }
 
-/// True if a checkpoint that can't be read is skipped: it is damaged, or a file of another program.
+/// True for the error of a checkpoint that is skipped in a search: it is damaged, or another program wrote it in
+/// an unknown form.
 fn is_skipped(error: &StorageError) -> bool {
     matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign)
 }

@@ -1,8 +1,8 @@
-//! The order of saves over the phases of a job.
+//! Orders the saves of all phases of a job.
 //!
-//! The stamps in the names of all phases except setup ascend together, which the backend ensures. The setup checkpoint
-//! has only one name, and its time is in its body. So a save of setup reads the newest names, and a save of another
-//! phase reads the time of setup.
+//! The names of all checkpoints except setup hold a stamp, and the backend makes these stamps ascend over all
+//! phases. The setup checkpoint always has the same name, and its time is in its body. So a save of setup reads
+//! the newest stamps, and a save of another phase reads the time of the setup checkpoint.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,8 @@ use crate::storage::Inner;
 /// The number of jobs for which the time of the setup checkpoint is cached.
 const JOBS: usize = 256;
 
-/// The times of setup checkpoints, by revision, so that each setup checkpoint is read only once.
+/// The times of setup checkpoints, with the revision that each belongs to, so that a setup checkpoint is read only
+/// once.
 #[derive(Debug, Default)]
 pub(crate) struct Setups(Mutex<HashMap<JobAddress, (Revision, Timestamp)>>);
 
@@ -38,10 +39,10 @@ impl Setups {
     }
 }
 
-/// The time of a save that starts now: the clock's time or, if that is not later, 1 ns after the newest checkpoint of
-/// the other phases.
+/// The time of a save that starts now: the clock's time or, if the newest checkpoint is not older than that, 1 ns
+/// after it. For a save of setup, that is the newest of the other phases; for all others, the setup checkpoint.
 ///
-/// If the check fails, the clock's time is used: the save itself will report the same failure.
+/// If the newest checkpoint can't be read, the clock's time is used: the save itself will report the failure.
 pub(super) fn time(inner: &Inner, job: &JobAddress, phase: Phase, deadline: Deadline) -> Timestamp {
     let after = match phase {
         Phase::Setup => newest_stamp(inner, job, deadline),
@@ -62,8 +63,8 @@ pub(super) fn saved(inner: &Inner, job: &JobAddress, phase: Phase, added: &Added
     }
 }
 
-/// The newest stamp of the other phases. The name of another program's checkpoint has its writer's clock, and is
-/// ignored.
+/// The newest stamp of all phases except setup. Stamps of another program are ignored, since they depend on that
+/// program's clock.
 fn newest_stamp(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
     let mut newest = None;
     for entry in inner.list(&DocumentScope::Job(job.clone()), deadline) {
@@ -85,11 +86,11 @@ fn time_of_setup(inner: &Inner, job: &JobAddress, deadline: Deadline) -> Result<
     let (revision, time) = match inner.caller.get(&setup, deadline) {
         Ok(Some(stored)) => (stored.revision(), body::saved_at(&stored)),
         Ok(None) => return Ok(None),
-        // Readers skip it too.
+        // It counts as a checkpoint without a time, since readers skip it.
         Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Foreign) => (revision, None),
         Err(error) => return Err(error),
     };
-    // A setup checkpoint without a time of ours does not raise any other time.
+    // If another program wrote the setup checkpoint, it raises no other time.
     let time = time.unwrap_or(Timestamp::MIN);
     inner.setups.keep(job, revision, time);
     Ok(Some(time))

@@ -70,7 +70,8 @@ pub(crate) fn prune(
             continue;
         }
         if newest_place(inner, &kept)?.is_none() {
-            // The newest valid checkpoint is among the old ones. It is kept, since a resume needs it.
+            // None of the newest checkpoints is valid. The newest valid one among the old ones is kept, since a
+            // resume needs it.
             match newest_place(inner, &old)? {
                 Some(at) => drop(old.remove(at)),
                 None => continue,
@@ -93,8 +94,8 @@ pub(crate) fn prune(
     Ok(removed)
 }
 
-/// False for a checkpoint of another program, which is never removed. A name that only this program gives needs no
-/// check of the document.
+/// False for a checkpoint of another program, which is never removed. If only this program gives such names, the
+/// document is not read.
 fn is_ours(inner: &Inner, entry: &CheckpointEntry) -> Result<bool> {
     if entry
         .id
@@ -107,7 +108,7 @@ fn is_ours(inner: &Inner, entry: &CheckpointEntry) -> Result<bool> {
     match inner.caller.get(entry.id.document(), inner.deadline()) {
         Ok(found) => Ok(found.is_some_and(|found| found.is_verified())),
         Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
-        // A document over the limit may be another program's, and is neither counted nor removed.
+        // A document over the size limit may be another program's. It is neither counted nor removed.
         Err(error) if matches!(error.kind(), ErrorKind::Foreign | ErrorKind::TooLarge) => Ok(false),
         Err(error) => Err(error),
     }

@@ -22,15 +22,16 @@ use crate::storage::Inner;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SaveOptions {
-    /// The position in the log up to which events led to this state; a read from it resumes exactly there. The events
-    /// before it are synced before the checkpoint is stored, whatever the durability.
+    /// The position in the log at which the state was reached: a later read from it returns exactly the events
+    /// that the state does not include. The events that it covers are synced before the checkpoint is stored,
+    /// whatever the durability.
     pub cursor: Option<Cursor>,
-    /// The expected latest valid checkpoint of the phase. If another one is the latest, the save is a conflict.
+    /// The condition on the latest valid checkpoint of the phase. If it is not met, the save fails as a conflict.
     pub expected_revision: Expected,
-    /// The key by which [`find`](crate::Checkpoints::find) finds the checkpoint. It is part of the file's name. A key
-    /// may be used again; then the last checkpoint with it is found.
+    /// The key by which [`find`](crate::Checkpoints::find) finds the checkpoint. It is part of the file's name.
+    /// Several checkpoints may have the same key; the last one is found then.
     pub key: Option<CheckpointKey>,
-    /// The version of the state's own form, for the program that reads it. Default: 1.
+    /// The version of the state's format, for the program that reads the state. Default: 1.
     pub schema_version: u32,
     /// The durability of this call, instead of the configured one.
     pub durability: Option<Durability>,
@@ -49,13 +50,13 @@ impl Default for SaveOptions {
 }
 
 impl SaveOptions {
-    /// Options without a position or a condition.
+    /// Options without a cursor, a condition or a key.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Options with the position up to which events led to the state.
+    /// Options with the position in the log at which the state was reached.
     #[must_use]
     pub fn at(cursor: Cursor) -> Self {
         Self {
@@ -65,16 +66,16 @@ impl SaveOptions {
     }
 
     setters! {
-        /// Sets the position up to which events led to the state, if any.
+        /// Sets the position in the log at which the state was reached, if any.
         cursor: into Option<Cursor>,
 
-        /// Sets the expected latest valid checkpoint of the phase.
+        /// Sets the condition on the latest valid checkpoint of the phase.
         expected_revision: Expected,
 
         /// Sets the key by which the checkpoint is found.
         key: into Option<CheckpointKey>,
 
-        /// Sets the version of the state's own form.
+        /// Sets the version of the state's format.
         schema_version: u32,
 
         /// Sets the durability of this call, instead of the configured one.
@@ -82,7 +83,7 @@ impl SaveOptions {
     }
 }
 
-/// The envelope of the state; the state itself comes last.
+/// The stored form of a checkpoint. The state is its last field.
 #[derive(Serialize)]
 struct Saved<'a, T: ?Sized> {
     phase: Phase,
@@ -132,7 +133,8 @@ pub(crate) fn save<T: Serialize + ?Sized>(
     with_buffer(|buffer| {
         let body =
             Body::write(buffer, &checkpoint).map_err(|fault| refused(job, phase, fault.below("data")))?;
-        // A relaxed save does this too: after a power loss the checkpoint may exist and its events may not.
+        // Also for a relaxed save: otherwise, after a power loss, the checkpoint might exist without the events
+        // that it covers.
         if let Some(cursor) = &options.cursor {
             inner.caller.call(PERSIST, job, deadline, |backend| {
                 backend.persist(job, cursor, deadline)

@@ -1,4 +1,4 @@
-//! Ten thousand futures that are dropped at random points.
+//! Drops ten thousand futures at random points, and compares the store with the acknowledgements.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -21,7 +21,8 @@ const FUTURES: u64 = 1_000;
 /// The largest number of polls before a future is dropped.
 const POLLS: u64 = 48;
 
-/// Drops a future after a time, or after a number of polls, or just before the next poll.
+/// Polls a future until a random time or number of polls, and then drops it. It may also be dropped right before
+/// the next poll.
 async fn cancelled(mut draw: Draw, longest: Duration, work: impl Future<Output = ()>) {
     let mut work = pin!(work);
     let (mut left, how) = (draw.below(POLLS), draw.below(3));
@@ -40,7 +41,7 @@ async fn cancelled(mut draw: Draw, longest: Duration, work: impl Future<Output =
     let _ = tokio::time::timeout(draw.part_of(longest), dropped).await;
 }
 
-/// Counts dropped futures, including those that a runtime drops.
+/// Counts a dropped future, even one that the runtime drops.
 struct Counts(Arc<Record>);
 
 impl Drop for Counts {
@@ -49,7 +50,7 @@ impl Drop for Counts {
     }
 }
 
-/// One round: 1,000 futures on a handle of their own, until all of them have ended.
+/// Runs 1,000 futures on a handle of their own, until all of them have ended.
 fn round(round: u64, storage: &Storage, longest: Duration, record: &Arc<Record>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
@@ -82,14 +83,14 @@ fn round(round: u64, storage: &Storage, longest: Duration, record: &Arc<Record>)
             }
             tasks.flush().await.unwrap();
         });
-        // A flush waits for what dropped futures left behind.
+        // A flush waits until the leases and locks of dropped futures are released.
         assert!(is_clean(storage));
         drop((tasks, runtime));
     } else {
-        // Drops everything during the work: the runtime drops the futures, and the handle is dropped.
+        // Drops everything while the futures work: the runtime drops the futures, and then the handle is dropped.
         std::thread::sleep(Draw::new(round).part_of(longest));
         drop(tasks);
-        // Waits for the running polls, so that everything acknowledged is recorded.
+        // Waits until no future is being polled, so that everything that was acknowledged is recorded.
         runtime.shutdown_timeout(Duration::from_secs(120));
         eventually("a lease or a lock is left", || is_clean(storage));
     }
@@ -136,7 +137,7 @@ fn ten_thousand_on(longest: Duration, set: impl FnOnce(StorageBuilder, &Path) ->
     }
     record.compare(&job(&storage));
     assert_eq!(record.cancelled.load(Ordering::SeqCst), ROUNDS * FUTURES);
-    // The store still accepts writes.
+    // The store still accepts a write.
     job(&storage).events().append(&"the end").unwrap();
     assert!(
         job(&storage)

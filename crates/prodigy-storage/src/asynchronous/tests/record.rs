@@ -1,4 +1,4 @@
-//! A record of everything that was acknowledged to futures, for comparison with the store.
+//! Records what was acknowledged to futures, and compares the store with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -9,34 +9,34 @@ use prodigy_storage_layout::Timestamp;
 
 use crate::{CheckpointId, Job};
 
-/// The names of the locks, and of the documents that hold a number.
+/// The names of the locks. For each of them there is also a document that holds a number.
 pub(super) const NAMES: [&str; 4] = ["shop/a", "shop/b", "shop/c", "shop/d"];
-/// The number of events in a batch, and of items in a push.
+/// The number of events in each batch, and of items in each push of several.
 pub(super) const TOGETHER: u64 = 3;
-/// The length of a value, whose elements are equal.
+/// The number of elements of a value.
 const LENGTH: usize = 50;
 
-/// A value of which a part would be noticed.
+/// A value of equal elements, so that a partly written value is noticed.
 pub(super) fn value(number: u64) -> Vec<u64> {
     vec![number; LENGTH]
 }
 
-/// The number of changes that were started, and of those that were acknowledged.
+/// The number of changes that were begun, and the number of those that were acknowledged.
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) begun: u64,
     pub(super) acknowledged: u64,
 }
 
-/// The acknowledgements, each recorded in the poll that returned it.
+/// Records each acknowledgement in the poll that returned it.
 #[derive(Default)]
 pub(super) struct Record {
     next: AtomicU64,
-    /// Futures that were dropped before their end.
+    /// The number of futures that were dropped before their end.
     pub(super) cancelled: AtomicU64,
     pub(super) events: Mutex<Vec<(EventId, String)>>,
     pub(super) pushed: Mutex<Vec<ItemId>>,
-    /// Items whose acknowledgement was started.
+    /// Items for which an acknowledgement was begun.
     pub(super) leaving: Mutex<BTreeSet<ItemId>>,
     pub(super) gone: Mutex<BTreeSet<ItemId>>,
     pub(super) parked: Mutex<BTreeSet<ItemId>>,
@@ -52,7 +52,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The time of all given ids.
+    /// The time of all ids that the futures themselves choose.
     pub(super) const PLANNED: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);
 
     /// A unique number.
@@ -60,7 +60,7 @@ impl Record {
         self.next.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Asserts that everything acknowledged exists once, and that everything stored is complete.
+    /// Asserts that everything that was acknowledged is stored exactly once, and that nothing is stored in part.
     pub(super) fn compare(&self, job: &Job) {
         self.compare_events(job);
         self.compare_letters(job);
@@ -74,7 +74,7 @@ impl Record {
             self.put.lock().unwrap().len(),
             self.deleted.lock().unwrap().len(),
         ];
-        // A loaded machine gets to fewer of them before they are cancelled.
+        // These calls are rarer, but even on a loaded machine some are made before the futures are cancelled.
         assert!(many.iter().all(|count| *count > 0), "{many:?}");
         let many = [&self.locked, &self.read, &self.panics].map(|count| count.load(Ordering::SeqCst));
         assert!(many.iter().all(|count| *count > 0), "{many:?}");
@@ -177,7 +177,7 @@ impl Record {
     }
 }
 
-/// The document with the number that is incremented under a lock.
+/// The name of the document whose number is incremented while this lock is held.
 pub(super) fn counter(name: &str) -> String {
     name.replace('/', "-")
 }

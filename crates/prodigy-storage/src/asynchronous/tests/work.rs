@@ -17,11 +17,11 @@ use super::record::{NAMES, Record, TOGETHER, counter, value};
 use crate::asynchronous::{AsyncJob, AsyncStorage, AsyncStorageLock, AsyncTaken};
 use crate::{AppendOptions, DocumentOptions, FollowOptions, SaveOptions};
 
-/// A lease that is longer than the test.
+/// The length of a lease, which is longer than the test.
 const LEASE: Duration = Duration::from_secs(36_000);
-/// The number of keys under which several futures append the same event.
+/// The number of different events of which each may be appended by several futures, under one id.
 const KEYS: u64 = 200;
-/// The largest number of items that are read from a stream.
+/// The largest number of items that a future reads from a stream.
 const READ: usize = 40;
 
 /// A small pseudo-random number generator.
@@ -29,7 +29,7 @@ pub(super) struct Draw(u64);
 
 impl Draw {
     pub(super) fn new(seed: u64) -> Self {
-        // Zero would be followed by zero only.
+        // The seed is made odd, since the generator would return only zeros after zero.
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
@@ -49,7 +49,7 @@ impl Draw {
     }
 }
 
-/// The payload of the intended panic, which is raised without the panic hook, so that it prints nothing.
+/// The payload of the intended panics. They are raised without the panic hook, so that nothing is printed.
 struct Wanted;
 
 /// A value that panics when it is deserialised.
@@ -62,7 +62,8 @@ impl<'de> Deserialize<'de> for Panics {
     }
 }
 
-/// Asserts exclusive access. Dropped before the lock is released, even if the future is dropped.
+/// While it exists, asserts that no other one does. It is dropped before the lock is released, even if the future
+/// is dropped.
 struct Alone<'a>(&'a AtomicBool);
 
 impl Drop for Alone<'_> {
@@ -71,7 +72,7 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// The result of a call, or `None` if it was too late: a thousand futures share a few threads.
+/// The value of a call; `None` if the call timed out, which happens since a thousand futures share a few threads.
 fn in_time<T>(result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -155,7 +156,7 @@ impl Worker {
         }
     }
 
-    /// Appends an event that other futures append as well, under the same id.
+    /// Appends an event under an id that depends on its text only, so that several futures append the same event.
     async fn append_once(&mut self) {
         let text = format!("once {}", self.draw.below(KEYS));
         let options: AppendOptions<'_> = AppendOptions::new().id(EventId::for_key(Record::PLANNED, &text));
@@ -172,7 +173,7 @@ impl Worker {
         }
     }
 
-    /// Pushes items that are never taken, so either all of them exist or none.
+    /// Pushes several items in one call. They are never taken, so either all of them are stored or none.
     async fn push_together(&self) {
         let number = self.record.number();
         let ids: Vec<ItemId> = (0..TOGETHER)
@@ -227,7 +228,7 @@ impl Worker {
             }
             5 => drop(in_time(taken.release(Duration::ZERO).await)),
             6 => drop(in_time(taken.extend(LEASE).await)),
-            // The items are dropped without being settled.
+            // In the remaining cases the items are dropped without being settled.
             _ => {}
         }
     }
@@ -262,7 +263,7 @@ impl Worker {
         }
     }
 
-    /// Puts a document, and deletes some.
+    /// Puts a document, and sometimes deletes it.
     async fn put(&mut self) {
         let number = self.record.number();
         let (documents, name) = (self.job.documents("values").unwrap(), format!("value-{number}"));
@@ -277,7 +278,7 @@ impl Worker {
         }
     }
 
-    /// Increments a number by compare-and-set.
+    /// Increments the number in a document by compare-and-set.
     async fn count(&mut self) {
         let name = self.draw.one_of(&NAMES);
         let (counters, document) = (self.job.documents("counters").unwrap(), counter(NAMES[name]));
@@ -329,7 +330,7 @@ impl Worker {
         }
     }
 
-    /// Follows the log, sometimes beyond its end.
+    /// Follows the log, sometimes until no more events are stored.
     async fn follow(&mut self) {
         let options = match self.draw.below(2) {
             0 => FollowOptions::new(),
@@ -343,7 +344,7 @@ impl Worker {
         }
     }
 
-    /// Panics, either in a thread of the handle, or in the task while it holds items and a lock.
+    /// Panics, either on a thread of the handle, or in the task while it holds items and a lock.
     async fn panic(&mut self) {
         if self.draw.below(2) == 0 {
             let loaded = self.job.checkpoints().latest_map::<Panics>().await;

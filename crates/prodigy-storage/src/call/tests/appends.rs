@@ -1,4 +1,4 @@
-//! Appends over a backend whose calls fail as scripted.
+//! Appends through a backend whose calls fail as a script says.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn append(caller: &Caller, batch: &mut Batch) -> prodigy_storage_backend::Result
     caller.append(&job(), batch, &AppendOptions::default(), NEVER)
 }
 
-/// The ids that the backend has stored, in order.
+/// The ids of the events that the backend has stored, in order.
 fn stored(caller: &Caller) -> Vec<EventId> {
     let mut scan = caller.backend().scan(&job(), &ScanOptions::all(), NEVER).unwrap();
     let mut ids = Vec::new();

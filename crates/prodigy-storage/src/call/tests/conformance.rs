@@ -1,5 +1,5 @@
-//! The conformance suite through the caller, with all features on: over each backend, and over a backend whose calls
-//! fail at random.
+//! Runs the conformance suite through the caller, with cache, limit and retries on: over each backend, and over
+//! one whose calls fail at random.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +15,14 @@ use super::through::{Through, everything};
 /// The `max_record_size` of every store.
 const RECORD_LIMIT: usize = 256 << 10;
 const DOCUMENT_LIMIT: usize = 3 << 20;
-/// The size of a store that is filled quickly.
+/// The size in bytes of a store that a test can fill quickly.
 const SMALL: u64 = 1 << 20;
 const LARGE: u64 = 64 << 20;
 
 struct Store {
     clock: Arc<ManualClock>,
     data: Data,
-    /// The seed of the faults for each handle; `None` without faults.
+    /// The seed of the random failures of each new handle; `None` if no calls fail.
     seeds: Option<AtomicU64>,
 }
 
@@ -32,7 +32,7 @@ enum Data {
 }
 
 impl Harness for Store {
-    /// Each handle has its own cache, and another handle may change a document that is in it.
+    /// Each handle has its own cache, so a document in it may be changed through another handle.
     fn open(&self) -> Arc<dyn Backend> {
         let backend: Arc<dyn Backend> = match &self.data {
             Data::Memory(backend) => Arc::new(backend.clone()),

@@ -1,4 +1,4 @@
-//! Documents through the cache. A write directly to the backend represents another process.
+//! Documents through the cache. A write directly to the backend simulates one by another process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -159,7 +159,7 @@ fn a_failed_load_is_not_cached_and_a_failed_check_is_an_error() {
     let (backend, _) = memory();
     put(&*backend, &document(), b"{}");
     let faulty: Arc<dyn Backend> = Arc::new(Through::faulty(backend, 11, false));
-    // Retries are off, so that each fault reaches the cache.
+    // Retries are off, so that the cache sees each failed call.
     let caller = over(&faulty, |config| config.retry_policy.max_retries = 0);
     let (mut read, mut failed) = (0, 0);
     for _ in 0..200 {
@@ -178,7 +178,7 @@ fn a_failed_load_is_not_cached_and_a_failed_check_is_an_error() {
     assert!(read > 100 && failed > 30, "{read} {failed}");
 }
 
-/// A body of `bytes` bytes.
+/// A JSON object whose text has `bytes` bytes.
 fn of_bytes(bytes: usize) -> Vec<u8> {
     format!("{{{}}}", " ".repeat(bytes - 2)).into_bytes()
 }
@@ -256,7 +256,7 @@ fn no_read_is_older_than_the_last_write_before_it() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for round in 1..=ROUNDS {
-                // Writes alternate between the cache and the backend directly.
+                // Odd rounds write directly to the backend, even ones through the caller.
                 if round % 2 == 0 {
                     let text = round_of(round);
                     let body = Body::parse(&text).unwrap();

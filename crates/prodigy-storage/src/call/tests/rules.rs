@@ -1,4 +1,4 @@
-//! Tests of each rule of the caller, on scripted calls.
+//! Tests of each rule of the caller, with calls that fail as a script says.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ fn passing(kind: ErrorKind) -> StorageError {
     error(kind).transient()
 }
 
-/// Makes an operation whose first attempts fail with these errors. Returns the number of attempts and the result.
+/// Calls an operation whose first attempts fail with these errors. Returns the number of attempts and the result.
 fn scripted(
     caller: &Caller,
     operation: Operation,
@@ -60,7 +60,7 @@ fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A deadline that is long enough to enter the queue of waiting callers, and short enough for a test.
+/// A deadline that is late enough for a caller to begin to wait, and early enough for a test.
 fn soon() -> Deadline {
     Deadline::after(Duration::from_millis(20))
 }
@@ -138,7 +138,7 @@ fn no_delay_begins_that_would_end_after_the_deadline() {
     assert_eq!(caller.stats().get("retry.gave_up"), 1);
 }
 
-/// A caller with very long delays, which a test outlasts only if the flag interrupts them.
+/// A caller with delays of hours before retries: a test ends only if the flag interrupts them.
 fn interrupted_by(flag: &'static AtomicBool) -> (Caller, Deadline) {
     let caller = caller_with(|config| {
         config.retry_policy = patient();
@@ -259,7 +259,8 @@ fn while_taken(meanwhile: impl FnOnce(&Caller)) {
             })
         });
         until(|| inside.load(Ordering::SeqCst) == 1);
-        // The permit is released even if an assertion fails, so that the other thread does not wait forever.
+        // Lets the other thread release its permit even if an assertion fails. Otherwise the test would wait for
+        // it forever.
         let _release = Release(&go_on);
         meanwhile(&caller);
     });

@@ -1,5 +1,5 @@
-//! A backend that makes every call through a [`Caller`], as the facade does. The conformance suite and the tests of
-//! faults use it.
+//! A backend that makes every call through a [`Caller`], as the facade does. The conformance suite and the tests
+//! of failed calls use it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use prodigy_storage_layout::{
 use crate::call::Caller;
 use crate::call::operation::{self, Operation};
 
-/// The number of failures per 100 calls.
+/// The percentage of calls that fail.
 const FAILING: u64 = 30;
-/// The number of unknown outcomes per 100 failed appends.
+/// The percentage of failed appends that have an unknown outcome.
 const UNCLEAR: u64 = 50;
 
 /// A backend behind a [`Caller`]. If it is [`faulty`](Self::faulty), 30 % of its calls fail at random with a transient
@@ -38,7 +38,7 @@ pub(crate) struct Through {
     hook: Option<Hook>,
 }
 
-/// Another program's work right before each call of one operation.
+/// Called right before each call of one operation, to simulate another process.
 struct Hook {
     before: Operation,
     work: Box<dyn Fn() + Send + Sync>,
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Hook {
     }
 }
 
-/// The faults of a backend; one is drawn for each call.
+/// The failures that a test has planned for the calls of a backend.
 #[derive(Debug)]
 struct Faults {
     source: Source,
@@ -60,24 +60,24 @@ struct Faults {
 
 #[derive(Debug)]
 enum Source {
-    /// Random faults, from the state of a random number generator.
+    /// Random failures, from the state of a random number generator.
     Random(AtomicU64),
-    /// No fault for this number of calls, and then no call succeeds.
+    /// This number of calls succeeds, and then no call does anything.
     Death(AtomicU64),
-    /// These faults in order, and then no more.
+    /// The first calls fail in these ways, in order; later calls succeed.
     Script(Mutex<VecDeque<Fault>>),
 }
 
-/// The failure of a call.
+/// How a call fails.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     /// A transient error; the call changed nothing.
     Passing,
-    /// A lasting error; the call changed nothing.
+    /// A permanent error of this kind; the call changed nothing.
     Lasting(ErrorKind),
-    /// An append with an unknown outcome.
+    /// An append fails with an unknown outcome.
     Unclear,
-    /// An append with an unknown outcome whose error does not have the ids.
+    /// An append fails with an unknown outcome, and the error does not have the ids.
     UnclearWithoutIds,
 }
 
@@ -91,7 +91,8 @@ impl Faults {
         n ^ (n >> 31)
     }
 
-    /// Draws a fault. A call whose deadline has passed gets no random fault: the backend reports the deadline itself.
+    /// Decides whether and how the next call fails. If its deadline has passed, there is no random failure: the
+    /// backend itself reports the deadline.
     fn draw(&self, deadline: Deadline) -> Option<Fault> {
         let fault = match &self.source {
             Source::Script(faults) => faults.lock().pop_front(),
@@ -121,7 +122,7 @@ fn error_of(fault: Fault, operation: &'static str) -> StorageError {
     }
 }
 
-/// More retries than random faults ever need, with very short delays.
+/// Retry settings with very short delays, and enough retries for any number of random failures.
 pub(super) fn patient() -> RetrySettings {
     RetrySettings::default()
         .max_retries(100)
@@ -130,10 +131,10 @@ pub(super) fn patient() -> RetrySettings {
         .jitter(false)
 }
 
-/// A configuration with all features on.
+/// A configuration with cache, limit and retries on.
 pub(super) fn everything() -> StorageConfig {
     StorageConfig::default()
-        // The caller gets a backend, so this only states that no folder is needed.
+        // The tests pass a backend to the caller; this setting only avoids that a folder is needed.
         .backend(BackendKind::Memory)
         .enable_cache(true)
         .connection_pool_size(4)
@@ -141,7 +142,7 @@ pub(super) fn everything() -> StorageConfig {
 }
 
 impl Through {
-    /// The backend behind a caller with this configuration.
+    /// A backend behind a caller with this configuration.
     pub(super) fn new(backend: Arc<dyn Backend>, config: &StorageConfig) -> Self {
         Self {
             caller: Caller::new(backend, config, false),
@@ -150,7 +151,7 @@ impl Through {
         }
     }
 
-    /// The backend of a process that is overtaken by another one right before each of its calls of an operation.
+    /// A backend that calls a closure right before each call of one operation, as if another process were faster.
     pub(crate) fn overtaken(
         backend: Arc<dyn Backend>,
         before: Operation,
@@ -163,23 +164,23 @@ impl Through {
         }
     }
 
-    /// The backend with random faults and without retries.
+    /// A backend whose calls fail at random, without retries.
     ///
-    /// The events of an append with an unknown outcome are stored if the batch brought no ids. If it brought ids they
-    /// are not stored, so that the number of stored events is right after a retry too; with `stores_given` they are
-    /// stored.
+    /// If an append has an unknown outcome, its events are stored if the batch had no ids before. A batch that had
+    /// ids is not stored, so that a later retry counts its events as stored and not as duplicates. With
+    /// `stores_given` it is stored too.
     pub(super) fn faulty(backend: Arc<dyn Backend>, seed: u64, stores_given: bool) -> Self {
         Self::over_faults(backend, Source::Random(AtomicU64::new(seed)), stores_given)
     }
 
-    /// The backend with these faults in order and without retries. The events of an append with an unknown outcome are
-    /// stored.
+    /// A backend whose first calls fail in these ways, without retries. If an append has an unknown outcome, its
+    /// events are stored.
     pub(super) fn scripted(backend: Arc<dyn Backend>, faults: impl IntoIterator<Item = Fault>) -> Self {
         let script = Source::Script(Mutex::new(faults.into_iter().collect()));
         Self::over_faults(backend, script, true)
     }
 
-    /// The backend of a process that dies after this number of calls: no later call does anything.
+    /// A backend like that of a process that dies after this number of calls: later calls do nothing and fail.
     pub(crate) fn dying(backend: Arc<dyn Backend>, calls: u64) -> Self {
         Self::over_faults(backend, Source::Death(AtomicU64::new(calls)), true)
     }
@@ -200,7 +201,7 @@ impl Through {
         }
     }
 
-    /// Draws a fault.
+    /// Fails if the next call of this operation is to fail.
     fn fail(&self, operation: Operation, deadline: Deadline) -> Result<()> {
         match self.faults.as_ref().and_then(|faults| faults.draw(deadline)) {
             Some(fault) => Err(error_of(fault, operation.name)),
@@ -246,7 +247,8 @@ impl LogStore for Through {
             return Err(unclear);
         }
         let given = batch.ids().len();
-        // The append is passed on so that it is either refused or stored. Ids of the future may be refused.
+        // The append is made even so: the backend either refuses it or stores it. A batch whose ids may be refused
+        // is not among those that stay unstored.
         let is_sound = |id: &EventId| id.is_v7() && !id.is_ahead_of(ManualClock::START);
         if faults.stores_given || given == 0 || given != batch.len() || !batch.ids().iter().all(is_sound) {
             self.caller.append(job, batch, options, deadline)?;

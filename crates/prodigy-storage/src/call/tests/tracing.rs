@@ -1,4 +1,4 @@
-//! Each counter increment also emits a `tracing` event.
+//! Each increment of a counter also emits a `tracing` event.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::{ForeignKind, SaveOptions, Storage, StorageBuilder};
 
 const SECRET: &str = "a-payload-that-no-event-may-show";
 
-/// The number of times that each message was emitted, and the sum of each of its numeric fields.
+/// For each message, the number of times that it was emitted, and the sum of each of its numeric fields.
 #[derive(Clone, Default)]
 struct Emitted(Arc<Mutex<HashMap<String, Sums>>>);
 
@@ -91,10 +91,11 @@ impl Subscriber for Emitted {
     fn exit(&self, _: &Id) {}
 }
 
-/// Records the events of this thread during `run`.
+/// Calls `run`, and collects the `tracing` events of this thread meanwhile.
 fn listen(run: impl Fn() -> Stats) -> (Emitted, Stats) {
-    // Other tests reach the same call sites. With only one subscriber, the first thread that reaches a site decides for
-    // all threads whether the site is enabled. So there are two subscribers, and a first run reaches all sites.
+    // Other tests run the same code. If there is only one subscriber, the first thread that runs a line with an
+    // event decides for all threads whether the event is enabled. So there are two subscribers, and a first run
+    // covers all lines.
     run();
     let emitted = Emitted::default();
     let _second = Dispatch::new(Emitted::default());
@@ -102,7 +103,7 @@ fn listen(run: impl Fn() -> Stats) -> (Emitted, Stats) {
     (emitted, stats)
 }
 
-/// A builder that reads neither the real environment nor the current folder.
+/// A builder that reads neither the environment of the process nor the current folder.
 fn builder(folder: &TempDir) -> StorageBuilder {
     Storage::builder()
         .environment(MapEnvironment::new())
@@ -182,7 +183,7 @@ fn each_counter_that_moved_has_its_events() {
     ] {
         let counted = stats.get(counter);
         assert_eq!(emitted.times(message), counted, "{counter}: {stats:?}");
-        // In this scenario every load succeeds in the end.
+        // In this test every load of a document succeeds in the end.
         assert_eq!(
             counted == 0,
             counter == "cache.failed_loads",
@@ -227,7 +228,7 @@ fn what_is_skipped_is_warned_of_once_and_counted() {
         (counted(ForeignKind::DeadLetters), counted(ForeignKind::Worktrees)),
         (2, 2)
     );
-    // One event for each of the two kinds.
+    // One event for each of the two kinds of foreign data.
     let message = "another program's data is skipped";
     assert_eq!((emitted.times(message), emitted.sum(message, "count")), (2, 3));
 }
@@ -257,7 +258,7 @@ fn a_document_over_a_tenth_of_the_limit_is_a_warning_and_one_over_the_limit_is_r
         }
         storage.stats()
     });
-    // For each of two kinds: the two large documents, and the one that is refused.
+    // Both for checkpoints and for documents: the two large ones, and the one that is refused.
     assert_eq!(emitted.times(WARNING), 6);
     assert!(emitted.sum(WARNING, "bytes") > 2 * (1_500 + 9_000 + 10_001));
 }

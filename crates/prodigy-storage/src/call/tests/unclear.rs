@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::through::{Through, everything};
 
 const APPENDS: u32 = 10_000;
-/// The number of events with given ids, which are appended last.
+/// The number of events that are appended last, under given ids.
 const GIVEN: u32 = 1_000;
 const THREADS: u32 = 4;
 
@@ -33,7 +33,7 @@ fn append(backend: &dyn Backend, job: &JobAddress, number: u32, id: Option<Event
         .append(job, &mut batch, &options, Deadline::never())
         .unwrap();
     assert_eq!(appended.stored + appended.duplicates, 1);
-    // An event without a given id is never a duplicate, however many attempts it took.
+    // If the log assigned the ids, no event counts as a duplicate, whatever the number of attempts.
     assert!(id.is_some() || appended.duplicates == 0);
     batch.ids()[0]
 }
@@ -72,7 +72,7 @@ fn every_event_is_there_exactly_once(store: &Arc<dyn Backend>) {
         acknowledged.push((id, number));
     }
 
-    // The stored events are read from the backend directly.
+    // Reads the stored events directly from the backend.
     let mut stored = Vec::new();
     let mut scan = store.scan(&job, &ScanOptions::all(), Deadline::never()).unwrap();
     while let Some(item) = scan.next().unwrap() {
@@ -94,7 +94,7 @@ fn every_event_is_there_exactly_once(store: &Arc<dyn Backend>) {
         "an event is missing or stored twice"
     );
 
-    // 30 of 100 attempts failed, so there are about 3 retries for 7 appends.
+    // 30 of 100 attempts fail, so there are about 3 retries for 7 appends.
     let mut stats = Stats::default();
     retrying.stats(&mut stats);
     let counted = |name| stats.get(name);
