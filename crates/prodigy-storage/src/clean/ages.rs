@@ -1,4 +1,4 @@
-//! The moments from which data is old enough to be removed.
+//! Computes from an age the moment before which data is old enough to be removed.
 
 use std::time::Duration;
 
@@ -10,38 +10,38 @@ use super::{AUDIT, CleanOptions};
 use crate::documents::{DocumentOptions, Documents};
 use crate::storage::Storage;
 
-/// The name of the document with the times of unattended cleans, and its kind.
+/// The kind and the name of the document that stores the times of unattended cleans.
 const RUNS: (&str, &str) = ("clean", "runs");
-/// The most times that it has, and the least distance between two of them.
+/// The largest number of times in the document, and the shortest span between two of them.
 const MOST_RUNS: usize = 1_000;
 const APART: Duration = Duration::from_hours(6);
-/// A silence counts as this long in any case.
+/// A span of up to this length without a write always counts in full.
 const SHORT: Duration = Duration::from_hours(1);
 
-/// Turns an age into the moment before which data is older.
+/// Computes from an age the moment before which data is older than that.
 ///
-/// An attended clean trusts the clock. An unattended one counts the time that passed by what the store shows of it: the times of
-/// writes and of earlier unattended cleans. A silence between two of them may be a step of the clock, and counts only up to a limit.
+/// An attended clean trusts the clock. An unattended clean trusts only the times of writes and of earlier
+/// unattended cleans: a span between two of them may be a step of the clock, and counts only up to a limit.
 #[derive(Clone, Debug)]
 pub(super) struct Ages {
     now: Timestamp,
-    /// The times at which the clock was read, the newest first; `None` if the clock is trusted.
+    /// The times of writes and of unattended cleans, the newest first; `None` if the clock is trusted.
     seen: Option<Vec<Timestamp>>,
 }
 
-/// The times of unattended cleans.
+/// The document with the times of unattended cleans.
 #[derive(Default, Serialize, Deserialize)]
 struct Runs {
     runs: Vec<Timestamp>,
 }
 
 impl Ages {
-    /// By the clock alone.
+    /// Trusts the clock.
     pub(super) fn by_clock(now: Timestamp) -> Self {
         Self { now, seen: None }
     }
 
-    /// By the times of writes, and of the earlier unattended cleans.
+    /// Trusts only the times of writes, and those of earlier unattended cleans.
     pub(super) fn by_writes(storage: &Storage, now: Timestamp, mut writes: Vec<Timestamp>) -> Result<Self> {
         writes.extend(runs(&documents(storage)?).runs);
         writes.retain(|time| *time < now);
@@ -56,7 +56,8 @@ impl Ages {
         self.seen.is_some()
     }
 
-    /// The moment before which data is older than `age`.
+    /// The moment before which data is older than `age`; the earliest time if too little time has certainly
+    /// passed.
     pub(super) fn before(&self, age: Duration) -> Timestamp {
         let Some(seen) = &self.seen else {
             return before(self.now, age);
@@ -77,7 +78,7 @@ impl Ages {
         }
     }
 
-    /// The longest time without a write, as its beginning and its end.
+    /// The longest span without a write, by its beginning and its end. `None` if the clock is trusted.
     pub(super) fn longest_silence(&self) -> Option<(Timestamp, Timestamp)> {
         let seen = self.seen.as_ref()?;
         let later = std::iter::once(&self.now).chain(seen);
@@ -86,7 +87,7 @@ impl Ages {
     }
 }
 
-/// The moment at this distance before another one.
+/// The moment that is `age` before another one.
 fn before(moment: Timestamp, age: Duration) -> Timestamp {
     let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
     Timestamp::from_nanos(moment.as_nanos().saturating_sub(nanos))
@@ -97,11 +98,11 @@ fn distance(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or_default())
 }
 
-/// Stores that an unattended clean runs now. Best effort: without it, later cleans remove less.
+/// Stores the time of this unattended clean. An error is ignored: without the time, later cleans remove less.
 pub(super) fn note_run(storage: &Storage, now: Timestamp) {
     let noted = documents(storage).and_then(|documents| {
         let mut runs = runs(&documents).runs;
-        // A clock that was ahead left times that have not come yet.
+        // If the clock was ahead at an earlier clean, its time is in the future.
         runs.retain(|run| *run <= now);
         if runs.last().is_some_and(|last| distance(*last, now) < APART) {
             return Ok(());
@@ -121,7 +122,7 @@ fn documents(storage: &Storage) -> Result<Documents> {
     storage.repo(AUDIT.0)?.documents(RUNS.0)
 }
 
-/// A document that can't be read counts as absent.
+/// The stored times. If the document can't be read, there are none.
 fn runs(documents: &Documents) -> Runs {
     let stored = documents.get::<Runs>(RUNS.1).ok().flatten();
     stored.map(|stored| stored.data).unwrap_or_default()
@@ -156,13 +157,13 @@ mod tests {
 
     #[test]
     fn a_step_of_the_clock_counts_as_seven_days_and_as_half_of_the_age_at_most() {
-        // Daily writes up to day 100, then the clock is 1000 days ahead.
+        // Daily writes up to day 100, and then a clock that is 1000 days ahead.
         let stepped = ages(1101, [1100].into_iter().chain((0..=100).rev()));
         assert_eq!(stepped.before(30 * DAY), day(100 - 22), "one day and seven");
         assert_eq!(stepped.before(2 * DAY), day(100));
         assert_eq!(stepped.before(DAY), day(100), "half a day twice");
         assert_eq!(stepped.longest_silence(), Some((day(100), day(1100))));
-        // Nothing shows that time passed before the first write.
+        // No write shows that time passed before the first one.
         assert_eq!(ages(1100, [1099]).before(30 * DAY), Timestamp::MIN);
         assert_eq!(ages(1100, []).before(SHORT), before(day(1100), SHORT));
     }

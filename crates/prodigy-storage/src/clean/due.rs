@@ -1,4 +1,4 @@
-//! The due removals of one job.
+//! Finds the removals that are due for one job, and makes them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{Removal, RemovalKind, RemovalOutcome};
 use crate::checkpoints::{CheckpointId, PruneOptions};
 use crate::job::{Job, JobState, JobStatus};
 
-/// A removal, and the way to make it.
+/// A removal that is due, with the data needed to make it.
 #[derive(Debug)]
 pub(super) struct Due {
     pub(super) removal: Removal,
@@ -31,7 +31,7 @@ enum Act {
     Orphans,
 }
 
-/// The due removals of a job. Those that need no space on the disk come first.
+/// The removals that are due for a job. Those that need no free space on the disk come first.
 pub(super) fn of_job(job: &Job, rules: &RetentionSettings, ages: &Ages) -> Result<Vec<Due>> {
     let status = job.status()?;
     let mut due = Dues {
@@ -39,7 +39,7 @@ pub(super) fn of_job(job: &Job, rules: &RetentionSettings, ages: &Ages) -> Resul
         ages,
         found: Vec::new(),
     };
-    // Of a job that was moved to another store, nothing but all of it can be removed here.
+    // If the job was moved to another store, only the whole job can be removed here.
     if due.whole_job(&status, rules)? || job.moved()?.is_some() {
         return Ok(due.found);
     }
@@ -81,7 +81,7 @@ impl Dues<'_> {
         });
     }
 
-    /// True if the whole job is due.
+    /// Adds the removal of the whole job, if that is due. Returns true if it is.
     fn whole_job(&mut self, status: &JobStatus, rules: &RetentionSettings) -> Result<bool> {
         let (rule, age, last) = match status.state {
             JobState::Finished => (
@@ -140,7 +140,7 @@ impl Dues<'_> {
         {
             let item = match item {
                 Ok(item) => item,
-                // Damage, and items that are too large to be read, stay for the doctor and a person.
+                // Damage is left to the doctor, and items that are too large to be read are left to a person.
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -153,7 +153,7 @@ impl Dues<'_> {
             };
             let size = item.body.get().len() as u64;
             let claim = Claim::Revision(item.id.clone(), item.revision);
-            // An item without a time has no age.
+            // An item without a time is never old enough.
             if item.summary()?.last_attempt.is_some_and(|last| last < cut) {
                 claims.push(claim);
                 bytes += size;
@@ -189,11 +189,11 @@ impl Dues<'_> {
 }
 
 impl Due {
-    /// Makes the removal. Its error is the reason why data stays.
+    /// Makes the removal. An error is the reason why the data was kept.
     pub(super) fn make(&self) -> Result<RemovalOutcome> {
         match (self.try_once(), &self.act) {
-            // A deletion needs space for a tombstone, and an inode for each new file. On a full disk the sealed segments and the
-            // superseded checkpoints of the job, which go with it and need neither, go first.
+            // The deletion of a job needs free space for new files. If the disk is full, the sealed segments and
+            // the older checkpoints of the job are removed first, which needs no space.
             (Err(full), Act::Job(last)) if full.kind() == ErrorKind::DiskFull => {
                 let status = self.job.status()?;
                 let is_old = status.last_activity.is_none_or(|written| written <= *last);
@@ -207,7 +207,7 @@ impl Due {
         }
     }
 
-    /// Makes the removal after a full disk refused it.
+    /// Makes the removal again, after the full disk refused it with this error.
     pub(super) fn make_after(&self, full: StorageError) -> Result<RemovalOutcome> {
         or_full(self.make()?, full)
     }
@@ -250,8 +250,8 @@ impl Due {
     }
 }
 
-/// The outcome of a second try. The first one may have removed a part, so the full disk is reported as the reason for
-/// the rest, and not another writer.
+/// The outcome of a second try. If it was kept, the first try may have removed a part. So the full disk is given
+/// as the reason, and not the write that the second try found.
 fn or_full(outcome: RemovalOutcome, full: StorageError) -> Result<RemovalOutcome> {
     match outcome {
         RemovalOutcome::Removed => Ok(outcome),

@@ -1,4 +1,4 @@
-//! Removes old data: see [`Storage::clean`].
+//! Removes old data: [`Storage::clean`].
 
 mod ages;
 mod due;
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::events::Events;
 use crate::storage::Storage;
 
-/// The job whose events are the audit log. No clean touches it.
+/// The repository and id of the job whose log is the audit log. A clean never removes anything from it.
 const AUDIT: (&str, &str) = (RepoName::AUDIT, "clean");
 
-/// The data and the rules of a clean; `Default` is the whole store, by the configured rules.
+/// Selects the data of a clean and its rules; `Default` is the whole store, with the configured rules.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,50 +35,51 @@ const AUDIT: (&str, &str) = (RepoName::AUDIT, "clean");
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CleanOptions {
-    /// The rules to use in place of the configured ones.
+    /// The retention rules, instead of the configured ones.
     pub rules: Option<RetentionSettings>,
-    /// Only this repository's data.
+    /// Only the data of this repository.
     pub repo: Option<RepoName>,
-    /// Only this job's data, of the repository or of each.
+    /// Only the data of this job; if `repo` is `None`, of the job with this id in each repository.
     pub job: Option<JobId>,
-    /// Removes nothing, and returns the plan.
+    /// If true, removes nothing, and returns the removals that would be made.
     pub dry_run: bool,
-    /// Does not rely on the clock alone: see [`unattended`](Self::unattended).
+    /// If true, does not trust the clock alone: see [`unattended`](Self::unattended).
     pub unattended: bool,
 }
 
 impl CleanOptions {
-    /// The age that the newest write of a store may have for an [unattended](Self::unattended) clean: 7 days.
+    /// An [unattended](Self::unattended) clean needs a write in the store that is not older than this: 7 days.
     pub const RECENT: Duration = Duration::from_hours(7 * 24);
 
-    /// The whole store, by the configured rules.
+    /// The whole store, with the configured rules.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     setters! {
-        /// The rules to use in place of the configured ones.
+        /// Sets the retention rules, instead of the configured ones.
         rules: into Option<RetentionSettings>,
 
-        /// Only this repository's data.
+        /// Sets the repository whose data is cleaned; all if `None`.
         repo: into Option<RepoName>,
 
-        /// Only this job's data.
+        /// Sets the job whose data is cleaned; all if `None`.
         job: into Option<JobId>,
 
-        /// Removes nothing if true, and returns the plan.
+        /// If true, removes nothing, and returns the removals that would be made.
         dry_run: bool,
 
-        /// For a clean that nobody watches: a clock that is far ahead makes all data look old. If true, the clean refuses to
-        /// remove anything if nothing in the store, the audit log included, was written during the last
-        /// [`RECENT`](Self::RECENT). It counts ages by the times of writes and of earlier unattended cleans, whose times it
-        /// stores: a silence between two of them counts as `RECENT` at most, and as half of the age that a rule sets.
+        /// Sets whether a person watches the clean. A clock that is far ahead makes all data look old. So if this
+        /// is true, the clean refuses to remove anything if nothing in the store, the audit log included, was
+        /// written during the last [`RECENT`](Self::RECENT). It computes ages from the times of writes and of
+        /// earlier unattended cleans, which it stores: a span without either counts as `RECENT` at most, and as
+        /// half of the age that a rule sets.
         unattended: bool,
     }
 }
 
-/// The kind of data that a removal takes.
+/// The kind of data that is removed.
 ///
 /// ```
 /// use prodigy_storage::RemovalKind;
@@ -108,7 +109,7 @@ pub enum RemovalKind {
 }
 
 impl RemovalKind {
-    /// Its name for people.
+    /// The name of the kind for people.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -136,18 +137,18 @@ impl RemovalKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RemovalOutcome {
-    /// It is due. In the audit log: its removal is about to begin.
+    /// The removal is due, but was not made. In the audit log: it is about to be made.
     Due,
-    /// It was removed.
+    /// The data was removed.
     Removed,
-    /// It was kept, wholly or in part.
+    /// The data was kept, all or a part of it.
     Kept {
         /// The reason.
         why: String,
     },
 }
 
-/// One removal of a plan, of a clean, or of the audit log.
+/// One removal: planned, made, or recorded in the audit log.
 ///
 /// ```
 /// use prodigy_storage::{CleanOptions, Storage};
@@ -162,25 +163,28 @@ pub enum RemovalOutcome {
 pub struct Removal {
     /// The kind of the data.
     pub kind: RemovalKind,
-    /// The job of the data; `None` for the quarantine, for documents of a repository, and for a registry entry.
+    /// The job whose data is removed; `None` for the quarantine, for documents of a repository, and for a registry
+    /// entry.
     pub job: Option<JobAddress>,
-    /// The repository of the data, if it belongs to no job.
+    /// The repository whose data is removed, if the data belongs to no job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo: Option<RepoName>,
-    /// The key of the rule: `retention.finished_jobs`. In the audit log of the tool also the command: `job delete`.
+    /// The key of the rule, such as `retention.finished_jobs`. If a command of the tool removed the data, the
+    /// command, such as `job delete`.
     pub rule: String,
-    /// Data older than this is due: now, less the age that the rule sets.
+    /// Data from before this time is old enough: the present time minus the age that the rule sets.
     pub before: Timestamp,
-    /// The number of jobs, segments, checkpoints, documents, items, records or files.
+    /// The number of removed jobs, segments, checkpoints, documents, items, records or files.
     pub count: u64,
-    /// Their size in bytes, as stored.
+    /// The stored size of the removed data in bytes.
     pub bytes: u64,
     /// The state of the removal.
     pub outcome: RemovalOutcome,
 }
 
 impl Removal {
-    /// A removal that is about to be made, for a record of your own in the [audit log](Storage::audit_log).
+    /// A removal that is about to be made, for a record that a program itself writes to the [audit
+    /// log](Storage::audit_log).
     ///
     /// ```
     /// use prodigy_storage::{Removal, RemovalKind, Storage, Timestamp};
@@ -206,7 +210,7 @@ impl Removal {
         }
     }
 
-    /// Sets the number of removed things, and their bytes.
+    /// Sets the number of removed things, and their size in bytes.
     #[must_use]
     pub fn size(mut self, count: u64, bytes: u64) -> Self {
         (self.count, self.bytes) = (count, bytes);
@@ -214,10 +218,10 @@ impl Removal {
     }
 
     setters! {
-        /// Whose data.
+        /// Sets the job whose data is removed.
         job: into Option<JobAddress>,
 
-        /// Whose data, if it belongs to no job.
+        /// Sets the repository whose data is removed, if the data belongs to no job.
         repo: into Option<RepoName>,
 
         /// The state of the removal.
@@ -225,7 +229,7 @@ impl Removal {
     }
 }
 
-/// The result of a clean, or its plan.
+/// The result of a clean; of a dry run, its plan.
 ///
 /// ```
 /// use prodigy_storage::{CleanOptions, Storage};
@@ -237,16 +241,17 @@ impl Removal {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CleanReport {
-    /// The removals, in the order of their execution.
+    /// The removals, in the order in which they were made.
     pub removals: Vec<Removal>,
-    /// The number of removals that could not be written to the audit log.
+    /// The number of removals that could not be recorded in the audit log.
     pub unrecorded: u64,
-    /// The reason, if there are any.
+    /// The reason why removals could not be recorded, if any could not.
     pub unrecorded_why: Option<String>,
-    /// The number of removals that an [unattended](CleanOptions::unattended) clean did not make although they are due by the
-    /// clock, because the clock may have stepped.
+    /// The number of removals that are due by the clock, but that an [unattended](CleanOptions::unattended) clean
+    /// did not make, because the clock may have stepped.
     pub held_back: u64,
-    /// The longest time without a write that it found then, as its beginning and its end: perhaps the step.
+    /// The longest span without a write that an unattended clean found, by its beginning and its end. The clock
+    /// may have stepped there.
     pub silence: Option<(Timestamp, Timestamp)>,
 }
 
@@ -264,26 +269,29 @@ impl CleanReport {
 }
 
 impl Storage {
-    /// Removes data that is older than the retention rules allow, or with [`dry_run`](CleanOptions::dry_run) returns
-    /// the plan. Without a rule nothing is due.
+    /// Removes the data that is older than the retention rules allow. With [`dry_run`](CleanOptions::dry_run) it
+    /// removes nothing, and returns the removals that are due. Without a rule, nothing is due.
     ///
-    /// A job is deleted only if it was not written to since it was found old; the newest valid checkpoint of each phase of a job
-    /// that stays is never removed, nor are events of a job that is active. Each removal is written to the
-    /// [audit log](Self::audit_log) before it is made. On a full disk freeing comes first, and the audit log after it. A clean whose process
-    /// died is continued by the next one. A removal that fails is reported, and the others are made.
+    /// A job is deleted only if it was not written to after it was found old. If a job is kept, the newest valid
+    /// checkpoint of each of its phases is kept, and so are its events while it is active. Each removal is
+    /// recorded in the [audit log](Self::audit_log) before it is made; if the disk is full, it is recorded once
+    /// space is free. If the process of a clean dies, the next clean finishes its work. A removal that fails is
+    /// reported, and the other removals are made.
     ///
     /// # Errors
-    /// Fails if repositories or jobs can't be listed. [`ReadOnly`](crate::ErrorKind::ReadOnly) for a handle for
-    /// reading, unless it is a dry run. [`Refused`](crate::ErrorKind::Refused) for an
-    /// [unattended](CleanOptions::unattended) clean of a store without a recent write: nothing was removed.
+    /// An error if repositories or jobs can't be listed; [`ReadOnly`](crate::ErrorKind::ReadOnly) for a read-only
+    /// handle, except in a dry run; [`Refused`](crate::ErrorKind::Refused) for an
+    /// [unattended](CleanOptions::unattended) clean of a store without a recent write. In the last two cases
+    /// nothing was removed.
     pub fn clean(&self, options: CleanOptions) -> Result<CleanReport> {
         run::run(self, options)
     }
 
-    /// The audit log: each [`Removal`] of each clean, and of the commands of the tool that remove, as an event. It is the log of a job in the repository `_audit`.
+    /// The audit log: it has each [`Removal`] of a clean, or of a command of the tool, as an event. It is the log
+    /// of a job in the repository `_audit`.
     ///
     /// # Errors
-    /// None today.
+    /// This version returns no error.
     pub fn audit_log(&self) -> Result<Events> {
         Ok(self.repo(AUDIT.0)?.job(AUDIT.1)?.events())
     }

@@ -1,4 +1,4 @@
-//! Runs a clean: each removal is recorded, made, and reported.
+//! Runs a clean: records, makes and reports each removal.
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_config::RetentionSettings;
@@ -42,7 +42,7 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
             }
         }
     }
-    // Other removals freed space meanwhile.
+    // The removals that a full disk refused are made again: others have freed space since.
     for (due, full) in std::mem::take(&mut clean.postponed) {
         let outcome = due.make_after(full).unwrap_or_else(|error| kept(&error));
         clean.end(due.removal, outcome);
@@ -57,13 +57,14 @@ struct Clean<'s> {
     options: CleanOptions,
     rules: RetentionSettings,
     now: Timestamp,
-    /// By the clock; of an unattended clean, by the writes in the store once something is due by the clock.
+    /// Trusts the clock at first. Once an unattended clean finds something due by the clock, trusts only the times
+    /// of writes.
     ages: Ages,
     audit: Events,
     report: CleanReport,
-    /// Removals that the audit log does not have yet.
+    /// Removals that are not in the audit log yet, because an append to it failed.
     unrecorded: Vec<Removal>,
-    /// Removals that themselves need space on the disk.
+    /// Removals that the full disk refused, each with the error.
     postponed: Vec<(Due, StorageError)>,
 }
 
@@ -100,7 +101,7 @@ impl Clean<'_> {
         Removal::new(kind, rule, before)
     }
 
-    /// The files of the quarantine, where the backend has one.
+    /// Removes old files of the quarantine, if the backend has one.
     #[cfg(feature = "file")]
     fn quarantine(&mut self) -> Result<()> {
         let Some(age) = self.rules.quarantine else {
@@ -145,12 +146,13 @@ impl Clean<'_> {
         Ok(())
     }
 
-    /// True if ages are the distance to the clock: a person sees what is removed, or nothing is.
+    /// True if ages are computed from the clock: a person watches the clean, or nothing is removed.
     fn trusts_clock(&self) -> bool {
         self.options.dry_run || !self.options.unattended
     }
 
-    /// The due removals of a job. The outer error ends the clean.
+    /// The removals that are due for a job. An outer error ends the whole clean; an inner one concerns the job
+    /// only.
     fn due(&mut self, job: &Job) -> Result<Result<Vec<Due>>> {
         let by_clock = match due::of_job(job, &self.rules, &Ages::by_clock(self.now)) {
             Ok(due) if !due.is_empty() && !self.trusts_clock() => due,
@@ -164,8 +166,8 @@ impl Clean<'_> {
         Ok(due)
     }
 
-    /// Before the first removal of an unattended clean: takes the ages from the writes in the store. Fails if none is recent: if
-    /// the clock is far ahead, all data looks old, the newest write included.
+    /// Before the first removal of an unattended clean, switches from the clock to the times of writes. Fails if
+    /// no write is recent, since the clock may then be far ahead.
     fn look_at_writes(&mut self) -> Result<()> {
         if self.trusts_clock() || self.ages.is_by_writes() {
             return Ok(());
@@ -177,7 +179,7 @@ impl Clean<'_> {
         Ok(())
     }
 
-    /// The last write of each job, and the first error of a job that can't be read.
+    /// The time of the last write of each job that can be read, and the error of the first job that can't be.
     fn writes(&self) -> Result<(Vec<Timestamp>, Option<StorageError>)> {
         let (mut writes, mut unread) = (Vec::new(), None);
         for repo in self.storage.repositories() {
@@ -241,7 +243,8 @@ impl Clean<'_> {
         self.report.removals.push(removal);
     }
 
-    /// Appends to the audit log. On a full disk the rest is appended later.
+    /// Appends a removal to the audit log, after those that could not be appended before. On failure it is kept
+    /// for later.
     fn record(&mut self, removal: Option<&Removal>) {
         self.unrecorded.extend(removal.cloned());
         if self.unrecorded.is_empty() || self.options.dry_run {
@@ -252,7 +255,7 @@ impl Clean<'_> {
                 self.unrecorded.clear();
                 self.report.unrecorded_why = None;
             }
-            // The append is tried again after the next removal.
+            // The append is made again with the next removal.
             Err(error) => self.report.unrecorded_why = Some(format!("{error:#}")),
         }
     }

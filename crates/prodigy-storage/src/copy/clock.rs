@@ -1,4 +1,4 @@
-//! The clock of the target: it shows the time of the event that is copied.
+//! The clock of the target of a copy. It shows the time of the event that is being copied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use prodigy_storage_layout::Timestamp;
 use crate::builder::StorageBuilder;
 use crate::storage::Storage;
 
-/// A clock that can be set. An event keeps the time at which it was first appended, so that retention and reports by time
-/// are the same in the copy.
+/// A clock whose time can be set. So an event gets the same time in the copy as in the source, and retention and
+/// reports by time give the same results.
 #[derive(Debug)]
 pub(super) struct CopyClock {
     system: Arc<dyn Clock>,
@@ -19,7 +19,7 @@ pub(super) struct CopyClock {
 }
 
 impl CopyClock {
-    /// Shows this time, or that of the system again.
+    /// Sets the time that the clock shows; the system's time for `None`.
     pub(super) fn show(&self, time: Option<Timestamp>) {
         *self.shown.lock() = time;
     }
@@ -39,7 +39,7 @@ impl Clock for CopyClock {
     }
 }
 
-/// Opens the target with such a clock.
+/// Opens the target of a copy with a clock that can be set.
 pub(super) fn open(target: StorageBuilder) -> Result<(Storage, Arc<CopyClock>)> {
     let clock = Arc::new(CopyClock {
         system: target.clock_in_use(),

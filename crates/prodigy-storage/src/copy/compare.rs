@@ -23,7 +23,8 @@ fn differs(job: &JobAddress, what: &str) -> StorageError {
     )
 }
 
-/// Refuses a target that has something of the job that the source lacks: it comes from elsewhere. Returns whether it has an event.
+/// Fails if the target has an event, a document or a dead letter of the job that the source lacks: the target's
+/// job is then not a copy. Returns true if the target has an event of the job.
 pub(super) fn refuse_others(source: &Storage, target: &Storage, job: &JobAddress) -> Result<bool> {
     let mut theirs = lines(source, job, None)?;
     let mut ours = lines(target, job, None)?;
@@ -58,17 +59,17 @@ pub(super) fn refuse_others(source: &Storage, target: &Storage, job: &JobAddress
     Ok(is_any)
 }
 
-/// The contents of a job in numbers: the same in both stores.
+/// The numbers of a job's events, documents and dead letters, which are the same in both stores.
 #[derive(Debug, Default)]
 pub(super) struct Same {
     pub(super) events: u64,
-    /// The checksum over the ids and contents of the events.
+    /// The checksum of the ids and contents of all events.
     pub(super) checksum: u32,
     pub(super) documents: u64,
     pub(super) letters: u64,
 }
 
-/// Compares all that both stores have of a job.
+/// Compares everything that the two stores have of a job; fails at the first difference.
 pub(super) fn job(source: &Storage, target: &Storage, job: &JobAddress) -> Result<Same> {
     let mut same = Same::default();
     events(source, target, job, &mut same)?;
@@ -97,7 +98,8 @@ fn events(source: &Storage, target: &Storage, job: &JobAddress, same: &mut Same)
     }
 }
 
-/// The checkpoints and documents, whose cursors alone may differ. Returns their number.
+/// Compares the checkpoints and documents of a job. Only the cursors of checkpoints may differ. Returns the number
+/// of documents.
 fn same_documents(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
     let all: HashSet<Document> = documents(source, job)?
         .into_iter()
@@ -119,19 +121,19 @@ fn same_documents(source: &Storage, target: &Storage, job: &JobAddress) -> Resul
     Ok(count)
 }
 
-/// True if a document is another one byte for byte, the cursor of a checkpoint excepted.
+/// True if two documents are equal byte for byte, except for the cursor of a checkpoint.
 fn is_copy(document: &Document, theirs: &StoredDocument, ours: &StoredDocument) -> bool {
     let is_moved = |cursor| with_cursor(theirs, document, &cursor).is_ok_and(|body| body == ours.body());
     theirs.body() == ours.body() || cursor_in(ours.body()).is_some_and(is_moved)
 }
 
-/// The dead letters with the checksums of their contents.
+/// The checksum of the contents of each dead letter, by its key.
 fn sums(storage: &Storage, job: &JobAddress) -> Result<HashMap<ItemId, u32>> {
     let letters = letters(storage, job)?.into_iter();
     Ok(letters.map(|letter| (letter.id, letter.checksum)).collect())
 }
 
-/// The dead letters. Returns their number.
+/// Compares the dead letters of a job. Returns their number.
 fn same_letters(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
     let (theirs, ours) = (sums(source, job)?, sums(target, job)?);
     let all = theirs.keys().chain(ours.keys());

@@ -1,4 +1,4 @@
-//! Copies one job.
+//! Copies one job into another store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,12 @@ use crate::job::{Job, JobState};
 use crate::listing::Listing;
 use crate::storage::Storage;
 
-/// Events and bytes of one append, at most.
+/// The largest numbers of events and of bytes in one append.
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Copies a job, and compares it. The source then gets a mark with the place, unless it is kept or its backend keeps no marks: true if it has one.
+/// Copies a job, and compares the copy with the source. Then marks the job as moved in the source, unless
+/// `is_kept` is true or the backend keeps no marks. Returns true if the job has a mark.
 pub(super) fn copy(
     source: &Storage,
     target: &Storage,
@@ -51,7 +52,8 @@ pub(super) fn copy(
     let (same, stored, is_marked) = if let Some(earlier) = earlier
         && job(target).status()?.last_activity.is_some()
     {
-        // An item that was settled there since must not come back.
+        // The job was moved before, so it is only compared: an item that was settled in the target since must not
+        // return.
         let compared = compare::job(source, target, address).and_then(end);
         let same = compared.map_err(|error| {
             error.with_hint(format!(
@@ -81,11 +83,12 @@ pub(super) fn copy(
             return Err(StorageError::new(ErrorKind::Conflict, COPY, address, why)
                 .with_hint("end the process that writes to it, then copy again"));
         }
-        // Before it is finished: what a backend writes at a flush counts as a write to the job.
+        // The flush comes before the job is finished, since a write at the flush counts as a write to the job.
         target.flush()?;
         let moved = Moved::new(part, place, source.now());
         let is_marked = !is_kept && mark(source, &moved, before.last_activity)?;
-        // Only now: what is compared takes no more writes. The time of the last write does not show that an item or a document was removed.
+        // The comparison comes after the mark, because then nobody can write to the source. The time of its last
+        // write would not show that an item or a document was removed.
         let same = match compare::job(source, target, address).and_then(end) {
             Err(error) if is_marked => return Err(without_mark(source, &moved, error)),
             same => same?,
@@ -103,11 +106,11 @@ pub(super) fn copy(
     Ok((copied, is_marked))
 }
 
-/// The mark of a part itself.
+/// The mark of this part; a mark of a whole that contains the part does not count.
 fn own_mark(source: &Storage, part: &Part) -> Result<Option<Moved>> {
     let inner = source.inner();
     let deadline = inner.deadline();
-    // The job, its repository and the store.
+    // At most three marks concern a job: its own, that of its repository, and that of the store.
     let covering = PageOptions::default().limit(3);
     let found = inner.caller.call(LIST_MOVED, part, deadline, |backend| {
         backend.moved(part, &covering, deadline)
@@ -115,7 +118,7 @@ fn own_mark(source: &Storage, part: &Part) -> Result<Option<Moved>> {
     Ok(found.entries.into_iter().find(|moved| moved.part == *part))
 }
 
-/// Takes the mark of this copy away, since the copy failed with this error. A mark of an earlier copy stays.
+/// Removes the mark that this copy made, since the copy failed with `error`. A mark of an earlier copy is kept.
 fn without_mark(source: &Storage, moved: &Moved, error: StorageError) -> StorageError {
     let taken = own_mark(source, &moved.part).and_then(|found| match found.as_ref() == Some(moved) {
         true => source.reopen(&moved.part).map(drop),
@@ -152,15 +155,15 @@ pub(super) fn documents(storage: &Storage, job: &JobAddress) -> Result<Vec<Docum
     Ok(found)
 }
 
-/// A dead letter, without its contents.
+/// The key of a dead letter, and the values by which it is ordered and compared.
 pub(super) struct Letter {
     place: QueueMark,
     pub(super) id: ItemId,
-    /// The CRC-32C of the contents.
+    /// The CRC-32C of the dead letter's contents.
     pub(super) checksum: u32,
 }
 
-/// The dead letters of a job in the order of their places. One under a lease is an error.
+/// The dead letters of a job, in the order of their places. Fails if a dead letter is under a lease.
 pub(super) fn letters(storage: &Storage, job: &JobAddress) -> Result<Vec<Letter>> {
     let inner = storage.inner();
     let deadline = inner.deadline();
@@ -203,7 +206,7 @@ fn put(target: &Storage, document: &Document, body: &[u8]) -> Result<()> {
         .map(drop)
 }
 
-/// Copies a document byte for byte. False if the source lacks it.
+/// Copies a document byte for byte. Returns false if the source does not have it.
 pub(super) fn copy_document(source: &Storage, target: &Storage, document: &Document) -> Result<bool> {
     let Some(stored) = get(source, document)? else {
         return Ok(false);
@@ -215,7 +218,7 @@ pub(super) fn copy_document(source: &Storage, target: &Storage, document: &Docum
     Ok(true)
 }
 
-/// Deletes a document that an earlier step of this copy stored.
+/// Deletes a document from the target that an earlier step of this copy stored there.
 pub(super) fn delete_document(target: &Storage, document: &Document) -> Result<()> {
     let inner = target.inner();
     let deadline = inner.deadline();
@@ -230,11 +233,11 @@ struct Copy<'s> {
     target: &'s Storage,
     clock: &'s CopyClock,
     job: &'s JobAddress,
-    /// True if an earlier copy stored events.
+    /// True if an earlier copy that was cut short has stored events in the target.
     is_resumed: bool,
-    /// The number of events that were appended or found so far.
+    /// The number of events that this copy has appended, or has found in the target.
     covered: u64,
-    /// The number of events that were appended.
+    /// The number of events that this copy has appended.
     stored: u64,
     batch: Batch,
     ids: Vec<EventId>,
@@ -243,7 +246,8 @@ struct Copy<'s> {
 }
 
 impl Copy<'_> {
-    /// Copies the log with the checkpoints at its positions, then all other documents.
+    /// Copies the events, each checkpoint when the events that its cursor covers are copied, and then all other
+    /// documents.
     fn log_and_documents(&mut self) -> Result<()> {
         let mut documents = documents(self.source, self.job)?;
         let positions = positions::find(self.source, self.job, &documents)?;
@@ -262,7 +266,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Copies the events behind `from` that are not behind `to`.
+    /// Copies the events that `to` covers and `from` does not.
     fn events(&mut self, from: Option<&Cursor>, to: Option<&Cursor>) -> Result<()> {
         between(self.source, self.job, from, to, |record| self.event(record))?;
         self.append()
@@ -301,7 +305,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Stores the checkpoints of the position at the end of the new log.
+    /// Stores the checkpoints of a position. Their cursor becomes the present end of the new log.
     fn checkpoints_at(&self, position: &Position) -> Result<()> {
         let mut missing = Vec::new();
         let mut cursor = None;
@@ -334,7 +338,8 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// The end of the new log, which has to hold the events so far and no other.
+    /// The cursor at the end of the new log. Fails if the log holds other events than those that this copy has
+    /// covered.
     fn end(&self) -> Result<Cursor> {
         if self.is_resumed {
             let (mut lines, mut found) = (lines(self.target, self.job, None)?, 0);
@@ -351,7 +356,7 @@ impl Copy<'_> {
         job.events().end()
     }
 
-    /// Copies the dead letters in the order of their places, with the delays that last.
+    /// Copies the dead letters in the order of their places. A delay that has not ended is kept.
     fn letters(&self) -> Result<()> {
         let inner = self.target.inner();
         for Letter { id, .. } in letters(self.source, self.job)? {
@@ -395,7 +400,7 @@ impl Copy<'_> {
         })
     }
 
-    /// The rest of the delay of a dead letter.
+    /// The time until the delay of a dead letter ends; zero without one.
     fn delay(&self, entry: &QueueEntry) -> Duration {
         let now = self.source.inner().clock.uptime();
         let lasting = entry.delay.filter(|delay| !delay.end.has_come(now));

@@ -1,4 +1,4 @@
-//! Copies a store, or a part of it, into another one: see [`Storage::copy_to`].
+//! Copies a store, or a part of it, into another one: [`Storage::copy_to`].
 
 mod clock;
 mod compare;
@@ -24,7 +24,7 @@ use crate::storage::Storage;
 
 const COPY: &str = "copy job";
 
-/// The part of a store to copy; `Default` is everything.
+/// Selects the part of a store to copy; `Default` is the whole store, as a move.
 ///
 /// ```
 /// use prodigy_storage::{CopyOptions, RepoName};
@@ -36,29 +36,29 @@ const COPY: &str = "copy job";
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyOptions {
-    /// Only this repository's data.
+    /// Only the data of this repository.
     pub repo: Option<RepoName>,
-    /// Only this job's data, of the repository or of each.
+    /// Only the data of this job; if `repo` is `None`, of the job with this id in each repository.
     pub job: Option<JobId>,
-    /// Leaves the source without a mark, so that it takes writes as before. Default: false.
+    /// If true, the source gets no mark, and can be written to as before. Default: false.
     pub keep_source: bool,
 }
 
 impl CopyOptions {
-    /// Everything.
+    /// The whole store, as a move.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     setters! {
-        /// Only this repository's data.
+        /// Sets the repository whose data is copied; all if `None`.
         repo: into Option<RepoName>,
 
-        /// Only this job's data.
+        /// Sets the job whose data is copied; all if `None`.
         job: into Option<JobId>,
 
-        /// Leaves the source without a mark: for a copy that is no move.
+        /// Sets whether the source gets no mark. Use this for a copy that is not a move.
         keep_source: bool,
     }
 }
@@ -78,13 +78,13 @@ impl CopyOptions {
 pub struct CopiedJob {
     /// The repository and id of the job.
     pub address: JobAddress,
-    /// The number of its events.
+    /// The number of the job's events.
     pub events: u64,
-    /// The number of events that this call stored. The others were stored by an earlier one.
+    /// The number of events that this call stored. The other events were stored by an earlier call.
     pub stored: u64,
-    /// The number of its checkpoints and documents.
+    /// The number of the job's checkpoints and documents.
     pub documents: u64,
-    /// The number of its dead letters.
+    /// The number of the job's dead letters.
     pub letters: u64,
     /// The CRC-32C of the ids and contents of all events, in the order of their ids: the same in both stores.
     pub checksum: u32,
@@ -103,32 +103,34 @@ pub struct CopiedJob {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CopyReport {
-    /// The jobs that were copied, by repository and id.
+    /// The jobs that were copied, sorted by repository and id.
     pub jobs: Vec<CopiedJob>,
-    /// The number of documents that belong to repositories and not to a job, registry entries among them.
+    /// The number of documents that belong to repositories and not to jobs. Registry entries are among them.
     pub documents: u64,
-    /// The jobs that were not copied, or not whole, each with the reason. The others were copied.
+    /// The jobs that were not copied, or only in part, each with the reason. All other jobs were copied.
     pub refused: Vec<(JobAddress, StorageError)>,
-    /// The parts of the source that have a mark now, and take no more writes.
+    /// The parts of the source that this call marked as moved; they can't be written to any more.
     pub marked: Vec<Part>,
 }
 
 impl Storage {
-    /// Copies everything, a repository or a job into another store, whatever the backends: events with their ids and times, checkpoints
-    /// and documents byte for byte, dead letters, the records of orphaned worktrees, and the entries of the registry. Local worktrees,
-    /// locks and fencing marks stay.
+    /// Copies the whole store, a repository or a job into another store, with any backend: events with their ids
+    /// and times, checkpoints and documents byte for byte, dead letters, records of orphaned worktrees, and
+    /// registry entries. Local worktrees, locks and fencing marks are not copied.
     ///
-    /// The cursors of checkpoints are translated: a read from a copied checkpoint's cursor returns exactly the events that it returned before.
-    /// Cursors within the caller's own documents are not known and stay as they are. A finished job is finished in the copy, at the time of the copy.
+    /// The cursors of checkpoints are translated: a read from the cursor of a copied checkpoint returns exactly
+    /// the events that it returned in the source. Cursors within the caller's own documents can't be recognised
+    /// and are copied unchanged. If a job is finished, its copy is finished too, at the time of the copy.
     ///
-    /// The copy can be killed and made again: what is stored already is compared and not stored again. A job that was moved to this target
-    /// before is compared only, so that nothing that was settled there since comes back. At the end each job is read from both
-    /// stores and compared.
+    /// If a copy is cut short, make it again: data that is stored already is compared and not stored again. A job
+    /// that was moved to this target before is only compared, so that nothing returns that was settled in the
+    /// target since. At the end each job is read from both stores and compared.
     ///
-    /// A job that is copied gets a mark in the source: from then on each write to it there fails with
-    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) and the name of the new place, and reads still work. It is compared behind the mark, so that no
-    /// write comes in between; where the two differ, the mark is taken away again. A whole repository or store that was copied without a refusal gets a mark,
-    /// too, so that no job begins there. [`CopyOptions::keep_source`] makes no marks, [`reopen`](Self::reopen) takes them away.
+    /// A copied job is marked as moved in the source: from then on, reads of it still work there, but each write
+    /// fails with [`ReadOnly`](crate::ErrorKind::ReadOnly) and the name of the new place. The job is compared
+    /// after it was marked, so that no write is missed; if the copy differs, the mark is removed again. If a whole
+    /// repository or store was copied and no job was refused, it is marked too, so that no new job begins there.
+    /// With [`CopyOptions::keep_source`] nothing is marked; [`reopen`](Self::reopen) removes marks.
     ///
     /// ```
     /// use prodigy_storage::{CopyOptions, Storage};
@@ -148,11 +150,13 @@ impl Storage {
     /// ```
     ///
     /// # Errors
-    /// The errors of opening the target and of listing the jobs; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a copy of a store to itself;
-    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) for a mark through a handle for reading; [`Conflict`](crate::ErrorKind::Conflict) for a whole in which a job began meanwhile. A job
-    /// that can't be copied is in [`CopyReport::refused`]: because it is [active](crate::JobState::Active) or has a dead letter under a
-    /// lease ([`LockUnavailable`](crate::ErrorKind::LockUnavailable)), because the target holds something under its name that the source
-    /// lacks ([`Conflict`](crate::ErrorKind::Conflict)), or because a part of it is damaged.
+    /// The errors of opening the target and of listing the jobs; [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// for a copy of a store to itself; [`ReadOnly`](crate::ErrorKind::ReadOnly) if a job is to be marked through
+    /// a read-only handle; [`Conflict`](crate::ErrorKind::Conflict) if a job was created in the repository or
+    /// store meanwhile. A job that can't be copied is in [`CopyReport::refused`]: because it is
+    /// [active](crate::JobState::Active) or has a dead letter under a lease
+    /// ([`LockUnavailable`](crate::ErrorKind::LockUnavailable)), because the target has data under its name that
+    /// the source lacks ([`Conflict`](crate::ErrorKind::Conflict)), or because a part of it is damaged.
     pub fn copy_to(&self, target: StorageBuilder, options: CopyOptions) -> Result<CopyReport> {
         let CopyOptions {
             repo,
@@ -179,7 +183,7 @@ impl Storage {
                     continue;
                 }
                 let address = JobAddress::new(name.clone(), id);
-                // Removals from here are recorded here.
+                // The audit log gets no mark, since later removals from this store are recorded in it.
                 let is_kept = keep_source || name.as_str() == RepoName::AUDIT;
                 match job::copy(self, &target, &clock, &address, (&place, is_kept)) {
                     Ok((copied, is_marked)) => {
@@ -200,7 +204,8 @@ impl Storage {
             && mark(self, &Moved::new(whole.clone(), place, self.now()), None)?
         {
             report.marked.push(whole);
-            // Documents of repositories may have been written or deleted between the copy and the mark.
+            // Documents of repositories may have been written or deleted after their copy and before the mark.
+            // They are copied again.
             let mut last = HashSet::new();
             for name in &repos {
                 last.extend(copy_documents(self, &target, name)?);
@@ -215,7 +220,8 @@ impl Storage {
     }
 }
 
-/// Stores a mark in the source, unless something was written to the job after `last`. False if its backend keeps no marks.
+/// Marks a part of the source as moved, unless the part was written to after `last`. Returns false if the backend
+/// keeps no marks.
 pub(crate) fn mark(source: &Storage, moved: &Moved, last: Option<Timestamp>) -> Result<bool> {
     let inner = source.inner();
     let deadline = inner.deadline();
@@ -228,7 +234,7 @@ pub(crate) fn mark(source: &Storage, moved: &Moved, last: Option<Timestamp>) -> 
     }
 }
 
-/// The place of a store, in words for a person.
+/// Describes the place of a store for a person, as a mark states it.
 pub(crate) fn place(target: &Storage) -> String {
     let capabilities = target.capabilities();
     match capabilities.root {
@@ -238,7 +244,7 @@ pub(crate) fn place(target: &Storage) -> String {
     }
 }
 
-/// Copies the documents that belong to a repository, and returns them.
+/// Copies the documents that belong to a repository and not to a job. Returns them.
 fn copy_documents(source: &Storage, target: &Storage, repo: &RepoName) -> Result<Vec<Document>> {
     let scope = DocumentScope::Own(DocumentOwner::Repo(repo.clone()), None);
     let own = Listing::documents(source.inner(), scope).map(|entry| entry.map(|entry| entry.document));
@@ -252,7 +258,7 @@ fn copy_documents(source: &Storage, target: &Storage, repo: &RepoName) -> Result
     Ok(copied)
 }
 
-/// The events of a job behind a cursor, or all of them.
+/// The records of a job's log that the cursor does not cover; all without a cursor.
 fn lines(
     storage: &Storage,
     job: &JobAddress,

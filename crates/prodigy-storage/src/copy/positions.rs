@@ -1,8 +1,9 @@
-//! The positions of checkpoints in a log, and how they are carried over.
+//! Translates the cursors of checkpoints during a copy.
 //!
-//! A cursor belongs to its store. So the copy repeats the history of the log: it appends the events in front of the earliest position, takes
-//! the end of the new log as the cursor of that position, stores its checkpoints, and continues with the next position. No event behind
-//! a position is stored before the checkpoints of the position are. A copy that was killed therefore continues exactly.
+//! A cursor is valid only in its own store. So the copy repeats the history of the log. It appends the events that
+//! the earliest cursor covers, takes the end of the new log as the new cursor, and stores the checkpoints that had
+//! the old one. Then it continues with the next cursor. No later event is stored before these checkpoints are, so
+//! a copy that was cut short can continue exactly.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,16 +19,17 @@ use super::{COPY, lines};
 use crate::events::EventLines;
 use crate::storage::Storage;
 
-/// A position, and the checkpoints that were saved at it.
+/// A cursor, with the checkpoints that were saved with it.
 #[derive(Debug)]
 pub(super) struct Position {
     pub(super) cursor: Cursor,
     pub(super) documents: Vec<Document>,
-    /// The number of events behind it.
+    /// The number of events that the cursor does not cover.
     behind: u64,
 }
 
-/// The positions of these checkpoints, from the earliest to the latest. A checkpoint without a cursor, or with one whose events are gone, has none.
+/// The different cursors of these checkpoints, from the earliest to the latest. A checkpoint without a cursor, or
+/// with one whose events were removed, is left out.
 pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document]) -> Result<Vec<Position>> {
     let mut found: BTreeMap<String, Vec<Document>> = BTreeMap::new();
     for document in checkpoints {
@@ -48,7 +50,7 @@ pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document])
                 documents,
                 behind,
             }),
-            // It is as unusable in the copy as it is here.
+            // The cursor can't be used in the source either, so the checkpoint is copied unchanged.
             Err(error) if matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput) => {}
             Err(error) => return Err(error),
         }
@@ -65,7 +67,7 @@ fn count(source: &Storage, job: &JobAddress, cursor: &Cursor) -> Result<u64> {
     Ok(count)
 }
 
-/// The next record. Damage is an error: a copy without it would look whole.
+/// The next record. Damage is an error, since the copy would lack the damaged events without showing it.
 pub(super) fn next_record(lines: &mut EventLines) -> Result<Option<Record<'_>>> {
     match lines.next()? {
         None => Ok(None),
@@ -79,7 +81,7 @@ fn next_id(lines: &mut EventLines) -> Result<Option<EventId>> {
     Ok(next_record(lines)?.map(|record| record.id))
 }
 
-/// Gives each event behind `from` that is not behind `to`.
+/// Calls a closure with each event that `to` covers and `from` does not.
 pub(super) fn between(
     source: &Storage,
     job: &JobAddress,
@@ -107,7 +109,7 @@ pub(super) fn between(
     }
 }
 
-/// The fields of a checkpoint that the copy reads. Documents of other programs state no version.
+/// The fields of a checkpoint that the copy reads. Only documents of this project have a `schema_version`.
 #[derive(Deserialize)]
 struct Head<'a> {
     schema_version: Option<IgnoredAny>,
@@ -122,11 +124,12 @@ pub(super) fn cursor_in(body: &[u8]) -> Option<Cursor> {
     Cursor::new(head.cursor?).ok()
 }
 
-/// The body with another cursor, and otherwise byte for byte.
+/// The body of a checkpoint with another cursor, and otherwise unchanged byte for byte.
 pub(super) fn with_cursor(stored: &StoredDocument, document: &Document, new: &Cursor) -> Result<Vec<u8>> {
     let field = |cursor: &Cursor| format!("\"cursor\":\"{cursor}\"");
     let replaced = cursor_in(stored.body()).and_then(|old| {
-        // The cursor is in front of the data, which could hold the same text.
+        // Only the first occurrence is replaced. It is the field, since the field comes before the state, which
+        // may contain the same text.
         let text = std::str::from_utf8(stored.body()).ok()?;
         Some(text.replacen(&field(&old), &field(new), 1).into_bytes())
     });

@@ -6,11 +6,12 @@ use prodigy_storage_layout::RepoName;
 use crate::documents::DocumentOptions;
 use crate::storage::Storage;
 
-/// The repository of the probe, a document that is deleted as soon as it was looked for.
+/// The repository, and the kind, of a document that is put into the target to see whether it appears in the
+/// source.
 const PROBE: &str = RepoName::PROBE;
 
-/// A store can be reached in many ways: by links, mounts, and the names of hosts. So a document that is put into the target
-/// must not appear in the source.
+/// Fails if source and target are the same store. A store can be reached in several ways, such as by links,
+/// mounts, and names of hosts. So a document is put into the target, and must not appear in the source.
 pub(super) fn refuse(source: &Storage, target: &Storage) -> Result<()> {
     let name = format!("probe-{}", Revision::random());
     let probe = target.repo(PROBE)?.documents(PROBE)?;

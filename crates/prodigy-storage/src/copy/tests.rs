@@ -1,4 +1,4 @@
-//! Copies, including interrupted ones.
+//! Copies of jobs and stores, including copies that were cut short.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -27,7 +27,7 @@ use crate::documents::DocumentOptions;
 use crate::events::ReadOptions;
 use crate::job::{Job, JobState};
 
-/// A temporary folder for stores.
+/// A temporary folder in which a test makes its stores.
 struct Folders(TempDir);
 
 impl Folders {
@@ -48,7 +48,7 @@ fn memory() -> Arc<dyn Backend> {
     Arc::new(MemoryBackend::new(MemoryOptions::new()).unwrap())
 }
 
-/// A store over this backend.
+/// A builder for a store with this backend.
 fn over(backend: Arc<dyn Backend>) -> StorageBuilder {
     let config = StorageConfig::default().backend(BackendKind::Memory);
     Storage::builder().config(config).backend(backend)
@@ -71,8 +71,8 @@ fn append(job: &Job, ids: &[EventId]) {
     job.events().append_prepared(&mut batch, None).unwrap();
 }
 
-/// A job with data of every kind. Its checkpoints have cursors at the end, in the middle of a read, and before a late
-/// event, or no cursor.
+/// Fills a job with data of every kind. Its checkpoints have a cursor at the end of the log, one in the middle,
+/// one from before an event with an older id was stored, or none.
 fn fill(storage: &Storage) {
     let job = job(storage);
     append(&job, &[1, 2, 3, 4].map(given));
@@ -88,7 +88,7 @@ fn fill(storage: &Storage) {
     save("in the middle", Some(reader.cursor()));
     save("at the end", Some(job.events().end().unwrap()));
     save("at the end again", Some(job.events().end().unwrap()));
-    // Two events arrive late: their ids are below those that were read.
+    // These two events have ids below those of events that were read before.
     append(&job, &[given(0), given(9)]);
     append(
         &job,
@@ -114,7 +114,7 @@ fn fill(storage: &Storage) {
         let letter = DeadLetter::new(ItemId::new(name).unwrap(), json!({"of": name}));
         job.dlq().push(&letter).unwrap();
     }
-    // Item `x` moves to the end of the queue, with a delay.
+    // The release gives item `x` the last place of the queue, and a delay.
     let taken = job
         .dlq()
         .take(
@@ -137,7 +137,7 @@ fn ids(job: &Job, after: Option<Cursor>) -> Vec<EventId> {
     read.map(|event| event.unwrap().id).collect()
 }
 
-/// Everything that is stored of the job, as text.
+/// Everything that a store holds of the job, as text.
 fn contents(storage: &Storage, with_times: bool) -> Vec<String> {
     let job = job(storage);
     let mut found = Vec::new();
@@ -211,7 +211,7 @@ fn a_copy_has_all_that_the_source_has() {
         (again.jobs[0].stored, again.jobs[0].checksum),
         (0, copied.checksum)
     );
-    // Copies the copy into another backend.
+    // Copies the copy into a store with another backend.
     let store = memory();
     copy_whole(&folders.at("copy").open().unwrap(), over(Arc::clone(&store)));
     assert_eq!(
@@ -228,7 +228,7 @@ fn a_copy_that_dies_at_any_call_is_made_whole_by_the_next() {
     let wanted = contents(&source, false);
     let mut calls = 0;
     loop {
-        // All these stores have one name in marks.
+        // The stores of all rounds have the same name in marks, so the marks of the last round are removed.
         source.reopen(&Part::Store).unwrap();
         let store = memory();
         let dying = Arc::new(Through::dying(Arc::clone(&store), calls));
@@ -247,7 +247,7 @@ fn a_copy_that_dies_at_any_call_is_made_whole_by_the_next() {
     assert!(calls > 40, "the copy took only {calls} calls");
 }
 
-/// The kind of the error for the only job.
+/// The kind of the error with which the only job was refused.
 fn refusal(source: &Storage, target: StorageBuilder) -> ErrorKind {
     let report = source.copy_to(target, CopyOptions::new()).unwrap();
     assert!(report.jobs.is_empty(), "{report:?}");
@@ -341,7 +341,7 @@ fn what_was_copied_takes_no_writes_where_it_was_until_it_is_opened_again() {
     let report = source.copy_to(folders.at("copy"), of_job).unwrap();
     let part = Part::Job(job(&source).address().clone());
     assert_eq!(report.marked, std::slice::from_ref(&part));
-    // Only the job was moved.
+    // Another job of the same store was not moved, so it can be written to.
     let other = source.repo("shop").unwrap().job("job-2").unwrap();
     append(&other, &[given(20)]);
     other.finish().unwrap();
@@ -355,7 +355,8 @@ fn what_was_copied_takes_no_writes_where_it_was_until_it_is_opened_again() {
         assert_eq!(job(handle).moved().unwrap().unwrap().part, part);
     }
 
-    // Now everything: also a job that begins is refused, and a copy back is.
+    // Now the whole store is copied. After that no new job can begin in the source, and a copy back into it is
+    // refused.
     let report = copy_whole(&source, folders.at("copy"));
     assert_eq!(report.marked.last(), Some(&Part::Store));
     let new = source.repo("mill").unwrap().job("new").unwrap();
@@ -371,7 +372,7 @@ fn what_was_copied_takes_no_writes_where_it_was_until_it_is_opened_again() {
         .unwrap_err();
     assert_eq!(back.kind(), ErrorKind::ReadOnly, "{back}");
 
-    // Without the marks the place takes what came since.
+    // Once the marks are removed, a copy back stores the events that came since.
     assert_eq!(source.reopen(&Part::Store).unwrap(), 3);
     let back = copy_whole(&copy, folders.at("source"));
     let stored: Vec<u64> = back.jobs.iter().map(|job| job.stored).collect();
@@ -388,11 +389,11 @@ fn what_was_moved_can_be_deleted() {
     copy_whole(&source, folders.at("copy"));
     assert!(job(&source).delete().unwrap());
     assert_eq!(job(&source).events().read::<Value>().unwrap().count(), 0);
-    // A program with the old configuration does not begin the job again.
+    // A program that still uses the old store can't begin the deleted job again there.
     refused_append(&source);
 }
 
-/// A write by another process, through a handle of its own.
+/// A write that another process makes during the copy, through a handle of its own.
 type Write = fn(&Job);
 
 fn acknowledge(job: &Job) {
@@ -428,7 +429,7 @@ const WRITES: [(&str, Write); 6] = [
     }),
 ];
 
-/// The clock of a machine that is a day late: the times of its writes show nothing.
+/// A clock that is a day behind, so that the times of its writes do not show that they are new.
 #[derive(Debug)]
 struct Late;
 
@@ -476,7 +477,7 @@ fn a_write_right_before_the_mark_is_found_and_leaves_no_mark() {
         );
         assert_eq!(source.moved().count(), 0, "{what}");
 
-        // Made again with an empty place, it is whole.
+        // A copy into an empty place then succeeds.
         let report = copy_whole(&source, folders.at("again"));
         assert_eq!(report.marked.len(), 2, "{what}");
         assert_eq!(
@@ -504,10 +505,10 @@ fn a_copy_that_differs_from_what_an_earlier_one_moved_leaves_its_mark() {
         let refused = &report.refused[0].1;
         assert!(refused.hint().unwrap().contains("was moved there"), "{refused:?}");
         refused_append(&source);
-        // The settled item does not come back.
+        // The item that was settled in the copy does not return.
         assert_eq!(contents(&copy, true), left);
     }
-    // Where the copy was deleted, it is made again.
+    // If the copy was deleted, the job is copied again.
     assert!(job(&copy).delete().unwrap());
     let again = copy_whole(&source, folders.at("copy"));
     assert_eq!((again.jobs[0].stored, again.jobs[0].letters), (8, 3));
@@ -523,7 +524,7 @@ fn a_document_of_a_repository_that_goes_right_before_the_mark_is_not_in_the_copy
     let other = folders.at("source").open().unwrap();
     let overtaken = Through::overtaken(backend, MARK_MOVED, move || {
         let flows = other.repo("shop").unwrap().documents("workflows").unwrap();
-        // The job gets the first mark.
+        // The job is marked before the repository. The document is deleted between the two marks.
         let is_marked = other.moved().count() > 0;
         assert_eq!(
             is_marked && flows.delete("nightly", DocumentOptions::new()).unwrap(),

@@ -1,4 +1,4 @@
-//! Items as a reader gets them.
+//! Dead letters that were read from a queue.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::error::other_shape;
 use crate::json;
 
-/// A stored item of a dead-letter queue. It is parsed only on request, so an item of another form never prevents
-/// reading the others.
+/// A stored item of a dead-letter queue. Its contents are parsed only on request, so an item of an unexpected form
+/// does not prevent a reader from reading the others.
 ///
 /// ```
 /// use prodigy_storage::{DeadLetter, ItemId, Storage};
@@ -33,19 +33,19 @@ use crate::json;
 pub struct DlqItem {
     /// The key of the item.
     pub id: ItemId,
-    /// The whole item, as JSON.
+    /// The contents of the item: a JSON object.
     pub body: Box<RawValue>,
-    /// The state of the item when it was read.
+    /// Whether the item was pending, delayed or leased when it was read.
     pub state: ItemState,
-    /// The lease of the item, if it was taken; the lease may have ended.
+    /// The lease of the item, if it is or was taken; the lease may have ended.
     pub lease: Option<Lease>,
-    /// The delay of the item, if it was released with one; the delay may have ended.
+    /// The delay with which the item was released, if any; the delay may have ended.
     pub delay: Option<Delay>,
-    /// The change that wrote the present contents; [`Dlq::edit`](super::Dlq::edit) compares it.
+    /// The number of the change that wrote the present contents; [`Dlq::edit`](super::Dlq::edit) compares it.
     pub revision: QueueMark,
     /// The place of the item: items are taken in the order of their places.
     pub place: QueueMark,
-    /// True if the line of the item has a checksum that matches. An item of another program has none.
+    /// True if the item is stored with a checksum that matches. An item of another program has no checksum.
     pub verified: bool,
 }
 
@@ -87,11 +87,11 @@ impl DlqItem {
         Ok(data.item_data)
     }
 
-    /// The summary of the item, without its data.
+    /// The summary of the item: its key, state, times and counts, without its data.
     ///
     /// # Errors
-    /// [`Foreign`](crate::ErrorKind::Foreign) if a field has the wrong type, which only an item of another program can
-    /// have.
+    /// [`Foreign`](crate::ErrorKind::Foreign) if a field has the wrong type. This happens only for an item that
+    /// another program wrote.
     pub fn summary(self) -> Result<DlqSummary> {
         let facts = facts(&self.body).map_err(|error| {
             let why = error.why().to_owned();
@@ -113,7 +113,7 @@ impl DlqItem {
     }
 }
 
-/// The summary of an item, without its data.
+/// The key, state, times and counts of an item, without its data.
 ///
 /// ```
 /// use prodigy_storage::{Select, Storage};
@@ -130,7 +130,7 @@ impl DlqItem {
 pub struct DlqSummary {
     /// The key of the item.
     pub id: ItemId,
-    /// The state of the item when it was read.
+    /// Whether the item was pending, delayed or leased when it was read.
     pub state: ItemState,
     /// The signature that failures with one cause share.
     pub signature: Option<String>,
@@ -142,13 +142,13 @@ pub struct DlqSummary {
     pub first_attempt: Option<Timestamp>,
     /// The time of the last attempt.
     pub last_attempt: Option<Timestamp>,
-    /// True if a redrive takes the item.
+    /// True if a redrive may take the item.
     pub eligible: bool,
     /// True if a person has to check the item first.
     pub review: bool,
-    /// The lease of the item, if it was taken; the lease may have ended.
+    /// The lease of the item, if it is or was taken; the lease may have ended.
     pub lease: Option<Lease>,
-    /// The delay of the item, if it was released with one; the delay may have ended.
+    /// The delay with which the item was released, if any; the delay may have ended.
     pub delay: Option<Delay>,
 }
 
@@ -167,14 +167,14 @@ pub struct DlqSummary {
 pub struct SignatureCounts {
     /// A group for each signature, the largest first.
     pub groups: Vec<SignatureCount>,
-    /// The reasons why items can't be read and are in no group, at most [`REASONS`](Self::REASONS).
+    /// The errors of items that can't be read and are in no group, at most [`REASONS`](Self::REASONS) of them.
     pub left_out: Vec<StorageError>,
-    /// The number of items that can't be read.
+    /// The number of all items that can't be read.
     pub left_out_count: u64,
 }
 
 impl SignatureCounts {
-    /// The largest number of reasons.
+    /// The largest number of errors in `left_out`.
     pub const REASONS: usize = 100;
 
     pub(super) fn leave_out(&mut self, error: StorageError) {
@@ -203,7 +203,7 @@ pub struct SignatureCount {
     pub signature: Option<String>,
     /// The number of items.
     pub items: u64,
-    /// The number of items that a redrive takes.
+    /// The number of items that a redrive may take.
     pub eligible: u64,
     /// The number of items that a person has to check first.
     pub review: u64,
@@ -211,11 +211,11 @@ pub struct SignatureCount {
     pub first: Option<Timestamp>,
     /// The latest `last_attempt` of the items.
     pub last: Option<Timestamp>,
-    /// The first keys, at most [`SAMPLES`](Self::SAMPLES).
+    /// The keys of the first items, at most [`SAMPLES`](Self::SAMPLES) of them.
     pub samples: Vec<ItemId>,
 }
 
-/// Groups items by signature.
+/// Collects items in groups by signature.
 ///
 /// ```
 /// use prodigy_storage::{DeadLetter, Failure, ItemId, Select, SignatureGroups, Storage};
@@ -251,7 +251,7 @@ impl SignatureGroups {
     #[must_use]
     pub fn into_vec(self) -> Vec<SignatureCount> {
         let mut counts: Vec<_> = self.0.into_values().collect();
-        // The sort is stable: groups of equal size stay in the order of their signatures.
+        // Groups of equal size stay in the order of their signatures, since the sort is stable.
         counts.sort_by_key(|count| std::cmp::Reverse(count.items));
         counts
     }

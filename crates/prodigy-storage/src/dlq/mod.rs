@@ -28,10 +28,11 @@ pub(crate) use taken::release_all;
 use crate::call::operation::{COMPACT, GET_ITEM, Operation, PUSH, SCAN_ITEMS, SETTLE, SUMMARISE_ITEMS, TAKE};
 use crate::storage::Inner;
 
-/// The dead-letter queue of a job. It stores items that failed, by `item_id`, until they are acknowledged or removed.
+/// The dead-letter queue of a job. It stores items that failed, under their `item_id`, until they are acknowledged
+/// or removed.
 ///
-/// A taken item stays stored. If it is not settled, it is pending again when its lease ends, so a redriver that dies
-/// loses nothing. A parked item waits for a person: no redrive takes it.
+/// An item that is taken stays stored. If it is not settled, it is pending again when its lease ends, so nothing
+/// is lost if the worker's process dies. A parked item waits for a person: no redrive takes it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,7 +51,7 @@ use crate::storage::Inner;
 pub struct Dlq {
     inner: Arc<Inner>,
     job: JobAddress,
-    /// The fencing token of every write.
+    /// The fencing token that each write carries.
     fence: Option<Fence>,
 }
 
@@ -59,13 +60,13 @@ impl Dlq {
         Self { inner, job, fence }
     }
 
-    /// Pushes an item. A push with a known id is merged into the stored item: its history and its failure count grow,
-    /// and its first attempt is kept. A failure that is already in the history counts once, if it has the same time and
-    /// number or, where the push leaves one of them out, if it is equal in all fields that the push states. A push
-    /// without failures and without `last_attempt` does not count as an attempt.
+    /// Pushes an item. If the id is known, the push is merged into the stored item: the history and the failure
+    /// count grow, and the first attempt is kept. A failure counts only once: if the history has a failure with
+    /// the same time and number or, where the push leaves one of these out, a failure whose other fields are
+    /// equal. A push without failures and without `last_attempt` does not count as an attempt.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an item that
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) if the item
     /// is refused; other errors of the backend.
     pub fn push<T: Serialize>(&self, letter: &DeadLetter<T>) -> Result<PutReport> {
         self.put(&[self.item(letter)?])
@@ -129,9 +130,10 @@ impl Dlq {
         Ok(found.map(|entry| DlqItem::new(entry, &*self.inner.clock)))
     }
 
-    /// The selected items in their present state, in the order of their first push. Damage is an `Err` of kind
-    /// [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` an `Err` of kind
-    /// [`TooLarge`](crate::ErrorKind::TooLarge); reading continues behind both.
+    /// The selected items in their present state, in the order of their first push. Damage is returned as an `Err`
+    /// of kind [`Damaged`](crate::ErrorKind::Damaged), and an item that is larger than `max_record_size` as an
+    /// `Err` of kind [`TooLarge`](crate::ErrorKind::TooLarge). After both, the iterator continues with the next
+    /// item.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -150,8 +152,8 @@ impl Dlq {
         Ok(self.scan(select)?.map(|item| item?.summary()))
     }
 
-    /// The selected items, grouped by signature, the largest group first. Items that can't be read are in no group; the
-    /// result has the reasons.
+    /// The selected items, grouped by signature, with the largest group first. Items that can't be read are in no
+    /// group; the result has their errors.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -183,9 +185,9 @@ impl Dlq {
         })
     }
 
-    /// Takes up to `limit` of the selected pending items for `lease`, in the order of their places. The leases are
-    /// stored before the call returns, and the items stay stored. Dropping a [`Taken`] that was not settled releases
-    /// its item.
+    /// Takes up to `limit` of the selected pending items, each under a lease of this length, in the order of their
+    /// places. The leases are stored before the call returns, and the items stay stored. If a [`Taken`] is dropped
+    /// before it is settled, its item is released.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -203,7 +205,7 @@ impl Dlq {
             .collect()
     }
 
-    /// Extends the leases of these tokens to this time from now on.
+    /// Makes the leases of these tokens end this long after the present moment.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -211,8 +213,8 @@ impl Dlq {
         self.settle_each(tokens, || Change::Extend(lease))
     }
 
-    /// Acknowledges the items of these tokens: their work is done, and they are removed. If a failure was pushed to an
-    /// item meanwhile, the item is pending again, and the outcome is [`Settled::Kept`].
+    /// Acknowledges the items of these tokens: their work is done, and they are removed. If another failure of an
+    /// item was pushed since it was taken, the item is released instead, and its outcome is [`Settled::Kept`].
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -220,8 +222,8 @@ impl Dlq {
         self.settle_each(tokens, || Change::Remove)
     }
 
-    /// Releases these items, by token or by key: they are pending again, behind all others, after a delay. With a key
-    /// an operator can end another worker's lease.
+    /// Releases these items, by token or by key: after the delay they are pending again, with the last places of
+    /// the queue. By key, an operator can end another worker's lease.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -233,8 +235,8 @@ impl Dlq {
         self.settle_each(items, || Change::Release { delay })
     }
 
-    /// Records another failure of the item of this token: the failure is added to its history, and the item is pending
-    /// behind all others. The key of the item has to be given too.
+    /// Records that the item of this token failed again: the failure is added to its history, and the item is
+    /// pending again, with the last place of the queue. `id` has to be the key of that item.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -243,8 +245,8 @@ impl Dlq {
         self.settle_one(Settlement::new(Claim::from(token), Change::Fail(failed)))
     }
 
-    /// Parks these items for a person, by token or by key: no redrive takes them until they are unparked, unless it
-    /// names their keys. Without a reason, an item that is already parked keeps its reason.
+    /// Parks these items for a person, by token or by key. Until they are unparked, a redrive takes them only if
+    /// it selects them by key. Without a reason, an item that is already parked keeps its reason.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -258,7 +260,7 @@ impl Dlq {
         })
     }
 
-    /// Makes these items eligible again. An item that is not parked is unchanged and keeps its lease:
+    /// Makes these parked items eligible again. An item that is not parked is left unchanged and keeps its lease:
     /// [`Settled::Already`].
     ///
     /// # Errors
@@ -267,8 +269,8 @@ impl Dlq {
         self.settle_each(ids, || Change::Unpark)
     }
 
-    /// Replaces the contents of an item, unless they were changed since it was read: [`Settled::Changed`]. The new
-    /// contents are checked and completed like a push.
+    /// Replaces the contents of an item, unless they were changed since `read` was read: then the outcome is
+    /// [`Settled::Changed`]. The new contents are checked and completed like a push.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for contents that are not an item or have another id; otherwise
@@ -278,7 +280,7 @@ impl Dlq {
         self.settle_one(Settlement::new(claim, Change::Edit(contents.to_owned())))
     }
 
-    /// Removes items, whether taken or not.
+    /// Removes the items with these keys, even if workers have them.
     ///
     /// # Errors
     /// As [`settle`](Self::settle).
@@ -289,7 +291,7 @@ impl Dlq {
     /// Changes stored items in one write, in the given order. Returns the outcome of each change.
     ///
     /// # Errors
-    /// The errors of the backend. A claim whose item no longer exists is no error: [`Settled::Unknown`].
+    /// The errors of the backend. It is no error if an item no longer exists: the outcome is [`Settled::Unknown`].
     pub fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
         if settlements.is_empty() {
             return Ok(Vec::new());
@@ -330,19 +332,19 @@ impl Dlq {
         })
     }
 
-    /// Works through the selected items that exist when the run starts: `work` gets each of them once, whatever its
-    /// outcome. Each item is settled when the work on it ends, and its lease is extended during the work.
+    /// Calls `work` once with each of the selected items that exist when the run starts. An item is settled by the
+    /// outcome of its `work`, and its lease is extended meanwhile.
     ///
-    /// If an item's lease is lost nevertheless, because the process was suspended or the backend could not be reached,
-    /// the item is not settled: [`RedriveReport::lost`].
+    /// An item may lose its lease even so, if the process is suspended or the backend can't be reached. Such an
+    /// item is not settled, and counts in [`RedriveReport::lost`].
     ///
     /// # Errors
-    /// The errors of the backend, with the report so far. Then no further item starts; items in work are finished, and
-    /// items that were not started are released.
+    /// The errors of the backend, with the report so far. After an error no further work starts. Work that has
+    /// started is finished, and items whose work has not started are released.
     ///
     /// # Panics
-    /// If `work` panics. Its item is released, the other items in work are finished and settled, and the panic
-    /// continues.
+    /// If `work` panics. Its item is released, other work that has started is finished and its items are settled,
+    /// and then the panic continues.
     ///
     /// ```
     /// use prodigy_storage::{DeadLetter, Failure, ItemId, Outcome, RedriveOptions, Select, Storage};
@@ -369,7 +371,7 @@ impl Dlq {
         redrive::redrive(self, select, options, &work)
     }
 
-    /// Makes one operation on the queue, with the deadline of a call that starts now.
+    /// Calls the backend, with a deadline that begins now.
     fn call<T>(
         &self,
         operation: Operation,
@@ -393,7 +395,8 @@ impl Dlq {
     }
 }
 
-/// A push of only this failure: the merge keeps all other data of the item. With a reason it also parks the item.
+/// An item with only this failure, to be merged into the stored item, which keeps its data. With a reason, the
+/// item is parked too.
 fn failed(id: &ItemId, failure: Failure, parks: Option<String>) -> Result<QueueItem> {
     let mut letter = DeadLetter::new(id.clone(), ()).failure(failure);
     if parks.is_some() {
@@ -403,7 +406,7 @@ fn failed(id: &ItemId, failure: Failure, parks: Option<String>) -> Result<QueueI
     letter.to_item()
 }
 
-/// True if an item could not be returned, but those behind it can be.
+/// True for an error that concerns a single item: the iterator continues with the next item.
 fn is_passed_over(error: &StorageError) -> bool {
     matches!(
         error.kind(),

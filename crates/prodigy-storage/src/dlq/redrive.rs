@@ -1,7 +1,8 @@
-//! Redrives: runs through the items of a queue.
+//! Redrives: work through the items of a queue.
 //!
-//! All workers share a list of taken items. One worker at a time takes more items; each settles its own item when the
-//! work on it ends. A keeper thread extends the leases of all taken items, and checks whether the run has to stop.
+//! All workers share a list of taken items. One worker at a time takes more items, and each worker settles its own
+//! item when its work ends. Another thread extends the leases of all taken items, and checks whether the run has
+//! to stop.
 
 mod options;
 mod report;

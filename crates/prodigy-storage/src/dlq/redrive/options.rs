@@ -24,15 +24,15 @@ type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedriveOptions {
-    /// The time that an item stays leased if this process dies. The lease is extended during the work, whenever a third
-    /// of it has passed, so one second is enough for any work.
+    /// The length of an item's lease. If this process dies, the item is pending again after this time. During the
+    /// work the lease is extended whenever a third of it has passed, so one second is long enough for any work.
     pub lease: Duration,
-    /// The number of items to work on at the same time, each in its own thread; 0 counts as 1. There are never more
-    /// threads than items.
+    /// The number of items whose work may run at the same time, each on its own thread; 0 counts as 1. There are
+    /// never more threads than items.
     pub concurrency: usize,
     /// The largest number of items to take; unbounded if `None`.
     pub limit: Option<usize>,
-    /// The number of failures after which an item that fails again is parked; unbounded if `None`.
+    /// If an item fails again and then has at least this number of failures, it is parked; unbounded if `None`.
     pub max_attempts: Option<u64>,
     /// The shortest time between the starts of two items.
     pub interval: Option<Duration>,
@@ -73,16 +73,17 @@ impl RedriveOptions {
         max_attempts: Option<u64>,
     }
 
-    /// Starts at most this number of items in this time, evenly spaced: sets [`interval`](Self::interval). 0 items
-    /// means no bound.
+    /// Sets [`interval`](Self::interval) so that at most `items` items start in each span of `per`, evenly spaced.
+    /// 0 items means no limit.
     #[must_use]
     pub fn rate(mut self, items: u32, per: Duration) -> Self {
         self.interval = per.checked_div(items).filter(|interval| !interval.is_zero());
         self
     }
 
-    /// Starts no further item once `stop` returns true. Items in work are finished and settled; items that were taken but
-    /// not started are released. `stop` is called often and by several threads, so it should be as cheap as reading a flag.
+    /// Sets a function that stops the run: once it returns true, no further work starts. Work that has started is
+    /// finished and its items are settled; items whose work has not started are released. `stop` is called often
+    /// and by several threads, so it should be as cheap as reading a flag.
     #[must_use]
     pub fn stop(mut self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.stop = Some(Arc::new(stop));
@@ -107,7 +108,7 @@ impl fmt::Debug for RedriveOptions {
     }
 }
 
-/// The outcome of the work on an item, which decides how the item is settled.
+/// The outcome of the work on an item. It decides how the item is settled.
 ///
 /// ```
 /// use std::time::Duration;
@@ -125,13 +126,13 @@ impl fmt::Debug for RedriveOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The work is done, and the item is removed.
+    /// The work is done. The item is removed.
     Done,
-    /// The work failed again: the failure is added to the item's history, and the item is kept.
+    /// The work failed again. The failure is added to the item's history, and the item is kept.
     Failed(Box<Failure>),
-    /// The item is kept unchanged, and pending after the delay.
+    /// The item is kept unchanged, and is pending again after the delay. The same run does not take it again.
     Release {
-        /// The delay; with zero the item is pending at once, for the next run.
+        /// The delay. With zero, the item is pending at once.
         after: Duration,
     },
     /// The item is set aside for a person, with this reason.
@@ -145,7 +146,7 @@ impl Outcome {
         Self::Failed(Box::new(failure))
     }
 
-    /// The item is kept unchanged, and pending for the next run.
+    /// The item is kept unchanged, and is pending again at once. The same run does not take it again.
     #[must_use]
     pub fn release() -> Self {
         Self::Release {

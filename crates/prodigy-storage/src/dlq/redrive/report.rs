@@ -19,32 +19,34 @@ use prodigy_storage_backend::{ItemId, QueueMark, StorageError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedriveReport {
-    /// The last change before the run. Only items that existed then were taken.
+    /// The number of the queue's last change before the run. Only items that existed at that change were taken.
     pub bound: QueueMark,
-    /// Items that were taken, each once.
+    /// The number of items that were taken. Each item is taken at most once.
     pub taken: usize,
-    /// Items whose work is done and that were removed.
+    /// The number of items whose work is done and that were removed.
     pub done: usize,
-    /// Items that failed again and are kept: pending, or parked if the selection includes parked items.
+    /// The number of items that failed again and were not parked for it.
     pub failed: usize,
-    /// Items that were parked, by the work or after `max_attempts` failures.
+    /// The number of items that were parked, by the outcome of their work or after `max_attempts` failures.
     pub parked: usize,
-    /// Items that were released: by the work, after it panicked, or because the run ended before they started.
+    /// The number of items that were released: by the outcome of their work, after it panicked, or because the run
+    /// ended before it started.
     pub released: usize,
-    /// Items whose work is done but that are kept, because a failure was pushed to them meanwhile.
+    /// The number of items whose work is done but that were kept, because another failure of them was pushed
+    /// meanwhile.
     pub kept: usize,
-    /// Items whose lease was lost: another worker took them, or an operator released, changed, parked or removed them.
-    /// The outcome of their work was not stored, so the work may be done again.
+    /// The number of items whose lease was lost: another worker took them, or an operator released, changed,
+    /// parked or removed them. The outcome of their work was not stored, so the work may be done again.
     pub lost: usize,
-    /// Items whose settlement failed with the error of the run. They are pending again when their leases end, unless
-    /// the settlement was stored.
+    /// The number of items whose settlement failed with the error that ended the run. They are pending again when
+    /// their leases end, unless the settlement was stored even so.
     pub unsettled: usize,
-    /// The first items that were left unchanged because they could not be read or their failure could not be stored, at
-    /// most [`PASSED_OVER`](Self::PASSED_OVER).
+    /// Items that were left unchanged, because they could not be read or their failure could not be stored. Only
+    /// the first ones are listed, at most [`PASSED_OVER`](Self::PASSED_OVER).
     pub passed_over: Vec<PassedOver>,
-    /// The number of all such items.
+    /// The number of all items that were left unchanged for these reasons.
     pub passed_over_count: usize,
-    /// True if the run was stopped before all items were taken.
+    /// True if the run was stopped before it had taken all items.
     pub stopped: bool,
 }
 
@@ -79,11 +81,11 @@ impl RedriveReport {
 pub struct PassedOver {
     /// The key of the item, if known.
     pub id: Option<ItemId>,
-    /// The reason.
+    /// The reason why it was left unchanged.
     pub why: String,
 }
 
-/// A redrive that ended early because the backend failed. Its source is the backend's error.
+/// The error of a redrive that ended early because the backend failed. Its source is the backend's error.
 ///
 /// ```
 /// use prodigy_storage::{Dlq, Outcome, RedriveOptions, Select};
@@ -138,7 +140,7 @@ impl Error for RedriveError {
     }
 }
 
-/// Keeps the error of the backend, and drops the report.
+/// Converts to the error of the backend; the report is lost.
 impl From<RedriveError> for StorageError {
     fn from(error: RedriveError) -> Self {
         error.error

@@ -1,4 +1,4 @@
-//! The run of a redrive.
+//! Runs a redrive.
 
 use std::any::Any;
 use std::collections::{HashSet, VecDeque};
@@ -16,15 +16,15 @@ use super::options::{Outcome, RedriveOptions};
 use super::report::{RedriveError, RedriveReport};
 use crate::dlq::{Dlq, DlqItem, Taken, failed, is_passed_over};
 
-/// The longest time between two checks of the clock and of the request to stop. The clock is injected and
-/// may run faster than real time, so pauses in real time have to be short.
+/// The longest pause before a worker checks again whether it is to stop or may start an item. The injected clock
+/// may run faster than real time, so a pause in real time has to be short.
 const TICK: Duration = Duration::from_millis(20);
 /// The largest number of items to take in one call.
 const MOST: usize = 64;
-/// A call takes as many items as are finished in this time.
+/// One call takes as many items as are expected to be finished in this time.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// Selects a number of the report.
+/// Names a field of the report that counts items.
 type Counter = fn(&mut RedriveReport) -> &mut usize;
 
 type Work<'a> = &'a (dyn Fn(&DlqItem) -> Outcome + Sync);
@@ -37,7 +37,8 @@ pub(crate) fn redrive(
 ) -> Result<RedriveReport, RedriveError> {
     let run = Run::new(dlq, select, options, work).map_err(RedriveError::unbegun)?;
     thread::scope(|scope| {
-        // If this thread unwinds, the run ends too, so that the scope never waits for the keeper.
+        // Ends the run even if this thread panics, so that the scope does not wait forever for the thread that
+        // extends leases.
         let ends = Ends(&run);
         let keeper = thread::Builder::new().spawn_scoped(scope, || run.keep());
         if let Err(error) = keeper {
@@ -67,7 +68,7 @@ fn no_thread(dlq: &Dlq, error: std::io::Error) -> StorageError {
     .with_source(error)
 }
 
-/// True if the error is about the data to be stored in one item.
+/// True if the backend refused the data of a single item, so that other items can still be settled.
 fn is_of_the_item(error: &StorageError) -> bool {
     matches!(
         error.kind(),
@@ -89,7 +90,7 @@ struct Run<'a> {
     select: Select,
     options: &'a RedriveOptions,
     work: Work<'a>,
-    /// The time since the boot when the run started.
+    /// The time since the boot at which the run started.
     began: Duration,
     /// The number of worker threads, which is never greater than the number of items.
     workers: usize,
@@ -99,9 +100,9 @@ struct Run<'a> {
 
 #[derive(Default)]
 struct State {
-    /// Items that were taken but not started.
+    /// The items that were taken and whose work has not started.
     hand: VecDeque<Taken>,
-    /// The tokens of all items that were taken but not settled.
+    /// The tokens of all items that were taken and are not settled yet.
     held: HashSet<LeaseToken>,
     /// The number of items that may still be taken.
     left: usize,
@@ -109,13 +110,13 @@ struct State {
     taking: bool,
     /// True if no item is left to take.
     drained: bool,
-    /// True if no further item may start.
+    /// True if no further work may start.
     halted: bool,
     /// True if all workers have ended.
     ended: bool,
-    /// The earliest start of the next item, in the time since the boot.
+    /// The earliest time at which work on the next item may start, since the boot.
     next_begin: Duration,
-    /// The next extension of the leases, in the time since the boot.
+    /// The time at which the leases are extended next, since the boot.
     extend_at: Duration,
     settled: usize,
     report: RedriveReport,
@@ -132,7 +133,7 @@ impl<'a> Run<'a> {
             bound,
             ..RedriveReport::default()
         };
-        // An unreadable item is taken if its key is named.
+        // Unreadable items are only taken if they are selected by key. Without keys, the report lists them.
         if summary.unreadable > 0 && select.ids.is_none() {
             for item in dlq.scan(&select)? {
                 match item {
@@ -169,7 +170,7 @@ impl<'a> Run<'a> {
         self.dlq.inner.clock.uptime().since
     }
 
-    /// Works until no item is left or none may start.
+    /// Works on one item after another, until no item is left or no further work may start.
     fn work(&self) {
         while let Some(taken) = self.next() {
             let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(&taken.item)));
@@ -181,7 +182,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The next item to start.
+    /// The next item to work on; `None` if no item is left or no further work may start.
     fn next(&self) -> Option<Taken> {
         self.look_for_stop();
         let mut state = self.state.lock();
@@ -190,7 +191,8 @@ impl<'a> Run<'a> {
                 return None;
             }
             if state.hand.is_empty() {
-                // The next item is taken before its turn: if no item is left, the run ends without waiting for a turn.
+                // Items are taken before the pause for the interval: if no item is left, the run ends without the
+                // pause.
                 if state.taking {
                     self.changed.wait_for(&mut state, TICK);
                 } else {
@@ -209,17 +211,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes more items, and releases the mutex meanwhile.
+    /// Takes more items. The mutex is unlocked during the call of the backend.
     fn take(&self, state: &mut MutexGuard<'_, State>) {
         state.taking = true;
         let wanted = self.ahead(state).min(state.left);
-        // The leases start at an unknown moment during the call.
+        // The leases begin at some moment during the call, so they are counted from before it.
         let before = self.now();
         let taken = MutexGuard::unlocked(state, || self.dlq.take(&self.select, wanted, self.options.lease));
         state.taking = false;
         match taken {
             Ok(taken) => {
-                // The run extends, settles and releases these items, so dropping them does nothing.
+                // The run itself extends, settles and releases these items, so that dropping a `Taken` has no
+                // effect.
                 taken.iter().for_each(Taken::keep);
                 state.drained = taken.is_empty();
                 state.left = state.left.saturating_sub(taken.len());
@@ -233,7 +236,7 @@ impl<'a> Run<'a> {
         self.changed.notify_all();
     }
 
-    /// The number of items to take: one for each worker, and more if the work on an item takes little time.
+    /// The number of items to take: one for each worker, and more if the work on an item is short.
     fn ahead(&self, state: &State) -> usize {
         let elapsed = self.now().saturating_sub(self.began).max(Duration::from_nanos(1));
         let soon = state.settled as u128 * AHEAD.as_nanos() / elapsed.as_nanos();
@@ -250,7 +253,7 @@ impl<'a> Run<'a> {
             .change_of(taken, outcome)
             .and_then(|(change, counter)| Ok((settle(change)?, counter)));
         let (stored, unstored) = match stored {
-            // The error is about this item only: its failure or its reason can't be stored.
+            // The backend refused the failure or the reason of this item, so the item is released.
             Err(error) if is_of_the_item(&error) => {
                 let delay = Duration::ZERO;
                 let released = settle(Change::Release { delay });
@@ -277,13 +280,13 @@ impl<'a> Run<'a> {
             Err(error) => {
                 state.report.unsettled += 1;
                 state.fail(error);
-                // Nobody waits for a settlement, so only this one wakes the other threads.
+                // A settlement wakes no other thread unless it fails and so ends the run.
                 self.changed.notify_all();
             }
         }
     }
 
-    /// The change that stores an outcome, and the number of the report that counts it.
+    /// The change that settles an item after this outcome, and the field of the report that counts the item.
     fn change_of(&self, taken: &Taken, outcome: Outcome) -> Result<(Change, Counter)> {
         Ok(match outcome {
             Outcome::Done => (Change::Remove, |report| &mut report.done),
@@ -303,7 +306,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Extends the leases of all taken items until the run ends.
+    /// Extends the leases of all taken items, until the run ends.
     fn keep(&self) {
         let every = self.options.lease / 3;
         let tick = TICK.min(every / 2).max(Duration::from_millis(1));
@@ -327,7 +330,8 @@ impl<'a> Run<'a> {
                     }
                 }
                 Err(error) => {
-                    // The extension is tried again soon. If the leases end before that, the settlements report it.
+                    // The extension is tried again soon. If the leases end before that, the settlements of the
+                    // items count them as lost.
                     state.extend_at = state.extend_at.min(now.saturating_add(every / 4));
                     tracing::warn!(job = %self.dlq.job, error = %error, "leases could not be extended");
                 }
@@ -364,7 +368,7 @@ impl<'a> Run<'a> {
         self.changed.notify_all();
     }
 
-    /// Releases the items that were not started, and returns the result.
+    /// Releases the items whose work was not started, and returns the report.
     fn finish(self) -> Result<RedriveReport, RedriveError> {
         let mut state = self.state.into_inner();
         let tokens: Vec<LeaseToken> = state.hand.iter().map(|taken| taken.token().clone()).collect();
