@@ -1,4 +1,4 @@
-//! Finds damage and repairs it: see [`Storage::doctor`](crate::Storage::doctor). Needs the feature `file`.
+//! Finds damage and repairs it: [`Storage::doctor`](crate::Storage::doctor). Needs the feature `file`.
 #![expect(clippy::disallowed_methods, reason = "a look whether the snapshot is there")]
 
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use crate::open;
 
 const EXAMINE: &str = "examine storage";
 
-/// Examines a store for damage, and repairs it: see [`Storage::doctor`](crate::Storage::doctor).
+/// Examines a store for damage, and repairs it. Made by [`Storage::doctor`](crate::Storage::doctor).
 ///
-/// The snapshot of the memory backend has one checksum, and is read whole or not at all. So it is examined and never
-/// repaired.
+/// The snapshot of the memory backend has a single checksum, and is read whole or not at all. So it can be
+/// examined, but not repaired.
 ///
 /// ```
 /// use prodigy_storage::Storage;
@@ -43,7 +43,7 @@ enum Kind {
 }
 
 impl Doctor {
-    /// The doctor of the configured backend.
+    /// The doctor for the configured backend.
     pub(crate) fn of(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> Result<Self> {
         let kind = match config.backend {
             BackendKind::File => {
@@ -66,12 +66,12 @@ impl Doctor {
         Ok(Self(kind))
     }
 
-    /// Reads everything in the scope and reports findings. Takes no lock and writes nothing; a store that does not
-    /// exist has no findings. A write that is under way may be reported as a note.
+    /// Reads everything in the scope and calls `found` with each finding. Takes no lock and writes nothing. A
+    /// store that does not exist has no findings. A write that is in progress may be reported as a note.
     ///
     /// # Errors
-    /// [`NewerFormat`](ErrorKind::NewerFormat) if a newer version wrote the store; errors of the operating system about
-    /// a snapshot.
+    /// [`NewerFormat`](ErrorKind::NewerFormat) if a newer version wrote the store; errors of the operating system
+    /// when a snapshot is read.
     pub fn examine(&self, scope: &DoctorScope, found: &mut dyn FnMut(Finding)) -> Result<DoctorSummary> {
         match &self.0 {
             Kind::Files(doctor) => doctor.examine(scope, found),
@@ -79,12 +79,12 @@ impl Doctor {
         }
     }
 
-    /// Like [`examine`](Self::examine), and repairs damage. `wait` bounds each wait for a lock that writers hold for
-    /// one call. Damage that can't be repaired is left, with the reason in its finding.
+    /// Examines the store like [`examine`](Self::examine), and repairs damage. `wait` bounds each wait for a lock,
+    /// which a writer holds for one call. If damage can't be repaired, its finding states the reason.
     ///
     /// # Errors
-    /// The errors of [`examine`](Self::examine); [`ReadOnly`](ErrorKind::ReadOnly) and
-    /// [`Unsupported`](ErrorKind::Unsupported) for a root that is opened for reading, or without file locks.
+    /// The errors of [`examine`](Self::examine); [`ReadOnly`](ErrorKind::ReadOnly) if the root is opened for
+    /// reading only; [`Unsupported`](ErrorKind::Unsupported) if locking is disabled.
     pub fn repair(
         &self,
         scope: &DoctorScope,
@@ -97,7 +97,7 @@ impl Doctor {
         }
     }
 
-    /// True if readers of the store read the file at this path (relative to the root) in place. Importing such a file
+    /// True if the store itself reads the file at this path, which is relative to the root. Importing such a file
     /// would store its contents twice.
     #[must_use]
     pub fn is_read(&self, path: &Path) -> bool {
@@ -107,11 +107,13 @@ impl Doctor {
         }
     }
 
-    /// Records files of another program as imported. Each has its path relative to the root, and the length and mtime
-    /// that it had before it was read. Until such a file changes, readers no longer report that they skip it.
+    /// Records that files of another program were imported. Each is given with its path relative to the root, and
+    /// with the length and mtime that it had before it was read. Until such a file changes, readers no longer
+    /// report that they skip it.
     ///
     /// # Errors
-    /// [`ReadOnly`](ErrorKind::ReadOnly) for a root opened for reading; errors of the operating system about a write.
+    /// [`ReadOnly`](ErrorKind::ReadOnly) if the root is opened for reading only; errors of the operating system
+    /// when the record is written.
     pub fn mark_imported(&self, files: &[(PathBuf, u64, Timestamp)]) -> Result<()> {
         match &self.0 {
             Kind::Files(doctor) => doctor.mark_imported(files),
@@ -119,7 +121,8 @@ impl Doctor {
         }
     }
 
-    /// Removes the files that were put into the quarantine before a time. Returns their number and bytes.
+    /// Removes the files that were moved to quarantine before a time. Returns their number and their size in
+    /// bytes.
     pub(crate) fn clear_quarantine(&self, before: Timestamp, dry_run: bool) -> Result<(u64, u64)> {
         match &self.0 {
             Kind::Files(doctor) => doctor.clear_quarantine(before, dry_run),
@@ -146,7 +149,7 @@ impl Snapshot {
         let path = self.config.memory.persistence_path.as_deref();
         let is_there = path.is_some_and(|path| path.symlink_metadata().is_ok());
         summary.files = u64::from(is_there);
-        // Opened for reading: takes no lock and writes nothing.
+        // A read-only backend takes no lock and writes nothing.
         match open::open(&self.config, true, &self.clock) {
             Ok(backend) => count(&*backend, scope, &mut summary)?,
             Err(error) if error.kind() == ErrorKind::Damaged => {
@@ -174,7 +177,7 @@ impl Snapshot {
     }
 }
 
-/// Counts the contents of a store.
+/// Adds the contents of a store to the counts of a summary.
 fn count(backend: &dyn Backend, scope: &DoctorScope, summary: &mut DoctorSummary) -> Result<()> {
     let deadline = Deadline::never();
     for repo in Entries::new(|page| backend.repositories(page, deadline)) {

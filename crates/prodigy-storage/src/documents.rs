@@ -1,4 +1,4 @@
-//! Documents of the caller's own.
+//! Documents of kinds that the caller defines.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use crate::json;
 use crate::listing::Listing;
 use crate::storage::Inner;
 
-/// Documents of one kind of the caller's own, such as the sessions of a job or the workflows of a repository: values that are
-/// stored, replaced and read whole, each under a name.
+/// Documents of one kind that the caller defines, such as the sessions of a job or the workflows of a repository.
+/// Each is a value under a name, which is stored, replaced and read whole.
 ///
-/// A kind and a name are checked as all names are. A kind exists while it holds a document. With `enable_cache` a document
-/// that is read again is served from memory if the backend still has the same revision.
+/// Kinds and names have to follow the rules for all names. A kind exists while it has a document. With
+/// `enable_cache`, a document that is read again comes from memory if the backend still has the same revision.
 ///
 /// ```
 /// use prodigy_storage::{DocumentOptions, ErrorKind, Expected, Storage};
@@ -40,7 +40,7 @@ use crate::storage::Inner;
 ///
 /// let found = sessions.get::<Session>("s-1")?.expect("it was put");
 /// let next = Session { turns: found.data.turns + 1, ..found.data };
-/// // Compare-and-set: only over the revision that was read.
+/// // Compare-and-set: stored only if the document still has the revision that was read.
 /// let unchanged = DocumentOptions::new().expected_revision(Expected::Revision(found.revision));
 /// sessions.put("s-1", &next, unchanged)?;
 /// assert_eq!(sessions.put("s-1", &next, unchanged).unwrap_err().kind(), ErrorKind::Conflict);
@@ -56,11 +56,11 @@ pub struct Documents {
     inner: Arc<Inner>,
     owner: DocumentOwner,
     kind: DocumentKind,
-    /// The token that every write carries.
+    /// The fencing token that each write carries.
     fence: Option<Fence>,
 }
 
-/// How to put or delete a document of the caller's own; `Default` sets no condition.
+/// How to put or delete a document; `Default` sets no condition.
 ///
 /// ```
 /// use prodigy_storage::{DocumentOptions, Expected};
@@ -71,27 +71,27 @@ pub struct Documents {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct DocumentOptions {
-    /// The expected revision of the document that is there. Any other one is a conflict.
+    /// The expected revision of the stored document. If it has another one, the call fails as a conflict.
     pub expected_revision: Expected,
     /// The durability of this call, instead of the configured one.
     pub durability: Option<Durability>,
 }
 
 impl DocumentOptions {
-    /// Without a condition, and with the configured durability.
+    /// Options without a condition, with the configured durability.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only if the document has this revision, or is absent.
+    /// Makes the call fail as a conflict unless the document has this revision, or is absent.
     #[must_use]
     pub fn expected_revision(mut self, expected: Expected) -> Self {
         self.expected_revision = expected;
         self
     }
 
-    /// With this durability instead of the configured one.
+    /// Sets the durability of this call, instead of the configured one.
     #[must_use]
     pub fn durability(mut self, durability: impl Into<Option<Durability>>) -> Self {
         self.durability = durability.into();
@@ -99,7 +99,7 @@ impl DocumentOptions {
     }
 }
 
-/// A document of the caller's own, as it was put.
+/// A document that was read.
 ///
 /// ```
 /// # use prodigy_storage::{DocumentOptions, Storage};
@@ -112,23 +112,23 @@ impl DocumentOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stored<T> {
-    /// Its kind.
+    /// The kind of the document.
     pub kind: DocumentKind,
-    /// Its name.
+    /// The name of the document.
     pub name: DocumentName,
-    /// Its revision: for [`DocumentOptions::expected_revision`].
+    /// The revision of the document, for [`DocumentOptions::expected_revision`].
     pub revision: Revision,
-    /// Whether it carried a checksum that held. A file that was written by hand has none.
+    /// True if the document has a checksum that matches. A file that was written by hand has no checksum.
     pub verified: bool,
-    /// When it was put, by the clock of its writer. A file that was written by hand does not say so.
+    /// The time at which it was put, by the writer's clock; `None` for a file that was written by hand.
     pub saved_at: Option<Timestamp>,
-    /// The token of the lock that it was put under, without its origin.
+    /// The fencing token under which it was put, without the token's origin.
     pub fencing: Option<Fence>,
-    /// The value; of a file that was written by hand, all of it.
+    /// The value; for a file that was written by hand, the whole file.
     pub data: T,
 }
 
-/// A line of a listing of the caller's own documents. Listings never load a value.
+/// An entry in a listing of documents. A listing never reads values.
 ///
 /// ```
 /// # use prodigy_storage::{DocumentOptions, Storage};
@@ -143,17 +143,17 @@ pub struct Stored<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DocumentInfo {
-    /// Its kind.
+    /// The kind of the document.
     pub kind: DocumentKind,
-    /// Its name.
+    /// The name of the document.
     pub name: DocumentName,
-    /// Bytes as stored.
+    /// The stored size in bytes.
     pub bytes: u64,
-    /// When it was stored, by the backend's clock.
+    /// The time at which it was stored, by the backend's clock.
     pub modified: Timestamp,
 }
 
-/// The envelope of a value; the value itself comes last.
+/// The stored form of a document. The value is its last field.
 #[derive(Serialize)]
 struct Saved<'a, T: ?Sized> {
     saved_at: Timestamp,
@@ -196,13 +196,14 @@ impl Documents {
         &self.kind
     }
 
-    /// Stores a value under a name, whole or not at all, in place of the one that is there.
+    /// Stores a value under a name, whole or not at all. A document that has the name already is replaced.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) if the document that is there is not the expected one;
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name, and for a value that does not serialise
-    /// as JSON, is nested over 127, or holds raw JSON that is not well-formed;
-    /// [`TooLarge`](crate::ErrorKind::TooLarge) for one over `max_document_size`. Other errors of the backend.
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the stored document does not meet the condition;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name, and for a value that
+    /// does not serialise as JSON, is nested deeper than 127, or contains malformed raw JSON;
+    /// [`TooLarge`](crate::ErrorKind::TooLarge) for a document over `max_document_size`; other errors of the
+    /// backend.
     pub fn put<T: Serialize + ?Sized>(
         &self,
         name: impl AsRef<str>,
@@ -226,19 +227,19 @@ impl Documents {
         })
     }
 
-    /// A value as JSON, refused as [`put`](Self::put) refuses it.
+    /// Serialises a value to JSON. Refuses the values that [`put`](Self::put) refuses.
     #[cfg(feature = "tokio")]
     pub(crate) fn serialise<T: Serialize + ?Sized>(&self, name: &str, value: &T) -> Result<Box<RawValue>> {
         let document = self.document(name)?;
         prodigy_storage_backend::to_raw(value).map_err(|fault| fault.refused("put document", &document))
     }
 
-    /// The value under a name; `None` if the name is free.
+    /// The value under a name; `None` if no document has the name.
     ///
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) for a document whose checksum does not match;
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where it holds no `T`, and for a text that is no name. Other errors of
-    /// the backend.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the value is not a `T`, and for a text that is not a
+    /// valid name; other errors of the backend.
     pub fn get<T: DeserializeOwned>(&self, name: impl AsRef<str>) -> Result<Option<Stored<T>>> {
         let name = DocumentName::new(name).map_err(refused_name)?;
         let document = self.at(&name);
@@ -276,20 +277,23 @@ impl Documents {
         self.get(name)
     }
 
-    /// The revision of the document under a name, at less cost than its value; `None` if the name is free.
+    /// The revision of the document under a name, at less cost than reading it; `None` if no document has the
+    /// name.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name. Other errors of the backend.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name; other errors of the
+    /// backend.
     pub fn revision(&self, name: impl AsRef<str>) -> Result<Option<Revision>> {
         let document = self.document(name)?;
         self.inner.caller.revision(&document, self.inner.deadline())
     }
 
-    /// Deletes the document under a name; false if there was none.
+    /// Deletes the document under a name; false if no document has the name.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) if the document that is there is not the expected one;
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name. Other errors of the backend.
+    /// [`Conflict`](crate::ErrorKind::Conflict) if the stored document does not meet the condition;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name; other errors of the
+    /// backend.
     pub fn delete(&self, name: impl AsRef<str>, options: DocumentOptions) -> Result<bool> {
         let document = self.document(name)?;
         let put = self.put_options(options);
@@ -303,7 +307,7 @@ impl Documents {
         )
     }
 
-    /// The documents of this kind, by name.
+    /// The documents of this kind, sorted by name.
     pub fn list(&self) -> Listing<DocumentInfo> {
         list(&self.inner, self.owner.clone(), Some(self.kind.clone()))
     }
@@ -324,7 +328,7 @@ impl Documents {
     }
 }
 
-/// The documents of an owner, of one kind or of all, by kind and name.
+/// The documents of an owner, of one kind or of all kinds, sorted by kind and name.
 pub(crate) fn list(
     inner: &Arc<Inner>,
     owner: DocumentOwner,
@@ -341,7 +345,7 @@ pub(crate) fn list(
     })
 }
 
-/// `None` for a document that is not one of the caller's own, which the scope does not hold.
+/// The entry of a document of a kind that the caller defines; `None` for any other document.
 fn info(entry: DocumentEntry) -> Option<DocumentInfo> {
     match entry.document {
         Document::Own(_, kind, name) => Some(DocumentInfo {

@@ -1,4 +1,4 @@
-//! Errors of the crates below, as the one error.
+//! Converts the errors of the crates below into [`StorageError`].
 
 use prodigy_storage_backend::{ErrorKind, StorageError};
 use prodigy_storage_config::ConfigErrors;
@@ -6,14 +6,15 @@ use prodigy_storage_layout::{IdentityError, NameError};
 
 use crate::mismatch::Mismatch;
 
-/// A refused name.
+/// The error for a name that is refused.
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 pub(crate) fn refused_name(error: NameError) -> StorageError {
     let hint = error.hint();
     StorageError::invalid("check name", error.kind(), error.to_string()).with_hint(hint)
 }
 
-/// A refused configuration. The cause is the [`ConfigErrors`] itself, with every fault and its place.
+/// The error for a configuration that is refused. Its source is the [`ConfigErrors`], with every fault and its
+/// place.
 pub(crate) fn refused_config(errors: ConfigErrors) -> StorageError {
     let why = match errors.len() {
         1 => "it has an error".to_owned(),
@@ -36,7 +37,7 @@ pub(crate) fn no_identity(error: IdentityError) -> StorageError {
     StorageError::new(kind, "identify repository", "", error.to_string()).with_hint(hint)
 }
 
-/// Stored JSON that is not what was asked for.
+/// The error for stored JSON that is not of the requested type.
 pub(crate) fn other_shape(
     operation: &'static str,
     target: impl std::fmt::Display,

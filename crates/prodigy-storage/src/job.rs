@@ -21,7 +21,7 @@ use crate::storage::Inner;
 
 /// A job: its events, checkpoints, documents, dead letters and orphaned worktrees.
 ///
-/// It is cheap to clone, and so are the stores that it returns.
+/// It is cheap to clone, and so are the objects that its methods return.
 ///
 /// ```
 /// # use prodigy_storage::{SaveOptions, Storage};
@@ -37,18 +37,19 @@ use crate::storage::Inner;
 pub struct Job {
     inner: Arc<Inner>,
     address: JobAddress,
-    /// The fencing token of every write.
+    /// The fencing token that each write carries.
     fence: Option<Fence>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Finished {
     finished_at: Timestamp,
-    /// The end of the log then: an event behind it reopens the job. Other programs write marks without it.
+    /// The cursor at the end of the log when the job was finished: an event that it does not cover reopens the
+    /// job. Marks of earlier versions may lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<Cursor>,
-    /// The time of the last write then, by the clock of the store: a later one reopens the job. The clock of the process
-    /// that finished the job may differ. Marks of other programs are without it, too.
+    /// The time of the last write when the job was finished, by the clock of the store, which may differ from that
+    /// of the finishing process. A later write reopens the job. Marks of earlier versions may lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_write: Option<Timestamp>,
 }
@@ -78,15 +79,16 @@ impl Finished {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum JobState {
-    /// A live process appends to its log, or holds a lock whose name begins with its repository and id.
+    /// A live process appends to the job's log, or holds a lock whose name begins with the job's repository and
+    /// id.
     Active,
-    /// No process works on it, and it is not finished: it will be resumed, or it crashed.
+    /// No process works on the job, and it is not finished: it will be resumed, or it crashed.
     Open,
-    /// It was [finished](Job::finish), and nothing was written to it after that.
+    /// The job was [finished](Job::finish), and nothing was written to it after that.
     Finished,
 }
 
-/// The state of a job and its times, as [`Job::status`] found them.
+/// The state of a job and its times: the result of [`Job::status`].
 ///
 /// ```
 /// use prodigy_storage::{JobState, Storage};
@@ -100,12 +102,12 @@ pub enum JobState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct JobStatus {
-    /// Its stage.
+    /// The state of the job.
     pub state: JobState,
     /// The time of the last write of an event, a checkpoint, a document or a dead letter; `None` if nothing is
     /// stored.
     pub last_activity: Option<Timestamp>,
-    /// The time at which it was last finished, if it ever was.
+    /// The time at which the job was last finished, if it ever was.
     pub finished_at: Option<Timestamp>,
 }
 
@@ -123,8 +125,8 @@ impl JobStatus {
     }
 }
 
-/// Counts and sizes of a job, found without reading its events and documents: [`Job::overview`], and an entry of
-/// [`Repo::survey`](crate::Repo::survey).
+/// The counts and sizes of a job, for which no event or document is read: the result of [`Job::overview`], and an
+/// entry of [`Repo::survey`](crate::Repo::survey).
 ///
 /// ```
 /// use prodigy_storage::Storage;
@@ -141,17 +143,17 @@ impl JobStatus {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct JobOverview {
-    /// Its repository and id.
+    /// The repository and id of the job.
     pub address: JobAddress,
     /// The result of [`Job::status`].
     pub status: JobStatus,
-    /// Its log.
+    /// The size of the job's log.
     pub log: LogSummary,
-    /// Its dead letters.
+    /// The counts of the job's dead letters.
     pub letters: QueueSummary,
-    /// Its checkpoints, of every phase.
+    /// The number and size of the job's checkpoints, of all phases.
     pub checkpoints: DocumentCount,
-    /// Its documents of the caller's own kinds.
+    /// The number and size of the job's documents of kinds that the caller defines.
     pub documents: DocumentCount,
 }
 
@@ -171,7 +173,7 @@ impl JobOverview {
         })
     }
 
-    /// The size of its log, dead letters, checkpoints and documents in bytes, as stored.
+    /// The stored size of the job's log, dead letters, checkpoints and documents in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.log.bytes + self.letters.bytes + self.checkpoints.bytes + self.documents.bytes
@@ -197,12 +199,12 @@ impl Job {
         }
     }
 
-    /// The same job, with the fencing token of a held lock on all writes: appends, saves, pushes, takes, settlements,
-    /// and puts and deletions of documents. A write is refused as [`Fenced`](ErrorKind::Fenced) once the job was
-    /// written to under a newer token of that lock.
+    /// The same job, with the fencing token of a held lock on all writes: appends, saves, pushes, takes,
+    /// settlements, and puts and deletions of documents. Once the job was written to under a newer token of the
+    /// same lock, such a write fails as [`Fenced`](ErrorKind::Fenced).
     ///
-    /// The job keeps a high-water mark per lock that only rises. An append is checked before it is written and again before it
-    /// is acknowledged: an overtaken one may be stored, and its events carry the token
+    /// For each lock, the job remembers the greatest token. An append is checked before it is written and again
+    /// before it is acknowledged. So an append under an overtaken token may be stored; its events carry the token
     /// ([`Event::fence`](crate::Event::fence)).
     ///
     /// ```
@@ -222,14 +224,14 @@ impl Job {
     /// ```
     ///
     /// # Errors
-    /// [`Refused`](ErrorKind::Refused) for an inert guard, which has no token; [`Replaced`](ErrorKind::Replaced) for a lock that
-    /// is lost.
+    /// [`Refused`](ErrorKind::Refused) for an inert guard, which has no token; [`Replaced`](ErrorKind::Replaced)
+    /// if the lock was lost.
     pub fn fenced(&self, guard: &StorageLock) -> Result<Self> {
         Ok(self.with_fence(guard.fencing()?))
     }
 
-    /// The same job, with this token on all writes: for a token that another process took and passed on as text. See
-    /// [`fenced`](Self::fenced).
+    /// The same job, with this token on all writes, like [`fenced`](Self::fenced). Use it for a token that another
+    /// process has taken and passed on as text.
     #[must_use]
     pub fn with_fence(&self, fence: impl Into<Option<Fence>>) -> Job {
         Self {
@@ -238,41 +240,40 @@ impl Job {
         }
     }
 
-    /// The fencing token of its writes. [`Storage::open`](crate::Storage::open) takes it from
-    /// `PRODIGY_STORAGE_FENCE`,
-    /// which `prodigy-storage lock run` sets for its command.
+    /// The fencing token that each write of this handle carries. [`Storage::open`](crate::Storage::open) takes it
+    /// from `PRODIGY_STORAGE_FENCE`, which `prodigy-storage lock run` sets for its command.
     #[must_use]
     pub fn fence(&self) -> Option<&Fence> {
         self.fence.as_ref()
     }
 
-    /// Its repository and id.
+    /// The repository and id of the job.
     #[must_use]
     pub fn address(&self) -> &JobAddress {
         &self.address
     }
 
-    /// Its log, shared by every worktree and process.
+    /// The log of the job, which every worktree and process shares.
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
-    /// Its checkpoints.
+    /// The checkpoints of the job.
     #[must_use]
     pub fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
-    /// Its documents of a kind of your own, such as `sessions`.
+    /// The documents of the job of one kind that the caller defines, such as `sessions`.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is no name.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is not a valid name.
     pub fn documents(&self, kind: impl AsRef<str>) -> Result<Documents> {
         Documents::new(Arc::clone(&self.inner), self.owner(), kind, self.fence.clone())
     }
 
-    /// Its documents of every kind of your own, by kind and name.
+    /// The documents of the job of all kinds that the caller defines, sorted by kind and name.
     pub fn all_documents(&self) -> Listing<DocumentInfo> {
         documents::list(&self.inner, self.owner(), None)
     }
@@ -281,13 +282,13 @@ impl Job {
         DocumentOwner::Job(self.address.clone())
     }
 
-    /// Its dead letters.
+    /// The dead letters of the job.
     #[must_use]
     pub fn dlq(&self) -> Dlq {
         Dlq::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
     }
 
-    /// Its worktrees that could not be cleaned up.
+    /// The worktrees of the job that could not be removed.
     #[must_use]
     pub fn orphans(&self) -> Orphans {
         Orphans::new(Arc::clone(&self.inner), self.address.clone(), self.fence.clone())
@@ -362,8 +363,8 @@ impl Job {
         stored.map(|mark| read_mark(&self.address, &mark)).transpose()
     }
 
-    /// The state of the job, and the times of its end and of its last write. Each time is from the wall clock at that
-    /// write. A job of which nothing is stored is open, without a last write.
+    /// The state of the job, the time at which it was finished, and the time of its last write. Both times are
+    /// those of the wall clock at the write. A job without stored data is open, and has no last write.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -381,8 +382,8 @@ impl Job {
             })
     }
 
-    /// Counts and sizes of the job, found without reading its events and documents.
-    /// [`Repo::survey`](crate::Repo::survey) returns those of many jobs at less cost.
+    /// The counts and sizes of the job, for which no event or document is read.
+    /// [`Repo::survey`](crate::Repo::survey) returns them for many jobs at less cost.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -397,8 +398,8 @@ impl Job {
         JobOverview::new(self.address.clone(), facts)
     }
 
-    /// The mark that covers the job, if it was [moved](crate::Storage::copy_to) to another store: its own, or that of its repository or of the
-    /// whole store. The job takes no more writes then.
+    /// The mark that says that the job was [moved](crate::Storage::copy_to) to another store: its own mark, or
+    /// that of its repository or of the whole store. A job with a mark can't be written to.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -414,12 +415,13 @@ impl Job {
         Ok(page.entries.into_iter().next())
     }
 
-    /// Removes everything that is stored of the job: events, checkpoints, documents, dead letters, and the record of
-    /// its orphaned worktrees. Returns false if nothing was stored.
+    /// Removes all stored data of the job: events, checkpoints, documents, dead letters, and the record of its
+    /// orphaned worktrees. Returns false if nothing was stored.
     ///
-    /// The job disappears at one moment, even if this process dies: a reader finds everything or nothing. A running
-    /// scan ends with [`Deleted`](ErrorKind::Deleted), a cursor gets [`CursorGap`](ErrorKind::CursorGap), and a later
-    /// write begins the job again. Worktrees stay on the disk, and an old holder of a lock stays fenced off.
+    /// The job disappears at one moment, even if this process dies: a reader finds everything or nothing. A
+    /// running scan ends with [`Deleted`](ErrorKind::Deleted), a cursor of the job gets
+    /// [`CursorGap`](ErrorKind::CursorGap), and a later write begins the job again. Worktrees are not removed, and
+    /// writes of earlier holders of a lock are still refused.
     ///
     /// ```
     /// use prodigy_storage::Storage;
@@ -435,8 +437,9 @@ impl Job {
     /// ```
     ///
     /// # Errors
-    /// [`LockUnavailable`](ErrorKind::LockUnavailable) if the job is [active](JobState::Active), and
-    /// [`Fenced`](ErrorKind::Fenced) through a [fenced](Self::fenced) handle whose token was overtaken: nothing was removed.
+    /// [`LockUnavailable`](ErrorKind::LockUnavailable) if the job is [active](JobState::Active);
+    /// [`Fenced`](ErrorKind::Fenced) on a [fenced](Self::fenced) job whose token was overtaken. In both cases
+    /// nothing was removed.
     pub fn delete(&self) -> Result<bool> {
         let deadline = self.inner.deadline();
         self.inner
@@ -446,7 +449,7 @@ impl Job {
             })
     }
 
-    /// As [`delete`](Self::delete), unless something was written after `last`.
+    /// Deletes the job like [`delete`](Self::delete), but only if nothing was written to it after `last`.
     pub(crate) fn delete_unless_written(&self, last: Timestamp) -> Result<bool> {
         let deadline = self.inner.deadline();
         self.inner
@@ -456,7 +459,7 @@ impl Job {
             })
     }
 
-    /// The time at which it was finished; `None` while it is not.
+    /// The time at which the job was last finished, even if it was written to since; `None` if it never was.
     ///
     /// # Errors
     /// The errors of the backend.

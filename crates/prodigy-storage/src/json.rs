@@ -3,9 +3,9 @@
 use prodigy_storage_backend::record::parse_nested;
 use serde::Deserialize;
 
-/// Parses a stored object. Its payload is one level down, and may be nested as deep as a payload may be.
+/// Parses a stored object that holds a payload. The payload may be as deeply nested as any payload.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
-    // Checked once for all of it, instead of by the parser for each string.
+    // The whole text is checked once, which is faster than a check of each string by the parser.
     let Ok(text) = std::str::from_utf8(json) else {
         return serde_json::from_slice(json);
     };

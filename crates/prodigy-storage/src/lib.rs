@@ -1,27 +1,32 @@
-//! Storage for workflow orchestrators: events, checkpoints, dead letters and worktree records that survive.
+//! Storage for workflow orchestrators: events, checkpoints, dead letters and worktree records that survive
+//! crashes.
 //!
 //! # The model
 //!
-//! [`Storage`] is the one handle. Below it, a [`Repo`] is the namespace of a git repository, and a [`Job`] has:
+//! A program opens one [`Storage`]. In it, a [`Repo`] is the namespace of a git repository, and a [`Job`] has:
 //!
-//! - [`Events`]: a log that every worktree, process and thread appends to at once, read as one, live if wanted;
-//! - [`Checkpoints`]: states with the log's [`Cursor`] that led to them, for an exact resume;
-//! - [`Documents`] of its own kinds, such as sessions: stored, replaced and read whole, with compare-and-set;
-//! - a [`Dlq`]: work items that failed, taken under a lease, kept until they are acknowledged;
-//! - [`Orphans`]: worktrees that could not be cleaned up.
+//! - [`Events`]: a log to which all worktrees, processes and threads append, read as one sequence or followed
+//!   live;
+//! - [`Checkpoints`]: states, each with the [`Cursor`] of the events that led to it, for an exact resume;
+//! - [`Documents`] of kinds that the program defines, such as sessions: stored, replaced and read whole, with
+//!   compare-and-set;
+//! - a [`Dlq`]: work items that failed, taken under a lease, and kept until they are acknowledged;
+//! - [`Orphans`]: worktrees that could not be removed.
 //!
-//! A repository has documents of its own, too ([`Repo::documents`]), and places for the worktrees of its sessions
-//! ([`Repo::worktrees`]). [`Storage::lock`] takes a named lock between processes. Names are checked once and typed from
-//! then on.
+//! A repository has documents too ([`Repo::documents`]), and paths for the worktrees of its sessions
+//! ([`Repo::worktrees`]). [`Storage::lock`] takes a named lock between processes. A name is checked once, and then
+//! has a type of its own.
 //!
-//! **Acknowledged is stored.** Under `durability: strict`, the default, what returned `Ok` survives power loss; under
-//! `relaxed`, the death of the process. A write that was given up after it may have reached the disk is
-//! [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), never "failed".
+//! **An acknowledged write is stored.** Under `durability: strict`, the default, a write that returned `Ok`
+//! survives power loss; under `relaxed`, it survives the death of the process. If a write fails but may have
+//! reached the disk, the error is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), never one that means "not
+//! stored".
 //!
 //! # Conventions
 //!
-//! - Optional arguments are one value, which methods build: `SaveOptions::new().schema_version(2)`. Where a call has a
-//!   short form with the defaults, the long form ends in `_with`: [`Events::read`] and [`Events::read_with`].
+//! - Optional arguments are one value with builder methods: `SaveOptions::new().schema_version(2)`. If a call has
+//!   a short form with the defaults, the name of the long form ends in `_with`: [`Events::read`] and
+//!   [`Events::read_with`].
 //! - Every error is a [`StorageError`]. A program branches on its [kind](ErrorKind). A person reads `{error:#}`, which has
 //!   the operation, its target, the reason and the causes, and the [hint](StorageError::hint), which says what to do.
 //! - A [`Listing`] is an iterator that reads page by page. [`Listing::all`] collects it.
@@ -29,12 +34,12 @@
 //!
 //! # Limitations
 //!
-//! - A call blocks its thread, and so do those of [`AsyncStorage`] a thread of their handle. Every wait of ours ends by
-//!   `timeout`, but a system call under way can't be cut.
-//! - A batch of events is not atomic: after a crash a prefix of whole events may be stored.
-//! - A taken dead letter is worked on at least once, not exactly once: a redriver may die between work and
+//! - A call blocks its thread; a call of [`AsyncStorage`] blocks a thread of its handle. Every wait of this
+//!   library ends by `timeout`, but a running system call can't be interrupted.
+//! - Appending a batch of events is not atomic: after a crash its first events may be stored without the rest.
+//! - A dead letter may be worked on more than once: a worker may die after the work and before the
 //!   acknowledgement.
-//! - One folder serves one machine. Network file systems are refused unless a setting says otherwise.
+//! - A folder can be used on one machine only. Network file systems are refused unless a setting allows them.
 //!
 //! # Example
 //!
@@ -78,13 +83,14 @@
 //! |---|---|
 //! | `file` | the file backend, and the [doctor](Storage::doctor) that repairs its files |
 //! | `memory` | the memory backend, and [`Storage::in_memory`] for tests |
-//! | `postgres` | the PostgreSQL backend; off unless it is asked for |
+//! | `postgres` | the PostgreSQL backend; a feature that is off by default |
 //! | `compression` | compression of sealed log segments, in the file backend |
 //! | `yaml`, `toml` | configuration files in these formats |
 //!
-//! Off by default: `tokio` ([`AsyncStorage`]), and `backup`, which adds archives of a store or a job (`StorageBuilder::backup`).
+//! Also off by default: `tokio` ([`AsyncStorage`]), and `backup`, which adds archives of a store or a job
+//! (`StorageBuilder::backup`).
 //!
-//! A configuration that names a backend which the program was built without is refused when storage is opened, with
+//! If the configuration names a backend whose feature is off, opening the storage fails with
 //! [`Unsupported`](ErrorKind::Unsupported).
 //!
 //! # From asynchronous code
@@ -96,34 +102,34 @@
 //! let id = storage.repo("shop")?.job("mapreduce-7")?.events().append(&event).await?;
 //! ```
 //!
-//! Without it, clone what is needed and call it where blocking is allowed. A [follow](Events::follow) blocks for as long
-//! as it lasts: give it a thread of its own, and end it by its [handle](Follow::handle).
+//! Without this feature, clone the handles and call them where blocking is allowed. A [follow](Events::follow)
+//! blocks as long as it lasts: run it on a thread of its own, and end it by its [handle](Follow::handle).
 #![cfg_attr(not(feature = "tokio"), doc = "")]
 #![cfg_attr(
     not(feature = "tokio"),
     doc = "[`AsyncStorage`]: https://docs.rs/prodigy-storage/latest/prodigy_storage/struct.AsyncStorage.html"
 )]
 //!
-//! # One path to the backend
+//! # How a call reaches the backend
 //!
-//! Every operation reaches the backend through one function. It ends the operation by `timeout`, repeats what failed for
-//! a moment (`retry_policy`), lets at most `connection_pool_size` operations run at once, and refuses writes through a
-//! handle for reading only. A write whose outcome is unknown is not repeated, with one exception: an append is, under
-//! the same ids, and is stored once. Appends need no permit of `connection_pool_size`: threads that append to one log
-//! share a sync. With `enable_cache`, a document that is read again is served from memory if the backend still
-//! has the same revision.
+//! Every operation reaches the backend through one function. It ends the operation by `timeout`, repeats it after
+//! a transient error (`retry_policy`), lets at most `connection_pool_size` operations run at once, and refuses
+//! writes through a read-only handle. A write whose outcome is unknown is not repeated, with one exception: an
+//! append is repeated under the same ids, and is stored once. Appends are not limited by `connection_pool_size`:
+//! threads that append to one log share a sync. With `enable_cache`, a document that is read again comes from
+//! memory if the backend still has the same revision.
 //!
 //! # Logs and counters
 //!
-//! Each increment of a counter of [`Storage::stats`] also emits a `tracing` event, in the thread that does it. Expired
-//! cache entries, unclear appends and calls that were given up are only counted. The target is the module, so a filter
-//! names a crate: `prodigy_storage::call` (tries that failed:
-//! `warn`; successes after them, waits for a permit, waits that timed out, failed loads of the cache: `debug`; cache hits,
-//! misses, shared loads, stale and evicted entries: `trace`), `prodigy_storage_file` and `prodigy_storage_memory`
-//! (appends, syncs, items put: `trace`; segments sealed or compressed, documents written, queues
-//! compacted, snapshots: `debug`). Damage and automatic repairs are a `warn`, a possible loss is an `error`. Events
-//! have names, paths, counts and sizes, never a payload. A subscriber must not call the storage that it listens to: some
-//! events are emitted under its locks.
+//! Each increment of a counter of [`Storage::stats`] also emits a `tracing` event, on the thread that increments
+//! it, with three exceptions: expired cache entries, appends with an unknown outcome, and calls that failed after
+//! all retries. The target is the module, so a filter can name a crate. `prodigy_storage::call`: failed attempts
+//! (`warn`); successes after them, waits for a permit, waits that timed out, failed loads of the cache (`debug`);
+//! cache hits, misses, shared loads, stale and evicted entries (`trace`). `prodigy_storage_file` and
+//! `prodigy_storage_memory`: appends, syncs, pushed items (`trace`); segments sealed or compressed, documents
+//! written, queues compacted, snapshots (`debug`). Damage and automatic repairs are a `warn`, a possible loss is
+//! an `error`. Events have names, paths, counts and sizes, never a payload. A subscriber must not call the storage
+//! whose events it gets: some events are emitted while locks are held.
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
@@ -213,11 +219,11 @@ pub use prodigy_storage_layout::{
     SessionId, Timestamp,
 };
 
-/// The traits of a backend, and everything in their signatures: for a backend of your own ([`StorageBuilder::backend`]), and
-/// for calls that the typed stores do not offer ([`Storage::backend`]).
+/// The traits of a backend, and all types in their signatures: for a program that brings its own backend
+/// ([`StorageBuilder::backend`]), and for calls that the typed stores do not offer ([`Storage::backend`]).
 pub use prodigy_storage_backend as backend;
 
-/// Configuration: what may be set, and where it came from.
+/// Configuration: its keys, their values, and the sources of the values.
 pub mod config {
     pub use prodigy_storage_config::{
         BackendKind, CacheSettings, CacheType, ConfigError, ConfigErrors, Environment, FENCE_VARIABLE,

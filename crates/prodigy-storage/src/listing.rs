@@ -1,4 +1,4 @@
-//! Listings, page by page.
+//! Listings that are read page by page.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use prodigy_storage_layout::DocumentScope;
 use crate::call::operation::{LIST, Operation};
 use crate::storage::Inner;
 
-/// The entries of a listing: an iterator that reads them page by page, and holds no more than one page.
+/// The entries of a listing: an iterator that reads them page by page, and holds at most one page in memory.
 ///
-/// An entry that is there from the beginning of the listing to its end is given once. One that comes or goes meanwhile may
-/// be given or not. `timeout` bounds each page. After an error the listing ends.
+/// An entry that exists during the whole iteration is returned once. An entry that is created or removed meanwhile
+/// may be returned or not. `timeout` bounds the reading of each page. After an error the iterator ends.
 ///
 /// ```
 /// # use prodigy_storage::Storage;
@@ -47,7 +47,7 @@ impl<T: Send + 'static> Listing<T> {
         }
     }
 
-    /// All entries that are left, in memory at once.
+    /// All remaining entries, in memory at once.
     ///
     /// # Errors
     /// The first error of the listing.
@@ -57,7 +57,7 @@ impl<T: Send + 'static> Listing<T> {
 }
 
 impl<T: 'static> Listing<T> {
-    /// The entries that `keep` returns something for. Errors stay.
+    /// The results of `keep` that are not `None`. Errors are passed on.
     pub(crate) fn keep<U>(self, mut keep: impl FnMut(T) -> Option<U> + Send + 'static) -> Listing<U> {
         let entries = self
             .entries

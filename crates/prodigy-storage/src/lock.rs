@@ -8,7 +8,7 @@ use prodigy_storage_layout::LockName;
 use crate::call::operation::LOCK;
 use crate::storage::Inner;
 
-/// Options of a lock acquisition; `Default` waits for the configured `timeout`.
+/// How to take a lock; `Default` waits for at most the configured `timeout`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -25,9 +25,9 @@ use crate::storage::Inner;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LockOptions {
-    /// The purpose of the lock; waiting processes see it.
+    /// The purpose of the lock, which waiting processes see.
     pub purpose: String,
-    /// The longest wait, in place of the configured `timeout`. Zero tries once.
+    /// The longest wait, instead of the configured `timeout`. With zero, the lock is tried once.
     pub wait: Option<Duration>,
 }
 
@@ -41,7 +41,7 @@ impl LockOptions {
         }
     }
 
-    /// Sets the longest wait.
+    /// Sets the longest wait, instead of the configured `timeout`.
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
@@ -49,14 +49,14 @@ impl LockOptions {
     }
 }
 
-/// A lock that is held. It is released when the guard is dropped or the process dies.
+/// A held lock. It is released when this guard is dropped or the process dies.
 ///
 /// ```
 /// # use prodigy_storage::{SaveOptions, Storage};
 /// # let storage = Storage::in_memory()?;
 /// let job = storage.repo("shop")?.job("mapreduce-7")?;
 /// let lock = storage.lock("shop/mapreduce-7/resume")?;
-/// // A holder that was overtaken while it slept can't save any more.
+/// // If the process loses the lock while it is suspended, its next save fails.
 /// let fenced = job.fenced(&lock)?;
 /// fenced.checkpoints().save_map(&"half done", SaveOptions::new())?;
 /// lock.release()?;
@@ -69,18 +69,18 @@ pub struct StorageLock {
 }
 
 impl StorageLock {
-    /// Its name.
+    /// The name of the lock.
     #[must_use]
     pub fn name(&self) -> &LockName {
         self.guard.name()
     }
 
-    /// The fencing token, above that of every earlier holder: [`Job::fenced`](crate::Job::fenced) sends it with
-    /// every write, and anything else that the lock protects can compare it.
+    /// The fencing token, which is greater than that of every earlier holder. [`Job::fenced`](crate::Job::fenced)
+    /// sends it with every write. Any other resource that the lock protects can compare it.
     ///
     /// # Errors
-    /// [`Refused`](crate::ErrorKind::Refused) for an inert guard: it excludes nobody, so its token would protect nothing.
-    /// Otherwise as [`check`](Self::check).
+    /// [`Refused`](crate::ErrorKind::Refused) for an inert guard, which is one of disabled locking: its token
+    /// would protect nothing. Otherwise as [`check`](Self::check).
     pub fn fencing(&self) -> Result<Fence> {
         self.check()?;
         Fence::of(&*self.guard)
@@ -92,7 +92,7 @@ impl StorageLock {
         self.guard.is_inert()
     }
 
-    /// Fails if the lock is lost, because the folder of the store was moved, removed or replaced.
+    /// Fails if the lock was lost, because the folder of the store was moved, removed or replaced.
     ///
     /// # Errors
     /// [`Replaced`](crate::ErrorKind::Replaced), with the reason.
@@ -100,8 +100,8 @@ impl StorageLock {
         self.guard.check()
     }
 
-    /// The descriptor that carries the lock, if it has one: a child process that inherits a duplicate keeps the
-    /// lock as long as it lives.
+    /// The file descriptor of the lock, if it has one. A child process that inherits a copy of it keeps the lock
+    /// until the child ends.
     #[must_use]
     pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.guard.descriptor()
@@ -120,7 +120,7 @@ pub(crate) fn take(inner: &Inner, name: &LockName, options: LockOptions) -> Resu
     take_since(inner, name, options, None)
 }
 
-/// Continues a wait that began at an earlier moment, if one is given.
+/// Takes a lock, for a caller that has waited for it since `since`, if that is given.
 pub(crate) fn take_since(
     inner: &Inner,
     name: &LockName,
@@ -144,7 +144,7 @@ pub(crate) fn take_since(
     Ok(StorageLock { guard })
 }
 
-/// The guard of a lock while locking is disabled.
+/// The guard that is returned for every lock while locking is disabled.
 #[derive(Debug)]
 struct InertGuard(LockName);
 

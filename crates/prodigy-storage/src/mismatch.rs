@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// The error of a parser, reduced to the reader's type and the position. The parser's message contains values, and
-/// stored data must not appear in a log.
+/// The error of a parser, without the parser's message: only the type that the reader expected, and the position.
+/// The message contains values, and stored data must not appear in a log.
 #[derive(Debug)]
 pub(crate) struct Mismatch {
     what: String,
@@ -28,7 +28,8 @@ impl From<serde_json::Error> for Mismatch {
         let text = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let text = text.strip_suffix(&place).unwrap_or(&text);
-        // `invalid type: string "..", expected u32`: the expected type comes last, and is the reader's.
+        // In a message such as `invalid type: string "..", expected u32`, only the last part does not come from
+        // stored data.
         let kind = [
             "invalid type",
             "invalid value",

@@ -1,4 +1,4 @@
-//! Notices to the user about a handle that works.
+//! Warnings to the user about a storage handle that works.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,9 +8,10 @@ use prodigy_storage_layout::RepoName;
 
 use crate::registry::quoted;
 
-/// A warning about how storage was opened, or a repository found. Each is also logged once, at that moment.
+/// A warning about how storage was opened, or how a repository was found. Each is also logged once, when it
+/// arises.
 ///
-/// [`Display`](fmt::Display) gives one line.
+/// [`Display`](fmt::Display) writes one line.
 ///
 /// ```
 /// use prodigy_storage::config::MapEnvironment;
@@ -27,37 +28,38 @@ use crate::registry::quoted;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StorageNotice {
-    /// The configuration is valid, but the user should know something about it.
+    /// The configuration is valid, but one of its settings deserves a warning.
     Config(Notice),
     /// `enable_locking: false`: named locks are inert, and protect nothing.
     LockingDisabled,
-    /// `backend: memory` without a snapshot: stored data is lost when the process ends.
+    /// `backend: memory` without a snapshot: all data is lost when the process ends.
     NothingKept,
-    /// Files that this process writes do not belong to the owner of the root.
+    /// New files of this process will not belong to the owner of the root.
     ForeignOwner {
-        /// The root.
+        /// The path of the root.
         root: PathBuf,
-        /// Its owner.
+        /// The user id of the owner of the root.
         owner: u32,
     },
-    /// The directory of a repository was replaced by a fresh clone of the same project: the clone continues under the
-    /// name. See [`Repo::notices`](crate::Repo::notices).
+    /// The directory of a repository was replaced by a fresh clone of the same project. The clone continues under
+    /// the repository's name. See [`Repo::notices`](crate::Repo::notices).
     FreshClone {
-        /// The name.
+        /// The name of the repository.
         repo: RepoName,
         /// The git directory of the clone.
         path: PathBuf,
     },
-    /// A repository that was not registered gets a name under which data is stored, and continues with that data. See
-    /// [`Repo::notices`](crate::Repo::notices).
+    /// A repository that was not registered gets a name under which data is stored already, and continues with
+    /// that data. See [`Repo::notices`](crate::Repo::notices).
     HasData {
-        /// The name.
+        /// The name that the repository gets.
         repo: RepoName,
         /// The folder of the repository.
         path: PathBuf,
-        /// A free name, for a repository whose data it is not.
+        /// A name that is free, to use if the data belongs to another repository.
         other: RepoName,
-        /// True if the repository was registered now. False if the handle only reads: the next one that writes registers it.
+        /// True if the repository is registered under the name now. False if the handle is read-only: the next
+        /// handle that can write registers it.
         registered: bool,
     },
 }

@@ -11,7 +11,7 @@ use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 #[cfg(feature = "postgres")]
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
-/// Opens the backend.
+/// Opens the backend that the configuration names.
 pub(crate) fn open(
     config: &StorageConfig,
     read_only: bool,
@@ -41,7 +41,7 @@ pub(crate) fn open(
     }
 }
 
-/// The options of the memory backend.
+/// The options of the memory backend, from the configuration.
 #[cfg(feature = "memory")]
 fn memory_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> MemoryOptions {
     let options = MemoryOptions::new()
@@ -56,7 +56,7 @@ fn memory_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock
     }
 }
 
-/// The options of the PostgreSQL backend.
+/// The options of the PostgreSQL backend, from the configuration.
 #[cfg(feature = "postgres")]
 pub(crate) fn postgres_options(config: &StorageConfig, clock: &Arc<dyn Clock>) -> PostgresOptions {
     let postgres = &config.postgres;
@@ -73,11 +73,12 @@ pub(crate) fn postgres_options(config: &StorageConfig, clock: &Arc<dyn Clock>) -
         .clock(Arc::clone(clock))
 }
 
-/// The longest wait for a server's answer while connecting; then the next server of the connection string is tried.
+/// The longest wait for the answer of a server to a new connection. After that, the next server of the connection
+/// string is tried.
 #[cfg(feature = "postgres")]
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// The options of the file backend.
+/// The options of the file backend, from the configuration.
 #[cfg(feature = "file")]
 pub(crate) fn file_options(config: &StorageConfig, read_only: bool, clock: &Arc<dyn Clock>) -> FileOptions {
     let file = &config.file;

@@ -1,4 +1,4 @@
-//! Worktrees that could not be cleaned up.
+//! Orphaned worktrees: those that could not be removed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::error::other_shape;
 use crate::storage::Inner;
 
-/// A worktree that is left behind.
+/// A worktree that could not be removed.
 ///
 /// ```
 /// use prodigy_storage::OrphanedWorktree;
@@ -25,25 +25,25 @@ use crate::storage::Inner;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OrphanedWorktree {
-    /// The agent that worked in it.
+    /// The agent that worked in the worktree.
     pub agent_id: String,
     /// The item that the agent worked on.
     pub item_id: String,
     /// The path of the worktree.
     #[serde(alias = "path")]
     pub worktree_path: PathBuf,
-    /// The time at which it was left behind.
+    /// The time at which the removal failed.
     #[serde(alias = "failed_at")]
     pub timestamp: Timestamp,
-    /// The reason why it could not be cleaned up.
+    /// The reason why it could not be removed.
     pub error: String,
-    /// Unknown fields, written by other programs. They are kept.
+    /// Fields that another program wrote and that this version does not know. They are kept.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl OrphanedWorktree {
-    /// A worktree that is left behind now.
+    /// A worktree whose removal failed now.
     #[must_use]
     pub fn new(
         agent_id: impl Into<String>,
@@ -81,22 +81,22 @@ impl OrphanedWorktree {
 pub struct JobOrphans {
     /// The job.
     pub job: JobId,
-    /// Its orphaned worktrees, in the order in which they were recorded.
+    /// The orphaned worktrees of the job, in the order in which they were recorded.
     pub orphans: Vec<OrphanedWorktree>,
 }
 
 impl JobOrphans {
-    /// The orphaned worktrees of this job.
+    /// The orphaned worktrees of a job.
     #[must_use]
     pub fn new(job: JobId, orphans: Vec<OrphanedWorktree>) -> Self {
         Self { job, orphans }
     }
 }
 
-/// The document as it is stored.
+/// The stored form of a list of orphaned worktrees.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OrphansDocument {
-    /// `None` in the list of another program.
+    /// The id of the job; `None` in a list of another program.
     job_id: Option<String>,
     #[serde(default)]
     pub(crate) orphaned_worktrees: Vec<OrphanedWorktree>,
@@ -104,11 +104,11 @@ pub(crate) struct OrphansDocument {
     extra: Map<String, Value>,
 }
 
-/// A job's orphaned worktrees: one document, changed by compare-and-set, so that processes that record at the same
-/// time lose nothing.
+/// The orphaned worktrees of a job. The list is one document, changed by compare-and-set, so that no record is
+/// lost if several processes record at the same time.
 ///
-/// A list that another program keeps for the job, such as a bare array of `path`, `agent_id`, `item_id`, `failed_at`
-/// and `error`, is read and never changed.
+/// A list that another program keeps for the job, such as a bare array of `path`, `agent_id`, `item_id`,
+/// `failed_at` and `error`, is read but never changed.
 ///
 /// ```
 /// # use prodigy_storage::{OrphanedWorktree, Storage};
@@ -116,7 +116,7 @@ pub(crate) struct OrphansDocument {
 /// let orphans = storage.repo("shop")?.job("mapreduce-7")?.orphans();
 /// orphans.record(&OrphanedWorktree::new("agent-1", "item-3", "/src/shop-agent-1", "directory not empty"))?;
 /// for orphan in orphans.list()? {
-///     // Clean up, and then:
+///     // Remove the worktree, and then:
 ///     assert!(orphans.remove(&orphan.worktree_path)?);
 /// }
 /// # Ok::<(), prodigy_storage::StorageError>(())
@@ -125,7 +125,7 @@ pub(crate) struct OrphansDocument {
 pub struct Orphans {
     inner: Arc<Inner>,
     job: JobAddress,
-    /// The fencing token of every write.
+    /// The fencing token that each write carries.
     fence: Option<Fence>,
 }
 
@@ -134,12 +134,12 @@ impl Orphans {
         Self { inner, job, fence }
     }
 
-    /// Records a worktree. Replaces an earlier record of the same path.
+    /// Records an orphaned worktree. An earlier record with the same path is replaced.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a path that is not Unicode;
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) where the list is another program's;
-    /// [`Timeout`](crate::ErrorKind::Timeout) where others change the document all the time.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if another program keeps the list;
+    /// [`Timeout`](crate::ErrorKind::Timeout) if other processes change the list again and again.
     pub fn record(&self, orphan: &OrphanedWorktree) -> Result<()> {
         self.change("record orphaned worktree", |orphans| {
             match orphans
@@ -155,7 +155,7 @@ impl Orphans {
         .map(drop)
     }
 
-    /// The recorded worktrees, in the order of their records.
+    /// The orphaned worktrees, in the order in which they were recorded.
     ///
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged), and the errors of the backend.
@@ -179,7 +179,7 @@ impl Orphans {
         })
     }
 
-    /// Removes the records that are older than a moment.
+    /// Removes the records that are older than `before`. Returns false if there are none.
     pub(crate) fn remove_older(&self, before: Timestamp) -> Result<bool> {
         self.change("remove old orphaned worktrees", |orphans| {
             let count = orphans.len();
@@ -188,8 +188,8 @@ impl Orphans {
         })
     }
 
-    /// Applies a change, and tries again if another process changed the document in between. True if it changed
-    /// anything.
+    /// Applies a change to the list, and repeats it if another process has changed the list meanwhile. Returns
+    /// true if the list is different after the change.
     fn change(
         &self,
         operation: &'static str,
@@ -257,7 +257,7 @@ impl Orphans {
     }
 }
 
-/// The record of a job and its revision.
+/// The list of a job's orphaned worktrees, and its revision.
 pub(crate) fn read_orphans(
     inner: &Inner,
     job: &JobAddress,

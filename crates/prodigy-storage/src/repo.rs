@@ -24,8 +24,8 @@ use crate::worktrees::Worktrees;
 /// # use prodigy_storage::Storage;
 /// # let storage = Storage::in_memory()?;
 /// # #[cfg(any())]
-/// let repo = storage.repo_at(".")?; // the git repository around the current folder
-/// let repo = storage.repo("shop")?; // or one by its name
+/// let repo = storage.repo_at(".")?; // the git repository that contains the current folder
+/// let repo = storage.repo("shop")?; // or a repository by its name
 /// repo.job("mapreduce-7")?.events().append(&"started")?;
 /// let jobs = repo.jobs().all()?;
 /// assert_eq!(jobs[0].as_str(), "mapreduce-7");
@@ -54,27 +54,27 @@ impl Repo {
         self
     }
 
-    /// Its name.
+    /// The name of the repository.
     #[must_use]
     pub fn name(&self) -> &RepoName {
         &self.name
     }
 
-    /// The git repository, if it was found by a path.
+    /// The git repository, if it was found by a path; `None` if only its name was given.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_deref()
     }
 
-    /// Notices about the search for the repository: a fresh clone continues under the name of
-    /// the repository before it, or a new repository gets a name under which data is stored.
+    /// Warnings about how the repository was found: a fresh clone continues under the name of the repository that
+    /// it replaced, or a new repository gets a name under which data is stored already.
     #[must_use]
     pub fn notices(&self) -> &[StorageNotice] {
         &self.notices
     }
 
-    /// The registry entry of its name. `None` if no repository is registered under it: its data was written by name, imported
-    /// or restored.
+    /// The registry entry of the repository's name. `None` if no repository is registered under the name: its data
+    /// was then written by name, imported or restored.
     ///
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) for an entry that can't be read.
@@ -82,14 +82,14 @@ impl Repo {
         registry::registration(&self.inner, &self.name)
     }
 
-    /// True if anything is stored under its name, except a registry entry.
+    /// True if anything is stored under the repository's name, except a registry entry.
     pub(crate) fn is_anything_stored(&self) -> Result<bool> {
         Ok(self.jobs().next().transpose()?.is_some()
             || self.all_documents().next().transpose()?.is_some()
             || self.worktrees().is_any()?)
     }
 
-    /// A job. Nothing is created before the first write.
+    /// The job with this id. Nothing is created before the first write.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid job id.
@@ -101,10 +101,11 @@ impl Repo {
         ))
     }
 
-    /// Deletes all its jobs, its documents, and its entry in the registry. Returns the number of deleted jobs.
+    /// Deletes all jobs of the repository, its documents, and its registry entry. Returns the number of deleted
+    /// jobs.
     ///
-    /// Deletes job after job, as [`Job::delete`] does: after an error some are gone, and the others are whole.
-    /// Worktrees stay on the disk.
+    /// The jobs are deleted one after the other, each as by [`Job::delete`]: after an error, some are deleted and
+    /// the others are untouched. Worktrees are not removed.
     ///
     /// ```
     /// use prodigy_storage::Storage;
@@ -118,7 +119,8 @@ impl Repo {
     /// ```
     ///
     /// # Errors
-    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) names the first job that is [active](crate::JobState::Active).
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if a job is [active](crate::JobState::Active); the
+    /// error names the first one.
     pub fn delete(&self) -> Result<usize> {
         let mut deleted = 0;
         for id in self.jobs() {
@@ -142,7 +144,7 @@ impl Repo {
         Ok(deleted)
     }
 
-    /// The jobs that have data, sorted.
+    /// The jobs of the repository that have stored data, sorted.
     pub fn jobs(&self) -> Listing<JobId> {
         let (inner, repo) = (Arc::clone(&self.inner), self.name.clone());
         Listing::new(inner, LIST_JOBS, repo.clone(), move |backend, page, deadline| {
@@ -150,8 +152,9 @@ impl Repo {
         })
     }
 
-    /// The same jobs with counts and sizes. It costs much less than asking each job, because it reads no event and no
-    /// document. A job that can't be read is an error within its entry, and the others follow.
+    /// The jobs of the repository that have stored data, sorted, with their counts and sizes. No event and no
+    /// document is read, so this costs much less than a call for each job. If a job can't be read, its entry is an
+    /// error, and the iteration continues.
     ///
     /// ```
     /// # use prodigy_storage::Storage;
@@ -174,7 +177,8 @@ impl Repo {
         })
     }
 
-    /// Documents of a kind of your own, such as `workflows`. They belong to the repository and not to a job.
+    /// The documents of one kind that the caller defines, such as `workflows`. They belong to the repository and
+    /// not to a job.
     ///
     /// ```
     /// # use prodigy_storage::{DocumentOptions, Storage};
@@ -191,7 +195,7 @@ impl Repo {
         Documents::new(Arc::clone(&self.inner), self.owner(), kind, None)
     }
 
-    /// The repository's documents of all kinds of your own, by kind and name.
+    /// The repository's documents of all kinds that the caller defines, sorted by kind and name.
     pub fn all_documents(&self) -> Listing<DocumentInfo> {
         documents::list(&self.inner, self.owner(), None)
     }
@@ -200,16 +204,16 @@ impl Repo {
         DocumentOwner::Repo(self.name.clone())
     }
 
-    /// Follows the events of all its jobs, including jobs that are created later.
+    /// Reads the events of all jobs of the repository as they are appended, including jobs that are created later.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for options with a cursor or with `until_finished`, which
-    /// belong to one job; otherwise as [`Events::follow_with`](crate::Events::follow_with).
+    /// apply to a single job; otherwise as [`Events::follow_with`](crate::Events::follow_with).
     pub fn follow<T: DeserializeOwned>(&self, options: FollowOptions) -> Result<FollowAll<T>> {
         Ok(FollowAll::new(self.follow_lines(options)?))
     }
 
-    /// Follows the events of all its jobs line by line, without parsing.
+    /// Reads the events of all jobs of the repository as they are appended, line by line, without parsing them.
     ///
     /// # Errors
     /// As [`follow`](Self::follow).
@@ -217,14 +221,15 @@ impl Repo {
         FollowAllLines::begin(&self.inner, LogScope::Repository(self.name.clone()), options)
     }
 
-    /// The worktrees of its sessions.
+    /// The worktrees of the repository's sessions.
     #[must_use]
     pub fn worktrees(&self) -> Worktrees {
         Worktrees::new(Arc::clone(&self.inner), self.name.clone())
     }
 
-    /// The orphaned worktrees of all its jobs, job by job. A job whose record can't be read is an `Err` item, and the
-    /// others follow. If the records can't be listed, the iterator ends with an `Err` item.
+    /// The orphaned worktrees of all jobs of the repository, job by job. If the list of a job can't be read, there
+    /// is an `Err` item for it, and the iteration continues. If the jobs can't be listed, the iterator ends with
+    /// an `Err` item.
     pub fn orphans(&self) -> impl Iterator<Item = Result<JobOrphans>> + use<> {
         let inner = Arc::clone(&self.inner);
         let scope = DocumentScope::Orphans(self.name.clone());
@@ -237,7 +242,7 @@ impl Repo {
                     job: address.job,
                     orphans: orphans.orphaned_worktrees,
                 })),
-                // It was removed after the listing.
+                // The list was removed after it was found.
                 Ok(None) => None,
                 Err(error) => Some(Err(error)),
             },

@@ -1,4 +1,4 @@
-//! The schema of a database.
+//! The schema of a PostgreSQL database.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use prodigy_storage_postgres::{PostgresOptions, migrate_schema, renew_store, sch
 
 pub use prodigy_storage_postgres::SchemaState;
 
-/// The tables of the PostgreSQL backend: their version, and the way to a newer one
-/// ([`StorageBuilder::schema`](crate::StorageBuilder::schema)).
+/// The tables of the PostgreSQL backend: shows their version, and brings them to the version of this program. Made
+/// by [`StorageBuilder::schema`](crate::StorageBuilder::schema).
 ///
-/// Opening storage for writing migrates them as well. A service whose role may not change tables is opened after someone
-/// else called [`migrate`](Self::migrate).
+/// Opening storage for writing also brings the tables to the version of this program. If the role of a service may
+/// not change tables, another role has to call [`migrate`](Self::migrate) before the service opens the storage.
 ///
 /// ```no_run
 /// use prodigy_storage::Storage;
@@ -47,29 +47,32 @@ impl Schema {
         })
     }
 
-    /// The version that the database has, and the version of this program.
+    /// The version of the database's tables, and the version that this program uses.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) and [`Unauthorised`](ErrorKind::Unauthorised) for a database that refuses the
-    /// connection.
+    /// [`Unavailable`](ErrorKind::Unavailable) if the database can't be reached, and
+    /// [`Unauthorised`](ErrorKind::Unauthorised) if it refuses the login.
     pub fn state(&self) -> Result<SchemaState> {
         schema_state(&self.options)
     }
 
-    /// Creates the tables, or brings them to the version of this program, in one transaction. Harmless if they have it.
+    /// Creates the tables, or brings them to the version of this program, in one transaction. Does nothing if they
+    /// have that version.
     ///
     /// # Errors
-    /// As [`state`](Self::state); [`NewerFormat`](ErrorKind::NewerFormat) for tables of a newer version.
+    /// As [`state`](Self::state); and [`NewerFormat`](ErrorKind::NewerFormat) for tables of a newer version.
     pub fn migrate(&self) -> Result<SchemaState> {
         migrate_schema(&self.options, Deadline::after(self.timeout))
     }
 
-    /// Gives a database that was restored to an earlier moment a new identity, while no process works on it. A cursor of after that moment would
-    /// pass over events: each cursor that a reader still has then gets [`CursorGap`](ErrorKind::CursorGap). Checkpoints keep the positions that were
-    /// restored with them. Returns the number of checkpoints with a position.
+    /// Gives a database that was restored to an earlier moment a new identity. A cursor from after that moment
+    /// would skip events, so each cursor that a reader still has is refused from then on, with
+    /// [`CursorGap`](ErrorKind::CursorGap). The cursors of restored checkpoints stay valid. No process may work on
+    /// the database during this call. Returns the number of checkpoints with a cursor.
     ///
     /// # Errors
-    /// As [`state`](Self::state); [`LockUnavailable`](ErrorKind::LockUnavailable) while a process appends or holds a lock.
+    /// As [`state`](Self::state); and [`LockUnavailable`](ErrorKind::LockUnavailable) while a process appends or
+    /// holds a lock.
     pub fn renew(&self) -> Result<u64> {
         renew_store(&self.options, Deadline::after(self.timeout))
     }

@@ -34,27 +34,27 @@ use crate::notice::StorageNotice;
 use crate::registry;
 use crate::repo::Repo;
 
-/// The state that all handles on one opened storage share.
+/// The state that all handles of one opened storage share.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) caller: Caller,
     pub(crate) config: StorageConfig,
     pub(crate) notices: Vec<StorageNotice>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// True if the program supplied the backend.
+    /// True if the program passed the backend, and the configuration did not choose it.
     #[cfg(feature = "file")]
     pub(crate) given: bool,
-    /// The setup checkpoints that this handle has loaded.
+    /// The times of the setup checkpoints that this handle has read.
     pub(crate) setups: Setups,
-    /// The dead letters that this handle has leased.
+    /// The dead letters that this handle has taken and that are not settled yet.
     pub(crate) in_hand: InHand,
-    /// Counts the skipped folders of other programs. The backend has counters of its own.
+    /// Counts the folders of other programs that were skipped. The backend counts other skipped data itself.
     pub(crate) foreign: Foreign,
-    /// The folder at which the search for a repository ends.
+    /// The folders at which the search for a git repository ends.
     pub(crate) ceilings: Ceilings,
-    /// Cancels waits for other processes when it is raised.
+    /// A flag that ends waits for other processes when it is raised.
     pub(crate) interrupt: Option<&'static AtomicBool>,
-    /// The fencing token that the process was started with.
+    /// The fencing token that the process got in its environment.
     pub(crate) fence: Option<Fence>,
 }
 
@@ -68,7 +68,7 @@ impl Inner {
         self.deadline_after(self.config.timeout.saturating_sub(waited))
     }
 
-    /// A deadline after this duration, or at an interrupt.
+    /// A deadline after this duration. If a flag for interrupts is set, it also ends waits.
     pub(crate) fn deadline_after(&self, wait: Duration) -> Deadline {
         let deadline = Deadline::after(wait);
         match self.interrupt {
@@ -77,7 +77,7 @@ impl Inner {
         }
     }
 
-    /// The documents of a scope, oldest first, without their bodies, within one deadline.
+    /// The documents of a scope, oldest first, without their bodies. One deadline bounds the whole iteration.
     pub(crate) fn list(
         &self,
         scope: &DocumentScope,
@@ -90,7 +90,7 @@ impl Inner {
     }
 }
 
-/// An opened storage: repositories, locks, health checks and everything else are reached from it.
+/// An opened storage. Repositories, locks, health checks and everything else are reached through it.
 ///
 /// It is cheap to clone, and threads can share it. Every call ends within the configured `timeout`, including waits
 /// and retries. Each step of an iterator has the whole `timeout`.
@@ -127,7 +127,7 @@ impl Storage {
         StorageBuilder::new().open()
     }
 
-    /// Opens the storage that configuration files and the environment describe, for reading only: see
+    /// Opens the storage that configuration files and the environment describe, for reading only, as with
     /// [`StorageBuilder::read_only`].
     ///
     /// # Errors
@@ -136,7 +136,8 @@ impl Storage {
         StorageBuilder::new().read_only(true).open()
     }
 
-    /// Opens with this configuration alone: see [`StorageBuilder::config`].
+    /// Opens the storage that this configuration describes, without reading other sources: see
+    /// [`StorageBuilder::config`].
     ///
     /// # Errors
     /// As [`StorageBuilder::open`].
@@ -144,8 +145,8 @@ impl Storage {
         StorageBuilder::new().config(config).open()
     }
 
-    /// A store in the memory of this process, with the default settings: for tests. It reads no file and no variable.
-    /// Its data is gone with its last handle, and two calls give two stores.
+    /// A store in the memory of this process, with the default settings, for tests. No file and no variable is
+    /// read. The data is lost when the last handle is dropped. Each call makes a separate store.
     ///
     /// ```
     /// use prodigy_storage::Storage;
@@ -157,7 +158,7 @@ impl Storage {
     /// ```
     ///
     /// # Errors
-    /// None today.
+    /// This version returns no error.
     #[cfg(feature = "memory")]
     pub fn in_memory() -> Result<Self> {
         let config = StorageConfig::default().backend(BackendKind::Memory);
@@ -173,7 +174,7 @@ impl Storage {
         StorageBuilder::new()
     }
 
-    /// The namespace with this name. Nothing is registered, and nothing is created before the first write.
+    /// The repository with this name. Nothing is registered, and nothing is created before the first write.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name.
@@ -182,29 +183,30 @@ impl Storage {
         Ok(Repo::new(Arc::clone(&self.inner), name, None))
     }
 
-    /// The namespace of the git repository that contains a path, the same from each of its worktrees. A folder in no
-    /// repository is its own namespace.
+    /// The git repository that contains a path. It is the same from each of its worktrees. If no git repository
+    /// contains the path, the folder itself is the repository.
     ///
-    /// A new repository is registered under the name of its folder. If that name belongs to
-    /// another one, a short hash is added. A moved repository is found again by its inode and birth time.
-    /// `docs/explanation/identity.md` has the rules. A handle for reading records nothing, and takes the name that the repository
-    /// would get. [`Repo::notices`] says if a fresh clone continues under the name of the repository before it, and if a new
-    /// repository gets a name under which data is stored.
+    /// A new repository is registered under the name of its folder. If that name belongs to another repository, a
+    /// short hash is added. A repository that was moved is recognised by its inode and birth time.
+    /// `docs/explanation/identity.md` has the rules. A read-only handle registers nothing, but uses the name that
+    /// the repository would get. [`Repo::notices`] has a warning if a fresh clone continues under the name of the
+    /// repository that it replaced, and if a new repository gets a name under which data is stored already.
     ///
     /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) if nothing proves whether it is the repository that the name is registered
-    /// for: its directory was replaced, or is gone from where it was. The hint names both ways out:
-    /// [`relink`](Self::relink) and [`register`](Self::register). [`NotFound`](crate::ErrorKind::NotFound) for a path
-    /// that does not exist, [`InvalidInput`](crate::ErrorKind::InvalidInput) for a broken `.git` file,
-    /// [`Io`](crate::ErrorKind::Io) for a `.git` that can't be read.
+    /// [`Conflict`](crate::ErrorKind::Conflict) if it is not certain that this is the repository to which the name
+    /// belongs, because its directory was replaced, or is no longer where it was. The hint names the two
+    /// solutions: [`relink`](Self::relink) and [`register`](Self::register).
+    /// [`NotFound`](crate::ErrorKind::NotFound) for a path that does not exist,
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a broken `.git` file, [`Io`](crate::ErrorKind::Io) for
+    /// a `.git` that can't be read.
     pub fn repo_at(&self, path: impl AsRef<Path>) -> Result<Repo> {
         let found = registry::repo_at(&self.inner, path.as_ref())?;
         let repo = Repo::new(Arc::clone(&self.inner), found.name, Some(found.identity));
         Ok(repo.with_notice(found.notice))
     }
 
-    /// From now on, gives a name and all data under it to the repository that contains a path: for a repository that
-    /// was moved, copied or cloned again. Data is neither moved nor changed.
+    /// Gives a name, with all data under it, to the repository that contains a path. Use it for a repository that
+    /// was moved, copied or cloned again. The data itself is neither moved nor changed.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository that still exists.
@@ -215,8 +217,8 @@ impl Storage {
         Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
     }
 
-    /// Registers the repository that contains a path under a name of your choice, if the name of its folder belongs
-    /// to another repository. [`Repo::notices`] says if data is stored under the name already.
+    /// Registers the repository that contains a path under a chosen name. Use it if the name of its folder belongs
+    /// to another repository. [`Repo::notices`] has a warning if data is stored under the name already.
     ///
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository, even one that no longer
@@ -228,10 +230,12 @@ impl Storage {
         Ok(repo.with_notice(found.notice))
     }
 
-    /// Removes the registry entry of a name, and keeps all data under it. False if the name has no entry.
+    /// Removes the registry entry of a name, and keeps all data under the name. Returns false if the name has no
+    /// entry.
     ///
-    /// Then any repository can get the name and its data: with [`relink`](Self::relink), or the next one that is
-    /// registered under the name of its folder. The repository that had the name can be [registered](Self::register) under another one.
+    /// After that, another repository can get the name and its data: by [`relink`](Self::relink), or when it is
+    /// registered under the name of its folder. The repository that had the name can be
+    /// [registered](Self::register) under another one.
     ///
     /// ```
     /// use prodigy_storage::Storage;
@@ -244,15 +248,15 @@ impl Storage {
     /// ```
     ///
     /// # Errors
-    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) while a process holds a segment of a log under this name, or a
-    /// named lock whose first part is the name. A process between two calls on a queue or a document holds nothing, and is not
-    /// seen: a handle that it has continues under the name.
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) while a process has an unsealed segment of a log
+    /// under this name, or holds a named lock whose first part is the name. A process between two calls on a queue
+    /// or a document is not noticed; its handle continues to use the name.
     pub fn unregister(&self, name: impl AsRef<str>) -> Result<bool> {
         let name = RepoName::new(name).map_err(refused_name)?;
         registry::unregister(&self.inner, &name)
     }
 
-    /// The namespaces that have data, sorted.
+    /// The repositories that have stored data, sorted.
     pub fn repositories(&self) -> Listing<RepoName> {
         let inner = Arc::clone(&self.inner);
         Listing::new(inner, LIST_REPOSITORIES, "", |backend, page, deadline| {
@@ -260,7 +264,8 @@ impl Storage {
         })
     }
 
-    /// Follows the events of all jobs of all repositories, including jobs that are created later.
+    /// Reads the events of all jobs of all repositories as they are appended, including jobs that are created
+    /// later.
     ///
     /// # Errors
     /// As [`Repo::follow`].
@@ -268,7 +273,7 @@ impl Storage {
         Ok(FollowAll::new(self.follow_lines(options)?))
     }
 
-    /// Follows the events of all jobs of all repositories line by line, without parsing.
+    /// Reads the events of all jobs of all repositories as they are appended, line by line, without parsing them.
     ///
     /// # Errors
     /// As [`Repo::follow`].
@@ -276,8 +281,8 @@ impl Storage {
         FollowAllLines::begin(&self.inner, LogScope::Store, options)
     }
 
-    /// Takes a lock between processes, and waits for it no longer than `timeout`: 1 to 4 names joined by `/`, such as
-    /// `shop/mapreduce-7/resume`.
+    /// Takes a named lock between processes, and waits for it at most `timeout`. A name has 1 to 4 parts joined by
+    /// `/`, such as `shop/mapreduce-7/resume`.
     ///
     /// # Errors
     /// As [`lock_with`](Self::lock_with).
@@ -285,13 +290,13 @@ impl Storage {
         self.lock_with(name, LockOptions::default())
     }
 
-    /// Takes a lock between processes.
+    /// Takes a named lock between processes, with options.
     ///
     /// With `enable_locking: false` the guard [is inert](StorageLock::is_inert).
     ///
     /// # Errors
-    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable), with its holder and how long it was waited for;
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no name of a lock.
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable), with the holder and the time of the wait;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name of a lock.
     pub fn lock_with(&self, name: impl AsRef<str>, options: LockOptions) -> Result<StorageLock> {
         let name = LockName::new(name).map_err(refused_name)?;
         crate::lock::take(&self.inner, &name, options)
@@ -305,8 +310,9 @@ impl Storage {
         })
     }
 
-    /// The marks of what was [moved](Self::copy_to) from here to another store, by repository and job. A mark of a whole covers all its
-    /// parts. A backend that keeps no marks has none.
+    /// The marks on the parts of this store that were [moved](Self::copy_to) to another store, sorted by
+    /// repository and job. A mark on a repository, or on the whole store, covers everything in it. Empty for a
+    /// backend that keeps no marks.
     ///
     /// ```
     /// # use prodigy_storage::Storage;
@@ -324,10 +330,11 @@ impl Storage {
         })
     }
 
-    /// Takes away the marks of a part that was moved, and of all parts within it, so that they take writes again. Returns the number of marks. A
-    /// mark of a whole that contains the part stays, and still covers it.
+    /// Removes the marks of a part that was moved to another store, and of all parts within it, so that they can
+    /// be written to again. Returns the number of removed marks. If the mark of a repository or of the whole store
+    /// covers the part, it stays, and the part still can't be written to.
     ///
-    /// Make sure that nobody writes to the new place: the two stores do not know of each other.
+    /// Make sure that nobody writes to the new place too: the two stores would then differ.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -338,11 +345,11 @@ impl Storage {
         })
     }
 
-    /// Checks what can be checked without writing to it. A failing check is no error: see
-    /// [`Health::severity`].
+    /// Checks the store as far as that is possible without writing to it. If a check finds a problem, that is no
+    /// error: see [`Health::severity`].
     ///
     /// # Errors
-    /// Where the checks can't be made.
+    /// An error if the checks can't be made.
     pub fn health(&self) -> Result<Health> {
         let mut health = self.call(HEALTH, |backend, deadline| backend.health(deadline))?;
         for notice in &self.inner.notices {
@@ -353,7 +360,8 @@ impl Storage {
         Ok(health)
     }
 
-    /// The doctor, which finds damage and moves it out of the way. It does nothing until it is called.
+    /// The doctor, which finds damage and moves it to quarantine. It does nothing until one of its methods is
+    /// called.
     ///
     /// If a damaged `format.json` keeps storage from being opened, use [`StorageBuilder::doctor`].
     ///
@@ -377,7 +385,7 @@ impl Storage {
         )
     }
 
-    /// The use of space.
+    /// The space that the store uses, by area and repository.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -385,8 +393,9 @@ impl Storage {
         self.call(USAGE, |backend, deadline| backend.usage(deadline))
     }
 
-    /// Counters of this handle and of its backend since it was opened. The counters `foreign.*` say how much was skipped
-    /// because another program keeps it in a form that is not read: see [`ForeignKind`](crate::ForeignKind).
+    /// The counters of this handle and of its backend since it was opened. The counters `foreign.*` count data
+    /// that was skipped because another program wrote it in an unknown form: see
+    /// [`ForeignKind`](crate::ForeignKind).
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = self.inner.caller.stats();
@@ -402,13 +411,13 @@ impl Storage {
         self.call(FLUSH, |backend, deadline| backend.flush(deadline))
     }
 
-    /// The configuration in effect.
+    /// The configuration that this storage was opened with.
     #[must_use]
     pub fn config(&self) -> &StorageConfig {
         &self.inner.config
     }
 
-    /// Notices from opening the storage.
+    /// Warnings from opening the storage.
     #[must_use]
     pub fn notices(&self) -> &[StorageNotice] {
         &self.inner.notices
@@ -420,8 +429,8 @@ impl Storage {
         self.inner.caller.capabilities()
     }
 
-    /// The backend, for functions that this handle does not offer. Each call of it takes its own deadline, and this
-    /// handle neither repeats, limits, caches nor counts it.
+    /// The backend, for functions that this handle does not offer. Each call of a backend's method gets its own
+    /// deadline. It is not repeated, limited, cached or counted.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
         self.inner.caller.backend()
@@ -437,7 +446,7 @@ impl Storage {
         self.inner.clock.now()
     }
 
-    /// Runs one operation on the whole storage, with the deadline of a call that begins now.
+    /// Calls the backend with an operation on the whole storage, with a deadline that begins now.
     fn call<T>(
         &self,
         operation: Operation,

@@ -13,8 +13,8 @@ use prodigy_storage_layout::{Entry, RepoName, SessionId, worktrees_folder};
 
 use crate::storage::Inner;
 
-/// The worktrees of a repository's sessions. Git makes them and fills them; this type gives their paths, and lists
-/// the existing ones.
+/// The worktrees of a repository's sessions. Git creates and fills them; this type returns their paths, and lists
+/// those that exist.
 ///
 /// ```no_run
 /// use prodigy_storage::{SessionId, Storage};
@@ -86,19 +86,20 @@ impl Worktrees {
         Ok(sessions)
     }
 
-    /// True if there is any folder, also one of another program.
+    /// True if the repository has any folder of worktrees, even one of another program.
     pub(crate) fn is_any(&self) -> Result<bool> {
         let Some(root) = self.root() else { return Ok(false) };
         Ok(!folders_in(&root, &worktrees_folder(&self.repo))?.is_empty())
     }
 
-    /// The folder of all worktrees, on this machine.
+    /// The folder of all worktrees on this machine; `None` if the backend has none.
     fn root(&self) -> Option<PathBuf> {
         self.inner.caller.capabilities().root
     }
 }
 
-/// The names of the folders in a folder below `root`; empty if it does not exist. No link is followed below `root`.
+/// The names of the folders in `folder`, which is below `root`; empty if it does not exist. No link below `root`
+/// is followed.
 fn folders_in(root: &Path, folder: &Path) -> Result<Vec<String>> {
     let fault = |path: &Path, error: io::Error| {
         StorageError::new(

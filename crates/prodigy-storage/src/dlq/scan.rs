@@ -1,4 +1,4 @@
-//! A walk through the items of a queue.
+//! Iterates over the items of a queue.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use prodigy_storage_backend::{Clock, QueueScan, QueueStep, Result, StorageError}
 
 use super::item::DlqItem;
 
-/// The items of a queue, as they were stored when the walk started.
+/// An iterator over the items of a queue, as they were stored when it was made.
 ///
-/// Damage is an `Err` of kind [`Damaged`](crate::ErrorKind::Damaged), an item that is larger than `max_record_size` an
-/// `Err` of kind [`TooLarge`](crate::ErrorKind::TooLarge); the walk continues behind both.
+/// Damage is returned as an `Err` of kind [`Damaged`](crate::ErrorKind::Damaged), and an item that is larger than
+/// `max_record_size` as an `Err` of kind [`TooLarge`](crate::ErrorKind::TooLarge). After both, the iterator
+/// continues with the next item.
 ///
 /// ```
 /// use prodigy_storage::{Select, Storage};

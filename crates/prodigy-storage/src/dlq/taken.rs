@@ -12,9 +12,9 @@ use super::{Dlq, DlqItem, failed};
 
 /// An item that this caller took, with its lease.
 ///
-/// Dropping it releases the item, unless the item was settled or [kept](Self::keep): a worker that returns early,
-/// panics or is cancelled leaves no lease behind. The release is a separate write. If it fails, or the process dies,
-/// the item is pending again when its lease ends.
+/// Dropping it releases the item, unless the item was settled or [kept](Self::keep): so a worker that returns
+/// early, panics or is cancelled leaves no lease behind. The release is a separate write. If it fails, or the
+/// process dies, the item is pending again when its lease ends.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,9 +32,9 @@ use super::{Dlq, DlqItem, failed};
 #[non_exhaustive]
 #[must_use = "the item is released as soon as this is dropped"]
 pub struct Taken {
-    /// The item.
+    /// The item as it was when it was taken.
     pub item: DlqItem,
-    /// The lease of the item.
+    /// The lease under which the item was taken.
     pub lease: Lease,
     dlq: Dlq,
 }
@@ -51,7 +51,7 @@ impl Taken {
         &self.item.id
     }
 
-    /// The token that settles the item.
+    /// The token of the lease, with which the item is settled.
     #[must_use]
     pub fn token(&self) -> &LeaseToken {
         &self.lease.token
@@ -65,7 +65,7 @@ impl Taken {
         self.item.data()
     }
 
-    /// Extends the lease to this time from now on.
+    /// Makes the lease end this long after the present moment.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -73,8 +73,8 @@ impl Taken {
         self.settle(Change::Extend(lease))
     }
 
-    /// Acknowledges the item: the work is done, and the item is removed. [`Settled::Kept`] if a failure was pushed
-    /// meanwhile.
+    /// Acknowledges the item: the work is done, and the item is removed. If another failure of it was pushed since
+    /// it was taken, it is released instead, and the outcome is [`Settled::Kept`].
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -82,7 +82,7 @@ impl Taken {
         self.settle(Change::Remove)
     }
 
-    /// Releases the item: it is pending again, behind all others, after a delay.
+    /// Releases the item: after the delay it is pending again, with the last place of the queue.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -90,7 +90,8 @@ impl Taken {
         self.settle(Change::Release { delay })
     }
 
-    /// Records another failure: it is added to the item's history, and the item is pending behind all others.
+    /// Records that the item failed again: the failure is added to its history, and the item is pending again,
+    /// with the last place of the queue.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -99,7 +100,7 @@ impl Taken {
         self.settle(Change::Fail(failed))
     }
 
-    /// Parks the item for a person: no redrive takes it until it is unparked.
+    /// Parks the item for a person. Until it is unparked, a redrive takes it only by its key.
     ///
     /// # Errors
     /// As [`Dlq::settle`].
@@ -109,8 +110,8 @@ impl Taken {
         })
     }
 
-    /// Keeps the lease when this value is dropped. The item is then settled by its [token](Self::token), here or in
-    /// another program, or is pending again when its lease ends.
+    /// Makes the item stay leased when this value is dropped. It is then settled by its [token](Self::token), here
+    /// or in another program; otherwise it is pending again when its lease ends.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -128,7 +129,8 @@ impl Taken {
         self.dlq.inner.in_hand.remove(self.token());
     }
 
-    /// The release that the drop has to make, if any. It is returned only once.
+    /// A closure that releases the item; `None` if the item was settled or kept, or if this method was called
+    /// before.
     pub(crate) fn let_go(&self) -> Option<impl FnOnce() + Send + use<>> {
         let is_open = self.dlq.inner.in_hand.remove(self.token());
         let (dlq, token) = (self.dlq.clone(), self.token().clone());
@@ -169,7 +171,7 @@ fn release(dlq: &Dlq, tokens: &[LeaseToken]) {
     }
 }
 
-/// The tokens of all taken items that were neither settled nor kept.
+/// The tokens of the items that this handle has taken and that were neither settled nor kept.
 #[derive(Debug, Default)]
 pub(crate) struct InHand(Mutex<HashSet<LeaseToken>>);
 
@@ -178,12 +180,12 @@ impl InHand {
         self.0.lock().insert(token);
     }
 
-    /// False if the token is not in the set.
+    /// Removes a token. Returns false if it was not in the set.
     fn remove(&self, token: &LeaseToken) -> bool {
         self.0.lock().remove(token)
     }
 
-    /// Removes the tokens of items that were settled.
+    /// Removes the tokens that these settlements name.
     pub(super) fn settled(&self, settlements: &[Settlement]) {
         let mut tokens = self.0.lock();
         for settlement in settlements {

@@ -4,27 +4,27 @@ use std::cell::RefCell;
 
 use prodigy_storage_backend::{Annotations, Batch, Durability, EventId};
 
-/// A thread keeps its buffer for the next append up to this number of bytes.
+/// A thread keeps its batch for the next append if the batch has at most this number of bytes.
 const KEPT: usize = 1 << 20;
 
 thread_local! {
     static BATCH: RefCell<Batch> = RefCell::new(Batch::new());
 }
 
-/// Passes this thread's empty batch to a closure: once it has grown, an event costs no allocation.
+/// Calls `work` with an empty batch of this thread. The batch is reused, so that few events need an allocation.
 pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
-    // The batch is moved out rather than borrowed, because serialising an event may itself append one.
+    // The batch is taken out of the cell, not borrowed: while an event is serialised, it may append another event.
     let mut batch = BATCH.try_with(RefCell::take).unwrap_or_default();
     let result = work(&mut batch);
     if batch.bytes() <= KEPT {
         batch.clear();
-        // This fails while the thread ends; the batch is then dropped.
+        // This fails while the thread ends. The batch is then dropped.
         let _ = BATCH.try_with(|kept| kept.replace(batch));
     }
     result
 }
 
-/// Options of an append: the optional fields of an event, its id, and the durability. Each may be left out.
+/// The options of an append: the optional fields of an event, its id, and the durability. All are optional.
 ///
 /// ```
 /// use prodigy_storage::{AppendOptions, Durability};
@@ -35,14 +35,14 @@ pub(crate) fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> R {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AppendOptions<'a, M = ()> {
-    /// The id of the event, if the caller chooses it: an event that is already stored under that id is acknowledged
-    /// and not stored again.
+    /// The id of the event, if the caller chooses it. If an event is already stored under this id, the append is
+    /// acknowledged and stores nothing.
     pub id: Option<EventId>,
-    /// The id that related events share.
+    /// The id that events with one cause share.
     pub correlation_id: Option<&'a str>,
-    /// Facts about the event: any JSON value.
+    /// Facts about the event: any JSON object.
     pub metadata: Option<&'a M>,
-    /// The durability of this call, in place of the configured one.
+    /// The durability of this call, instead of the configured one.
     pub durability: Option<Durability>,
 }
 
@@ -75,22 +75,23 @@ impl Default for AppendOptions<'_> {
 }
 
 impl<'a, M> AppendOptions<'a, M> {
-    /// Stores the event under this id, once. [`EventId::for_key`] makes an id that a program computes again after a
-    /// restart. The id decides the event's place in the log. One that is over an hour ahead of the clock is refused.
+    /// Sets the id of the event, under which it is stored once. [`EventId::for_key`] makes an id that a program
+    /// can compute again after a restart. The id decides the event's place in the log. An id that is over an hour
+    /// ahead of the clock is refused.
     #[must_use]
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// Connects it to events with the same correlation id.
+    /// Sets the correlation id: the id that events with one cause share.
     #[must_use]
     pub fn correlation_id(mut self, id: &'a str) -> Self {
         self.correlation_id = Some(id);
         self
     }
 
-    /// Adds facts about the event: any JSON value.
+    /// Sets the metadata: facts about the event.
     #[must_use]
     pub fn metadata<N>(self, metadata: &'a N) -> AppendOptions<'a, N> {
         AppendOptions {
@@ -101,7 +102,7 @@ impl<'a, M> AppendOptions<'a, M> {
         }
     }
 
-    /// Sets the durability of this call.
+    /// Sets the durability of this call, instead of the configured one.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);

@@ -3,7 +3,7 @@
 use prodigy_storage_backend::{EventId, ScanItem};
 use prodigy_storage_layout::Timestamp;
 
-/// The number and size of events in a log, or in a part of it. No payload is parsed for them.
+/// The number and the size of events in a log, or in a part of it. No payload is parsed to count them.
 ///
 /// ```
 /// # use prodigy_storage::{ReadOptions, Storage};
@@ -21,22 +21,22 @@ pub struct EventCounts {
     pub events: u64,
     /// The number of events without a checksum: another program wrote them.
     pub unverified: u64,
-    /// The number of damaged ranges.
+    /// The number of damaged places.
     pub damaged: u64,
-    /// The number of records over `max_record_size`.
+    /// The number of records that are larger than `max_record_size`.
     pub too_large: u64,
-    /// The size of the events as lines, in bytes.
+    /// The size of the events in bytes, as lines of JSON.
     pub line_bytes: u64,
-    /// The earliest time of an event. A line of another program may state none.
+    /// The earliest time of an event. A line of another program may have no time.
     pub first: Option<Timestamp>,
-    /// The latest time of an event.
+    /// The latest time of an event. A line of another program may have no time.
     pub last: Option<Timestamp>,
-    /// The newest id.
+    /// The newest id of an event.
     pub newest: Option<EventId>,
 }
 
 impl EventCounts {
-    /// Counts an item of a scan.
+    /// Counts one item of a scan.
     pub fn add(&mut self, item: &ScanItem<'_>) {
         let record = match item {
             ScanItem::Record(record) => record,

@@ -1,4 +1,4 @@
-//! Events in the form in which they are returned.
+//! Events that were read.
 
 use prodigy_storage_backend::{EventId, Fence, Record, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::error::other_shape;
 
-/// An event, as it was stored.
+/// An event that was read.
 ///
 /// ```
 /// # use prodigy_storage::{AppendOptions, Event, Storage};
@@ -21,25 +21,25 @@ use crate::error::other_shape;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event<T> {
-    /// The id: of version 7 and in the order of the log, except for lines of other programs.
+    /// The id of the event. It has version 7 and follows the order of the log, except for lines of other programs.
     pub id: EventId,
-    /// The time at which it was stored.
+    /// The time at which the event was stored.
     pub timestamp: Timestamp,
-    /// The id that related events share.
+    /// The id that events with one cause share.
     pub correlation_id: Option<String>,
     /// The payload.
     pub event: T,
     /// The metadata that the writer added.
     pub metadata: Option<Box<RawValue>>,
-    /// The fencing token that it was appended under, on a [fenced](crate::Job::fenced) job. An event whose token is lower than one
-    /// before it of the same lock was appended by a writer that had been replaced.
+    /// The fencing token under which the event was appended, on a [fenced](crate::Job::fenced) job. If an earlier
+    /// event has a greater token of the same lock, the writer of this event had already lost the lock.
     pub fence: Option<Fence>,
-    /// True if its line had a checksum that matched. A line of another program has none.
+    /// True if the line of the event has a checksum that matches. A line of another program has no checksum.
     pub verified: bool,
 }
 
 impl<T: DeserializeOwned> Event<T> {
-    /// Parses envelope and payload in one pass.
+    /// Parses a record, with its payload, in one pass.
     pub(crate) fn from_record(record: &Record<'_>, job: &JobAddress) -> Result<Self> {
         let parsed = record
             .parse_event()

@@ -1,7 +1,7 @@
-//! Filters on events.
+//! Conditions on events.
 //!
-//! Only the fields that a filter names are parsed, so a value elsewhere in the record that no number type can
-//! represent, such as `1e999`, does no harm. Numbers are compared by their digits: nothing is rounded.
+//! Only the fields that a filter names are parsed, so a number elsewhere in the record that no type can hold, such
+//! as `1e999`, does no harm. Numbers are compared by their digits, without rounding.
 
 mod value;
 
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::error::other_shape;
 use value::{is_same, look_up, only_member, text_of};
 
-/// The deepest nesting of a wanted value.
+/// The deepest nesting of a value that a filter compares.
 const DEEPEST: usize = 64;
 /// The field that names the agent of an event.
 const AGENT: &str = "agent_id";
@@ -23,9 +23,10 @@ const AGENT: &str = "agent_id";
 /// A condition on an event, for [`ReadOptions::filter`](crate::ReadOptions::filter) and
 /// [`FollowOptions::filter`](crate::FollowOptions::filter).
 ///
-/// A field is a path of names, or indices of an array, joined by dots; a name with a dot in it can't be given. It is searched in the payload first and then,
-/// if the payload has no such field, in the envelope around it. A wanted text matches an equal string; any other
-/// value is compared as JSON, whatever the order of fields and the form of numbers.
+/// A field is given as a path: names, or indices of an array, joined by dots. A name that contains a dot can't be
+/// given. The field is searched in the payload first and then, if the payload does not have it, in the record
+/// around the payload. A wanted text matches an equal string. Any other wanted value is compared as JSON, whatever
+/// the order of fields and the form of numbers.
 ///
 /// ```
 /// # use prodigy_storage::{EventFilter, ReadOptions, Storage};
@@ -53,7 +54,7 @@ enum Condition {
     OriginalTime(Option<Timestamp>, Option<Timestamp>),
 }
 
-/// A test that the caller supplies.
+/// A test of a text that the caller supplies.
 #[derive(Clone)]
 struct Test(Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
@@ -63,7 +64,7 @@ impl fmt::Debug for Test {
     }
 }
 
-/// A value that a field has to have.
+/// The value that a field must have.
 #[derive(Clone, Debug)]
 struct Wanted {
     text: String,
@@ -82,7 +83,7 @@ impl Wanted {
         }
     }
 
-    /// A text, even if it could be parsed as other JSON.
+    /// A value that matches equal strings only, even if the text is also JSON of another type.
     fn text(text: String) -> Self {
         Self { text, literal: None }
     }
@@ -97,32 +98,34 @@ impl Wanted {
         }
     }
 
-    /// False if this value can't occur in a line without escapes.
+    /// False if a line without escapes can't contain this value.
     fn may_be_in(&self, line: &str) -> bool {
         self.literal.is_some() || line.contains(&self.text)
     }
 }
 
 impl EventFilter {
-    /// The field has this value.
+    /// Selects events whose field has this value.
     #[must_use]
     pub fn equals(field: impl Into<String>, value: impl Into<String>) -> Self {
         Self(Condition::Equals(field.into(), Wanted::new(value.into())))
     }
 
-    /// The field has another value than this, or the event has no such field.
+    /// Selects events whose field has another value, and events without the field.
     #[must_use]
     pub fn not_equals(field: impl Into<String>, value: impl Into<String>) -> Self {
         Self(Condition::Differs(field.into(), Wanted::new(value.into())))
     }
 
-    /// The value of the field passes a test, such as a regular expression: the text of a string, and the JSON of any other value.
+    /// Selects events whose field passes a test, such as a regular expression. The test gets the text of a string,
+    /// and the JSON of any other value.
     #[must_use]
     pub fn matches(field: impl Into<String>, test: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self(Condition::Matches(field.into(), Test(Arc::new(test))))
     }
 
-    /// The payload, as its JSON is stored, passes a test, such as a regular expression.
+    /// Selects events whose payload passes a test, such as a regular expression. The test gets the payload as it
+    /// is stored, as JSON.
     ///
     /// ```
     /// # use prodigy_storage::{EventFilter, ReadOptions, Storage};
@@ -137,9 +140,10 @@ impl EventFilter {
         Self(Condition::PayloadMatches(Test(Arc::new(test))))
     }
 
-    /// The event is not before `since`, and before `until`, by the time that it had where it comes from: an imported event has that in its
-    /// metadata, any other one is from here. [`ReadOptions::since`](crate::ReadOptions::since) goes by the time at which an event was stored here, and
-    /// needs not read the others.
+    /// Selects events whose original time is not before `since`, and is before `until`. The original time of an
+    /// imported event is in its metadata; that of any other event is the time at which it was stored.
+    /// [`ReadOptions::since`](crate::ReadOptions::since) compares the time at which an event was stored in this
+    /// log, and need not read the other events.
     ///
     /// ```
     /// # use prodigy_storage::{EventFilter, ReadOptions, Storage, Timestamp};
@@ -155,20 +159,20 @@ impl EventFilter {
         Self(Condition::OriginalTime(since.into(), until.into()))
     }
 
-    /// The field exists, whatever its value; `null` is a value.
+    /// Selects events that have the field, whatever its value; `null` counts as a value.
     #[must_use]
     pub fn exists(field: impl Into<String>) -> Self {
         Self(Condition::Exists(field.into()))
     }
 
-    /// The event has this correlation id.
+    /// Selects events with this correlation id.
     #[must_use]
     pub fn correlation_id(id: impl Into<String>) -> Self {
         Self(Condition::CorrelationId(Wanted::text(id.into())))
     }
 
-    /// The event is of this agent, by the field `agent_id` of the payload. If the payload has none, by that of the
-    /// payload's only field (an enum as serde writes it), or else by that of the metadata.
+    /// Selects events of this agent: those whose payload has this `agent_id`. If the payload has no such field,
+    /// that of the payload's only field is compared (serde writes an enum so), or else that of the metadata.
     #[must_use]
     pub fn agent(id: impl Into<String>) -> Self {
         Self(Condition::Agent(Wanted::new(id.into())))
@@ -202,7 +206,8 @@ impl EventFilter {
         }
     }
 
-    /// False if the text of a line shows that the filter does not match. A line with an escape can contain any value.
+    /// False if the text of a line without escapes shows that the filter does not match it. True for any line with
+    /// an escape, which may contain any value.
     fn may_hold(&self, line: &str) -> bool {
         let names = |field: &str| {
             let is_there = |name: &str| name.parse::<usize>().is_ok() || line.contains(name);
@@ -218,8 +223,8 @@ impl EventFilter {
     }
 }
 
-/// `FIELD=VALUE` as for [`equals`](EventFilter::equals), `FIELD!=VALUE` as for
-/// [`not_equals`](EventFilter::not_equals). The first `=` ends the field.
+/// Parses `FIELD=VALUE` like [`equals`](EventFilter::equals), and `FIELD!=VALUE` like
+/// [`not_equals`](EventFilter::not_equals). The field ends at the first `=`.
 impl std::str::FromStr for EventFilter {
     type Err = StorageError;
 
@@ -244,7 +249,7 @@ fn field_of<'v>(envelope: &'v RawValue, field: &str) -> Option<&'v RawValue> {
         .or_else(|| look_up(envelope, field))
 }
 
-/// The time that an event had where it comes from; `None` if it states none.
+/// The time of an event in the log from which it was imported; if it was not imported, its own time.
 fn original_time(envelope: &RawValue) -> Option<Timestamp> {
     let time = |field| Timestamp::parse(&text_of(look_up(envelope, field)?)?);
     time("metadata.imported.timestamp").or_else(|| time("timestamp"))
@@ -257,7 +262,7 @@ fn agent_of(envelope: &RawValue) -> Option<&RawValue> {
         .or_else(|| look_up(look_up(envelope, "metadata")?, AGENT))
 }
 
-/// The filters of a read. An event has to pass all of them.
+/// The filters of a read. An event is returned if all of them select it.
 #[derive(Clone, Debug)]
 pub(super) struct Filters {
     job: JobAddress,
@@ -276,7 +281,7 @@ impl Filters {
         self.filters.is_empty()
     }
 
-    /// True if all filters pass. An error for a line of another program that is not JSON.
+    /// True if all filters select the record. Fails for a line of another program that is not JSON.
     pub(super) fn hold(&self, record: &Record<'_>) -> Result<bool> {
         let may_hold = || self.filters.iter().all(|filter| filter.may_hold(record.line));
         if self.is_empty() || (!record.line.contains('\\') && !may_hold()) {
@@ -301,7 +306,7 @@ mod tests {
         hold(LINE, &filter.parse().unwrap())
     }
 
-    /// True if a line passes the filters, in the form that a reader needs.
+    /// True if the filter selects the line.
     fn hold(line: &str, filter: &EventFilter) -> bool {
         let job = prodigy_storage_layout::JobAddress::new("shop".parse().unwrap(), "job".parse().unwrap());
         let record = Record {

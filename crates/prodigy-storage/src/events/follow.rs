@@ -18,18 +18,18 @@ use super::event::Event;
 use super::filter::{EventFilter, Filters};
 use super::read::{BufferedItem, ReadOptions, next_held};
 
-/// Options of a follow; `Default` begins at the first event and waits without limit.
+/// The options of a follow; `Default` begins at the first event and never ends.
 ///
-/// An append of this process or another one wakes the follow at once, if the backend gets notifications. The file
-/// backend gets them on Linux, by inotify, within the limits of the system. Without notifications, the follow looks
-/// for new events [ten times a second](Self::poll).
+/// If the backend is notified of appends, an append by any process wakes the follow at once. The file backend is
+/// notified on Linux, by inotify, within the limits of the system. Otherwise the follow checks for new events [ten
+/// times a second](Self::poll).
 ///
 /// ```
 /// # use std::time::Duration;
 /// # use prodigy_storage::{FollowOptions, Storage};
 /// # let job = Storage::in_memory()?.repo("shop")?.job("mapreduce-7")?;
 /// job.events().append(&"started")?;
-/// // What is stored, and whatever comes until nothing is new for 10 ms.
+/// // The stored events, and later ones until none has come for 10 ms.
 /// let options = FollowOptions::new().wait(Duration::from_millis(10));
 /// assert_eq!(job.events().follow_with::<String>(options)?.count(), 1);
 /// # Ok::<(), prodigy_storage::StorageError>(())
@@ -37,22 +37,23 @@ use super::read::{BufferedItem, ReadOptions, next_held};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FollowOptions {
-    /// Returns only events after this position.
+    /// Returns only events that this cursor does not cover.
     pub from: Option<Cursor>,
-    /// If there is no position: returns only events that are stored after the follow began.
+    /// If there is no cursor in `from`: returns only events that are stored after the follow began.
     pub from_now: bool,
-    /// The longest pause between two looks for new events. A notification ends the pause.
+    /// The longest pause between two checks for new events. A notification ends the pause.
     pub poll: Duration,
-    /// Ends after this duration without a new event; `None` never ends. Zero reads the events that are stored now.
+    /// Ends the follow when no new event has come for this duration; `None` never ends it. With zero, only the
+    /// events that are stored now are returned.
     pub wait: Option<Duration>,
-    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned. An event
-    /// that is appended after its end reopens the job until it is finished again.
+    /// Ends the follow when the job is [finished](crate::Job::finish) and all earlier events were returned. An
+    /// event that is appended to a finished job reopens it, until it is finished again.
     pub until_finished: bool,
     /// Returns only events that pass all of these filters.
     pub filters: Vec<EventFilter>,
-    /// Of many jobs, follows only these, also if they come later; follows all if it is empty.
+    /// If many jobs are followed: only these, including those that are created later; all jobs if empty.
     pub jobs: BTreeSet<JobId>,
-    /// Of many jobs, begins in these behind these positions, whatever the other options say.
+    /// If many jobs are followed: these begin after these cursors, whatever the other options say.
     pub positions: BTreeMap<JobAddress, Cursor>,
 }
 
@@ -72,20 +73,20 @@ impl Default for FollowOptions {
 }
 
 impl FollowOptions {
-    /// Options that begin at the first event, without limit.
+    /// Options that begin at the first event and never end.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Returns only events after this position, if there is one.
+    /// Returns only events that this cursor does not cover; all events if `None`.
     #[must_use]
     pub fn from(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         self.from = cursor.into();
         self
     }
 
-    /// Returns only events that are stored from now on. Events that are already stored are not read.
+    /// Returns only events that are stored after the follow began. Events that are already stored are not read.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -103,8 +104,8 @@ impl FollowOptions {
         self
     }
 
-    /// Ends when the job is [finished](crate::Job::finish) and every event before that was returned. An event
-    /// that is appended after its end reopens the job until it is finished again.
+    /// Ends the follow when the job is [finished](crate::Job::finish) and all earlier events were returned. An
+    /// event that is appended to a finished job reopens it, until it is finished again.
     ///
     /// ```
     /// # use prodigy_storage::{FollowOptions, Storage};
@@ -121,14 +122,14 @@ impl FollowOptions {
         self
     }
 
-    /// Returns only events that also pass this filter.
+    /// Adds a filter: only events that pass all filters are returned.
     #[must_use]
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.filters.push(filter);
         self
     }
 
-    /// Of many jobs, follows only these, also if they come later.
+    /// If many jobs are followed, follows only these, including those that are created later.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -147,8 +148,8 @@ impl FollowOptions {
         self
     }
 
-    /// Of many jobs, begins in these behind these positions, such as those of an earlier follow. Any other job begins with its
-    /// first event, or [now](Self::from_now).
+    /// If many jobs are followed, begins in these after these cursors, such as those of an earlier follow. Any
+    /// other job begins at its first event or, with [`from_now`](Self::from_now), at the present end of its log.
     ///
     /// ```
     /// # use std::collections::BTreeMap;
@@ -174,14 +175,14 @@ impl FollowOptions {
         self
     }
 
-    /// Sets the longest pause between two looks for new events.
+    /// Sets the longest pause between two checks for new events.
     #[must_use]
     pub fn poll(mut self, poll: Duration) -> Self {
         self.poll = poll;
         self
     }
 
-    /// Ends after this duration without a new event.
+    /// Ends the follow when no new event has come for this duration.
     #[must_use]
     pub fn wait(mut self, wait: impl Into<Option<Duration>>) -> Self {
         self.wait = wait.into();
@@ -189,7 +190,7 @@ impl FollowOptions {
     }
 }
 
-/// Ends a follow, or makes it look for new events at once, from another thread.
+/// Ends a follow, or makes it check for new events at once, from another thread.
 ///
 /// ```
 /// # use prodigy_storage::Storage;
@@ -209,18 +210,18 @@ pub struct FollowHandle {
 }
 
 impl FollowHandle {
-    /// Ends the follow. Events that it has read and not returned yet stay unread for its cursor.
+    /// Ends the follow. Events that it has read ahead and not returned are not covered by its cursor.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.interrupt.raise();
     }
 
-    /// Makes the follow look for new events now, without waiting for the end of its pause.
+    /// Makes the follow check for new events at once, without waiting for the end of its pause.
     pub fn wake(&self) {
         self.interrupt.raise();
     }
 
-    /// The interrupt that the handle raises.
+    /// The interrupt that this handle raises.
     pub(super) fn interrupt(&self) -> Interrupt {
         self.interrupt.clone()
     }
@@ -230,7 +231,7 @@ impl FollowHandle {
     }
 }
 
-/// Lines as they are appended. Each is borrowed until the next call.
+/// The lines of a log, read as they are appended. Each line is borrowed until the next call.
 ///
 /// ```
 /// # use prodigy_storage::{FollowOptions, ScanItem, Storage};
@@ -251,14 +252,14 @@ pub struct FollowLines {
     scan: Option<Box<dyn Scan>>,
     filters: Filters,
     cursor: Cursor,
-    /// The generation of the store that the cursor belongs to.
+    /// The number of times that the store had been replaced by a copy when the cursor was made.
     generation: u64,
     handle: FollowHandle,
     waiting: WaitOptions,
     wait: Option<Duration>,
     /// True if the job was finished when the last scan began.
     finished: bool,
-    /// The borrowed line.
+    /// The text of the line that was returned last.
     line: String,
     ended: bool,
 }
@@ -278,7 +279,7 @@ impl FollowLines {
         let scan = events.scan(ReadOptions::new().from(from))?;
         Ok(Self {
             cursor: scan.cursor(),
-            // A change after the scan began ends the scan with an error.
+            // The generation is read first: if the store is replaced after that, the first scan fails.
             generation: events.generation(),
             filters: Filters::new(&events.job, options.filters),
             events,
@@ -292,11 +293,11 @@ impl FollowLines {
         })
     }
 
-    /// Waits for the next line, damage or skipped record. `None` after the follow was stopped, after the idle time of
-    /// the options, and at the end of a finished job if the options ask for that.
+    /// Waits for the next line, damage, or record over the limit. `None` after the follow was stopped, after its
+    /// time without a new event has passed, and at the end of a finished job if the options ask for that.
     ///
     /// # Errors
-    /// A failure that ends the follow; a new follow can begin at [`cursor`](Self::cursor).
+    /// A failure that ends the follow. A new follow can begin at [`cursor`](Self::cursor).
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
@@ -306,7 +307,7 @@ impl FollowLines {
         self.give(step)
     }
 
-    /// The next line of those that were read already, without waiting and without looking for new ones.
+    /// The next line of the present scan, without waiting and without a new scan.
     #[cfg(feature = "tokio")]
     fn next_now(&mut self) -> Result<Option<ScanItem<'_>>> {
         if self.ended || self.handle.is_stopped() {
@@ -330,7 +331,8 @@ impl FollowLines {
 
     fn step(&mut self) -> Result<Option<BufferedItem>> {
         let gives_up = self.wait.map_or(Deadline::never(), Deadline::after);
-        // A scan that an earlier step began does not see events that were stored since.
+        // True once this call has begun a scan. A scan from an earlier call does not return events that were
+        // stored since.
         let mut looked = false;
         loop {
             if self.ended || self.handle.is_stopped() {
@@ -338,7 +340,8 @@ impl FollowLines {
             }
             if self.scan.is_none() {
                 looked = true;
-                // Before the scan: every event that was appended before the job was finished is in it.
+                // This is checked before the scan begins, so that the scan has all events from before the end of
+                // the job.
                 self.finished = self.events.is_finished(&mut self.waiting)?;
                 let from = Some(self.cursor.clone());
                 self.scan = Some(self.events.scan(ReadOptions::new().from(from))?);
@@ -363,7 +366,7 @@ impl FollowLines {
         }
     }
 
-    /// One step of the present scan, without waiting. `None` without a scan, and at its end.
+    /// The next item of the present scan, without waiting. `None` at the end of the scan, and without one.
     fn step_now(&mut self) -> Result<Option<BufferedItem>> {
         let Some(scan) = &mut self.scan else {
             return Ok(None);
@@ -376,8 +379,8 @@ impl FollowLines {
         Ok(found)
     }
 
-    /// Waits until [`next`](Self::next) can return without waiting: true. False after `timeout`, and when the handle
-    /// woke or stopped the follow.
+    /// Waits until [`next`](Self::next) can return without waiting, and returns true. Returns false after
+    /// `timeout`, and when the handle wakes or stops the follow.
     ///
     /// A caller that has work to do before each wait, such as flushing its output, sets
     /// [`wait`](FollowOptions::wait) to zero and calls this method when `next` returns `None`.
@@ -395,13 +398,13 @@ impl FollowLines {
         self.events.wait(&self.cursor, &self.waiting, deadline)
     }
 
-    /// True if the follow returned everything and ended because the job is finished.
+    /// True if the follow has returned all events and ended because the job is finished.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.finished && self.scan.is_none()
     }
 
-    /// The position behind the last returned item.
+    /// The cursor after the last returned item.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.scan
@@ -409,7 +412,7 @@ impl FollowLines {
             .map_or_else(|| self.cursor.clone(), |scan| scan.cursor())
     }
 
-    /// A handle that stops the follow or wakes it, from another thread.
+    /// A handle with which another thread can stop the follow, or have it check for events at once.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.handle.clone()
@@ -424,10 +427,11 @@ impl fmt::Debug for FollowLines {
     }
 }
 
-/// Events as they are appended: a blocking iterator.
+/// The events of a log, read as they are appended: an iterator that blocks until the next event.
 ///
 /// Damage, records over `max_record_size` and payloads that are not a `T` are `Err` items, as in a
-/// [read](Events::read). It ends after it was stopped, after the idle time of its options, and after any other error.
+/// [read](Events::read). The iterator ends after the follow was stopped, after its time without a new event has
+/// passed, and after any other error.
 ///
 /// ```
 /// # use prodigy_storage::Storage;
@@ -458,13 +462,13 @@ impl<T> Follow<T> {
         }
     }
 
-    /// The position behind the last returned item.
+    /// The cursor after the last returned item.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.lines.cursor()
     }
 
-    /// A handle that stops the follow or wakes it, from another thread.
+    /// A handle with which another thread can stop the follow, or have it check for events at once.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.lines.handle()
@@ -481,12 +485,12 @@ impl<T: DeserializeOwned> Iterator for Follow<T> {
 
 #[cfg(feature = "tokio")]
 impl<T: DeserializeOwned> Follow<T> {
-    /// The next event of those that were read already, without waiting. `None` is not the end.
+    /// The next event of the present scan, without waiting. After `None` the iterator may still return events.
     pub(crate) fn next_now(&mut self) -> Option<Result<Event<T>>> {
         event(self.lines.next_now(), &self.job)
     }
 
-    /// The size of the last line in bytes.
+    /// The size in bytes of the line that was returned last.
     pub(crate) fn bytes(&self) -> usize {
         self.lines.line.len()
     }

@@ -23,22 +23,21 @@ use crate::listing::Listing;
 use crate::storage::Inner;
 
 const FOLLOW: &str = "follow events";
-/// The time between two looks into all logs while appends are notified, since notifications alone are not relied
-/// upon.
+/// The time between two checks of all logs while appends are notified, in case a notification is lost.
 const RARELY: Duration = Duration::from_secs(30);
 
-/// The state of following one job.
+/// How far one job has been followed.
 #[derive(Debug)]
 enum Followed {
-    /// It was read up to this cursor; `None` before its first event.
+    /// All events that this cursor covers were read; `None` before the first event.
     To(Option<Cursor>),
-    /// It is not followed any more: an error was returned.
+    /// The job is not followed any more, since its error was returned.
     Lost,
 }
 
 impl Followed {
-    /// The state of a job after an error was returned. A job that was deleted is followed again if it is created
-    /// again.
+    /// How a job is followed after this error was returned: not any more, from the oldest event that is left, or
+    /// from the first event in case the job is created again after its deletion.
     fn after(error: &StorageError) -> Self {
         match error.kind() {
             ErrorKind::Deleted | ErrorKind::CursorGap => Self::To(None),
@@ -47,7 +46,7 @@ impl Followed {
     }
 }
 
-/// Lines of many jobs as they are appended. Each is borrowed until the next call.
+/// The lines of many logs, read as they are appended. Each line is borrowed until the next call.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -69,19 +68,19 @@ pub struct FollowAllLines {
     reports: LogReports,
     handle: FollowHandle,
     options: FollowOptions,
-    /// The generation of the store that the cursors belong to.
+    /// The number of times that the store had been replaced by a copy when the cursors were made.
     generation: u64,
     jobs: BTreeMap<JobAddress, Followed>,
-    /// The jobs to read next.
+    /// The jobs whose logs are to be scanned next.
     due: VecDeque<JobAddress>,
     current: Option<(JobAddress, Box<dyn Scan>, Filters)>,
-    /// True if the appends of other processes are notified.
+    /// True if the appends of other processes to all followed jobs are notified.
     reported: bool,
-    /// The time of the last look into all jobs.
+    /// The time of the last check of all jobs.
     looked: Instant,
-    /// True if a failure concerned all jobs.
+    /// True after a failure that concerns all jobs.
     failed: bool,
-    /// The borrowed line.
+    /// The text of the line that was returned last.
     line: String,
 }
 
@@ -94,7 +93,7 @@ impl FollowAllLines {
         }
         let handle = FollowHandle::default();
         let reports = LogReports::new(handle.interrupt());
-        // Subscribed before the jobs are listed: a job that is created later is notified.
+        // The watch begins before the jobs are listed, so that a job that is created later is reported.
         let watch = inner.caller.call(WATCH, &scope, inner.deadline(), |backend| {
             backend.watch(&scope, &reports)
         })?;
@@ -127,13 +126,14 @@ impl FollowAllLines {
         Ok(all)
     }
 
-    /// Waits for the next line, damage or skipped record, and returns it with its job. `None` after the follow was
-    /// stopped, and after the idle time of the options.
+    /// Waits for the next line, damage, or record over the limit, and returns it with its job. `None` after the
+    /// follow was stopped, and after its time without a new event has passed.
     ///
     /// # Errors
-    /// A failure that concerns one job is returned once, and that job is not followed any more. After a
-    /// [`CursorGap`](ErrorKind::CursorGap) it is followed from the oldest event that is left, and a job that was deleted from
-    /// its first event, if it is created again. After any other failure every call fails.
+    /// A failure that concerns one job is returned once, and the job is not followed any more. There are two
+    /// exceptions. After a [`CursorGap`](ErrorKind::CursorGap), the job is followed from the oldest event that is
+    /// left. If the job was deleted and is created again, it is followed from its first event. After a failure
+    /// that concerns all jobs, every later call fails.
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
@@ -176,8 +176,8 @@ impl FollowAllLines {
         Ok(None)
     }
 
-    /// Waits until [`next`](Self::next) may be able to return without waiting: true. False after `timeout`, and when
-    /// the handle woke or stopped the follow.
+    /// Waits until [`next`](Self::next) may be able to return without waiting, and returns true. Returns false
+    /// after `timeout`, and when the handle wakes or stops the follow.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -194,7 +194,8 @@ impl FollowAllLines {
         Ok(false)
     }
 
-    /// Waits for notifications, until the next look into all jobs is due. True if a job is due.
+    /// Waits for notifications, but at most until the next check of all jobs. Returns true if a job is to be
+    /// scanned.
     fn find_due(&mut self, deadline: Deadline) -> Result<bool> {
         let interval = match self.reported {
             true => RARELY.max(self.options.poll),
@@ -210,13 +211,13 @@ impl FollowAllLines {
                 self.look_for_jobs(false)?;
             }
         } else if !self.handle.is_stopped() {
-            // Its handle woke it.
+            // The handle of the follow woke it, so all jobs are checked.
             self.look_for_jobs(true)?;
         }
         Ok(!self.due.is_empty())
     }
 
-    /// Lists the jobs. New ones are due, and if `all` is true the others too.
+    /// Lists the jobs, and marks the new ones as due for a scan; with `all`, all jobs.
     fn look_for_jobs(&mut self, all: bool) -> Result<()> {
         if all {
             self.looked = Instant::now();
@@ -259,14 +260,14 @@ impl FollowAllLines {
         Listing::new(Arc::clone(&self.inner), operation, self.scope.clone(), read).all()
     }
 
-    /// Begins a scan of a job behind its cursor.
+    /// Begins a scan of the events of a job that its cursor does not cover.
     fn look_into(&mut self, job: JobAddress) -> Result<()> {
         let from = match self.jobs.get(&job) {
             Some(Followed::Lost) => return Ok(()),
             Some(Followed::To(cursor)) => cursor.clone(),
             None => None,
         };
-        // Subscribed before the scan: events that are stored after it are notified.
+        // The job is watched before the scan begins, so that events that the scan does not return are notified.
         self.reported &= self.watch.include(&job)?;
         let events = Events::new(Arc::clone(&self.inner), job.clone(), None);
         let scan = events.scan(ReadOptions::new().from(from));
@@ -286,8 +287,8 @@ impl FollowAllLines {
         }
     }
 
-    /// Stops reading a log after an error. The job may have a new log whose notifications have been received already,
-    /// so it is due.
+    /// Stops the present scan of a job after an error. If the job is still followed, it is due for a scan at once,
+    /// since notifications about its new log may have come already.
     fn give_up(&mut self, job: JobAddress, error: &StorageError) {
         let followed = Followed::after(error);
         if matches!(followed, Followed::To(_)) {
@@ -296,22 +297,22 @@ impl FollowAllLines {
         self.jobs.insert(job, followed);
     }
 
-    /// The position behind the last returned item in the log of its job, for [`FollowOptions::positions`]. `None` before the
-    /// first item, and after an error.
+    /// The cursor after the last returned item, in the log of that item's job, for [`FollowOptions::positions`].
+    /// `None` before the first item, and after an error.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         let (_, scan, _) = self.current.as_ref()?;
         Some(scan.cursor())
     }
 
-    /// A handle that stops or wakes the follow from another thread.
+    /// A handle with which another thread can stop the follow, or have it check for events at once.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.handle.clone()
     }
 }
 
-/// Whether the options ask for this job.
+/// True if the options select this job.
 fn wants(options: &FollowOptions, job: &JobId) -> bool {
     options.jobs.is_empty() || options.jobs.contains(job)
 }
@@ -325,17 +326,20 @@ impl fmt::Debug for FollowAllLines {
     }
 }
 
-/// Events of many jobs as they are appended: a blocking iterator over jobs and their events.
+/// The events of many jobs, read as they are appended: an iterator over pairs of a job and an event, which blocks
+/// until the next event.
 ///
-/// It begins with the stored events of each job, job by job, unless it [begins now](FollowOptions::from_now). It
-/// continues with the events that are appended to any job, including jobs that are created later. It keeps a cursor
-/// for each job in memory. A program that continues later keeps the last [`cursor`](Self::cursor) of each job, and begins
-/// with these [positions](FollowOptions::positions).
+/// It begins with the stored events of each job, job by job, unless the options say
+/// [`from_now`](FollowOptions::from_now). It continues with the events that are appended to any job, including
+/// jobs that are created later. It keeps a cursor for each job in memory. A program that wants to continue later
+/// stores the last [`cursor`](Self::cursor) of each job, and begins with these
+/// [`positions`](FollowOptions::positions).
 ///
-/// Damage and payloads that are not a `T` are `Err` items, as in a [read](Events::read), and so is a failure that
-/// concerns one job. The other jobs are still followed: report such an item, and take the next one. The failed job is
-/// not followed any more; but if events of it were removed, it is followed from the oldest one that is left, and if it was
-/// deleted, from the first event of its next log. After a failure that concerns all jobs the follow ends.
+/// Damage and payloads that are not a `T` are `Err` items, as in a [read](Events::read). A failure that concerns
+/// one job is an `Err` item too; the iterator then continues with the other jobs. The failed job is not followed
+/// any more, with two exceptions: if events of it were removed, it is followed from the oldest one that is left,
+/// and if it was deleted, from the first event of its next log. After a failure that concerns all jobs the
+/// iterator ends.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -365,14 +369,14 @@ impl<T> FollowAll<T> {
         }
     }
 
-    /// The position behind the last returned item in the log of its job, for [`FollowOptions::positions`]. `None` before the
-    /// first item, and after an error that ended the reading of a log.
+    /// The cursor after the last returned item, in the log of that item's job, for [`FollowOptions::positions`].
+    /// `None` before the first item, and after an error that ended the reading of a log.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         self.lines.cursor()
     }
 
-    /// A handle that stops or wakes the follow from another thread.
+    /// A handle with which another thread can stop the follow, or have it check for events at once.
     #[must_use]
     pub fn handle(&self) -> FollowHandle {
         self.lines.handle()
@@ -395,7 +399,7 @@ impl<T: DeserializeOwned> Iterator for FollowAll<T> {
             Ok(Some((_, ScanItem::TooLarge(record)))) => Some(Err(StorageError::from(record))),
             Ok(None) => None,
             Err(error) => {
-                // Without its root nothing can be followed.
+                // If the root was replaced, no job can be followed any more.
                 self.ended = self.lines.failed || error.kind() == ErrorKind::Replaced;
                 Some(Err(error))
             }

@@ -50,7 +50,7 @@ use filter::Filters;
 pub struct Events {
     pub(crate) inner: Arc<Inner>,
     pub(crate) job: JobAddress,
-    /// The fencing token of every write.
+    /// The fencing token that each write carries.
     pub(crate) fence: Option<Fence>,
 }
 
@@ -59,18 +59,20 @@ impl Events {
         Self { inner, job, fence }
     }
 
-    /// Appends an event. `Ok` means that it is stored: see the crate's page for the failures that it survives.
+    /// Appends an event. `Ok` means that it is stored; the crate's page says which failures it then survives.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) for an event
-    /// that is refused; [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), with its ids, for a write that was given
-    /// up after it may have been stored; [`Fenced`](crate::ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job that a newer
-    /// holder of the lock wrote to: the event may be stored, with its token. Other errors of the backend.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) and [`TooLarge`](crate::ErrorKind::TooLarge) if the event
+    /// is refused; [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown), with the event's id, if the write failed
+    /// but the event may be stored; [`Fenced`](crate::ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job, if
+    /// a newer holder of the lock has written to the job: the event may then be stored, with its token. Other
+    /// errors of the backend.
     pub fn append<T: Serialize + ?Sized>(&self, event: &T) -> Result<EventId> {
         self.append_with(event, AppendOptions::new())
     }
 
-    /// Appends an event with an id of the caller, optional fields and a durability of its own.
+    /// Appends an event with options: an id that the caller chooses, optional fields, and a durability for this
+    /// call.
     ///
     /// ```
     /// # use prodigy_storage::{AppendOptions, EventId, Storage, Timestamp};
@@ -99,11 +101,11 @@ impl Events {
         })
     }
 
-    /// Appends events in one write, in their order, and returns their ids in the same order. After a crash a prefix of
-    /// them may be stored.
+    /// Appends events in one write, in their order. Returns their ids in the same order. After a crash, the first
+    /// of them may be stored without the rest.
     ///
-    /// Raw payloads ([`RawValue`](serde_json::value::RawValue)) pass through byte for byte, except line breaks between
-    /// their tokens.
+    /// Raw payloads ([`RawValue`](serde_json::value::RawValue)) are stored byte for byte, except that line breaks
+    /// between their tokens become spaces.
     ///
     /// # Errors
     /// As [`append`](Self::append). If one event is refused, none is stored.
@@ -111,12 +113,12 @@ impl Events {
         self.append_batch_with(events, AppendOptions::new())
     }
 
-    /// Like [`append_batch`](Self::append_batch), with the optional fields of the options for each event. For ids of
-    /// your own, or fields that differ, fill a [`Batch`].
+    /// Like [`append_batch`](Self::append_batch), with options whose optional fields are added to every event. To
+    /// choose the ids, or to give each event other fields, fill a [`Batch`].
     ///
     /// # Errors
-    /// As [`append_batch`](Self::append_batch); [`InvalidInput`](crate::ErrorKind::InvalidInput) for options with an id, as
-    /// each event needs its own.
+    /// As [`append_batch`](Self::append_batch); and [`InvalidInput`](crate::ErrorKind::InvalidInput) for options
+    /// with an id, since each event needs its own.
     pub fn append_batch_with<T, M>(
         &self,
         events: impl IntoIterator<Item = T>,
@@ -133,7 +135,7 @@ impl Events {
         })
     }
 
-    /// Fills a batch with events that share the optional fields.
+    /// Fills a batch with events, to each of which the optional fields are added.
     pub(crate) fn fill<T, M>(
         &self,
         batch: &mut Batch,
@@ -155,8 +157,9 @@ impl Events {
             .try_for_each(|event| batch.push_with(&event, options.annotations()))
     }
 
-    /// Appends a batch that the caller filled, with or without ids. Afterwards the batch has its ids, even if the
-    /// outcome is unknown: appending the same batch again stores each event once. An empty batch writes nothing.
+    /// Appends a batch that the caller filled, with or without ids. When the call returns, the batch has its ids,
+    /// even if the outcome is unknown. Appending the same batch again stores each event once. An empty batch
+    /// writes nothing.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -175,8 +178,9 @@ impl Events {
     /// Reads the events that are stored now, merged by id, each id once.
     ///
     /// Damage is an `Err` item of kind [`Damaged`](crate::ErrorKind::Damaged), an event that is larger than
-    /// `max_record_size` one of kind [`TooLarge`](crate::ErrorKind::TooLarge), a payload that is no `T` one of kind
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput); reading continues behind each. Any other error ends it.
+    /// `max_record_size` one of kind [`TooLarge`](crate::ErrorKind::TooLarge), and a payload that is not a `T` one
+    /// of kind [`InvalidInput`](crate::ErrorKind::InvalidInput). After each of these the iterator continues with
+    /// the next event; any other error ends it.
     ///
     /// # Errors
     /// The errors of the backend. A log that does not exist is empty.
@@ -187,8 +191,8 @@ impl Events {
     /// Reads a part of the events that are stored now.
     ///
     /// # Errors
-    /// [`CursorGap`](crate::ErrorKind::CursorGap) where what the cursor points into is gone; else as
-    /// [`read`](Self::read).
+    /// [`CursorGap`](crate::ErrorKind::CursorGap) if the events that the cursor points to were removed; otherwise
+    /// as [`read`](Self::read).
     pub fn read_with<T: DeserializeOwned>(&self, options: ReadOptions) -> Result<EventReader<T>> {
         let (scan, filters) = self.scan_filtered(options)?;
         Ok(EventReader::new(scan, &self.job, filters))
@@ -204,9 +208,11 @@ impl Events {
     }
 
     /// Reads the stored events, from a cursor or from the beginning, and then events as they are appended. The
-    /// iterator blocks until there is an event, across rotation, compression and restarts of writers.
+    /// iterator blocks until the next event. It continues when segments are sealed or compressed, and when writers
+    /// restart.
     ///
-    /// An event that another process stores late is returned late, never skipped: order holds within a segment.
+    /// If an event is stored after later ones were returned, it is returned then, and never skipped. So only the
+    /// events of one segment are certain to be returned in their order.
     ///
     /// # Errors
     /// As [`read_with`](Self::read_with).
@@ -214,7 +220,7 @@ impl Events {
         self.follow_with(FollowOptions::new().from(cursor))
     }
 
-    /// Follows with options.
+    /// Reads the stored events and then events as they are appended, with options.
     ///
     /// # Errors
     /// As [`read_with`](Self::read_with).
@@ -222,7 +228,7 @@ impl Events {
         Ok(Follow::new(self.follow_lines(options)?, &self.job))
     }
 
-    /// Follows line by line, without parsing.
+    /// Reads events as they are appended, line by line, without parsing them.
     ///
     /// # Errors
     /// As [`read_with`](Self::read_with).
@@ -230,8 +236,9 @@ impl Events {
         FollowLines::begin(self.clone(), options)
     }
 
-    /// Reads the newest `count` stored events, oldest first, without reading the rest. A shorter log is read whole.
-    /// The reader's cursor continues behind the newest event, so a follow from it misses nothing.
+    /// Reads the newest `count` stored events, oldest first, without reading older ones. If the log has fewer
+    /// events, reads all. A read or a follow from the reader's cursor continues after the newest event and misses
+    /// nothing.
     ///
     /// ```
     /// # use prodigy_storage::Storage;
@@ -273,8 +280,8 @@ impl Events {
         Ok(counts)
     }
 
-    /// The cursor behind everything that is stored now, found without reading. All events that are read from it were
-    /// stored later.
+    /// The cursor at the end of the log, which covers all events that are stored now; no event is read. A read
+    /// from it returns only events that are stored later.
     ///
     /// ```
     /// # use prodigy_storage::{ReadOptions, Storage};
@@ -296,15 +303,16 @@ impl Events {
         })
     }
 
-    /// Waits until an event is stored behind a cursor: true. False at the deadline and after an interrupt.
+    /// Waits until the log has an event that the cursor does not cover, and returns true. Returns false at the
+    /// deadline, and after an interrupt.
     fn wait(&self, cursor: &Cursor, options: &WaitOptions, deadline: Deadline) -> Result<bool> {
         self.inner.caller.call(WAIT, &self.job, deadline, |backend| {
             backend.wait(&self.job, cursor, options, deadline)
         })
     }
 
-    /// True if the job was finished, and no event was appended since. The mark of a job that was reopened is noted in the
-    /// options.
+    /// True if the job is finished, and no event was appended since. If an event was, stores in the options that
+    /// this end of the job does not count.
     fn is_finished(&self, options: &mut WaitOptions) -> Result<bool> {
         let (mark, deadline) = (Document::Finished(self.job.clone()), self.inner.deadline());
         let revision = self.inner.caller.call(REVISION, &mark, deadline, |backend| {
@@ -321,7 +329,8 @@ impl Events {
         Ok(true)
     }
 
-    /// True if events are stored behind a cursor. A cursor of another log, or with a gap behind it, has none.
+    /// True if the log has events that the cursor does not cover. False if the cursor is of another log, or if the
+    /// events that it points to were removed.
     pub(crate) fn are_any_behind(&self, cursor: Cursor) -> Result<bool> {
         let scan = self.scan(ReadOptions::after(cursor));
         match scan.and_then(|mut scan| Ok(scan.next()?.is_some())) {
@@ -330,7 +339,7 @@ impl Events {
         }
     }
 
-    /// The size of the log, without reading it.
+    /// The number of segments and bytes of the log; no event is read.
     ///
     /// # Errors
     /// The errors of the backend.
@@ -352,12 +361,11 @@ impl Events {
         })
     }
 
-    /// Removes old events to free space: the oldest sealed segments, up to the first one with an event of `before` or
-    /// later. The newest segment stays. Returns the size of the removed segments.
+    /// Removes old events to free space: all sealed segments before the first one that has an event at or after
+    /// `before`. The newest segment is never removed. Returns the size of the removed segments.
     ///
-    /// A cursor that does not cover all of them is refused from then on, with
-    /// [`CursorGap`](crate::ErrorKind::CursorGap). The ids of removed events are forgotten: an append under one of
-    /// them stores the event again.
+    /// A cursor that does not cover all removed events then fails with [`CursorGap`](crate::ErrorKind::CursorGap).
+    /// The ids of removed events are forgotten: an append under one of them stores the event again.
     ///
     /// ```
     /// # let storage = prodigy_storage::Storage::in_memory()?;
@@ -371,8 +379,9 @@ impl Events {
     /// ```
     ///
     /// # Errors
-    /// [`Fenced`](crate::ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job whose token was overtaken: nothing was
-    /// removed. The errors of the backend. If a removal fails or its process dies, the next one continues it.
+    /// [`Fenced`](crate::ErrorKind::Fenced) on a [fenced](crate::Job::fenced) job whose token was overtaken:
+    /// nothing was removed. Other errors of the backend. If a removal fails or its process dies, the next removal
+    /// continues it.
     pub fn remove_before(&self, before: Timestamp) -> Result<LogSummary> {
         let deadline = self.inner.deadline();
         self.inner
@@ -382,14 +391,14 @@ impl Events {
             })
     }
 
-    /// The error of a follow whose cursor is not valid any more: a copy may have new events before it.
+    /// The error of a follow after a copy replaced the store: its cursor is not valid in the copy.
     fn replaced(&self) -> StorageError {
         let why = "a copy of the store took the store's place, and the cursor is not valid in it";
         StorageError::new(crate::ErrorKind::Replaced, "follow events", &self.job, why)
             .with_hint("follow from the first event, and skip those that are known by their id")
     }
 
-    /// The generation of the store: it changes when the root is replaced.
+    /// The number of times that the store was replaced by a copy while this handle was open.
     fn generation(&self) -> u64 {
         self.inner.caller.capabilities().generation
     }
@@ -410,7 +419,7 @@ impl Events {
         Ok((self.scan(options)?, filters))
     }
 
-    /// A scan of the range of the options, without their filters.
+    /// A scan of the range that the options select, without their filters.
     fn scan(&self, options: ReadOptions) -> Result<Box<dyn Scan>> {
         let mut scan = ScanOptions::all()
             .between(options.since, options.until)

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::event::Event;
 use super::filter::{EventFilter, Filters};
 
-/// The range to read; `Default` is everything that is stored now.
+/// Selects the events to read; `Default` is all that are stored now.
 ///
 /// ```
 /// # use prodigy_storage::{ReadOptions, Storage, Timestamp};
@@ -24,14 +24,14 @@ use super::filter::{EventFilter, Filters};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// Returns only events after this position.
+    /// Returns only events that this cursor does not cover.
     pub from: Option<Cursor>,
     /// Returns only events at this time or later.
     pub since: Option<Timestamp>,
     /// Returns only events before this time.
     pub until: Option<Timestamp>,
-    /// Returns only events that pass all of these filters. Damage and records over `max_record_size` are reported
-    /// regardless.
+    /// Returns only events that pass all of these filters. Damage and records over `max_record_size` are returned
+    /// even so.
     pub filters: Vec<EventFilter>,
 }
 
@@ -42,7 +42,7 @@ impl ReadOptions {
         Self::default()
     }
 
-    /// Returns only events after this position.
+    /// Returns only events that this cursor does not cover.
     #[must_use]
     pub fn after(cursor: Cursor) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl ReadOptions {
         }
     }
 
-    /// Returns only events after this position, if there is one.
+    /// Returns only events that this cursor does not cover; all events if `None`.
     #[must_use]
     pub fn from(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
         self.from = cursor.into();
@@ -72,14 +72,14 @@ impl ReadOptions {
         self
     }
 
-    /// Returns only events that also pass this filter.
+    /// Adds a filter: only events that pass all filters are returned.
     #[must_use]
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.filters.push(filter);
         self
     }
 
-    /// Returns only events that also pass these filters.
+    /// Adds filters: only events that pass all filters are returned.
     #[must_use]
     pub fn filters(mut self, filters: impl IntoIterator<Item = EventFilter>) -> Self {
         self.filters.extend(filters);
@@ -87,7 +87,7 @@ impl ReadOptions {
     }
 }
 
-/// Events, one after another: what was stored when it was made.
+/// An iterator over the events that were stored when it was made.
 ///
 /// ```
 /// # use prodigy_storage::{ReadOptions, Storage};
@@ -107,7 +107,7 @@ pub struct EventReader<T> {
     job: JobAddress,
     filters: Filters,
     ended: bool,
-    /// The size of the line that was read last.
+    /// The size in bytes of the line that was read last.
     bytes: usize,
     of: PhantomData<fn() -> T>,
 }
@@ -124,14 +124,14 @@ impl<T> EventReader<T> {
         }
     }
 
-    /// The position behind the last returned item: reading from it continues exactly there. Save it with the state that
-    /// these events led to ([`SaveOptions::cursor`](crate::SaveOptions::cursor)).
+    /// The cursor after the last returned item: a read from it continues exactly there. Save it with the state
+    /// that resulted from these events ([`SaveOptions::cursor`](crate::SaveOptions::cursor)).
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.scan.cursor()
     }
 
-    /// The size of the line that was read last.
+    /// The size in bytes of the line that was read last.
     #[cfg(feature = "tokio")]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -178,7 +178,7 @@ impl<T> fmt::Debug for EventReader<T> {
     }
 }
 
-/// Lines of a log, one after another, each lent until the next is asked for.
+/// The lines of a log. Each is borrowed until the next call.
 ///
 /// ```
 /// # use prodigy_storage::{ReadOptions, ScanItem, Storage};
@@ -195,18 +195,18 @@ impl<T> fmt::Debug for EventReader<T> {
 pub struct EventLines {
     scan: Box<dyn Scan>,
     filters: Filters,
-    /// The line that is lent, if it had to be filtered.
+    /// The text of the returned line, if there are filters.
     line: String,
 }
 
-/// An item whose line, if it has one, is in a buffer: a borrow of the scan can't leave the loop that filters.
+/// An item of a scan whose line is in a separate buffer, so that it does not borrow from the scan.
 pub(super) enum BufferedItem {
     Record(EventId, bool),
     Other(ScanItem<'static>),
 }
 
 impl BufferedItem {
-    /// Takes the item out of the scan, its line into `line`.
+    /// Copies the line of an item into `line`, so that the result does not borrow from the scan.
     pub(super) fn take(item: ScanItem<'_>, line: &mut String) -> Self {
         match item {
             ScanItem::Record(record) => {
@@ -219,7 +219,7 @@ impl BufferedItem {
         }
     }
 
-    /// The item, with the line that was taken out.
+    /// The item again, with its line from the buffer.
     pub(super) fn lend(self, line: &str) -> ScanItem<'_> {
         match self {
             Self::Record(id, verified) => ScanItem::Record(Record { id, line, verified }),
@@ -237,10 +237,11 @@ impl EventLines {
         }
     }
 
-    /// The next line, or what can't be given as one, or `None` at the end of what was stored when it was made.
+    /// The next line, damage, or record over the limit. `None` after the last event that was stored when the
+    /// reading began.
     ///
     /// # Errors
-    /// A failure that ends the reading. With filters also a line of another program that is no JSON.
+    /// A failure that ends the reading. With filters, also a line of another program that is not JSON.
     #[expect(
         clippy::should_implement_trait,
         reason = "each item is lent, which `Iterator` can't say"
@@ -253,14 +254,14 @@ impl EventLines {
         Ok(found.map(|found| found.lend(&self.line)))
     }
 
-    /// The position behind the last item given.
+    /// The cursor after the last returned item.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.scan.cursor()
     }
 }
 
-/// The next item of a scan for which the filters hold.
+/// The next item of a scan that the filters select.
 pub(super) fn next_held(
     scan: &mut dyn Scan,
     filters: &Filters,

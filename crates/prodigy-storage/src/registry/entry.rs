@@ -10,15 +10,16 @@ use prodigy_storage_layout::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The kind of an entry that replaces a damaged one: see `docs/reference/on-disk-format.md`.
+/// The `kind` of an entry that a repair put in place of a damaged one (`docs/reference/on-disk-format.md`).
 pub(super) const LOST: &str = "lost";
 
-/// An entry, as it is stored.
+/// The stored form of a registry entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// The name as it was registered: it distinguishes names on a file system that folds case.
+    /// The name as it was registered. On a file system that ignores case, the file of an entry is also found under
+    /// other names.
     pub(super) name: String,
-    /// The common git directory: see [`text_of`].
+    /// The path of the common git directory, as [`text_of`] writes it.
     pub(super) identity: String,
     #[serde(default)]
     file_id: Option<(u64, u64)>,
@@ -61,7 +62,7 @@ impl Entry {
         }
     }
 
-    /// The present target of its path.
+    /// The repository that exists at the recorded path now, if any.
     fn present(&self) -> Present {
         let Some(recorded) = path_of(&self.identity) else {
             return Present::Unreadable;
@@ -73,7 +74,7 @@ impl Entry {
         }
     }
 
-    /// The input of the decision about the entry.
+    /// The facts about the entry that decide whether it belongs to the repository `found`.
     pub(super) fn known(&self, role: NameRole, found: &Evidence) -> KnownRepo {
         let recorded = self.evidence();
         let concerns = role != NameRole::Other || recorded.relation(found) != Relation::Unrelated;
@@ -98,10 +99,11 @@ const fn kind_of(kind: IdentityKind) -> &'static str {
     }
 }
 
-/// The prefix of the text of a path that is not Unicode. No absolute path begins with it.
+/// The prefix of a path that is stored as hexadecimal digits, because it is not Unicode. No absolute path begins
+/// with it.
 const HEX: &str = "hex:";
 
-/// A path as text: unchanged if it is Unicode, else its bytes in hexadecimal digits.
+/// A path as text: unchanged if it is Unicode, otherwise its bytes in hexadecimal digits.
 pub(super) fn text_of(path: &Path) -> String {
     match path.to_str() {
         Some(text) => text.to_owned(),
@@ -114,7 +116,7 @@ pub(super) fn text_of(path: &Path) -> String {
     }
 }
 
-/// The path in a text; `None` for digits that are not hexadecimal.
+/// The path that a text stores; `None` if it should be hexadecimal digits and is not.
 pub(super) fn path_of(text: &str) -> Option<PathBuf> {
     let Some(digits) = text.strip_prefix(HEX) else {
         return Some(PathBuf::from(text));

@@ -1,4 +1,4 @@
-//! The errors of a search that ends without a name, and the commands that lead out of them.
+//! The errors of a search that finds no name for a repository. Their hints name the commands that resolve them.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use prodigy_storage_layout::{Identity, Relation, RepoName};
 use super::Candidate;
 use super::entry::text_of;
 
-/// The repository may be the one of the entry or another one: the error names both ways out.
+/// The error for a repository that may or may not be the one of the entry. Its hint has a command for each case.
 pub(super) fn conflict(
     candidate: &Candidate,
     active: bool,
@@ -41,7 +41,8 @@ pub(super) fn conflict(
     ))
 }
 
-/// An entry whose repository is unknown, during a search for a repository without another entry.
+/// The error for a damaged entry of an unknown repository, found while searching the name of a repository that has
+/// no other entry.
 pub(super) fn unclear_entry(
     name: &RepoName,
     error: Option<StorageError>,
@@ -71,12 +72,12 @@ pub(super) fn no_name(identity: &Identity) -> StorageError {
     ))
 }
 
-/// The path of the repository, quoted for a shell.
+/// The path of the repository, quoted for a shell command.
 pub(super) fn place(identity: &Identity) -> String {
     quoted(identity.worktree.as_ref().unwrap_or(&identity.common_dir))
 }
 
-/// A path, quoted for a shell.
+/// A path, quoted for a shell command.
 pub(crate) fn quoted(path: &Path) -> String {
     let Some(text) = path.to_str() else {
         return "PATH".to_owned();

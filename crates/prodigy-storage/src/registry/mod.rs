@@ -1,7 +1,8 @@
-//! The registry: the repository that owns each name.
+//! The registry records which repository owns each name.
 //!
-//! An entry per name records the [`Evidence`] of a common git directory. The pure function [`decide`] in the layout crate
-//! chooses the entry of a repository; this module reads, maintains and writes the entries.
+//! Each name has an entry with the [`Evidence`] of a common git directory: its path, inode, birth time and origin.
+//! The function [`decide`] of the layout crate chooses the entry of a repository. This module reads, renews and
+//! writes the entries.
 
 mod entry;
 mod message;
@@ -27,7 +28,7 @@ use crate::notice::StorageNotice;
 use crate::repo::Repo;
 use crate::storage::Inner;
 
-/// The registry entry of a name.
+/// The registry entry of a repository's name.
 ///
 /// ```
 /// use prodigy_storage::Storage;
@@ -36,7 +37,7 @@ use crate::storage::Inner;
 /// let repo = storage.register("/", "everything")?;
 /// let found = repo.registration()?.expect("it was registered");
 /// assert!(found.path.is_some());
-/// // A name that holds data and was never registered has none.
+/// // A name without an entry, although data is stored under it.
 /// storage.repo("shop")?.job("mapreduce-7")?.events().append(&"started")?;
 /// assert!(storage.repo("shop")?.registration()?.is_none());
 /// # Ok::<(), prodigy_storage::StorageError>(())
@@ -44,22 +45,22 @@ use crate::storage::Inner;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Registration {
-    /// The recorded path of the common git directory, or of the plain folder. `None` if it is unknown: a repair replaced a
-    /// damaged entry.
+    /// The recorded path of the common git directory, or of the plain folder. `None` if the entry replaces a
+    /// damaged one, since the path is then unknown.
     pub path: Option<PathBuf>,
     /// The time of the first registration.
     pub registered_at: Timestamp,
 }
 
-/// A repository and its name.
+/// A repository that was found, and its name.
 pub(crate) struct Named {
     pub(crate) name: RepoName,
     pub(crate) identity: Identity,
-    /// A notice for the user.
+    /// A warning for the user about how the repository was found.
     pub(crate) notice: Option<StorageNotice>,
 }
 
-/// An entry that was read.
+/// An entry that may belong to the repository.
 struct Candidate {
     name: RepoName,
     entry: Entry,
@@ -103,7 +104,8 @@ pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path) -> Result<Named> {
                     named(&candidate.name, Some(notice))
                 })
             }
-            // It may belong to this repository: a new registration would silently give it a second namespace.
+            // The unreadable entry may belong to this repository: a new registration would give the repository a
+            // second namespace without anyone noticing.
             _ if gathered.unclear.is_some() => {
                 let (name, error) = gathered
                     .unclear
@@ -147,7 +149,7 @@ pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path) -> Result<Named> {
             }
         };
         match written {
-            // Another process was faster: read again what it wrote.
+            // Another process has written the entry first, so the search starts again.
             Err(error) if error.kind() == ErrorKind::Conflict => {
                 deadline.check(
                     "register repository",
@@ -161,8 +163,8 @@ pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path) -> Result<Named> {
     }
 }
 
-/// The notice that a repository without an entry continues with data that is stored under a name. What can't be listed
-/// counts as data.
+/// The warning that a repository without an entry continues with data that is stored under its name. `None`
+/// without data; if the data can't be listed, there may be some.
 fn of_data(
     inner: &Arc<Inner>,
     name: &RepoName,
@@ -190,7 +192,7 @@ pub(crate) fn registration(inner: &Inner, name: &RepoName) -> Result<Option<Regi
     )
 }
 
-/// Removes the entry of a name. False if it has none.
+/// Removes the entry of a name. Returns false if the name has no entry.
 pub(crate) fn unregister(inner: &Inner, name: &RepoName) -> Result<bool> {
     const UNREGISTER: &str = "unregister repository";
     inner.caller.check_writable(UNREGISTER, name)?;
@@ -198,7 +200,7 @@ pub(crate) fn unregister(inner: &Inner, name: &RepoName) -> Result<bool> {
     let expected = match read(inner, name, deadline) {
         Ok(Some((_, revision))) => Expected::Revision(revision),
         Ok(None) => return Ok(false),
-        // The entry says nothing more.
+        // The entry is damaged, so it can't show whether it was changed meanwhile.
         Err(error) if error.kind() == ErrorKind::Damaged => Expected::Any,
         Err(error) => return Err(error),
     };
@@ -223,7 +225,7 @@ fn is_active(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<bool>
     })
 }
 
-/// Refuses a name under which the store keeps data of its own.
+/// Fails for a name under which the store keeps data of its own.
 fn refuse_reserved(operation: &'static str, name: &RepoName) -> Result<()> {
     match name.is_reserved() {
         false => Ok(()),
@@ -236,14 +238,14 @@ fn refuse_reserved(operation: &'static str, name: &RepoName) -> Result<()> {
     }
 }
 
-/// Gives a name to the repository, even a name of another repository, unless that one still exists.
+/// Gives a name to the repository at a path. Fails if the name belongs to another repository that still exists.
 pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
     refuse_reserved("relink repository", name)?;
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
     let deadline = inner.deadline();
     let holder = match read(inner, name, deadline) {
-        // The owner of the entry is unknown; the caller names the new one.
+        // The entry is damaged and its owner unknown, so the new owner is accepted.
         Err(error) if error.kind() == ErrorKind::Damaged => Err(error),
         holder => Ok(holder?),
     };
@@ -262,8 +264,8 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
             );
         }
     }
-    // The other entries are removed first: if this is interrupted, the repository is searched for again, and never
-    // has two names.
+    // The repository's other entries are removed before the new one is written. So it never has two names; if this
+    // is cut short, its name is searched again.
     for (other, listed) in entries(inner, deadline)? {
         let Ok((entry, revision)) = listed else { continue };
         if other != *name && is_same(&found, &entry.known(NameRole::Other, &found)) {
@@ -284,7 +286,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
     Ok(identity)
 }
 
-/// Registers a repository without a name under a name that no other repository has.
+/// Registers a repository that has no name, under a name that no other repository has.
 pub(crate) fn register(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Result<Named> {
     const REGISTER: &str = "register repository";
     refuse_reserved(REGISTER, name)?;
@@ -333,17 +335,17 @@ fn is_same(found: &Evidence, known: &KnownRepo) -> bool {
     matches!(decide(found, std::slice::from_ref(known)), Decision::Same { .. })
 }
 
-/// The input of the decision.
+/// The facts that decide which entry belongs to the repository.
 struct Gathered {
     candidates: Vec<Candidate>,
-    /// One for each candidate.
+    /// The facts about each candidate, in the same order.
     known: Vec<KnownRepo>,
-    /// An entry whose repository is unknown, and its error.
+    /// An unreadable entry, which may belong to the repository, with its error.
     unclear: Option<(RepoName, Option<StorageError>)>,
 }
 
-/// Reads the entries of both names that the repository may get. Unless one of them is certainly its own, reads all
-/// others too: `relink` and `register` may have given it any name.
+/// Reads the entries of the two names that the repository may get by default. Unless one of them certainly belongs
+/// to it, reads all other entries too, since `relink` and `register` may have given it any name.
 fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadline) -> Result<Gathered> {
     let roles = [
         (NameRole::Suggested, identity.suggested_name()),
@@ -359,7 +361,7 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
         let (entry, revision) = match read(inner, name, deadline) {
             Ok(Some(read)) => read,
             Ok(None) => continue,
-            // This repository may be registered under another name than the unreadable entry's.
+            // The search continues, since this repository may be registered under another name.
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 gathered.unclear.get_or_insert((name.clone(), Some(error)));
                 continue;
@@ -375,7 +377,7 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
         }
         let mut known = entry.known(*role, found);
         if entry.name != name.as_str() {
-            // It only looks equal, on a file system that folds case.
+            // On a file system that ignores case, this is the entry of a name that differs only in case.
             known.recorded = Evidence::default();
             known.present = Present::Unreadable;
         }
@@ -425,10 +427,10 @@ impl Gathered {
     }
 }
 
-/// An entry and its revision, or the error of a damaged one.
+/// An entry and its revision, or the error if it is damaged.
 type Listed = Result<(Entry, Revision)>;
 
-/// Every entry.
+/// All entries of the registry.
 fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>> {
     let mut found = Vec::new();
     for listed in inner.list(&DocumentScope::Repositories, deadline) {
@@ -438,7 +440,7 @@ fn entries(inner: &Inner, deadline: Deadline) -> Result<Vec<(RepoName, Listed)>>
         match read(inner, &name, deadline) {
             Ok(Some(entry)) => found.push((name, Ok(entry))),
             Ok(None) => {}
-            // One unreadable entry must not keep other repositories from being found.
+            // A damaged entry must not prevent the search for other repositories.
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 tracing::warn!(repo = %name, error = &error as &dyn std::error::Error, "a registry entry is damaged");
                 found.push((name, Err(error)));
@@ -461,7 +463,7 @@ fn read(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<Option<(En
     Ok(Some((entry, stored.revision())))
 }
 
-/// Records the new content of the entry. A handle for reading records nothing.
+/// Stores changed contents of an entry. A read-only handle stores nothing.
 fn renew(
     inner: &Inner,
     candidate: &Candidate,
@@ -493,8 +495,8 @@ fn put(inner: &Inner, name: &RepoName, entry: &Entry, expected: Expected, deadli
         .map(drop)
 }
 
-/// The name that is proposed for a repository: the one that its path gives, so that every message about the path
-/// proposes the same, unless that name is taken.
+/// The name that messages propose for a repository: the one that its path determines, so that all messages about
+/// the path propose the same name. If it is taken, another one.
 fn free_name(inner: &Inner, identity: &Identity, deadline: Deadline) -> RepoName {
     let name = identity.distinct_name();
     match read(inner, &name, deadline) {

@@ -14,7 +14,7 @@ fn folder(fixture: &Fixture) -> PathBuf {
     fixture.folder.path().join("root/state/shop/mapreduce/jobs/job-1")
 }
 
-/// Flips a byte in the state of a map checkpoint: the newest one, or `back` checkpoints before it.
+/// Flips a byte in the state of a map checkpoint, one that has exactly `back` newer ones.
 fn damage(fixture: &Fixture, back: usize) {
     let mut files: Vec<_> = std::fs::read_dir(folder(fixture))
         .unwrap()
@@ -145,7 +145,7 @@ fn the_events_before_a_checkpoints_cursor_are_synced_before_it_is_stored() {
             "what was synced once is not synced again"
         );
     }
-    // The cursor does not cover events that can't be made durable.
+    // If events can't be made durable, no checkpoint with a cursor that covers them is saved.
     on_each(|fixture| {
         let job = fixture.job();
         job.events().append(&1).unwrap();
@@ -220,7 +220,7 @@ fn a_writer_with_an_older_token_is_fenced_off_also_after_a_save_without_one() {
         }
         under(&newer).save_map(&5, plain()).unwrap();
         let latest = checkpoints.latest_map::<u32>().unwrap().unwrap();
-        // A checkpoint keeps the token and the name of its lock.
+        // A checkpoint stores the fencing token and the name of its lock.
         let fencing = latest.fencing.unwrap();
         assert_eq!(
             (latest.data, fencing.lock(), fencing.token()),
@@ -240,7 +240,7 @@ fn the_latest_is_the_last_saved_also_where_the_clock_stepped_back() {
     assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 2);
 }
 
-/// The phase and the state of the last checkpoint by order.
+/// The phase and the state of the checkpoint with the greatest `order`.
 fn last(storage: &Storage) -> Option<(Phase, u32)> {
     let checkpoints = storage.repo("shop").unwrap().job("job-1").unwrap().checkpoints();
     let latest = Phase::ALL.map(|phase| checkpoints.latest::<u32>(phase).unwrap());
@@ -257,7 +257,8 @@ fn the_last_save_of_a_job_comes_last_whatever_its_phase_and_the_clock() {
         let clock = TestClock::new();
         let set = |b: StorageBuilder| b.clock(Arc::clone(&clock) as _);
         let fixture = if file { file_with(set) } else { memory_with(set) };
-        // Another process has a backend of its own on the same files; memory is shared.
+        // With files, another process has its own backend on the same root; with memory, the handles share the
+        // backend.
         let other = builder(&fixture.folder).clock(Arc::clone(&clock) as _);
         let other = if file {
             other.base_dir(fixture.folder.path().join("root"))
@@ -266,7 +267,7 @@ fn the_last_save_of_a_job_comes_last_whatever_its_phase_and_the_clock() {
         };
         let other = other.open().unwrap();
         let (s, m, r) = (Phase::Setup, Phase::Map, Phase::Reduce);
-        // Each phase is saved after each other phase, and after itself.
+        // In this sequence, each phase is saved after each other phase, and after itself.
         let phases = [s, r, s, m, r, m, s, s, m, m, r, r, s];
         let mut n = 0;
         for (mine, theirs) in [(&fixture.storage, &other), (&fixture.storage, &fixture.storage)] {
@@ -499,7 +500,7 @@ fn a_phase_of_the_callers_own_is_a_series_in_the_order_of_all_saves() {
             checkpoints
                 .save(phase(name), &number, SaveOptions::new())
                 .unwrap();
-            // The clock goes back before each save.
+            // The clock steps back before each save.
             clock.advance_secs(-100);
             let mut latest = Vec::new();
             for phase in checkpoints.phases().unwrap() {
@@ -546,7 +547,7 @@ fn a_checkpoint_is_found_by_the_callers_key() {
             assert_eq!((found.data, found.key.unwrap().as_str()), (data, key));
         }
         assert_eq!(checkpoints.latest_map::<u32>().unwrap().unwrap().data, 4);
-        // The last checkpoint with a key is found in any phase.
+        // The last checkpoint with a key is found, whatever its phase.
         checkpoints.save_setup(&5, keyed("a")).unwrap();
         assert_eq!(find("a").unwrap().data, 5);
         checkpoints.save(review, &6, keyed("a")).unwrap();

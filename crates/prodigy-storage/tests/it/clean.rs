@@ -1,4 +1,4 @@
-//! Retention.
+//! Removing old data by the rules of retention.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +111,7 @@ fn a_finished_job_is_deleted_at_its_age_and_an_open_one_by_its_own_rule() {
             &RetentionSettings::default().idle_jobs(Some(now)),
         );
         assert_eq!(open.status().unwrap().last_activity, None);
-        // The audit log has the removal, and is not removed itself.
+        // The removal is recorded in the audit log, and the audit log itself is not removed.
         let log = audit(&fixture.storage);
         assert_eq!(log.len(), 2);
         assert!(log.iter().all(|removal| removal.outcome == RemovalOutcome::Due));
@@ -199,7 +199,8 @@ fn an_unattended_clean_refuses_a_store_without_a_recent_write() {
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert_eq!(old.checkpoints().list().count(), 4);
     assert!(audit(&fixture.storage).is_empty());
-    // A write shows that the clock runs, and not that it did not step before: the silence counts as half of the five days.
+    // A new write shows that the clock runs, but not that it did not step before. So the span without a write
+    // counts as half of the five days.
     let young = job(&fixture, "young");
     for removed in [false, false, false, true] {
         young.events().append(&"now").unwrap();
@@ -213,7 +214,7 @@ fn an_unattended_clean_refuses_a_store_without_a_recent_write() {
         clock.advance(DAY);
     }
     assert_eq!(old.checkpoints().list().count(), 0);
-    // Nothing is old enough, so nothing is refused.
+    // Nothing is due, so the clean is not refused.
     clock.advance(3 * DAY);
     assert!(fixture.storage.clean(options).unwrap().removals.is_empty());
 }
@@ -251,7 +252,7 @@ fn a_clock_that_is_ahead_removes_nothing_by_a_timer_although_programs_write_unde
         let options = CleanOptions::new().rules(rules).unattended(true);
         let report = fixture.storage.clean(options.clone()).unwrap();
         assert_eq!((report.removals.len(), report.held_back), (0, 2));
-        // A person decides by the plan.
+        // A dry run is not refused: a person decides by its plan.
         let plan = fixture.storage.clean(options.dry_run(true)).unwrap();
         assert_eq!(plan.removals.len(), 2);
         clock.advance(DAY / 10);
@@ -265,7 +266,7 @@ fn a_clock_that_is_ahead_removes_nothing_by_a_timer_although_programs_write_unde
 fn a_store_that_a_timer_cleans_each_day_goes_by_the_clock() {
     let clock = TestClock::new();
     let fixture = memory_with(|builder| builder.clock(Arc::clone(&clock) as _));
-    // The one job that is written to shows its last write only.
+    // For a job that is written to, only the time of its last write is known.
     let busy = job(&fixture, "busy");
     fill(&job(&fixture, "done"));
     let rules = RetentionSettings::default().finished_jobs(Some(10 * DAY));
@@ -287,7 +288,7 @@ fn a_store_that_a_timer_cleans_each_day_goes_by_the_clock() {
     assert_eq!(removed, [11]);
 }
 
-/// The time that is a number of days after the clock's.
+/// The time that is `days` days after the present time of the clock.
 fn fixture_time(clock: &Arc<TestClock>, days: i64) -> prodigy_storage::Timestamp {
     use prodigy_storage::Clock;
 

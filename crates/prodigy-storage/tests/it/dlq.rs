@@ -19,13 +19,13 @@ pub fn letter(n: usize, error: &str) -> DeadLetter<Value> {
     DeadLetter::new(id(n), json!({"n": n})).failure(Failure::new(error, format!("{error} of {n}")))
 }
 
-/// The number of an item.
+/// The number that an item has as its data.
 pub fn number(item: &DlqItem) -> usize {
     let data = item.data::<Value>().unwrap();
     usize::try_from(data["n"].as_u64().unwrap()).unwrap()
 }
 
-/// Takes eligible items; returns their ids.
+/// Takes eligible items, and returns their ids.
 pub fn take_ids(dlq: &Dlq, limit: usize) -> Vec<ItemId> {
     let taken = dlq.take(&Select::eligible(), limit, LEASE).unwrap();
     taken.iter().for_each(Taken::keep);
@@ -106,7 +106,7 @@ fn items_are_grouped_by_signature() {
         for n in 0..9 {
             clock.advance_secs(1);
             let mut letter = letter(n, if n % 4 == 0 { "panic" } else { "timeout" }).eligible(n > 2);
-            // The store sets the time.
+            // Without a time of the caller, the store sets the time of the failure.
             letter.failure_history[0].timestamp = None;
             dlq.push(&letter).unwrap();
         }
@@ -280,7 +280,7 @@ fn an_operator_acts_on_keys() {
         assert_eq!(take_ids(&dlq, 1), [id(2)]);
         assert_eq!(dlq.unpark(&[id(1)]).unwrap(), [Settled::Done]);
         assert_eq!(take_ids(&dlq, 9), [id(1), id(0)]);
-        // Settles by tokens and by keys in one call.
+        // One call settles items by token and by key.
         dlq.push(&letter(5, "timeout")).unwrap();
         let taken = dlq.take(&Select::eligible(), 1, LEASE).unwrap();
         let both = [Claim::from(taken[0].token()), Claim::from(id(2))];

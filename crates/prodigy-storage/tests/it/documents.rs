@@ -21,7 +21,7 @@ fn session(turns: u32) -> Session {
     }
 }
 
-/// Documents of a job (sessions), and of a repository (workflows).
+/// The documents of a job (sessions) and of a repository (workflows).
 fn each_owner(fixture: &Fixture) -> [Documents; 2] {
     let repo = fixture.storage.repo("shop").unwrap();
     [

@@ -253,7 +253,7 @@ fn filters_hold_all_at_once_and_beside_times_cursors_and_follows() {
         );
         assert!(numbers(second.clone().filter(EventFilter::exists("none"))).is_empty());
         assert!(numbers(second.clone().until(Timestamp::MIN)).is_empty());
-        // The cursor is also after the events that were filtered out.
+        // The cursor also covers the events that the filter left out.
         let mut first = events
             .read_with::<Value>(ReadOptions::new().filter(EventFilter::equals("n", "1")))
             .unwrap();

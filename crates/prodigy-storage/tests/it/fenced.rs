@@ -54,7 +54,7 @@ const WRITES: [Write; 12] = [
     ("finish", |job| job.finish()),
 ];
 
-/// A job on which each of the writes has an effect.
+/// Creates a job on which each of the writes has an effect.
 fn prepare(fixture: &Fixture) -> Job {
     let job = fixture.job();
     job.dlq().push(&letter("kept")).unwrap();
@@ -165,7 +165,7 @@ fn marks_outlive_the_process_and_the_deletion_of_everything_that_was_written() {
     );
 }
 
-/// Storage as a child of `lock run` opens it, with this value of the variable.
+/// Opens storage as a command under `lock run` does, with this value of the variable for the token.
 fn child(fixture: &Fixture, value: &str) -> Result<Storage> {
     builder(&fixture.folder)
         .environment(MapEnvironment::new().with("PRODIGY_STORAGE_FENCE", value))
@@ -192,7 +192,7 @@ fn a_process_takes_its_token_from_the_environment() {
     assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
     let events: Vec<Event<Value>> = job(&new).events().read().unwrap().map(Result::unwrap).collect();
     assert_eq!(events[0].fence, Some(old));
-    // A job handle without a token writes as before.
+    // Writes through a job handle without a token are not refused.
     job(&new).with_fence(None).events().append(&"plain").unwrap();
     assert!(
         job(&new)

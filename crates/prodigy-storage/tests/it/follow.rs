@@ -1,4 +1,4 @@
-//! Following a log, and the logs of many jobs.
+//! Follows of one log, and of the logs of many jobs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
                 .collect::<Vec<_>>(),
             [0, 1, 2]
         );
-        // The follow continues at its position.
+        // The follow continues after the events that it has returned.
         events.append(&step(3)).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
         assert!(follow.next().is_none());
@@ -40,7 +40,7 @@ fn a_follow_gives_what_is_stored_and_ends_when_nothing_is_new() {
 fn a_follow_is_woken_and_stopped_from_another_thread() {
     on_each(|fixture| {
         let events = fixture.job().events();
-        // A pause that is longer than the test: only the handle can wake the follow.
+        // The pause is longer than the test, so only the handle can wake the follow.
         let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = events.follow_with::<Step>(options).unwrap();
         let handle = follow.handle();
@@ -67,7 +67,7 @@ fn a_follow_is_woken_and_stopped_from_another_thread() {
 fn an_append_of_the_same_process_wakes_a_follow() {
     on_each(|fixture| {
         let events = fixture.job().events();
-        // A pause that is longer than the test: only the append can wake the follow.
+        // The pause is longer than the test, so only the append can wake the follow.
         let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = events.follow_with::<Step>(options).unwrap();
         std::thread::scope(|scope| {
@@ -94,7 +94,7 @@ fn a_follow_from_now_gives_nothing_that_was_stored_before_it_began() {
         assert!(follow.next().is_none());
         events.append(&step(3)).unwrap();
         assert_eq!(follow.next().unwrap().unwrap().event.agent, 3);
-        // `from_now` applies only without a cursor.
+        // `from_now` has no effect if there is a cursor.
         let from = events.tail::<Step>(0).unwrap().cursor();
         events.append(&step(4)).unwrap();
         let options = FollowOptions::new().from_now().from(from).wait(Duration::ZERO);
@@ -124,7 +124,7 @@ fn a_job_that_is_reopened_by_an_event_is_followed_until_it_is_finished_again() {
             job.finish().unwrap();
             assert_eq!(reader.join().unwrap(), [2]);
         });
-        // A follower may save its position after the end of the job.
+        // A program that follows the job may save its cursor in a checkpoint after the end of the job.
         job.checkpoints().save_map(&1, SaveOptions::default()).unwrap();
         assert_eq!(events.follow_with::<Step>(options).unwrap().count(), 3);
     });
@@ -164,7 +164,7 @@ fn a_follow_until_the_job_is_finished_gives_every_event_and_ends() {
     on_each(|fixture| {
         let job = fixture.job();
         let events = job.events();
-        // A pause that is longer than the test: the end of the job has to wake the follow.
+        // The pause is longer than the test, so only the end of the job can wake the follow.
         let options = FollowOptions::new()
             .poll(Duration::from_secs(3600))
             .until_finished();
@@ -178,7 +178,7 @@ fn a_follow_until_the_job_is_finished_gives_every_event_and_ends() {
             job.finish().unwrap();
             assert_eq!(reader.join().unwrap(), (0..20).collect::<Vec<_>>());
         });
-        // A job that is finished already is read to its end.
+        // If the job is finished already, a new follow reads it to its end.
         let mut again = events.follow_lines(options).unwrap();
         let mut count = 0;
         while again.next().unwrap().is_some() {
@@ -247,14 +247,14 @@ fn a_follow_of_many_jobs_continues_behind_the_positions_of_an_earlier_one() {
         let options = FollowOptions::new().wait(Duration::ZERO);
         let (mut follow, mut reached) = (repo.follow::<Step>(options.clone()).unwrap(), BTreeMap::new());
         assert!(follow.cursor().is_none());
-        // The first event of each job.
+        // Reads the first event of each job, and keeps its cursor.
         while let Some(event) = follow.next() {
             let (job, _) = event.unwrap();
             reached.entry(job).or_insert(follow.cursor().unwrap());
         }
         events("b").append(&step(3)).unwrap();
         events("c").append(&step(4)).unwrap();
-        // A position wins over the beginning, and over the end.
+        // A given cursor is used instead of the beginning, and instead of the end.
         for (options, wanted) in [
             (options.clone(), vec![2, 3, 4]),
             (options.clone().from_now(), vec![2, 3]),
@@ -309,7 +309,7 @@ fn a_follow_of_many_jobs_gives_each_event_once_with_its_job_also_of_jobs_that_co
 fn an_append_wakes_a_follow_of_many_jobs_and_its_handle_stops_it() {
     on_each(|fixture| {
         let storage = fixture.storage.clone();
-        // Pauses that are longer than the test: only a report can wake the follow.
+        // The pauses are longer than the test, so only a report of an append can wake the follow.
         let options = FollowOptions::new().poll(Duration::from_secs(3600));
         let mut follow = storage.follow::<Step>(options).unwrap();
         let handle = follow.handle();

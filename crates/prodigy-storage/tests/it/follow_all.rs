@@ -1,4 +1,4 @@
-//! Follows of many jobs after errors.
+//! Follows of many jobs, and how they continue after errors.
 
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ fn a_follow_of_many_jobs_ends_when_they_cannot_be_listed() {
     std::fs::create_dir_all(&queues).unwrap();
     std::fs::write(queues.join("shop"), "this is no folder").unwrap();
     job(&fixture, "later").events().append(&2).unwrap();
-    // This process reports the append, and the kernel reports the new folder, after which the jobs are listed again.
-    // The failure occurs in either order.
+    // This process reports the append, and the kernel reports the new folder, after which the jobs are listed
+    // again. Whichever comes first, the follow fails.
     assert!(follow.any(|item| item.is_err()));
     assert!(follow.next().is_none());
 }

@@ -1,4 +1,4 @@
-//! The memory limit, through all layers.
+//! A store whose memory limit is reached, used through all layers.
 
 use prodigy_storage::{DeadLetter, ErrorKind, ItemId, PruneOptions, SaveOptions};
 
@@ -43,11 +43,11 @@ fn a_full_memory_refuses_clearly_and_keeps_what_it_has() {
         "{message}"
     );
     assert!(refused.hint().unwrap().contains("max_memory"), "{refused:?}");
-    // A full store does not become free by itself, so the error is not transient.
+    // A full store does not get free space by itself, so the error is not transient.
     assert!(!refused.is_transient());
     assert_eq!(refused.attempts(), 1);
 
-    // Every other write that does not fit is refused in the same way, and stores nothing.
+    // All other writes that do not fit are refused too, and store nothing.
     let saved = checkpoints.save_map(&(3, &large), SaveOptions::default());
     let pushed = dlq.push(&letter("item-2"));
     for refused in [saved.unwrap_err(), pushed.unwrap_err()] {
@@ -56,7 +56,7 @@ fn a_full_memory_refuses_clearly_and_keeps_what_it_has() {
     assert_eq!(fixture.storage.stats().get("retry.retries"), 0);
     assert!(fixture.storage.usage().unwrap().bytes() <= LIMIT);
 
-    // The earlier data is complete.
+    // All acknowledged events are still there.
     let read: Vec<_> = events.read::<String>().unwrap().map(Result::unwrap).collect();
     assert!(read.iter().map(|event| event.id).eq(acknowledged.iter().copied()));
     assert!(read.iter().all(|event| event.event == large));

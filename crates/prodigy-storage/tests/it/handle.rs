@@ -178,7 +178,7 @@ fn without_locking_a_guard_is_inert_and_says_so() {
     let one = fixture.storage.lock("shop").unwrap();
     let two = fixture.storage.lock("shop").unwrap();
     assert!(one.is_inert() && two.is_inert());
-    // The token would not protect anything, so the handle has none.
+    // An inert guard has no token, since the token would protect nothing.
     let refused = one.fencing().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
     assert!(refused.hint().unwrap().contains("enable_locking"), "{refused}");
@@ -280,14 +280,14 @@ fn a_job_that_is_finished_again_under_a_lock_keeps_its_mark() {
 
 #[test]
 fn a_write_after_the_end_reopens_a_job_whatever_the_clock_of_the_process_that_finished_it() {
-    // Far ahead of the clock of the files.
+    // The clock of the store is far ahead of the clock of the file system.
     let clock = TestClock::new();
     let fixture = file_with(|b| b.clock(Arc::clone(&clock) as _));
     let job = fixture.job();
     let letter = |id: &str| DeadLetter::new(ItemId::new(id).unwrap(), 1);
     let state = || job.status().unwrap().state;
     job.events().append(&1).unwrap();
-    // Two writes to files within one tick have the same time.
+    // Two files that are written within one tick of the kernel's clock get the same time.
     let pause = || std::thread::sleep(Duration::from_millis(30));
     for id in ["a", "b"] {
         job.finish().unwrap();

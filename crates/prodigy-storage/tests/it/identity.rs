@@ -1,7 +1,7 @@
-//! The rows of the table in `docs/explanation/identity.md`, with folders that are moved, replaced and cloned.
+//! The cases of the table in `docs/explanation/identity.md`, with folders that are moved, replaced and cloned.
 //!
-//! A renamed folder keeps its inode and birth time. So two containers with a folder each at the same path are simulated
-//! by two folders that are renamed to that path in turn.
+//! A renamed folder keeps its inode and birth time. So two containers that have different folders at the same path
+//! are simulated by renaming two folders to that path in turn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::registry::{git, plain, repository};
 use crate::support::{Fixture, builder, file_with, on_each};
 
-/// Creates a git directory in a new folder, without git.
+/// Makes a folder look like a git repository, without calling git.
 fn fake(folder: &Path, origin: Option<&str>) {
     for name in ["objects", "refs"] {
         fs::create_dir_all(folder.join(".git").join(name)).unwrap();
@@ -41,7 +41,7 @@ fn entry(fixture: &Fixture, name: &str) -> Value {
     serde_json::from_slice(&fs::read(entry_path(fixture, name)).unwrap()).unwrap()
 }
 
-/// Writes an entry as another program would: without an envelope.
+/// Writes a registry entry as another program would: without the fields for the checksum.
 fn write_entry(fixture: &Fixture, name: &str, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
     let Value::Object(mut fields) = entry(fixture, name) else {
         panic!("no object")
@@ -59,7 +59,8 @@ fn reader(fixture: &Fixture) -> Storage {
     builder.open().unwrap()
 }
 
-/// Asserts a conflict whose hint has both solutions as commands for this path.
+/// Asserts that the error is a conflict, and that its hint has a command for each of the two solutions, with this
+/// path.
 fn conflict(error: &StorageError, name: &str, place: &Path) {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     let hint = error.hint().unwrap();
@@ -91,7 +92,8 @@ fn a_moved_repository_continues_and_only_a_command_that_writes_records_its_path(
         entry(&fixture, "shop")["registered_at"],
         serde_json::from_slice::<Value>(&before).unwrap()["registered_at"]
     );
-    // The moved repository still owns the old folder's name, so another repository there gets a different one.
+    // The repository that was moved still owns the name of the old folder. So another repository at the old place
+    // gets a different name.
     fake(&old, None);
     assert!(name(&fixture.storage, &old).starts_with("shop-"));
     assert_eq!(name(&fixture.storage, &new), "shop");
@@ -109,12 +111,13 @@ fn a_repository_in_the_place_of_one_that_was_renamed_does_not_get_its_data() {
         fs::rename(&api, &old).unwrap();
         fs::create_dir(&api).unwrap();
         git(&api, &["init", "-q"]);
-        // The new folder is used first: the store does not know yet where the renamed one is.
+        // The new folder is used before the renamed one, so the store does not know yet where the old repository
+        // is.
         let error = job(&api).unwrap_err();
         conflict(&error, "api", &api.canonicalize().unwrap());
         let events = job(&old).unwrap().events();
         assert_eq!(events.read::<u32>().unwrap().count(), 1);
-        // From now on the store knows that the named repository is elsewhere.
+        // After the relink, the store knows that the repository of this name is at another place.
         let new = job(&api).unwrap();
         assert_eq!(new.events().read::<u32>().unwrap().count(), 0);
         assert_eq!(name(&fixture.storage, &old), "api");
@@ -150,7 +153,7 @@ fn two_repositories_that_take_turns_at_one_path_share_nothing() {
             at(&two, &|| assert_eq!(name(&fixture.storage, &workspace), "second"));
         }
     });
-    // Two entries with the same path are not damage.
+    // It is not damage if two entries have the same path.
     let fixture = file_with(|b| b);
     let workspace = path(&fixture, "workspace");
     fake(&workspace, None);
@@ -204,13 +207,13 @@ fn a_fresh_clone_is_a_conflict_while_a_job_is_active() {
     };
     replace("0");
     let job = fixture.storage.repo_at(&shop).unwrap().job("j").unwrap();
-    // A writer holds its segment until it is closed.
+    // The process has an unsealed segment until the segment is closed.
     job.events().append(&1).unwrap();
     replace("1");
     let error = fixture.storage.repo_at(&shop).unwrap_err();
     conflict(&error, "shop", &shop);
     assert!(error.to_string().contains("works on a job"), "{error}");
-    // A read-only handle makes the same decision as a writing one.
+    // A read-only handle decides as a handle that can write does.
     let reader = builder(&fixture.folder)
         .base_dir(fixture.folder.path().join("root"))
         .read_only(true)
@@ -220,7 +223,7 @@ fn a_fresh_clone_is_a_conflict_while_a_job_is_active() {
     job.finish().unwrap();
     assert_eq!(name(&reader, &shop), "shop");
     assert_eq!(name(&fixture.storage, &shop), "shop");
-    // Takes a lock whose name begins with the repository's name.
+    // A lock is held whose name begins with the repository's name.
     replace("2");
     let other = fixture.storage.lock("shop-2/j/resume").unwrap();
     let lock = fixture.storage.lock("shop/j/resume").unwrap();
@@ -255,11 +258,12 @@ fn another_directory_at_the_same_path_is_a_conflict_with_both_ways_out() {
             let hint = error.hint().unwrap().to_owned();
             let quoted = format!("'{}'`", shop.display());
             assert!(hint.contains(&quoted), "{hint}");
-            // The proposed name is free, and belongs to the repository from then on.
+            // The proposed name is free. Once it is registered, it belongs to the repository.
             let proposed = hint.split("--as ").nth(1).unwrap().split(' ').next().unwrap();
             fixture.storage.register(&shop, proposed).unwrap();
             assert_eq!(name(&fixture.storage, &shop), proposed);
-            // If it is the same repository, it gets the name, and no second name is left.
+            // If the folder is the same repository after all, a relink gives it the old name and removes the other
+            // one.
             fixture.storage.relink(&shop, &first).unwrap();
             assert_eq!(name(&fixture.storage, &shop), first);
         }
@@ -293,7 +297,7 @@ fn every_message_for_a_path_proposes_the_same_name_until_it_is_taken() {
             assert_eq!(proposal(), proposed);
         }
         fixture.storage.register(&shop, &proposed).unwrap();
-        // Another repository owns the name now.
+        // Another repository has taken the proposed name, so a different name is proposed.
         let other = proposal();
         assert_ne!(other, proposed);
         fixture.storage.register(&shop, &other).unwrap();
@@ -310,13 +314,13 @@ fn a_new_repository_with_the_inode_of_a_deleted_one_is_another_one() {
         fs::remove_dir_all(&old).unwrap();
         let new = path(&fixture, &format!("new-{turn}"));
         fake(&new, None);
-        // The repository is registered with any inode.
+        // The repository is registered, whatever its inode is.
         let repo = fixture.storage.repo_at(&new).unwrap();
         assert_eq!(repo.name().as_str(), format!("new-{turn}"));
         let after = repo.identity().unwrap();
         if before.file_id == after.file_id {
             assert_ne!(before.born, after.born);
-            // The same holds in a folder of the same name.
+            // A folder of the same name elsewhere is registered too.
             let same = path(&fixture, "elsewhere/old");
             fs::remove_dir_all(&new).unwrap();
             fake(&same, None);
@@ -327,7 +331,7 @@ fn a_new_repository_with_the_inode_of_a_deleted_one_is_another_one() {
             return;
         }
         fs::remove_dir_all(&new).unwrap();
-        // The next repository gets the name without a question.
+        // The next repository at the path gets the name without a conflict.
         fs::remove_file(entry_path(&fixture, "old")).unwrap();
     }
     eprintln!("SKIPPED: this file system gave no inode of a deleted folder to a new one");
@@ -372,7 +376,8 @@ fn an_entry_without_a_birth_time_is_read_and_completed_by_the_next_writer() {
         entry(&fixture, "shop").get("checksum").is_some(),
         "it has its envelope"
     );
-    // The folder was moved before the entry was completed: the inode alone is no proof.
+    // The folder was moved before the entry got its birth time: the inode alone does not prove that it is the
+    // same.
     strip();
     fs::rename(&shop, &moved).unwrap();
     let error = fixture.storage.repo_at(&moved).unwrap_err();
@@ -399,7 +404,7 @@ fn a_name_is_registered_for_one_repository_only() {
             "{second:?}"
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
-        // The name of a removed repository is not given to another one by mistake.
+        // The name of a repository that no longer exists is not given to another one without a relink.
         fs::remove_dir_all(&one).unwrap();
         let gone = fixture.storage.register(&two, "first").unwrap_err();
         assert!(gone.hint().unwrap().contains("repo relink first "), "{gone:?}");

@@ -1,4 +1,4 @@
-//! Events and checkpoints above the limits of the handle that reads them.
+//! Events and checkpoints that are larger than the limits of the handle that reads them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use prodigy_storage::{ErrorKind, StorageBuilder};
 
 use crate::support::{Fixture, builder, file_with};
 
-/// Larger than the largest part that is read under any limits.
+/// More than any buffer that a reader uses, whatever its limits.
 const LARGE: usize = 65 << 20;
 
 /// Opens the store again with default limits, except for those that `set` changes.

@@ -1,4 +1,5 @@
-//! Each stored value can be loaded as its own type; any other value was refused with the path of the field.
+//! A stored value can always be loaded as its own type; a value for which that is impossible is refused with the
+//! path of the field.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,7 +58,7 @@ fn item(id: &str) -> ItemId {
     ItemId::new(id).unwrap()
 }
 
-/// Saves, appends and pushes a value; returns the result of each call.
+/// Stores a value by each kind of call, and returns the result of each call.
 fn store<T: Serialize>(fixture: &Fixture, value: &T) -> [Result<(), StorageError>; 5] {
     let job = fixture.job();
     [
@@ -87,7 +88,7 @@ fn nothing_is_stored(fixture: &Fixture) {
 
 type RawJson = Box<RawValue>;
 
-/// Stores a value, and loads it into its own type from each place.
+/// Stores a value by each kind of call, and checks that each copy loads as the same type.
 fn loads_again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
     on_each(|fixture| {
         for stored in store(fixture, value) {
@@ -280,7 +281,7 @@ fn a_latest_checkpoint_of_another_type_is_named_and_the_one_before_is_reached() 
     });
 }
 
-/// Raw JSON is stored as it is. Of two equal names the last one counts, or the reader gets an error.
+/// Raw JSON is stored unchanged. If it has a name twice, a reader gets the last value or an error.
 #[test]
 fn of_a_name_that_stands_twice_in_raw_json_the_last_counts_for_every_reader() {
     #[derive(Debug, Deserialize)]
@@ -326,7 +327,8 @@ fn of_a_name_that_stands_twice_in_raw_json_the_last_counts_for_every_reader() {
             2
         );
         assert!(plans.get::<Derived>("one").is_err());
-        // A dead letter is merged field by field, so a name twice in it is refused. Its data is raw JSON.
+        // The fields of a dead letter are merged one by one, so a name that occurs twice is refused. Its data is
+        // raw JSON, in which it is not.
         let item = |text: String| RawValue::from_string(text).unwrap();
         let refused = job
             .dlq()

@@ -1,4 +1,5 @@
-//! Names under which data is stored and no repository is registered, and names of the store itself.
+//! Names under which data is stored although no repository is registered, and names that the store reserves for
+//! itself.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +8,15 @@ use prodigy_storage::{DocumentOptions, ErrorKind, Repo, StorageNotice};
 
 use crate::support::{Fixture, builder, file_with, on_each};
 
-/// A plain folder, which is its own identity.
+/// Creates a plain folder, outside of any git repository.
 fn folder(fixture: &Fixture, below: &str) -> std::path::PathBuf {
     let folder = fixture.folder.path().canonicalize().unwrap().join(below);
     fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// True if the only notice says that the name has data, and whether it was registered.
+/// True if the only warning says that the name has data, and that the repository was registered or, if
+/// `was_registered` is false, was not.
 fn says_data(repo: &Repo, name: &str, was_registered: bool) -> bool {
     matches!(repo.notices(), [StorageNotice::HasData { repo, registered, .. }]
         if repo.as_str() == name && *registered == was_registered)
@@ -51,7 +53,7 @@ fn a_name_without_data_is_registered_without_a_notice() {
         let shop = folder(fixture, "shop");
         let storage = &fixture.storage;
         assert_eq!(storage.repo_at(&shop).unwrap().notices(), []);
-        // Of a deleted repository nothing is left that a new one could continue with.
+        // A deleted repository has no data left with which a new one could continue.
         let repo = storage.repo_at(&shop).unwrap();
         let job = repo.job("j").unwrap();
         job.events().append(&1).unwrap();
@@ -132,7 +134,7 @@ fn a_registration_by_hand_under_a_name_with_data_is_noticed() {
         let repo = storage.register(&shop, "imported").unwrap();
         assert!(says_data(&repo, "imported", true), "{:?}", repo.notices());
         assert_eq!(storage.register(&shop, "imported").unwrap().notices(), []);
-        // A person who relinks a name asks for its data.
+        // A person who relinks a name wants its data, so there is no warning.
         assert!(storage.unregister("imported").unwrap());
         assert_eq!(storage.relink(&shop, "imported").unwrap().notices(), []);
     });
@@ -152,7 +154,8 @@ fn a_freed_name_keeps_its_data_and_both_repositories_continue() {
         assert!(storage.unregister("shop").unwrap());
         assert!(!storage.unregister("shop").unwrap());
         assert_eq!(taken.registration().unwrap(), None);
-        // The one that had it gets another name, and the other one the name with its data.
+        // The repository that had the name gets another name. Then the other repository gets the name with its
+        // data.
         let other = storage.register(&wrong, "shop-2").unwrap();
         assert_eq!((other.notices(), count(&other)), (&[][..], 0));
         let owner = storage.relink(&right, "shop").unwrap();
@@ -168,7 +171,7 @@ fn a_name_is_not_freed_while_a_process_works_under_it() {
         let storage = &fixture.storage;
         let shop = folder(fixture, "shop");
         let job = storage.repo_at(&shop).unwrap().job("j").unwrap();
-        // A writer holds its segment until it is done.
+        // The process has an unsealed segment until it closes it.
         job.events().append(&1).unwrap();
         let refused = storage.unregister("shop").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::LockUnavailable, "{refused}");

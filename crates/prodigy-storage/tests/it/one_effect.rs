@@ -1,5 +1,5 @@
-//! The orders of calls in `docs/how-to/one-effect-for-an-event-and-a-checkpoint.md`: a worker dies after each call, and
-//! the next one resumes.
+//! The order of calls in `docs/how-to/one-effect-for-an-event-and-a-checkpoint.md`. A worker dies after each of
+//! the calls, and the next worker resumes.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ struct Added {
     amount: u64,
 }
 
-/// The number of calls that a worker still makes before it dies; `None` after its death.
+/// The number of calls that a worker still makes before it dies.
 struct Life(Cell<u32>);
 
 impl Life {
@@ -27,7 +27,7 @@ impl Life {
     }
 }
 
-/// The state of the latest checkpoint with the events after it, as each worker loads it.
+/// Loads the state of the latest checkpoint and applies the events after it, as each new worker does.
 fn resume(job: &Job) -> (BTreeMap<u32, u64>, SaveOptions) {
     let saved = job.checkpoints().latest_map::<BTreeMap<u32, u64>>().unwrap();
     let (mut state, read) = match saved {
@@ -44,12 +44,12 @@ fn resume(job: &Job) -> (BTreeMap<u32, u64>, SaveOptions) {
 
 const ITEMS: u32 = 3;
 
-/// The time of the plan, which is the same for all workers.
+/// The time at which the work was planned, which is the same for all workers.
 fn planned() -> Timestamp {
     Timestamp::from_millis(1_764_018_118_000)
 }
 
-/// Does the work, appends the event under a given id, saves a checkpoint.
+/// Does the work, appends its event under a given id, and saves a checkpoint, in this order.
 fn right(job: &Job, life: &Life, worked: &mut Vec<u32>) -> Option<()> {
     let (state, _) = resume(job);
     for item in (0..ITEMS).filter(|item| !state.contains_key(item)) {
@@ -108,7 +108,7 @@ fn a_checkpoint_that_is_saved_before_its_event_loses_the_event() {
         let (mut state, position) = resume(&job);
         state.insert(0, 10);
         job.checkpoints().save_map(&state, position).unwrap();
-        // The worker dies here: the state has item 0 as done, but the log never gets its event.
+        // The worker dies here. In the state, item 0 is done, but the log never gets its event.
         assert_eq!(resume(&job).0, BTreeMap::from([(0, 10)]));
         assert_eq!(job.events().count(ReadOptions::new()).unwrap().events, 0);
     });

@@ -68,7 +68,7 @@ fn each_item_is_settled_by_its_outcome_and_the_report_adds_up() {
             left.iter().map(|item| item.failure_count).collect::<Vec<_>>(),
             [2, 1, 1, 1, 2, 1, 1, 1]
         );
-        // The `review` field of the item survives another failure, and no lease is left.
+        // The item still needs a review after another failure, and no item is leased.
         assert!(left[0].review && left.iter().all(|item| item.lease.is_none()));
         assert_eq!(take_ids(&dlq, 9), [1, 2, 7, 8].map(id));
         clock.advance_secs(120);
@@ -88,7 +88,7 @@ fn no_item_is_taken_twice_in_one_run() {
         let report = dlq
             .redrive(Select::eligible(), &RedriveOptions::new(), |item| {
                 if !pushed.swap(true, Ordering::SeqCst) {
-                    // Neither a new item nor a failure of a leased one is part of this run.
+                    // Neither the new item nor the new failure of a leased item is handled by this run.
                     other.push(&letter(99, "late")).unwrap();
                     other.push(&letter(number(item), "late")).unwrap();
                 }
@@ -153,7 +153,7 @@ fn items_are_worked_on_at_the_same_time() {
     on_each(|fixture| {
         let dlq = fixture.job().dlq();
         dlq.push_batch((0..12).map(|n| letter(n, "timeout"))).unwrap();
-        // No work continues before all four items are in progress.
+        // The work on each item waits until four items are in work.
         let barrier = Barrier::new(4);
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let report = dlq
@@ -176,7 +176,7 @@ fn items_begin_no_faster_than_the_rate() {
         let begun = Mutex::new(Vec::new());
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            // Time passes in steps of 100 ms.
+            // Another thread advances the clock by 100 ms at a time.
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
                     clock.advance(Duration::from_millis(100));
@@ -195,7 +195,7 @@ fn items_begin_no_faster_than_the_rate() {
             assert_eq!(report.unwrap().done, 5);
         });
         let begun = begun.into_inner().unwrap();
-        // Individual starts may be recorded late, but not all of them.
+        // A single start may be recorded late, but the first and the last one are far enough apart.
         let whole = *begun.last().unwrap() - begun[0];
         assert!(whole >= Duration::from_secs(15), "{begun:?}");
     });
@@ -203,7 +203,7 @@ fn items_begin_no_faster_than_the_rate() {
 
 #[test]
 fn the_last_item_is_followed_by_no_wait() {
-    // The clock does not advance, so a wait would never end by itself.
+    // The clock does not advance, so a pause would never end by itself.
     on_each_with_clock(|fixture, _| {
         let dlq = fixture.job().dlq();
         dlq.push(&letter(0, "timeout")).unwrap();
@@ -246,7 +246,7 @@ fn after_a_panic_only_its_item_comes_back() {
                 let n = number(item);
                 seen.lock().unwrap().push(n);
                 if n < 2 {
-                    // Both items are in progress.
+                    // The work on both items has begun.
                     barrier.wait();
                 }
                 assert_ne!(n, 1, "item 1 can't be worked on");
@@ -396,13 +396,13 @@ fn an_error_of_the_backend_ends_the_run_and_comes_with_the_report() {
     assert_eq!(error.error().kind(), ErrorKind::DiskFull);
     assert_eq!((report.done, report.unsettled), (2, 1));
     adds_up(report);
-    // Items that were not started are pending. The item whose failure could not be stored is pending when its lease
-    // ends.
+    // Items whose work had not started are pending. The item whose failure could not be stored is pending again
+    // when its lease ends.
     let summary = dlq.summary().unwrap();
     assert_eq!((summary.pending, summary.leased), (3, 1));
 }
 
-/// True if less than half of a lease has passed.
+/// True if at least two thirds of the lease's length are left.
 fn is_fresh(lease: &Lease, length: Duration, clock: &TestClock) -> bool {
     let end = lease.end.unwrap().since;
     end.saturating_sub(clock.uptime().since) * 3 >= length * 2
@@ -418,7 +418,7 @@ fn three_redrivers_whose_leases_are_shorter_than_the_work_do_each_item_once() {
         let done: Mutex<HashMap<usize, usize>> = Mutex::default();
         let over = AtomicUsize::new(0);
         let forgotten = AtomicBool::new(false);
-        // The work takes as long as ten leases.
+        // The work takes ten times the length of a lease.
         let work = |item: &DlqItem| {
             let end = clock.uptime().since + 10 * lease;
             while clock.uptime().since < end && !forgotten.load(Ordering::SeqCst) {
@@ -427,8 +427,8 @@ fn three_redrivers_whose_leases_are_shorter_than_the_work_do_each_item_once() {
             *done.lock().unwrap().entry(number(item)).or_default() += 1;
             Outcome::Done
         };
-        // Each redriver starts one run after another until no item is left: a later run takes the items that are
-        // pending by then.
+        // Each thread makes one run after another until no item is left. A later run takes the items that have
+        // become pending since.
         let redriver = || {
             let options = RedriveOptions::new().lease(lease).concurrency(2);
             let mut sum = (0, 0);
@@ -443,7 +443,7 @@ fn three_redrivers_whose_leases_are_shorter_than_the_work_do_each_item_once() {
         };
         let sums: Vec<(usize, usize)> = std::thread::scope(|scope| {
             let redrivers: Vec<_> = (0..3).map(|_| scope.spawn(redriver)).collect();
-            // The clock advances by a third of a lease, each time after every redriver has extended its leases.
+            // The clock advances by a third of a lease whenever all redrives have extended their leases.
             let mut looks = 0;
             while over.load(Ordering::SeqCst) < 3 {
                 let fresh = dlq.list(&Select::any()).unwrap().all(|item| {
@@ -503,7 +503,7 @@ fn an_item_that_cannot_be_read_is_reported_and_stops_no_one() {
     );
     assert!(passed_over.why.contains("reprocess_eligible"), "{passed_over:?}");
     assert_eq!(dlq.summary().unwrap().unreadable, 1, "it is left as it is");
-    // The item can be taken by its key, and its own failure is merged.
+    // The item can be taken by its key, and its next failure is merged into it.
     let only = Select::ids([prodigy_storage::ItemId::new("theirs").unwrap()]);
     let report = dlq.redrive(only, &RedriveOptions::new(), |_| again()).unwrap();
     assert_eq!((report.taken, report.failed), (1, 1));

@@ -1,4 +1,4 @@
-//! The names of repositories that git created.
+//! The names of repositories that git has created.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use prodigy_storage::{Deadline, ErrorKind, IdentityKind};
 
 use crate::support::{Fixture, builder, file_with, on_each};
 
-/// Runs git with this configuration only; returns false if git is not installed.
+/// Runs git without any configuration of the user. Returns false if git is not installed.
 pub fn git(folder: &Path, args: &[&str]) -> bool {
     let mut command = Command::new("git");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
@@ -40,7 +40,7 @@ pub fn git(folder: &Path, args: &[&str]) -> bool {
     }
 }
 
-/// A repository with one commit at `below/name`; `None` if git is not installed.
+/// Creates a repository with one commit at a path below the test's folder. `None` if git is not installed.
 pub fn repository(fixture: &Fixture, path: &str) -> Option<std::path::PathBuf> {
     let folder = fixture.folder.path().join(path);
     std::fs::create_dir_all(&folder).unwrap();
@@ -199,7 +199,7 @@ fn a_name_that_differs_only_by_case_is_another_ones() {
     });
 }
 
-/// Flips a byte of a repository's entry.
+/// Flips a byte of a registry entry.
 fn damage(fixture: &Fixture, name: &str) {
     let path = fixture
         .folder
@@ -252,7 +252,7 @@ fn a_damaged_entry_costs_no_other_repository_its_name() {
     fixture.storage.repo_at(&one).unwrap();
     let second = fixture.storage.repo_at(&two).unwrap().name().clone();
     damage(&fixture, "shop");
-    // The folder of the second repository has the name of the damaged entry, too.
+    // The name of the second repository's folder is the name of the damaged entry, too.
     assert_eq!(*fixture.storage.repo_at(&two).unwrap().name(), second);
     assert_eq!(
         fixture.storage.repo_at(&one).unwrap_err().kind(),
@@ -280,7 +280,7 @@ fn after_a_repair_a_damaged_entrys_name_goes_to_no_other_repository() {
         let error = fixture.storage.repo_at(folder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     }
-    // Each command gets the name of the owner, and nothing changes.
+    // A relink to the name that a repository had before replaces its damaged entry.
     fixture.storage.relink(&one, "shop").unwrap();
     fixture.storage.relink(&third, "outlet").unwrap();
     assert_eq!(fixture.storage.repo_at(&one).unwrap().name().as_str(), "shop");

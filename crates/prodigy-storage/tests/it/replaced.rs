@@ -11,7 +11,7 @@ fn root(fixture: &Fixture) -> PathBuf {
     fixture.folder.path().join("root")
 }
 
-/// Removes the root, and creates a new one there by another process.
+/// Removes the root, and opens it again as another process would, which creates a new store.
 fn begin_anew(fixture: &Fixture) -> Storage {
     std::fs::remove_dir_all(root(fixture)).unwrap();
     let other = builder(&fixture.folder)
@@ -23,7 +23,7 @@ fn begin_anew(fixture: &Fixture) -> Storage {
     other
 }
 
-/// Replaces the root by a copy of it.
+/// Replaces the root by a copy of itself.
 fn restore(fixture: &Fixture) {
     let copy = fixture.folder.path().join("copy");
     let copied = std::process::Command::new("cp")
@@ -36,7 +36,7 @@ fn restore(fixture: &Fixture) {
     std::fs::rename(copy, root(fixture)).unwrap();
 }
 
-/// Restores a copy of the contents into the same folder.
+/// Restores a copy of the root's contents into the same folder.
 fn restore_contents(fixture: &Fixture) {
     let (root, copy) = (root(fixture), fixture.folder.path().join("copy"));
     let copied = std::process::Command::new("cp")
@@ -78,7 +78,7 @@ fn an_orchestrator_does_not_start_over_on_a_root_that_was_created_again() {
             .kind(),
         ErrorKind::Replaced
     );
-    // New handles continue with the current data.
+    // A handle that is opened now uses the new store.
     let again = builder(&fixture.folder).base_dir(root(&fixture)).open().unwrap();
     let job = again.repo("shop").unwrap().job("job-1").unwrap();
     assert!(job.checkpoints().latest_map::<String>().unwrap().is_none());
@@ -92,7 +92,7 @@ fn a_follower_that_is_running_ends_with_an_error() {
     for way in ["moved", "restored", "contents restored", "begun anew"] {
         let fixture = file_with(|b| b);
         fixture.job().events().append(&"an event").unwrap();
-        // A separate handle without locks and writers.
+        // A separate handle, which has neither locks nor segments.
         let reader = builder(&fixture.folder)
             .base_dir(root(&fixture))
             .set("backend_config.max_file_size", "9MB")
@@ -108,7 +108,7 @@ fn a_follower_that_is_running_ends_with_an_error() {
             "begun anew" => drop(begin_anew(&fixture)),
             "moved" => std::fs::rename(root(&fixture), fixture.folder.path().join("old")).unwrap(),
             "contents restored" => restore_contents(&fixture),
-            // Events written to the copy may be before the position of the follower.
+            // Events that are written to the copy may be before the cursor of the follow.
             _ => restore(&fixture),
         }
         let error = follow.next().unwrap().unwrap_err();
@@ -135,7 +135,7 @@ fn a_scan_that_is_running_ends_with_an_error_when_the_contents_are_restored() {
     // A new scan reads the copy.
     let again: Vec<_> = events.read::<String>().unwrap().collect();
     assert_eq!(again.len(), 1);
-    // The writer of a segment in the old contents gets an error.
+    // The process still has a segment of the old contents, so its append fails.
     let error = fixture.job().events().append(&"another").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Replaced);
 }

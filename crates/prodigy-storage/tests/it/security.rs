@@ -1,4 +1,4 @@
-//! No error and no `tracing` event contains stored data. A planted registry entry has no effect.
+//! Stored data appears in no error and in no `tracing` event. A planted registry entry has no effect.
 
 use std::fmt::{self, Debug, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -22,7 +22,7 @@ use crate::support::{Fixture, builder, file_with, memory_with};
 
 const SECRET: &str = "canary-f00d";
 
-/// The events and errors of this thread's calls, as text.
+/// The `tracing` events of this thread, and the errors of its calls, as text.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<String>>);
 
@@ -183,7 +183,7 @@ fn orphans(job: &Job) {
     job.orphans().list().unwrap();
 }
 
-/// Damages every file below a folder: bytes of bodies, and ends.
+/// Damages every file below a folder: bytes in the middle, and the end.
 fn spoil(root: &Path) -> Vec<PathBuf> {
     let mut spoilt = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -221,7 +221,7 @@ fn scenario(fixture: &Fixture) -> Failures {
     failures
 }
 
-/// Uses the job with damaged files: damage is reported without stored text.
+/// Uses a job whose files are damaged. The reports of the damage must not contain stored text.
 fn damaged(folder: &TempDir) -> Failures {
     let mut failures = Failures::default();
     let root = folder.path().join("root");
@@ -292,7 +292,7 @@ impl fmt::Debug for Told {
 
 #[test]
 fn no_payload_shows_in_an_error_or_in_a_tracing_event() {
-    // Reaches all call sites once before the subscriber is installed, as in the tests of tracing.
+    // Calls everything once before the subscriber is installed, so that other tests can't disable these events.
     all();
     let told = Told::default();
     let _second = Dispatch::new(Told::default());
@@ -347,7 +347,7 @@ fn a_registry_entry_that_is_a_link_is_told_and_keeps_no_other_from_being_found()
         ErrorKind::Refused
     );
     assert_eq!(storage.repo_at(&other).unwrap().name().as_str(), "other");
-    // A new repository is compared with all registered ones.
+    // A new repository is compared with all registered repositories.
     let new = folder.path().join("new");
     repository(&new);
     assert_eq!(storage.repo_at(&new).unwrap().name().as_str(), "new");
@@ -377,7 +377,8 @@ fn a_checkpoint_that_is_a_link_is_not_taken_for_none() {
             symlink(&outside, &path).unwrap();
         }
     }
-    // Neither an older checkpoint nor none is returned, from which a job would start over.
+    // A damaged checkpoint is an error. It would be wrong to return an older one, or `None`, after which a job
+    // would start again.
     for result in [
         job.checkpoints().latest_map::<u32>(),
         job.checkpoints().latest_setup::<u32>(),

@@ -1,4 +1,4 @@
-//! Storage on each backend, and a clock that tests set.
+//! Storage on each backend, and a clock whose time a test sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,7 +8,7 @@ use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{BootId, Clock, Job, Storage, StorageBuilder, Timestamp, Uptime};
 use tempfile::TempDir;
 
-/// Storage with its folder, which is dropped last.
+/// Storage, and the temporary folder that it uses.
 pub struct Fixture {
     pub storage: Storage,
     pub folder: TempDir,
@@ -20,7 +20,7 @@ impl Fixture {
     }
 }
 
-/// A builder that reads neither the real environment nor the current folder.
+/// A builder that reads neither the environment of the process nor the current folder.
 pub fn builder(folder: &TempDir) -> StorageBuilder {
     Storage::builder()
         .environment(MapEnvironment::new())
@@ -50,7 +50,7 @@ pub fn on_each(test: impl Fn(&Fixture)) {
     }
 }
 
-/// Runs a test on every backend, with a clock that the test sets.
+/// Runs a test on every backend, with a clock whose time the test sets.
 pub fn on_each_with_clock(test: impl Fn(&Fixture, &Arc<TestClock>)) {
     for name in ["memory", "file"] {
         println!("on the {name} backend");
@@ -64,7 +64,7 @@ pub fn on_each_with_clock(test: impl Fn(&Fixture, &Arc<TestClock>)) {
     }
 }
 
-/// A clock that a test sets.
+/// A clock whose time a test sets.
 #[derive(Debug)]
 pub struct TestClock(AtomicI64);
 

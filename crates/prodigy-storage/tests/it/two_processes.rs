@@ -1,4 +1,4 @@
-//! A cache in one process, and writes in another one.
+//! Reads through a cache in one process, while another process writes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::file_with;
 
 const ROUNDS: u32 = 1_000;
 
-/// The other process: this program, run again as [`the_other_process`].
+/// A second process: this test program, started as [`the_other_process`].
 struct Other {
     child: Child,
     orders: ChildStdin,
@@ -25,7 +25,7 @@ impl Other {
             .args(["--nocapture", "--test-threads=1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // Only standard error, since the test runner uses standard output, too.
+            // The other process answers on standard error, because the test runner writes to standard output.
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -91,7 +91,7 @@ fn latest(job: &Job, phase: Phase) -> Checkpoint<u32> {
     job.checkpoints().latest(phase).unwrap().unwrap()
 }
 
-/// In each round: reads a cached document here, replaces it there, reads it here.
+/// In each round, reads a cached document, has the other process replace it, and reads it again.
 fn no_read_is_stale(phase: Phase) -> prodigy_storage::Stats {
     let fixture = file_with(|b| b.set("enable_cache", "true").set("durability", "relaxed"));
     let job = fixture.job();
@@ -108,7 +108,7 @@ fn no_read_is_stale(phase: Phase) -> prodigy_storage::Stats {
     other.end();
     assert!(stale.is_empty(), "stale reads (round, found): {stale:?}");
     let stats = fixture.storage.stats();
-    // The second read of each round was answered from the cache.
+    // In each round the cache answered one of the reads.
     assert_eq!(stats.get("cache.hits"), u64::from(ROUNDS));
     stats
 }
@@ -116,7 +116,7 @@ fn no_read_is_stale(phase: Phase) -> prodigy_storage::Stats {
 #[test]
 fn what_another_process_replaced_is_read_at_once() {
     let stats = no_read_is_stale(Phase::Setup);
-    // The cached document was outdated each time.
+    // In each round after the first, the cached document was outdated once.
     assert_eq!(stats.get("cache.stale"), u64::from(ROUNDS) - 1);
 }
 

@@ -402,7 +402,8 @@ impl State {
         self.error.get_or_insert(error);
     }
 
-    /// Forgets a lost lease. An item that was not started is dropped; the settlement of any other item will be unknown.
+    /// Removes a lost lease from the state of the run. If the work on its item has not started, it never starts;
+    /// otherwise the item can't be settled.
     fn lose(&mut self, token: &LeaseToken) {
         self.held.remove(token);
         let before = self.hand.len();

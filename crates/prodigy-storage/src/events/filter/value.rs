@@ -21,8 +21,8 @@ pub(super) fn look_up<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValu
     })
 }
 
-/// The value of an object with one field, such as an enum in the form that serde gives it. Of equal names the last one
-/// counts.
+/// The value of an object's only field, such as the data of an enum variant that serde wrote. `None` for any other
+/// value. If the field occurs several times, its last value is used.
 pub(super) fn only_member(value: &RawValue) -> Option<&RawValue> {
     let fields: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
     let mut values = fields.into_values();
@@ -32,7 +32,7 @@ pub(super) fn only_member(value: &RawValue) -> Option<&RawValue> {
 #[derive(Clone, Copy)]
 struct Name<'n>(&'n str);
 
-/// A field of an object.
+/// Finds a field of an object without parsing the other fields.
 struct Member<'n>(Name<'n>);
 
 impl<'de> DeserializeSeed<'de> for Member<'_> {
@@ -83,7 +83,7 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
-/// An element of an array.
+/// Finds an element of an array without parsing the others.
 struct Element(usize);
 
 impl<'de> DeserializeSeed<'de> for Element {
@@ -115,7 +115,7 @@ impl<'de> Visitor<'de> for Element {
 
 type Fields<'v> = HashMap<Cow<'v, str>, &'v RawValue>;
 
-/// The text of a JSON string.
+/// The text of a JSON string; `None` for any other value.
 pub(super) fn text_of(value: &RawValue) -> Option<String> {
     if !value.get().trim_start().starts_with('"') {
         return None;
@@ -123,7 +123,8 @@ pub(super) fn text_of(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// True if both are the same JSON value: whatever the order of fields, blanks, escapes, and the form of numbers.
+/// True if both are the same JSON value. The order of fields, white space, escapes and the form of numbers do not
+/// matter.
 pub(super) fn is_same(wanted: &RawValue, found: &RawValue) -> bool {
     let (one, other) = (wanted.get().trim(), found.get().trim());
     match one.bytes().next() {
@@ -154,7 +155,8 @@ pub(super) fn is_same(wanted: &RawValue, found: &RawValue) -> bool {
     }
 }
 
-/// A number in JSON, exactly: its digits without zeros at either end, and the power of ten of the last one.
+/// The exact value of a JSON number: its digits without zeros at the start and the end, and the power of ten of
+/// the last digit.
 #[derive(PartialEq, Eq)]
 struct Decimal {
     negative: bool,
@@ -174,7 +176,7 @@ impl Decimal {
         if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
             return None;
         }
-        // An exponent that no text of a record could write out is compared by its sign alone.
+        // If an exponent is too large for 64 bits, only its sign is compared.
         let exponent = exponent.trim_start_matches('+');
         let exponent: i128 = exponent.parse::<i64>().map_or_else(
             |_| {

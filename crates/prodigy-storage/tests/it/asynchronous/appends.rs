@@ -9,7 +9,7 @@ use serde_json::json;
 use super::support::{Tasks, on_each, poll_once, run};
 use crate::support::file_with;
 
-/// Awaits several futures at once: each starts before the first one has ended.
+/// Awaits several futures at once: each is polled before the first one ends.
 async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let begun: Vec<_> = futures.iter_mut().map(poll_once).collect();
     let mut outputs = Vec::new();
@@ -181,7 +181,7 @@ fn a_prepared_batch_gets_its_ids_and_its_own_report() {
 fn a_flush_waits_for_every_append_that_was_begun_before_it() {
     on_each(async |tasks| {
         let events = tasks.job().events();
-        // Each event is larger than one call accepts.
+        // The events of two appends together are larger than one call accepts.
         let large = "x".repeat(700_000);
         let mut appends: Vec<_> = (0..20).map(|_| events.append(&large)).collect();
         for append in &mut appends {
@@ -215,7 +215,7 @@ fn an_append_that_is_dropped_while_it_waits_is_not_stored() {
             .values()
             .filter(|text| text.parse::<u32>().unwrap() % 2 == 0);
         assert_eq!(even.count(), 500);
-        // Appends that had started may be stored; the appends queued after them never started.
+        // Appends that had begun may be stored. Those that still waited in the queue never began.
         assert!(stored.len() < 1_000, "{}", stored.len());
     });
 }

@@ -1,4 +1,4 @@
-//! Calls: the threads that they run on, their waits, and their end.
+//! Calls from tasks: the threads that they run on, how they wait, and how they end.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -154,7 +154,7 @@ fn what_is_refused_is_refused_in_the_same_words() {
     });
 }
 
-/// Neither `Send` nor `'static`: records the thread that serialises it.
+/// A value that is neither `Send` nor `'static`. It records the thread that serialises it.
 struct Here<'a>(Rc<RefCell<Option<ThreadId>>>, &'a str);
 
 impl Serialize for Here<'_> {

@@ -1,4 +1,4 @@
-//! Named locks of tasks.
+//! Named locks that tasks take.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,7 +58,7 @@ fn a_lock_whose_future_is_dropped_is_free() {
                 until(|| tasks.beside.storage.locks().any(|lock| lock.unwrap().held));
                 dropped += 1;
             }
-            // The lock was taken, and its future was dropped.
+            // The lock was taken for a future that is dropped now.
             drop(lock);
             tasks.storage.flush().await.unwrap();
             drop(tasks.beside.storage.lock_with(NAME, at_once()).unwrap());
@@ -78,7 +78,7 @@ fn a_wait_whose_future_is_dropped_takes_nothing() {
         let last = waits.pop().unwrap();
         drop(waits);
         drop(held);
-        // The earlier waiters have left the queue.
+        // The tasks that waited before this one no longer wait.
         drop(last.await.unwrap());
         tasks.storage.flush().await.unwrap();
         drop(tasks.beside.storage.lock_with(NAME, at_once()).unwrap());
@@ -118,7 +118,7 @@ fn waits_for_one_name_keep_no_other_name_waiting() {
         for wait in &mut waits {
             assert!(poll_once(wait).is_pending());
         }
-        // The holder of one lock needs another lock, while many tasks wait and there is only one thread.
+        // A task holds one lock and needs another one, while many tasks wait and there is only one thread.
         let other = tasks.storage.lock("shop/b").await.unwrap();
         drop((other, held));
         for wait in waits {

@@ -1,4 +1,4 @@
-//! Dead letters of tasks.
+//! Dead letters that tasks push, take and settle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,7 +65,7 @@ fn a_take_whose_future_is_dropped_releases_its_items() {
                 }
                 continue;
             }
-            // The items were taken, and their future was dropped.
+            // The items were taken for a future that is dropped now.
             until(|| tasks.beside.job().dlq().summary().unwrap().leased == 2);
             drop(take);
             dropped += 1;
@@ -90,7 +90,7 @@ fn an_item_that_a_task_drops_is_released() {
         push(&dlq, 3).await;
         let taken = dlq.take(&Select::eligible(), 3, LEASE).await.unwrap();
         taken[0].keep();
-        // A call that has not started also keeps the item.
+        // A call whose future was not polled yet also keeps the item from being released.
         let call = taken[1].ack();
         drop(taken);
         tasks.storage.flush().await.unwrap();
@@ -237,7 +237,7 @@ fn a_redrive_needs_none_of_the_threads_of_calls() {
         let inside = dlq.clone();
         let options = RedriveOptions::new();
         let redrive = dlq.redrive(Select::eligible(), &options, async move |item| {
-            // The only thread for calls is free.
+            // The work does not use the only thread for calls, so a call of the handle succeeds here.
             assert!(inside.get(&item.id).await.unwrap().is_some());
             Outcome::Done
         });

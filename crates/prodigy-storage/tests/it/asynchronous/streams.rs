@@ -1,4 +1,4 @@
-//! Streams: their items, their backpressure and their end.
+//! Streams: their items, how far they read ahead, and how they end.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,7 +80,7 @@ fn an_event_of_another_type_is_an_error_and_the_stream_goes_on() {
 
 static LOADED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts how many values were deserialised. Only one test uses it.
+/// Counts how many values were deserialised. Only one test may use it, since the counter is global.
 struct Counted;
 
 impl<'de> Deserialize<'de> for Counted {
@@ -177,7 +177,7 @@ fn a_follow_gives_what_is_stored_and_then_what_comes() {
         events.append(&0).await.unwrap();
         let mut follow = events.follow::<usize>(None).await.unwrap();
         assert_eq!(follow.next().await.unwrap().unwrap().event.event, 0);
-        // There is no item yet, and the future is dropped.
+        // The future is dropped while it waits for an item.
         assert!(poll_once(&mut Box::pin(follow.next())).is_pending());
         let writer = tokio::spawn({
             let events = events.clone();
@@ -267,7 +267,7 @@ fn many_follows_leave_the_threads_of_calls_free() {
             assert!(poll_once(&mut Box::pin(follow.next())).is_pending());
             follows.push(follow);
         }
-        // More follows are waiting than there are threads for calls.
+        // More follows wait than the handle has threads for calls.
         events.append(&7).await.unwrap();
         for follow in &mut follows {
             assert_eq!(follow.next().await.unwrap().unwrap().event.event, 7);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::support::{Fixture, file_with, memory_with};
 
-/// Storage for tasks, and a blocking handle on the same store for checks.
+/// Storage for tasks, and a blocking handle on the same store for the checks of a test.
 pub struct Tasks {
     pub storage: AsyncStorage,
     pub beside: Fixture,
@@ -26,7 +26,7 @@ impl Tasks {
         }
     }
 
-    /// Storage with one thread of each kind.
+    /// Storage whose handle has one thread for calls, one for appends and one for waits for locks.
     pub fn narrow() -> Self {
         Self::new(memory_with(|builder| builder.set("connection_pool_size", "1")))
     }
@@ -61,7 +61,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future without a runtime.
+/// Runs a future on this thread, without a runtime.
 pub fn run_bare<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
@@ -78,7 +78,7 @@ pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Yields the thread until a condition holds.
+/// Yields this thread again and again, until a condition is true.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         thread::yield_now();
@@ -89,18 +89,20 @@ type Gates = HashMap<String, (Sender<()>, Receiver<()>)>;
 
 static GATES: LazyLock<Mutex<Gates>> = LazyLock::new(Mutex::default);
 
-/// A value whose deserialisation reports that the call has started, and blocks until the gate is opened.
+/// A value that is deserialised in two steps: it reports that its deserialisation has begun, and then blocks until
+/// the test opens the gate.
 #[derive(Debug)]
 pub struct Gated;
 
-/// The test's side of a gate.
+/// Controls the deserialisation of a [`Gated`] value in a test.
 pub struct Gate {
     begun: Receiver<()>,
     open: Sender<()>,
 }
 
 impl Gate {
-    /// Saves a checkpoint of the map phase that is loaded through this gate. The name must be unique among all tests.
+    /// Saves a checkpoint of the map phase whose state is a [`Gated`] value. The name must be unique among all
+    /// tests.
     pub async fn save(job: &AsyncJob, name: &str) -> Self {
         let (begin, begun) = channel();
         let (open, opened) = channel();
@@ -112,12 +114,12 @@ impl Gate {
         Self { begun, open }
     }
 
-    /// Waits until a call loads the checkpoint.
+    /// Waits until the deserialisation of the checkpoint has begun.
     pub fn begun(&self) {
         self.begun.recv().unwrap();
     }
 
-    /// True if a call is loading the checkpoint.
+    /// True if a deserialisation of the checkpoint has begun and was not reported before.
     pub fn has_begun(&self) -> bool {
         self.begun.try_recv().is_ok()
     }
@@ -136,7 +138,7 @@ impl<'de> Deserialize<'de> for Gated {
             .remove(&name)
             .expect("a gate is passed once");
         begin.send(()).unwrap();
-        // If the test failed, its side of the channel is dropped.
+        // If the test failed, the gate was dropped, and this does not block.
         let _ = opened.recv();
         Ok(Self)
     }

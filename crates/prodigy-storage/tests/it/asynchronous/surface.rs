@@ -1,5 +1,5 @@
-//! The interface for tasks mirrors the blocking one: every method, with the same parameters and the same result. The
-//! test reads both from the source code.
+//! The interface for tasks has each method of the blocking interface, with the same parameters and result. The
+//! test reads both interfaces from the source code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,8 +8,8 @@ use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Fields, Ident, ImplItem, Item, ReturnType, Signature, TraitItemFn, Visibility};
 
-/// Blocking types without `Arc<Inner>` that have a counterpart, with its name if that is not `Async` plus the type's
-/// name.
+/// Blocking types that have a corresponding type for tasks but do not hold an `Arc<Inner>`, each with the name of
+/// that type.
 const COUNTERPARTS: &[(&str, &str)] = &[
     ("StorageLock", "AsyncStorageLock"),
     ("Taken", "AsyncTaken"),
@@ -58,7 +58,7 @@ const TASKS_ONLY: &[(&str, &str)] = &[
     ("FollowAll::next", "in place of `Iterator`"),
 ];
 
-/// Equivalent types: for tasks, and blocking.
+/// Pairs of types that correspond to each other: for tasks, and blocking.
 const SAME: &[(&str, &str)] = &[
     ("Call<", "Result<"),
     ("ItemStream<DlqItem>", "DlqScan"),
@@ -85,10 +85,10 @@ const SAME: &[(&str, &str)] = &[
     ),
 ];
 
-/// Public methods by `Type::name`, as text without white space.
+/// The public methods by `Type::name`, each with its signature as text without white space.
 type Methods = BTreeMap<String, String>;
 
-/// The methods of one handle: `Async of Sync { fn ..; }`, or with `as Type` after the names.
+/// The rows of the macro for one type: `Async of Sync { fn ..; }`, or with `as Type` after the names.
 struct Rows {
     blocking: Ident,
     methods: Vec<TraitItemFn>,
@@ -118,7 +118,7 @@ fn text(tokens: impl ToTokens) -> String {
     text.split_whitespace().collect()
 }
 
-/// Every item in the files of a folder, without the folder `except`.
+/// All items in the source files of a folder. The folder `except` is left out.
 fn items(folder: &Path, except: &str) -> Vec<Item> {
     let mut found = Vec::new();
     let mut entries: Vec<_> = std::fs::read_dir(folder)
@@ -146,7 +146,7 @@ fn source() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Name, parameters and result of a method. For an `async fn`, the result of its future counts.
+/// The name, the parameters and the result of a method. For an `async fn`, the result of its future is used.
 fn shape(signature: &Signature, result: &str) -> String {
     let generics = text(&signature.generics);
     let generics = generics.replace("+Send+'static", "");
@@ -180,7 +180,7 @@ fn returned(signature: &Signature) -> String {
     }
 }
 
-/// The public methods of the types that `wanted` maps to a name, under that name.
+/// The public methods of the types for which `wanted` returns a name, under that name.
 fn written(items: &[Item], wanted: impl Fn(&str) -> Option<String>) -> Methods {
     let mut methods = Methods::new();
     for item in items {
@@ -216,7 +216,7 @@ fn handles(items: &[Item]) -> BTreeSet<String> {
     handles
 }
 
-/// The signature in terms of the blocking interface.
+/// A signature of the interface for tasks, with the names of the blocking types.
 fn blocking_words(shape: &str) -> String {
     let mut shape = shape.replace("Async", "").replace(
         "implFn(&DlqItem)->Outcome+Send+Sync+'static",
