@@ -1,4 +1,4 @@
-//! The handle on a store, and the state that its clones share.
+//! The handle on a store in a database, and the state that its clones share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,10 +21,10 @@ use crate::session::Names;
 use crate::sql::Sql;
 use crate::target::Target;
 
-/// The last handle waits no longer than this for its writers to be closed.
+/// When the last handle is dropped, closing its writers may take this long at most.
 const CLOSE: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// A store in a PostgreSQL database. A clone is another handle on the same connections.
+/// A store in a PostgreSQL database. A clone is another handle that shares the connections.
 ///
 /// ```no_run
 /// use prodigy_storage_backend::{Catalog, Deadline};
@@ -42,7 +42,7 @@ pub struct PostgresBackend {
 struct Shared {
     db: Arc<Db>,
     options: PostgresOptions,
-    /// Distinguishes the store from others, in cursors.
+    /// A number that distinguishes this store from others. It is part of each cursor.
     store: u32,
     writers: Arc<Mutex<HashMap<JobAddress, Arc<Writer>>>>,
     waiters: Arc<Waiters>,
@@ -57,10 +57,10 @@ fn connect(options: &PostgresOptions) -> Result<Db> {
     Db::new(Pool::new(Target::new(options)?, names, options.connections))
 }
 
-/// Returns the state of the schema, also of one that this version can't use.
+/// The version of the database's tables, even if this version of the program can't use them.
 ///
 /// # Errors
-/// The errors of connecting.
+/// The errors of opening a connection.
 pub fn schema_state(options: &PostgresOptions) -> Result<SchemaState> {
     let db = connect(options)?;
     let deadline = Deadline::after(options.connect_timeout * 2);
@@ -70,11 +70,11 @@ pub fn schema_state(options: &PostgresOptions) -> Result<SchemaState> {
     })
 }
 
-/// Creates the schema or migrates it to this version; does nothing if it is up to date.
+/// Creates the tables, or migrates them to the version of this program. Does nothing if they have that version.
 ///
 /// # Errors
-/// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for a schema of a newer version, and the errors of
-/// connecting.
+/// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for tables of a newer version, and the errors
+/// of opening a connection.
 pub fn migrate_schema(options: &PostgresOptions, deadline: Deadline) -> Result<SchemaState> {
     let db = connect(options)?;
     let target = db.pool.target().shown.clone();
@@ -86,14 +86,16 @@ pub fn migrate_schema(options: &PostgresOptions, deadline: Deadline) -> Result<S
     )
 }
 
-/// Gives a database that was restored to an earlier moment a new identity. Writers number their events again from that moment, so a cursor of after it
-/// would pass over events: each cursor that was made before this call then gets
-/// [`CursorGap`](prodigy_storage_backend::ErrorKind::CursorGap), and its reader begins again. The cursors of stored checkpoints are
-/// of the restored moment, and stay valid. Returns the number of checkpoints with a cursor.
+/// Gives a database that was restored to an earlier moment a new identity. Writers number their events again from
+/// that moment, so a cursor from after it would skip events. Each cursor that was made before this call is
+/// therefore refused from now on, with [`CursorGap`](prodigy_storage_backend::ErrorKind::CursorGap), and its
+/// reader has to begin again. The cursors in stored checkpoints are from before the restored moment: they are
+/// translated and stay valid. Returns the number of checkpoints with a cursor.
 ///
 /// # Errors
-/// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) while a process appends or holds a lock;
-/// [`NotFound`](prodigy_storage_backend::ErrorKind::NotFound) for a schema without tables, or with older ones; those of a connection.
+/// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) while a process appends or holds a
+/// lock; [`NotFound`](prodigy_storage_backend::ErrorKind::NotFound) for a schema without tables, or with tables of
+/// an older version; the errors of opening a connection.
 pub fn renew_store(options: &PostgresOptions, deadline: Deadline) -> Result<u64> {
     let db = connect(options)?;
     let target = db.pool.target().shown.clone();
@@ -103,13 +105,13 @@ pub fn renew_store(options: &PostgresOptions, deadline: Deadline) -> Result<u64>
 }
 
 impl PostgresBackend {
-    /// Opens a store, and creates or migrates its schema unless the options [say otherwise](PostgresOptions::migrate).
+    /// Opens a store. Creates or migrates its tables, unless the options [disable that](PostgresOptions::migrate).
     ///
     /// # Errors
     /// [`InvalidConfig`](prodigy_storage_backend::ErrorKind::InvalidConfig) for a connection string that is refused,
     /// [`Unavailable`](prodigy_storage_backend::ErrorKind::Unavailable) for a server that can't be reached,
-    /// [`Unauthorised`](prodigy_storage_backend::ErrorKind::Unauthorised) for a refused user,
-    /// [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for a schema of a newer version.
+    /// [`Unauthorised`](prodigy_storage_backend::ErrorKind::Unauthorised) if the server refuses the user or the
+    /// password, [`NewerFormat`](prodigy_storage_backend::ErrorKind::NewerFormat) for tables of a newer version.
     pub fn open(options: PostgresOptions, deadline: Deadline) -> Result<Self> {
         let db = Arc::new(connect(&options)?);
         let may_migrate = options.migrate;
@@ -182,7 +184,7 @@ impl PostgresBackend {
         &self.shared.leases
     }
 
-    /// The places at which takes of items begin.
+    /// For each job, the place in its queue at which the next take begins.
     pub(crate) fn fronts(&self) -> &Arc<Fronts> {
         &self.shared.fronts
     }
@@ -191,13 +193,13 @@ impl PostgresBackend {
         &self.shared.counters
     }
 
-    /// Wakes the callers that wait for events of a job, in this process and in others.
+    /// Wakes all callers, in this process and in others, that wait for events of a job.
     pub(crate) fn announce(&self, job: &JobAddress) {
         self.shared.waiters.notify(job);
         self.shared.notifier.announce(job);
     }
 
-    /// The channel for notifications of other processes. The first call starts to listen.
+    /// Receives the notifications of other processes. The first call begins to listen for them.
     pub(crate) fn notifier(&self) -> &Arc<Notifier> {
         self.shared.notifier.listen(&self.shared.db);
         &self.shared.notifier
@@ -217,7 +219,8 @@ impl PostgresBackend {
         writer
     }
 
-    /// Removes the writer of a log from the handle, and returns its row, which the caller closes.
+    /// Removes the writer of a log from this handle. Returns its row in the database, which the caller has to
+    /// close.
     pub(crate) fn drop_writer(&self, job: &JobAddress) -> Option<WriterRow> {
         self.shared.writers.lock().remove(job)?.row()
     }
@@ -239,7 +242,7 @@ impl Drop for Shared {
         let text = "update @.writer w set closed = true from unnest($1::bigint[], $2::bigint[]) as r (job, ordinal) \
                     where w.job = r.job and w.ordinal = r.ordinal";
         let close = Sql::new(text).arg(jobs).arg(ordinals);
-        // If this fails, other processes close the writers when their leases have ended.
+        // If this fails, other processes close the writers once their leases have ended.
         let closed: Result<(), StorageError> = self.db.call(
             "close writers",
             &"",

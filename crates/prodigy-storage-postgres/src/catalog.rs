@@ -21,11 +21,12 @@ use crate::sql::{Sql, column, first, rows};
 use crate::survey;
 
 const DELETE: &str = "delete job";
-/// The number of rows that one transaction of a deletion removes.
+/// When a job is deleted, the number of rows that one transaction removes.
 const STEP: i64 = 2_000;
 
-/// True if a job holds anything. `offset 0` has the server look up one job, and the order has it use the index: where one job has nearly all
-/// rows, the server expects to find one soon in the whole table.
+/// A condition: the job `j` has an event, a document or an item. `offset 0` makes the server look up each job by
+/// itself, and the order makes it use the index. Otherwise, if one job has nearly all rows, the server would read
+/// the whole table, since it expects to find a row soon.
 pub(crate) const HOLDS: &str = "(exists (select from @.event e where e.job = j.id order by e.writer offset 0) \
                      or exists (select from @.document d where d.job = j.id order by d.key offset 0) \
                      or exists (select from @.item i where i.job = j.id order by i.birth offset 0))";
@@ -56,14 +57,15 @@ impl Counters {
     }
 }
 
-/// Makes every earlier commit survive power loss: a strict commit waits for the server's write-ahead log up to its own
-/// record. The transaction has to write something, or the server does not wait.
+/// Makes all earlier commits survive power loss: a strict commit waits until the server's write-ahead log is
+/// stored up to its own record. The transaction writes a message, since a transaction without a write does not
+/// wait.
 pub(crate) async fn flush(session: &mut Session) -> Result<()> {
     let message = Sql::new("select pg_logical_emit_message(true, 'prodigy', '')::text");
     session.write(Durability::Strict, vec![message]).await.map(drop)
 }
 
-/// A page of a listing. The query asked for one row more than the limit, so that a further page is noticed.
+/// A page of a listing. The query asked for one row more than `limit`, which shows whether another page follows.
 fn page<T: Clone>(rows: &[Row], limit: usize, name: impl Fn(&str) -> Result<T>) -> Result<Page<T>> {
     let entries = rows
         .iter()
@@ -117,7 +119,7 @@ async fn sweep(session: &mut Session) -> Result<()> {
     }
 }
 
-/// The names of held locks that begin with the name of a repository.
+/// Selects the names of held locks that begin with the name of a repository.
 pub(crate) fn held_locks(repo: &RepoName) -> Sql {
     let text =
         format!("select name from @.lock where {IS_HELD} and (name = $1 or starts_with(name, $1 || '/'))");
@@ -133,35 +135,35 @@ pub(crate) fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
     Ok(false)
 }
 
-/// True if a job has a writer whose lease has not ended.
+/// Selects whether a job has a writer whose lease has not ended.
 pub(crate) const WRITERS: &str = "select exists (select from @.writer w where w.job = {job} and not w.closed \
      and w.expires > clock_timestamp() offset 0)";
 
-/// The time of the last write to a job, the mark of a finished job excepted.
+/// Selects the time of the last write to a job. The document that marks the job as finished does not count.
 pub(crate) const LAST_WRITE: &str = "select greatest((select max(time) from (select (select e.time from @.event e where e.job = w.job \
        and e.writer = w.ordinal order by e.number desc limit 1) as time from @.writer w where w.job = {job}) t), \
      (select max(modified) from @.document where job = {job} and kind <> {finished}), \
      (select max(modified) from @.item where job = {job}))";
 
-/// A statement with a fragment for the job that its first two parameters name.
+/// A statement about a job, from a fragment for any job. The first two parameters name the job.
 pub(crate) fn of_this(fragment: &str, job: &JobAddress) -> Sql {
     of_job(for_job(fragment, JOB), job)
 }
 
-/// The fragment with the id of a job in it.
+/// A fragment, with the expression `id` for the id of the job.
 pub(crate) fn for_job(fragment: &str, id: &str) -> String {
     fragment
         .replace("{job}", id)
         .replace("{finished}", &FINISHED.to_string())
 }
 
-/// Finds out whether a process works on a job.
+/// The statements that find out whether a process works on a job. [`come_to_rest`] evaluates their answers.
 pub(crate) fn look_for_work(job: &JobAddress) -> Vec<Sql> {
     vec![of_this(WRITERS, job), held_locks(&job.repo)]
 }
 
-/// Fails if [`look_for_work`], which came first behind the lock of the job, found a process. Otherwise closes the writers of the
-/// job, and returns the time of its last write.
+/// Fails if a process works on the job: `locked` has the answers to the statements of [`look_for_work`]. Otherwise
+/// closes the writers of the job, and returns the time of its last write.
 pub(crate) async fn come_to_rest(
     session: &mut Session,
     job: &JobAddress,
@@ -172,7 +174,8 @@ pub(crate) async fn come_to_rest(
     } else if owns_one(job, rows(&locked.answers, 1))? {
         "a lock whose name begins with repository and job is held"
     } else {
-        // A writer whose lease has ended may still be storing events. Closing its row waits for that transaction.
+        // A writer whose lease has ended may still be in a transaction that stores events. Closing its row waits
+        // for the end of that transaction.
         let close =
             Sql::new("update @.writer set closed = true where job = $1 and not closed").arg(locked.job);
         let answers = session.more(vec![close, of_this(LAST_WRITE, job)]).await?;
@@ -189,7 +192,7 @@ pub(crate) async fn come_to_rest(
     .with_hint("finish the job, or release the lock; then try again"))
 }
 
-/// Deletes a job, unless something was written to it after `last`.
+/// Deletes a job, unless it was written to after `last`.
 async fn delete(
     session: &mut Session,
     job: &JobAddress,
@@ -231,7 +234,8 @@ impl PostgresBackend {
                 delete(&mut session, &of, fence.as_ref(), last).await
             })?;
         self.announce(job);
-        // The job's row is gone. This call, or a later one, removes the rest of this job and of other deleted ones.
+        // The row of the job is marked as deleted. Its other rows, and those of other deleted jobs, are removed
+        // now or by a later call.
         let swept = self.db().call(DELETE, job, deadline, |mut session| async move {
             sweep(&mut session).await
         });
@@ -252,7 +256,7 @@ impl Catalog for PostgresBackend {
 
     fn repositories(&self, options: &PageOptions<RepoName>, deadline: Deadline) -> Result<Page<RepoName>> {
         let limit = options.limit.clamp(1, 1 << 30);
-        // Goes from one name to the next along the index, so the cost does not depend on the number of jobs.
+        // Looks up each next name in the index, so the cost does not depend on the number of jobs.
         let next = |after: &str| {
             format!("select repo from @.job where not deleted and repo > {after} order by repo limit 1")
         };

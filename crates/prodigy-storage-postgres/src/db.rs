@@ -1,4 +1,4 @@
-//! The runtime that drives the connections, and calls from threads into it.
+//! Calls from threads into asynchronous code, and the runtime that drives connections.
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::fault::unknown;
 use crate::pool::Pool;
 use crate::session::{Claim, Session};
 
-/// The database: the connections, and the runtime that drives them. Every part of the backend makes its calls here.
+/// The connections to the database, and the runtime that drives them. All parts of the backend make their calls
+/// through it.
 pub(crate) struct Db {
     runtime: Option<Runtime>,
     handle: Handle,
@@ -45,11 +46,11 @@ impl Db {
         &self.handle
     }
 
-    /// Makes a call on a connection of its own, until the deadline. After that the connection is closed. The statement
-    /// is not cancelled: a cancelled commit may be stored or not.
+    /// Calls `work` with a connection, until the deadline. If the deadline passes, the connection is closed. The
+    /// running statement is not cancelled, since the outcome of a cancelled commit would be unknown too.
     ///
-    /// The call runs on this thread if possible: to hand it to another thread and back takes longer than a small
-    /// statement.
+    /// The call runs on this thread if possible: handing it to another thread and back would take longer than a
+    /// small statement.
     pub(crate) fn call<T, W, F>(
         &self,
         operation: &'static str,
@@ -87,17 +88,17 @@ impl Db {
                 Ok(session) => work(session).await,
                 Err(error) => Err(error),
             };
-            // The caller may have stopped waiting.
+            // This fails if the caller no longer waits.
             let _ = sender.send(result);
         });
         let answer = answer(&receiver, &claim, deadline, operation, target);
-        // The task has ended, unless the deadline passed first.
+        // Has an effect only if the deadline passed: otherwise the task has ended.
         task.abort();
         answer
     }
 }
 
-/// Runs a call until the deadline. After that the call is dropped.
+/// Runs a call until the deadline. If it passes, the call is dropped.
 pub(crate) async fn until<T>(
     deadline: Deadline,
     claim: &Claim,
@@ -114,7 +115,7 @@ pub(crate) async fn until<T>(
     }
 }
 
-/// The error of a call whose deadline passed. If a write was sent by then, its outcome is unknown.
+/// The error of a call whose deadline passed. If a write had been sent, its outcome is unknown.
 fn too_late(claim: &Claim, operation: &'static str, target: &(impl Display + ?Sized)) -> StorageError {
     let target = target.to_string();
     if claim.give_up() {
@@ -133,7 +134,8 @@ fn closed(operation: &'static str, target: &dyn Display) -> StorageError {
     )
 }
 
-/// Waits for the answer of a task until the deadline. If a write was sent by then, its outcome is unknown.
+/// Waits for the result of a task until the deadline. If the deadline passes after a write was sent, the outcome
+/// is unknown.
 pub(crate) fn answer<T>(
     receiver: &Receiver<Result<T>>,
     claim: &Claim,
@@ -150,7 +152,7 @@ pub(crate) fn answer<T>(
         Err(RecvTimeoutError::Disconnected) if claim.give_up() => Err(closed(operation, target)),
         Err(_) => {
             let failure = too_late(claim, operation, target);
-            // The answer may arrive at this moment.
+            // The result may have come since the wait ended.
             receiver.try_recv().unwrap_or(Err(failure))
         }
     }
@@ -159,7 +161,7 @@ pub(crate) fn answer<T>(
 impl Drop for Db {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Dropping the runtime would block, which a thread of another runtime must not do.
+            // A plain drop of the runtime would block, which is not allowed on a thread of another runtime.
             runtime.shutdown_background();
         }
     }

@@ -1,8 +1,9 @@
-//! Finds out whether one server process serves a connection for as long as it is open.
+//! Finds out whether a single server process serves a connection while the connection is open.
 //!
-//! A pooler in transaction mode may give each transaction another server process, so nothing that a session keeps can
-//! be relied on. Such a pooler makes up the process number in the cancellation key that it gives a client. The server,
-//! and a proxy that only forwards bytes, give the number that `pg_backend_pid()` returns.
+//! A pooler in transaction mode may give each transaction to another server process, so that the state of a
+//! session is lost between transactions. Each connection has a cancellation key with a process number. Such a
+//! pooler invents this number; a server, and a proxy that only forwards bytes, send the number that
+//! `pg_backend_pid()` returns.
 
 use std::future::{Ready, ready};
 use std::io::{Error, Result};
@@ -13,17 +14,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Client;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// The length of a cancel request: its length, a code, the process number, and a secret.
+/// The length in bytes of a cancel request: its length, a code, the process number, and a secret.
 const REQUEST: usize = 16;
 
-/// True if the process that answers is the one in the cancellation key of the connection.
+/// True if the cancellation key of the connection has the number of the process that answers a query.
 pub(crate) async fn is_direct(client: &Client) -> std::result::Result<bool, tokio_postgres::Error> {
     let row = client.query_typed("select pg_backend_pid()", &[]).await?;
     let answering: Option<i32> = row.first().and_then(|row| row.try_get(0).ok());
     Ok(answering.is_some() && answering == named(client).await)
 }
 
-/// The process number in the cancellation key of a connection. The client library exposes it only in the bytes of a
+/// The process number in the cancellation key of a connection. The client library shows it only in the bytes of a
 /// cancel request.
 async fn named(client: &Client) -> Option<i32> {
     let mut wire = Wire::default();
@@ -40,7 +41,7 @@ fn number_in(sent: &[u8]) -> Option<i32> {
     request.get(8..12)?.try_into().ok().map(i32::from_be_bytes)
 }
 
-/// A stream without a peer: it records what is written, and accepts TLS when asked for it.
+/// A stream that is not connected: it records the bytes that are written to it, and agrees to use TLS.
 #[derive(Default)]
 struct Wire(Vec<u8>);
 
@@ -72,7 +73,7 @@ impl TlsStream for &mut Wire {
     }
 }
 
-/// Leaves the stream unencrypted: its bytes never leave this process.
+/// A TLS implementation that does not encrypt, for a stream whose bytes never leave this process.
 struct Plain;
 
 impl<'a> TlsConnect<&'a mut Wire> for Plain {

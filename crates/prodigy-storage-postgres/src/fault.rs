@@ -1,4 +1,4 @@
-//! Errors of the server and of the connection.
+//! Converts the errors of the server and of the connection.
 
 use std::error::Error as _;
 
@@ -6,18 +6,18 @@ use prodigy_storage_backend::{ErrorKind, StorageError};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-/// How far a call had got when it failed.
+/// How far a transaction had got when a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It only read, or had not asked for a commit: nothing of it is stored.
+    /// No commit had been sent, so nothing is stored.
     Before,
-    /// A commit was sent behind the failed statement: nothing is stored if the server refused the statement.
+    /// A commit was sent right after the failed statement. If the server refused the statement, nothing is stored.
     Pipelined,
-    /// The commit itself failed, or a statement that is a transaction by itself.
+    /// The commit itself failed, or a statement that is a whole transaction.
     Commit,
 }
 
-/// The meaning of a failure.
+/// The storage error for a failure of the client library, at this stage of a transaction.
 pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target: &str) -> StorageError {
     if let Some(why) = refused_tls(&error) {
         let refused = StorageError::new(ErrorKind::Unauthorised, operation, target, why);
@@ -34,7 +34,7 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
             Stage::Pipelined => is_lost,
             Stage::Commit => !is_refused,
         };
-    // The server's message without its details, which may contain stored data.
+    // The message of the server without its details, since these may contain stored data.
     let said = error
         .as_db_error()
         .map(|error| format!("{} ({code})", error.message()));
@@ -73,7 +73,7 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
     with_cause(mapped, error)
 }
 
-/// The reason why one side refused to encrypt a new connection; `None` for a connection that broke.
+/// The reason why server or client refused to encrypt a new connection; `None` for any other failure.
 fn refused_tls(error: &Error) -> Option<String> {
     let cause = error.source()?;
     if let Some(broken) = cause.downcast_ref::<std::io::Error>() {
@@ -85,8 +85,8 @@ fn refused_tls(error: &Error) -> Option<String> {
     (cause.to_string() == "server does not support TLS").then(|| "the server offers no TLS".to_owned())
 }
 
-/// Adds the cause, except an answer of the server: its details may contain stored data, and its message is in the text
-/// already.
+/// Adds the cause to an error. An answer of the server is not added: its message is in the text already, and its
+/// details may contain stored data.
 fn with_cause(fault: StorageError, error: Error) -> StorageError {
     match error.as_db_error() {
         Some(_) => fault,

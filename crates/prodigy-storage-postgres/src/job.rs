@@ -1,4 +1,4 @@
-//! The row of a job, and the critical section under its lock: fencing marks are checked and raised there.
+//! The row of a job, and transactions that lock it. Under the lock, fencing marks are checked and raised.
 
 use prodigy_storage_backend::{Durability, ErrorKind, Fence, FenceMarks, Result, StorageError};
 use prodigy_storage_layout::{JobAddress, Part};
@@ -8,14 +8,14 @@ use crate::moved;
 use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
-/// The id of a job by its repository and name, `$1` and `$2`.
+/// Selects the id of a job by its repository and id, `$1` and `$2`.
 pub(crate) const JOB: &str = "(select id from @.job where repo = $1 and name = $2 and not deleted)";
 
-/// The same, unless the job was moved to another store.
+/// Selects the id of a job like [`JOB`], but not if the job was moved to another store.
 pub(crate) const OPEN_JOB: &str =
     "(select id from @.job where repo = $1 and name = $2 and not deleted and not moved)";
 
-/// How often a write starts again because its job was deleted meanwhile.
+/// The number of times that a write is tried if its job is deleted meanwhile.
 pub(crate) const TRIES: usize = 20;
 
 /// A statement whose first two parameters name a job.
@@ -25,7 +25,7 @@ pub(crate) fn of_job(text: impl Into<std::borrow::Cow<'static, str>>, job: &JobA
         .arg(job.job.as_str().to_owned())
 }
 
-/// Creates the row of a job if it is missing.
+/// Creates the row of a job, unless it exists.
 pub(crate) fn make(job: &JobAddress) -> Sql {
     let text = format!(
         "insert into @.job (repo, name, moved) select $1, $2, {} on conflict (repo, name) where not deleted do nothing",
@@ -34,7 +34,8 @@ pub(crate) fn make(job: &JobAddress) -> Sql {
     of_job(text, job).frequent()
 }
 
-/// Locks the row of a job against all other writers that lock it, and returns its id and whether it was moved.
+/// Locks the row of a job until the end of the transaction. Selects its id, and whether the job was moved to
+/// another store.
 pub(crate) fn lock(job: &JobAddress) -> Sql {
     of_job(
         "select id, moved from @.job where repo = $1 and name = $2 and not deleted for update",
@@ -53,7 +54,7 @@ pub(crate) fn deleted_meanwhile(session: &Session) -> StorageError {
     .transient()
 }
 
-/// The name of the fence's lock in the table of marks; empty for a token without a lock.
+/// The name of the token's lock in the table of fencing marks; empty for a token without the name of its lock.
 pub(crate) fn lock_name(fence: &Fence) -> String {
     fence
         .lock()
@@ -61,13 +62,13 @@ pub(crate) fn lock_name(fence: &Fence) -> String {
         .unwrap_or_default()
 }
 
-/// The token as the type of its column.
+/// The number of the token in the type of its column.
 pub(crate) fn token(operation: &'static str, fence: &Fence) -> Result<i64> {
     i64::try_from(fence.token())
         .map_err(|_| StorageError::invalid(operation, fence, "no lock of a database issues so large a token"))
 }
 
-/// Reads the mark of the fence's lock.
+/// Selects the mark of the token's lock: the greatest token under which the job was written to.
 pub(crate) fn mark(job: &JobAddress, fence: &Fence) -> Sql {
     of_job(
         "select token from @.fence where repo = $1 and name = $2 and lock = $3",
@@ -76,7 +77,8 @@ pub(crate) fn mark(job: &JobAddress, fence: &Fence) -> Sql {
     .arg(lock_name(fence))
 }
 
-/// Raises the mark of the fence's lock, and returns it. The row stays locked until the transaction ends.
+/// Sets the mark of the token's lock to the token, if the token is greater. Selects the mark. Its row is locked
+/// until the end of the transaction.
 pub(crate) fn raise(operation: &'static str, job: &JobAddress, fence: &Fence) -> Result<Sql> {
     let text = "insert into @.fence as f (repo, name, lock, token) values ($1, $2, $3, $4) \
                 on conflict (repo, name, lock) do update set token = greatest(f.token, excluded.token) returning token";
@@ -85,7 +87,7 @@ pub(crate) fn raise(operation: &'static str, job: &JobAddress, fence: &Fence) ->
         .arg(token(operation, fence)?))
 }
 
-/// Refuses a token below the mark.
+/// Fails if the token is smaller than the mark.
 pub(crate) fn check_mark(session: &Session, fence: &Fence, mark: Option<i64>) -> Result<()> {
     let mut marks = FenceMarks::default();
     if let Some(mark) = mark.and_then(|mark| u64::try_from(mark).ok()) {
@@ -98,14 +100,14 @@ pub(crate) fn check_mark(session: &Session, fence: &Fence, mark: Option<i64>) ->
 pub(crate) struct Locked {
     pub(crate) job: i64,
     is_moved: bool,
-    /// The answers to the statements that follow the lock.
+    /// The answers to the statements that were sent after the lock.
     pub(crate) answers: Vec<Vec<Row>>,
-    /// The statement that raises the mark.
+    /// The statement that raises the mark of the token's lock, if the write has a token.
     pub(crate) raise: Option<Sql>,
 }
 
 impl Locked {
-    /// Raises the mark, runs the rest of the transaction, and commits.
+    /// Raises the mark, runs the given statements, and commits.
     pub(crate) async fn finish(
         self,
         session: &mut Session,
@@ -117,7 +119,8 @@ impl Locked {
     }
 }
 
-/// Begins a transaction, creates the job if it is missing, locks it, and checks the token.
+/// Begins a transaction, creates the row of the job if it is missing, locks it, and checks the fencing token. Then
+/// runs `statements`.
 pub(crate) async fn begin(
     session: &mut Session,
     job: &JobAddress,
@@ -134,7 +137,7 @@ pub(crate) async fn begin(
     Err(deleted_meanwhile(session))
 }
 
-/// Like [`begin`], but creates no job: `None` if it does not exist.
+/// Like [`begin`], but returns `None` if the job does not exist, instead of creating it.
 pub(crate) async fn begin_existing(
     session: &mut Session,
     job: &JobAddress,
@@ -146,7 +149,7 @@ pub(crate) async fn begin_existing(
     unless_moved(session, job, locked).await
 }
 
-/// As [`begin_existing`], also for a job that was moved to another store.
+/// Like [`begin_existing`], but does not fail for a job that was moved to another store.
 pub(crate) async fn begin_any(
     session: &mut Session,
     job: &JobAddress,
@@ -157,7 +160,8 @@ pub(crate) async fn begin_any(
     try_begin(session, job, false, fence, durability, statements).await
 }
 
-/// Fails if the job was moved to another store. `None` if its mark was taken away meanwhile.
+/// Fails if the locked job is marked as moved to another store. `None` if the mark was removed meanwhile: then the
+/// transaction has been rolled back.
 async fn unless_moved(
     session: &mut Session,
     job: &JobAddress,

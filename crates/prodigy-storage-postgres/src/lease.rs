@@ -1,4 +1,4 @@
-//! Leases that this process holds: its locks and its writers, renewed in the background.
+//! The leases of locks and writers that this process holds. They are renewed in the background.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -14,21 +14,22 @@ use crate::pool::Pool;
 use crate::session::{Claim, Session};
 use crate::sql::{Sql, column, rows};
 
-/// How long a lease lasts, by the server's clock.
+/// The length of a lease, which the server's clock measures.
 pub(crate) const LEASE_SECONDS: i64 = 30;
 const LEASE: Duration = Duration::from_secs(LEASE_SECONDS as u64);
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The holder stops this long before the lease ends, since the clocks of two machines may drift.
+/// The holder regards its lease as ended this long before the server does, since the clocks of two machines may
+/// drift.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// The end of a lease as its holder counts it: earlier than the server does.
+/// The end of a lease by the clock of its holder, which is earlier than by the server's.
 #[derive(Debug)]
 pub(crate) struct Held {
     until: Mutex<Uptime>,
 }
 
 impl Held {
-    /// A lease that was requested at this moment.
+    /// A lease that was requested at this moment, by the clock of this machine.
     pub(crate) fn since(asked: Uptime) -> Self {
         Self {
             until: Mutex::new(asked.after(LEASE.saturating_sub(MARGIN))),
@@ -55,7 +56,7 @@ impl Leases {
         self.locks.lock().remove(&lease);
     }
 
-    /// Renews all leases until the handle is dropped.
+    /// Renews all leases again and again, until the handle is dropped.
     pub(crate) fn renew_always(
         self: &Arc<Self>,
         db: &Db,

@@ -5,21 +5,24 @@
 //! A [`PostgresBackend`] is a handle on a schema of a database; a clone is another handle on the same connections. It
 //! passes the same conformance suite as the other backends.
 //!
-//! - Each process registers a *writer* for each log that it appends to. A writer has one transaction in flight and its
-//!   own ascending numbers, so a reader never skips a transaction that commits late. Threads of a process share commits.
-//! - A cursor holds the last number that was read of each open writer. Writers that ended are closed; a run of closed
-//!   writers takes a few bytes.
-//! - Locks and writers are leases by the server's clock, renewed in the background. They need no session, so a pooler
-//!   in transaction mode works: behind it no statement is prepared by name, and settings are local to a transaction.
+//! - Each process registers a *writer* for each log that it appends to. A writer has one transaction at a time,
+//!   and numbers its events in the order of its commits. So a reader that remembers a number per writer never
+//!   misses a transaction that commits late. Threads of a process share commits.
+//! - A cursor holds, for each open writer, the number of the last event that was read. Writers that have ended are
+//!   closed; in a cursor, a sequence of closed writers takes only a few bytes.
+//! - Locks and writers are leases, measured by the server's clock and renewed in the background. They do not
+//!   depend on a session, so a pooler in transaction mode can be used: behind it no statement is prepared by name,
+//!   and settings apply to a single transaction.
 //! - Leases of dead letters are measured by the server's clock.
-//! - Calls may come from any thread, and run on it. A thread of the handle renews leases and notifies, and makes the calls
-//!   of threads that belong to a tokio runtime. A call whose deadline passes closes its connection.
+//! - A call may come from any thread, and runs on it. A thread of the handle renews leases and sends
+//!   notifications; it also makes the calls that come from the threads of a tokio runtime. If the deadline of a
+//!   call passes, its connection is closed.
 //!
 //! # Limitations
 //!
-//! - An append by another process ends a wait at once if notifications arrive. Behind a pooler in transaction mode they
-//!   do not, and the next poll (`poll`) finds the event.
-//! - The lock of a holder that died becomes free after 30 seconds.
+//! - An append by another process ends a wait at once if notifications arrive. Behind a pooler in transaction mode
+//!   they do not; then the next poll (`poll`) finds the event.
+//! - If the holder of a lock dies, the lock is free after 30 seconds.
 //! - Replication, failover and backup are the tasks of the database.
 //!
 //! # Example

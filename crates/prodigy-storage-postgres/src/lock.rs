@@ -1,4 +1,4 @@
-//! Named locks: rows with a lease and a fencing token.
+//! Named locks: each is a row with a lease and a fencing token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +19,14 @@ use crate::moved;
 use crate::sql::{Sql, column, first, rows};
 
 const LOCK: &str = "take lock";
-/// The pauses between two attempts grow from the first of these to the second.
+/// The pauses between attempts to take a lock grow from the first of these to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
-/// The longest time that a dropped guard tries to release its lock. After that the lock is free when its lease ends.
+/// The longest time for which a dropped guard tries to release its lock. After that, the lock is free when its
+/// lease ends.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// An attempt: returns the token if the lock is free, or if an earlier attempt took it and its answer was lost.
+/// A statement that takes a lock if it is free, or if an earlier attempt with the same lease took it and its
+/// answer was lost. Returns the token.
 fn attempt(name: &LockName, holder: &Holder, lease: Uuid) -> Sql {
     let part = Part::of_lock(name);
     let covered = moved::is_covered("$4", "$5");
@@ -64,7 +66,7 @@ fn info(row: &Row) -> Result<LockInfo> {
     Ok(LockInfo::new(name, held, holder.clone().filter(|_| held), token.unsigned_abs()).last_holder(holder))
 }
 
-/// True if a lock's lease has not ended.
+/// A condition: the lease of a lock has not ended.
 pub(crate) const IS_HELD: &str = "(lease is not null and expires > clock_timestamp())";
 
 impl LockStore for PostgresBackend {
@@ -87,7 +89,7 @@ impl LockStore for PostgresBackend {
                 Sql::new("select holder from @.lock where name = $1").arg(name.as_str().to_owned()),
                 moved::covering(&Part::of_lock(name)),
             ];
-            // At least one attempt is made. It may take as long as a connection takes to open.
+            // The first attempt is always made. It may take as long as opening a connection.
             let patience = Deadline::after(self.options().connect_timeout * 2);
             let tried = self
                 .db()
@@ -101,7 +103,8 @@ impl LockStore for PostgresBackend {
                     Ok((token, found.as_deref().and_then(holder_in)))
                 });
             let (token, found) = match tried {
-                // The next attempt uses the same lease, so it finds out whether this one took the lock.
+                // It is not known whether this attempt took the lock. The next attempt has the same lease, and
+                // finds out.
                 Err(error) if error.kind() == ErrorKind::OutcomeUnknown && !deadline.has_passed() => {
                     (None, None)
                 }
@@ -156,7 +159,7 @@ fn unavailable(name: &LockName, holder: Option<Holder>, began: Instant, deadline
     ))
 }
 
-/// A lock that is held.
+/// A held lock.
 struct Guard {
     db: Arc<Db>,
     leases: Arc<Leases>,
@@ -171,7 +174,7 @@ impl Guard {
     fn free(&mut self) -> Result<()> {
         self.is_released = true;
         self.leases.release(self.lease);
-        // The row stays with its token, so that the next holder gets a greater one.
+        // The row is kept for its token, so that the next holder gets a greater one.
         let sql = Sql::new("update @.lock set lease = null where name = $1 and lease = $2")
             .arg(self.name.as_str().to_owned())
             .arg(self.lease);

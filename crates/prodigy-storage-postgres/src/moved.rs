@@ -1,8 +1,10 @@
-//! Marks of what was moved to another store.
+//! Marks on the parts of a store that were moved to another store.
 //!
-//! A row of `moved` is a mark, and the row of each job that a mark covers says so: writes look there, since they look at it anyway. The mark
-//! of a job is made under the lock of its row, after its writers were closed. That of a repository or of the store holds a lock on the table of
-//! jobs. Both hold a lock on the table of items, for the acknowledgements. So no write is between its look and its commit.
+//! A row of the table `moved` is a mark. The row of each job that the mark covers says so too, because a write
+//! reads that row in any case. To mark a job, its row is locked and its writers are closed; to mark a repository
+//! or the store, the table of jobs is locked. In both cases the table of items is locked too, since an
+//! acknowledgement locks nothing else. So no write is between its check for a mark and its commit when a mark is
+//! made.
 
 use prodigy_storage_backend::{
     Deadline, Durability, ErrorKind, Moved, Page, PageOptions, Result, StorageError,
@@ -16,20 +18,21 @@ use crate::job;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
 
-/// The audit log stays with the store.
+/// The repository of the audit log, which is not covered by a mark on the whole store.
 const AUDIT: &str = RepoName::AUDIT;
 const MARK: &str = "mark as moved";
 const UNMARK: &str = "take marks away";
 const LIST: &str = "look for marks";
 
-/// Whether a mark covers a job, or a repository with an empty name, by these parameters. The audit log stays with the store.
+/// An SQL condition: a mark covers the job with this repository and name, or the repository itself if the name is
+/// empty. A mark on the whole store does not cover the audit log.
 pub(crate) fn is_covered(repo: &str, name: &str) -> String {
     format!(
         "exists (select from @.moved m where (m.repo = {repo} or m.repo = '' and {repo} <> '{AUDIT}') and m.name in ('', {name}))"
     )
 }
 
-/// The repository and the name in the row of a mark.
+/// A part as the columns `repo` and `name` of a mark. Empty text stands for all.
 fn names(part: &Part) -> (String, String) {
     let repo = part.repo().map(|repo| repo.as_str().to_owned());
     let job = part.job().map(|job| job.as_str().to_owned());
@@ -49,7 +52,7 @@ pub(crate) fn part_of(document: &Document) -> Part {
     }
 }
 
-/// Finds the widest mark that covers a part.
+/// Selects the mark that covers a part. If there are several, the one on the largest part.
 pub(crate) fn covering(part: &Part) -> Sql {
     let text = format!(
         "select repo, name, target, moved_at from @.moved where (repo = $1 or repo = '' and $1 <> '{AUDIT}') and name in ('', $2) \
@@ -58,7 +61,7 @@ pub(crate) fn covering(part: &Part) -> Sql {
     of(text, part)
 }
 
-/// The mark that a row is.
+/// The mark that a row of the table `moved` holds.
 fn mark_in(row: &Row) -> Result<Moved> {
     let (repo, name): (&str, &str) = (column(row, 0)?, column(row, 1)?);
     let parsed = || {
@@ -73,7 +76,7 @@ fn mark_in(row: &Row) -> Result<Moved> {
     Ok(Moved::new(part, to, Timestamp::from_nanos(at)))
 }
 
-/// The error for a write that found such a row.
+/// The error for a write to a part, if a mark that covers the part was found.
 pub(crate) fn refusal(session: &Session, found: &[Row]) -> Result<()> {
     match found.first() {
         Some(row) => Err(mark_in(row)?.refused(session.operation, &session.target)),
@@ -81,13 +84,13 @@ pub(crate) fn refusal(session: &Session, found: &[Row]) -> Result<()> {
     }
 }
 
-/// Fails with the mark that covers a part. Succeeds if it was taken away meanwhile.
+/// Fails if a mark covers the part. The error names the new place.
 pub(crate) async fn refuse(session: &mut Session, part: &Part) -> Result<()> {
     let answers = session.read(vec![covering(part)]).await?;
     refusal(session, rows(&answers, 0))
 }
 
-/// Stores a mark, unless the part has one.
+/// Stores a mark, unless the part has one already.
 fn insert(moved: &Moved) -> Sql {
     let text = "insert into @.moved (repo, name, target, moved_at) values ($1, $2, $3, $4) on conflict (repo, name) do nothing";
     of(text, &moved.part)
@@ -95,15 +98,16 @@ fn insert(moved: &Moved) -> Sql {
         .arg(moved.at.as_nanos())
 }
 
-/// The condition that a job is within a part, by the first two parameters.
+/// An SQL condition: the job `j` is within the part that the first two parameters name.
 const WITHIN: &str = "($1 = '' or j.repo = $1) and ($2 = '' or j.name = $2) and j.id > 0";
 
-/// No write to a job is under way while the transaction lasts, and none begins.
+/// Waits for all running writes to jobs, and keeps new ones from beginning until the end of the transaction.
 fn stop_writes() -> Sql {
     Sql::new("lock table @.job, @.item in exclusive mode")
 }
 
-/// No acknowledgement is under way while the transaction lasts: it locks its items only, and not the row of their job.
+/// Waits for all running acknowledgements, and keeps new ones from beginning until the end of the transaction. An
+/// acknowledgement locks its items and not the row of the job.
 fn stop_acknowledgements() -> Sql {
     Sql::new("lock table @.item in exclusive mode")
 }
@@ -174,7 +178,7 @@ async fn unmark(session: &mut Session, part: &Part) -> Result<u64> {
     Ok(removed.unwrap_or_default().unsigned_abs())
 }
 
-/// A page of the marks that concern a part.
+/// Selects a page of the marks that concern a part.
 fn list(part: &Part, page: &PageOptions<Part>, limit: usize) -> Sql {
     let text = format!(
         "select repo, name, target, moved_at from @.moved where ($1 = '' or repo in ('', $1)) and ($2 = '' or name in ('', $2)) \

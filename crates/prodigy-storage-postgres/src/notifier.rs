@@ -1,8 +1,8 @@
-//! Notifications of appends between processes.
+//! Notifies other processes of appends, and receives their notifications.
 //!
-//! Notifications are not part of the transactions of appends: a task sends them, at most one per job in each [`PAUSE`].
-//! A listener sends a notification to itself to prove that notifications arrive: behind a pooler in transaction mode
-//! they are lost without an error. So a wait also polls.
+//! A notification is not part of the transaction of its append: a task sends it later, for each job at most once
+//! in each [`PAUSE`]. To find out whether notifications arrive, a listener sends one to itself: behind a pooler in
+//! transaction mode they are lost without an error. So callers that wait for events also poll.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::pool::{Link, Pool};
 use crate::session::{Claim, Session};
 use crate::sql::Sql;
 
-/// A process announces a job at most once in this time.
+/// A process sends at most one notification per job in this time.
 const PAUSE: Duration = Duration::from_millis(10);
-/// The longest time that the notification of a listener to itself may take.
+/// The longest time until the notification that a listener sends to itself has to arrive.
 const PROOF: Duration = Duration::from_secs(1);
 /// The pause before a listener that failed is started again.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -36,16 +36,16 @@ const LISTEN: &str = "listen for events";
 pub(crate) struct Notifier {
     channel: String,
     waiters: Arc<Waiters>,
-    /// Jobs to announce.
+    /// Jobs for which a notification has to be sent.
     pending: Mutex<BTreeSet<String>>,
-    /// Jobs whose announcement is being sent. It is repeated if the handle is dropped meanwhile.
+    /// Jobs whose notification is being sent. If the handle is dropped meanwhile, it is sent again.
     sent: Mutex<BTreeSet<String>>,
     announced: Notify,
     is_started: AtomicBool,
-    /// Whether the listener works; `None` before the first proof.
+    /// True if the notification of the listener to itself arrived; `None` until that is known for the first time.
     works: Mutex<Option<bool>>,
     proved: Condvar,
-    /// The notification that the listener sent to itself.
+    /// The payload of the notification that the listener sent to itself.
     proof: Mutex<String>,
     heard: Notify,
 }
@@ -66,13 +66,13 @@ impl Notifier {
         }
     }
 
-    /// Has a job announced to other processes, within [`PAUSE`].
+    /// Has other processes notified of an append to a job, within [`PAUSE`].
     pub(crate) fn announce(&self, job: &JobAddress) {
         self.pending.lock().insert(job.to_string());
         self.announced.notify_one();
     }
 
-    /// The statement that announces the pending jobs and those that are being announced; `None` without such jobs.
+    /// The statement that sends all notifications that are pending or being sent; `None` without any.
     pub(crate) fn announcement(&self) -> Option<Sql> {
         let mut sent = self.sent.lock();
         sent.append(&mut self.pending.lock());
@@ -81,7 +81,7 @@ impl Notifier {
         (!jobs.is_empty()).then(|| Sql::new(text).frequent().arg(self.channel.clone()).arg(jobs))
     }
 
-    /// Sends announcements until the handle is dropped.
+    /// Sends notifications again and again, until the handle is dropped.
     pub(crate) fn send_always(self: &Arc<Self>, db: &Db) {
         let (notifier, pool) = (Arc::clone(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
@@ -90,7 +90,7 @@ impl Notifier {
                 if let Some(announcement) = notifier.announcement()
                     && let Err(error) = send(&pool, announcement).await
                 {
-                    // Waiting callers poll as well, so a lost announcement only delays them.
+                    // Callers that wait for events also poll, so a lost notification only delays them.
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "an announcement was not sent"
@@ -102,7 +102,7 @@ impl Notifier {
         });
     }
 
-    /// Starts to listen, unless a listener was started before.
+    /// Begins to listen for notifications, unless this was called before.
     pub(crate) fn listen(self: &Arc<Self>, db: &Db) {
         if self.is_started.swap(true, Ordering::SeqCst) {
             return;
@@ -122,7 +122,7 @@ impl Notifier {
         });
     }
 
-    /// Waits for the first proof, at most as long as a proof may take.
+    /// Waits until it is known whether notifications arrive, at most for [`PROOF`].
     pub(crate) fn await_proof(&self, deadline: Deadline) {
         let mut works = self.works.lock();
         let until = deadline
@@ -132,7 +132,7 @@ impl Notifier {
         while works.is_none() && !self.proved.wait_until(&mut works, until).timed_out() {}
     }
 
-    /// True while appends of other processes are reported.
+    /// True while notifications of other processes arrive.
     pub(crate) fn is_heard(&self) -> bool {
         *self.works.lock() == Some(true)
     }
@@ -142,7 +142,7 @@ impl Notifier {
         self.proved.notify_all();
     }
 
-    /// Listens, proves that notifications arrive, and returns when the connection ends.
+    /// Listens for notifications, and finds out whether they arrive. Returns when the connection ends.
     async fn hear(self: &Arc<Self>, pool: &Arc<Pool>) -> Result<()> {
         let notifier = Arc::clone(self);
         let notified = move |_: &str, payload: &str| notifier.report(payload);

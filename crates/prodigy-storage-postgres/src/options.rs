@@ -8,10 +8,10 @@ use std::time::Duration;
 use prodigy_storage_backend::{Clock, SystemClock};
 use prodigy_storage_layout::Timestamp;
 
-/// Returns the current time for the leases of items.
+/// Returns the time by which the leases of items are measured.
 pub(crate) type ServerClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The connection to a database, and the limits of its use.
+/// How to connect to a database, and the limits of a store.
 ///
 /// ```
 /// use prodigy_storage_postgres::PostgresOptions;
@@ -22,7 +22,7 @@ pub(crate) type ServerClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PostgresOptions {
-    /// The connection string, as a URL or as `key=value` pairs. It may name several hosts.
+    /// The connection string: a URL, or `key=value` pairs. It may name several hosts.
     pub(crate) url: String,
     /// The password, used if the connection string has none.
     pub(crate) password: Option<String>,
@@ -34,9 +34,9 @@ pub struct PostgresOptions {
     pub(crate) connections: usize,
     /// The name of this program in the server's list of sessions.
     pub(crate) application_name: String,
-    /// The longest time that opening a connection may take.
+    /// The longest time for opening a connection.
     pub(crate) connect_timeout: Duration,
-    /// Whether a missing or older schema is created or migrated when the store is opened.
+    /// True if missing tables are created, and older ones migrated, when the store is opened.
     pub(crate) migrate: bool,
     pub(crate) max_record_size: u64,
     pub(crate) max_document_size: u64,
@@ -74,23 +74,23 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the password file, as `PGPASSFILE` or `~/.pgpass`. A missing file is no error. As in libpq, a file that
-    /// other users can read is ignored.
+    /// Sets the password file, like `PGPASSFILE` and `~/.pgpass`. A missing file is no error. A file that other
+    /// users can read is ignored, as libpq does.
     #[must_use]
     pub fn password_file(mut self, path: Option<PathBuf>) -> Self {
         self.password_file = path;
         self
     }
 
-    /// Sets the schema; the default is `prodigy`.
+    /// Sets the schema that holds the tables; the default is `prodigy`.
     #[must_use]
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// Sets the largest number of connections that calls use at one time, at least 1; the default is 10. The handle
-    /// uses up to three more: to listen for events, to renew leases, and to release a lock.
+    /// Sets the largest number of connections that calls use at one time; at least 1, by default 10. The handle
+    /// uses up to three more: for notifications, for the renewal of leases, and for the release of a lock.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
@@ -104,15 +104,15 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the longest time that opening a connection may take; the default is 5 seconds.
+    /// Sets the longest time for opening a connection; the default is 5 seconds.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Sets whether opening the store creates or migrates the schema; the default is true. Set false for a role that
-    /// may not change tables: then an older schema is refused.
+    /// Sets whether missing tables are created, and older ones migrated, when the store is opened; the default is
+    /// true. Set false for a role that may not change tables: older tables are then refused.
     #[must_use]
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
@@ -140,22 +140,22 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the size in bytes of its events at which a writer is closed and another one begins; the default is 100 MiB.
-    /// Retention removes the events of closed writers only.
+    /// Sets the size in bytes that the events of one writer may reach. A larger writer is closed, and a new one
+    /// begins; the default is 100 MiB. Retention removes only the events of closed writers.
     #[must_use]
     pub fn max_segment_size(mut self, bytes: u64) -> Self {
         self.max_segment_size = bytes;
         self
     }
 
-    /// Sets the clock of this machine, in tests.
+    /// Sets the clock of this machine, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Replaces the server's clock for leases and delays of items, in tests.
+    /// Sets the clock for leases and delays of items, instead of the server's, for tests.
     #[must_use]
     pub fn server_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.server_clock = Some(Arc::new(clock));

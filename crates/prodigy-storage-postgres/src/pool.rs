@@ -1,4 +1,4 @@
-//! The pool of connections, which are checked before a call gets one.
+//! A pool of connections. A connection is checked before it is used again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,30 +17,31 @@ use crate::session::{Names, SETTINGS};
 use crate::sql::Sql;
 use crate::target::Target;
 
-/// A connection that was idle for longer is checked by a query before it is used: proxies drop idle connections
-/// silently.
+/// A connection that was idle for longer is checked by a query before it is used, since a proxy may have dropped
+/// it without a notice.
 const TRUSTED: Duration = Duration::from_secs(5);
-/// A connection that was in use a moment ago is used again without a look: two calls of the system are a tenth of a small statement.
+/// A connection that was idle for less than this is not checked at all: even the two system calls of a check take
+/// a tenth of the time of a small statement.
 const JUST_USED: Duration = Duration::from_millis(1);
-/// The longest wait for the answer to that query.
+/// The longest wait for the answer to the query that checks a connection.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
-/// The largest number of statements that a connection prepares.
+/// The largest number of statements that are prepared on a connection.
 const STATEMENTS: usize = 64;
 
 /// A connection. Dropping it closes it.
 pub(crate) struct Link {
     pub(crate) client: Client,
-    /// True after the server reported that it stopped waiting for its synchronous standby.
+    /// Set to true when the server reports that a commit did not wait for its synchronous standby.
     pub(crate) unreplicated: Arc<AtomicBool>,
     idle_since: Instant,
-    /// The clone of [`Pool::open`] that counts this connection.
+    /// A clone of [`Pool::open`], whose number of clones is that of the open connections.
     counted: Option<Arc<()>>,
-    /// The statements that are prepared in the server process; `None` behind a pooler.
+    /// The statements that are prepared on this connection; `None` behind a pooler, where none may be.
     prepared: Option<Mutex<HashMap<String, Statement>>>,
 }
 
-/// Receives the notifications of a connection: channel and payload.
+/// Called with the channel and the payload of each notification that a connection receives.
 pub(crate) type Notified = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
 impl Link {
@@ -64,12 +65,12 @@ impl Link {
         })
     }
 
-    /// True if one server process serves the connection, so that its session has [`SETTINGS`].
+    /// True if a single server process serves the connection. Its session then has [`SETTINGS`].
     pub(crate) fn is_direct(&self) -> bool {
         self.prepared.is_some()
     }
 
-    /// Applies the session's settings if one server process serves the connection.
+    /// Applies [`SETTINGS`] to the session if a single server process serves the connection.
     async fn settle(&mut self) -> Result<(), Error> {
         if is_direct(&self.client).await? {
             self.client.batch_execute(SETTINGS).await?;
@@ -78,7 +79,8 @@ impl Link {
         Ok(())
     }
 
-    /// The prepared form of a frequent statement. The first call prepares it.
+    /// The prepared form of a frequent statement. It is prepared by the first call. `None` for any other
+    /// statement.
     pub(crate) async fn prepared(&self, sql: &Sql, text: &str) -> Result<Option<Statement>, Error> {
         let Some(prepared) = self.prepared.as_ref().filter(|_| sql.is_frequent) else {
             return Ok(None);
@@ -110,8 +112,9 @@ impl Link {
         if idle < JUST_USED && !self.client.is_closed() {
             return true;
         }
-        // The runtime of a seat runs during calls only, so it may not have noticed that the server closed the connection: the
-        // first pause asks the system for news, the second one lets the connection read them.
+        // The runtime that drives this connection runs only during calls. So it may not have noticed yet that the
+        // server closed the connection. During the first pause it asks the operating system for news, and during
+        // the second the connection reads them.
         for _ in 0..2 {
             tokio::task::yield_now().await;
         }
@@ -126,7 +129,7 @@ impl Link {
     }
 }
 
-/// Handles answers, notices and notifications until the connection ends.
+/// Handles the answers, notices and notifications that arrive, until the connection ends.
 async fn drive<S, T>(
     mut connection: Connection<S, T>,
     unreplicated: Arc<AtomicBool>,
@@ -137,8 +140,8 @@ async fn drive<S, T>(
 {
     while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
         match message {
-            // The notice arrives before the answer to the commit, so the commit sees it. Only the name of the routine
-            // is not translated by the server's language setting.
+            // The notice arrives before the answer to the commit, so the commit sees the flag. The name of the
+            // routine is compared, because the server translates the text of the notice.
             AsyncMessage::Notice(notice) if notice.routine() == Some("SyncRepWaitForLSN") => {
                 unreplicated.store(true, Ordering::SeqCst);
             }
@@ -157,19 +160,19 @@ pub(crate) struct Pool {
     target: Target,
     names: Names,
     size: usize,
-    /// Each open connection holds a clone.
+    /// Each open connection holds a clone of this value, so that the connections are counted.
     open: Arc<()>,
-    /// The idle connections that the runtime of the handle drives.
+    /// Idle connections that the runtime of the handle drives.
     idle: Mutex<Vec<Link>>,
-    /// The idle connections that calling threads drive.
+    /// Idle connections that the calling threads drive, each with its own runtime.
     seats: Mutex<Vec<Seat>>,
     permits: Arc<Semaphore>,
 }
 
-/// The connection of a seat while no call uses it.
+/// Holds the connection of a seat while no call uses it.
 pub(crate) type Shelf = Arc<Mutex<Option<Link>>>;
 
-/// A runtime that the calling thread drives, and the place of its connection. A call on it needs no other thread.
+/// A runtime that the calling thread itself drives, and its connection. A call on it needs no other thread.
 pub(crate) struct Seat {
     runtime: Option<Runtime>,
     pub(crate) shelf: Shelf,
@@ -178,16 +181,17 @@ pub(crate) struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // This closes the connection. A plain drop would wait, which a thread of another runtime must not do.
+            // Closes the connection. A plain drop would block, which is not allowed on a thread of another
+            // runtime.
             runtime.shutdown_background();
         }
     }
 }
 
-/// A connection in use by a call. [`Pool::give_back`] returns it; a drop closes it.
+/// A connection that a call uses. [`Pool::give_back`] returns it to the pool; dropping it closes the connection.
 pub(crate) struct Lent {
     pub(crate) link: Link,
-    /// The place of the connection if it belongs to a seat.
+    /// Where the connection is returned, if it belongs to a seat.
     shelf: Option<Shelf>,
     _permit: OwnedSemaphorePermit,
 }
@@ -213,7 +217,7 @@ impl Pool {
         &self.names
     }
 
-    /// A seat for this thread; `None` while all connections are in use, and on the threads of a runtime: they must not
+    /// A seat for this thread. `None` if all connections are in use, and on a thread of a runtime, which must not
     /// drive another one.
     pub(crate) fn seat(&self) -> Option<Seat> {
         if Handle::try_current().is_ok() || self.permits.available_permits() == 0 {
@@ -229,18 +233,18 @@ impl Pool {
         })
     }
 
-    /// Runs a call on this thread. The seat is kept for the next call if its connection is still open.
+    /// Runs a call on this thread. If the seat's connection is still open then, the seat is kept for a later call.
     pub(crate) fn run<T>(&self, seat: Seat, call: impl Future<Output = T>) -> Option<T> {
         let answer = seat.runtime.as_ref()?.block_on(call);
         if seat.shelf.lock().is_some() {
             self.seats.lock().push(seat);
-            // Another thread may have opened one more before this one was known to be idle.
+            // While this connection was in use, another thread may have opened one more than the limit allows.
             self.close_above(self.size);
         }
         Some(answer)
     }
 
-    /// Closes an idle connection if more than this number are open.
+    /// If more than this number of connections are open, closes an idle one.
     fn close_above(&self, number: usize) {
         if Arc::strong_count(&self.open) - 1 <= number {
             return;
@@ -252,7 +256,7 @@ impl Pool {
         }
     }
 
-    /// Lends the connection of a seat, or without a shelf one that the runtime of the handle drives.
+    /// The connection of a seat. Without a seat (`shelf`), one that the runtime of the handle drives.
     pub(crate) async fn lend(
         &self,
         shelf: Option<&Shelf>,
@@ -262,7 +266,7 @@ impl Pool {
         let permit = permit
             .map_err(|error| StorageError::timeout(operation, "", "a connection").with_source(error))?;
         loop {
-            // The lock is released before the wait.
+            // The mutex is unlocked again before the connection is checked.
             let idle = match shelf {
                 Some(shelf) => shelf.lock().take(),
                 None => self.idle.lock().pop(),
@@ -281,7 +285,8 @@ impl Pool {
     }
 
     async fn open(&self, operation: &'static str) -> Result<Link, StorageError> {
-        // The caller holds a permit, so if the pool is at its limit, a connection of the other kind is idle.
+        // The caller has a permit. So if the limit of connections is reached, one of them is idle, of the other
+        // kind, and is closed.
         self.close_above(self.size - 1);
         let counted = Arc::clone(&self.open);
         let mut link = Link::open(&self.target, None, operation).await?;

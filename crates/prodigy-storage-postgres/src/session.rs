@@ -1,4 +1,4 @@
-//! A connection during one call: statements, transactions, and the meaning of their failures.
+//! The connection of one call: runs its statements and transactions, and converts their failures.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,9 +16,9 @@ use crate::options::PostgresOptions;
 use crate::pool::{Lent, Pool, Shelf};
 use crate::sql::Sql;
 
-/// The schema's name and the clock, which are inserted into the texts of statements.
+/// The name of the schema and the clock, which are inserted into the text of each statement.
 pub(crate) struct Names {
-    /// The quoted name of the schema, followed by a period.
+    /// The schema's name in quotation marks, followed by a full stop.
     pub(crate) prefix: String,
     pub(crate) server_clock: Option<crate::options::ServerClock>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
         let schema = &options.schema;
-        // The server truncates longer names.
+        // The server cuts longer names without an error.
         if schema.is_empty() || schema.len() > 63 || schema.contains(['\0', '"', '.', '@', '\'', '{']) {
             let why = "a schema has a name of 1 to 63 bytes, without quotes, periods, braces and `@`";
             return Err(StorageError::new(
@@ -61,18 +61,18 @@ const OPEN: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// Decides once whether a write is sent or given up. The task that sends it and the caller whose deadline passes share
-/// it.
+/// Decides whether a write is sent or given up. The task that would send it and the caller that waits for it share
+/// the decision, which is made once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claim(Arc<AtomicU8>);
 
 impl Claim {
-    /// Claims the write for sending; false if the caller has given up, and then nothing may be sent.
+    /// Decides that the write is sent. Returns false if the caller has given up: then nothing may be sent.
     pub(crate) fn send(&self) -> bool {
         self.0.fetch_max(SENT, Ordering::SeqCst) != GIVEN_UP
     }
 
-    /// Gives the write up; false if it was sent, and then its outcome is unknown.
+    /// Decides that the write is given up. Returns false if it was sent: then its outcome is unknown.
     pub(crate) fn give_up(&self) -> bool {
         self.0
             .compare_exchange(OPEN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst)
@@ -80,14 +80,15 @@ impl Claim {
     }
 }
 
-/// The connection of a call. It returns to the pool if no statement failed or was abandoned.
+/// The connection of one call. It returns to the pool when it is dropped, unless a statement failed or has no
+/// answer yet.
 pub(crate) struct Session {
     pool: Arc<Pool>,
     lent: Option<Lent>,
     claim: Claim,
     pub(crate) operation: &'static str,
     pub(crate) target: String,
-    /// True while no transaction is open.
+    /// True if no transaction is open and no statement waits for its answer.
     at_rest: bool,
 }
 
@@ -100,7 +101,8 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Uses the connection of a seat, or without a shelf one that the runtime of the handle drives.
+    /// Opens a session on the connection of a seat. Without a seat (`shelf`), on one that the runtime of the
+    /// handle drives.
     pub(crate) async fn open(
         pool: &Arc<Pool>,
         shelf: Option<&Shelf>,
@@ -119,26 +121,27 @@ impl Session {
         })
     }
 
-    /// The quoted name of the schema, followed by a period.
+    /// The schema's name in quotation marks, followed by a full stop.
     pub(crate) fn prefix(&self) -> &str {
         &self.pool.names().prefix
     }
 
-    /// Runs statements that only read, each in its own transaction, in one round trip.
+    /// Runs statements that only read, in one round trip. Each is a transaction of its own.
     pub(crate) async fn read(&mut self, statements: Vec<Sql>) -> Result<Vec<Vec<Row>>> {
         let answers = self.send(None, &statements, Stage::Before).await?;
         self.at_rest = true;
         Ok(answers)
     }
 
-    /// Runs a whole transaction in one round trip.
+    /// Runs statements as one transaction, in one round trip.
     pub(crate) async fn write(
         &mut self,
         durability: Durability,
         statements: Vec<Sql>,
     ) -> Result<Vec<Vec<Row>>> {
         self.claimed()?;
-        // With the session's settings, a single statement is a transaction by itself.
+        // If the session has the settings already, a single statement is a transaction without `begin` and
+        // `commit`.
         let is_whole = statements.len() == 1 && durability == Durability::Strict && self.has_settings();
         let (begin, stage) = if is_whole {
             (None, Stage::Commit)
@@ -149,7 +152,7 @@ impl Session {
         self.committed(answers)
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction, and runs its first statements.
     pub(crate) async fn begin(
         &mut self,
         durability: Durability,
@@ -178,12 +181,12 @@ impl Session {
         Ok(())
     }
 
-    /// True if the session has [`SETTINGS`].
+    /// True if [`SETTINGS`] were applied to the session.
     fn has_settings(&self) -> bool {
         self.lent.as_ref().is_some_and(|lent| lent.link.is_direct())
     }
 
-    /// The text that begins a transaction, with the settings that the session does not have.
+    /// The text that begins a transaction, with the settings that were not applied to the session.
     fn begin_text(&self, durability: Durability) -> String {
         let commit = match durability {
             Durability::Strict => "on",
@@ -223,8 +226,8 @@ impl Session {
         Ok(answers)
     }
 
-    /// Sends all statements at once, and waits for their answers. The stage is [`Stage::Pipelined`] if a commit follows
-    /// the statements.
+    /// Sends all statements at once, and waits for their answers. With [`Stage::Pipelined`], a commit follows
+    /// them.
     async fn send(
         &mut self,
         begin: Option<String>,
@@ -257,7 +260,8 @@ impl Session {
                 None => Ok(()),
             }
         };
-        // A future sends its message when it is first polled, so the messages are sent in this order.
+        // A statement is sent when its future is first polled. So the futures are polled in the order of the
+        // statements.
         let queries = messages.iter().map(|(params, prepared, text)| async move {
             match prepared {
                 Some(statement) => {
@@ -278,7 +282,7 @@ impl Session {
     }
 }
 
-/// Polls all futures in order until each is done. `join_all` keeps no order for many futures.
+/// Polls all futures, always in the same order, until each has ended. `join_all` keeps no order if there are many.
 async fn join_all_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut all: Vec<Pin<Box<MaybeDone<F>>>> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     poll_fn(|context| {
@@ -296,8 +300,9 @@ async fn join_all_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F
         .collect()
 }
 
-/// The settings of a strict transaction, for a session.
+/// The settings that a strict transaction needs. They are applied once to a session that one server process
+/// serves.
 pub(crate) const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set synchronous_commit = on; set lock_timeout = 60000";
 
-/// The longest wait of an abandoned session for a row that another session has locked.
+/// The longest time for which a session whose caller has gone may wait for a locked row.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);

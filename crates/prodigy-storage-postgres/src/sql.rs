@@ -1,12 +1,12 @@
-//! Statements with their parameters, and the columns of a row.
+//! SQL statements with their parameters, and reading the columns of a row.
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use uuid::Uuid;
 
-/// A parameter with its SQL type. A statement whose types are given needs no preparation, so it works behind every
-/// pooler.
+/// A parameter with its SQL type. If the types of all parameters are given, the statement need not be prepared,
+/// and so works behind every pooler.
 pub(crate) trait Param: ToSql + Send + Sync + 'static {
     const TYPE: Type;
 }
@@ -37,11 +37,11 @@ params! {
     Vec<u8> => BYTEA, BYTEA_ARRAY;
 }
 
-/// A statement. In its text `@.` is replaced by the schema, and `{now}` by the server's time in nanoseconds.
+/// An SQL statement. In its text, `@.` is replaced by the schema, and `{now}` by the server's time in nanoseconds.
 pub(crate) struct Sql {
     pub(crate) text: std::borrow::Cow<'static, str>,
     params: Vec<(Box<dyn ToSql + Send + Sync>, Type)>,
-    /// True if it is prepared on connections that allow that.
+    /// True if the statement is prepared where possible: on connections that a single server process serves.
     pub(crate) is_frequent: bool,
 }
 
@@ -54,8 +54,8 @@ impl Sql {
         }
     }
 
-    /// Has the statement prepared once on each connection that one server process serves. Only for a small number of
-    /// different texts: each stays prepared until its connection is closed.
+    /// Has the statement prepared once on each connection that a single server process serves. Use it only if
+    /// there are few different texts, since each stays prepared until its connection is closed.
     pub(crate) fn frequent(mut self) -> Self {
         self.is_frequent = true;
         self
@@ -67,7 +67,7 @@ impl Sql {
         self
     }
 
-    /// Adds the next parameter, and returns its placeholder.
+    /// Adds the next parameter, and returns its placeholder in the text.
     pub(crate) fn push<P: Param>(&mut self, value: P) -> String {
         self.params.push((Box::new(value), P::TYPE));
         format!("${}", self.params.len())
@@ -81,7 +81,7 @@ impl Sql {
     }
 }
 
-/// Asks for the server's time.
+/// Selects the server's time.
 pub(crate) fn server_now() -> Sql {
     Sql::new("select {now}")
 }
@@ -96,7 +96,7 @@ pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
     })
 }
 
-/// Reads a column of the first row; `None` if there is no row, or for null.
+/// Reads a column of the first row. `None` if there is no row, or if the value is null.
 pub(crate) fn first<'a, T: FromSql<'a>>(rows: &'a [Row], at: usize) -> Result<Option<T>> {
     match rows.first() {
         Some(row) => column(row, at),
@@ -104,7 +104,7 @@ pub(crate) fn first<'a, T: FromSql<'a>>(rows: &'a [Row], at: usize) -> Result<Op
     }
 }
 
-/// The rows of one statement of a pipeline.
+/// The rows that one of several statements returned.
 pub(crate) fn rows(answers: &[Vec<Row>], at: usize) -> &[Row] {
     answers.get(at).map(Vec::as_slice).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Surveys: one statement counts what many jobs hold.
+//! Surveys: one statement counts the data of many jobs.
 
 use prodigy_storage_backend::{
     Activity, DocumentCount, JobFacts, JobSurvey, Page, Result, Revision, StoredDocument,
@@ -12,10 +12,10 @@ use crate::document::{FINISHED, OWN};
 use crate::sql::{Sql, column, rows};
 use crate::{log, queue};
 
-/// The largest number of jobs on a page: counting a job reads all of its events.
+/// The largest number of jobs on a page of a survey. Counting a job reads all of its events.
 pub(crate) const PAGE: usize = 200;
 
-/// The statements of a page: the held locks of the repository, and the jobs.
+/// The statements for a page of a survey: one selects the held locks of the repository, and the other the jobs.
 pub(crate) fn statements(repo: &RepoName, after: Option<&JobId>, limit: usize) -> Vec<Sql> {
     let (size, counts) = (for_job(log::SIZE, "j.id"), for_job(queue::COUNTS, "j.id"));
     let (writers, last) = (for_job(WRITERS, "j.id"), for_job(LAST_WRITE, "j.id"));
@@ -38,7 +38,7 @@ pub(crate) fn statements(repo: &RepoName, after: Option<&JobId>, limit: usize) -
     vec![held_locks(repo), jobs]
 }
 
-/// Reads a page from the answers.
+/// Makes the page from the answers to these statements.
 pub(crate) fn page(repo: &RepoName, answers: &[Vec<Row>], limit: usize) -> Result<Page<JobSurvey, JobId>> {
     let locks = rows(answers, 0);
     let entries = rows(answers, 1).iter().map(|row| {

@@ -1,4 +1,4 @@
-//! The connection string: hosts, TLS and the password.
+//! Parses the connection string: hosts, TLS and password.
 #![expect(clippy::disallowed_methods, reason = "the password file is a file")]
 
 use std::fmt::Write as _;
@@ -20,19 +20,19 @@ use crate::options::PostgresOptions;
 
 const OPEN: &str = "open database";
 
-/// The settings of a connection.
+/// The parsed settings of a connection.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) config: Config,
     pub(crate) tls: Tls,
-    /// Hosts and database without user and password, for messages.
+    /// The hosts and the database, without user and password, for messages.
     pub(crate) shown: String,
 }
 
 impl Target {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
         let (url, own) = split(&options.url);
-        // The parser's error may name a key, never a value. Even so its text is not shown.
+        // The parser's error names at most a key. It is not shown even so, in case it contains a value.
         let mut config: Config = url.parse().map_err(|_| {
             invalid("", "the connection string is invalid").with_hint(
                 "write it as postgresql://USER@HOST:PORT/DATABASE, with special characters of names percent-encoded",
@@ -74,7 +74,7 @@ fn invalid(target: &str, why: &'static str) -> StorageError {
     StorageError::new(ErrorKind::InvalidConfig, OPEN, target, why)
 }
 
-/// Settings of libpq that the client library does not support, or only in part.
+/// Settings of libpq that the client library does not support, or only in part. This module handles them itself.
 #[derive(Default)]
 struct Own {
     tls_mode: Option<String>,
@@ -94,7 +94,7 @@ impl Own {
     }
 }
 
-/// Takes these settings out of a connection string.
+/// Removes these settings from a connection string. Returns the rest and the settings.
 fn split(text: &str) -> (String, Own) {
     let mut own = Own::default();
     if let Some((head, query)) = text.split_once('?').filter(|_| text.contains("://")) {
@@ -111,7 +111,8 @@ fn split(text: &str) -> (String, Own) {
     if text.contains("://") {
         return (text.to_owned(), own);
     }
-    // The string has pairs. A quoted value may contain spaces, so only words that are one of our keys are taken out.
+    // The string has the form `key=value …`. A quoted value may contain spaces, so only words that begin with one
+    // of these keys are removed.
     let rest: Vec<&str> = text
         .split(' ')
         .filter(|word| {
@@ -123,7 +124,7 @@ fn split(text: &str) -> (String, Own) {
     (rest.join(" "), own)
 }
 
-/// Decodes percent-encoding; an invalid encoding is left unchanged.
+/// Decodes percent-encoding. An invalid encoding is left as it is.
 fn decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -143,7 +144,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
-/// The hosts with their ports. A single port applies to all hosts.
+/// The hosts of a connection string, each with its port. A single port applies to all hosts.
 fn hosts(config: &Config) -> impl Iterator<Item = (&Host, u16)> {
     let ports = config.get_ports();
     let port = move |at| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
@@ -174,7 +175,7 @@ fn is_local(config: &Config) -> bool {
     }) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
 }
 
-/// The password outside the connection string: the given one, or the first match in the password file.
+/// The password, if the connection string has none: the given one, or the first match in the password file.
 fn password(options: &PostgresOptions, file: Option<&Path>, config: &Config) -> Result<Option<String>> {
     if options.password.is_some() {
         return Ok(options.password.clone());
@@ -240,7 +241,8 @@ fn fields(line: &str) -> Vec<String> {
     fields
 }
 
-/// TLS. A connection over a Unix socket has no host name: it creates a TLS session and never uses it.
+/// The TLS settings of a connection. A Unix socket has no host name to verify; for it, a TLS session is created
+/// but never used.
 #[derive(Clone)]
 pub(crate) struct Tls(MakeRustlsConnect);
 
@@ -255,7 +257,7 @@ impl MakeTlsConnect<Socket> for Tls {
     }
 }
 
-/// Settings for TLS that verify the certificate and its host name.
+/// The TLS settings that verify the server's certificate and its host name.
 fn tls(shown: &str, mode: SslMode, roots: Option<&Path>) -> Result<MakeRustlsConnect> {
     let mut store = rustls::RootCertStore::empty();
     if mode != SslMode::Disable {
@@ -324,7 +326,7 @@ mod tests {
                 if mode.is_empty() { "?" } else { "&" },
                 certificate.path().display()
             );
-            // With an empty file no certificate can be verified, so the file is refused.
+            // With an empty file of certificates no server could be verified, so the file is refused.
             let error = Target::new(&PostgresOptions::new(url)).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{mode}: {error}");
         }

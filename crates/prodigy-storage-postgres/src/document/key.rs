@@ -1,11 +1,12 @@
-//! The key of a document: bytes that sort in the order of the listings, by stamp and then by address.
+//! The sort key of a document's row: bytes whose order is that of the listings, first by stamp and then by
+//! address.
 
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Phase, Stamp};
 
 use crate::sql::Sql;
 
 fn text(key: &mut Vec<u8>, text: &str) {
-    // Names contain no zero byte, so with one at its end a name sorts before its own extensions.
+    // A name contains no zero byte. With one after it, a name sorts before all longer names that begin with it.
     key.extend_from_slice(text.as_bytes());
     key.push(0);
 }
@@ -17,7 +18,7 @@ fn optional(key: &mut Vec<u8>, value: Option<&str>) {
     }
 }
 
-/// The key. It is ordered as (stamp, document).
+/// The sort key of a document: its stamp, and then its address.
 pub(crate) fn key(document: &Document) -> Vec<u8> {
     let mut key = Vec::with_capacity(96);
     match document.stamp() {
@@ -46,7 +47,7 @@ pub(crate) fn key(document: &Document) -> Vec<u8> {
     key
 }
 
-/// The number of the document's kind in the table.
+/// The number that stands for the document's kind in the table.
 pub(crate) fn kind(document: &Document) -> i16 {
     match document {
         Document::Setup(_) => 0,
@@ -57,7 +58,7 @@ pub(crate) fn kind(document: &Document) -> i16 {
         Document::Finished(_) => FINISHED,
         Document::Fencing(_) => 6,
         Document::Repository(_) => REPOSITORY,
-        // A kind that is added later needs its own number here.
+        // A new kind of document has to get a number of its own here.
         _ => OWN,
     }
 }
@@ -67,12 +68,12 @@ pub(crate) const FINISHED: i16 = 5;
 const REPOSITORY: i16 = 7;
 pub(crate) const OWN: i16 = 8;
 
-/// The phase of a checkpoint.
+/// The phase, if the document is a checkpoint.
 pub(crate) fn series(document: &Document) -> Option<String> {
     document.phase().map(|phase| phase.as_str().to_owned())
 }
 
-/// The key of a checkpoint, or the caller's kind of a document.
+/// The key of a checkpoint, or the kind of a document whose kind the caller defines.
 pub(crate) fn label(document: &Document) -> Option<String> {
     match document {
         Document::Own(_, kind, _) => Some(kind.as_str().to_owned()),
@@ -83,7 +84,7 @@ pub(crate) fn label(document: &Document) -> Option<String> {
     }
 }
 
-/// The condition that selects the documents of a scope, with its parameters in `sql`.
+/// The SQL condition that selects the documents of a scope. Adds its parameters to `sql`.
 pub(crate) fn scope(scope: &DocumentScope, sql: &mut Sql) -> String {
     let of_phase = |sql: &mut Sql, phase: &Phase| sql.push(phase.as_str().to_owned());
     let of_job = |sql: &mut Sql, job: &prodigy_storage_layout::JobAddress| {
@@ -127,7 +128,7 @@ pub(crate) fn scope(scope: &DocumentScope, sql: &mut Sql) -> String {
                 None => format!("{owner} and d.kind = {OWN}"),
             }
         }
-        // A scope that is added later selects nothing here until it has a condition.
+        // A new kind of scope selects nothing until it gets a condition here.
         _ => "false".into(),
     }
 }

@@ -24,13 +24,13 @@ const PUT: &str = "put document";
 const ADD: &str = "add document";
 const DELETE: &str = "delete document";
 
-/// The revision of the mark of a finished job.
+/// The revision of the document that marks a job as finished.
 pub(crate) async fn end_mark(session: &mut Session, job: &JobAddress) -> Result<Option<Revision>> {
     let mark = revision_of(&Document::Finished(job.clone()));
     revision_in(rows(&session.read(vec![mark]).await?, 0))
 }
 
-/// The SQL expression for the owner's id, which uses the first two parameters.
+/// The SQL expression for the id of the document's owner. It uses the first two parameters.
 fn owner(document: &Document) -> &'static str {
     if document.job().is_some() {
         JOB
@@ -39,8 +39,8 @@ fn owner(document: &Document) -> &'static str {
     }
 }
 
-/// The row of the owner, over the first two parameters, unless it was moved to another store. The lock on it keeps a job from being deleted
-/// or moved.
+/// Selects and locks the row of the document's owner, unless the owner was moved to another store. The lock
+/// prevents that the owner is deleted or moved before the commit. It uses the first two parameters.
 fn open_owner(document: &Document) -> String {
     let covered = match document.job() {
         Some(_) => String::new(),
@@ -91,7 +91,7 @@ impl New {
         Revision::from_u128(self.revision.as_u128())
     }
 
-    /// The statement that writes the document on a condition; it returns a row if the condition was met.
+    /// The statement that writes the document if the condition is met; it then returns a row.
     fn write(&self, expected: Expected) -> Sql {
         let document = &self.document;
         let insert = "insert into @.document (job, key, repo, kind, series, label, path, revision, modified, body) \
@@ -123,7 +123,7 @@ impl New {
 }
 
 fn uuid_of(revision: Revision) -> Uuid {
-    // 32 hexadecimal digits, which is one of the forms of a UUID.
+    // The 32 hexadecimal digits of a revision are a valid form of a UUID.
     Uuid::try_parse(&revision.to_string()).unwrap_or_default()
 }
 
@@ -132,7 +132,7 @@ fn revision_in(rows: &[Row]) -> Result<Option<Revision>> {
     Ok(found.map(|found| Revision::from_u128(found.as_u128())))
 }
 
-/// Puts a document without a fencing token: compare-and-set in one round trip.
+/// Puts a document without a fencing token: check of the condition and write are a single statement.
 async fn put(session: &mut Session, new: &New, options: &PutOptions) -> Result<Revision> {
     for _ in 0..TRIES {
         let mut statements: Vec<Sql> = new.document.job().map(job::make).into_iter().collect();
@@ -146,12 +146,13 @@ async fn put(session: &mut Session, new: &New, options: &PutOptions) -> Result<R
         moved::refuse(session, &moved::part_of(&new.document)).await?;
         let found = revision_in(rows(&answers, write + 1))?;
         check_expected(session, options.expected, found)?;
-        // The document meets the condition now: the job was deleted, or the document came and went. Try again.
+        // The condition is met now although the write was refused: the job was deleted meanwhile, or the document
+        // was created and deleted. The write is tried again.
     }
     Err(deleted_meanwhile(session))
 }
 
-/// Puts a document under a fencing token: the check of the mark and the write are one critical section.
+/// Puts a document under a fencing token: the check of the token and the write are one critical section.
 async fn put_fenced(
     session: &mut Session,
     new: &New,
@@ -166,7 +167,7 @@ async fn put_fenced(
     Ok(new.revision())
 }
 
-/// Checks a condition inside the critical section; rolls back if it is not met.
+/// Checks the condition of a write in an open transaction. Rolls back and fails if it is not met.
 async fn check_or_roll_back(
     session: &mut Session,
     expected: Expected,
@@ -199,7 +200,7 @@ fn check_expected(session: &Session, expected: Expected, found: Option<Revision>
     )
 }
 
-/// The document that a row names.
+/// The document whose path is stored in a row.
 fn document_in(path: &str) -> Result<Document> {
     match Entry::parse(Path::new(path)) {
         Some(Entry::Document(document)) => Ok(document),
@@ -224,7 +225,7 @@ fn entry(row: &Row) -> Result<DocumentEntry> {
 
 const ENTRY: &str = "select d.path, octet_length(d.body)::bigint, d.modified from @.document d";
 
-/// Adds a document to a series, under a stamp above all others of the job.
+/// Adds a document to a series. Its stamp is greater than all stamps that this project gave in the job.
 async fn add(
     session: &mut Session,
     job: &JobAddress,
@@ -233,7 +234,7 @@ async fn add(
     options: &PutOptions,
 ) -> Result<Added> {
     let look = || {
-        // Goes from one series to the one before it along the index, so the cost does not depend on the number of
+        // Looks up each series by the one after it in the index, so the cost does not depend on the number of
         // checkpoints.
         let last = |below: &str| {
             format!(
@@ -262,7 +263,8 @@ async fn add(
             let revision: Uuid = column(row, 1)?;
             newest = Some(Revision::from_u128(revision.as_u128()));
         }
-        // Another program's file name contains the clock of its writer, so it counts in its own series only.
+        // The name of another program's document comes from that program's clock, so it raises only the stamps of
+        // its own series.
         if let Some(of) = document.stamp().filter(|of| is_ours || of.is_canonical()) {
             stamp = stamp.max(of.time().next());
         }

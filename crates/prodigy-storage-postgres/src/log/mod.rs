@@ -30,7 +30,7 @@ use position::Position;
 pub(crate) use position::cursor_prefix;
 use scan::{Opened, PostgresScan, end, whole};
 
-/// The longest pause between two polls of a wait.
+/// The longest pause between two polls of a caller that waits for events.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The pause between two polls while notifications arrive.
 const RARE_LOOK: Duration = Duration::from_secs(1);
@@ -87,12 +87,12 @@ impl PostgresBackend {
     }
 }
 
-/// The size of a log: the numbers of its writers and of its closed writers, and the bytes of their events.
+/// Selects the size of a log: the number of its writers, the number of closed ones, and the bytes of their events.
 pub(crate) const SIZE: &str = "select count(*), count(*) filter (where w.closed), coalesce(sum(e.bytes), 0)::bigint from \
      (select writer, sum(octet_length(line) + 1) as bytes from @.event where job = {job} group by writer) e \
      join @.writer w on w.job = {job} and w.ordinal = e.writer";
 
-/// Reads the size from three columns of a row.
+/// Reads the size of a log from three columns of a row, beginning with column `at`.
 pub(crate) fn summary(row: &Row, at: usize) -> Result<LogSummary> {
     let number = |at| column::<i64>(row, at).map(i64::unsigned_abs);
     Ok(LogSummary {
@@ -191,9 +191,9 @@ impl LogStore for PostgresBackend {
     ) -> Result<bool> {
         let position = self.position(job, cursor)?;
         let notifier = self.notifier();
-        // Listens before the first poll, so that an append between the two is noticed.
+        // Begins to listen before the first poll, so that an append after the poll is noticed.
         notifier.await_proof(deadline);
-        // A notification may be lost with its connection.
+        // Polls even while notifications arrive, since one may be lost with its connection.
         let options = options.clone().poll(options.poll.min(LONGEST_PAUSE));
         let mut looked: Option<Instant> = None;
         self.waiters().wait(job, &options, deadline, |reason| {
@@ -287,7 +287,7 @@ impl LogStore for PostgresBackend {
     }
 }
 
-/// Reports appends of this process, and of other processes while notifications arrive.
+/// Reports appends of this process, and those of other processes while notifications arrive.
 #[derive(Debug)]
 struct Watch {
     _reporting: Reporting,

@@ -1,4 +1,4 @@
-//! Cursors: up to which event each writer of a log was read.
+//! Cursors: for each writer of a log, the last event that was read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,11 +8,11 @@ use prodigy_storage_layout::JobAddress;
 
 const PREFIX: &str = "v1.postgres.";
 const READ: &str = "read cursor";
-/// In place of a number, for a closed writer that is read to its end.
+/// A number greater than that of any event: all events of a closed writer are covered.
 pub(crate) const ALL: i64 = i64::MAX;
 
-/// For each writer, the number of the last event that is covered. Adjacent writers with the same number are stored as
-/// one run, so closed writers, which are covered whole, take little room.
+/// The events that a cursor covers: for each writer, all up to a number. Adjacent writers with the same number are
+/// stored as one run, so that closed writers, all of whose events are covered, take little room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach(BTreeMap<i64, (i64, i64)>);
 
@@ -23,7 +23,7 @@ impl Reach {
             .map_or(0, |(_, (_, number))| *number)
     }
 
-    /// Adds a writer after all others.
+    /// Adds a writer whose ordinal is above all others, with the number of its last covered event.
     pub(crate) fn push(&mut self, writer: i64, number: i64) {
         if number == 0 {
             return;
@@ -42,7 +42,7 @@ impl Reach {
         self.0.is_empty()
     }
 
-    /// The runs of writers that are covered whole.
+    /// The runs of writers all of whose events are covered, each as its first and last writer.
     pub(crate) fn closed(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0
             .iter()
@@ -83,33 +83,35 @@ impl Reach {
     }
 }
 
-/// The events within a reach, of which those up to an id were returned.
+/// Events of which a scan has returned only a part: those within `end`, and of these the ones with an id up to
+/// `given`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) end: Reach,
     pub(crate) given: EventId,
 }
 
-/// A position: all events within `from` were returned, and of each later window those up to its id.
+/// The position of a scan. All events within `from` were returned; of those within each window but not in the one
+/// before, only the events up to the window's id.
 ///
-/// A scan returns events by id, and a late event may be stored after events with greater ids. So a cursor from the
-/// middle of a scan needs the window of that scan. If that scan itself began at such a cursor, both windows may be
-/// needed. At the end of a scan only `from` is left.
+/// A scan returns events in the order of their ids, and an event may be stored after others with greater ids. So a
+/// cursor from the middle of a scan needs a window. If the scan had begun at such a cursor, it may need both
+/// windows. At the end of a scan only `from` is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The row of the job: the incarnation of the log.
+    /// The id of the job's row. A job that is deleted and created again gets another row.
     pub(crate) job: i64,
     pub(crate) from: Reach,
     pub(crate) windows: Vec<Window>,
 }
 
-/// The begin of each cursor of a store. Its length is always the same.
+/// The first characters of all cursors of a store. Their number is always the same.
 pub(crate) fn cursor_prefix(store: u32) -> String {
     format!("{PREFIX}{store:08x}.")
 }
 
 impl Position {
-    /// The position after all events within a reach.
+    /// The position at which all events within `from` were returned.
     pub(crate) fn end(job: i64, from: Reach) -> Self {
         Self {
             job,
@@ -122,7 +124,8 @@ impl Position {
         self.from.is_empty() && self.windows.is_empty()
     }
 
-    /// The position after the id `given`, in a scan from this position to `end`.
+    /// The position of a scan that began at this position and ends at `end`, once all events with an id up to
+    /// `given` were returned.
     pub(crate) fn behind(&self, given: EventId, end: &Reach) -> Self {
         let mut windows: Vec<Window> = Vec::with_capacity(self.windows.len() + 1);
         let last = Window {
@@ -132,7 +135,7 @@ impl Position {
         for window in self.windows.iter().cloned().chain([last]) {
             let given = window.given.max(given);
             match windows.last_mut() {
-                // The ids of windows descend; two windows with the same id are merged.
+                // The ids of the windows descend. Two windows with the same id become one.
                 Some(before) if before.given == given => before.end = window.end,
                 _ => windows.push(Window {
                     end: window.end,
@@ -174,7 +177,7 @@ impl Position {
         Err(gap(job, "it was made on another database or schema"))
     }
 
-    /// Refuses a position in a log that was deleted.
+    /// Fails if the position is in a log that was deleted. `found` is the id of the job's row now.
     pub(crate) fn check(&self, job: &JobAddress, found: Option<i64>) -> Result<()> {
         if self.is_start() || found == Some(self.job) {
             return Ok(());
@@ -182,11 +185,11 @@ impl Position {
         Err(gap(job, "the log that it was made on was deleted"))
     }
 
-    /// Refuses a position that lacks removed events of a writer: the events up to number `removed`, of which `newest`
-    /// has the greatest id.
+    /// Fails if the position does not cover all removed events of a writer: those up to number `removed`, of which
+    /// `newest` has the greatest id.
     ///
-    /// A window covers a writer's events if it covers the newest of them. So a position between the windows of two
-    /// scans may be refused although nothing is missing.
+    /// A window is taken to cover a writer's events if it covers the event with the greatest id. So a position in
+    /// the middle of a second scan may be refused although it covers all removed events.
     pub(crate) fn check_removed(
         &self,
         job: &JobAddress,
@@ -302,7 +305,8 @@ mod tests {
         let end = |number| Position::end(7, reach(&[(1, ALL), (2, number)]));
         assert!(!is_covered(&end(9)) && is_covered(&end(10)) && is_covered(&end(ALL)));
         assert!(!is_covered(&Position::default()));
-        // A scan in its middle covers what it returned, up to the end that the log had when the scan began.
+        // A position in the middle of a scan covers the returned events, up to the end of the log when the scan
+        // began.
         let scan = |given, last| end(3).behind(id(given), &reach(&[(1, ALL), (2, last)]));
         assert!(is_covered(&scan(50, 10)) && !is_covered(&scan(49, 10)) && !is_covered(&scan(50, 9)));
         let second = scan(60, 6).behind(id(55), &reach(&[(2, 12)]));

@@ -1,8 +1,9 @@
-//! The removal of the oldest events.
+//! Removes the oldest events of a log.
 //!
-//! A writer corresponds to a segment of the file backend: closed writers are removed from the old end. Each transaction
-//! removes a bounded number of rows, and stores in the writer's row how far it came. So at each moment, even after a
-//! removal was cut short, the log lacks only its oldest events, and a cursor that lacks removed events is detected.
+//! A writer corresponds to a segment of the file backend: closed writers are removed, the oldest first. Each
+//! transaction removes a bounded number of rows, and stores in the writer's row how far the removal came. So at
+//! each moment, even after a removal was cut short, the log lacks only its oldest events. A cursor that does not
+//! cover them is recognised by the stored number.
 
 use prodigy_storage_backend::{Durability, Fence, LogSummary, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
@@ -16,10 +17,11 @@ use crate::sql::{Sql, column, first, rows};
 /// The number of rows that one transaction removes.
 const STEP: i64 = 2_000;
 
-/// Finds the first writer that stays, and the size of the events before it. The parameters name the job and the time.
+/// Selects the first writer whose events are kept, and the size of the events before it. The parameters name the
+/// job and the time.
 fn removable(job: &JobAddress, before: Timestamp) -> Sql {
-    // The last event of a writer is nearly always its newest, so its other events are read only if the last one is old
-    // enough.
+    // The last event of a writer is nearly always its newest. So its other events are read only if the last one is
+    // old enough to be removed.
     let text = format!(
         "with last as (select w.job, w.ordinal, w.closed or w.expires < clock_timestamp() as closed, \
              (select e.time from @.event e where e.job = w.job and e.writer = w.ordinal order by e.number desc limit 1) as time \
@@ -36,7 +38,8 @@ fn removable(job: &JobAddress, before: Timestamp) -> Sql {
     of_job(text, job).arg(before.as_nanos())
 }
 
-/// The first writer that stays, and the size of the events that are removed.
+/// Reads the answer of [`removable`]: the first writer whose events are kept, and the size of the events before
+/// it.
 fn removable_in(found: &[Row]) -> Result<(i64, LogSummary)> {
     match found.first() {
         Some(row) => Ok((column(row, 0)?, summary(row, 1)?)),
@@ -55,7 +58,7 @@ pub(crate) async fn remove(
     before: Timestamp,
     fence: Option<&Fence>,
 ) -> Result<LogSummary> {
-    // Closes writers whose lease has ended first, so that no more events are stored under them.
+    // Writers whose lease has ended are closed first, so that no more events are stored under them.
     let close = format!(
         "update @.writer set closed = true where job = {JOB} and not closed and expires < clock_timestamp()"
     );
@@ -81,7 +84,7 @@ pub(crate) async fn remove(
          select count(*) from gone"
     );
     loop {
-        // Locks the job's row first, as every other change of the job does.
+        // The job's row is locked first, as in every other change of the job.
         let statements = vec![
             Sql::new("select 1 from @.job where id = $1 for update").arg(id),
             Sql::new(step.clone()).arg(id).arg(kept),

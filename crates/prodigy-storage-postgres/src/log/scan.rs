@@ -1,4 +1,4 @@
-//! A merge of a log's events by id, page by page. No transaction stays open between two pages.
+//! Reads the events of a log merged by id, page by page. No transaction stays open between two pages.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
@@ -20,11 +20,12 @@ use crate::job::of_job;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
 
-/// The target size of a page, estimated from the events of earlier pages.
+/// The intended size of a page. Its number of events is estimated from earlier pages.
 const PAGE_BYTES: usize = 4 << 20;
 const FIRST_PAGE: i64 = 256;
 const LARGEST_PAGE: i64 = 8192;
-/// A part with more events than this is read along the index of ids; a smaller one along the numbers of its writers.
+/// If a part of a log has more events than this, it is read along the index of ids; otherwise along the numbers of
+/// each writer.
 const FEW: i64 = 8192;
 
 /// The end of a log at one moment.
@@ -32,23 +33,23 @@ const FEW: i64 = 8192;
 pub(crate) struct End {
     /// The id of the job's row, if it exists.
     pub(crate) job: Option<i64>,
-    /// The writers that the position does not cover whole, each with its last number.
+    /// The writers whose events the position does not all cover, each with the number of its last event.
     writers: Vec<(i64, i64)>,
     pub(crate) reach: Reach,
-    /// The removed events: a scan from the beginning starts after them.
+    /// The events that were removed. A scan of the whole log starts after them.
     removed: Reach,
-    /// A number that changes with each removal.
+    /// The number of removals from the log, which shows whether another one was made.
     removals: i64,
 }
 
-/// Reads the end of a log, for a scan from its first event.
+/// Reads the present end of a log, for a scan from its first event.
 pub(crate) async fn whole(session: &mut Session, job: &JobAddress) -> Result<Opened> {
     let end = read_end(session, job, None).await?;
     let position = Position::end(end.job.unwrap_or_default(), end.removed.clone());
     Ok(Opened { position, end })
 }
 
-/// Reads the end of a log. Writers that `position` covers whole are not looked up.
+/// Reads the present end of a log. Writers all of whose events `position` covers are not looked up.
 pub(crate) async fn end(session: &mut Session, job: &JobAddress, position: &Position) -> Result<End> {
     read_end(session, job, Some(position)).await
 }
@@ -77,7 +78,7 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
         };
         let last: i64 = column(row, 3)?;
         found.push((writer, last));
-        // A closed writer stores no more events, so it is covered whole.
+        // A closed writer stores no more events, so all of its events are covered.
         let all_of_it = if closed == Some(true) { ALL } else { last };
         all.push((writer, all_of_it));
         let removed: i64 = column(row, 4)?;
@@ -94,7 +95,7 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
             position.check_removed(job, writer, removed, newest)?;
         }
     }
-    // The reach includes all writers, also those that were covered before.
+    // The end also includes the writers that were not looked up, since all of their events are covered.
     for (low, high) in position.iter().flat_map(|position| position.from.closed()) {
         all.extend((low..=high).map(|writer| (writer, ALL)));
     }
@@ -107,11 +108,11 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
 }
 
 impl End {
-    /// True if the log has an event after the position.
+    /// True if the log has an event that the position does not cover.
     pub(crate) async fn is_behind(&self, session: &mut Session, position: &Position) -> Result<bool> {
         let parts = parts(position, self);
         if position.windows.is_empty() {
-            // A writer's last number always belongs to an event.
+            // The last number of a writer always belongs to an event, so a non-empty part has an event.
             return Ok(!parts.is_empty());
         }
         let Some(sql) = self.job.and_then(|job| page(job, &parts, None, (None, None), 1)) else {
@@ -122,20 +123,21 @@ impl End {
     }
 }
 
-/// A part of a log between two reaches: the numbers of each writer, and the id up to which events were returned.
+/// Events that a scan has yet to read: for each writer, those after number `low` and up to number `high`. Of
+/// these, the events with an id up to `given` were returned already.
 #[derive(Clone, Debug)]
 struct Part {
     writers: Vec<i64>,
     low: Vec<i64>,
     high: Vec<i64>,
     given: EventId,
-    /// True if it is read along the index of ids.
+    /// True if the part is read along the index of ids.
     by_id: bool,
-    /// True if it is the whole log up to the end of the scan.
+    /// True if the part is the whole log, up to the end of the scan.
     is_whole: bool,
 }
 
-/// The parts that a scan reads between a position and an end.
+/// The parts of a log that a scan has to read from a position to an end.
 fn parts(position: &Position, end: &End) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut low = &position.from;
@@ -173,7 +175,7 @@ fn parts(position: &Position, end: &End) -> Vec<Part> {
     parts
 }
 
-/// The statement of one page; `None` if there is nothing to read.
+/// The statement that reads the next page of the parts; `None` if there are no parts.
 fn page(
     job: i64,
     parts: &[Part],
@@ -202,7 +204,7 @@ fn page(
         let select = if part.is_whole {
             format!("{columns} @.event e where e.job = {job} and {condition}")
         } else if part.by_id {
-            // Checks the reach row by row, in the order of the index.
+            // Checks for each row, in the order of the index, whether it belongs to the part.
             let within = within();
             format!(
                 "{columns} @.event e where e.job = {job} and {condition} and exists (select from {within} where {in_reach})"
@@ -224,7 +226,7 @@ fn page(
     Some(sql)
 }
 
-/// A scan under way.
+/// A running scan.
 pub(crate) struct PostgresScan {
     db: Arc<Db>,
     store: u32,
@@ -236,13 +238,13 @@ pub(crate) struct PostgresScan {
     step_timeout: Option<Duration>,
     page: i64,
     fetched: VecDeque<Row>,
-    /// The id of the last row of the page before.
+    /// The id of the last row of the previous page.
     after: Option<EventId>,
     current: Option<(EventId, Row)>,
     fetched_all: bool,
 }
 
-/// A position, and the end of the log when the scan was opened.
+/// A position, and the end of the log at the moment when the scan was opened.
 pub(crate) struct Opened {
     pub(crate) position: Position,
     pub(crate) end: End,
@@ -289,7 +291,7 @@ impl PostgresScan {
             })
     }
 
-    /// The position after the pages that were fetched.
+    /// The position after the pages that were read.
     fn position(&self) -> Position {
         match self.after {
             Some(given) => self.start.behind(given, &self.end.reach),
@@ -309,7 +311,7 @@ impl PostgresScan {
             .db
             .call(READ, &self.job, deadline, move |mut session| async move {
                 let mut statements: Vec<Sql> = page.into_iter().collect();
-                // Runs after the page, so that a deletion or removal during the read is noticed.
+                // This statement runs after that of the page, so a deletion or removal during the read is noticed.
                 statements.push(is_there(id));
                 let mut answers = session.read(statements).await?;
                 let found = check_there(&answers.pop().unwrap_or_default(), &job)?;
@@ -333,7 +335,7 @@ impl PostgresScan {
                 .clamp(1, LARGEST_PAGE);
         }
         for row in fetched {
-            // An event that was stored after the scan began is left to the next scan.
+            // An event that was stored after the scan began is left to a later scan.
             if column::<i64>(&row, 2)? <= self.end.reach.of(column(&row, 1)?) {
                 self.fetched.push_back(row);
             }
@@ -342,7 +344,7 @@ impl PostgresScan {
     }
 }
 
-/// Finds the job's row unless the job was deleted, and the number of its removals.
+/// Selects the number of removals from a job's log. No row if the job was deleted.
 fn is_there(job: i64) -> Sql {
     Sql::new("select removals from @.job where id = $1 and not deleted").arg(job)
 }
@@ -355,7 +357,7 @@ fn check_there(found: &[Row], job: &JobAddress) -> Result<i64> {
 impl Scan for PostgresScan {
     fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
         if self.fetched.is_empty() && self.fetched_all && self.current.is_some() {
-            // The last page was read some time ago, so the job may have been deleted since.
+            // Some time has passed since the last page was read, so the job may have been deleted.
             self.check_there()?;
         }
         while self.fetched.is_empty() && !self.fetched_all {

@@ -1,5 +1,5 @@
-//! The one writer of this process on a log. A thread that appends while no other thread does stores its batch itself. A task
-//! stores the batches that arrive meanwhile, many of them in one commit.
+//! Appends of one process to one log. If no other thread appends at the moment, a thread stores its batch itself.
+//! Otherwise a task stores the waiting batches, many of them in one commit.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -23,12 +23,12 @@ use crate::pool::{Pool, Shelf};
 use crate::session::{Claim, Session};
 use crate::sql::{Sql, first, rows};
 
-/// The largest size of the batches that one commit gathers in addition to its first batch.
+/// The largest size in bytes of the batches that are added to the first batch of a commit.
 const GATHER: usize = 4 << 20;
-/// The deadline of a group whose callers set none.
+/// The time limit for batches whose callers set no deadline.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// A batch that was handed to the task.
+/// A batch that a thread has handed to the task.
 struct Request {
     batch: Arc<Batch>,
     /// The time of the append, by the clock of this machine.
@@ -36,33 +36,33 @@ struct Request {
     durability: Durability,
     deadline: Deadline,
     claim: Claim,
-    /// The ids that were assigned when the batch was sent.
+    /// The ids of the events, once they are assigned.
     ids: Arc<Mutex<Vec<EventId>>>,
     answer: SyncSender<Result<Appended>>,
 }
 
 impl Request {
     fn answer(self, result: Result<Appended>) {
-        // The caller then gets its batch back without a copy.
+        // The batch is dropped first, so that the caller owns it alone again and needs no copy.
         drop(self.batch);
-        // The caller may have given up at its deadline.
+        // This fails if the caller no longer waits.
         let _ = self.answer.send(result);
     }
 }
 
-/// The row of a writer that this process registered.
+/// The row of the table `writer` under which this process appends to a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) job: i64,
     pub(crate) ordinal: i64,
 }
 
-/// The state that the threads and the task share.
+/// The appends of a process to a log: the state that its threads and the task share.
 pub(crate) struct Writer {
-    /// Stores the batches, one group at a time.
+    /// Stores batches. Whoever holds the lock stores one group of batches.
     store: Arc<AsyncMutex<Store>>,
     requests: UnboundedSender<Request>,
-    /// The writer's row, while one is registered.
+    /// The row under which events are stored, if one is registered now.
     row: Arc<Mutex<Option<Row>>>,
 }
 
@@ -86,12 +86,12 @@ impl Writer {
         Self { store, requests, row }
     }
 
-    /// The writer's row, which the caller renews or closes.
+    /// The row under which events are stored now. The caller renews or closes it.
     pub(crate) fn row(&self) -> Option<Row> {
         *self.row.lock()
     }
 
-    /// Stores a batch, on this thread if no other thread appends to the log.
+    /// Stores a batch: on this thread if no other thread appends to the log, otherwise in the task.
     pub(crate) fn append(
         &self,
         db: &Db,
@@ -113,14 +113,14 @@ impl Writer {
             ids: Arc::clone(&ids),
             answer: sender,
         };
-        // The lock is fair: no thread gets it while the task waits for it.
+        // The lock is fair, so while the task waits for it, no thread gets it here.
         if let Ok(mut store) = self.store.try_lock()
             && let Some(seat) = db.pool.seat()
         {
             let shelf = seat.shelf.clone();
             db.pool.run(seat, store.store(vec![request], Some(&shelf)));
         } else {
-            // If the task has ended, the request is dropped, which ends the wait for its answer at once.
+            // If the task has ended, the request is dropped, and the wait for its answer ends at once.
             let _ = self.requests.send(request);
         }
         let result = answer(&receiver, &claim, deadline, APPEND, job);
@@ -140,7 +140,7 @@ impl Writer {
     }
 }
 
-/// Stores the batches that threads hand over, until the handle is dropped.
+/// Stores the batches of all threads that do not store their own, until the handle is dropped.
 async fn store_always(store: Arc<AsyncMutex<Store>>, mut requests: UnboundedReceiver<Request>) {
     let mut next = None;
     loop {
@@ -172,30 +172,31 @@ struct Store {
     pool: Arc<Pool>,
     job: JobAddress,
     row: Arc<Mutex<Option<Row>>>,
-    /// The row of a writer that has reached its size: the next registration closes it.
+    /// The row whose events have reached the maximum size. It is closed when the next row is registered.
     full: Option<Row>,
     max_bytes: u64,
-    /// The bytes of the events that were sent under the row.
+    /// The number of bytes that were sent under the present row.
     bytes: u64,
-    /// The number of the last event that was sent.
+    /// The number of the last event that was sent under the present row.
     number: i64,
     ids: IdSource,
     encoder: RecordEncoder,
 }
 
-/// The outcome of a group.
+/// The outcome of storing a group of batches.
 enum Outcome {
     Stored(Vec<Appended>),
-    /// The row of the writer is closed or gone.
+    /// Nothing was stored: the writer's row is closed or removed.
     Closed,
-    /// The log has an event whose id is not below the assigned ids.
+    /// Nothing was stored: the log has an event with this id, which is not below the assigned ids.
     Above(EventId),
-    /// The row is closed or the log has a newer id. The statement for a group finds out which.
+    /// Nothing was stored, since the row is closed or the log has a newer id. The statement for several events
+    /// finds out which.
     Refused,
 }
 
 impl Store {
-    /// Stores a group until the last of its deadlines, and answers each of its requests.
+    /// Stores a group of batches until the last of their deadlines, and answers all their requests.
     async fn store(&mut self, mut group: Vec<Request>, shelf: Option<&Shelf>) {
         let left = group
             .iter()
@@ -209,8 +210,8 @@ impl Store {
             .as_ref()
             .is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown)
         {
-            // This commit may still be stored later, and the numbers of a writer have to ascend in the order of
-            // commits. So a new writer continues.
+            // The commit may still succeed later. The numbers of a writer have to ascend in the order of its
+            // commits, so later events are stored under a new row.
             *self.row.lock() = None;
         }
         match result {
@@ -235,13 +236,13 @@ impl Store {
     ) -> Result<Vec<Appended>> {
         let target = self.job.to_string();
         let mut session = Session::open(&self.pool, shelf, claim.clone(), APPEND, target).await?;
-        // From here on each caller waits for the outcome. Callers that gave up before are left out.
+        // From here on, each caller waits for the outcome. Requests whose callers no longer wait are removed.
         group.retain(|request| request.claim.send());
         let Some(fence) = group.first().map(|request| request.batch.fence().cloned()) else {
             return Ok(Vec::new());
         };
         if self.bytes >= self.max_bytes {
-            // The full row is renewed no more, so its lease ends even if the registration of the next writer fails.
+            // The full row is no longer renewed. So its lease ends even if registering the next row fails.
             self.full = self.row.lock().take().or(self.full);
         }
         for number in 0..TRIES {
@@ -263,8 +264,8 @@ impl Store {
         Err(deleted_meanwhile(&session))
     }
 
-    /// Registers a writer under the lock of the job's row, so that ordinals are committed in order. Also closes writers
-    /// whose process died.
+    /// Registers a new row, and closes the rows of processes that died. The row of the job is locked, so that the
+    /// ordinals of writers are committed in order.
     async fn register(&mut self, session: &mut Session) -> Result<Row> {
         let locked = job::begin(session, &self.job, None, Durability::Strict, Vec::new).await?;
         let close = "update @.writer set closed = true where job = $1 and not closed \
@@ -285,7 +286,8 @@ impl Store {
         ];
         let answers = session.more(statements).await?;
         let answers_of_commit = session.finish(Vec::new()).await;
-        // If the outcome of this commit is unknown, no process uses the row, and it is closed when its lease ends.
+        // If the outcome of this commit is unknown, the new row may exist. No process uses it, and it is closed
+        // when its lease ends.
         answers_of_commit.map_err(|error| match error.kind() {
             ErrorKind::OutcomeUnknown => {
                 StorageError::new(ErrorKind::Unavailable, APPEND, &self.job, error.why().to_owned())
@@ -338,8 +340,8 @@ impl Store {
         let mut mark = None;
         if let Some(fence) = fence {
             mark = Some((&self.job, fence, job::token(APPEND, fence)?));
-            // The mark's row stays locked until the commit, so no greater token can be written between the check and
-            // the write.
+            // The row of the fencing mark is locked until the commit, so a greater token can't be written between
+            // the check and the write.
             statements.push(job::raise(APPEND, &self.job, fence)?);
         }
         let is_single = is_first && fence.is_none() && columns.numbers.len() == 1 && !may_be_stored;
@@ -394,22 +396,24 @@ impl Store {
     }
 }
 
-/// Stores one event under an assigned id, on the conditions of [`Columns::insert`], at less cost for the server. The answer
-/// has the same columns, and no row if a condition is not met.
+/// Stores a single event under an assigned id. The conditions and the columns of the answer are those of
+/// [`Columns::insert`], but there is no row if a condition is not met. This costs the server less.
 ///
-/// It compares the newest id. Asked whether any id is above the parameter, the server expects to find one soon, and reads the whole table.
+/// The statement compares with the newest id only. If it asked for any id above the parameter, the server would
+/// expect to find one soon, and read the whole table.
 const SINGLE: &str = "insert into @.event (job, writer, number, id, time, line) \
      select $1, $2, ($3::bigint[])[1], ($4::uuid[])[1], ($5::bigint[])[1], ($6::bytea[])[1] \
      where exists (select from @.writer where job = $1 and ordinal = $2 and not closed for share) \
      and not exists (select from (select id from @.event where job = $1 order by id desc limit 1) n where n.id >= $7) \
      returning true, null::uuid, null::bigint[]";
 
-/// True if a request may share the commit: a fencing token applies to a whole commit.
+/// True if two requests may share a commit. A request with a fencing token may not, since a token applies to the
+/// whole commit.
 fn joins(first: &Request, other: &Request) -> bool {
     first.durability == other.durability && first.batch.fence().is_none() && other.batch.fence().is_none()
 }
 
-/// The rows of a group, by column.
+/// The events of a group of batches, as the columns of their rows.
 #[derive(Default)]
 struct Columns {
     numbers: Vec<i64>,
@@ -428,7 +432,7 @@ impl Columns {
         self.newest = self.newest.max(Some(id));
     }
 
-    /// A statement with the rows as its parameters.
+    /// A statement whose parameters are the writer's row, the events, and `lowest`, the lowest assigned id.
     fn arguments(
         &mut self,
         text: impl Into<std::borrow::Cow<'static, str>>,
@@ -446,9 +450,10 @@ impl Columns {
             .arg(lowest.map(Uuid::from))
     }
 
-    /// Stores the rows if the writer's row is open and the assigned ids are above all ids of the log. A lock keeps the
-    /// writer's row open until the commit. Events that are stored under given ids are left out: the check costs a search
-    /// and a record of the write-ahead log for each row, so batches without given ids do without it.
+    /// Stores the events if the writer's row is open and all assigned ids are above the ids of the log. The
+    /// writer's row is locked, so that it stays open until the commit. With `may_be_stored`, events whose given
+    /// ids are stored already are left out. That costs a search and a record of the write-ahead log for each
+    /// event, so it is used only for batches with given ids.
     fn insert(
         &mut self,
         row: Row,

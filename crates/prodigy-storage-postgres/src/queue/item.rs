@@ -1,4 +1,4 @@
-//! The rows of items, and the conditions that select them.
+//! The rows of items, and the SQL conditions that select them.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::sql::{Sql, column};
 /// The columns of an item, in the order in which [`Item::read`] reads them.
 pub(crate) const COLUMNS: &str = "birth, id, place, revision, token, leased_until, delayed_until, body";
 
-/// An item as its row holds it.
+/// The row of an item.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) birth: i64,
@@ -34,7 +34,7 @@ fn damaged(id: &[u8], why: String) -> StorageError {
         .with_hint("keep the row, and compare it with a backup")
 }
 
-/// Ids in the form of their column.
+/// The ids in the type of their column.
 pub(crate) fn bytes_of(ids: &[ItemId]) -> Vec<Vec<u8>> {
     ids.iter().map(|id| id.as_str().as_bytes().to_vec()).collect()
 }
@@ -84,8 +84,8 @@ impl Item {
         dead_letter::facts(&self.body)
     }
 
-    /// The item as callers see it. The server measures leases and delays; their ends are converted to the caller's
-    /// clock, as far ahead of now as on the server's clock.
+    /// Converts to the item that callers get. Leases and delays are measured by the server's clock. For a caller,
+    /// they end when the same time has passed on the caller's clock.
     pub(crate) fn entry(self, clock: &dyn Clock, server_now: i64) -> QueueEntry {
         let ahead = |until: i64| {
             let left = until.saturating_sub(server_now);
@@ -113,7 +113,7 @@ impl Item {
     }
 }
 
-/// The condition that selects items of the job `$1`, `$2`; adds its further parameters to `sql`.
+/// The SQL condition that selects these items of the job `$1`, `$2`. Adds its other parameters to `sql`.
 pub(crate) fn selected(select: &Select, sql: &mut Sql) -> String {
     let mut conditions = Vec::new();
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);

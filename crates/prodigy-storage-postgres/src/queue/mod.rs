@@ -1,8 +1,8 @@
 //! The dead letters of jobs.
 //!
-//! A change takes its numbers from a sequence, so there is no counter row that each change would update. A change locks the
-//! row of the job, which creates no new version of that row. An acknowledgement locks its items only, so a change that
-//! reads items before it writes them locks them as well, in the same order.
+//! The number of a change comes from a database sequence, so no row with a counter has to be updated. A change
+//! locks the row of the job without writing it. An acknowledgement locks only its items. So a change that reads
+//! items before it writes them has to lock these items too, always in the same order.
 
 mod item;
 mod remove;
@@ -36,13 +36,14 @@ const PUT: &str = "put items";
 const SETTLE: &str = "settle items";
 const TAKE: &str = "take items";
 const READ: &str = "read items";
-/// The number of items that one page of a scan reads.
+/// The number of items that a scan reads at a time.
 const PAGE: usize = 256;
 
-/// True if an item is neither leased nor delayed.
+/// An SQL condition: the lease and the delay of an item, if any, have ended.
 const IS_PENDING: &str = "coalesce(leased_until <= {now}, true) and coalesce(delayed_until <= {now}, true)";
 
-/// Reads the answers that follow the lock of a job: the items, the time, and the bytes of the queue.
+/// Reads the answers to the statements after the lock of a job: the items, the server's time, and the bytes of the
+/// queue.
 fn staged(answers: &[Vec<tokio_postgres::Row>]) -> Result<(Staged, u64)> {
     let items = rows(answers, 0)
         .iter()
@@ -140,14 +141,14 @@ impl PostgresBackend {
     }
 }
 
-/// The counts of a queue.
+/// Selects the counts of a queue.
 pub(crate) const COUNTS: &str = "select count(*), count(*) filter (where coalesce(leased_until > {now}, false)), \
        count(*) filter (where not coalesce(leased_until > {now}, false) and not eligible), \
        count(*) filter (where not coalesce(leased_until > {now}, false) and eligible and delayed_until > {now}), \
        coalesce(sum(octet_length(body)), 0)::bigint, \
        coalesce((select last_value from @.mark where is_called and {job} is not null), 0) from @.item where job = {job}";
 
-/// Reads the counts from six columns of a row.
+/// Reads the counts of a queue from six columns of a row, beginning with column `at`.
 pub(crate) fn summary(row: &Row, at: usize) -> Result<QueueSummary> {
     let number = |of| column::<i64>(row, at + of).map(i64::unsigned_abs);
     let mut summary = QueueSummary::default();
@@ -262,7 +263,7 @@ impl QueueStore for PostgresBackend {
             })
     }
 
-    /// The server reclaims the space of settled items by itself.
+    /// Does nothing: the server frees the space of settled items by itself.
     fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
         let bytes = self.queue_summary(job, deadline)?.bytes;
         Ok(Compaction::new(bytes, bytes))
@@ -274,7 +275,7 @@ fn entry(row: &Row, clock: &dyn Clock) -> Result<QueueEntry> {
     Ok(Item::read(row)?.entry(clock, column(row, 8)?))
 }
 
-/// A scan of the items, page by page in the order of their births.
+/// Reads the items of a queue page by page, in the order of their first push.
 struct Pages {
     db: Arc<Db>,
     job: JobAddress,

@@ -1,4 +1,5 @@
-//! Acknowledging items in one round trip: the only settlement that needs no decision in this process.
+//! Acknowledges items in one round trip. No other settlement can do so, since others need a decision in this
+//! process.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use crate::moved;
 use crate::session::Session;
 use crate::sql::{column, rows};
 
-/// The tokens, if every settlement removes an item under a token.
+/// The tokens of the settlements, if each of them removes an item under a token; otherwise `None`.
 pub(super) fn tokens(settlements: &[Settlement]) -> Option<Vec<String>> {
     settlements
         .iter()
@@ -21,10 +22,11 @@ pub(super) fn tokens(settlements: &[Settlement]) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Removes the items. An item that changed since it was taken is kept, at the end of the queue.
+/// Removes the items of these tokens. An item whose contents were changed since it was taken is released instead,
+/// with the last place of the queue.
 ///
-/// The statement reads each item again once the item is locked, so it needs no lock of the job and no transaction
-/// around it. A mark of a move waits for it, by a lock on the table of items.
+/// The statement reads each item again once it has locked the item. So it needs neither the lock of the job nor a
+/// transaction around it. A move to another store waits for it, by locking the table of items.
 pub(super) async fn remove(
     session: &mut Session,
     job: &JobAddress,

@@ -1,4 +1,4 @@
-//! The changes of a call, applied to copies of the items. Nothing is written before the whole call is known to succeed.
+//! Applies the changes of a call to copies of the items. Nothing is written before all changes have succeeded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::item::Item;
 use super::{PUT, SETTLE};
 use crate::sql::Sql;
 
-/// Numbers above this are placeholders for numbers that the server assigns later.
+/// A number above this is a placeholder for one that the server will assign.
 const NEW: i64 = 1 << 62;
 
-/// The rules that a change is checked against.
+/// The limits that a change has to meet, and the time that it stores.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) job: JobAddress,
@@ -27,15 +27,15 @@ pub(crate) struct Rules {
     pub(crate) max_queue_size: Option<u64>,
 }
 
-/// The items of a call by birth, before and after its changes.
+/// The items that a call changes, before and after its changes, by the number of their first push.
 #[derive(Debug)]
 pub(crate) struct Staged {
     before: BTreeMap<i64, Item>,
     now: BTreeMap<i64, Item>,
     changed: BTreeSet<i64>,
-    /// How many numbers the changes need. The server assigns them when the changes are written.
+    /// The number of placeholders so far. The server replaces each by a number when the changes are written.
     taken: i64,
-    /// The time of the server.
+    /// The server's time at the beginning of the call.
     server_now: i64,
 }
 
@@ -51,7 +51,8 @@ impl Staged {
         }
     }
 
-    /// A placeholder for the next number. It is above all numbers that the server has assigned.
+    /// A placeholder for the next number that the server will assign. It is above all numbers that are assigned
+    /// already.
     fn next(&mut self) -> i64 {
         self.taken += 1;
         NEW + self.taken
@@ -112,7 +113,7 @@ impl Staged {
         Ok(report)
     }
 
-    /// Refuses changes that would make a queue of `before` bytes exceed its limit.
+    /// Fails if the changes would make a queue of `before` bytes larger than its maximum size.
     pub(crate) fn has_room(&self, before: u64, rules: &Rules) -> Result<()> {
         let Some(max) = rules.max_queue_size else {
             return Ok(());
@@ -175,7 +176,7 @@ impl Staged {
                 item.delayed_until = None;
                 item.place = number;
             }
-            // Parking, unparking, editing.
+            // Parking, unparking and editing leave the delay and the place unchanged.
             _ => {}
         }
         item.token = None;
@@ -189,7 +190,7 @@ impl Staged {
             .saturating_add(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX))
     }
 
-    /// The statements that store the changes.
+    /// The statements that write the changed items.
     pub(crate) fn statements(&self, job: i64) -> Result<Vec<Sql>> {
         let mut statements = Vec::new();
         let gone: Vec<i64> = self
@@ -269,7 +270,7 @@ impl Staged {
     }
 }
 
-/// The values of one column, one per row.
+/// The values of one column, one for each row.
 fn column<T, U>(rows: &[T], value: impl Fn(&T) -> U) -> Vec<U> {
     rows.iter().map(value).collect()
 }

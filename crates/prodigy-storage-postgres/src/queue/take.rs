@@ -1,9 +1,9 @@
-//! Taking items, and the place in the queue where the next take begins.
+//! Takes items, and remembers where in the queue the next take begins.
 //!
-//! A take gives an item another place, and the index keeps the old entry until vacuum removes it. While a transaction
-//! elsewhere holds vacuum back, each take would have to skip the entries of all earlier takes. So a handle remembers
-//! the least place that has an item, its *front*, and begins there. Places ascend, so an item below the front was
-//! changed since, which its revision shows.
+//! A take gives an item another place. The index keeps the old place until the server's vacuum removes it, which a
+//! long transaction elsewhere can prevent. Each take would then have to skip the old places of all earlier takes.
+//! So a handle remembers the smallest place that has an item, the *front* of the queue, and begins there. An item
+//! can get a place below the front only by a change after the front was found; its revision shows that.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,12 +20,13 @@ use crate::moved;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
 
-/// A front is forgotten after this time: a database that lost its last commits assigns their numbers again.
+/// A front is used for this time only. If a database loses its last commits, it assigns their numbers again.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// The largest number of jobs whose fronts are remembered.
 const JOBS: usize = 1_000;
 
-/// No eligible item had a place below `place` when `seen` was the last number.
+/// The front of a queue: when `seen` was the number of the last change, no eligible item had a place below
+/// `place`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Front {
     place: i64,
@@ -33,12 +34,12 @@ pub(crate) struct Front {
     found: Instant,
 }
 
-/// The fronts of a handle.
+/// The fronts of the queues that a handle has taken items from.
 #[derive(Debug, Default)]
 pub(crate) struct Fronts(Mutex<HashMap<JobAddress, Front>>);
 
 impl Fronts {
-    /// The place to begin at, and the last number when it was remembered.
+    /// The place at which a take begins, and the number of the last change when that place was found.
     pub(super) fn of(&self, job: &JobAddress, select: &Select) -> (i64, i64) {
         if select.eligible != Eligible::Yes {
             return (0, 0);
@@ -50,10 +51,11 @@ impl Fronts {
             .map_or((0, 0), |front| (front.place, front.seen))
     }
 
-    /// Remembers the front that the rows of a take show.
+    /// Remembers the front of a queue from the rows that a take returned.
     pub(super) fn learn(&self, job: &JobAddress, taken: &[Row]) -> Result<()> {
         let Some(last) = taken.last() else { return Ok(()) };
-        // Taken items have the last numbers of the job as their places. The front is the column after theirs.
+        // The places of the taken items are the last numbers of the queue. The column after the items' columns is
+        // the front.
         let (Some(place), seen): (Option<i64>, i64) = (column(last, 9)?, column(last, 2)?) else {
             return Ok(());
         };
@@ -75,12 +77,12 @@ impl Fronts {
     }
 }
 
-/// The id of the job, in the statement of a take.
+/// The id of the job, inside the statement of a take.
 const ID: &str = "(select id from j)";
-/// The time of a take.
+/// The server's time, inside the statement of a take.
 const NOW: &str = "(select now from n)";
 
-/// Takes items in the order of their places: one statement, under the lock of the job's row.
+/// The statement that takes items in the order of their places. It runs under the lock of the job's row.
 pub(super) fn statement(
     job: &JobAddress,
     select: &Select,
@@ -91,25 +93,27 @@ pub(super) fn statement(
     let mut sql = of_job("", job).frequent();
     let condition = selected(select, &mut sql);
     let length = sql.push(i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX / 4));
-    // The server sees no limit in a parameter, and would make a new plan for each take. Powers of two need few texts.
+    // If the limit were a parameter, the server could not use it for its plan. With a power of two in the text,
+    // there are few different texts to prepare.
     let bound = limit.checked_next_power_of_two().unwrap_or(usize::MAX);
     let bound = i64::try_from(bound).unwrap_or(i64::MAX);
     let limit = sql.push(i64::try_from(limit).unwrap_or(i64::MAX));
     let (place, seen) = (sql.push(place), sql.push(seen));
-    // Without a filter on eligible items all places count.
+    // A front is known only for eligible items.
     let front = match select.eligible {
         Eligible::Yes => format!(
             "select place from @.item where job = {ID} and eligible and place >= (select place from f) order by place limit 1"
         ),
         _ => "select null::bigint".into(),
     };
-    // The order makes the server use the index of changed items, which is nearly always empty here. Without it the server expects to find
-    // one soon, and reads the whole table.
+    // Finds items that got a place below the front after it was found. The order makes the server use the index of
+    // changed items, which has nearly no entries here. Otherwise it would expect to find a row soon, and read the
+    // whole table.
     let is_below = format!(
         "(select true from @.item where job = {ID} and eligible and revision > place and revision > {seen} and place < {place} \
          order by revision limit 1)"
     );
-    // The job and the time are looked up once, and not for each row.
+    // The job and the time are looked up once, and not again for each row.
     let is_pending = IS_PENDING.replace("{now}", NOW);
     sql.text = format!(
         "with j as materialized (select {OPEN_JOB} as id), n as materialized (select {{now}} as now), \

@@ -1,4 +1,4 @@
-//! The tables, and the migrations from one version of them to the next.
+//! The tables, and their migrations from version to version.
 
 use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::log::cursor_prefix;
 use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
-/// The migrations in order. A released migration is never changed.
+/// The migrations, in order. A migration that was released is never changed.
 const MIGRATIONS: [&str; 5] = [
     include_str!("0001.sql"),
     include_str!("0002.sql"),
@@ -17,10 +17,10 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("0004.sql"),
     include_str!("0005.sql"),
 ];
-/// The version that this program reads and writes.
+/// The version of the tables that this program reads and writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// The version of a schema, and the identity of its store.
+/// The version of a database's tables, and the identity of its store.
 ///
 /// ```
 /// use prodigy_storage_postgres::{PostgresOptions, SchemaState, schema_state};
@@ -35,14 +35,14 @@ pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SchemaState {
-    /// The version that the database has; 0 if it has none.
+    /// The version of the database's tables; 0 if it has none.
     pub found: i64,
-    /// The version that this program needs.
+    /// The version of the tables that this program uses.
     pub wanted: i64,
     pub(crate) store: Option<Uuid>,
 }
 
-/// Finds out whether the tables exist.
+/// Selects whether the tables exist.
 fn exists(session: &Session) -> Sql {
     Sql::new("select to_regclass($1) is not null").arg(format!("{}store", session.prefix()))
 }
@@ -64,14 +64,16 @@ pub(crate) async fn state(session: &mut Session) -> Result<SchemaState> {
     Ok(state)
 }
 
-/// Creates or migrates the tables in one transaction, under a lock. Does nothing if they are up to date.
+/// Creates the tables, or migrates them, in one transaction under a lock. Does nothing if they have the version of
+/// this program.
 pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     let before = state(session).await?;
     refuse_newer(&before, session)?;
     if before.found == VERSION {
         return Ok(before);
     }
-    // The lock is named after the schema. A session that waited for it checks the version again.
+    // The lock belongs to the schema. A process that waited for it checks the version again, since another one may
+    // have migrated.
     let lock = Sql::new("select pg_advisory_xact_lock(hashtext($1))").arg(session.prefix().to_owned());
     let quoted = session.prefix().trim_end_matches('.').to_owned();
     let schema = Sql::new("select to_regnamespace($1) is not null").arg(quoted.clone());
@@ -79,7 +81,8 @@ pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     let answers = session.begin(Durability::Strict, statements).await?;
     let mut statements = Vec::new();
     if first(rows(&answers, 1), 0)? != Some(true) {
-        // A role that may not create schemas may still create tables in an existing one.
+        // The schema is created only if it is missing: a role that may not create schemas may still create tables
+        // in an existing one.
         if first(rows(&answers, 2), 0)? != Some(true) {
             statements.push(Sql::new(format!("create schema {quoted}")));
         }
@@ -114,8 +117,8 @@ pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     Ok(after)
 }
 
-/// Gives the store a new identity, so that every cursor of before is a gap. The cursors of stored checkpoints were restored with their events:
-/// they take the new identity, too. Returns the number of those.
+/// Gives the store a new identity, so that all earlier cursors are refused. The cursors in stored checkpoints were
+/// restored with their events, so they get the new identity and stay valid. Returns the number of these cursors.
 pub(crate) async fn renew(session: &mut Session) -> Result<u64> {
     let state = state(session).await?;
     check(&state, session)?;
@@ -144,7 +147,7 @@ pub(crate) async fn renew(session: &mut Session) -> Result<u64> {
     let new = Uuid::new_v4();
     let [before, after] =
         [old, new].map(|id| format!("\"cursor\":\"{}", cursor_prefix(id.as_fields().0)).into_bytes());
-    // The cursor is the third field of a checkpoint, far in front of its data.
+    // Only the first bytes of a checkpoint are searched: the cursor is its third field, before the state.
     let checkpoints = "with renewed as (update @.document set body = overlay(body placing $2 from position($1 in body)) \
                        where series is not null and position($1 in substring(body from 1 for 200)) > 0 returning 1) \
                        select count(*) from renewed";
@@ -172,7 +175,7 @@ fn refuse_newer(state: &SchemaState, session: &Session) -> Result<()> {
     )
 }
 
-/// Refuses a schema that this version can't use.
+/// Fails for tables of a version that this program can't use.
 pub(crate) fn check(state: &SchemaState, session: &Session) -> Result<()> {
     refuse_newer(state, session)?;
     if state.found == VERSION {

@@ -1,4 +1,4 @@
-//! Acknowledgements, which lock no more than their items.
+//! Acknowledgements: they lock only their items.
 
 use std::time::Duration;
 
@@ -57,12 +57,13 @@ fn an_acknowledgement_is_one_statement_without_a_transaction_around_it() {
     assert!(!log.contains("begin"), "{log}");
 }
 
-/// The server counts no leases before the first take. It must not look through all leases of the job then.
+/// The server's statistics are from before the first take, so it expects few leases. It must use the index even
+/// so.
 #[test]
 fn an_acknowledgement_finds_its_items_by_their_tokens() {
     let Some(server) = Server::start() else { return };
     explain(&server);
-    // A table of this size is read whole otherwise.
+    // The server would always read a table of this size from end to end.
     server.set("enable_seqscan", "off");
     let backend = open(&server);
     for number in 0..200 {
@@ -100,7 +101,7 @@ fn an_item_that_is_pushed_while_it_is_acknowledged_is_a_new_one() {
     push(&backend, "one");
     let tokens = take(&backend);
     assert_eq!(tokens.len(), 1);
-    // An acknowledgement that has not committed.
+    // Another session has acknowledged the item, and has not committed yet.
     let other = Session::begin(&server, "delete from prodigy.item");
     std::thread::scope(|scope| {
         let pushing = scope.spawn(|| push(&backend, "one"));
@@ -108,7 +109,7 @@ fn an_item_that_is_pushed_while_it_is_acknowledged_is_a_new_one() {
         other.commit();
         pushing.join().unwrap();
     });
-    // It has no lease of the one that is gone.
+    // The item was pushed again as a new one, without the old lease.
     assert_eq!(take(&backend).len(), 1);
 }
 
@@ -133,7 +134,7 @@ fn a_mark_of_a_move_waits_for_an_acknowledgement_that_is_under_way() {
     push(&backend, "one");
     let tokens = take(&backend);
     let last = backend.activity(&job("a"), Deadline::never()).unwrap().last_write;
-    // The acknowledgement has begun, and can't end yet.
+    // The item is locked, so the acknowledgement begins but can't end.
     let other = Session::begin(&server, "select from prodigy.item for update");
     std::thread::scope(|scope| {
         let acknowledging = scope.spawn(|| acknowledge(&backend, &tokens));
@@ -147,7 +148,7 @@ fn a_mark_of_a_move_waits_for_an_acknowledgement_that_is_under_way() {
         assert_eq!(acknowledging.join().unwrap(), [Settled::Done]);
         marking.join().unwrap().unwrap();
     });
-    // Reads behind the mark do not find the item.
+    // After the mark is made, a read does not find the acknowledged item.
     let left = backend.queue_summary(&job("a"), Deadline::never()).unwrap();
     assert_eq!(left.items, 0);
 }
@@ -158,7 +159,7 @@ fn an_acknowledgement_that_began_before_a_mark_was_committed_is_refused() {
     let backend = open(&server);
     push(&backend, "one");
     let tokens = take(&backend);
-    // The statements of a mark, without its commit.
+    // The same statements as for a mark. They are not committed yet.
     let mark = "lock table prodigy.item in exclusive mode; update prodigy.job set moved = true where name = 'a'; \
                 insert into prodigy.moved values ('shop', 'a', 'elsewhere', 0)";
     let other = Session::begin(&server, mark);

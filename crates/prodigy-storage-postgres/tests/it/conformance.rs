@@ -15,7 +15,7 @@ use crate::server::Server;
 const RECORD_LIMIT: usize = 256 << 10;
 const DOCUMENT_LIMIT: usize = 3 << 20;
 
-/// A name for a schema that no other test of this process uses.
+/// A name for a schema that no other test in this process uses.
 fn schema() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("test_{}", NEXT.fetch_add(1, Ordering::SeqCst))
@@ -28,7 +28,8 @@ struct Postgres {
     separate: bool,
 }
 
-/// The server's clock as a test controls it: it can't be set back, and a restart of a client moves it a year ahead.
+/// The clock of the server, which follows the given clock but never steps back. A restart of the machine makes it
+/// step a year ahead.
 fn server_clock(clock: Arc<ManualClock>) -> impl Fn() -> Timestamp + Send + Sync {
     let state: Mutex<(BootId, Duration, Duration)> =
         Mutex::new((clock.uptime().boot, Duration::ZERO, Duration::ZERO));
@@ -75,7 +76,7 @@ impl Harness for Postgres {
 
 struct Factory {
     url: String,
-    /// True if each handle opens its own connections, as handles of several processes do.
+    /// True if each handle opens its own connections, like handles of different processes.
     separate: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The session of a connection keeps prepared statements without a pooler, and nothing behind one.
+//! Prepared statements: they are used without a pooler, and not behind one.
 
 use prodigy_storage_backend::{AppendOptions, Batch, Body, Deadline, DocumentStore, LogStore, PutOptions};
 use prodigy_storage_layout::Document;
@@ -7,7 +7,7 @@ use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 use crate::late::{append_one, job, read};
 use crate::server::Server;
 
-/// Appends twice, and returns the server's log of it.
+/// Appends twice, and returns the part of the server's log about these calls.
 fn log_of_appends(server: &Server, url: String) -> String {
     let backend = PostgresBackend::open(PostgresOptions::new(url), Deadline::never()).unwrap();
     let before = server.log().len();
@@ -37,7 +37,7 @@ fn statements_are_prepared_unless_a_pooler_is_between() {
     assert!(!pooled.contains("execute s"), "{pooled}");
 }
 
-/// Counts the sessions of the backend.
+/// Counts the sessions of the backend on the server.
 const SESSIONS: &str = "select count(*) from pg_stat_activity where application_name = 'prodigy-storage'";
 
 #[test]
@@ -56,7 +56,8 @@ fn a_connection_that_the_server_closed_meanwhile_is_not_lent() {
             SESSIONS.replace("count(*)", "pid")
         ));
         while server.psql(SESSIONS).trim() != "0" {}
-        // The fate of a write that was sent on a dead connection would be unknown.
+        // If a write were sent on a closed connection, its outcome would be unknown. So this fails if such a
+        // connection is used.
         put().unwrap();
     }
 }
@@ -74,7 +75,7 @@ fn a_thread_of_a_runtime_may_call_and_no_call_opens_a_connection_above_the_limit
         let found = runtime.block_on(async { read(&backend, &job("a"), None).0.len() });
         assert_eq!(found, 2 * round + 2);
     }
-    // A session that was closed ends a little later.
+    // The server ends the session of a closed connection a little later.
     let began = std::time::Instant::now();
     while server.psql(SESSIONS).trim() != "1" {
         assert!(began.elapsed().as_secs() < 60, "{}", server.psql(SESSIONS));

@@ -1,4 +1,4 @@
-//! A full disk on the server.
+//! The disk of the server is full.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::late::{job, read};
 use crate::server::{Server, SmallDisk};
 
 const THREADS: usize = 4;
-/// The size of an event, in bytes.
+/// The size of an event in bytes.
 const SIZE: usize = 60_000;
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 
-/// An event that does not compress well.
+/// A batch with one large event that can't be compressed well.
 fn big(random: &mut fastrand::Rng) -> Batch {
     let mut batch = Batch::new();
     let text: String = (0..SIZE).map(|_| random.alphanumeric()).collect();
@@ -35,7 +35,8 @@ fn append(backend: &PostgresBackend, batch: &mut Batch) -> Result<(), StorageErr
         .map(drop)
 }
 
-/// Appends from several threads until each is refused; returns the acknowledged ids and the refused batches.
+/// Appends from several threads until each append is refused. Returns the ids of the acknowledged events, and the
+/// refused batches with their errors.
 fn fill(backend: &PostgresBackend) -> (Vec<EventId>, Vec<(Batch, StorageError)>) {
     let is_full = AtomicBool::new(false);
     let one = |thread: usize| {
@@ -123,7 +124,7 @@ fn a_full_disk_under_the_log_of_the_server_loses_nothing_acknowledged() {
         return;
     };
     let backend = PostgresBackend::open(PostgresOptions::new(server.url()), soon()).unwrap();
-    // The server stops with the full disk, so every writer gets an error.
+    // The server stops when its disk is full, so every thread gets an error.
     let (mut acknowledged, refused) = fill(&backend);
     disk.resize("400m");
     server.kill_and_restart();

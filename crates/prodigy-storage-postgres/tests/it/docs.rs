@@ -1,4 +1,4 @@
-//! The SQL statements of the pages run as the pages show them.
+//! Runs the SQL statements that the documentation shows.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use prodigy_storage_postgres::{PostgresBackend, PostgresOptions, migrate_schema,
 use crate::late::{append_one, job, read};
 use crate::server::Server;
 
-/// The SQL of a section of a page, block by block.
+/// The blocks of SQL in a section of a page.
 fn statements(page: &str, section: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/how-to");
     let text = std::fs::read_to_string(folder.join(page)).unwrap();
@@ -32,7 +32,7 @@ fn open(server: &Server, user: &str) -> PostgresBackend {
     PostgresBackend::open(PostgresOptions::new(url(server, user)), Deadline::never()).unwrap()
 }
 
-/// A server with the roles and tables of the pages.
+/// Starts a server that has the roles and tables of the pages.
 fn prepared() -> Option<Server> {
     let server = Server::start()?;
     let [roles, grants] = &statements("postgresql.md", "Roles")[..] else {
@@ -59,11 +59,11 @@ fn a_role_with_the_documented_rights_is_enough() {
     service.flush(Deadline::never()).unwrap();
     service.seal(&job("a"), Deadline::never()).unwrap();
     assert!(service.delete_job(&job("a"), None, Deadline::never()).unwrap());
-    // This role may not create tables in another schema.
+    // The role `jobs_app` may not create tables in another schema.
     let other = PostgresOptions::new(url(&server, "jobs_app")).schema("other");
     let error = PostgresBackend::open(other, Deadline::never()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorised, "{error}");
-    // This role may use a table that a later version adds.
+    // The role `jobs_app` may use a table that a later version adds.
     server.psql_at(&url(&server, "jobs_owner"), "create table prodigy.later (n int)");
     server.psql_at(&url(&server, "jobs_app"), "insert into prodigy.later values (1)");
 }
@@ -106,7 +106,7 @@ fn a_cursor_of_before_a_restore_is_refused_when_the_store_is_renewed() {
     let service = open(&server, "jobs_app");
     append_one(&service);
     let (_, cursor) = read(&service, &job("a"), None);
-    // The role of the service may not change what a store is.
+    // The role of the service may not change the identity of the store.
     let refused =
         renew_store(&PostgresOptions::new(url(&server, "jobs_app")), Deadline::never()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unauthorised, "{refused}");

@@ -1,4 +1,4 @@
-//! Servers that are killed and stopped, and sessions that are terminated.
+//! The server is killed or suspended, or its sessions are terminated, while calls run.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,12 +20,14 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-/// True if a call may be repeated: its error is transient, or its outcome is unknown and repeating it is safe.
+/// True if a call may be repeated: its error is transient, or its outcome is unknown and a repetition does no
+/// harm.
 fn may_repeat(error: &StorageError) -> bool {
     error.is_transient() || matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Timeout)
 }
 
-/// Appends until `ends` is set. Each event is repeated until it is acknowledged, under the ids that it was first given.
+/// Appends until `ends` is set. Each append is repeated until it is acknowledged, under the ids of the first
+/// attempt.
 fn append_always(backend: &PostgresBackend, ends: &AtomicBool, acknowledged: &AtomicUsize) -> Vec<EventId> {
     let mut stored = Vec::new();
     while !ends.load(Ordering::SeqCst) {
@@ -47,8 +49,8 @@ fn append_always(backend: &PostgresBackend, ends: &AtomicBool, acknowledged: &At
     stored
 }
 
-/// Increments a number in a document by compare-and-set; returns how many increments were acknowledged, and how many
-/// have an unknown outcome.
+/// Increments the number in a document by compare-and-set until `ends` is set. Returns the number of acknowledged
+/// increments, and of those with an unknown outcome.
 fn count_always(backend: &PostgresBackend, ends: &AtomicBool) -> (u64, u64) {
     let document = Document::Orphans(job("a"));
     let (mut acknowledged, mut unclear) = (0, 0);
@@ -81,7 +83,7 @@ fn number_in(found: &prodigy_storage_backend::StoredDocument) -> u64 {
         .unwrap()
 }
 
-/// Runs operations while `harm` disturbs the server, and compares the stored data with the acknowledged calls.
+/// Runs calls while `harm` disturbs the server, and then compares the stored data with the acknowledgements.
 fn survives(url: String, rounds: usize, mut harm: impl FnMut()) {
     let options = PostgresOptions::new(url);
     let backends: Vec<_> = (0..2)
@@ -215,7 +217,7 @@ fn a_server_that_is_stopped_delays_no_call_beyond_its_deadline() {
         "{unclear:#}"
     );
     append(20_000).unwrap();
-    // The event with the unknown outcome may be stored after the server continued, but at most once.
+    // The event with the unknown outcome may have been stored later, but only once.
     let stored = read(&backend, &job("a"), None).0.len();
     assert!((2..=3).contains(&stored), "{stored}");
 }

@@ -1,4 +1,4 @@
-//! Transactions that commit late or stay open.
+//! Transactions that commit late, or stay open for long.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
@@ -12,11 +12,11 @@ use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 
 use crate::server::Server;
 
-/// A session that holds a transaction open.
+/// A session of `psql` that keeps a transaction open.
 pub struct Session(Child);
 
 impl Session {
-    /// Runs the statements, and returns when they are done.
+    /// Begins a transaction and runs statements. Returns when these have ended.
     pub fn begin(server: &Server, statements: &str) -> Self {
         let mut psql = server
             .psql_command()
@@ -52,7 +52,7 @@ impl Session {
     }
 }
 
-/// Returns when a session waits for a lock.
+/// Waits until another session waits for a lock.
 pub fn await_waiting(server: &Server) {
     let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
     while server.psql(waits).trim() == "0" {
@@ -111,7 +111,8 @@ fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
     let (slow, fast, reader) = (open(), open(), open());
     append(&slow, &[given(1)]);
     append(&fast, &[given(2)]);
-    // Another session has stored one of the ids without committing, so an append of that id waits for it.
+    // Another session has stored one of the ids and has not committed. So an append with that id has to wait for
+    // it.
     let values = "select job, 99, 1, $$ID$$::uuid, 0, '' from prodigy.event limit 1"
         .replace("ID", &given(4).to_string());
     let other = Session::begin(
@@ -122,7 +123,7 @@ fn a_late_commit_is_skipped_by_no_reader_and_no_follower() {
         let late = scope.spawn(|| append(&slow, &[given(3), given(4)]));
         await_waiting(&server);
         append(&fast, &[given(5), given(6)]);
-        // A long transaction does not delay readers.
+        // A transaction that stays open does not delay readers.
         let (ids, middle) = read(&reader, &job("a"), None);
         assert_eq!(ids, [1, 2, 5, 6].map(given));
         let end = reader.end(&job("a"), Deadline::never()).unwrap();

@@ -1,4 +1,4 @@
-//! Notifications between processes.
+//! Notifications of appends between processes.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn an_append_of_another_handle_is_reported_also_if_that_handle_goes_at_once() {
         drop(other);
         let reported = reports.wait(Deadline::after(Duration::from_secs(60))).unwrap();
         assert!(reported.jobs.contains(&job("a")), "{reported:?}");
-        // A second report of the same append may follow: the handle announced it before and during the append.
+        // The append may be reported again: a handle that is dropped while it sends a notification sends it twice.
         let _ = reports.wait(Deadline::after(Duration::from_millis(100)));
     }
 }

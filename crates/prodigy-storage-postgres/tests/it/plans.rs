@@ -1,4 +1,4 @@
-//! The query plans of all statements: the server logs each statement that it runs.
+//! The query plans of all statements, which the server writes to its log.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
 use crate::late::job;
 use crate::server::Server;
 
-/// Has the server log the plan of each statement, in sessions that begin later.
+/// Makes the server log the plan of each statement, in sessions that begin after this call.
 pub fn explain(server: &Server) {
     let settings = [
         "load 'auto_explain'",
@@ -32,10 +32,10 @@ pub fn explain(server: &Server) {
     }
 }
 
-/// Tables that grow.
+/// The tables whose number of rows grows with use.
 const TABLES: [&str; 7] = ["document", "event", "fence", "item", "job", "lock", "writer"];
 
-/// The statements in a log that read one of our tables from end to end, each with its plan.
+/// The statements in the log that read one of these tables from end to end, each with its plan.
 pub fn scans(log: &str) -> BTreeSet<String> {
     let plans = log.split(" plan:\n").skip(1);
     let plans = plans.map(|plan| {
@@ -63,7 +63,7 @@ fn a_scan_of_a_whole_table_is_seen() {
     assert!(scans.iter().any(|scan| scan.contains("n = 7")), "{scans:?}");
 }
 
-/// Fills the tables; one row in a hundred belongs to the job `a`.
+/// Fills the tables with rows, of which one in a hundred belongs to the job `a`.
 fn fill(server: &Server, rows: usize) {
     let job = "1 + n % 100";
     let id =
@@ -110,7 +110,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
 
-/// Calls every method on the job. The conformance suite checks the results.
+/// Calls every method of the backend for a job. The results are not checked here, but by the conformance suite.
 fn call_everything(backend: &PostgresBackend, of: &JobAddress, round: u64) {
     let log = |batch: &mut Batch| backend.append(of, batch, &AppendOptions::default(), soon());
     let mut batch = Batch::new();
@@ -256,7 +256,7 @@ fn call_everything(backend: &PostgresBackend, of: &JobAddress, round: u64) {
 fn plans_with(rows: usize) {
     let Some(server) = Server::start() else { return };
     let open = || PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
-    // The first job gets the number 1, which the rows refer to, and a checkpoint whose path all rows have.
+    // The first job gets the id 1, to which the rows refer. Its checkpoint has the path that all rows have.
     open()
         .append(&job("a"), &mut one(), &AppendOptions::default(), soon())
         .unwrap();
@@ -272,11 +272,11 @@ fn plans_with(rows: usize) {
     fill(&server, rows);
     explain(&server);
     let backend = open();
-    // The server chooses the lasting plan of a prepared statement in its sixth call.
+    // After five calls of a prepared statement, the server may choose a plan that it uses for all later calls.
     for round in 0..7 {
         call_everything(&backend, &job("a"), round);
     }
-    // All events are older than this. Those of the newest writer stay.
+    // This time is later than that of any event. The events of the newest writer are kept even so.
     let before = Timestamp::from_millis(8_000_000_000_000);
     let removable = backend.removable_before(&job("a"), before, soon()).unwrap();
     let removed = backend.remove_before(&job("a"), before, None, soon()).unwrap();
@@ -308,7 +308,8 @@ fn one() -> Batch {
     batch
 }
 
-/// Where one job has all rows, the server expects to find a row of the job at once, wherever it begins to read.
+/// If one job has all rows, the server expects to find a row of the job at once, wherever in the table it begins
+/// to read.
 #[test]
 fn frequent_statements_use_an_index_where_one_job_has_all_rows() {
     let Some(server) = Server::start() else { return };
@@ -316,7 +317,7 @@ fn frequent_statements_use_an_index_where_one_job_has_all_rows() {
     open()
         .append(&job("a"), &mut one(), &AppendOptions::default(), soon())
         .unwrap();
-    // More rows than a table of a few pages, which is read whole in any case.
+    // A table of only a few pages would be read from end to end in any case, so this one gets more rows.
     let id = "(lpad(to_hex(n), 12, '0') || '70008000000000000000')::uuid";
     server.psql(&format!(
         "insert into prodigy.event select 1, 1, 1 + n, {id}, 1, repeat('x', 200)::bytea from generate_series(1, 20000) n; \
@@ -349,7 +350,7 @@ fn frequent_statements_use_an_index_where_one_job_has_all_rows() {
             .map(|entry| Settlement::new(Claim::Lease(lease(entry)), Change::Remove))
             .collect();
         backend.queue_settle(&job("a"), &settle, None, soon()).unwrap();
-        // A job that has documents only.
+        // This job has only documents.
         backend
             .add(
                 &job("b"),

@@ -1,4 +1,4 @@
-//! Removals of old events that are interrupted, and writers that are closed at their size.
+//! Removals of old events that are cut short, and writers that are closed at their maximum size.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn append(backend: &PostgresBackend, count: usize) -> Vec<EventId> {
     batch.ids().to_vec()
 }
 
-/// Appends one event under a given id again, and returns whether it was stored.
+/// Appends one event again under its id, and returns whether it was stored a second time.
 fn repeat(backend: &PostgresBackend, id: EventId) -> bool {
     let mut batch = Batch::new();
     batch.push("again").unwrap();
@@ -54,14 +54,15 @@ fn a_removal_that_was_cut_short_has_removed_a_beginning_and_is_finished_by_the_n
     let (backend, other) = (open(), open());
     let ids = append(&backend, 5_000);
     backend.seal(&job("a"), Deadline::never()).unwrap();
-    // Registers this writer before the removal: a registration waits for the lock of the job's row.
+    // The writer registers before the removal, because a registration waits for the lock of the job's row.
     let newest = append(&other, 1);
     let cursors = [1_999, 2_000, 4_999].map(|count| cursor_behind(&backend, count));
     let mut under_way = other
         .scan(&job("a"), &ScanOptions::all(), Deadline::never())
         .unwrap();
     under_way.next().unwrap().unwrap();
-    // A row of the second transaction is locked, so the removal waits after its first transaction.
+    // This row belongs to the second transaction of the removal, which waits for it after the first one has
+    // committed.
     let blocker = Session::begin(
         &server,
         "select from prodigy.event where writer = 1 and number = 2500 for update",
@@ -104,7 +105,7 @@ fn a_removal_that_was_cut_short_has_removed_a_beginning_and_is_finished_by_the_n
         }
     };
     assert_eq!(error.kind(), ErrorKind::CursorGap);
-    // A second removal finds nothing: the newest writers stay.
+    // A second removal finds nothing to remove: the events of the newest writer are kept.
     let plan = backend
         .removable_before(&job("a"), Timestamp::MAX, Deadline::never())
         .unwrap();

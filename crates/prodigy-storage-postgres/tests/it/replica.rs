@@ -15,7 +15,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
 
-/// Makes a call that waits for the standby, and interrupts the wait by a function of the server.
+/// Makes a call that waits for the standby, and ends the wait by calling the function `by` on the server.
 fn interrupted<T: Send>(server: &Server, by: &str, call: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let called = scope.spawn(call);
@@ -51,7 +51,7 @@ fn a_commit_that_stopped_waiting_for_the_standby_is_no_success() {
     standby.kill();
     let mut unclear = Vec::new();
     for by in ["pg_cancel_backend", "pg_terminate_backend"] {
-        // After the unknown outcome the log needs a new writer. Its registration must not wait for the standby.
+        // After an unknown outcome, a new writer is registered. This commit must not wait for the standby.
         server.set("synchronous_standby_names", "");
         append(&mut event("clear")).unwrap();
         server.set("synchronous_standby_names", "*");
@@ -69,7 +69,7 @@ fn a_commit_that_stopped_waiting_for_the_standby_is_no_success() {
     let put = || backend.put(&document, body, &PutOptions::default(), soon());
     assert_unknown(&interrupted(&server, "pg_cancel_backend", put).unwrap_err());
     server.set("synchronous_standby_names", "");
-    // Repeats the events with an unknown outcome under their ids: each is stored once.
+    // Appends the events with an unknown outcome again under their ids: each is stored once.
     for batch in &mut unclear {
         append(batch).unwrap();
     }

@@ -18,7 +18,7 @@ pub struct Server {
     process: Child,
 }
 
-/// The folder of the server's programs: the newest version in Debian's folder, or one on the path.
+/// The folder of the server's programs: that of the newest version in Debian's folder, or one in `PATH`.
 fn binaries() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -34,7 +34,7 @@ fn binaries() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
 }
 
-/// A user other than root, since the server refuses to run as root.
+/// The ids of a user and group other than root, since the server refuses to run as root.
 fn unprivileged() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
@@ -48,7 +48,7 @@ fn unprivileged() -> Option<(u32, u32)> {
     Some(user.expect("a server needs a user who is not root"))
 }
 
-/// A temporary folder that this user may write to.
+/// A temporary folder to which the server's user may write.
 fn own_folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     if let Some((user, group)) = unprivileged() {
@@ -71,15 +71,15 @@ fn command(program: &Path) -> Command {
 }
 
 impl Server {
-    /// Starts a server; if none is installed, prints that the test is skipped.
+    /// Starts a server. `None` if no server is installed; then it prints that the test is skipped.
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// Like `start`, with more arguments for `initdb`.
+    /// Starts a server like `start`, with more arguments for `initdb`.
     pub fn start_with(arguments: &[&str]) -> Option<Self> {
         let Some(binaries) = binaries() else {
-            // `cargo xtask ci` counts these lines.
+            // `cargo xtask ci` counts the lines that begin with this word.
             eprintln!("SKIPPED: no PostgreSQL server is installed (apt install postgresql)");
             return None;
         };
@@ -115,7 +115,7 @@ impl Server {
         server
     }
 
-    /// Starts a synchronous standby of this server. From then on a commit here waits for it.
+    /// Starts a synchronous standby of this server. After that, each commit on this server waits for the standby.
     pub fn standby(&self) -> Self {
         let folder = own_folder();
         let copied = command(&self.binaries.join("pg_basebackup"))
@@ -175,7 +175,7 @@ impl Server {
         path
     }
 
-    /// Kills all processes of the server at once.
+    /// Kills all processes of the server.
     pub fn kill(&mut self) {
         self.signal("-KILL");
         self.process.wait().unwrap();
@@ -224,13 +224,14 @@ impl Server {
             );
             std::thread::sleep(Duration::from_millis(50));
             if has_ended {
-                // A process of the killed server still has the shared memory.
+                // The start failed since a process of the killed server still uses the shared memory. It is tried
+                // again.
                 self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
             }
         }
     }
 
-    /// Kills all processes of the server at once, and starts it again.
+    /// Kills all processes of the server, and starts the server again.
     pub fn kill_and_restart(&mut self) {
         self.kill();
         self.process = Self::spawn(&self.binaries, self.folder.path(), self.port);
@@ -290,21 +291,21 @@ impl Server {
         format!("postgresql://app@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// The connection string by the Unix socket, which every network namespace can reach.
+    /// A connection string for the Unix socket, which processes in every network namespace can reach.
     pub fn socket_url(&self) -> String {
         let folder = self.folder.path().display();
         format!("postgresql://app@/postgres?host={folder}&port={}", self.port)
     }
 }
 
-/// A pgbouncer in transaction mode in front of a server.
+/// A running pgbouncer in transaction mode, between clients and a server.
 pub struct Pooler {
     port: u16,
     process: Child,
 }
 
 impl Server {
-    /// Starts a pooler; if none is installed, prints that the test is skipped.
+    /// Starts a pooler for this server. `None` if none is installed; then it prints that the test is skipped.
     pub fn pooler(&self) -> Option<Pooler> {
         let program = [
             "/usr/sbin/pgbouncer",
@@ -361,13 +362,14 @@ impl Drop for Pooler {
     }
 }
 
-/// A small file system in memory that the server's user may write to.
+/// A small file system in memory, to which the server's user may write.
 pub struct SmallDisk {
     point: TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts one; without the right to do so, prints that the test is skipped.
+    /// Mounts a file system of this size. `None` without the right to mount; then it prints that the test is
+    /// skipped.
     pub fn mount(size: &str) -> Option<Self> {
         let Some((user, group)) = unprivileged() else {
             eprintln!("SKIPPED: only root may mount a small disk");
@@ -403,7 +405,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // A lazy unmount hides the mount at once and frees it when no process uses it.
+        // With `-l` the mount is hidden at once, and freed when no process uses it any more.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }

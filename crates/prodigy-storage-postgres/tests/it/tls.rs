@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use crate::server::Server;
 
-/// A certificate authority, and its certificate as a file.
+/// A certificate authority, and the file of its certificate.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: tempfile::NamedTempFile,
@@ -22,7 +22,7 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// Installs a certificate for a name in the server.
+    /// Makes the server use a certificate for this name, signed by the authority.
     fn certify(&self, server: &Server, name: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -47,7 +47,7 @@ impl Authority {
     }
 }
 
-/// Asserts that opening failed with a lasting error that contains these words.
+/// Asserts that opening the store failed with a permanent error whose text contains these words.
 fn refused(opened: Result<PostgresBackend>, words: &str) {
     let error = opened.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorised, "{error:#}");
