@@ -1,4 +1,4 @@
-//! The cache that several threads share.
+//! A cache that several threads share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::settings::CacheSettings;
 use crate::stats::{CacheEvent, CacheStats};
 use crate::sync::Mutex;
 
-/// An [`LruTtl`] that threads share. Concurrent misses of one key load it only once.
+/// An [`LruTtl`] that threads share. If several threads miss the same key at the same time, only one of them loads
+/// it.
 ///
 /// A value is cloned for each caller, under the cache's lock, so it should be an `Arc`, or similarly cheap to clone. Loads and
 /// checks run without that lock.
@@ -36,7 +37,8 @@ pub struct Cache<K, V> {
 
 struct Inner<K, V> {
     entries: LruTtl<K, Slot<V>>,
-    /// Running loads whose result will be stored. A write of a key removes its load from this map.
+    /// Running loads by key, if their results may be stored. A write of a key removes the key's load from this
+    /// map.
     loads: HashMap<K, Arc<Load<V>>>,
     counted: CacheStats,
     next_generation: u64,
@@ -45,18 +47,19 @@ struct Inner<K, V> {
 #[derive(Clone)]
 struct Slot<V> {
     value: V,
-    /// Distinguishes an entry from its replacement: an entry may be replaced while it is checked.
+    /// A number that distinguishes an entry from its replacement, since an entry may be replaced while it is
+    /// checked.
     generation: u64,
 }
 
-/// The result of a loader.
+/// The result of a load.
 ///
 /// ```
 /// use std::convert::Infallible;
 /// use prodigy_storage_cache::{Cache, CacheSettings, Loaded};
 ///
 /// let cache: Cache<u32, u32> = Cache::new(&CacheSettings::default());
-/// // The caller gets the value, but the cache does not store it.
+/// // The caller gets the value, but it is not stored.
 /// cache.get_or_load(&1, None, || Ok::<_, Infallible>(Loaded::pass(10))).unwrap();
 /// assert_eq!(cache.get(&1), None);
 /// ```
@@ -75,13 +78,13 @@ impl<V> Loaded<V> {
         }
     }
 
-    /// A value for the waiting callers only, which is not stored.
+    /// A value that is returned to the callers that wait for it, but not stored.
     pub fn pass(value: V) -> Self {
         Self { value, weight: None }
     }
 }
 
-/// The next step of a caller that wants a value.
+/// The next step of a lookup.
 enum Next<V> {
     Check(Slot<V>),
     Join(Arc<Load<V>>),
@@ -96,7 +99,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Self::with_clock(settings, Arc::new(Instant::now))
     }
 
-    /// An empty cache with the caller's clock for the age of entries. Deadlines always use the system's clock.
+    /// An empty cache. `clock` measures the age of entries; deadlines always use the system's clock.
     #[must_use]
     pub fn with_clock(settings: &CacheSettings, clock: Clock) -> Self {
         Self {
@@ -109,7 +112,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// The value of a key if it is in the cache. Counts as a hit or a miss.
+    /// The value of a key, if it is in the cache. Counts as a hit or a miss.
     pub fn get(&self, key: &K) -> Option<V> {
         let mut inner = self.inner.lock();
         let found = inner.entries.get(key).map(|slot| slot.value.clone());
@@ -137,7 +140,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         inner.entries.remove(key);
     }
 
-    /// Removes every key for which `keep` is false, like [`Cache::remove`]. `keep` runs under the cache's lock.
+    /// Removes each key for which `keep` returns false, like [`Cache::remove`]. `keep` is called under the cache's
+    /// lock.
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
         let mut inner = self.inner.lock();
         inner.loads.retain(|key, _| keep(key));
@@ -151,7 +155,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         inner.entries.clear();
     }
 
-    /// The counters, and the present size.
+    /// The counters and the present size of the cache.
     pub fn stats(&self) -> CacheStats {
         let inner = self.inner.lock();
         CacheStats {
@@ -166,12 +170,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// The value of a key, which is loaded if it is not in the cache. If several callers miss a key at the same time, one of
     /// them loads it, and the others wait for the result, until `deadline` at most.
     ///
-    /// If the load fails or panics, nothing is stored: its caller gets the error or the panic, and one of the waiting callers
-    /// loads again. Another caller may have loaded the value before this call began; if that matters, use
-    /// [`Cache::get_or_load_checked`].
+    /// If the load fails or panics, nothing is stored: its caller gets the error or the panic, and one of the
+    /// waiting callers loads again. The returned value may come from a load that another caller began before this
+    /// call; if that matters, use [`Cache::get_or_load_checked`].
     ///
     /// # Errors
-    /// [`LoadError::Failed`] if this caller's load failed, [`LoadError::WaitTimedOut`] if another caller's load took too long.
+    /// [`LoadError::Failed`] if the load of this caller failed; [`LoadError::WaitTimedOut`] if the load of another
+    /// caller did not end by the deadline.
     pub fn get_or_load<E>(
         &self,
         key: &K,
@@ -181,14 +186,16 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         self.get_or_load_checked(key, deadline, |_| Ok(true), load)
     }
 
-    /// Like [`Cache::get_or_load`], but `is_current` checks every value that this caller did not load itself: a value from the
-    /// cache, and a value from another caller's load, which may have read it before this call began.
+    /// Like [`Cache::get_or_load`], but `is_current` checks each value that this caller did not load itself: one
+    /// from the cache, and one that another caller loaded, possibly before this call began.
     ///
-    /// A value that is not current is dropped and loaded again. If the second value is stale too, the caller loads by itself.
-    /// So `load` is called at most once, and `is_current` at most twice, unless another caller's load fails.
+    /// A value that is not current is dropped and loaded again. If another caller's load then returns a value that
+    /// is not current either, this caller loads by itself. So `load` is called at most once, and `is_current` at
+    /// most twice, unless another caller's load fails.
     ///
     /// # Errors
-    /// Like [`Cache::get_or_load`]. An error of `is_current` is returned as [`LoadError::Failed`], and the entry stays.
+    /// As [`Cache::get_or_load`]. An error of `is_current` is returned as [`LoadError::Failed`]; the entry is
+    /// kept.
     pub fn get_or_load_checked<E>(
         &self,
         key: &K,
@@ -199,11 +206,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         self.get_or_load_observed(key, deadline, is_current, load, &|_| {})
     }
 
-    /// Like [`Cache::get_or_load_checked`], and calls `observe` for each counter that this lookup increments. `observe` runs
-    /// without the cache's lock. If it panics, no thread is left waiting.
+    /// Like [`Cache::get_or_load_checked`], and calls `observe` for each counter that this lookup increments.
+    /// `observe` is called without the cache's lock. If it panics, no other thread is left waiting.
     ///
     /// # Errors
-    /// Like [`Cache::get_or_load_checked`].
+    /// As [`Cache::get_or_load_checked`].
     pub fn get_or_load_observed<E>(
         &self,
         key: &K,
@@ -281,7 +288,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// Decides the next step of a lookup. With `afresh`, neither an entry nor another caller's load is used.
+    /// Decides the next step of a lookup. With `afresh`, neither an entry nor the load of another caller is used.
     fn next(&self, key: &K, afresh: bool, missed: &mut bool) -> Next<V> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
@@ -336,8 +343,8 @@ impl<K: Hash + Eq, V> Inner<K, V> {
         *missed = true;
     }
 
-    /// Removes the load of a key from `loads`. Returns false if a write has already removed it, or if it was replaced by
-    /// another load.
+    /// Removes a load from `loads`. Returns false if it is no longer there: a write has removed it, or another
+    /// load of the key has replaced it.
     fn take(&mut self, key: &K, load: &Arc<Load<V>>) -> bool {
         let is_registered = self
             .loads
@@ -350,7 +357,7 @@ impl<K: Hash + Eq, V> Inner<K, V> {
     }
 }
 
-/// Held by the caller that runs a load. However the load ends, dropping this wakes the waiting callers.
+/// Held by the caller that runs a load. When it is dropped, however the load ended, the waiting callers wake up.
 struct Lead<'a, K: Hash + Eq, V: Clone> {
     cache: &'a Cache<K, V>,
     key: &'a K,

@@ -18,9 +18,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadError<E> {
-    /// The caller's own load or check failed. `Display` shows its error.
+    /// The load or the check of this caller failed. `Display` shows its error.
     Failed(E),
-    /// Another caller's load of the same key had not ended by the deadline.
+    /// The load of another caller did not end by the deadline of this one.
     WaitTimedOut {
         /// The time that this caller waited.
         waited: Duration,

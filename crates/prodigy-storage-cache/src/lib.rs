@@ -1,4 +1,5 @@
-//! An LRU cache with a time to live and limits for entries and bytes, which loads a missing key only once.
+//! An LRU cache whose entries have a time to live, with limits for entries and bytes. A missing key is loaded only
+//! once.
 //!
 //! # Model
 //! [`LruTtl`] is the map. It limits the number, the weight and the age of its entries, and evicts the least recently used
@@ -7,14 +8,15 @@
 //! caller waiting. [`Cache::get_or_load_checked`] checks on every hit that the value is still current. [`CacheSettings`] has
 //! the limits.
 //!
-//! This crate does not depend on storage.
+//! This crate does not depend on the other storage crates.
 //!
 //! # Limitations
 //! - The caller states the weight of each entry. The overhead of the map, about 100 bytes per entry, is not counted.
 //! - One mutex guards a cache. It is held for lookups and for clones of a value, but not for loads and checks, so values
 //!   should be `Arc`s.
-//! - After a failed load, the waiting callers load one after another until one succeeds. A deadline limits the wait.
-//! - An expired entry is only dropped when a lookup or an eviction finds it; there is no background thread.
+//! - After a failed load, the waiting callers load one after another until a load succeeds. Their deadlines limit
+//!   the wait.
+//! - An expired entry is dropped only when a lookup or an eviction finds it; there is no background thread.
 //!
 //! # Example
 //! ```
@@ -49,7 +51,7 @@ pub use lru_ttl::{Clock, LruTtl};
 pub use settings::{CacheSettings, CacheType};
 pub use stats::{CacheEvent, CacheStats};
 
-/// Compiles the examples of the README.
+/// Compiles and runs the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

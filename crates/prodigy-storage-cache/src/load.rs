@@ -1,10 +1,10 @@
-//! A load for which several callers can wait.
+//! A load whose result several callers can wait for.
 
 use std::time::Instant;
 
 use crate::sync::{Condvar, Mutex, ThreadId, this_thread};
 
-/// A load, with the thread that runs it and its result.
+/// A load: the thread that runs it, and its result once it has ended.
 pub(crate) struct Load<V> {
     state: Mutex<State<V>>,
     ended: Condvar,
@@ -14,7 +14,7 @@ pub(crate) struct Load<V> {
 enum State<V> {
     Running,
     Loaded(V),
-    /// The load failed or panicked: a waiting caller has to load again.
+    /// The load failed or panicked. One of the waiting callers has to load again.
     Abandoned,
 }
 
@@ -35,7 +35,8 @@ impl<V: Clone> Load<V> {
         }
     }
 
-    /// True if the calling thread runs this load itself: a wait for it would never end.
+    /// True if the calling thread itself runs this load. It must not wait for the load, since that wait would
+    /// never end.
     pub(crate) fn is_own(&self) -> bool {
         self.leader == this_thread()
     }
@@ -45,8 +46,8 @@ impl<V: Clone> Load<V> {
         self.ended.notify_all();
     }
 
-    /// Waits for the end of the load, until `deadline` at most. The result of a load that has ended is returned even after the
-    /// deadline.
+    /// Waits until the load has ended, or until `deadline`. If the load has ended already, its result is returned
+    /// even after the deadline.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Waited<V> {
         let mut state = self.state.lock();
         let mut out_of_time = false;

@@ -1,4 +1,4 @@
-//! The cache for a single thread.
+//! A cache for a single thread.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,7 +10,7 @@ use lru::LruCache;
 
 use crate::settings::CacheSettings;
 
-/// A function that returns the present time. The time should not go back; if it does, entries live longer.
+/// A function that returns the present time. If the time goes back, entries live longer.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::settings::CacheSettings;
 /// ```
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// A map that evicts the least recently used entries if there are too many or if they weigh too much, and drops entries that
-/// are older than the time to live.
+/// A map that evicts the least recently used entries when it has too many or too heavy ones, and drops entries
+/// that are older than the time to live.
 ///
-/// The caller states the weight of an entry in bytes; the overhead of the map is not counted. An entry that alone is heavier
-/// than `max_bytes` is not stored. An expired entry is dropped when it is looked up, or when it is evicted as the least
-/// recently used one; there is no background thread.
+/// The caller states the weight of an entry in bytes; the overhead of the map is not counted. An entry that is
+/// heavier than `max_bytes` by itself is not stored. An expired entry is dropped when it is looked up, or when it
+/// is evicted as the least recently used one; there is no background thread.
 ///
 /// ```
 /// use prodigy_storage_cache::{CacheSettings, LruTtl};
@@ -38,11 +38,12 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 /// cache.insert("a", 1, 8);
 /// cache.insert("b", 2, 8);
 /// assert_eq!(cache.get("a"), Some(&1));
-/// cache.insert("c", 3, 8); // `b` was not used for the longest time
+/// cache.insert("c", 3, 8); // evicts `b`, the least recently used entry
 /// assert_eq!(cache.get("b"), None);
 /// ```
 pub struct LruTtl<K, V> {
-    // Unbounded, since a bounded `LruCache` allocates all its memory at once. This type enforces the limits.
+    // The `LruCache` is unbounded, since a bounded one allocates all its memory at once. This type enforces the
+    // limits.
     map: LruCache<K, Entry<V>>,
     max_entries: usize,
     max_bytes: u64,
@@ -81,7 +82,8 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
         }
     }
 
-    /// The value of a key, which becomes the most recently used one. `None` if it is absent or too old.
+    /// The value of a key, which becomes the most recently used one. `None` if the key is absent or its entry has
+    /// expired.
     pub fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -105,11 +107,11 @@ impl<K: Hash + Eq, V> LruTtl<K, V> {
         (!self.is_expired(entry)).then_some(&entry.value)
     }
 
-    /// Stores a value as the most recently used one. It replaces an earlier value of its key, and other entries are evicted
-    /// until it fits.
+    /// Stores a value as the most recently used one. It replaces the earlier value of its key. Other entries are
+    /// evicted until the limits are met.
     ///
-    /// Returns false if the value is heavier than the limit of the whole map. It is then not stored, and an earlier value of
-    /// the key is removed too.
+    /// Returns false if the value is heavier than the limit of the whole map. It is then not stored, and the
+    /// earlier value of the key is removed too.
     pub fn insert(&mut self, key: K, value: V, weight: u64) -> bool {
         self.remove(&key);
         if weight > self.max_bytes || self.max_entries == 0 {

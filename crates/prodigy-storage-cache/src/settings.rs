@@ -22,7 +22,7 @@ use serde::Serialize;
 pub struct CacheSettings {
     /// The largest number of entries. The least recently used entry is evicted first. At least 1. Default: 1000.
     pub max_entries: usize,
-    /// The time to live: an older entry is not returned. Above zero. Default: 1 hour.
+    /// The time to live: an entry that is older is not returned. Above zero. Default: 1 hour.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
     /// The largest total weight of all entries, in bytes. At least 1. Default: 64 MiB.

@@ -1,6 +1,6 @@
 //! Counters of a cache.
 
-/// An increment of a counter of [`CacheStats`], reported to the caller whose lookup caused it.
+/// An increment of a counter of [`CacheStats`], which is reported to the caller whose lookup caused it.
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -18,13 +18,13 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheEvent {
-    /// The lookup was answered from an entry.
+    /// The lookup got its value from an entry.
     Hit,
-    /// The lookup was not answered from an entry.
+    /// The lookup did not get its value from an entry.
     Miss,
-    /// The lookup was answered by a load that another caller had begun.
+    /// The lookup got its value from a load that another caller had begun.
     Shared,
-    /// The check rejected a value.
+    /// The check found that a value is no longer current.
     Stale,
     /// The load failed or panicked.
     FailedLoad,
@@ -32,9 +32,9 @@ pub enum CacheEvent {
     Evicted,
 }
 
-/// Counters of a [`Cache`](crate::Cache) since it was made, and its size now.
+/// The counters of a [`Cache`](crate::Cache) since it was made, and its present size.
 ///
-/// Every lookup is either a hit or a miss, unless its check failed: then it may be neither.
+/// Each lookup is a hit or a miss. If its check fails, it may be neither.
 ///
 /// ```
 /// use prodigy_storage_cache::{Cache, CacheSettings};
@@ -47,24 +47,25 @@ pub enum CacheEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Lookups answered from an entry.
+    /// The number of lookups that got their value from an entry.
     pub hits: u64,
-    /// Lookups not answered from an entry: it was absent, too old or stale.
+    /// The number of lookups without a usable entry: it was absent, too old or no longer current.
     pub misses: u64,
-    /// Misses that were answered by a load that another caller had begun.
+    /// The number of misses that got their value from a load that another caller had begun.
     pub shared: u64,
-    /// Values, from an entry or from another caller's load, that a check rejected as no longer current.
+    /// The number of values, from an entry or from another caller's load, that a check rejected as no longer
+    /// current.
     pub stale: u64,
-    /// Loads that failed or panicked.
+    /// The number of loads that failed or panicked.
     pub failed_loads: u64,
-    /// Entries dropped to make room.
+    /// The number of entries that were dropped to make room.
     pub evicted: u64,
-    /// Entries dropped because of their age.
+    /// The number of entries that were dropped because of their age.
     pub expired: u64,
-    /// Callers that wait for another caller's load right now.
+    /// The number of callers that are waiting for another caller's load.
     pub waiting: usize,
-    /// Entries right now.
+    /// The present number of entries.
     pub entries: usize,
-    /// The weight of all entries right now, in bytes.
+    /// The present weight of all entries, in bytes.
     pub bytes: u64,
 }

@@ -1,4 +1,5 @@
-//! The locks of this crate: those of `parking_lot`, or those of the concurrency models in tests with the feature `model`.
+//! The locks of this crate: those of `parking_lot` or, in tests with the feature `model`, those of the model
+//! tests.
 
 #[cfg(not(all(test, feature = "model")))]
 pub(crate) use parking_lot::{Condvar, Mutex};

@@ -1,4 +1,4 @@
-//! The types of the configuration.
+//! The configuration as Rust types.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::postgres::PostgresSettings;
 
 /// The settings of storage.
 ///
-/// [`Default`] reads no environment: its [`FileSettings::base_dir`] is the text `~/.prodigy`. For a value made in code, call
-/// [`StorageConfig::resolved`], which expands `~` and checks every value. [`Loader::load`](crate::Loader::load) returns a
-/// value that is already resolved.
+/// [`Default`] reads no environment: its [`FileSettings::base_dir`] is the text `~/.prodigy`. For a configuration
+/// that is made in code, call [`StorageConfig::resolved`], which expands `~` and checks every value.
+/// [`Loader::load`](crate::Loader::load) returns a configuration that is resolved already.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,16 +28,16 @@ use crate::postgres::PostgresSettings;
 pub struct StorageConfig {
     /// The backend that stores the data. Default: [`BackendKind::File`].
     pub backend: BackendKind,
-    /// The largest number of backend operations that run at once, and of connections to a database; at least 1. Appends to
-    /// files are not counted. Default: 10.
+    /// The largest number of backend operations that run at once, and of connections to a database; at least 1.
+    /// Appends to files do not count. Default: 10.
     pub connection_pool_size: usize,
-    /// The longest duration of one call, including waits and retries; above zero. Default: 30 seconds.
+    /// The longest duration of a call, including waits and retries; above zero. Default: 30 seconds.
     pub timeout: Duration,
-    /// True to take named locks between processes. Default: true.
+    /// True if named locks exclude other processes. If false, taking a lock has no effect. Default: true.
     pub enable_locking: bool,
-    /// True to cache documents in memory. Default: false.
+    /// True if documents are cached in memory. Default: false.
     pub enable_cache: bool,
-    /// The failures that a completed write survives. Default: [`Durability::Strict`].
+    /// The failures that an acknowledged write survives. Default: [`Durability::Strict`].
     pub durability: Durability,
     /// Settings of the file backend.
     pub file: FileSettings,
@@ -45,11 +45,11 @@ pub struct StorageConfig {
     pub memory: MemorySettings,
     /// Settings of the PostgreSQL backend.
     pub postgres: PostgresSettings,
-    /// Settings for retries of failed operations.
+    /// Settings for retries of operations that failed.
     pub retry_policy: RetrySettings,
     /// Settings of the cache: its size, and how long entries are kept.
     pub cache_config: CacheSettings,
-    /// The age at which old data is removed. Default: none is.
+    /// Settings of retention: the age from which old data may be removed. Default: no data is removed.
     pub retention: RetentionSettings,
 }
 
@@ -67,8 +67,8 @@ pub struct StorageConfig {
 pub struct FileSettings {
     /// The root of all data. Default: `~/.prodigy`.
     pub base_dir: PathBuf,
-    /// True to store data under [`FileSettings::base_dir`]. `false` is deprecated: data is then stored in `.prodigy/` of the
-    /// current worktree, and loading sets `base_dir` to that folder. Default: true.
+    /// True to store data under [`FileSettings::base_dir`]. `false` is deprecated: data is then stored in
+    /// `.prodigy/` of the current worktree, and the loader sets `base_dir` to that folder. Default: true.
     pub use_global: bool,
     /// True to separate concurrent writers with file locks of the operating system. Default: true.
     pub enable_file_locks: bool,
@@ -76,18 +76,18 @@ pub struct FileSettings {
     pub max_file_size: u64,
     /// True to compress sealed log segments. Default: false.
     pub enable_compression: bool,
-    /// The largest event or item, in bytes; at least 1. Larger ones are refused. It also applies to the other backends.
-    /// Default: 64 MiB.
+    /// The largest size of an event or a dead letter, in bytes; at least 1. A larger one is refused. It also
+    /// applies to the other backends. Default: 64 MiB.
     pub max_record_size: u64,
-    /// The largest checkpoint or other document, in bytes; at least 1. Larger ones are refused. It also applies to the other
-    /// backends. Default: 64 MiB.
+    /// The largest size of a checkpoint or another document, in bytes; at least 1. A larger one is refused. It
+    /// also applies to the other backends. Default: 64 MiB.
     pub max_document_size: u64,
-    /// The largest size of a queue, in bytes; at least 1. A push that would exceed it is refused. It also applies to the other
-    /// backends. Default: none.
+    /// The largest size of a queue of dead letters, in bytes; at least 1. A push that would exceed it is refused.
+    /// It also applies to the other backends. Default: none.
     pub max_queue_size: Option<u64>,
-    /// True to accept a root that any user may write to. Default: false.
+    /// True to accept a root to which any user may write. Default: false.
     pub allow_shared_root: bool,
-    /// True to accept a network file system. Default: false.
+    /// True to accept a root on a network file system. Default: false.
     pub allow_network_fs: bool,
     /// True to allow writes by another user than the owner of the root. Default: false.
     pub allow_foreign_owner: bool,
@@ -113,7 +113,8 @@ pub struct MemorySettings {
     pub persistence_path: Option<PathBuf>,
 }
 
-/// The data that a clean removes, and at which age. [`Default`] removes nothing; each field that is `None` is off.
+/// The data that a clean removes, and from which age. [`Default`] removes nothing; `None` in a field keeps that
+/// kind of data.
 ///
 /// ```
 /// use std::time::Duration;
@@ -126,21 +127,23 @@ pub struct MemorySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RetentionSettings {
-    /// Whole jobs that were finished, counted from the later of `finish` and the last write.
+    /// The age at which finished jobs are removed whole, since they were finished or last written to, whichever is
+    /// later.
     pub finished_jobs: Option<Duration>,
-    /// Whole jobs that were never finished and are not active, counted from the last write.
+    /// The age at which jobs are removed whole that were never finished and are not active, since their last
+    /// write.
     pub idle_jobs: Option<Duration>,
-    /// Checkpoints that are older. The newest valid one of each phase stays.
+    /// The age at which checkpoints are removed. The newest valid one of each phase is always kept.
     pub checkpoints: Option<Duration>,
-    /// The newest checkpoints of each phase that stay, whatever their age; at least 1.
+    /// The number of newest checkpoints of each phase that are kept, whatever their age; at least 1.
     pub checkpoints_keep: Option<usize>,
-    /// Events in sealed segments of jobs that are not active.
+    /// The age at which events are removed. They have to be in sealed segments, of jobs that are not active.
     pub events: Option<Duration>,
-    /// Parked dead letters, counted from their last attempt.
+    /// The age at which parked dead letters are removed, since their last attempt.
     pub dead_letters: Option<Duration>,
-    /// Records of orphaned worktrees. The worktrees stay.
+    /// The age at which records of orphaned worktrees are removed. The worktrees themselves are kept.
     pub orphans: Option<Duration>,
-    /// Files in the quarantine.
+    /// The age at which files in quarantine are removed.
     pub quarantine: Option<Duration>,
 }
 

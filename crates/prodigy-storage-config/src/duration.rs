@@ -6,10 +6,11 @@ use crate::text::shown;
 
 /// The longest duration that is accepted: 100 years of 365.25 days, `100y`.
 ///
-/// The present time plus this duration is still a valid timestamp, so no deadline or lease is shortened.
+/// The present time plus this duration is still a valid timestamp, so deadlines and leases can be computed
+/// exactly.
 pub const MAX_DURATION: Duration = Duration::from_secs(100 * 31_557_600);
 
-/// The error for a text that is not a duration, or for one above [`MAX_DURATION`].
+/// The error for a text that is not a duration, or is longer than [`MAX_DURATION`].
 ///
 /// ```
 /// use prodigy_storage_config::parse_duration;
@@ -36,7 +37,7 @@ pub struct InvalidDuration {
 /// ```
 ///
 /// # Errors
-/// [`InvalidDuration`] with the text and the problem.
+/// [`InvalidDuration`], which has the text and the problem.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = |problem: String| InvalidDuration {
         text: shown(text),
@@ -51,8 +52,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let mut rest = text;
     loop {
         let (piece, after) = rest.split_at(piece_end(rest));
-        // `humantime` panics if the sum of several pieces overflows. So each piece is parsed alone, and the sum is checked
-        // here.
+        // `humantime` panics if the sum of several numbers with units overflows. So each of these is parsed alone,
+        // and they are added with a check here.
         let piece = humantime::parse_duration(piece).map_err(|error| match error {
             humantime::DurationError::NumberOverflow => too_long(),
             error => invalid(format!("not a duration: {error}")),
@@ -68,7 +69,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     }
 }
 
-/// The end of the first number with its unit.
+/// The position after the first number with its unit.
 fn piece_end(text: &str) -> usize {
     let in_unit = |(_, c): &(usize, char)| c.is_alphabetic();
     let Some((unit, _)) = text.char_indices().find(in_unit) else {
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Each of these overflows the sum in `humantime`.
+    /// The sum of the numbers in each of these texts overflows in `humantime`.
     const OVERFLOWS: [&str; 3] = [
         "18446744073709551615s 999999999ns 1ns",
         "18446744073709551615s 1000000000ns",

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// A source of environment variables. Callers pass one in, and only [`ProcessEnvironment`] reads those of the process.
+/// A source of environment variables. A caller passes one; only [`ProcessEnvironment`] reads the variables of the
+/// process.
 ///
 /// ```
 /// use std::ffi::OsString;
@@ -38,15 +39,15 @@ pub trait Environment {
     /// The names of all variables that are set and not empty, in any order.
     fn names(&self) -> Vec<OsString>;
 
-    /// The user's home folder, by default the value of `HOME`. A relative path is ignored, since its meaning would depend on
-    /// the current folder.
+    /// The user's home folder: by default the value of `HOME`. A relative path is ignored, since its meaning would
+    /// depend on the current folder.
     fn home(&self) -> Option<PathBuf> {
         self.var("HOME")
             .map(PathBuf::from)
             .filter(|home| home.is_absolute())
     }
 
-    /// The user that may own the configuration file of a project: by default the effective user of the process.
+    /// The user who may own a project's configuration file: by default the effective user of the process.
     fn user(&self) -> u32 {
         rustix::process::geteuid().as_raw()
     }
@@ -112,7 +113,7 @@ impl MapEnvironment {
         self
     }
 
-    /// Sets the user.
+    /// Sets the user who may own a project's configuration file.
     #[must_use]
     pub fn with_user(mut self, user: u32) -> Self {
         self.user = Some(user);
@@ -148,7 +149,7 @@ impl Environment for MapEnvironment {
     }
 }
 
-/// Implements [`Environment`] for pointers to environments.
+/// Implements [`Environment`] for pointers to an environment.
 macro_rules! forward {
     ($($pointer:ty),*) => {$(
         impl<E: Environment + ?Sized> Environment for $pointer {

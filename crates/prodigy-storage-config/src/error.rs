@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::origin::Origin;
 
-/// An error in a configuration.
+/// One error in a configuration.
 ///
-/// [`Display`](fmt::Display) prints several lines: the problem, its position, the reason, and what to do.
+/// [`Display`](fmt::Display) prints several lines: the problem, its position, the reason, and the advice how to
+/// fix it.
 ///
 /// ```
 /// # #[cfg(feature = "yaml")] {
@@ -65,37 +66,37 @@ impl ConfigError {
         &self.origin
     }
 
-    /// The configuration file, if the error is in one.
+    /// The configuration file that has the error, if it is in a file.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.origin.file()
     }
 
-    /// The line in that file, from 1.
+    /// The line of the error in the configuration file, from 1; `None` if the error is not in a line of a file.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.origin.line()
     }
 
-    /// The column in that file in characters, from 1.
+    /// The column of the error in characters, from 1; `None` if the error is not in a line of a file.
     #[must_use]
     pub fn column(&self) -> Option<usize> {
         self.origin.column()
     }
 
-    /// The path of the key below `storage`, as it was written: `retry_policy.max_retrys`.
+    /// The path of the key below `storage`, as it was written, such as `retry_policy.max_retrys`.
     #[must_use]
     pub fn key_path(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// The reason why it is wrong.
+    /// The reason why the value or key is wrong.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         self.why.as_deref()
     }
 
-    /// The remedy.
+    /// The advice how to fix the error.
     #[must_use]
     pub fn suggestion(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -117,7 +118,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// All errors in all sources of a configuration: at least one.
+/// All errors in all sources of a configuration. There is at least one.
 ///
 /// ```
 /// # #[cfg(feature = "toml")] {

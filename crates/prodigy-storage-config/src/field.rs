@@ -13,39 +13,39 @@ use crate::raw::{Problem, Raw};
 
 type At<T> = fn(&mut StorageConfig) -> &mut T;
 
-/// The field of a key in [`StorageConfig`], and its type.
+/// How to access the field of a key in [`StorageConfig`], and the type of its values.
 #[derive(Debug)]
 pub(crate) enum Field {
     Backend(At<BackendKind>),
     Durability(At<Durability>),
     CacheType(At<CacheType>),
     Bool(At<bool>),
-    /// At least 1.
+    /// A number, at least 1.
     Count(At<usize>),
     Retries(At<u32>),
-    /// At least 1.
+    /// A size in bytes, at least 1.
     Bytes(At<u64>),
-    /// At least 1, or none.
+    /// A size in bytes, at least 1; or `none`.
     OptionalBytes(At<Option<u64>>),
     /// A duration above zero.
     Period(At<Duration>),
     /// A duration that may be zero.
     Delay(At<Duration>),
-    /// Above zero, or none.
+    /// A duration above zero; or `none`.
     OptionalPeriod(At<Option<Duration>>),
-    /// At least 1, or none.
+    /// A number, at least 1; or `none`.
     OptionalCount(At<Option<usize>>),
-    /// Finite, at least 1.
+    /// A factor: a finite number, at least 1.
     Factor(At<f64>),
     Path(At<PathBuf>),
     OptionalPath(At<Option<PathBuf>>),
     /// A text that is not empty.
     Name(At<String>),
-    /// A connection string, which is shown without its password.
+    /// A connection string. It is shown without its password.
     Url(At<Option<String>>),
 }
 
-/// The largest integer that is accepted: TOML has no larger one.
+/// The largest integer that is accepted, since TOML can't express a larger one.
 const MAX_INTEGER: u64 = i64::MAX as u64;
 
 impl Field {
@@ -71,7 +71,7 @@ impl Field {
         }
     }
 
-    /// Parses a value as this key's type, checks it, and stores it in the configuration.
+    /// Parses a value in the type of this key, checks it, and stores it in the configuration.
     pub(crate) fn set(&self, config: &mut StorageConfig, raw: &Raw<'_>) -> Result<(), Problem> {
         let mut next = config.clone();
         match self {
@@ -133,7 +133,7 @@ impl Field {
         Ok(())
     }
 
-    /// Checks the value in the configuration.
+    /// Checks the value of this key in a configuration.
     pub(crate) fn check(&self, config: &mut StorageConfig) -> Result<(), Problem> {
         let count = |value: u64| match value {
             0 => Err(Problem::new("it must be at least 1")),
@@ -174,7 +174,7 @@ impl Field {
         }
     }
 
-    /// The path, if this key is a path and is set.
+    /// The path in this key's field, if the key is a path and is set.
     pub(crate) fn path_mut<'c>(&self, config: &'c mut StorageConfig) -> Option<&'c mut PathBuf> {
         match self {
             Self::Path(at) => Some(at(config)),
@@ -183,7 +183,7 @@ impl Field {
         }
     }
 
-    /// Copies the value from another configuration.
+    /// Copies the value of this key from one configuration to another.
     pub(crate) fn copy(&self, from: &mut StorageConfig, to: &mut StorageConfig) {
         match self {
             Self::Backend(at) => *at(to) = *at(from),
@@ -205,7 +205,8 @@ impl Field {
         }
     }
 
-    /// The value as text, without a password. For a path that is not Unicode, the text is lossy.
+    /// The value of this key as text, without a password. If a path is not Unicode, some of its characters are
+    /// replaced.
     pub(crate) fn text(&self, config: &mut StorageConfig) -> String {
         match self.value(config) {
             Value::Text(value) if matches!(self, Self::Url(_)) => crate::postgres::without_password(&value),
@@ -218,14 +219,14 @@ impl Field {
         }
     }
 
-    /// The value in a type that both file formats have.
+    /// The value of this key, in a type that both YAML and TOML can express.
     pub(crate) fn value(&self, config: &mut StorageConfig) -> Value {
         match self {
             Self::Backend(at) => Value::Text(at(config).to_string()),
             Self::Durability(at) => Value::Text(at(config).to_string()),
             Self::CacheType(at) => Value::Text(
                 match at(config) {
-                    // The other crate may add kinds that are not known here yet.
+                    // `CacheType` may get more kinds in a later version of its crate.
                     CacheType::Memory | _ => "memory",
                 }
                 .to_owned(),

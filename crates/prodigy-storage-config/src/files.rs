@@ -19,7 +19,7 @@ use crate::tree::Parsed;
 /// The largest configuration file that is read, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Finds the configuration file in a folder, if there is one. More than one is an error.
+/// Finds the configuration file in a folder. `None` if there is none; several files are an error.
 pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<PathBuf> {
     let mut found = Vec::new();
     for name in ["config.yml", "config.yaml", "config.toml"] {
@@ -59,7 +59,7 @@ pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<P
     found.pop()
 }
 
-/// Opens a file for reading. Opening a pipe does not block.
+/// Opens a file for reading. If the file is a pipe, this does not block.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     fs::OpenOptions::new()
@@ -68,13 +68,13 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Refuses a project's file that another user may have written: a file of another owner, like git's check for dubious
-/// ownership, or a file that every user may write.
+/// Fails for a project's configuration file that another user may have written: it belongs to another user, which
+/// git also refuses as dubious ownership, or every user may write to it.
 fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Box<ConfigError>> {
     let trusted = |owner: u32| owner == user || owner == 0;
-    // The owner of a symbolic link decides which file is read.
+    // The owner of a symbolic link decides which file is read, so the link's owner is checked too.
     let link = fs::symlink_metadata(path).map_err(|error| unreadable(path, &error))?;
-    // So does that of the folder's, if the folder is one.
+    // If the folder of the file is a symbolic link, its owner is checked for the same reason.
     let folder = path.parent().and_then(|folder| fs::symlink_metadata(folder).ok());
     let folder = folder
         .filter(|folder| folder.is_symlink())
@@ -124,7 +124,7 @@ fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
     ConfigError::new(whole(path), "the configuration file can't be read").why(error.to_string())
 }
 
-/// A file or folder on the path of a configuration file that this user may not open.
+/// A file or folder on the path of a configuration file that this user must not enter or read.
 struct Denied {
     at: PathBuf,
     is_file: bool,
@@ -133,7 +133,7 @@ struct Denied {
 }
 
 impl Denied {
-    /// The first inaccessible folder from the top down: nothing below it is visible.
+    /// The first such folder, from the top down, since nothing below it can be seen; or the file itself.
     fn on_the_way_to(path: &Path) -> Option<Self> {
         let mut way: Vec<&Path> = path.ancestors().filter(|at| !at.as_os_str().is_empty()).collect();
         way.reverse();

@@ -1,4 +1,4 @@
-//! The final checks of the merged values, and the expansion of `~`.
+//! Checks the merged values, and expands `~`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,14 +13,17 @@ use crate::origin::Origin;
 use crate::paths;
 
 impl StorageConfig {
-    /// The configuration ready for use: `~` is expanded, `use_global: false` is replaced with a folder in the project (see
-    /// [`Loader::project_dir`](crate::Loader::project_dir)), and all values and combinations are checked.
+    /// The configuration, ready for use: `~` is expanded, `use_global: false` is replaced by a `base_dir` in the
+    /// project (see [`Loader::project_dir`](crate::Loader::project_dir)), and all values and combinations are
+    /// checked.
     ///
-    /// If `PRODIGY_HOME` is set, it replaces a `base_dir` that is exactly the default. No other variable is read, except
-    /// those of PostgreSQL's passwords. Resolving a resolved configuration changes nothing.
+    /// If `PRODIGY_HOME` is set and `base_dir` has its default, `PRODIGY_HOME` replaces the default. Of the other
+    /// variables, only those for PostgreSQL's passwords are read. Resolving a resolved configuration changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`ConfigErrors`] with all invalid values and combinations. Settings of a backend that is not chosen are not checked.
+    /// [`ConfigErrors`] with all invalid values and combinations. The settings of other backends than the chosen
+    /// one are not checked.
     pub fn resolved(
         &self,
         environment: &impl Environment,
@@ -31,7 +34,7 @@ impl StorageConfig {
         if self.backend == BackendKind::File {
             let home = environment.home();
             let standing = crate::variables::prodigy_home(environment, home.as_deref(), &mut merged.errors);
-            // Any other `base_dir` was set on purpose, or by an earlier call of this function.
+            // A `base_dir` other than the default was set on purpose, or by an earlier call of this function.
             if self.file.base_dir == Self::default().file.base_dir {
                 if !self.file.use_global {
                     merged.config.file.base_dir = local_root(project_dir);
@@ -48,7 +51,7 @@ impl StorageConfig {
     }
 }
 
-/// The root of the data with `use_global: false`.
+/// The root of all data if `use_global` is false.
 pub(crate) fn local_root(project_dir: Option<&Path>) -> PathBuf {
     project_dir.map_or_else(|| PathBuf::from(".prodigy"), |project| project.join(".prodigy"))
 }
@@ -102,14 +105,14 @@ impl Merged {
         }
     }
 
-    /// Checks combinations of values, which may be from different sources.
+    /// Checks the values that depend on each other. They may come from different sources.
     pub(crate) fn check_combinations(&mut self) {
         let suspect = |key: &str| self.suspect.contains(key);
         let retry = &self.config.retry_policy;
         let keys = ["retry_policy.initial_delay", "retry_policy.max_delay"];
         if retry.initial_delay > retry.max_delay && !keys.iter().any(|key| suspect(key)) {
             let [initial, max] = keys.map(|key| self.origin(key));
-            // The error points to the value from the later source.
+            // The error names the position of the value from the later source.
             let (at, key) = if max.0 > initial.0 {
                 (max.1, keys[1])
             } else {
@@ -161,7 +164,8 @@ impl Merged {
         }
     }
 
-    /// Adds a notice if the project has local data, which global storage does not use.
+    /// Adds a notice if the project's `.prodigy/` has data of `use_global: false`, which global storage does not
+    /// use.
     #[expect(clippy::disallowed_methods, reason = "looks for data in the project")]
     pub(crate) fn notice_local_storage(&mut self, project_dir: Option<&Path>) {
         let Some(local) = project_dir.map(|project| project.join(".prodigy")) else {

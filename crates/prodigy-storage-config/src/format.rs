@@ -1,4 +1,4 @@
-//! The formats of configuration files, each in one module.
+//! The formats of configuration files, with a module for each.
 
 #[cfg(feature = "toml")]
 pub(crate) mod toml;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::tree::Parsed;
 
-/// The format of a file.
+/// The format of a configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Yaml,
@@ -28,7 +28,7 @@ impl Format {
 
     /// Parses a text in this format. Fails if this build can't parse the format.
     pub(crate) fn parse(self, text: &str) -> Result<Parsed, &'static str> {
-        // A byte order mark is not part of the text, and is not counted in columns.
+        // A byte order mark is removed, since it is not part of the text and counts in no column.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         match self {
             #[cfg(feature = "yaml")]

@@ -70,7 +70,8 @@ pub(crate) fn gather<E: Environment>(loader: &Loader<E>) -> Result<Loaded, Confi
     })
 }
 
-/// The configuration file of a project: in the current worktree, or in the main worktree if the current one has none.
+/// The configuration file of a project: the one in the current worktree or, if that has none, in the main
+/// worktree.
 fn of_project(project: &Path, start: &mut Layer) -> Option<PathBuf> {
     let folder = project.join(".prodigy");
     if let Err(error) = std::fs::symlink_metadata(&folder)
@@ -85,7 +86,7 @@ fn of_project(project: &Path, start: &mut Layer) -> Option<PathBuf> {
     if found.is_some() || start.errors.len() > before {
         return found;
     }
-    // A broken `.git` is ignored here: commands that need the repository report it.
+    // A broken `.git` is ignored here, since commands that need the repository report it.
     let main = Identity::at(project).ok()?.main_worktree().ok()??;
     if main == project {
         return None;
@@ -93,7 +94,8 @@ fn of_project(project: &Path, start: &mut Layer) -> Option<PathBuf> {
     files::discover(&main.join(".prodigy"), &mut start.errors)
 }
 
-/// Removes all but the last occurrence of each file: the home folder may be the project, or a named file may also be found.
+/// Keeps only the last occurrence of each file. A file can occur twice if the home folder is the project, or if a
+/// named file is also found.
 fn last_of_each(sources: Vec<(PathBuf, Source)>) -> Vec<(PathBuf, Source)> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut kept: Vec<(PathBuf, Source)> = Vec::new();

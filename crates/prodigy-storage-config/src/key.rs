@@ -1,9 +1,9 @@
-//! The description of one key.
+//! Describes one key of the configuration.
 
 use crate::field::Field;
 use crate::kind::BackendKind;
 
-/// The prefix of the variables for all keys, such as `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
+/// The prefix of the variables of all keys, as in `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
 pub(crate) const VARIABLE_PREFIX: &str = "PRODIGY__STORAGE__";
 
 /// One key of the configuration, as [`KEYS`](crate::KEYS) describes it.
@@ -15,7 +15,7 @@ pub(crate) const VARIABLE_PREFIX: &str = "PRODIGY__STORAGE__";
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct KeySpec {
-    /// The path of the key below `storage`, its parts joined by dots: `retry_policy.max_retries`.
+    /// The path of the key below `storage`, with its parts joined by dots, such as `retry_policy.max_retries`.
     pub path: &'static str,
     /// The default as text, or `none`.
     pub default: &'static str,
@@ -23,7 +23,7 @@ pub struct KeySpec {
     pub meaning: &'static str,
     /// Other variables that set the key, besides [`KeySpec::variable`], in order of precedence.
     pub variables: &'static [VariableSpec],
-    /// The reason why the key is deprecated, if it is.
+    /// The reason why the key is deprecated; `None` if it is not.
     pub deprecated: Option<&'static str>,
     /// The backend that uses the key; `None` if all backends do.
     pub backend: Option<BackendKind>,
@@ -32,7 +32,7 @@ pub struct KeySpec {
     pub(crate) field: Field,
 }
 
-/// An environment variable whose name is not derived from a key.
+/// An environment variable whose name does not follow from a key's path.
 ///
 /// ```
 /// let root = prodigy_storage_config::key("backend_config.base_dir").expect("a key");
@@ -42,11 +42,11 @@ pub struct KeySpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VariableSpec {
-    /// Its name.
+    /// The name of the variable.
     pub name: &'static str,
-    /// The name that replaces it, if it is deprecated.
+    /// The name of the variable to use instead, if this one is deprecated.
     pub instead: Option<&'static str>,
-    /// Its effect, in one line.
+    /// The effect of the variable, in one line.
     pub meaning: &'static str,
 }
 
@@ -89,7 +89,7 @@ impl KeySpec {
         self
     }
 
-    /// The section of the key, unless it is directly below `storage`.
+    /// The section of the key: its path without its name. `None` if the key is directly below `storage`.
     #[must_use]
     pub fn section(&self) -> Option<&'static str> {
         self.path.rsplit_once('.').map(|(section, _)| section)
@@ -101,13 +101,13 @@ impl KeySpec {
         self.path.rsplit_once('.').map_or(self.path, |(_, name)| name)
     }
 
-    /// A short description of the values that the key takes: `bool`, `bytes`, `` `file` or `memory` ``.
+    /// A short description of the values that the key takes, such as `bool`, `bytes`, or `` `file` or `memory` ``.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.field.kind()
     }
 
-    /// The variable that sets the key: `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
+    /// The variable that sets the key, such as `PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES`.
     #[must_use]
     pub fn variable(&self) -> String {
         format!(
@@ -116,7 +116,7 @@ impl KeySpec {
         )
     }
 
-    /// The name of a command-line flag for the key: `--base-dir`.
+    /// The name of the command-line flag for the key, such as `--base-dir`.
     #[must_use]
     pub fn flag(&self) -> String {
         format!("--{}", self.name().replace('_', "-"))

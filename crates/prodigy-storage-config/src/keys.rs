@@ -1,20 +1,20 @@
-//! The table of keys. Parsing, variables, defaults, documentation and origins are all derived from it.
+//! The table of all keys. Parsing, variables, defaults, documentation and origins use it.
 
 use crate::field::Field;
 use crate::key::{KeySpec, VariableSpec};
 use crate::kind::BackendKind::{File, Memory, Postgres};
 
-/// The variable that replaces `~/.prodigy`.
+/// The variable with the folder that is used instead of `~/.prodigy`.
 pub(crate) const HOME_VARIABLE: &str = "PRODIGY_HOME";
 /// The variable that names a configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "PRODIGY_CONFIG";
 
-/// The variable that passes a fencing token to a process.
+/// The variable with which a fencing token is passed to a process.
 pub const FENCE_VARIABLE: &str = "PRODIGY_STORAGE_FENCE";
 
 const BASE_PATH: &str = "PRODIGY_STORAGE_BASE_PATH";
 
-/// Variables that set no key.
+/// Variables of storage that do not set a key.
 pub(crate) static OTHER_VARIABLES: &[VariableSpec] = &[
     VariableSpec {
         name: HOME_VARIABLE,
@@ -334,13 +334,13 @@ pub static KEYS: &[KeySpec] = &[
     .of(File),
 ];
 
-/// The key at this path below `storage`.
+/// The description of the key at this path below `storage`.
 #[must_use]
 pub fn key(path: &str) -> Option<&'static KeySpec> {
     KEYS.iter().find(|spec| spec.path == path)
 }
 
-/// The sections below `storage`, in order. That of a section is written with its path: `retention.events`.
+/// The paths of all sections below `storage`, in order. A section within another one has a dot in its path.
 pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
     let mut last = None;
     KEYS.iter().filter_map(move |spec| {
@@ -353,7 +353,8 @@ pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// The sections right below one, or below `storage`: the name within it, and the path.
+/// The sections directly within a section, or directly below `storage` for `None`. Each is given with its name and
+/// its path.
 pub(crate) fn sections_of(parent: Option<&str>) -> impl Iterator<Item = (&'static str, &'static str)> {
     sections().filter_map(move |path| {
         let (above, name) = path

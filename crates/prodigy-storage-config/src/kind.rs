@@ -23,13 +23,13 @@ pub enum BackendKind {
 }
 
 impl BackendKind {
-    /// All kinds. A program may have been built without some of them.
+    /// All kinds of backends. A program may be built without some of them.
     pub const ALL: &'static [Self] = &[Self::File, Self::Memory, Self::Postgres];
 
     /// Another name of [`BackendKind::File`], which Prodigy's own documentation uses.
     pub(crate) const FILE_ALIAS: &'static str = "filesystem";
 
-    /// The name in a configuration file.
+    /// The name of the backend in a configuration file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

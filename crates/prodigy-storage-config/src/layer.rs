@@ -1,4 +1,4 @@
-//! The settings of one source.
+//! The settings from one source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,18 +14,18 @@ use crate::raw::{Problem, Raw};
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
     pub(crate) values: StorageConfig,
-    /// The origin of each key that is set.
+    /// The origin of each key that the source sets.
     origins: BTreeMap<&'static str, Origin>,
-    /// Keys that the source tried to set and failed. Further errors about their values would only be guesses.
+    /// Keys that the source tried to set, and failed. Further errors about their values are not reported.
     pub(crate) suspect: BTreeSet<&'static str>,
     pub(crate) errors: Vec<ConfigError>,
     pub(crate) notices: Vec<Notice>,
-    /// True if the source is a project's file, which other people may have written.
+    /// True if the source is the configuration file of a project, which other people may have written.
     pub(crate) of_project: bool,
 }
 
 impl Layer {
-    /// A source that could not be read at all.
+    /// The layer of a source that could not be read at all.
     pub(crate) fn failed(error: ConfigError) -> Self {
         Self {
             errors: vec![error],
@@ -33,7 +33,7 @@ impl Layer {
         }
     }
 
-    /// Marks all keys without a value as suspect: the source may set them in a part that could not be read.
+    /// Marks all keys that the source does not set as suspect: it may set them in a part that could not be read.
     pub(crate) fn suspect_unset(&mut self) {
         let unset = KEYS
             .iter()
@@ -42,7 +42,7 @@ impl Layer {
         self.suspect.extend(unset);
     }
 
-    /// Stores the value of a key, or adds an error.
+    /// Parses and stores the value of a key, or adds an error.
     pub(crate) fn set(&mut self, spec: &'static KeySpec, raw: &Raw<'_>, origin: Origin) {
         match spec.field.set(&mut self.values, raw) {
             Ok(()) => {
@@ -67,13 +67,13 @@ impl Layer {
         self.origins.get(path)
     }
 
-    /// The keys that are set, in the order of the table.
+    /// The keys that the source sets, in the order of the table.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (&'static KeySpec, &Origin)> {
         KEYS.iter()
             .filter_map(|spec| self.origins.get(spec.path).map(|origin| (spec, origin)))
     }
 
-    /// Adds errors for keys that can't be set together in one source.
+    /// Adds an error for each pair of keys that one source must not set together.
     pub(crate) fn check_clashes(&mut self) {
         let mut errors = Vec::new();
         if let Some(chosen_by) = self.origin("backend") {
@@ -112,7 +112,7 @@ impl Layer {
         self.errors.extend(errors);
     }
 
-    /// Sorts the errors of a file by their position.
+    /// Sorts the errors of a file by position, and removes repeated ones.
     pub(crate) fn sort_errors(&mut self) {
         self.errors.sort_by_key(|error| (error.line(), error.column()));
         self.errors.dedup();

@@ -1,22 +1,23 @@
-//! The configuration of Prodigy storage: YAML and TOML files, environment variables, validation, and the origin of values.
+//! The configuration of Prodigy storage: YAML and TOML files, environment variables, checks, and the origin of
+//! each value.
 //!
 //! # Model
-//! One table, [`KEYS`], defines the keys. Several sources set keys. For each key, the last source that sets it wins, in this
-//! order: the defaults, the file in the home folder, the file in the project, the file that `PRODIGY_CONFIG` names, the file
-//! named in code, the environment, flags, and values set in code.
+//! One table, [`KEYS`], defines the keys. If several sources set a key, the last one takes precedence, in this
+//! order: the defaults, the file in the home folder, the file in the project, the file that `PRODIGY_CONFIG`
+//! names, the file that the program names, the environment, flags, and values that the program sets.
 //!
-//! [`Loader::load`] reads all sources. It returns a [`Loaded`] configuration, which has the [`Origin`] of every value, or
-//! [`ConfigErrors`] with all errors in all sources: file, line, column, key, and a suggestion for a misspelt word.
-//! [`reference_markdown`] documents the same table.
+//! [`Loader::load`] reads all sources. It returns a [`Loaded`] configuration, which has the [`Origin`] of every
+//! value. If there are errors, it returns [`ConfigErrors`] with all errors in all sources: file, line, column,
+//! key, and a suggestion for a misspelt word. [`reference_markdown`] writes the documentation of the keys.
 //!
-//! The environment is passed as an [`Environment`]. Only [`ProcessEnvironment`] reads the variables of the process.
+//! The caller passes the variables as an [`Environment`]. Only [`ProcessEnvironment`] reads those of the process.
 //!
 //! # Limitations
-//! - Positions point to keys, not to values. Under a YAML alias or merge key, a position points to where the key was first
-//!   written.
-//! - After a syntax error, the rest of a YAML file is not read. The rest of a TOML file is.
+//! - Positions are those of keys, not of values. For a key from a YAML alias or merge key, the position is the one
+//!   at which the key is written.
+//! - After a syntax error, the rest of a YAML file is not read. The rest of a TOML file is read.
 //! - A configuration file has at most 1 MiB and 64 levels of nesting.
-//! - Paths are not checked for existence or access: the backend does that.
+//! - Whether a path exists and can be accessed is not checked here, but by the backend.
 //!
 //! # Example
 //! ```

@@ -26,7 +26,7 @@ use crate::origin::Origin;
 pub struct Loaded {
     /// The configuration, checked and with expanded paths.
     pub config: StorageConfig,
-    /// Notices for the user.
+    /// Notices about the configuration, for the user.
     pub notices: Vec<Notice>,
     /// The origin of each key, in the order of [`KEYS`].
     pub(crate) origins: Vec<Origin>,
@@ -36,8 +36,8 @@ pub struct Loaded {
 impl Loaded {
     /// The origin of the effective value of a key; [`Origin::Default`] for a path that is not a key.
     ///
-    /// For a `base_dir` that results from `use_global: false`, it is the origin of `use_global`. For one that results from
-    /// `PRODIGY_HOME`, it is that variable.
+    /// If `base_dir` results from `use_global: false`, its origin is that of `use_global`. If it results from
+    /// `PRODIGY_HOME`, its origin is that variable.
     #[must_use]
     pub fn origin(&self, key: &str) -> &Origin {
         KEYS.iter()

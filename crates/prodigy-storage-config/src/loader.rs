@@ -1,4 +1,4 @@
-//! The loader of the configuration.
+//! Loads the configuration.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use crate::loaded::Loaded;
 
 /// Loads the configuration from all its sources.
 ///
-/// For each key, the last source that sets it wins. The order is: the defaults; `config.{yml,yaml,toml}` in `~/.prodigy` (or
-/// `PRODIGY_HOME`); the same file in `.prodigy` of the project; the file that `PRODIGY_CONFIG` names; [`Loader::file`]; the
-/// environment; [`Loader::flag`]; [`Loader::set`].
+/// If several sources set a key, the last one takes precedence, in this order: the defaults;
+/// `config.{yml,yaml,toml}` in `~/.prodigy` (or `PRODIGY_HOME`); the same file in `.prodigy` of the project; the
+/// file that `PRODIGY_CONFIG` names; [`Loader::file`]; the environment; [`Loader::flag`]; [`Loader::set`].
 ///
 /// ```
 /// use prodigy_storage_config::{Loader, MapEnvironment};
@@ -48,26 +48,27 @@ impl<E: Environment> Loader<E> {
         }
     }
 
-    /// Sets the project's folder: the root of the current worktree, or the current folder outside of a worktree. The loader
-    /// reads its `.prodigy/config.*`, and `use_global: false` stores data in its `.prodigy/`. By default no project is read.
+    /// Sets the project's folder: the root of the current worktree or, outside of a worktree, the current folder.
+    /// The loader reads `.prodigy/config.*` in it, and with `use_global: false` data is stored in its `.prodigy/`.
+    /// By default there is no project.
     pub fn project_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.project_dir = Some(path.into());
         self
     }
 
-    /// Sets the home folder, instead of the one of the environment; `None` means that there is no home folder.
+    /// Sets the home folder, instead of that of the environment. With `None` there is no home folder.
     pub fn home(mut self, home: Option<PathBuf>) -> Self {
         self.home = home;
         self
     }
 
-    /// Adds a configuration file that code or `--config` names. It must exist.
+    /// Sets the configuration file that the program or `--config` names. It must exist.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(path.into());
         self
     }
 
-    /// Sets the key at this path from the command line: `flag("backend_config.base_dir", dir)`.
+    /// Sets the key at this path from the command line, as in `flag("backend_config.base_dir", dir)`.
     pub fn flag(mut self, key: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.flags.push((key.into(), value.into()));
         self

@@ -1,4 +1,4 @@
-//! Merges all sources: for each key, the last source that sets it wins.
+//! Merges all sources. If several sources set a key, the last one takes precedence.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use crate::origin::Origin;
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) config: StorageConfig,
-    /// The origin of each key, in the order of the table, with the number of its source; 0 is the default.
+    /// The origin of each key, in the order of the table, with the position of its source; 0 is the default.
     pub(crate) origins: Vec<(usize, Origin)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) errors: Vec<ConfigError>,
-    /// Keys for which no further errors should be reported.
+    /// Keys for which no further errors are reported, since a source failed to set them.
     pub(crate) suspect: BTreeSet<&'static str>,
 }
 
 impl Merged {
-    /// A configuration without sources: every value comes from the program.
+    /// A configuration without sources, since the program made all its values.
     pub(crate) fn of_code(config: StorageConfig) -> Self {
         Self {
             config,
@@ -35,7 +35,7 @@ impl Merged {
         }
     }
 
-    /// Merges the layers, the one with the lowest precedence first.
+    /// Merges layers. The first one has the lowest precedence.
     pub(crate) fn of(layers: Vec<Layer>) -> Self {
         let mut merged = Self::of_code(StorageConfig::default());
         merged.origins = KEYS.iter().map(|_| (0, Origin::Default)).collect();
@@ -61,7 +61,7 @@ impl Merged {
         merged
     }
 
-    /// Adds a notice for each effective value of a project's file that weakens durability or locking.
+    /// Adds a notice for each value from a project's file that is in effect and weakens durability or locking.
     fn notice_weakened(&mut self, of_project: &BTreeSet<usize>) {
         for (spec, (rank, origin)) in KEYS.iter().zip(&self.origins) {
             let value = spec.field.text(&mut self.config);
@@ -80,7 +80,7 @@ impl Merged {
             .map_or((0, &Origin::Default), |(_, (rank, origin))| (*rank, origin))
     }
 
-    /// Resets a key to its default. Returns its former origin.
+    /// Resets a key to its default. Returns the origin of its former value.
     fn pass_over(&mut self, path: &str) -> Origin {
         let mut default = StorageConfig::default();
         for (spec, slot) in KEYS.iter().zip(&mut self.origins) {
@@ -112,9 +112,9 @@ impl Merged {
         }
     }
 
-    /// Sets the root from `base_dir` or `use_global: false`, whichever has the later source.
+    /// Sets the root of the data by `base_dir` or by `use_global: false`, whichever comes from the later source.
     ///
-    /// `standing` is the replacement of `~/.prodigy`, with its origin.
+    /// `standing` is the folder that is used instead of `~/.prodigy`, with its origin.
     pub(crate) fn place_root(&mut self, standing: Option<(PathBuf, Origin)>, project_dir: Option<&Path>) {
         const BASE_DIR: &str = "backend_config.base_dir";
         const USE_GLOBAL: &str = "backend_config.use_global";
@@ -128,7 +128,7 @@ impl Merged {
             }
             return;
         }
-        // If both are from the same source, an error was already added for it.
+        // If both came from the same source, there is an error for that already.
         if base_rank > global_rank {
             self.pass_over(USE_GLOBAL);
             self.notices.push(Notice::Overruled {

@@ -20,30 +20,30 @@ use crate::text::shown;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A variable was read by its deprecated name.
+    /// A variable was read under its deprecated name.
     DeprecatedVariable {
         /// The name that was read.
         name: String,
-        /// The name to use.
+        /// The name to use instead.
         instead: &'static str,
     },
-    /// A variable was ignored, because another one for the same setting is set too.
+    /// A variable was ignored, because another variable for the same setting is set too.
     ShadowedVariable {
         /// The name that was ignored.
         name: String,
-        /// The name that was read.
+        /// The name of the other variable, which was read.
         by: String,
     },
-    /// `use_global: false` is set: data is stored in the project and not shared between worktrees.
+    /// `use_global: false` is set, so data is stored in the project and not shared between worktrees.
     LocalStorage {
         /// The origin of `use_global`.
         origin: Origin,
         /// The root of the data.
         path: PathBuf,
     },
-    /// A key of one backend was ignored, because another backend is chosen.
+    /// A key was ignored, because it belongs to another backend than the chosen one.
     OtherBackend {
-        /// The key.
+        /// The key that was ignored.
         key: &'static str,
         /// The origin of its value.
         origin: Origin,
@@ -52,55 +52,55 @@ pub enum Notice {
         /// The origin of this choice.
         chosen_by: Origin,
     },
-    /// Both `use_global: false` and `base_dir` are set, and the one from the earlier source was ignored.
+    /// Both `use_global: false` and `base_dir` are set. The one from the earlier source was ignored.
     Overruled {
         /// The key that was ignored.
         key: &'static str,
-        /// The origin of its value.
+        /// The origin of the value that was ignored.
         origin: Origin,
         /// The key that is used.
         by: &'static str,
-        /// The origin of the value of this key.
+        /// The origin of the value that is used.
         by_origin: Origin,
     },
-    /// A project's `.prodigy/` contains data of local storage, which is neither read nor changed.
+    /// A project's `.prodigy/` contains data of `use_global: false`, which is neither read nor changed.
     UnusedLocalStorage {
         /// The folder.
         path: PathBuf,
     },
-    /// A file without the key `storage` has a top-level key with a similar name.
+    /// A file does not have the key `storage`, but a top-level key with a similar name.
     LooksLikeStorage {
         /// The key as it was written.
         key: String,
         /// The position of the key.
         origin: Origin,
     },
-    /// A key of `storage` is at the top level of a file, where it has no effect.
+    /// A key that belongs below `storage` is at the top level of a file, where it has no effect.
     AtTopLevel {
         /// The key.
         key: String,
         /// The position of the key.
         origin: Origin,
     },
-    /// A key that another program reads from the same file was ignored.
+    /// A key was ignored, because it is one that another program reads from the same file.
     OtherProgram {
         /// The key.
         key: String,
         /// The position of the key.
         origin: Origin,
     },
-    /// A project's file weakens durability or locking.
+    /// A project's configuration file weakens durability or locking.
     WeakenedByProject {
-        /// The key.
+        /// The key that weakens them.
         key: &'static str,
         /// The value of the key.
         value: String,
-        /// The origin of its value.
+        /// The origin of the value.
         origin: Origin,
     },
-    /// The project's folder can't be entered, so its configuration was not read.
+    /// The folder of the project can't be entered, so the project's configuration was not read.
     ProjectNotEntered {
-        /// The folder.
+        /// The folder of the project.
         path: PathBuf,
     },
 }

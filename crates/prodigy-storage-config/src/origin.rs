@@ -1,11 +1,11 @@
-//! The origins of values.
+//! Where values and errors come from.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::text::shown;
 
-/// The origin of an effective value or of an error.
+/// Where the effective value of a key, or an error, comes from.
 ///
 /// ```
 /// use prodigy_storage_config::{Loader, MapEnvironment, Origin};
@@ -31,7 +31,7 @@ pub enum Origin {
     },
     /// The environment variable of this name.
     Variable(String),
-    /// A flag of the command line, named after its key: `--base-dir`.
+    /// A command-line flag, which is named after its key, such as `--base-dir`.
     Flag(String),
     /// The program itself.
     Code,
@@ -47,7 +47,7 @@ impl Origin {
         }
     }
 
-    /// The line in the configuration file, from 1.
+    /// The line in the configuration file, from 1; `None` if the origin is not a line of a file.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         match self {
@@ -56,7 +56,7 @@ impl Origin {
         }
     }
 
-    /// The column in the configuration file in characters, from 1.
+    /// The column in the configuration file in characters, from 1; `None` if the origin is not a line of a file.
     #[must_use]
     pub fn column(&self) -> Option<usize> {
         match self {

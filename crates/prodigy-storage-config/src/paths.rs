@@ -1,4 +1,4 @@
-//! Paths in values: the expansion of `~`, and the base of relative paths.
+//! Expands `~` in paths, and finds the base of relative paths.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,7 +7,7 @@ use prodigy_storage_layout::Identity;
 use crate::raw::Problem;
 use crate::text::shown;
 
-/// Checks that a path is allowed in the configuration.
+/// Checks that a path may be a value in the configuration.
 pub(crate) fn check(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() {
         return Err(Problem::new("the path is empty"));
@@ -39,7 +39,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Problem> {
     }
 }
 
-/// Refuses a relative path in a variable, since it would depend on the current folder.
+/// Fails for a relative path in a variable, whose meaning would depend on the current folder.
 pub(crate) fn check_whole(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() || path.is_absolute() || needs_home(path) {
         return Ok(());
@@ -51,7 +51,7 @@ pub(crate) fn check_whole(path: &Path) -> Result<(), Problem> {
     .hint("write an absolute path, or one that starts with `~/`"))
 }
 
-/// The part of a path that a shell or a URL parser would replace: `$VAR`, `%VAR%`, `file://`.
+/// A part of a path that a shell or a URL parser would have replaced, such as `$VAR`, `%VAR%` or `file://`.
 fn unexpanded(path: &Path) -> Option<String> {
     let text = path.to_string_lossy();
     if let Some((scheme, _)) = text.split_once(':')
@@ -86,7 +86,7 @@ fn unexpanded(path: &Path) -> Option<String> {
     None
 }
 
-/// The first part of a path, if it starts with `~`.
+/// The first part of a path, if it begins with `~`.
 fn tilde(path: &Path) -> Option<String> {
     match path.components().next() {
         Some(Component::Normal(first)) if first.as_encoded_bytes().starts_with(b"~") => {
@@ -96,7 +96,7 @@ fn tilde(path: &Path) -> Option<String> {
     }
 }
 
-/// True if the path starts with `~`, so that the home folder is needed.
+/// True if the path begins with `~`, so that the home folder has to be known.
 pub(crate) fn needs_home(path: &Path) -> bool {
     tilde(path).is_some()
 }
@@ -117,8 +117,8 @@ pub(crate) fn expand(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
     })
 }
 
-/// The base of relative paths in a configuration file: the main worktree of the project that contains the file, so that it
-/// is the same for all worktrees. For a file outside of a project, it is the file's folder.
+/// The base of relative paths in a configuration file. If a project contains the file, it is the main worktree of
+/// the project, so that it is the same for all worktrees. Otherwise it is the folder of the file.
 pub(crate) fn base_of(file: &Path) -> Result<PathBuf, Problem> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -139,7 +139,7 @@ pub(crate) fn base_of(file: &Path) -> Result<PathBuf, Problem> {
         })
 }
 
-/// True if the path is relative and does not start with `~`.
+/// True if the path is relative and does not begin with `~`.
 pub(crate) fn is_relative(path: &Path) -> bool {
     !path.is_absolute() && !needs_home(path)
 }

@@ -24,15 +24,16 @@ const HIDDEN: &str = "***";
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresSettings {
-    /// The connection string, required for this backend. Default: none.
+    /// The connection string, which this backend requires. Default: none.
     pub url: Option<String>,
     /// The schema that contains the tables. Default: `prodigy`.
     pub schema: String,
     /// The name of the program in the server's list of sessions. Default: `prodigy-storage`.
     pub application_name: String,
-    /// The password if [`url`](Self::url) has none, from `PGPASSWORD`. It can't be set in a configuration file. Default: none.
+    /// The password from `PGPASSWORD`, used if [`url`](Self::url) has none. It can't be set in a configuration
+    /// file. Default: none.
     pub password: Option<String>,
-    /// The file of passwords, in libpq's form: `PGPASSFILE`, or `~/.pgpass`. Default: none.
+    /// The path of a password file in libpq's format, from `PGPASSFILE`, or `~/.pgpass`. Default: none.
     pub password_file: Option<PathBuf>,
 }
 
@@ -50,7 +51,8 @@ impl PostgresSettings {
         password_file: Option<PathBuf>,
     }
 
-    /// The connection string with `***` for a password, for messages and marks; and the schema, unless it has the usual name.
+    /// The connection string, with `***` instead of a password; and the schema, if it is not the default. For
+    /// messages, and for the marks of a move.
     ///
     /// ```
     /// use prodigy_storage_config::PostgresSettings;
@@ -92,7 +94,7 @@ impl fmt::Debug for PostgresSettings {
     }
 }
 
-/// Hides the password in a connection string. If its position is not certain, more text is hidden.
+/// A connection string without its password. If it is not certain where the password is, more text is hidden.
 pub(crate) fn without_password(url: &str) -> String {
     let mut shown = url.to_owned();
     if let Some((scheme, rest)) = url.split_once("://")
@@ -107,7 +109,7 @@ pub(crate) fn without_password(url: &str) -> String {
     }
 }
 
-/// Takes the password from the sources of PostgreSQL's own clients, unless it is set.
+/// Sets the password as the clients of PostgreSQL find it, unless it is set already.
 pub(crate) fn find_password(
     config: &mut StorageConfig,
     environment: &impl Environment,

@@ -1,4 +1,4 @@
-//! Unparsed values from the sources, and their conversion.
+//! Values as the sources give them, and their conversion to the types of keys.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -11,23 +11,23 @@ use crate::paths;
 use crate::size;
 use crate::text::{nearest, shown};
 
-/// A value before it is parsed as its key's type.
+/// A value from a source, before it is parsed in the type of its key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Raw<'a> {
     Null,
     Bool(bool),
     /// Decimal digits with an optional sign, of any length.
     Integer(&'a str),
-    /// A number with a fraction or an exponent, or one that is not finite.
+    /// A number with a fraction or an exponent, or an infinity or NaN.
     Float(&'a str),
     Text(&'a str),
     List,
     Map,
     /// A date or a time.
     Date,
-    /// A value of unknown type, from a flag or from the program.
+    /// A text of unknown type, from a flag or from the program.
     Untyped(&'a OsStr),
-    /// A value of unknown type, from a variable. A path must be absolute.
+    /// A text of unknown type, from a variable. If it is a path, the path must be absolute.
     Variable(&'a OsStr),
 }
 
@@ -53,7 +53,7 @@ impl Problem {
 }
 
 impl Raw<'_> {
-    /// The value as shown in a message.
+    /// The value as it is shown in a message.
     fn shown(&self) -> String {
         match self {
             Self::Null => "nothing".to_owned(),
@@ -76,7 +76,7 @@ impl Raw<'_> {
         }
     }
 
-    /// The text, if the value is a text or of unknown type.
+    /// The value as text, if it is a text or of unknown type.
     pub(crate) fn text(&self, wanted: &str) -> Result<&str, Problem> {
         match self {
             Self::Text(text) => Ok(text),
@@ -87,7 +87,7 @@ impl Raw<'_> {
         }
     }
 
-    /// A text that must not be shown in errors.
+    /// The value as text, like [`text`](Self::text), but an error must not show it.
     pub(crate) fn secret(&self, wanted: &str) -> Result<&str, Problem> {
         self.text(wanted)
             .map_err(|_| Problem::new(format!("{wanted} is expected")).hint("put it between quotes"))
@@ -142,7 +142,7 @@ impl Raw<'_> {
         T::try_from(value).map_err(|_| too_large())
     }
 
-    /// True if the value means "not set".
+    /// True if the value means "not set": `null`, or the word `none`.
     pub(crate) fn is_none(&self) -> bool {
         match self {
             Self::Null => true,
@@ -237,7 +237,8 @@ impl Raw<'_> {
         self.choice(&words)
     }
 
-    /// Parses one of several words. Letter case matters only in a file.
+    /// The meaning of a value that has to be one of several words. Upper and lower case are distinguished only in
+    /// a file.
     pub(crate) fn choice<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T, Problem> {
         let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
         let mut wanted = String::new();

@@ -13,11 +13,11 @@ use crate::paths;
 use crate::text::{nearest, nearest_by, shown};
 use crate::tree::{Entry, Kind, Map, Node, Parsed, Position};
 
-/// The only top-level key of the configuration.
+/// The top-level key of a file that contains all keys of the configuration.
 pub(crate) const ROOT: &str = "storage";
 
-/// Keys that Prodigy itself uses below `storage` or `backend_config`. It has its backend's settings in
-/// `backend_config.file.*` or `backend_config.memory.*`.
+/// Keys below `storage` or `backend_config` that Prodigy itself reads. It keeps the settings of its backends in
+/// `backend_config.file.*` and `backend_config.memory.*`.
 const OTHER_PROGRAMS: [&str; 5] = [
     "repository_grouping",
     "base_path",
@@ -52,14 +52,14 @@ pub(crate) fn read(parsed: &Parsed, file: Option<&Path>) -> Layer {
     reader.report_unknown();
     reader.layer.check_clashes();
     if !parsed.faults.is_empty() {
-        // A missing key may be in the part that could not be parsed.
+        // A key that is not set may be in the part of the file that could not be parsed.
         reader.layer.suspect_unset();
     }
     reader.layer.sort_errors();
     reader.layer
 }
 
-/// Whether a key is in a section, or in a section of it.
+/// True if a key is in a section, directly or in a section within it.
 pub(crate) fn is_below(spec: &KeySpec, section: &str) -> bool {
     spec.path
         .strip_prefix(section)
@@ -69,11 +69,12 @@ pub(crate) fn is_below(spec: &KeySpec, section: &str) -> bool {
 struct Reader<'f> {
     file: Option<&'f Path>,
     layer: Layer,
-    /// The positions of unknown keys past [`MOST_UNKNOWN`].
+    /// The positions of the unknown keys that are only counted.
     unknown: Vec<Position>,
 }
 
-/// The largest number of unknown keys that are reported one by one. A file with more is probably the wrong file.
+/// The largest number of unknown keys that are reported one by one; further ones are only counted. A file with
+/// more of them is probably the wrong file.
 const MOST_UNKNOWN: usize = 50;
 
 impl Reader<'_> {
@@ -151,7 +152,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The entries of a map, with dotted keys converted to sections. A key in both forms is a repeated key.
+    /// The entries of a map, with dotted keys converted to sections. If a key occurs in both forms, it is a
+    /// repeated key.
     fn undotted(
         &mut self,
         section: Option<&'static str>,
@@ -220,7 +222,7 @@ impl Reader<'_> {
         }
     }
 
-    /// True for a key that another program reads from the same file. Adds a notice for it.
+    /// True for a key that another program reads from the same file. A notice is added for it.
     fn of_another_program(&mut self, section: Option<&'static str>, entry: &Entry) -> bool {
         let name = entry.key.text.as_str();
         if section.is_some_and(|section| section != "backend_config") || !OTHER_PROGRAMS.contains(&name) {
@@ -232,7 +234,7 @@ impl Reader<'_> {
         true
     }
 
-    /// The keys of a section. An empty section, for example with only comments, has no keys.
+    /// The map of a section. An empty section, for example one with only comments, has no keys.
     fn section<'e>(&mut self, name: &str, entry: &'e Entry) -> Option<&'e Map> {
         match &entry.value.kind {
             Kind::Map(map) => return Some(map),
@@ -263,7 +265,7 @@ impl Reader<'_> {
         self.layer.errors.push(error);
     }
 
-    /// Reports the number of unknown keys beyond those that are reported one by one.
+    /// Reports the number of unknown keys that were not reported one by one.
     fn report_unknown(&mut self) {
         if let Some(&first) = self.unknown.first() {
             let count = self.unknown.len();
@@ -294,7 +296,7 @@ impl Reader<'_> {
                 |section| format!("below `{section}`"),
             )
         };
-        // The names of this section come first, since they are preferred among names that are equally similar.
+        // The names in this section come first: among equally similar names, the first one is suggested.
         let here = || {
             let names = KEYS
                 .iter()

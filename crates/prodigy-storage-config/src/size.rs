@@ -20,7 +20,7 @@ const UNITS: [(&str, u64); 14] = [
     ("EiB", 1 << 60),
 ];
 
-/// Parses a whole number with an optional unit to bytes. More than `max` is an error.
+/// Parses a number of bytes: a whole number with an optional unit. More than `max` is an error.
 pub(crate) fn parse(text: &str, max: u64) -> Result<u64, Problem> {
     let how = "write a whole number, or a size such as `100MB` or `100MiB`";
     let text = text.trim();

@@ -1,9 +1,9 @@
-//! Makes texts from users safe to show, and finds similar words.
+//! Makes text from users safe to show, and finds similar words.
 
-/// The largest number of characters of a caller's text in a message.
+/// The largest number of characters of a user's text that a message shows.
 const SHOWN: usize = 200;
 
-/// The text with control and direction-changing characters escaped, truncated if it is long.
+/// The text as a message shows it: control and direction-changing characters are escaped, and a long text is cut.
 pub(crate) fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(SHOWN));
     for (index, c) in text.chars().enumerate() {
@@ -21,19 +21,19 @@ pub(crate) fn shown(text: &str) -> String {
     out
 }
 
-/// The known word that is most similar to a misspelt one, if any is similar enough.
+/// The known word that is most similar to a misspelt one; `None` if none is similar enough.
 pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_by(typed, known, |word| word)
 }
 
-/// Like [`nearest`], for values with one word each. The first of several equally similar ones is returned.
+/// Like [`nearest`], for values that each have a word. Of several equally similar ones, the first is returned.
 pub(crate) fn nearest_by<'w, T>(
     typed: &str,
     known: impl IntoIterator<Item = T>,
     word: impl Fn(&T) -> &'w str,
 ) -> Option<T> {
     let typed = typed.to_lowercase().replace('-', "_");
-    // Such a long word is not a misspelling of a key, and computing the distance takes quadratic time.
+    // A word as long as this is not a misspelt key, and comparing it would take too long.
     if typed.len() > 100 {
         return None;
     }

@@ -7,7 +7,7 @@ use crate::raw::Raw;
 /// The largest depth of nesting that is accepted; the keys need only three levels.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// A position in a file: line and column, both from 1, the column in characters.
+/// A position in a file. Line and column are counted from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
     pub(crate) line: usize,
@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     Integer(String),
     Float(String),
     Text(String),
-    /// A list with its items, if the format's merge keys need them.
+    /// A list. Its items are kept only for merge keys, which can refer to a list of maps.
     List(Vec<Rc<Node>>),
     Map(Map),
     Date,
@@ -53,10 +53,10 @@ pub(crate) struct Key {
     pub(crate) position: Position,
 }
 
-/// The result of a format's parser: the part of the file that could be parsed, and the errors.
+/// The result of parsing a file: the part that could be parsed, and the errors.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
-    /// The root; `None` if the file is empty.
+    /// The root of the file; `None` if the file is empty.
     pub(crate) root: Option<Rc<Node>>,
     pub(crate) faults: Vec<Fault>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Fault {
     pub(crate) position: Position,
     pub(crate) what: String,
     pub(crate) why: Option<String>,
-    /// The first position of the key, if it is a repeated key.
+    /// For the error of a repeated key: the position of its first occurrence.
     pub(crate) first: Option<Position>,
     pub(crate) hint: Option<String>,
 }
@@ -114,7 +114,8 @@ impl Map {
 }
 
 impl Entry {
-    /// The entry with a dotted key converted to sections: `a.b: 1` becomes `a: {b: 1}` if `is_section` is true for `a`.
+    /// The entry with its dotted key converted to sections, where `is_section` is true: `a.b: 1` becomes `a: {b:
+    /// 1}`.
     pub(crate) fn undotted(&self, is_section: impl Fn(&str) -> bool) -> Self {
         match self.key.text.split_once('.') {
             Some((section, rest)) if !rest.is_empty() && is_section(section) => {
@@ -142,11 +143,12 @@ impl Entry {
         }
     }
 
-    /// Adds the keys of another entry of the same name to this one. Returns false unless both are sections.
+    /// Adds the keys of another entry with the same name to this one. Returns false, and adds nothing, unless both
+    /// are sections.
     pub(crate) fn merge(&mut self, other: &Self) -> bool {
         let (one, other_map) = match (&self.value.kind, &other.value.kind) {
             (Kind::Map(_), Kind::Null) => return true,
-            // A section without keys.
+            // The section has no keys so far.
             (Kind::Null, Kind::Map(_)) => {
                 self.value = Rc::clone(&other.value);
                 return true;

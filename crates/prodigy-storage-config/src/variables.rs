@@ -1,4 +1,4 @@
-//! Values from the environment, the command line and the program.
+//! Reads values from the environment, the command line and the program.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -19,8 +19,9 @@ const SHORT_PREFIX: &str = "PRODIGY_STORAGE_";
 /// Prefixes of the variables that container platforms set for a service named `prodigy-storage`.
 const CONTAINER_PREFIXES: [&str; 2] = ["PRODIGY_STORAGE_SERVICE_", "PRODIGY_STORAGE_PORT"];
 
-/// True for a variable that container platforms set for a service whose name is or begins with `prodigy-storage`. For
-/// `prodigy-storage-db` they are `PRODIGY_STORAGE_DB_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and `…_PORT_5432_TCP`.
+/// True for a variable that container platforms set for a service whose name is or begins with `prodigy-storage`.
+/// For a service `prodigy-storage-db` these are `PRODIGY_STORAGE_DB_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and
+/// `…_PORT_5432_TCP`.
 fn is_of_a_service(name: &str) -> bool {
     let is_of_a_port = name.split_once("_PORT_").is_some_and(|(_, rest)| {
         let mut words = rest.split('_');
@@ -41,7 +42,7 @@ fn value(environment: &impl Environment, name: &str) -> Option<OsString> {
     environment.var(name).filter(|value| !value.is_empty())
 }
 
-/// The path in a variable, with `~` expanded.
+/// The path that a variable holds, with `~` expanded.
 fn path(
     environment: &impl Environment,
     name: &str,
@@ -72,7 +73,7 @@ fn path(
     expanded
 }
 
-/// The replacement of `~/.prodigy`, if a variable sets one.
+/// The folder that is used instead of `~/.prodigy`, if a variable sets one.
 pub(crate) fn prodigy_home(
     environment: &impl Environment,
     home: Option<&Path>,
@@ -91,7 +92,7 @@ pub(crate) fn config_file(
     path(environment, CONFIG_VARIABLE, home, errors)
 }
 
-/// Reads the variables that set keys.
+/// Reads all variables that set keys.
 pub(crate) fn read(environment: &impl Environment) -> Layer {
     let mut layer = Layer::default();
     for spec in KEYS {
@@ -153,7 +154,7 @@ pub(crate) fn read(environment: &impl Environment) -> Layer {
     layer
 }
 
-/// Adds an error for an unknown variable whose name looks like one of ours.
+/// Adds an error for a variable that is not known, although its name looks like that of a key.
 fn unknown(layer: &mut Layer, name: &OsStr) {
     let is_unicode = name.to_str().is_some();
     let name = &*name.to_string_lossy();
@@ -175,7 +176,8 @@ fn unknown(layer: &mut Layer, name: &OsStr) {
     {
         return;
     }
-    // Compare the text after the prefix with each key, its last part, and its other variables.
+    // The text after the prefix is compared with the path of each key, with the last part of the path, and with
+    // the names of the key's other variables.
     let tail = tail.replace("__", "_");
     let mut words: Vec<(String, Option<&'static KeySpec>, String)> = Vec::new();
     for variable in OTHER_VARIABLES {
@@ -221,7 +223,7 @@ fn unknown(layer: &mut Layer, name: &OsStr) {
     layer.errors.push(error);
 }
 
-/// Reads values for keys by path, from flags or from the program.
+/// Reads keys that were set one by one, each with its path and a value: by command-line flags, or by the program.
 pub(crate) fn assigned<'a>(
     values: impl Iterator<Item = (&'a str, &'a OsStr)>,
     origin: impl Fn(&str) -> Origin,

@@ -14,14 +14,14 @@ use crate::key::KeySpec;
 use crate::keys::{KEYS, sections_of};
 use crate::read::{ROOT, is_below};
 
-/// The error for a configuration that can't be written as text.
+/// The error for a configuration that can't be written to a file.
 ///
 /// ```
 /// # #[cfg(feature = "toml")] {
 /// use prodigy_storage_config::StorageConfig;
 ///
 /// let config = StorageConfig::default();
-/// let text = config.to_toml()?; // `NotWritable` names a value that no file can hold
+/// let text = config.to_toml()?; // `NotWritable` names a value that a file can't hold
 /// # }
 /// # Ok::<(), prodigy_storage_config::NotWritable>(())
 /// ```
@@ -38,8 +38,8 @@ impl NotWritable {
 }
 
 impl StorageConfig {
-    /// The configuration as a YAML file. Keys of a backend that is not chosen are left out. With `use_global: false`,
-    /// `base_dir` is left out too, since it results from that.
+    /// The configuration as a YAML file. Keys of other backends than the chosen one are left out. With
+    /// `use_global: false`, `base_dir` is left out too, since it results from that.
     ///
     /// # Errors
     /// [`NotWritable`] for a path that is not Unicode.
@@ -57,7 +57,7 @@ impl StorageConfig {
         crate::format::toml::write(self)
     }
 
-    /// Parses the text of a YAML file. Other sources and the environment are not read. Paths are not expanded; see
+    /// Parses the text of a YAML file. No other source is read, and paths are not expanded; for that, call
     /// [`StorageConfig::resolved`].
     ///
     /// # Errors
@@ -98,7 +98,7 @@ fn from_text(format: Format, text: &str) -> Result<StorageConfig, ConfigErrors> 
     Ok(merged.config)
 }
 
-/// The keys to write, in the structure of a file.
+/// The keys that are written to a file, with their values.
 #[derive(Debug)]
 pub(crate) struct Document {
     keys: Vec<(&'static KeySpec, Value)>,
@@ -154,7 +154,7 @@ impl Serialize for Storage<'_> {
 }
 
 impl Document {
-    /// Writes the sections right below one that have a key.
+    /// Writes those sections directly within `parent` that have a key.
     fn write_sections<M: SerializeMap>(&self, parent: Option<&str>, map: &mut M) -> Result<(), M::Error> {
         for (name, section) in sections_of(parent) {
             if self.keys.iter().any(|(spec, _)| is_below(spec, section)) {

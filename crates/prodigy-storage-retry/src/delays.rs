@@ -1,4 +1,4 @@
-//! The delays of a retry policy, as a pure iterator.
+//! The delays of a retry policy, as an iterator without side effects.
 
 use std::iter::FusedIterator;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use crate::settings::RetrySettings;
 
 const NANOS_PER_SEC: u128 = 1_000_000_000;
 
-/// The delays before the first, second, ... retry: one for each retry.
+/// The delays of a retry policy: the one before the first retry, the one before the second, and so on.
 ///
-/// Without jitter, each delay is `backoff_multiplier` times the one before, and at most `max_delay`, so delays never
-/// decrease. With jitter, each delay is drawn from the range between half of this value and the whole value; the draws do not
-/// influence each other. All arithmetic saturates, whatever the settings: a multiplier that is below 1 or not a number counts
-/// as 1, and a delay that is too long for a `Duration` is `max_delay`.
+/// Without jitter, each delay is `backoff_multiplier` times the one before, and at most `max_delay`, so delays
+/// never decrease. With jitter, each delay is drawn at random between half of this value and the whole value,
+/// independently of the others. All arithmetic saturates, whatever the settings: a multiplier that is below 1 or
+/// not a number counts as 1, and a delay that is too long for a `Duration` becomes `max_delay`.
 ///
-/// The iterator neither waits nor reads a clock. [`RetrySettings::delays`] creates it.
+/// The iterator neither waits nor reads a clock. [`RetrySettings::delays`] makes it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,19 +34,20 @@ pub struct Delays<J> {
 }
 
 impl RetrySettings {
-    /// The delays of this policy, with jitter from this thread's random generator.
+    /// The delays of this policy. Their jitter comes from the random generator of this thread.
     pub fn delays(&self) -> Delays<fn() -> u32> {
         self.delays_with(draw)
     }
 
-    /// The delays of this policy, with jitter from the caller's source. Each call of `jitter` returns a number that is uniform
-    /// over all of `u32`; zero selects the shortest delay. The source is not called if the setting `jitter` is off.
+    /// The delays of this policy. Their jitter comes from `jitter`, each call of which has to return a number that
+    /// is uniform over all of `u32`; zero selects the shortest delay. It is not called if the setting `jitter` is
+    /// off.
     pub fn delays_with<J: FnMut() -> u32>(&self, jitter: J) -> Delays<J> {
         Delays {
             remaining: self.max_retries,
             next: self.initial_delay.min(self.max_delay),
             max: self.max_delay,
-            // NaN counts as 1 too, because the comparison is false for it.
+            // The comparison is false for NaN, so NaN counts as 1.
             multiplier: if self.backoff_multiplier > 1.0 {
                 self.backoff_multiplier
             } else {
@@ -57,7 +58,7 @@ impl RetrySettings {
     }
 }
 
-/// The default jitter source.
+/// The jitter source that is used by default.
 pub(crate) fn draw() -> u32 {
     fastrand::u32(..)
 }
@@ -83,7 +84,7 @@ impl<J: FnMut() -> u32> Iterator for Delays<J> {
 
 impl<J: FnMut() -> u32> FusedIterator for Delays<J> {}
 
-/// `delay * multiplier`, but never below `delay`: above 2^53 ns a float is rounded, perhaps downwards.
+/// `delay * multiplier`, but never less than `delay`: above 2^53 ns the multiplication may round down.
 fn grown(delay: Duration, multiplier: f64) -> Duration {
     if delay.is_zero() {
         return delay;
@@ -93,8 +94,7 @@ fn grown(delay: Duration, multiplier: f64) -> Duration {
         .max(delay)
 }
 
-/// Maps `draw` to the range from half of `full` to `full`. Integers are used because a float would overflow near
-/// `Duration::MAX`.
+/// Maps `draw` to the range from half of `full` to `full`. With floats, this would overflow near `Duration::MAX`.
 fn drawn(full: Duration, draw: u32) -> Duration {
     let nanos = full.as_nanos();
     let half = nanos.div_ceil(2);
@@ -169,7 +169,8 @@ mod tests {
                 prop_assert!(pair[0] <= pair[1]);
                 let expected = pair[0].as_secs_f64() * growth;
                 let capped = expected.min(settings.max_delay.as_secs_f64());
-                // Allow for rounding to nanoseconds, and for the last bits of a float.
+                // The difference may be as large as the rounding to nanoseconds, and that of the last bits of a
+                // float.
                 let slack = 2e-9 + capped * 1e-12;
                 let off = (pair[1].as_secs_f64() - capped).abs();
                 prop_assert!(pair[0].is_zero() || off <= slack, "{:?} grew to {:?}", pair[0], pair[1]);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// The last error of an operation that failed, with the number of tries and the reason for giving up.
 ///
-/// `Display` shows the error, followed by the number of tries if there was more than one. [`source`](Error::source) is the
-/// source of the last error, so that no message appears twice.
+/// `Display` shows the error, and the number of tries if there was more than one. [`source`](Error::source) is the
+/// source of the last error, not the error itself, so that no message appears twice.
 ///
 /// ```
 /// use prodigy_storage_retry::{Failure, Retry, RetrySettings};
@@ -43,9 +43,9 @@ pub struct Failure<E> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GaveUp {
-    /// The error is not transient, so another try would not help.
+    /// The error is not transient, so another try would fail too.
     Permanent,
-    /// The policy's retries were used up.
+    /// The policy allows no more retries.
     Exhausted,
     /// The next delay would not have ended before the deadline.
     Deadline,

@@ -1,20 +1,20 @@
-//! Retry with exponential backoff and jitter, and a fair semaphore, both with a deadline.
+//! Retries with exponential backoff and jitter, and a fair semaphore. Both have a deadline.
 //!
 //! # Model
-//! [`RetrySettings`] is the policy. [`RetrySettings::delays`] converts it to [`Delays`], a pure iterator that neither waits
-//! nor reads a clock. [`Retry`] applies the policy to an operation: it waits between tries, gives up early if the next delay
-//! would pass the deadline, and returns the last error with the number of tries as a [`Failure`]. Clock and sleeper ([`Time`])
-//! and jitter are injected, so a test of an hour of retries takes no time.
+//! [`RetrySettings`] is the policy. [`RetrySettings::delays`] converts it to [`Delays`], an iterator that neither
+//! waits nor reads a clock. [`Retry`] applies the policy to an operation: it waits between tries, gives up if the
+//! next delay would pass the deadline, and returns the last error with the number of tries as a [`Failure`]. The
+//! clock and sleeper ([`Time`]) and the jitter are injected, so a test of an hour of retries takes no time.
 //!
-//! A [`Semaphore`] limits the number of operations that run at once. It serves in order of arrival, and each wait for a permit
-//! has a deadline.
+//! A [`Semaphore`] limits the number of operations that run at once. It gives out permits in order of arrival, and
+//! each wait for a permit has a deadline.
 //!
-//! This crate does not depend on storage.
+//! This crate does not depend on the other storage crates.
 //!
 //! # Limitations
-//! - A wait blocks the calling thread; there is no async runner.
-//! - The deadline limits the delays only. A running try is not interrupted: an operation that can block needs its own limit,
-//!   or a single try may pass the deadline.
+//! - A wait blocks the calling thread; there is no asynchronous version.
+//! - The deadline limits only the delays. A running try is not interrupted: an operation that can block needs its
+//!   own limit, or a single try may pass the deadline.
 //! - The runner does not know whether an operation may be repeated. The caller decides this for each error.
 //!
 //! # Example
@@ -61,7 +61,7 @@ pub use semaphore::{NoPermit, Permit, Semaphore, SemaphoreStats};
 pub use settings::RetrySettings;
 pub use time::{RealTime, Time};
 
-/// Compiles the examples of the README.
+/// Compiles and runs the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -1,4 +1,4 @@
-//! The runner, which applies a retry policy to an operation.
+//! Applies a retry policy to an operation.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct Retry {
     jitter: Arc<dyn Fn() -> u32 + Send + Sync>,
 }
 
-/// A failed try. An observer receives it before each delay.
+/// A failed try that will be repeated. `on_retry` gets it before the delay.
 ///
 /// ```
 /// use prodigy_storage_retry::RetryEvent;
@@ -50,14 +50,15 @@ pub struct RetryEvent<'a, E> {
     pub error: &'a E,
     /// The number of failed tries so far: 1 before the first retry.
     pub tries: u32,
-    /// The delay that follows.
+    /// The delay before the next try.
     pub delay: Duration,
     /// The time since the start of the first try, including delays.
     pub elapsed: Duration,
 }
 
 impl Retry {
-    /// A runner with the system's clock. Settings out of range are saturated, see [`Delays`](crate::Delays).
+    /// A runner with the system's clock. Settings out of range are limited as described at
+    /// [`Delays`](crate::Delays).
     #[must_use]
     pub fn new(settings: RetrySettings) -> Self {
         Self {
@@ -74,25 +75,25 @@ impl Retry {
         self
     }
 
-    /// Sets another jitter source, as for [`RetrySettings::delays_with`].
+    /// Sets another source of jitter, as described at [`RetrySettings::delays_with`].
     #[must_use]
     pub fn with_jitter(mut self, jitter: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
         self.jitter = Arc::new(jitter);
         self
     }
 
-    /// The policy.
+    /// The retry policy.
     #[must_use]
     pub fn settings(&self) -> &RetrySettings {
         &self.settings
     }
 
-    /// Runs `operation` until it succeeds or there is a reason to give up ([`GaveUp`](crate::GaveUp)).
+    /// Runs `operation` until it succeeds, or until there is a reason to give up ([`GaveUp`](crate::GaveUp)).
     ///
-    /// The operation receives the number of the try, from 1. It is tried at least once, even after the deadline: an operation
-    /// with its own deadline then returns the most precise error. An error for which `is_transient` is false ends the run at
-    /// once. `on_retry` is called before each delay, and never after the last try. A delay that would not end before the
-    /// deadline is not started.
+    /// The operation gets the number of the try, from 1. It is tried at least once, even after the deadline: an
+    /// operation that has the deadline too then returns the most precise error. An error for which `is_transient`
+    /// returns false ends the run at once. `on_retry` is called before each delay, and never after the last try. A
+    /// delay that would not end before the deadline is not begun.
     ///
     /// The deadline limits the delays, but does not interrupt a running try: an operation that can block needs its own limit.
     ///
@@ -141,7 +142,7 @@ impl Retry {
                 elapsed,
             });
             self.time.sleep(delay);
-            // A sleep may take longer than requested.
+            // A sleep may have taken longer than requested.
             if deadline.is_some_and(|deadline| self.time.now() >= deadline) {
                 return give_up(error, GaveUp::Deadline);
             }

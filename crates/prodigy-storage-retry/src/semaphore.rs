@@ -1,4 +1,4 @@
-//! A counting semaphore that serves strictly in order of arrival.
+//! A counting semaphore that gives out permits strictly in order of arrival.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,8 +10,8 @@ use crate::sync::{Condvar, Mutex};
 
 /// A fixed number of permits, given out in order of arrival.
 ///
-/// A returned permit is given directly to the thread that has waited longest. A new caller never overtakes a waiting thread,
-/// so no thread starves.
+/// When a permit is returned, the thread that has waited longest gets it at once. A new caller never gets a permit
+/// before a waiting thread, so no thread waits forever.
 ///
 /// ```
 /// use std::time::Instant;
@@ -26,7 +26,8 @@ use crate::sync::{Condvar, Mutex};
 /// assert!(semaphore.acquire(Some(Instant::now())).is_ok());
 /// # Ok::<(), prodigy_storage_retry::NoPermit>(())
 /// ```
-// Aligned so that it shares no cache line: every operation changes the semaphore, and reads the data next to it.
+// Aligned to a cache line of its own, since each operation changes the semaphore and also reads the data next to
+// it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Semaphore {
@@ -37,19 +38,19 @@ pub struct Semaphore {
 #[derive(Debug)]
 struct State {
     free: usize,
-    // No permit is free while a thread waits.
+    // The threads that wait. If there are any, no permit is free.
     waiting: VecDeque<Arc<Waiter>>,
     counts: SemaphoreStats,
 }
 
 #[derive(Debug, Default)]
 struct Waiter {
-    // Only accessed under the mutex of the state. It is atomic only to be shareable.
+    // Accessed only under the mutex of the state. It is atomic only because the threads share it.
     has_permit: AtomicBool,
     called: Condvar,
 }
 
-/// Counters of a [`Semaphore`] since it was created, and its state now.
+/// The counters of a [`Semaphore`] since it was made, and its present state.
 ///
 /// ```
 /// use prodigy_storage_retry::Semaphore;
@@ -63,15 +64,15 @@ struct Waiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SemaphoreStats {
-    /// Callers that had to wait for a permit.
+    /// The number of callers that had to wait for a permit.
     pub waits: u64,
-    /// Callers that had to wait and got no permit by their deadline.
+    /// The number of callers that had to wait and got no permit by their deadline.
     pub timeouts: u64,
-    /// The sum of all waiting times.
+    /// The total time that all callers have waited.
     pub waited: Duration,
-    /// Permits that are taken now.
+    /// The number of permits that are taken at present.
     pub running: usize,
-    /// Callers that wait now.
+    /// The number of callers that are waiting at present.
     pub waiting: usize,
 }
 
@@ -82,7 +83,7 @@ pub struct SemaphoreStats {
 ///
 /// let semaphore = Semaphore::new(1);
 /// let permit = semaphore.acquire(None)?;
-/// assert_eq!(permit.waited(), None); // it was free
+/// assert_eq!(permit.waited(), None); // a permit was free
 /// drop(permit);
 /// assert_eq!(semaphore.stats().running, 0);
 /// # Ok::<(), prodigy_storage_retry::NoPermit>(())
@@ -95,14 +96,14 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// The time that the caller waited for the permit; `None` if a permit was free.
+    /// The time that the caller waited for this permit; `None` if a permit was free.
     #[must_use]
     pub fn waited(&self) -> Option<Duration> {
         self.waited
     }
 }
 
-/// The error if the deadline passed before a permit became free.
+/// The error if no permit became free by the deadline.
 ///
 /// ```
 /// use std::time::Instant;
@@ -131,7 +132,7 @@ impl fmt::Display for NoPermit {
 impl std::error::Error for NoPermit {}
 
 impl Semaphore {
-    /// A semaphore with `size` permits. A `size` of 0 counts as 1, since otherwise no operation could ever run.
+    /// A semaphore with `size` permits. 0 counts as 1, since otherwise no operation could ever run.
     #[must_use]
     pub fn new(size: usize) -> Self {
         let size = size.max(1);
@@ -152,10 +153,11 @@ impl Semaphore {
         self.size
     }
 
-    /// Takes a permit, and waits for one until `deadline` at most. A free permit is returned even if the deadline has passed.
+    /// Takes a permit, and waits for one until `deadline` at most. If a permit is free, it is taken even after the
+    /// deadline.
     ///
     /// # Errors
-    /// [`NoPermit`] if the deadline passed first.
+    /// [`NoPermit`] if no permit became free by the deadline.
     pub fn acquire(&self, deadline: Option<Instant>) -> Result<Permit<'_>, NoPermit> {
         let mut state = self.state.lock();
         if state.free > 0 {
@@ -195,7 +197,7 @@ impl Semaphore {
         }
     }
 
-    /// The counters, and the state now.
+    /// The counters and the present state of the semaphore.
     #[must_use]
     pub fn stats(&self) -> SemaphoreStats {
         let state = self.state.lock();
@@ -270,7 +272,7 @@ mod tests {
             });
             until(|| semaphore.stats().waiting == 1);
             drop(first);
-            // The permit already belongs to the other thread, even if that thread has not woken up yet.
+            // The returned permit already belongs to the waiting thread, even if that thread has not woken up yet.
             let taken = semaphore.acquire(Some(Instant::now())).is_ok();
             tried.store(true, Ordering::SeqCst);
             assert!(!taken);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// The number of tries of a failed operation, and the delays between them.
+/// The retry policy: the number of retries of a failed operation, and the delays before them.
 ///
 /// Names and defaults are the same as in the `retry_policy` section of the configuration. Durations are
 /// written as `humantime` text (`30s`, `1h 30m`).
@@ -20,7 +20,7 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub struct RetrySettings {
-    /// Retries after the first try. Zero means that the first failure is final. Default: 3.
+    /// The number of retries after the first try. With zero, the first failure is final. Default: 3.
     pub max_retries: u32,
     /// The delay before the first retry. Default: 1 second.
     #[serde(with = "humantime_serde")]
@@ -28,10 +28,10 @@ pub struct RetrySettings {
     /// The longest delay, including jitter. Default: 30 seconds.
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
-    /// The factor from each delay to the next. Finite and at least 1. Default: 2.0.
+    /// The factor by which each delay is longer than the one before. Finite and at least 1. Default: 2.0.
     pub backoff_multiplier: f64,
-    /// True to draw each delay at random between half of it and all of it, so that callers that failed at the same moment do
-    /// not retry at the same moment. Default: true.
+    /// True to draw each delay at random between its half and its whole, so that callers that failed at the same
+    /// moment do not all retry at the same moment. Default: true.
     pub jitter: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A monotonic clock that can wait.
+/// A monotonic clock, with a function that waits.
 ///
 /// Tests use a clock whose `sleep` advances `now` and returns at once.
 ///
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 ///
 /// let retry = Retry::new(RetrySettings::default()).with_time(Arc::new(TestTime(Mutex::new(Instant::now()))));
 /// let failure = retry.run(None, |_| true, |_| {}, |_| Err::<(), _>("no answer")).unwrap_err();
-/// assert!(failure.elapsed > Duration::from_secs(1)); // and the test took no time
+/// assert!(failure.elapsed > Duration::from_secs(1)); // the test itself did not wait
 /// ```
 pub trait Time: Send + Sync {
     /// The present time.
@@ -43,7 +43,8 @@ pub trait Time: Send + Sync {
 /// use std::sync::Arc;
 /// use prodigy_storage_retry::{RealTime, Retry, RetrySettings};
 ///
-/// let retry = Retry::new(RetrySettings::default()).with_time(Arc::new(RealTime)); // as `Retry::new` alone
+/// let retry = Retry::new(RetrySettings::default()).with_time(Arc::new(RealTime)); // the same as `Retry::new`
+/// alone
 /// # let _ = retry;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]

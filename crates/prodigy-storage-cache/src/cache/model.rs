@@ -1,4 +1,4 @@
-//! Concurrency models of the single load: a scheduler tries many orders of the threads' steps.
+//! Model tests of concurrent loads: a scheduler runs the threads' steps in many orders.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -13,7 +13,7 @@ use super::*;
 
 const KEY: u8 = 7;
 
-/// A stored value with a cache in front of it.
+/// A value, and a cache in front of it.
 struct Home {
     cache: Cache<u8, u64>,
     truth: AtomicU64,
@@ -26,7 +26,7 @@ struct Loads {
     running: usize,
 }
 
-/// The end of a load.
+/// How a load ends.
 #[derive(Clone, Copy)]
 enum End {
     Value,
@@ -53,7 +53,8 @@ impl Home {
         Loaded::keep(value, 1)
     }
 
-    /// Loads the value, and checks that no other load runs. The first load ends as `first` says, later ones succeed.
+    /// Loads the value, and checks that no other load runs. The first load ends as `first` says; later ones
+    /// succeed.
     fn load(&self, first: End) -> Result<Loaded<u64>, Broken> {
         let is_first = {
             let mut loads = self.loads.lock().unwrap();
@@ -66,7 +67,7 @@ impl Home {
         self.loads.lock().unwrap().running -= 1;
         match first {
             End::Error if is_first => Err(Broken),
-            // `resume_unwind` prints no message.
+            // Unlike `panic!`, `resume_unwind` prints no message.
             End::Panic if is_first => resume_unwind(Box::new(Broken)),
             _ => Ok(loaded),
         }
@@ -250,7 +251,7 @@ fn a_checked_value_is_never_older_than_its_call() {
                 .get_or_load_checked(&KEY, None, is_current, || Ok::<_, Broken>(home.read()));
             assert!(got.unwrap() >= at_least);
         };
-        // The writes of another process: the cache is not informed of them.
+        // Another process writes here, so the cache does not notice.
         let writer = spawn(&home, |home| {
             for value in 2..=3 {
                 home.truth.store(value, Ordering::SeqCst);

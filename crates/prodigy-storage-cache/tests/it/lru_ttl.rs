@@ -128,7 +128,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
-/// A simple model of the cache: entries in order of use, the most recently used one last.
+/// A simple model of the cache: its entries in the order of their last use, the most recently used one last.
 #[derive(Default)]
 struct Model {
     entries: Vec<(u8, u64, u64, Duration)>,

@@ -1,5 +1,5 @@
-//! Tests of many threads that miss the same key. No test sleeps: each one waits until the cache's counters show the waiting
-//! callers.
+//! Many threads miss the same key. No test sleeps: each test waits until the cache's counters show that the
+//! threads wait.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -135,7 +135,7 @@ fn who_waits_waits_until_its_own_deadline() {
     let cache = cache();
     let value = cache.get_or_load(&1, None, || {
         thread::scope(|scope| {
-            // The load ends only after this wait, so only the deadline can end the wait.
+            // The load ends only after the scope of this wait, so nothing but the deadline can end the wait.
             let waiter = scope.spawn(|| {
                 let deadline = Instant::now() + Duration::from_millis(20);
                 cache.get_or_load(&1, Some(deadline), || Ok::<_, Infallible>(Loaded::keep(2, 1)))

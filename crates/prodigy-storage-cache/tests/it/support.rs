@@ -1,4 +1,4 @@
-//! A clock that a test advances, and a short constructor of the settings.
+//! A clock that a test advances, and a short way to make settings.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub fn settings(max_entries: usize, max_bytes: u64, ttl: Duration) -> CacheSetti
         .ttl(ttl)
 }
 
-/// Yields the thread until the condition is true. The condition must become true eventually.
+/// Yields this thread until the condition is true.
 pub fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         std::thread::yield_now();

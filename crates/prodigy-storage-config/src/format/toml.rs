@@ -1,4 +1,4 @@
-//! TOML: parsed from a table with spans, written with serde.
+//! Reads and writes TOML. It is parsed to a table with positions, and written with serde.
 
 mod places;
 
@@ -22,7 +22,7 @@ pub(crate) fn write(config: &StorageConfig) -> Result<String, NotWritable> {
 pub(crate) fn parse(text: &str) -> Parsed {
     let lines = Lines::new(text);
     let places = KeyPositions::of(text);
-    // Check this before the table is built: the parser does not limit the nesting of dotted keys.
+    // This is checked before the table is built, since the parser does not limit the nesting of dotted keys.
     if let Some(offset) = places.too_deep() {
         return Parsed {
             root: None,
@@ -71,7 +71,7 @@ fn map(table: &DeTable<'_>, lines: &Lines<'_>) -> Map {
         })
         .collect();
     entries.sort_by_key(|entry| entry.key.position);
-    // The parser itself reports repeated keys.
+    // This list is empty, since the parser itself reports repeated keys.
     Map {
         entries,
         repeated: Vec::new(),

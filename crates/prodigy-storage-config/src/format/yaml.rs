@@ -1,7 +1,8 @@
-//! YAML: parsed from a parser's events with positions, written with serde.
+//! Reads and writes YAML. It is parsed from the events of a parser, which have positions, and written with serde.
 //!
-//! Plain scalars are resolved by the core schema of YAML 1.2. Aliases share the value that they refer to, so that a small
-//! file can't use much memory. The merge keys (`<<`) of YAML 1.1 are supported, up to a limit.
+//! Plain scalars are resolved by the core schema of YAML 1.2. An alias shares the value that it refers to, so that
+//! a small file can't use much memory. The merge keys (`<<`) of YAML 1.1 are supported, but the number of entries
+//! that they copy is limited.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use crate::config::StorageConfig;
 use crate::tree::{Entry, Fault, Key, Kind, MAX_DEPTH, Map, Node, Parsed, Position};
 use crate::write::{Document, NotWritable};
 
-/// The largest number of entries that all merge keys of a file may copy.
+/// The largest number of entries that all merge keys of a file together may copy.
 const MAX_MERGED: usize = 10_000;
 
 /// Writes the configuration as a YAML file.
@@ -61,7 +62,7 @@ struct Builder {
     merged: usize,
 }
 
-/// A list or map whose end was not reached yet.
+/// A list or map that is being read, since its end has not come yet.
 struct Open {
     anchor: usize,
     position: Position,
@@ -175,7 +176,8 @@ impl Builder {
         Ok(Some(self.anchored(anchor, Node { position, kind })))
     }
 
-    /// Adds the entries of the maps that the merge keys refer to. Own keys win, then those of the earlier merged maps.
+    /// Adds the entries of the maps that the merge keys refer to. A key of the map itself takes precedence, and
+    /// then a key of an earlier merged map.
     fn merge(&mut self, building: Building) -> Map {
         let Building {
             mut map,
@@ -198,7 +200,7 @@ impl Builder {
         map
     }
 
-    /// Adds a finished value to the open list or map, or makes it the root.
+    /// Adds a value that was read to the list or map around it. Without one, it becomes the root.
     fn node(&mut self, node: Rc<Node>, at: Position, key: Option<KeyText<'_>>) -> Result<(), Fault> {
         let Some(open) = self.open.last_mut() else {
             self.root.get_or_insert(node);
@@ -254,7 +256,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Stops at a fault. The values before it are kept, except the last one, which the fault may have truncated.
+    /// Stops reading at a syntax error. The values before it are kept, except the last one, which may be
+    /// incomplete.
     fn give_up(&mut self, fault: Fault) {
         self.faults.push(fault);
         let mut last = true;
@@ -273,7 +276,7 @@ impl Builder {
     }
 }
 
-/// The text of a scalar that may be a key.
+/// The text of a scalar, in case that the scalar is a key.
 struct KeyText<'t> {
     text: Cow<'t, str>,
     merge: bool,
@@ -291,7 +294,8 @@ fn key_of(node: &Node) -> Result<String, Fault> {
     }
 }
 
-/// The value of a scalar: by its tag if it has one, as text if it is quoted, and otherwise by the core schema.
+/// The value of a scalar. Its type is given by its tag, if it has one; a quoted scalar is text; any other is
+/// resolved by the core schema.
 fn resolve(text: &str, plain: bool, tag: Option<&Tag>, at: Position) -> Result<Kind, Fault> {
     let as_text = || Kind::Text(text.to_owned());
     let by_rules = || core(text);

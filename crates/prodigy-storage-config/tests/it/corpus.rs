@@ -1,4 +1,4 @@
-//! Snapshot tests of files in both formats: of their effective configurations, or of their errors.
+//! Compares the effective configuration, or the errors, of each file of a corpus with a stored result.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,7 +25,7 @@ fn name(file: &Path) -> String {
     file.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Loads a file of the corpus from a new folder.
+/// Loads a file of the corpus as the configuration file of a new folder.
 fn load(file: &Path) -> (Fixture, Result<Loaded, ConfigErrors>) {
     let fixture = Fixture::new();
     let copy = fixture.path(&name(file));
@@ -49,7 +49,7 @@ fn good_files_give_their_configuration() {
         let loaded = result.unwrap_or_else(|errors| panic!("{}: {errors}", name(&file)));
         let mut text = String::new();
         for (spec, value, origin) in loaded.effective() {
-            // Defaults are left out: the tests of the table of keys check them.
+            // A default is left out, since the tests of the table of keys check the defaults.
             let origin = origin.to_string();
             if origin == "default" && value == spec.default {
                 continue;
@@ -80,7 +80,7 @@ fn bad_files_give_all_their_errors() {
 
 #[test]
 fn every_error_comes_in_one_run() {
-    // Correcting any one line leaves exactly the errors of the other lines.
+    // If any one line is corrected, only the errors of the other lines are left.
     let wrong = [
         ("  timeout: 30", "  timeout: 30s"),
         ("  enable_cashe: true", "  enable_cache: true"),

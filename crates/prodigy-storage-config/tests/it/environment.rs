@@ -314,7 +314,7 @@ fn prodigy_home_stands_for_the_folder_in_the_home() {
     );
 }
 
-/// Prodigy itself reads a variable of this name.
+/// Prodigy itself reads a variable of this name, so it has to be accepted.
 #[test]
 fn the_variable_that_prodigy_reads_sets_the_backend_with_a_notice() {
     let environment = MapEnvironment::new()
@@ -333,7 +333,7 @@ fn the_variable_that_prodigy_reads_sets_the_backend_with_a_notice() {
     );
 }
 
-/// A relative path would mean another root in each folder, so two commands could hold the same lock.
+/// A relative path would mean another root in each folder, so two processes could hold the same lock.
 #[test]
 fn a_relative_home_is_no_home() {
     for home in ["rel", "./rel", "~"] {

@@ -1,4 +1,4 @@
-//! A home folder and a project in a temporary folder, with an environment for tests.
+//! A home folder and a project in a temporary folder, and an environment that names them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    /// Writes a file below the temporary folder. Creates the missing folders above it.
+    /// Writes a file below the temporary folder, and creates the folders on its path.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of files of other users and programs, of relative paths, and of hostile text.
+//! Files of other users and programs, relative paths, and hostile text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use prodigy_storage_config::{BackendKind, Notice, StorageConfig};
 
 use crate::fixture::Fixture;
 
-/// A sum that overflows inside `humantime`.
+/// A duration whose sum overflows inside `humantime`.
 const OVERFLOW: &str = "18446744073709551615s 999999999ns 1ns";
 
 /// Creates a main worktree at `project` and a linked one at `linked`, with the files that git writes.
@@ -80,7 +80,7 @@ fn a_relative_base_dir_is_the_same_for_every_worktree() {
     // A worktree without a file uses the file of the main worktree.
     fs::remove_dir_all(fixture.path("linked/.prodigy")).unwrap();
     assert_eq!(root("linked"), root("project"));
-    // A named file belongs to the project that contains it.
+    // A named file outside of `.prodigy` also belongs to the project that contains it.
     let named = fixture.write("linked/deep/settings.yml", text);
     let loaded = fixture.loader().file(named).load().unwrap();
     assert_eq!(loaded.config.file.base_dir, root("project"));
@@ -168,7 +168,7 @@ fn a_projects_file_of_another_user_is_refused_unless_it_is_named() {
     use std::os::unix::fs::MetadataExt;
     let fixture = Fixture::new();
     let path = fixture.write("project/.prodigy/config.yml", "storage:\n  timeout: 9s\n");
-    // Root changes the owner of the file. Any other user changes the user of the environment instead.
+    // Root can give the file to another user. Any other user instead pretends to be a different user.
     let is_root = fs::metadata(&path).unwrap().uid() == 0;
     let fixture = if is_root {
         std::os::unix::fs::chown(&path, Some(4321), None).unwrap();
@@ -222,7 +222,7 @@ fn a_projects_file_that_everybody_may_write_is_refused_unless_it_is_named() {
     assert_eq!(named.load().unwrap().config.timeout, Duration::from_secs(9));
 }
 
-/// Gives a link to another user; then the file behind it is not read.
+/// Gives a symbolic link to another user, and checks that the file behind it is not read.
 #[cfg(unix)]
 fn assert_another_users_link_is_refused(fixture: &Fixture, link: &Path) {
     if std::os::unix::fs::lchown(link, Some(4321), None).is_err() {
@@ -286,7 +286,8 @@ fn a_projects_file_that_weakens_durability_or_locking_is_noticed() {
         ]
     );
     assert!(fixture.notices()[0].contains("project/.prodigy/config.yml:2:3"));
-    // The user's own file may weaken it without a notice, and a later source may strengthen it again.
+    // The user's own file may weaken them without a notice. There is also no notice if a later source overrides
+    // the project's value.
     let fixture = Fixture::new();
     fixture.write("home/.prodigy/config.yml", text);
     assert!(fixture.notices().is_empty());

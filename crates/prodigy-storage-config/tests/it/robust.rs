@@ -1,9 +1,9 @@
-//! Property tests: parsing any text ends, with a result or a useful error.
+//! Property tests: parsing of any text ends, with a result or with a useful error.
 
 use prodigy_storage_config::StorageConfig;
 use proptest::prelude::*;
 
-/// Texts that are similar to a configuration, so that they reach most code of the parsers.
+/// A text that is similar to a configuration, so that it reaches most code of the parsers.
 fn near_miss() -> impl Strategy<Value = String> {
     let piece = proptest::sample::select(vec![
         "storage",
@@ -75,8 +75,8 @@ proptest! {
     }
 }
 
-/// Parsing takes time and memory in proportion to the size of the text. If aliases or nesting were expanded, it would take
-/// hours, or overflow the stack.
+/// Parsing takes time and memory in proportion to the length of the text. If aliases or nesting were expanded, it
+/// would take hours, or overflow the stack.
 #[test]
 fn bombs_do_not_go_off() {
     let mut bombs = Vec::new();
@@ -112,8 +112,8 @@ fn bombs_do_not_go_off() {
     }
 }
 
-/// A file with very many unknown keys is probably the wrong file. It is read in time proportional to its length, and only its
-/// first unknown keys are reported one by one.
+/// A file with thousands of unknown keys is probably the wrong file. It is read in time proportional to its
+/// length, and only its first unknown keys are reported one by one.
 #[test]
 fn very_many_unknown_keys_are_counted_and_the_first_are_named() {
     let keys = |line: fn(usize) -> String| (0..60_000).map(line).collect::<String>();
@@ -131,7 +131,7 @@ fn very_many_unknown_keys_are_counted_and_the_first_are_named() {
         );
         assert!(text.contains("59950 more unknown keys, from here on"), "{text}");
     }
-    // Top-level keys of other programs are not counted.
+    // Keys of other programs at the top level are not errors.
     let yaml = keys(|key| format!("key{key}: 1\n")) + "storage:\n  timeout: 7s\n";
     let config = StorageConfig::from_yaml(&yaml).unwrap();
     assert_eq!(config.timeout, std::time::Duration::from_secs(7));

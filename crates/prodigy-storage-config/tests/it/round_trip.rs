@@ -1,4 +1,4 @@
-//! Tests that a written configuration is the same when it is read again.
+//! A configuration that is written and read again is the same.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn period() -> impl Strategy<Value = Duration> {
     duration().prop_map(|period| period.max(Duration::from_nanos(1)))
 }
 
-/// Paths that have another meaning in one of the formats if they are not quoted, and random paths.
+/// Paths that would have another meaning in one of the formats if they were not quoted, and random paths.
 fn path() -> impl Strategy<Value = PathBuf> {
     let odd = proptest::sample::select(vec![
         "~",
@@ -125,7 +125,7 @@ fn file() -> impl Strategy<Value = FileSettings> {
                 allow_foreign_owner,
             ] = flags;
             FileSettings::default()
-                // With `use_global: false` the root is not written, since it results from that.
+                // With `use_global: false` the root is not written, since it follows from the project.
                 .base_dir(if use_global {
                     base_dir
                 } else {
@@ -223,7 +223,7 @@ fn resolving_names_everything_that_is_impossible() {
     config.retry_policy.backoff_multiplier = f64::NAN;
     config.retry_policy.initial_delay = Duration::from_secs(31);
     config.file.base_dir = PathBuf::from("~bob/x");
-    // This backend is not chosen, so its settings are not checked.
+    // The memory backend is not chosen, so its settings are not checked.
     config.memory.max_memory = 0;
     let errors = config.resolved(&MapEnvironment::new(), None).unwrap_err();
     let keys: Vec<_> = errors.iter().filter_map(|error| error.key_path()).collect();

@@ -1,4 +1,4 @@
-//! Tests of the order of files, and of the errors for files that can't be read.
+//! The order of files, and the errors for files that can't be read.
 
 use std::fs;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ fn the_later_source_wins_key_by_key() {
         .unwrap();
     assert_eq!(loaded.config.timeout, Duration::from_secs(7));
     assert_eq!(*loaded.origin("timeout"), Origin::Code);
-    // A setting that only the first source has is still used.
+    // A key that only the first source sets keeps its value.
     assert!(loaded.config.enable_cache);
     let files: Vec<_> = loaded
         .files()
@@ -214,7 +214,7 @@ fn what_is_found_but_can_not_be_read_is_an_error() {
         fixture.errors()
     );
 
-    // The home folder is a file, so it can't contain a configuration.
+    // The folder `.prodigy` in the home folder is a file, so it can't contain a configuration.
     let fixture = Fixture::new();
     fs::write(fixture.path("home/.prodigy"), "").unwrap();
     assert!(fixture.load().is_ok());

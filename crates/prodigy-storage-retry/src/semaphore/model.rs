@@ -1,4 +1,4 @@
-//! Concurrency models of the semaphore: shuttle's scheduler tries many orders of the threads' steps.
+//! Model tests of the semaphore: a scheduler runs the threads' steps in many orders.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -9,7 +9,7 @@ use shuttle::thread;
 
 use super::*;
 
-/// A semaphore, and the visitors that got a permit, in order.
+/// A semaphore, and the numbers of the threads that got a permit, in order.
 #[derive(Debug)]
 struct Room {
     semaphore: Semaphore,
@@ -26,7 +26,7 @@ impl Room {
         })
     }
 
-    /// Acquires a permit and returns it. False if the deadline passed first.
+    /// Takes a permit and returns it. Returns false if no permit became free by the deadline.
     fn visit(&self, number: usize, deadline: Option<Instant>) -> bool {
         let Ok(permit) = self.semaphore.acquire(deadline) else {
             return false;
@@ -107,7 +107,7 @@ fn the_first_to_come_goes_first_and_no_newcomer_overtakes() {
     check(move || {
         let room = Room::new(1);
         let first = room.semaphore.acquire(None).unwrap();
-        // A visitor that is already waiting comes before every visitor that starts later.
+        // A thread that is already waiting gets a permit before each thread that starts later.
         let mut visitors = vec![room.visitor(0, None)];
         let zero_waits = room.waiting() == 1;
         visitors.push(room.visitor(1, None));

@@ -1,4 +1,4 @@
-//! Tests of the runner, with a clock that only the tests advance.
+//! Tests of retries, with a clock that only the tests advance.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

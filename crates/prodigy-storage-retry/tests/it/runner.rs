@@ -257,7 +257,7 @@ proptest! {
                 if number == succeeds_at { Ok(number) } else { Err(Fault::Passing(number)) }
             },
         );
-        // Only the first try may begin after the deadline.
+        // The first try may begin after the deadline, but no other.
         prop_assert!(begun.iter().skip(1).all(|moment| *moment < deadline));
         prop_assert_eq!(time.sleeps().len() + 1, begun.len());
         prop_assert_eq!(u32::try_from(begun.len()).unwrap(), retries + 1);

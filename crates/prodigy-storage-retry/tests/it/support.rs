@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use prodigy_storage_retry::Time;
 
-/// A clock that each sleep advances without waiting. It records every sleep.
+/// A clock that each sleep advances at once, without waiting. It records all sleeps.
 #[derive(Debug)]
 pub struct FakeTime {
     start: Instant,
@@ -27,7 +27,7 @@ impl FakeTime {
         })
     }
 
-    /// A clock on which every sleep takes this much longer than requested.
+    /// A clock on which each sleep takes longer than requested, by `by`.
     pub fn oversleeping(by: Duration) -> Arc<Self> {
         let time = Self::new();
         time.state.lock().unwrap().oversleep = by;

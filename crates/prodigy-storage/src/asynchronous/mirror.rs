@@ -1,6 +1,6 @@
 //! Macros that declare a type for tasks from the signatures of a blocking type.
 //!
-//! A row of [`mirror!`] is the signature of a method of the blocking type. The macro makes a method of the same
+//! A row of the macro `mirror!` is the signature of a method of the blocking type. The macro makes a method of the same
 //! name that calls it:
 //!
 //! - `fn`: directly, before the method returns;

@@ -1,4 +1,5 @@
-//! The positions of all keys in a TOML file, including repeated keys: the parser's table has only one of these.
+//! Finds the positions of all keys in a TOML file. If a key is repeated, the parser's table has only one of its
+//! positions.
 
 use std::collections::HashMap;
 
@@ -8,21 +9,21 @@ use toml_parser::{ErrorSink, Source, Span};
 
 use crate::tree::MAX_DEPTH;
 
-/// The number of a table or value; 0 is the file itself.
+/// The number of a table or value in the file; 0 is the file itself.
 type Node = usize;
 
-/// The keys of a file by byte offset.
+/// The keys of a file, by their byte offset.
 #[derive(Debug)]
 pub(super) struct KeyPositions<'t> {
     source: Source<'t>,
     numbers: HashMap<(Node, String), Node>,
-    /// The first offset of each place.
+    /// For each table or value, the first offset of its key.
     first: Vec<usize>,
-    /// The name and place of the key at an offset.
+    /// For each offset of a key, its name, and the number of its table or value.
     keys: HashMap<usize, (String, Node)>,
     header: Context,
     inline: Vec<Context>,
-    /// The key that is being read, part by part.
+    /// The key that is being read. Its parts, which are separated by dots, are added one by one.
     current: Context,
     too_deep: Option<usize>,
 }
@@ -66,7 +67,7 @@ impl<'t> KeyPositions<'t> {
         self.keys.get(&offset).map(|(name, _)| name.clone())
     }
 
-    /// The first offset of the key at an offset, if it is a repeated key.
+    /// The offset of the first occurrence of the key at `offset`; `None` if the key is not repeated.
     pub(super) fn first(&self, offset: usize) -> Option<usize> {
         let (_, place) = self.keys.get(&offset)?;
         self.first.get(*place).copied().filter(|first| *first < offset)
@@ -96,7 +97,7 @@ impl EventReceiver for KeyPositions<'_> {
     }
 
     fn array_table_close(&mut self, span: Span, _: &mut dyn ErrorSink) {
-        // Each table in an array of tables is a separate place.
+        // Each table in an array of tables gets a number of its own.
         let place = self.new_place(span.start());
         self.header = Context {
             place,
