@@ -123,7 +123,7 @@ pub(super) enum Which {
     Eligible,
     Parked,
     Keys(Vec<u8>),
-    /// Eligible items that were neither pushed nor taken after the last `Call::Mark`.
+    /// Eligible items that were not added, taken or released after the last `Call::Mark`.
     Marked,
     /// Eligible items that failed at least this number of times.
     Failed(u64),

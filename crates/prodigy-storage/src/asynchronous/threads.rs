@@ -167,7 +167,8 @@ struct Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        // If the call has ended, this cell is the only user of the hold, and drops it at once.
+        // The call keeps this cell until it ends. If it has ended already, the cell is dropped together with this
+        // guard.
         let _ = self.left.set(self.threads.operations.hold());
     }
 }

@@ -247,8 +247,8 @@ impl LogStore for Through {
             return Err(unclear);
         }
         let given = batch.ids().len();
-        // The append is made even so: the backend either refuses it or stores it. A batch whose ids may be refused
-        // is not among those that stay unstored.
+        // In these cases the batch is appended, so that the backend refuses it or stores it. Only a batch whose
+        // given ids are valid is left unstored.
         let is_sound = |id: &EventId| id.is_v7() && !id.is_ahead_of(ManualClock::START);
         if faults.stores_given || given == 0 || given != batch.len() || !batch.ids().iter().all(is_sound) {
             self.caller.append(job, batch, options, deadline)?;
