@@ -49,7 +49,7 @@ pub struct Batch {
 pub struct Annotations<'a, M = ()> {
     /// The id that events with one cause share.
     pub correlation_id: Option<&'a str>,
-    /// Any JSON object with facts about the event.
+    /// Facts about the event: any JSON value.
     pub metadata: Option<&'a M>,
 }
 

@@ -32,7 +32,7 @@ const STATEMENTS: usize = 64;
 /// A connection. Dropping it closes it.
 pub(crate) struct Link {
     pub(crate) client: Client,
-    /// Set to true when the server reports that a commit did not wait for its synchronous standby.
+    /// Set to true when the server reports that a commit no longer waits for its synchronous standby.
     pub(crate) unreplicated: Arc<AtomicBool>,
     idle_since: Instant,
     /// A clone of [`Pool::open`], whose number of clones is that of the open connections.

@@ -84,7 +84,7 @@ impl Doctor {
     ///
     /// # Errors
     /// The errors of [`examine`](Self::examine); [`ReadOnly`](ErrorKind::ReadOnly) if the root is opened for
-    /// reading only; [`Unsupported`](ErrorKind::Unsupported) if locking is disabled.
+    /// reading only; [`Unsupported`](ErrorKind::Unsupported) if file locks are disabled.
     pub fn repair(
         &self,
         scope: &DoctorScope,

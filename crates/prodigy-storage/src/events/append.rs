@@ -40,7 +40,7 @@ pub struct AppendOptions<'a, M = ()> {
     pub id: Option<EventId>,
     /// The id that events with one cause share.
     pub correlation_id: Option<&'a str>,
-    /// Facts about the event: any JSON object.
+    /// Facts about the event: any JSON value.
     pub metadata: Option<&'a M>,
     /// The durability of this call, instead of the configured one.
     pub durability: Option<Durability>,
@@ -91,7 +91,7 @@ impl<'a, M> AppendOptions<'a, M> {
         self
     }
 
-    /// Sets the metadata: facts about the event.
+    /// Sets the metadata: facts about the event, as any JSON value.
     #[must_use]
     pub fn metadata<N>(self, metadata: &'a N) -> AppendOptions<'a, N> {
         AppendOptions {

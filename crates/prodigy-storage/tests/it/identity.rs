@@ -320,7 +320,7 @@ fn a_new_repository_with_the_inode_of_a_deleted_one_is_another_one() {
         let after = repo.identity().unwrap();
         if before.file_id == after.file_id {
             assert_ne!(before.born, after.born);
-            // A folder of the same name elsewhere is registered too.
+            // A new folder elsewhere that has the name of the deleted one does not get its data either.
             let same = path(&fixture, "elsewhere/old");
             fs::remove_dir_all(&new).unwrap();
             fake(&same, None);

@@ -153,7 +153,7 @@ fn items_are_worked_on_at_the_same_time() {
     on_each(|fixture| {
         let dlq = fixture.job().dlq();
         dlq.push_batch((0..12).map(|n| letter(n, "timeout"))).unwrap();
-        // The work on each item waits until four items are in work.
+        // The work on an item waits until the work on four items has begun.
         let barrier = Barrier::new(4);
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let report = dlq

@@ -377,8 +377,8 @@ fn a_checkpoint_that_is_a_link_is_not_taken_for_none() {
             symlink(&outside, &path).unwrap();
         }
     }
-    // A damaged checkpoint is an error. It would be wrong to return an older one, or `None`, after which a job
-    // would start again.
+    // A link at the path of a checkpoint is refused. It would be wrong to return an older checkpoint, or `None`,
+    // after which a job would start again.
     for result in [
         job.checkpoints().latest_map::<u32>(),
         job.checkpoints().latest_setup::<u32>(),

@@ -330,7 +330,7 @@ impl Worker {
         }
     }
 
-    /// Follows the log, sometimes until no more events are stored.
+    /// Reads a few events by a follow, which may wait for events that are not stored yet.
     async fn follow(&mut self) {
         let options = match self.draw.below(2) {
             0 => FollowOptions::new(),
