@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds the benchmarks as users would build the library, and runs them beside their peers.
+//! `cargo xtask bench` builds the benchmarks in the release profile, as users build the library, and runs them beside
+//! their peers.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -51,7 +52,7 @@ enum What {
     Parts,
 }
 
-/// Builds the program together with the peers.
+/// The arguments of cargo that build and run the benchmarks, together with the peers.
 const RUN: &[&str] = &[
     "run",
     "--release",
@@ -63,7 +64,7 @@ const RUN: &[&str] = &[
     "peers",
     "--",
 ];
-/// Builds the tool as it is shipped, and the micro-benchmarks.
+/// The arguments of cargo that build the tool as it is shipped. `PARTS` runs the micro-benchmarks.
 const TOOL: &[&str] = &[
     "build",
     "--release",
@@ -101,7 +102,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
 }
 
 impl Options {
-    /// The arguments of the program.
+    /// The arguments of the benchmark program.
     fn arguments(&self, project: &Project) -> Vec<std::ffi::OsString> {
         let mut arguments: Vec<std::ffi::OsString> = Vec::new();
         let mut add = |words: &[&OsStr]| arguments.extend(words.iter().map(|word| (*word).to_owned()));

@@ -1,4 +1,4 @@
-//! `cargo xtask book`: the pages as an mdBook; and the check of the book's links, for `cargo xtask docs`.
+//! `cargo xtask book` builds an mdBook of the pages. Its links are also checked for `cargo xtask docs`.
 //!
 //! Pages link to files all over the project. So the book is made from a copy in which each file keeps its path in the project.
 
@@ -117,7 +117,7 @@ fn pages(root: &Path, docs: &Path, summary: &str) -> Result<BTreeSet<PathBuf>> {
     Ok(listed)
 }
 
-/// The table of contents with links relative to the project's folder.
+/// The table of contents, with its links made relative to the project's folder.
 fn from_the_top(docs: &Path, summary: &str) -> String {
     let mut parts = summary.split("](");
     let mut text = parts.next().unwrap_or_default().to_owned();

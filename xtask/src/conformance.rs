@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::project::{Project, must, show};
 
-/// The runs of the suite: on each bare backend, and through the facade with everything switched on.
+/// The runs of the suite: on each backend alone, and through the facade with all of its features in use.
 const RUNS: [(&str, &str); 4] = [
     ("prodigy-storage-memory", "it"),
     ("prodigy-storage-file", "it"),
@@ -12,7 +12,7 @@ const RUNS: [(&str, &str); 4] = [
     ("prodigy-storage", "lib"),
 ];
 
-/// Runs the suite everywhere; fails if a run fails.
+/// Runs the suite on each backend and through the facade. Fails if a run fails.
 pub(crate) fn run(project: &Project) -> Result<()> {
     for (package, target) in RUNS {
         let mut command = project.cargo(["test", "--quiet", "--locked", "--package", package]);

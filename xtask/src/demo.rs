@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the example `demo` of the facade.
+//! `cargo xtask demo` runs the example `demo` of the facade.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -44,7 +44,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     show(project, options)
 }
 
-/// Runs the example, which is built already. On a database, its three processes share nothing else.
+/// Runs the example, which is built already. With a database, the example's three processes share only the database.
 pub(crate) fn show(project: &Project, options: &Options) -> Result<()> {
     let mut command = Command::new(project.built("examples/demo"));
     command.current_dir(project.root()).stdin(Stdio::null());

@@ -1,4 +1,5 @@
-//! `cargo xtask dist`: a release archive of the tool, with its completions and manual pages, and a checksum beside it.
+//! `cargo xtask dist` packs a release archive of the tool, with its completions and manual pages, and a checksum next
+//! to it.
 
 use std::path::PathBuf;
 
@@ -87,7 +88,7 @@ fn pages(completions: &std::path::Path, man: &std::path::Path) -> Result<()> {
     use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell};
 
     const NAME: &str = "prodigy-storage";
-    // These scripts ask the tool, which completes names from the store, too.
+    // These scripts call the tool for each completion, so they also complete names from the store.
     let scripts: [(&dyn EnvCompleter, &str); 4] = [
         (&Bash, "prodigy-storage.bash"),
         (&Elvish, "prodigy-storage.elv"),
@@ -100,14 +101,15 @@ fn pages(completions: &std::path::Path, man: &std::path::Path) -> Result<()> {
         std::fs::write(completions.join(file), script).with_context(|| format!("can't write {file}"))?;
     }
     let mut command = prodigy_storage_cli::command();
-    // zsh loads a file that defines the completion, and not one that registers it.
+    // For zsh, a static completion is written: zsh loads completions from files that define them, and a script that
+    // registers a function is no such file.
     clap_complete::generate_to(Shell::Zsh, &mut command, NAME, completions)
         .context("can't write the completions of zsh")?;
     clap_mangen::generate_to(without_help(prodigy_storage_cli::command()), man)
         .context("can't write the manual pages")
 }
 
-/// The table without the commands `help`, which need no manual pages.
+/// The table of commands without the `help` commands, which need no manual pages.
 #[cfg(feature = "dist")]
 fn without_help(command: clap::Command) -> clap::Command {
     command
@@ -115,7 +117,7 @@ fn without_help(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_help)
 }
 
-/// The target that rustc builds for here.
+/// The target triple of this machine, for which rustc builds by default.
 #[cfg(feature = "dist")]
 fn host(project: &Project) -> Result<String> {
     use anyhow::Context;
@@ -160,7 +162,7 @@ fn checksum(path: &std::path::Path) -> Result<PathBuf> {
     Ok(beside)
 }
 
-/// Runs this program again with the cargo feature that links the tool's table of flags.
+/// Runs this program again with the cargo feature `dist`, which links the tool's table of flags.
 #[cfg(not(feature = "dist"))]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     let mut command = project.again("dist");

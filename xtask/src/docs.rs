@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: the pages that are generated from the code.
+//! `cargo xtask docs` writes the pages that are generated from the code, or checks them.
 
 use anyhow::Result;
 
@@ -15,7 +15,8 @@ pub(crate) struct Options {
 /// The page of the configuration's keys.
 const CONFIGURATION: &str = "docs/reference/configuration.md";
 
-/// Writes or checks the pages, and checks that the planted bugs still fit the code and that the links of the book lead somewhere.
+/// Writes or checks the generated pages. Also checks that the planted bugs fit the code, and that the links of the
+/// book are not broken.
 #[cfg(feature = "docs")]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     page(
@@ -66,7 +67,7 @@ fn page(project: &Project, name: &str, wanted: &str, options: &Options) -> Resul
     Ok(())
 }
 
-/// Runs this program again with the cargo feature that links the crates behind the pages.
+/// Runs this program again with the cargo feature `docs`, which links the crates that the pages are generated from.
 #[cfg(not(feature = "docs"))]
 pub(crate) fn run(project: &Project, options: &Options) -> Result<()> {
     let mut command = project.again("docs");

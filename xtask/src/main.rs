@@ -1,7 +1,7 @@
 //! The developers' chores of Prodigy storage: `cargo xtask --help`.
 //!
-//! Each chore calls cargo, a standard tool, or a crate in `dev/`; little is implemented here. This program does not
-//! link the code that it checks; `docs` and `dist`, which do, are cargo features.
+//! Each chore calls cargo, a standard tool, or a crate in `dev/`; little is implemented here. This program links the code
+//! that it checks only with the cargo features `docs` and `dist`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

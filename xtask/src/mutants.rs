@@ -1,4 +1,4 @@
-//! `cargo xtask mutants` plants bugs into a copy of the project; its tests have to catch each.
+//! `cargo xtask mutants` plants bugs into a copy of the project. For each bug, a test has to fail.
 //!
 //! Each bug breaks a promise. The lists in `xtask/mutants` locate the code to change by its text, so a bug survives a
 //! move of lines. The shipped code contains no trace of the bugs:
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     list: bool,
 }
 
-/// The page that lists the bugs; an error if a bug does not fit the code.
+/// Renders the page that lists the bugs. Fails if a bug does not fit the code.
 #[cfg(feature = "docs")]
 pub(crate) fn page(project: &Project) -> Result<String> {
     let bugs = Bug::read_all(project)?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::project::Project;
 
-/// The widths, in columns.
+/// The widths of the terminals, in columns.
 #[cfg(feature = "pictures")]
 const WIDTHS: [u32; 2] = [80, 200];
 
@@ -80,7 +80,7 @@ impl Store {
         self.feed(&["dlq", "push", "--repo", "shop", "--job", "mapreduce-7"], &items)
     }
 
-    /// The tool with no variables except the path.
+    /// A command that runs a program in the store's home folder, with no other variables than `HOME`, `PATH` and `TERM`.
     fn command(&self, program: &std::path::Path) -> std::process::Command {
         let mut command = std::process::Command::new(program);
         command
@@ -136,7 +136,7 @@ impl Store {
     }
 }
 
-/// Runs this program again with the cargo feature that links the drawing code.
+/// Runs this program again with the cargo feature `pictures`, which links the drawing code.
 #[cfg(not(feature = "pictures"))]
 pub(crate) fn run(project: &Project) -> Result<()> {
     crate::project::must(&mut project.again("pictures"))

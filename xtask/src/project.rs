@@ -93,7 +93,7 @@ impl Project {
         command
     }
 
-    /// This program, called again with the cargo feature that a chore needs.
+    /// This program, called again for a chore that needs a cargo feature.
     #[cfg(not(all(feature = "docs", feature = "dist", feature = "pictures")))]
     pub(crate) fn again(&self, chore: &str) -> Command {
         let run = [

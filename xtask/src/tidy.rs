@@ -30,7 +30,7 @@ impl Findings {
         self.faults.push(format!("{place}: {what}"));
     }
 
-    /// Adds a count to the last line.
+    /// Adds a count to the summary, which is the last line of the output.
     fn sum(&mut self, sum: String) {
         self.sums.push(sum);
     }
@@ -56,7 +56,7 @@ impl TextFile {
             .is_some_and(|found| found == extension)
     }
 
-    /// True for a corpus or a fixture, whose text is test input.
+    /// True for a file of a corpus or a fixture, whose text is test input and not checked.
     fn is_as_given(&self) -> bool {
         self.path.contains("/corpus/") || self.path.contains("/fixtures/")
     }

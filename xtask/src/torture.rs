@@ -17,12 +17,12 @@ pub(crate) struct Arguments {
 
 const PACKAGE: &str = "prodigy-storage-torture";
 
-/// A command of the crate, which is built first.
+/// The cargo command that builds the crash tests and runs a command of theirs.
 fn command(project: &Project, name: &str) -> Command {
     project.cargo(["run", "--quiet", "--locked", "--package", PACKAGE, "--", name])
 }
 
-/// A command of the crate, if all programs are built already.
+/// The cargo command that runs a command of the crash tests, whose programs are built already.
 pub(crate) fn built(project: &Project, name: &str) -> Command {
     let mut command = Command::new(project.built(PACKAGE));
     command.args([name, "--built"]).current_dir(project.root());

@@ -73,7 +73,8 @@ pub(crate) struct App<'c> {
     skipped: bool,
     /// The kinds of other programs' data that were reported as skipped.
     foreign: Vec<ForeignKind>,
-    /// The number of cursors that were moved back because their event was gone, as far as reported.
+    /// The storage counter `log.rewound` when it was last reported: how often a cursor was moved back because its
+    /// event was gone.
     rewound: u64,
 }
 
@@ -235,7 +236,8 @@ impl<'c> App<'c> {
             Some(name) => storage.repo(name.as_str())?,
             None => storage.repo_at(".")?,
         };
-        // A command that only reads registers nothing: `repo identify` says beforehand what a registration would bring.
+        // A command that only reads does not register the repository. The notice about the registration that a first
+        // write would make is for `repo identify`.
         let is_beforehand = |notice: &StorageNotice| {
             matches!(
                 notice,
@@ -263,14 +265,14 @@ impl<'c> App<'c> {
         Ok(repo)
     }
 
-    /// Reports what should be known about how a repository was found.
+    /// Prints the notices about how a repository was identified.
     pub(crate) fn repo_notices(&mut self, repo: &Repo) {
         for notice in repo.notices() {
             self.note(&notice.to_string());
         }
     }
 
-    /// Whether a person is there to be asked.
+    /// True if a person at a terminal can answer a question.
     pub(crate) fn may_ask(&self) -> bool {
         self.terminal && self.width.is_some() && !self.json()
     }
@@ -288,7 +290,7 @@ impl<'c> App<'c> {
         Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
     }
 
-    /// Says that a job was moved: what a command reads of it here is as it was then.
+    /// Prints a note if a job was moved to another store: its data here is as old as the move.
     pub(crate) fn note_moved(&mut self, job: &Job) -> Result<()> {
         if let Some(moved) = job.moved()? {
             self.note(&escape(&format!(
@@ -323,12 +325,12 @@ impl<'c> App<'c> {
         self.line(shown.as_ref())
     }
 
-    /// Writes a line of output in which some ranges have a style, where styles are welcome.
+    /// Writes a line of output in which some ranges have a style, if the output takes styles.
     pub(crate) fn styled_line(&mut self, line: &str, styles: &[(Range<usize>, Style)]) -> Result<()> {
         if !self.colour || styles.is_empty() {
             return self.line(line);
         }
-        // Past the buffer, which holds text that is not escaped yet.
+        // Written past the buffer: buffered text is escaped later, and this line is escaped already.
         self.flush()?;
         self.out.get_mut().styled(line, styles).map_err(Failure::output)
     }
@@ -346,12 +348,12 @@ impl<'c> App<'c> {
         self.line(line)
     }
 
-    /// Hands over what was written so far.
+    /// Writes the buffered output to standard output.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.out.flush().map_err(Failure::output)
     }
 
-    /// Drops what was not handed over: it will not be written any more.
+    /// Discards the buffered output.
     pub(crate) fn discard(&mut self) {
         let sink: Box<dyn Write + 'c> = Box::new(std::io::sink());
         let out = std::mem::replace(&mut self.out, BufWriter::with_capacity(0, Output::Plain(sink)));
@@ -395,18 +397,19 @@ impl<'c> App<'c> {
         say(&mut self.err, "damaged", what);
     }
 
-    /// The same for damage that came as an error.
+    /// Reports the damage that an error of storage describes; the exit code of the run is then 5.
     pub(crate) fn damaged_by(&mut self, error: &StorageError) {
         self.damaged(&format!("{}: {}", error.target(), error.why()));
     }
 
-    /// Reports that data was skipped; the run then ends with its code.
+    /// Reports that data was skipped; the exit code of the run is then 6, unless damage was reported.
     pub(crate) fn skipped(&mut self, what: &str) {
         self.skipped = true;
         say(&mut self.err, "skipped", what);
     }
 
-    /// Reports data of another program that was skipped, once per kind; the run then ends with its code.
+    /// Reports data of another program that was skipped, once per kind. If the command promises all data, the exit
+    /// code of the run is then 6.
     pub(crate) fn print_foreign(&mut self) {
         let Some(storage) = self.opened.clone().filter(|_| self.reads != Reads::Nothing) else {
             return;
@@ -438,7 +441,7 @@ impl<'c> App<'c> {
                 let what = format!("{}: not read, and left untouched{remedy}", kind.describe(count));
                 match self.reads {
                     Reads::All => self.skipped(&what),
-                    // Data of the store itself may be missing from what was listed.
+                    // Such an entry may have replaced data of the store itself, so the list may be incomplete.
                     Reads::Some if kind == ForeignKind::OtherThings && !self.writes => self.skipped(&what),
                     _ => self.note(&what),
                 }
@@ -452,7 +455,7 @@ impl<'c> App<'c> {
         self.hint(&record.hint());
     }
 
-    /// The same for a record that came as an error.
+    /// Reports data that was skipped because of an error of storage.
     pub(crate) fn skipped_by(&mut self, error: &StorageError) {
         self.skipped(&format!("{}: {}", error.target(), error.why()));
         if let Some(hint) = error.hint() {

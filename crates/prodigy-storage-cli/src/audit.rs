@@ -1,4 +1,4 @@
-//! The audit log of the store, for removals by a user's command.
+//! Writes an entry to the store's audit log for each removal that a command makes.
 
 use prodigy_storage::{
     JobAddress, Removal, RemovalKind, RemovalOutcome, RepoName, Result as Stored, Storage, Timestamp,
@@ -33,8 +33,8 @@ impl<'s> Audited<'s> {
         self
     }
 
-    /// Makes the removal. An entry is written before the removal, and another one if the removal fails. On a full disk
-    /// the removal is made first; if the entry can't be written afterwards, that is reported as a failure.
+    /// Makes the removal. An entry is written before it, and another entry if it fails. On a full disk the removal is
+    /// made first; if the entry can't be written afterwards, that is reported as a failure.
     pub(crate) fn make<T>(
         self,
         app: &mut App<'_>,

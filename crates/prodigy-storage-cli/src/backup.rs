@@ -1,4 +1,4 @@
-//! `backup` and `restore`.
+//! The commands `backup` and `restore`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -180,7 +180,8 @@ fn line(summary: &BackupSummary, what: &str) -> String {
     )
 }
 
-/// The reader of a pipe closed it, which is no failure of the store.
+/// Converts an error of writing the archive. If the reader of the pipe is gone, that is a failure of the command, not
+/// of the store.
 fn written<T>(outcome: prodigy_storage::Result<T>) -> Result<T> {
     let is_closed = |error: &prodigy_storage::StorageError| {
         let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());

@@ -1,4 +1,4 @@
-//! `checkpoint`.
+//! The command `checkpoint`.
 
 mod diff;
 mod list;
@@ -246,14 +246,14 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
     })
 }
 
-/// The newest valid checkpoint of one or more phases, and the damage that was skipped.
+/// The newest valid checkpoint of one phase or of all phases, and the damage that was skipped.
 struct NewestCheckpoint {
     newest: Option<Checkpoint<Box<RawValue>>>,
     skipped: bool,
     all_damaged: Option<StorageError>,
 }
 
-/// The last valid checkpoint of a name.
+/// Finds the last valid checkpoint that was saved under a key.
 fn find_keyed(app: &mut App<'_>, checkpoints: &Checkpoints, key: &CheckpointKey) -> Result<NewestCheckpoint> {
     let newest = checkpoints.find::<Box<RawValue>>(key.as_str())?;
     let skipped = newest.iter().flat_map(|found| &found.skipped);
@@ -288,7 +288,7 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
             Err(error) => return Err(error.into()),
         };
         let foreign = |error: &StorageError| error.kind() == ErrorKind::Foreign;
-        // The state of the skipped file may be newer. The number of such files is reported at the end.
+        // The skipped file may hold a newer state. The number of such files is reported at the end.
         if let Some(skipped) = latest.skipped.iter().find(|skipped| foreign(&skipped.error)) {
             app.warn(&format!(
                 "{} is skipped, and one before it is used: {}",
@@ -331,7 +331,7 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     Ok(exit)
 }
 
-/// The removal of checkpoints by a command, for the audit log.
+/// The audit-log entry for checkpoints that a command removes.
 fn audited<'o>(opened: &'o Opened, command: &str, entries: &[CheckpointEntry]) -> Audited<'o> {
     let bytes = entries.iter().map(|entry| entry.bytes).sum();
     Audited::new(
@@ -366,7 +366,7 @@ fn missing(opened: &Opened, name: &str) -> Failure {
 fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let checkpoints = opened.job.checkpoints();
-    // The newest valid checkpoint of each phase is not included, nor are the other newest ones.
+    // The plan lacks the newest valid checkpoint of each phase and the other checkpoints to keep.
     let options = PruneOptions::new().phase(arguments.phase);
     let mut removed = checkpoints.prune(arguments.keep.get(), options.dry_run(true))?;
     if let Some(oldest) = arguments.older_than {

@@ -1,4 +1,4 @@
-//! `clean`.
+//! The command `clean`.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -194,7 +194,7 @@ fn limits(rules: &RetentionSettings) -> String {
     ages.chain(keep).collect::<Vec<_>>().join(", ")
 }
 
-/// The last write of the job that was not written to for the longest time.
+/// The time of the last write to the job that has gone without writes for the longest time.
 fn oldest(storage: &Storage) -> Result<Option<Timestamp>> {
     let mut oldest: Option<Timestamp> = None;
     for repo in storage.repositories() {
@@ -213,7 +213,7 @@ fn name(removal: &Removal) -> String {
     }
 }
 
-/// The job or the repository of the data.
+/// The job or the repository that the removed data belonged to.
 fn owner(removal: &Removal) -> Option<String> {
     let repo = removal.repo.as_ref();
     let job = removal.job.as_ref();

@@ -242,7 +242,7 @@ mod tests {
         super::command().debug_assert();
     }
 
-    /// For each command, its words on the command line, with a value for each of its flags and arguments.
+    /// Collects a command line per command and argument, in which the argument has the value `text`.
     fn every_value(command: &clap::Command, words: &[OsString], text: &str, found: &mut Vec<Vec<OsString>>) {
         for argument in command.get_arguments() {
             if !argument.get_action().takes_values() {

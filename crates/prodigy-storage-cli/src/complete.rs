@@ -19,7 +19,7 @@ pub fn complete() {
     clap_complete::CompleteEnv::with_factory(|| with_names(crate::command())).complete();
 }
 
-/// The table of commands, in which arguments for stored things complete to their names.
+/// The table of commands, with completions added to the arguments that name stored things.
 fn with_names(table: Command) -> Command {
     let path = table.get_name().to_owned();
     below(table, &path)
@@ -78,7 +78,7 @@ fn offer(names: Names, begun: &OsStr) -> Vec<CompletionCandidate> {
     found.into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// Passes items on, up to the first error.
+/// Passes the names of items to `take`, up to the first error or until `take` returns false.
 fn give<T>(
     items: impl Iterator<Item = Result<T>>,
     name: impl Fn(T) -> String,

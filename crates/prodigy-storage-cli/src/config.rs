@@ -1,4 +1,4 @@
-//! `config`.
+//! The command `config`.
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,7 @@ pub(crate) struct Setting {
     pub(crate) origin: String,
 }
 
-/// The settings that differ from the defaults; empty if the configuration is refused, which opening storage reports.
+/// The settings that differ from the defaults. Empty if the configuration is refused: opening storage reports that.
 pub(crate) fn set(app: &App<'_>) -> Vec<Setting> {
     let Ok(loaded) = loader(app, None).load() else {
         return Vec::new();
@@ -78,11 +78,11 @@ pub(crate) fn set(app: &App<'_>) -> Vec<Setting> {
         .collect()
 }
 
-/// A loader of the files, the environment and the global flags.
+/// A loader that reads the configuration files, the environment and the global flags.
 fn loader(app: &App<'_>, file: Option<&Path>) -> Loader<ProcessEnvironment> {
     let mut loader = Loader::new(ProcessEnvironment);
     if let Ok(here) = std::env::current_dir() {
-        // A broken `.git` is reported by commands that need the repository.
+        // An error of the identity is ignored: commands that need the repository report a broken `.git`.
         let ceilings = ProcessEnvironment.var("GIT_CEILING_DIRECTORIES");
         let ceilings = ceilings.map(|value| Ceilings::parse(&value)).unwrap_or_default();
         let identity = Identity::below(&here, &ceilings).ok();
@@ -98,7 +98,7 @@ fn loader(app: &App<'_>, file: Option<&Path>) -> Loader<ProcessEnvironment> {
     loader
 }
 
-/// Loads the configuration, reports its warnings, and reports its errors.
+/// Loads the configuration, and reports its warnings and its errors. `None` if it is refused.
 fn load(app: &mut App<'_>, file: Option<&Path>, print: fn(&mut App<'_>, &Notice)) -> Option<Loaded> {
     match loader(app, file).load() {
         Ok(loaded) => {
@@ -124,8 +124,8 @@ struct Entry {
     origin: String,
 }
 
-/// The values in effect. A key that is derived from another, or is not set, is left out: a file with the other keys has
-/// the same effect.
+/// The values in effect. A key that is not set, or whose value follows from another key, is left out: a file with the
+/// other keys has the same effect.
 fn entries(loaded: &Loaded) -> Vec<Entry> {
     let local = !loaded.config.file.use_global;
     let counts = |key: &KeySpec, text: &str| {
@@ -151,7 +151,7 @@ fn value_of(key: &KeySpec, text: String) -> Value {
         (Some(Value::Bool(_)), Some(value @ Value::Bool(_)))
         | (Some(Value::Number(_)), Some(value @ Value::Number(_))) => value,
         _ => match parse(&text) {
-            // A size in bytes, whose default may have a unit.
+            // A size as a plain number of bytes; the key's default has a unit, so it is not a JSON number.
             Some(value @ Value::Number(_)) if !text.is_empty() => value,
             _ => Value::String(text),
         },

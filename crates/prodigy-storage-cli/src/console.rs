@@ -113,8 +113,8 @@ fn closed() -> bool {
     }
 }
 
-/// If standard output is closed at the start, the Rust runtime opens `/dev/null` for reading and writing in its place.
-/// A shell's `> /dev/null` opens it for writing only.
+/// True if standard output was closed when the process started. The Rust runtime then opens `/dev/null` for reading
+/// and writing, while a shell's `> /dev/null` opens it for writing only.
 fn closed_from_start() -> bool {
     use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
     let output = io::stdout();

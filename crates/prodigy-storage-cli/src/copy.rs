@@ -1,4 +1,4 @@
-//! `copy`: a store, a repository or a job into another store.
+//! The command `copy`, which copies or moves a store, a repository or a job into another store.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub(crate) struct CopyArgs {
 }
 
 impl CopyArgs {
-    /// The configuration of the target: that of the source, with the target's place.
+    /// The configuration of the target: the source's configuration, with the backend and the place of the target.
     fn target(&self, to: &str, source: &StorageConfig) -> Result<StorageConfig> {
         let mut config = source.clone();
         if to.starts_with("postgres://") || to.starts_with("postgresql://") {
@@ -149,7 +149,7 @@ pub(crate) fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Opt
     }
 }
 
-/// Takes marks away.
+/// Removes the marks of moved jobs, so that this store takes writes again.
 fn reopen(app: &mut App<'_>, storage: &Storage, repo: Option<RepoName>, job: Option<JobId>) -> Result<Exit> {
     let parts = match (repo, job) {
         (None, None) => vec![Part::Store],

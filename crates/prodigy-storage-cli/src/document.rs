@@ -1,4 +1,4 @@
-//! `document`.
+//! The command `document`.
 
 use clap::Subcommand;
 use prodigy_storage::{
@@ -295,7 +295,7 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     Ok(exit)
 }
 
-/// The document of this name. It is not read: a damaged one can be deleted too.
+/// Finds a document by its name. Its contents are not read, so a damaged document can be deleted, too.
 fn stored(documents: &Documents, name: &str) -> Result<Option<DocumentInfo>> {
     for found in documents.list() {
         let found = found?;

@@ -36,7 +36,7 @@ impl ExportArgs {
     }
 }
 
-/// A line.
+/// A line of an export.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line<'l> {
@@ -76,7 +76,7 @@ enum Line<'l> {
     },
 }
 
-/// The position of a checkpoint in the log, relative to an event.
+/// The position of a checkpoint in the log: directly before or after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Position {
@@ -136,7 +136,8 @@ impl<'o> Export<'o> {
         self.out.write_all(&text).map_err(Failure::output)
     }
 
-    /// The ids of all checkpoints in the order of their saves over all phases, in which an import saves them again.
+    /// The ids of all checkpoints, of all phases, in the order in which they were saved. An import saves them in this
+    /// order.
     fn checkpoints(&mut self, job: &Job) -> Result<Vec<CheckpointId>> {
         let mut ids = Vec::new();
         for entry in job.checkpoints().list() {
@@ -152,7 +153,7 @@ impl<'o> Export<'o> {
         Ok(ids.into_iter().map(|(_, id)| id).collect())
     }
 
-    /// A checkpoint, unless it is gone or damaged.
+    /// Reads a checkpoint. `None` if it is gone or damaged; damage is reported at the end.
     fn checkpoint(&mut self, job: &Job, id: &CheckpointId) -> Result<Option<Checkpoint<Box<RawValue>>>> {
         match job.checkpoints().get(id) {
             Ok(found) => Ok(found),
@@ -163,7 +164,8 @@ impl<'o> Export<'o> {
         }
     }
 
-    /// Writes all lines of a job: checkpoints before events, so that no position is after the last event.
+    /// Writes all lines of a job. Checkpoints are read before events, so no checkpoint has a position after the last
+    /// event.
     fn job(mut self, job: &Job) -> Result<u64> {
         let address = job.address();
         self.line(&Line::Job {
@@ -226,8 +228,8 @@ impl<'o> Export<'o> {
     }
 }
 
-/// The position of a cursor: before the first event after it, or after the last event. `None` for a cursor into an
-/// empty log.
+/// Converts a cursor to a position: before the first event after the cursor, or after the last event of the log.
+/// `None` if the log is empty.
 fn position(job: &Job, cursor: Cursor) -> Result<Option<Position>> {
     let first = |lines: &mut prodigy_storage::EventLines| -> Result<Option<EventId>> {
         while let Some(item) = lines.next()? {
@@ -237,7 +239,7 @@ fn position(job: &Job, cursor: Cursor) -> Result<Option<Position>> {
         }
         Ok(None)
     };
-    // Reads the last event first: an event that is appended between the two reads is after the cursor.
+    // Reads the last event first. An event that is appended between the two reads is then found by the second one.
     let last = first(&mut job.events().tail_lines(1)?)?;
     let next = first(&mut job.events().read_lines(ReadOptions::after(cursor))?)?;
     Ok(next.map(Position::Before).or(last.map(Position::After)))

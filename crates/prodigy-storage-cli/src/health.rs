@@ -1,4 +1,4 @@
-//! `health`.
+//! The command `health`.
 
 use prodigy_storage::{Severity, escape};
 use serde_json::json;

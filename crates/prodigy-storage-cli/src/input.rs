@@ -17,9 +17,9 @@ use crate::signals::Stop;
 
 /// The size of the input buffer, in bytes.
 const BUFFER: usize = 64 << 10;
-/// After this time without input, the batch so far is stored.
+/// If no input arrives for this time, the events or items that were read so far are stored.
 const IDLE: Duration = Duration::from_millis(100);
-/// The interval of stores for a producer that never pauses but sends little.
+/// The longest time between two stores of a producer that never pauses but sends little.
 const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Returns whether an input has bytes, or has ended, within a time.
@@ -42,7 +42,7 @@ struct Source<'c> {
 }
 
 impl InputArgs {
-    /// Reads this file.
+    /// Input that is read from this file.
     pub(crate) fn of(file: PathBuf) -> Self {
         Self { file: Some(file) }
     }
@@ -75,8 +75,8 @@ impl InputArgs {
         })
     }
 
-    /// The lines of the input, each of at most `longest` bytes. From this call on, a signal that asks the tool to end
-    /// ends the lines.
+    /// The lines of the input, each of at most `longest` bytes. From this call on, SIGHUP, SIGINT or SIGTERM ends the
+    /// input instead of the process.
     pub(crate) fn lines<'c>(&self, app: &mut App<'c>, longest: usize) -> Result<Lines<'c>> {
         let source = self.open(app)?;
         Ok(Lines {
@@ -175,7 +175,7 @@ pub(crate) enum Next<'a> {
     Line(Line<'a>),
     /// A line above the size limit. Reading continues after it.
     TooLong(Failure),
-    /// There is no line right now: store the batch so far.
+    /// No line has arrived for a while: the caller stores the lines that it has.
     Pause,
     /// The end of the input, or a signal arrived after the last returned line.
     End,
@@ -213,7 +213,7 @@ impl Lines<'_> {
         }))
     }
 
-    /// Fills the buffer with the next line, without its end.
+    /// Fills the buffer with the next line, without its line end.
     fn fill(&mut self) -> Result<Filled> {
         loop {
             if self.reader.buffer().is_empty() {
@@ -280,7 +280,7 @@ impl Lines<'_> {
         format!("read {}: line {number}", self.name)
     }
 
-    /// The exit code after the last line. Reports a line that a signal cut off.
+    /// Returns the exit code for the input that was read. Reports a line that a signal cut off.
     pub(crate) fn ended(&self, app: &mut App<'_>) -> Exit {
         let Some(signal) = self.stop.signal() else {
             return Exit::Done;

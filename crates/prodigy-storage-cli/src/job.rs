@@ -97,7 +97,8 @@ pub(crate) fn not_reserved(name: &RepoName) -> Result<()> {
     }
 }
 
-/// The failure for a repository that holds nothing; `None` if it holds something. `what` says what was looked for in it.
+/// The failure for a repository that holds nothing; `None` if it holds something. `what` describes the missing thing
+/// in the message.
 pub(crate) fn no_repo(storage: &Storage, name: &RepoName, what: &str) -> Result<Option<Failure>> {
     let mut near = Near::to(name.as_str());
     for repo in storage.repositories() {

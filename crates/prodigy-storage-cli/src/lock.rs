@@ -1,4 +1,4 @@
-//! `lock`.
+//! The command `lock`.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -86,7 +86,7 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
             ));
             Watch::End
         }
-        // Another failure does not prove that the lock is lost.
+        // Another error does not prove that the lock is lost.
         _ => Watch::GoOn,
     })?;
     match lock.release() {
@@ -135,7 +135,7 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
         return Err(Failure::usage("run a command: none is given"));
     };
     let failed = |error: std::io::Error| {
-        // The exit codes of a shell.
+        // A shell returns 127 for a command that does not exist, and 126 for one that can't be run.
         let code = if error.kind() == std::io::ErrorKind::NotFound {
             127
         } else {
@@ -156,7 +156,7 @@ fn start(words: &[OsString], lock: &StorageLock, look: impl FnMut() -> Watch) ->
         command.env(FENCE_VARIABLE, fence.to_string());
     }
     let pass_on = PassOn::from_now_on().map_err(failed)?;
-    // The duplicate stays open when the command starts, so the command holds the lock, too.
+    // The command inherits this duplicate of the descriptor, so it holds the lock, too.
     let _inherited = match lock.descriptor() {
         Some(descriptor) => Some(rustix::io::dup(descriptor).map_err(|error| failed(error.into()))?),
         None => None,

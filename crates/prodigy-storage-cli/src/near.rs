@@ -37,7 +37,7 @@ impl<'a> Near<'a> {
         }
     }
 
-    /// The hint for the error: the most similar name, existing names, and another way to find the name.
+    /// The hint for the error message: the most similar name, some existing names, and another way to find the name.
     pub(crate) fn hint(&self, names: &str, otherwise: &str) -> String {
         let meant = match &self.best {
             Some((_, best)) => format!("did you mean `{}`? ", escape(best)),

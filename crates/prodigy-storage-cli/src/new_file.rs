@@ -1,4 +1,4 @@
-//! Creates a file that is complete and durable, or not there at all.
+//! Creates files: a new file is complete and durable, or it does not exist.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -35,7 +35,7 @@ pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result
     Ok(result)
 }
 
-/// Fails if the path exists. For commands that work for some time before they write.
+/// Fails if the path exists. A command that works for some time before it writes checks this first.
 pub(crate) fn must_be_free(path: &Path) -> Result<()> {
     match path.symlink_metadata() {
         Ok(_) => Err(there(path)),

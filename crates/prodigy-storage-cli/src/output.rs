@@ -18,9 +18,9 @@ pub(crate) struct Table {
     widths: Vec<usize>,
     any: bool,
     cut: bool,
-    /// True if the headings were printed.
+    /// True if the headings are printed already.
     printed: bool,
-    /// The column whose words are coloured.
+    /// The index of the column whose words are coloured.
     state: Option<usize>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn style_of(word: &str) -> Option<Style> {
 }
 
 impl Table {
-    /// A table with these headings.
+    /// An empty table with these headings.
     pub(crate) fn new(headings: &[&str]) -> Self {
         Self {
             rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
@@ -52,7 +52,7 @@ impl Table {
         }
     }
 
-    /// Cuts each line to the width of the terminal, if the output is one.
+    /// Cuts each line to the width of the terminal. If the output is not a terminal, lines are printed whole.
     pub(crate) fn cut(self) -> Self {
         Self { cut: true, ..self }
     }

@@ -1,4 +1,4 @@
-//! `repo`.
+//! The command `repo`.
 
 use std::path::{Path, PathBuf};
 
@@ -168,12 +168,12 @@ fn relink(app: &mut App<'_>, arguments: &RelinkArgs) -> Result<Repo> {
 #[derive(PartialEq)]
 enum Registered {
     No,
-    /// The path, unless it is unknown.
+    /// Registered for this path; `None` if the path is unknown.
     For(Option<String>),
 }
 
 impl Registered {
-    /// An entry that can't be read is reported, and its path is unknown.
+    /// Reads the registry entry of a repository. An entry that can't be read is reported, and its path is unknown.
     fn of(app: &mut App<'_>, repo: &Repo) -> Result<Self> {
         Ok(match repo.registration() {
             Ok(None) => Self::No,

@@ -1,4 +1,4 @@
-//! `schema`.
+//! The command `schema`.
 
 use clap::Subcommand;
 use prodigy_storage::{Schema, SchemaState};

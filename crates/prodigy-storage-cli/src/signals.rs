@@ -32,7 +32,7 @@ pub(crate) fn last() -> Option<u8> {
         .filter(|&number| number > 0)
 }
 
-/// True while a signal ends process 1.
+/// While this is true, signal handlers end the tool. Only process 1 needs them, because it has no default actions.
 static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(false)));
 
 /// From this call on, signals end the tool with 128 plus their number, even if it is process 1.
@@ -53,7 +53,7 @@ pub(crate) fn let_large_writes_fail() {
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
-/// Leaves signals to the handlers that were registered earlier.
+/// Turns off the handlers of [`end_process_1`], so that only the handlers of the running command react to a signal.
 fn hand_over() {
     ENDS.store(false, Ordering::SeqCst);
 }
@@ -63,8 +63,9 @@ fn hand_over() {
 pub(crate) struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// From this call on, a request to end is recorded and no longer ends the process. If the handler can't be
-    /// registered, it still does. A signal that the process was started to ignore stays ignored.
+    /// From this call on, a request to end (SIGHUP, SIGINT or SIGTERM) is recorded and no longer ends the process. If
+    /// the handler can't be registered, the request still ends the process. A signal that the process was started to
+    /// ignore stays ignored.
     pub(crate) fn on_request() -> Self {
         let noted = Arc::new(AtomicUsize::new(0));
         for signal in not_ignored(&ENDING) {
@@ -76,8 +77,8 @@ impl Stop {
         Self(noted)
     }
 
-    /// From this call on, a request to end also ends a wait for another process. For a command that does nothing else
-    /// while it waits.
+    /// From this call on, a request to end also ends a wait for another process, such as the wait for a lock. For a
+    /// command that does nothing else while it waits.
     pub(crate) fn ends_waits(self) -> Self {
         for signal in not_ignored(&ENDING) {
             if let Ok(number) = usize::try_from(signal) {
@@ -88,12 +89,12 @@ impl Stop {
         self
     }
 
-    /// Notes that the command reacts to a request: only a further request ends its waits.
+    /// Records that the command reacts to a request: its later waits end only at another request.
     pub(crate) fn heard(&self) {
         ENDS_WAITS.store(false, Ordering::Relaxed);
     }
 
-    /// True after a request.
+    /// True if a signal has asked the command to end.
     pub(crate) fn asked(&self) -> bool {
         self.signal().is_some()
     }
@@ -171,8 +172,8 @@ mod pass_on {
             Ok(caught)
         }
 
-        /// Runs a command until it ends, and passes signals on to it, those that arrived earlier too. `look` is called
-        /// every second; if it returns [`Watch::End`], the command gets SIGTERM.
+        /// Runs a command until it ends. Passes signals on to it, including those that arrived before it started.
+        /// `look` is called every second; if it returns [`Watch::End`], the command gets SIGTERM.
         pub(crate) fn run(
             mut self,
             command: &mut Command,
@@ -189,8 +190,8 @@ mod pass_on {
                     }
                 });
                 scope.spawn(|| ends.send(wait_for_end(&child, pid)));
-                // The command is reaped only after the last signal was sent, so that its process id is not used again
-                // before.
+                // The process id stays reserved until the command is reaped. It is reaped only after the last signal
+                // was sent, so no signal can reach another process.
                 let mut watch = Watch::GoOn;
                 let ended = loop {
                     let wait = if watch == Watch::GoOn { LOOK } else { Duration::MAX };

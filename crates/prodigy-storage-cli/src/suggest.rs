@@ -1,4 +1,5 @@
-//! "Did you mean" for commands and flags: the name that takes the fewest typing errors, and for a command all names that there are.
+//! "Did you mean" for commands and flags: suggests the name with the fewest typing errors, and for a command lists
+//! all names.
 
 use std::ffi::OsString;
 
@@ -52,7 +53,7 @@ pub(crate) fn improve(error: &mut Error, table: &Command, arguments: &[OsString]
     error.insert(ContextKind::Suggested, all);
 }
 
-/// The known word that the typed one becomes with the fewest corrections, if one is enough for each three letters.
+/// The known word with the fewest typing errors: at most one, and one more for each three letters of the typed word.
 fn nearest<'n>(typed: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let most = 1 + typed.chars().count() / 3;
     known

@@ -25,7 +25,7 @@ impl<W: Write> Terminal<W> {
         }
     }
 
-    /// The underlying stream, for the tool's own text, which is escaped already.
+    /// The underlying stream. For text of the tool itself, which is escaped already.
     fn inner(&mut self) -> &mut W {
         &mut self.inner
     }
@@ -38,7 +38,7 @@ pub(crate) enum Output<W> {
 }
 
 impl<W: Write> Output<W> {
-    /// Writes a line in which some ranges have a style. On a terminal the rest is escaped.
+    /// Writes a line in which some ranges have a style. On a terminal, the text is escaped.
     pub(crate) fn styled(&mut self, line: &str, styles: &[(Range<usize>, Style)]) -> io::Result<()> {
         let shows = |text: &str| match self {
             Self::Terminal(_) => {

@@ -56,7 +56,7 @@ fn date(text: &str, local: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
     (nanos >= 0).then(|| Timestamp::from_nanos(nanos))
 }
 
-/// The time since then; zero for a future time.
+/// The time that has passed since then; zero if it is in the future.
 pub(crate) fn passed(since: Timestamp) -> Duration {
     let nanos = Timestamp::now().as_nanos().saturating_sub(since.as_nanos());
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))

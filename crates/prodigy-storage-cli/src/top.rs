@@ -31,7 +31,7 @@ impl<K: Ord, T> Top<K, T> {
     }
 }
 
-/// An entry whose order makes the least key leave the heap first.
+/// An entry of the heap. Its order is reversed, so the entry with the least key leaves first.
 struct Entry<K, T> {
     key: K,
     entry: T,

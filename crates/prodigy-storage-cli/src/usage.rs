@@ -1,4 +1,4 @@
-//! `usage`.
+//! The command `usage`.
 
 use std::cmp::Reverse;
 

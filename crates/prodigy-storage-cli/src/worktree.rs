@@ -1,4 +1,4 @@
-//! `worktree`.
+//! The command `worktree`.
 
 use std::path::Path;
 

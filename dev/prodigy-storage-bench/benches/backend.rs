@@ -1,4 +1,4 @@
-//! Parts of the backend crate: records, checksums, ids, dead letters.
+//! Benchmarks of parts of the backend crate: records, checksums, ids, dead letters.
 
 use divan::{Bencher, black_box};
 use prodigy_storage_backend::dead_letter::{merge, normalise, signature};

@@ -1,4 +1,4 @@
-//! Parts of the cache crate: a hit, a miss, an insertion that evicts.
+//! Benchmarks of parts of the cache crate: a hit, a miss, an insertion that evicts.
 
 use std::sync::Arc;
 

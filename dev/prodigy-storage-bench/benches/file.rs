@@ -1,4 +1,4 @@
-//! Parts of the file backend: the merge of segments that interleave.
+//! Benchmarks of parts of the file backend: the merge of interleaved segments.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn interleaved(folder: &std::path::Path, segments: usize, job: &JobAddress) -> R
     let log = events_folder(job);
     for n in 1..segments {
         for entry in fs::read_dir(root(n).join(&log)).into_iter().flatten().flatten() {
-            // A segment that was not moved is noticed when the events are counted.
+            // A failed rename is ignored: a missing segment is noticed when the events are counted.
             let _ = fs::rename(entry.path(), root(0).join(&log).join(entry.file_name()));
         }
     }

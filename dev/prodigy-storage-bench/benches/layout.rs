@@ -1,4 +1,4 @@
-//! Parts of the layout crate: names, timestamps.
+//! Benchmarks of parts of the layout crate: names, timestamps.
 
 use divan::black_box;
 use prodigy_storage_layout::{JobId, LockName, RepoName, SegmentName, Timestamp};

@@ -1,4 +1,4 @@
-//! Parts of the retry crate: the cost of a policy if nothing fails, and of a permit without waiting.
+//! Benchmarks of parts of the retry crate: the cost of a policy if nothing fails, and of a permit without waiting.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
-//! The bar of a row.
+//! The bar of a row: the limit that its measured value has to meet.
 
 use serde::{Deserialize, Serialize};
 
-/// The bar of a row.
+/// The limit that the value of a row has to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bar {
@@ -32,7 +32,7 @@ pub(crate) enum Verdict {
 }
 
 impl Bar {
-    /// The value of a round that the bar applies to.
+    /// The value of a round that is compared with the bar: our time, a ratio of two times, or a difference.
     pub(crate) fn figure(self, ours: f64, theirs: Option<f64>) -> Option<f64> {
         match self {
             Self::Below(_) => Some(ours),
@@ -42,7 +42,7 @@ impl Bar {
         }
     }
 
-    /// True if the value is a ratio of two times.
+    /// True if the compared value is a ratio of two times.
     pub(crate) fn is_ratio(self) -> bool {
         matches!(self, Self::AtMost(_) | Self::AtLeast(_) | Self::None)
     }

@@ -18,10 +18,10 @@ use crate::raw::Appender;
 use crate::rows::{dlq, follow};
 use crate::{memory, store};
 
-/// The hidden argument.
+/// The hidden command-line argument with which this program is started as a child.
 pub(crate) const ARGUMENT: &str = "child";
 
-/// The task of a child.
+/// The work that a child process does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Task {
@@ -34,7 +34,7 @@ pub(crate) enum Task {
         /// True if the file is locked for each line.
         lock: bool,
     },
-    /// Reads lines from its input, and appends the events that each line asks for.
+    /// For each line of its input, appends the events that the line asks for.
     InTurns { folder: PathBuf, seed: u64 },
     /// Reads the log of the store in a folder, and reports its memory and descriptors.
     Scan { folder: PathBuf },
@@ -52,7 +52,7 @@ pub(crate) enum Task {
     Resume { folder: PathBuf, cursor: Cursor },
     /// Appends one event to the log of the store in a folder.
     FirstAppend { folder: PathBuf },
-    /// Appends events as a peer.
+    /// Appends events to the store of another project.
     #[cfg(feature = "peers")]
     Peer {
         which: crate::peers::Shared,
@@ -100,8 +100,8 @@ pub(crate) fn run(task: &str) -> Result<()> {
             let log = store::job(&storage)?.events();
             let mut source = Source::new(events.seed);
             said.ids.reserve(events.count);
-            // The first event opens or creates the segment, so it is not timed; nor is opening a file on the other
-            // side.
+            // The first event opens or creates the segment, so it is not timed. For the comparison with a bare file,
+            // opening the file is not timed either.
             said.ids
                 .push(log.append(source.event(events.from + events.count))?);
             wait()?;
@@ -130,7 +130,7 @@ pub(crate) fn run(task: &str) -> Result<()> {
             wait()?;
             for event in job.events().read::<Event>()? {
                 ensure!(event?.verified, "an event has no checksum");
-                // A prime, so that every position in a segment is sampled in some round.
+                // The number is a prime, so that different positions within segments are sampled.
                 if said.events % 97 == 0 {
                     said.descriptors = said.descriptors.max(memory::descriptors()?);
                 }
@@ -183,7 +183,7 @@ pub(crate) fn run(task: &str) -> Result<()> {
     }
 }
 
-/// Reads a line `from count` for each turn, until the input ends.
+/// For each line `from count` of the input, appends these events. Ends with the input.
 fn in_turns(folder: &std::path::Path, seed: u64) -> Result<()> {
     let mut config = store::config(&folder.join("root"), false);
     config.file.max_file_size = 1 << 40;
@@ -310,8 +310,8 @@ impl Process {
     }
 }
 
-/// Runs a child for each task, all from the same moment. Returns the microseconds per operation of all together, and
-/// the reports.
+/// Starts a child for each task, and lets all of them work from the same moment. Returns the elapsed microseconds
+/// divided by `operations`, and the children's reports.
 pub(crate) fn together(tasks: &[Task], operations: usize) -> Result<(f64, Vec<Said>)> {
     let mut children = tasks.iter().map(Process::start).collect::<Result<Vec<_>>>()?;
     let began = Instant::now();

@@ -7,8 +7,8 @@ pub(crate) fn per_operation(began: Instant, operations: usize) -> f64 {
     began.elapsed().as_secs_f64() * 1e6 / operations.max(1) as f64
 }
 
-/// Runs `work` on several threads from the same moment; returns the microseconds per operation of all together. `ready`
-/// prepares each thread before that moment.
+/// Runs `work` on several threads from the same moment, after each thread was prepared by `ready`. Returns the
+/// elapsed microseconds divided by the number of operations.
 pub(crate) fn threads<W, R>(
     number: usize,
     operations: usize,

@@ -16,7 +16,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// A hash of its contents.
+    /// A hash of the event's contents.
     pub(crate) fn digest(&self) -> u64 {
         let numbers = [
             self.sequence,
@@ -35,7 +35,7 @@ impl Event {
 const PREFIX: &str = "commit ";
 const DIGITS: usize = 16;
 
-/// Events by number, without an allocation per event: each event overwrites the texts of the previous one.
+/// A source of events by number. It reuses one event, so that no event needs an allocation.
 #[derive(Debug)]
 pub(crate) struct Source {
     seed: u64,
@@ -62,7 +62,7 @@ impl Source {
         }
     }
 
-    /// The n-th event: determined by seed and number, and different from all other events.
+    /// The n-th event. It depends only on the seed and the number, and differs from all other events.
     pub(crate) fn event(&mut self, n: usize) -> &Event {
         let random = mixed(self.seed ^ mixed(n as u64));
         let event = &mut self.event;
@@ -75,7 +75,7 @@ impl Source {
         event
     }
 
-    /// The sum of the hashes of events by number, independent of the order in which they are read.
+    /// The digest of the events with these numbers, independent of the order in which they are read.
     pub(crate) fn digest(&mut self, numbers: impl IntoIterator<Item = usize>) -> Digest {
         let mut digest = Digest::default();
         for n in numbers {

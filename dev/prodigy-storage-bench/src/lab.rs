@@ -1,4 +1,4 @@
-//! The environment of the works: their folder, the amount of work, and shared data.
+//! The environment of the measured works: their folder, the amount of work, and shared data.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::rows::resident::Big;
 pub(crate) struct Scale {
     /// The number of measured rounds, which follow a round that is not measured.
     pub(crate) rounds: usize,
-    /// The divisor of sizes.
+    /// The number by which sizes are divided in a quick run.
     pub(crate) divisor: usize,
     /// The margin for noise in a check.
     pub(crate) margin: f64,
@@ -37,7 +37,7 @@ impl Scale {
         margin: 0.25,
     };
 
-    /// The rounds of a row.
+    /// The number of measured rounds of a row.
     pub(crate) fn rounds(&self, row: &Row) -> usize {
         self.rounds.min(row.rounds)
     }
@@ -50,13 +50,13 @@ pub(crate) struct Lab {
     pub(crate) scale: Scale,
     /// The tool, in the release profile, if it was built.
     pub(crate) tool: Option<PathBuf>,
-    /// The million events that several rows read.
+    /// The log of a million events that several rows read.
     log: OnceCell<Rc<Log>>,
     /// Logs of 1 GB, by the size of their segments.
     big: RefCell<BTreeMap<u64, Rc<Big>>>,
     /// The log of many segments.
     many: OnceCell<Rc<Many>>,
-    /// Stores of many jobs, by their number.
+    /// Stores with many jobs, by the number of jobs.
     jobs: RefCell<BTreeMap<usize, Rc<Jobs>>>,
     /// The PostgreSQL server, if one is installed.
     #[cfg(feature = "postgres")]
@@ -64,7 +64,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// A lab in a new folder below this one; the folder is removed when the lab is dropped.
+    /// A lab in a new folder in `below`. The folder is removed when the lab is dropped.
     pub(crate) fn new(below: &Path, scale: Scale, tool: Option<PathBuf>) -> Result<Self> {
         let shown = || format!("can't make a folder in {}", below.display());
         std::fs::create_dir_all(below).with_context(shown)?;

@@ -12,8 +12,8 @@ pub(crate) fn most_resident_mib() -> Result<f64> {
     high_water_mib(&status).context("the kernel does not tell the most resident memory")
 }
 
-/// The largest resident memory of a process until its end, in MiB: looks each millisecond until the kernel has no more memory of it.
-/// The process must not be waited for meanwhile, or its number may belong to another one.
+/// Watches a process until its end, and returns its largest resident memory in MiB. The caller must not reap the
+/// process meanwhile, since another process may then get its id.
 pub(crate) fn watch_most_resident_mib(pid: u32) -> f64 {
     let mut most = 0.0;
     while let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status"))

@@ -1,4 +1,4 @@
-//! The limit of the machine: the same complete line, made by `serde_json` in a reused buffer, and bare system calls.
+//! The limit of the machine: bare system calls write the same complete line, made by `serde_json` in a reused buffer.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Digest, Event, Source};
 
-/// A complete line without its checksum.
+/// The complete line of an event, without its checksum.
 #[derive(Serialize)]
 struct Full<'a> {
     id: &'a str,
@@ -30,7 +30,7 @@ struct Line<'a> {
 /// The length of `,"crc":"xxxxxxxx"}`.
 const TRAILER: usize = 18;
 const CHUNK: usize = 256 << 10;
-/// The size of an allocated tail, in bytes.
+/// The number of spaces that are written ahead of the events, in bytes.
 const SPACE: usize = 1 << 20;
 
 /// Writes the complete line of an event: id, timestamp, payload, checksum, line end. The clock is not read.
@@ -75,7 +75,7 @@ impl Appender {
         })
     }
 
-    /// Locks the file for each event.
+    /// Makes the appender lock the file for each event.
     pub(crate) fn locked(mut self) -> Self {
         self.lock = true;
         self
@@ -98,7 +98,7 @@ impl Appender {
     }
 }
 
-/// Appends to a file whose tail is allocated and filled with spaces, one MiB at a time. One system call and one sync
+/// Appends to a file that was filled with spaces in advance, one MiB at a time. Makes one system call and one sync
 /// per event.
 #[derive(Debug)]
 pub(crate) struct SpacedAppender {
@@ -133,7 +133,7 @@ impl SpacedAppender {
         Ok(())
     }
 
-    /// Cuts off the unused spaces.
+    /// Removes the unused spaces at the end.
     pub(crate) fn trim(self) -> Result<()> {
         Ok(self.file.set_len(self.end)?)
     }

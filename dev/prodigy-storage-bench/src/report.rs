@@ -10,23 +10,23 @@ use crate::rounds::Samples;
 use crate::row::{Contestant, Role, Row};
 use crate::spread::{Spread, ratios};
 
-/// A run.
+/// The settings and the results of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     /// True if `--quick` reduced the sizes.
     pub(crate) quick: bool,
-    /// The number of measured rounds of a row with the default.
+    /// The number of measured rounds, except of rows that limit it.
     pub(crate) rounds: usize,
-    /// The divisor of sizes.
+    /// The number by which sizes were divided.
     pub(crate) divisor: usize,
-    /// The margin for noise.
+    /// The share of a bar that noise may explain.
     pub(crate) margin: f64,
     pub(crate) seed: u64,
     pub(crate) rows: Vec<Measured>,
 }
 
-/// A row of it.
+/// The measured values of a row.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) key: String,
@@ -38,7 +38,7 @@ pub(crate) struct Measured {
     pub(crate) outcome: Outcome,
 }
 
-/// The outcome.
+/// The outcome of a row.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
@@ -56,7 +56,7 @@ pub(crate) struct Values {
     pub(crate) role: Role,
     pub(crate) name: String,
     pub(crate) values: Vec<f64>,
-    /// Other counts, one per round.
+    /// Other counts by name, one per round.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) beside: BTreeMap<String, Vec<f64>>,
 }
@@ -74,7 +74,7 @@ impl Measured {
         }
     }
 
-    /// The works; empty if the row was skipped or failed.
+    /// The works of the row; empty if the row was skipped or failed.
     pub(crate) fn works(&self) -> &[Values] {
         match &self.outcome {
             Outcome::Works(works) => works,
@@ -98,7 +98,7 @@ impl Measured {
         figures.collect()
     }
 
-    /// The median and range of these values.
+    /// The median and the range of the values that the bar applies to.
     pub(crate) fn figure(&self) -> Option<Spread> {
         Spread::of(self.figures()?)
     }
@@ -109,7 +109,7 @@ impl Measured {
             .map_or(Verdict::Free, |figure| self.bar.judge(figure.median, margin))
     }
 
-    /// The ratio of a work's values to those of the row's reference, over all rounds.
+    /// The ratio of a work's values to those of the row's reference, computed round by round.
     pub(crate) fn ratio_of(&self, work: &Values) -> Option<Spread> {
         Spread::of(ratios(&work.values, &self.of(Role::Against)?.values))
     }

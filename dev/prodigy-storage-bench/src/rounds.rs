@@ -1,15 +1,15 @@
-//! Rounds: in each round, every work of a row is run once, on the same contents.
+//! Rounds: in each round, every work of a row is run once, with the same contents.
 
 use anyhow::{Context, Result};
 
 use crate::row::{Contestant, Sample, Turn};
 
-/// The values of one work in the measured rounds.
+/// The values of one work, one for each measured round.
 #[derive(Debug, Default)]
 pub(crate) struct Samples(pub(crate) Vec<Sample>);
 
-/// The order of the works in a round. The first work and the direction change each round, so that no work always
-/// follows the same other one, whose state of the machine it would inherit.
+/// The order of the works in a round. The first work and the direction change each round, because the work before may
+/// affect the next one's time.
 pub(crate) fn order(round: usize, works: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..works).map(|work| (work + round / 2) % works).collect();
     if round % 2 == 1 {

@@ -11,13 +11,13 @@ use crate::lab::Lab;
 /// The description of a row, and the constructors of its works.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// Its name on the command line.
+    /// The name of the row on the command line.
     pub(crate) key: &'static str,
-    /// The group of its plot.
+    /// The group of rows that share a plot.
     pub(crate) group: &'static str,
-    /// The work of our side.
+    /// A description of our side's work.
     pub(crate) work: &'static str,
-    /// The reference of the bar.
+    /// A description of the work that the bar compares with.
     pub(crate) against: &'static str,
     /// The unit of the values: `µs` is microseconds per operation.
     pub(crate) unit: &'static str,
@@ -28,7 +28,7 @@ pub(crate) struct Row {
     pub(crate) plan: fn(&Lab) -> Result<Plan>,
 }
 
-/// For a row without a lower number of rounds.
+/// The value of [`Row::rounds`] for a row that does not limit the number of rounds.
 pub(crate) const ALL_ROUNDS: usize = usize::MAX;
 
 /// The works of a row on this machine.
@@ -68,7 +68,7 @@ pub(crate) struct Turn {
 pub(crate) struct Sample {
     /// The value in the row's unit; lower is better.
     pub(crate) value: f64,
-    /// Other counts, by name.
+    /// Other counts of the turn, by name.
     pub(crate) beside: Vec<(&'static str, f64)>,
 }
 
@@ -82,7 +82,7 @@ impl From<f64> for Sample {
 }
 
 impl Sample {
-    /// Adds another count.
+    /// Adds another count to the sample.
     pub(crate) fn with(mut self, name: &'static str, count: f64) -> Self {
         self.beside.push((name, count));
         self
@@ -109,7 +109,7 @@ impl Contestant {
         }
     }
 
-    /// This project.
+    /// A work of this project, with its default settings.
     pub(crate) fn ours<S: Into<Sample>>(work: impl FnMut(Turn) -> Result<S> + 'static) -> Self {
         Self::new(Role::Ours, "prodigy-storage", work)
     }

@@ -1,4 +1,4 @@
-//! The spread of the rounds of one work: median, minimum, maximum.
+//! The spread of a work's values over the rounds: median, minimum, maximum.
 
 use serde::{Deserialize, Serialize};
 

@@ -40,7 +40,7 @@ pub(crate) fn job(storage: &Storage) -> Result<Job> {
     Ok(storage.repo(REPO)?.job(JOB)?)
 }
 
-/// The digest of the log, and its ids in order. Fails if a record is unverified.
+/// The digest of the log's events, and their ids in order. Fails if a record is unverified.
 pub(crate) fn stored(job: &Job) -> Result<(Digest, Vec<EventId>)> {
     let (mut digest, mut ids) = (Digest::default(), Vec::new());
     for event in job.events().read::<Event>()? {
@@ -52,7 +52,7 @@ pub(crate) fn stored(job: &Job) -> Result<(Digest, Vec<EventId>)> {
     Ok((digest, ids))
 }
 
-/// Checks that the log has exactly the stored events, under their ids.
+/// Checks that the log has exactly the events of the digest, under these ids.
 pub(crate) fn check(job: &Job, wanted: Digest, mut ids: Vec<EventId>) -> Result<()> {
     let (digest, stored) = stored(job)?;
     digest.must_be(wanted)?;

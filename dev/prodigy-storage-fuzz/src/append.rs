@@ -1,4 +1,4 @@
-//! The input that an append accepts or refuses, and the record that a read returns for it.
+//! Events with arbitrary parts: an append accepts or refuses them, and a read returns the accepted ones unchanged.
 
 use prodigy_storage_backend::record::{RECORD_OVERHEAD, RecordEncoder, read_line};
 use prodigy_storage_backend::{Annotations, Batch, ErrorKind, EventId};

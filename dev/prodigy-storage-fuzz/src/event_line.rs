@@ -106,7 +106,8 @@ fn json(text: &str) {
     }
 }
 
-/// Of a repeated key the last value is used, so the depth of the other values is not visible in the parsed value.
+/// True if an object has a repeated key. Only the key's last value is kept, so the parsed value does not show the
+/// depth of the others.
 fn has_repeated_keys(text: &str, value: &Value) -> bool {
     fn keys(value: &Value) -> usize {
         match value {

@@ -198,7 +198,7 @@ fn merging(place: &Place, writer: &FileBackend, before: &Items) {
     assert_eq!(after.ids(), before.ids(), "each id as often as before");
 }
 
-/// The result of a scan.
+/// The items and the damage that a scan returned.
 #[derive(Debug)]
 struct Items {
     entries: Vec<QueueEntry>,
@@ -221,8 +221,8 @@ impl Items {
                 QueueStep::Entry(entry) => items.entries.push(entry),
                 QueueStep::TooLarge(item) => panic!("no input is as large as the limit: {item}"),
                 QueueStep::Damage(damage) => {
-                    // The frame around an item is written again. Text with a valid checksum that is not JSON was made
-                    // by hand, and is kept until it is removed by its id.
+                    // Damage of the frame around items loses no data: a write restores it. Text that is not JSON but
+                    // has a valid checksum was made by hand; a write keeps it.
                     let end = damage.offset + damage.len;
                     let text = &bytes[usize::try_from(damage.offset).unwrap()..usize::try_from(end).unwrap()];
                     if oracle::is_sealed(text) {
@@ -260,7 +260,8 @@ impl Items {
     fn are_in(&self, bytes: &[u8]) {
         for entry in &self.entries {
             let fields: Value = serde_json::from_str(entry.body.get()).unwrap_or_default();
-            // An item under a valid checksum may have two ids; then the first counts.
+            // A body with a valid checksum may have two ids; the first one is used, which the parsed value does not
+            // show.
             let twice = entry.body.get().matches("\"item_id\"").count() > 1;
             if let Some(id) = fields.get("item_id").filter(|_| !twice) {
                 assert_eq!(id, entry.id.as_str(), "the body says the same id");
@@ -279,7 +280,7 @@ impl Items {
             "{verified} verified of {sealed} with a checksum"
         );
         for (offset, len) in &self.told {
-            // Missing items are reported without bytes, at the end.
+            // Items that are missing at the end are reported there, with a length of 0.
             assert!(
                 (*len > 0 || *offset == bytes.len() as u64) && offset + len <= bytes.len() as u64,
                 "damage is within the file"

@@ -64,12 +64,12 @@ impl Place {
     }
 }
 
-/// The job of all files.
+/// The job to which all files belong.
 pub(crate) fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job-1").unwrap())
 }
 
-/// A step of a scan.
+/// An element that a scan of a log returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Record {

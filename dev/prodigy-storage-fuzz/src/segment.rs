@@ -12,7 +12,7 @@ use crate::oracle;
 use crate::place::{NEVER, Place, Step, job, scan, steps};
 use crate::shape::{parts, resealed};
 
-/// Possible names of segments: of ours, of other programs, and at the end of time.
+/// Possible names of segments: of this project, of other programs, and with the greatest possible time.
 const NAMES: [&str; 4] = [
     "events-20261124T223427.852327461Z.jsonl",
     "events-20251115_073606.jsonl",
@@ -96,7 +96,7 @@ fn stands(files: &BTreeMap<PathBuf, (Vec<u8>, u32)>, line: &[u8]) -> bool {
     files.values().any(|(bytes, _)| within(bytes))
 }
 
-/// Checks that reading from the cursor after each step returns the rest, and no event twice.
+/// Checks that reading from the cursor after step `at` returns the remaining steps, and no event twice.
 fn continuing(place: &Place, given: &[Step], at: usize) {
     let reader = place.reader();
     let with_cursors = scan(&reader, &ScanOptions::all()).unwrap();
@@ -104,8 +104,8 @@ fn continuing(place: &Place, given: &[Step], at: usize) {
         return;
     };
     let rest = scan(&reader, &ScanOptions::after(cursor.clone())).unwrap();
-    // If ids do not ascend, which no writer of ours produces, events that are not newer may be returned again, or only
-    // once.
+    // Only if ids ascend, as in every segment of this project, must the events match exactly. Otherwise a reader may
+    // return older events twice or only once.
     let ids: Vec<_> = given.iter().filter_map(Step::id).collect();
     let ascending = ids.is_sorted_by(|one, other| one < other) && ids.iter().all(|id| id.is_v7());
     let known: BTreeSet<_> = ids.iter().copied().collect();
@@ -123,7 +123,7 @@ fn continuing(place: &Place, given: &[Step], at: usize) {
     }
 }
 
-/// Checks that a writer keeps readable data, and that its own events can be read.
+/// Appends an event. Checks that readable data is kept and that the new event can be read.
 fn writing(place: &Place, choices: u8, before: &[Step], ends_time: bool) {
     let options = place
         .options()
@@ -136,7 +136,7 @@ fn writing(place: &Place, choices: u8, before: &[Step], ends_time: bool) {
     let appended = writer.append(&place.job, &mut batch, &strict, NEVER);
     let new = batch.ids().first().copied();
     if let Err(error) = &appended {
-        // After an id or a name at the end of time, no greater one exists.
+        // An append fails only if the log has an id or a segment name with the greatest possible time.
         let spent = before
             .iter()
             .filter_map(Step::id)

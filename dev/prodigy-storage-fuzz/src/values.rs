@@ -1,4 +1,4 @@
-//! Single values as a person types them: durations, and the value of each configuration key in a variable.
+//! Single values as a person types them: durations, and values of configuration keys in environment variables.
 
 use std::ffi::OsString;
 

@@ -29,14 +29,14 @@ impl SimClock {
         }
     }
 
-    /// The same clock in boot number `boot` of the machine.
+    /// The same clock, with `boot` as the number of the machine's boot.
     #[must_use]
     pub fn boot(mut self, boot: usize) -> Self {
         self.boot = boot as u128;
         self
     }
 
-    /// Moves the clock forward or back.
+    /// Moves the clock forward, or back if `nanos` is negative.
     pub fn turn(&self, nanos: i64) {
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
@@ -59,7 +59,7 @@ impl Clock for SimClock {
         Timestamp::from_nanos(self.nanos.fetch_add(STEP, Ordering::Relaxed))
     }
 
-    /// The true time since the beginning, over all boots. It can't be set.
+    /// The time since [`START`], which continues over boots. Setting the wall clock of a process does not change it.
     fn uptime(&self) -> Uptime {
         let since = self.now().as_nanos().saturating_sub(START);
         Uptime {
@@ -69,8 +69,7 @@ impl Clock for SimClock {
     }
 }
 
-/// The wall clock of a process: the true time plus an offset, which may change at any moment. Each reading advances the
-/// true time, so the clock stops only while the offset decreases.
+/// The wall clock of a process: the true time plus an offset, which may change at any moment.
 #[derive(Debug)]
 pub struct ProcessClock {
     time: Arc<SimClock>,

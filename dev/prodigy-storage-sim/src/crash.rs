@@ -18,7 +18,7 @@ pub enum Loss {
     Power,
 }
 
-/// The number of disks that are checked.
+/// The number of disks that are checked for each moment of a crash.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// The number of random subsets at each point at which not every subset is tried.
@@ -37,7 +37,7 @@ pub struct Crash {
     pub outcomes: Vec<CallOutcome>,
     /// True if the crash came during the last call: the call did not return, and no later answer exists.
     pub within: bool,
-    /// The moment at which the next run begins.
+    /// The disk and its pending calls when the next run begins.
     pub after: Moment,
 }
 
@@ -53,9 +53,8 @@ impl Crash {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Drawn(pub usize);
 
-/// All disks that are checked for a crash at this moment. `fresh` is true if the last pending call was also the last
-/// call made, so that the crash may have interrupted it.
-/// was made, so that the crash may have cut it.
+/// All disks that are checked for a crash at this moment. If `fresh` is true, the last pending call was also the last
+/// call made, and the crash may have interrupted it.
 #[must_use]
 pub fn crashes(
     moment: &Moment,
@@ -146,7 +145,7 @@ fn outcomes(
     let mut sets = vec![
         pick(&|_| CallOutcome::Gone),
         pick(&|_| CallOutcome::There),
-        // Names without data, data without names, and lengths without data.
+        // Three disks: names without data, data without names, and lengths with zeros as data.
         pick(&|at| there(!is(&files, at))),
         pick(&|at| there(is(&files, at))),
         pick(&|at| {
@@ -157,11 +156,11 @@ fn outcomes(
             }
         }),
     ];
-    // All calls but the last, and the last call alone.
+    // Two disks: all calls except the last, and the last call alone.
     sets.push(pick(&|at| there(at + 1 < count)));
     sets.push(pick(&|at| there(at + 1 == count)));
     if count > 0 && is(&writes, count - 1) {
-        // Every second sector of the last write, and the other half.
+        // Two disks: every second sector of the last write, and the other sectors.
         for bits in [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa] {
             sets.push(pick(&|at| {
                 if at + 1 == count {
@@ -203,7 +202,8 @@ fn outcomes(
         if !effort.thorough {
             break;
         }
-        // Names only: a file that was written is there under its new name, without its data.
+        // Names are kept without data: each written file has its new name and is empty, except for the cut last
+        // write.
         sets.push(pick(&|at| {
             if at + 1 == count {
                 CallOutcome::Cut(cut)

@@ -291,7 +291,7 @@ impl Disk {
         }
     }
 
-    /// Removes a name if it still refers to this file.
+    /// Removes a name, unless it refers to another file than `inode` by now.
     pub(crate) fn unlink(&mut self, folder: Inode, name: &str, inode: Inode) {
         if let Some(entries) = self.entries_mut(folder)
             && entries.get(name) == Some(&inode)

@@ -21,11 +21,11 @@ use crate::verify::resume;
 /// The calls of a run, from opening a disk to the end.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// The disk that it began with.
+    /// The disk at the beginning of the run.
     pub start: Moment,
-    /// Every call.
+    /// Every changing call of the run.
     pub journal: Vec<Arc<Entry>>,
-    /// The operations and their answers.
+    /// The operations of the run, and their answers.
     pub history: History,
 }
 
@@ -36,11 +36,11 @@ pub struct Depth {
     pub first: Effort,
     /// Crashes of each recovery.
     pub second: Effort,
-    /// The number of recoveries that are crashed among those that make the same calls.
+    /// Of the recoveries that make the same calls, this number is crashed.
     pub alike: usize,
     /// The largest number of recoveries that are crashed.
     pub recoveries: usize,
-    /// The share of recoveries that are crashed: one in this number.
+    /// One in this number of recoveries is crashed, chosen at random.
     pub one_of: u32,
     /// The seed of random choices.
     pub seed: u64,
@@ -114,7 +114,7 @@ pub struct Counts {
     pub derived: usize,
     /// The number of checked disks, which differ in their contents or in the answers before the crash.
     pub checked: usize,
-    /// The number of readers' cursors at the moment of a crash that were continued.
+    /// The number of cursors that a reader had at the moment of a crash, and continued from after it.
     pub cursors: usize,
     /// The number of recoveries that were crashed.
     pub recoveries: usize,
@@ -122,7 +122,7 @@ pub struct Counts {
     pub recovery_points: usize,
     /// The number of disks that were derived from these recoveries.
     pub recovery_derived: usize,
-    /// The number of checked disks among those.
+    /// The number of checked disks among those of [`recovery_derived`](Self::recovery_derived).
     pub recovery_checked: usize,
     /// The number of disks that were drawn at random, in workloads and recoveries.
     pub drawn: usize,
@@ -217,7 +217,8 @@ impl Search {
                         Err(error) => self.fail(&error, &[(trace, point, &moment, &crash)]),
                     }
                 }
-                // If the crash interrupted the last call, no reader has seen the unwritten part.
+                // The reader saw the effect of the whole last call, so crashes that interrupted this call are left
+                // out.
                 if !glances.is_empty()
                     && !crash.within
                     && self.glanced.insert((hash, live, *answers, crash.loss))
@@ -231,7 +232,8 @@ impl Search {
         }
     }
 
-    /// Crashes a recovery, unless enough recoveries with the same calls were crashed.
+    /// Crashes a recovery at each of its calls. Recoveries are left out at random, and if enough others made the same
+    /// calls.
     fn second(&mut self, trace: &Trace, before: (&Trace, usize, &Moment, &Crash)) {
         if self.random.u32(..self.depth.one_of) > 0 {
             return;
@@ -336,7 +338,8 @@ impl Search {
     }
 }
 
-/// The number of answers at a point, before and after the last call returned.
+/// The number of answers and the history at a point: if the last call was interrupted (`within`), and if it returned
+/// (`whole`).
 struct Answers {
     within: (usize, History),
     whole: (usize, History),
@@ -356,7 +359,7 @@ impl Answers {
     }
 }
 
-/// Advances to the point before a call. True if the previous call may have been interrupted.
+/// Advances the moment by one call, to a point of the run. True if a crash may interrupt that call.
 fn advance(moment: &mut Moment, trace: &Trace, point: usize) -> bool {
     let Some(entry) = point.checked_sub(1).and_then(|last| trace.journal.get(last)) else {
         return false;
@@ -378,7 +381,7 @@ fn shape(trace: &Trace) -> u64 {
     hasher.finish()
 }
 
-/// Reads every log as a reader sees it at this moment.
+/// Reads every log, as a reader could at this moment before the crash.
 fn glance(moment: &Moment, history: &History, setup: Setup) -> Glances {
     let mut glances = Glances::new();
     let mut jobs = HashSet::new();

@@ -39,11 +39,11 @@ pub enum Action {
         /// The durability.
         durability: Durability,
     },
-    /// A document was added to a series.
+    /// A checkpoint was saved.
     Add {
-        /// The job.
+        /// The job that the checkpoint belongs to.
         job: JobAddress,
-        /// The phase.
+        /// The phase that the checkpoint belongs to.
         phase: Phase,
         /// The body.
         body: String,
@@ -110,7 +110,7 @@ pub enum Action {
         job: JobAddress,
         /// The events before this time were removed.
         before: Timestamp,
-        /// The ids of these events.
+        /// The ids of the removed events.
         ids: Vec<EventId>,
     },
     /// The power failed: no later sync makes earlier writes durable.
@@ -159,9 +159,9 @@ pub enum Answer {
         /// The number of events that were not stored before.
         stored: usize,
     },
-    /// The position after all events that were read.
+    /// A log was read: the cursor at its end, and the events.
     Scanned {
-        /// The position.
+        /// The cursor after the last event.
         cursor: Cursor,
         /// The events that were read.
         given: Arc<HashSet<EventId>>,
@@ -179,17 +179,17 @@ pub enum Answer {
 /// An operation of a workload.
 #[derive(Clone, Debug)]
 pub struct Op {
-    /// The process that made it.
+    /// The number of the process that ran the operation.
     pub process: u32,
     /// The kind and the arguments of the operation.
     pub action: Action,
-    /// The number of calls before it began.
+    /// The number of file-system calls before the operation began.
     pub begun: usize,
-    /// The answer, and the number of calls before it; `None` without an answer.
+    /// The answer, and the number of file-system calls before it. `None` if the process died before the answer.
     pub answer: Option<(usize, Answer)>,
 }
 
-/// All operations, in order.
+/// The operations of a workload with their answers, in order.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     ops: Vec<Op>,
@@ -201,7 +201,7 @@ impl History {
         Self { ops }
     }
 
-    /// Records the beginning of an operation.
+    /// Records the beginning of an operation at this number of file-system calls. Returns the operation's index.
     pub fn begin(&mut self, process: u32, action: Action, position: usize) -> usize {
         self.ops.push(Op {
             process,
@@ -212,14 +212,14 @@ impl History {
         self.ops.len() - 1
     }
 
-    /// Records the answer.
+    /// Records the answer to the operation with this index, at this number of file-system calls.
     pub fn answer(&mut self, op: usize, answer: Answer, position: usize) {
         if let Some(op) = self.ops.get_mut(op) {
             op.answer = Some((position, answer));
         }
     }
 
-    /// The history after a crash.
+    /// This history with a crash at its end. A power failure is recorded as an action of its own.
     #[must_use]
     pub fn after(&self, loss: Loss) -> Self {
         let mut history = self.clone();
@@ -229,7 +229,7 @@ impl History {
         history
     }
 
-    /// The number of starts of the machine.
+    /// The number of times that the machine was started: one more than the number of power failures.
     #[must_use]
     pub fn boots(&self) -> usize {
         let failures = self
@@ -245,7 +245,8 @@ impl History {
         &self.ops
     }
 
-    /// The operations and answers before the call with this number, as a complete history.
+    /// The part of the history up to a number of file-system calls: operations that had begun, and answers that were
+    /// given.
     #[must_use]
     pub fn before(&self, call: usize) -> Self {
         let begun = self.ops.iter().filter(|op| op.begun <= call);
@@ -261,7 +262,7 @@ impl History {
         Self { ops: ops.collect() }
     }
 
-    /// A number that increases with each record before the call with this number.
+    /// The number of operations begun plus the number of answers given, up to this number of file-system calls.
     #[must_use]
     pub fn answers_before(&self, call: usize) -> usize {
         let begun = self.ops.iter().filter(|op| op.begun <= call).count();

@@ -1,4 +1,4 @@
-//! The journal of every changing call, in order.
+//! The journal of a simulated file system: every changing call, in order.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::disk::Inode;
 pub struct Name {
     /// The folder.
     pub folder: Inode,
-    /// The name in it.
+    /// The name in this folder.
     pub name: String,
 }
 
@@ -22,28 +22,28 @@ pub struct Name {
 pub enum Call {
     /// The root was created, with missing folders above it.
     CreateRoot {
-        /// The root.
+        /// The root's inode.
         inode: Inode,
     },
     /// An empty file was created.
     Create {
-        /// The file.
+        /// The file's inode.
         inode: Inode,
-        /// Its name.
+        /// The file's name.
         at: Name,
-        /// Its mode.
+        /// The file's mode.
         mode: u32,
     },
     /// A folder was created.
     CreateDir {
-        /// The folder.
+        /// The folder's inode.
         inode: Inode,
-        /// Its name.
+        /// The folder's name.
         at: Name,
     },
     /// Bytes were written.
     Write {
-        /// The file.
+        /// The file's inode.
         inode: Inode,
         /// The offset of the bytes.
         offset: u64,
@@ -52,21 +52,21 @@ pub enum Call {
     },
     /// A file was truncated or extended.
     SetLen {
-        /// The file.
+        /// The file's inode.
         inode: Inode,
-        /// Its new length.
+        /// The file's new length.
         len: u64,
     },
     /// The mode was set.
     SetMode {
-        /// The file.
+        /// The inode of the file or folder.
         inode: Inode,
-        /// Its new mode.
+        /// The new mode of the file or folder.
         mode: u32,
     },
     /// A file was renamed.
     Rename {
-        /// The file.
+        /// The file's inode.
         inode: Inode,
         /// The old name.
         from: Name,
@@ -77,22 +77,22 @@ pub enum Call {
     Unlink {
         /// The inode of the removed name.
         inode: Inode,
-        /// The name.
+        /// The removed name.
         at: Name,
     },
     /// A file was synced.
     Sync {
-        /// The file.
+        /// The file's inode.
         inode: Inode,
-        /// True if its mode was synced, too.
+        /// True if the file's mode was synced as well.
         all: bool,
     },
     /// A folder was synced.
     SyncDir {
-        /// The folder.
+        /// The folder's inode.
         inode: Inode,
     },
-    /// The name of the root, and those of the folders above it, were synced.
+    /// The name of the root was synced, with the names of the folders above it.
     SyncAboveRoot,
 }
 
@@ -112,11 +112,11 @@ impl Call {
 pub struct Entry {
     /// The process number, from 1.
     pub process: u32,
-    /// The path of the call, for messages.
+    /// The path that the call was made on, for messages.
     pub path: PathBuf,
     /// The time of the call.
     pub time: Timestamp,
-    /// Its effect.
+    /// The effect of the call.
     pub call: Call,
 }
 

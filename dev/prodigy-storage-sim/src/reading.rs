@@ -1,4 +1,4 @@
-//! Reading a log from a position.
+//! Reads a log from a cursor, for workloads and checks.
 
 use std::collections::HashSet;
 
@@ -9,11 +9,11 @@ use prodigy_storage_layout::JobAddress;
 
 use crate::stage::patience;
 
-/// Reads a log from a position to its end. Returns the position at the end, and all events that were returned up to
-/// there.
+/// Reads a log to its end, from the beginning or from a cursor. Returns the cursor at the end, and the ids of all
+/// events that were returned so far, including those before the first cursor.
 ///
 /// # Errors
-/// The errors of the backend, damage, or an event that was returned before.
+/// An error of the backend, damage, or an event that is returned twice.
 pub(crate) fn read_on(
     backend: &FileBackend,
     job: &JobAddress,

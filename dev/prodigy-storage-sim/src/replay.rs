@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, Inode, Node};
 use crate::journal::{Call, Entry};
 
-/// A moment in a run: the synced disk, the disk that processes see, and the calls that make the difference.
+/// A moment in a run: the durable disk, the disk that processes see, and the calls by which they differ.
 ///
 /// - A sync of a file makes its written data and its length durable, and with `all` its mode, but never its name.
 /// - A sync of a folder makes its entries and removals durable.
@@ -22,9 +22,9 @@ pub struct Moment {
 /// The outcome of a pending call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CallOutcome {
-    /// Its effect is on the disk.
+    /// The effect of the call is on the disk.
     There,
-    /// It had no effect. Bytes of a later call after it have zeros before them.
+    /// The call had no effect. If a later write extends the file, the missing bytes before it are zeros.
     Gone,
     /// The length of a write is on the disk, with zeros as its bytes.
     Zeros,
@@ -72,9 +72,10 @@ impl Moment {
         &self.pending
     }
 
-    /// Advances by one call.
+    /// Advances by one call: a sync makes the pending calls that it covers durable, and every other call becomes
+    /// pending.
     pub fn step(&mut self, entry: &Arc<Entry>) {
-        // The file exists from now on, even without a name.
+        // A file or folder exists on the durable disk, too, but without a name until its folder is synced.
         match &entry.call {
             Call::CreateRoot { inode } | Call::CreateDir { inode, .. } => {
                 self.take_in(*inode, Node::folder());

@@ -39,7 +39,8 @@ impl Subjects {
                     found.logs.insert(job.clone());
                 }
                 Action::Put { document, .. } => {
-                    // Documents of a series get their names from an addition.
+                    // A document with a stamp is a checkpoint: the recovery saves new checkpoints in its phase
+                    // instead of replacing it.
                     if document.stamp().is_none() {
                         found.documents.insert(document.clone());
                     }
@@ -69,16 +70,18 @@ impl Subjects {
     }
 }
 
-/// A clock that continues after the history. A power failure in the history counts as another boot.
+/// The clock of recovery number `generation`: it begins later than earlier runs, in a new boot for each power failure
+/// of the history.
 pub(crate) fn later(generation: u32, history: &History) -> Arc<SimClock> {
     let time = Timestamp::from_nanos(START + LATER * i64::from(generation));
     Arc::new(SimClock::at(time).boot(history.boots()))
 }
 
-/// Reads the disk after a crash, continues the work in a new process, and reads the disk again. Returns this run.
+/// Recovers from a crash: a new process checks the disk, a second one continues the work, and a third one checks
+/// again. Returns the calls and operations of this recovery, so that it can be crashed as well.
 ///
 /// # Errors
-/// The expected and the found value.
+/// The expected and the found value of a broken promise.
 pub(crate) fn rescue(
     crash: &Crash,
     history: &History,
@@ -101,7 +104,7 @@ pub(crate) fn rescue(
     let (reader, _) = sim
         .open(setup.options(&sim))
         .context("the mended disk can't be opened")?;
-    // All writes of this run are strict, so its acknowledged data survives any loss.
+    // All writes of the recovery are strict, so its acknowledged data survives a power loss, too.
     verify(stage.history(), loss, &reader).context("the reader after the next writer")?;
     drop(reader);
     let _ = sim.clock().now();

@@ -11,7 +11,7 @@ use crate::stage::{Stage, job};
 
 /// Keys of dead letters.
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
-/// Parts of paths: a process may die in a write to such a file (any file, segments, queues, locks, new files).
+/// Parts of paths that select the file in whose write a process dies: any file, segments, queues, locks, new files.
 pub const FILES: [&str; 5] = ["", "events/", "dlq/", ".lock", ".tmp-"];
 /// The longest payload, in bytes.
 const LONGEST: usize = 900;
@@ -37,21 +37,21 @@ pub enum Step {
     Given(u8, Durability),
     /// Reads the log and keeps the cursor.
     Scan,
-    /// Seals the segment that is appended to.
+    /// Seals the segment to which events are appended.
     Seal,
-    /// Reads the events since the last such step.
+    /// Reads the events that were appended since the last `Follow`.
     Follow,
-    /// Sets its clock to this number of milliseconds after (or, if negative, before) the true time.
+    /// Sets the process's clock to this number of milliseconds after (or, if negative, before) the true time.
     Turn(i64),
     /// Flushes.
     Flush,
     /// Adds a checkpoint.
     Add(Durability),
-    /// Puts the document with this number, if it has the current revision or unconditionally.
+    /// Puts the document with this number, with or without a condition on its revision.
     Put(u8, Compare, Durability),
     /// Deletes the document with this number.
     Delete(u8, Durability),
-    /// Pushes the items with these keys, one bit each.
+    /// Pushes items, selected by one bit for each of [`KEYS`].
     Push(u8, Durability),
     /// Takes up to this number of items.
     Take(u8),
@@ -65,7 +65,7 @@ pub enum Step {
     Fail,
     /// Compacts the queue.
     Compact,
-    /// Removes the items with these keys.
+    /// Removes items, selected by one bit for each of [`KEYS`].
     Remove(u8),
     /// Seals the segment and deletes the job, unless the other process is working on it.
     DeleteJob,
@@ -151,7 +151,7 @@ pub fn perform(stage: &mut Stage, steps: &[(bool, Step)]) -> Result<()> {
     Ok(())
 }
 
-/// The mark of a finished job, two documents of the job, and one of its repository.
+/// The document with a number: 0 marks the job as finished, 1 and 2 belong to the job, others to its repository.
 fn document(job: &JobAddress, number: u8) -> Result<Document> {
     let owner = match number {
         0 => return Ok(Document::Finished(job.clone())),
@@ -186,7 +186,7 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
             stage.append(who, &job, &sizes, durability)
         }
         Step::Given(number, durability) => {
-            // Half a second apart; the first ones are before the clock's start.
+            // The times of the ids are half a second apart; those of the first ids are before the clock's start.
             let nanos = crate::clock::START - 2_000_000_000 + i64::from(number) * 500_000_000;
             let floor = EventId::floor(Timestamp::from_nanos(nanos)).as_u128();
             let id = EventId::from_u128(floor + u128::from(number) + 1);
@@ -213,7 +213,7 @@ fn one(stage: &mut Stage, who: usize, step: Step) -> Result<()> {
         Step::Compact => stage.compact(who, &job),
         Step::DeleteJob => {
             stage.seal(who, &job)?;
-            // The process may have died in that call.
+            // If the process died in the step, the next step needs a new process.
             if stage.is_dead(who) {
                 return Ok(());
             }

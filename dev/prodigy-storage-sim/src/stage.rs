@@ -58,7 +58,7 @@ pub(crate) fn patience() -> Deadline {
     Deadline::after(PATIENCE)
 }
 
-/// The place where simulated processes run: a file system, the processes, and their history.
+/// A file system, the simulated processes that use it, and the history of their operations.
 #[derive(Debug)]
 pub struct Stage {
     sim: Arc<SimFs>,
@@ -68,7 +68,7 @@ pub struct Stage {
     /// A counter that makes every payload, message and body unique.
     next: usize,
     mark: &'static str,
-    /// The first process number of this run: no two runs share numbers.
+    /// The number of the last process of the earlier runs: process numbers continue after it.
     numbers: u32,
 }
 
@@ -77,15 +77,15 @@ struct Actor {
     process: Arc<Process>,
     backend: Option<FileBackend>,
     guards: Vec<Box<dyn LockGuard>>,
-    /// For each followed log, the cursor and the returned events.
+    /// The cursor and the returned events of each log that the process follows.
     followed: HashMap<JobAddress, (Cursor, HashSet<EventId>)>,
     tokens: HashMap<String, LeaseToken>,
-    /// The fencing token of its appends, pushes, takes and settlements.
+    /// The fencing token of the process's appends, pushes, takes and settlements.
     fence: Option<u64>,
 }
 
 impl Stage {
-    /// A stage on a file system that continues a history. All its payloads begin with `mark`.
+    /// A stage on a file system that continues a history. All its payloads begin with the text `mark`.
     #[must_use]
     pub fn new(sim: Arc<SimFs>, setup: Setup, history: History, mark: &'static str) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Stage {
         &self.history
     }
 
-    /// Starts a process; returns its index.
+    /// Starts a process; returns its index, by which other methods select it.
     ///
     /// # Errors
     /// The error from opening the backend.
@@ -141,14 +141,14 @@ impl Stage {
         }
     }
 
-    /// Makes a process die in its next call of this kind.
+    /// Makes a process die in its next call that matches `doom`.
     pub fn doom(&mut self, who: usize, doom: Doom) {
         if let Some(actor) = self.actors.get(who) {
             actor.process.kill_in(doom);
         }
     }
 
-    /// Runs an operation in which a process dies.
+    /// Runs an operation in which a process has to die.
     ///
     /// # Errors
     /// Fails if the process did not die.
@@ -172,7 +172,7 @@ impl Stage {
         let sealer = self.backend(other)?.clone();
         let job = job.clone();
         self.actor(who)?.0.process.before_it_locks(".jsonl", move || {
-            // The files show whether this succeeded.
+            // An error is ignored: the calls that follow show whether the segment was sealed.
             let _ = sealer
                 .seal(&job, patience())
                 .and_then(|()| sealer.flush(patience()));
@@ -219,13 +219,13 @@ impl Stage {
         self.actor(who).map(|(_, backend)| backend)
     }
 
-    /// A text that no other call returns.
+    /// A text that differs from every other text of all runs.
     pub fn unique(&mut self) -> String {
         self.next += 1;
         format!("{}{}", self.mark, self.next)
     }
 
-    /// Runs an action and records its answer. The death of the process is not an error, and leaves no answer.
+    /// Runs an operation and records its answer. If the process dies in it, returns `Ok(None)` and records no answer.
     fn perform(
         &mut self,
         who: usize,
@@ -248,7 +248,7 @@ impl Stage {
     /// Appends one event for each given size in bytes.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn append(
         &mut self,
         who: usize,
@@ -274,7 +274,7 @@ impl Stage {
     /// Appends these events, under these ids if they are given.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn append_these(
         &mut self,
         who: usize,
@@ -312,7 +312,7 @@ impl Stage {
     /// Reads a log to its end and keeps the cursor.
     ///
     /// # Errors
-    /// The errors of the backend, or damage.
+    /// An error of the backend, or damage in the log.
     pub fn scan(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         self.perform(who, Action::Scan { job: job.clone() }, |backend| {
             let (cursor, given) = read_on(backend, job, None)?;
@@ -327,7 +327,7 @@ impl Stage {
     /// Reads the new events of a log since the process last followed it, and keeps the cursor.
     ///
     /// # Errors
-    /// The errors of the backend, damage, or an event that was returned before.
+    /// An error of the backend, damage, or an event that is returned twice.
     pub fn follow(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         let before = self
             .actors
@@ -349,7 +349,7 @@ impl Stage {
     /// Completes background work, and makes relaxed writes durable.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn flush(&mut self, who: usize) -> Result<()> {
         self.perform(who, Action::Flush, |backend| {
             backend.flush(patience())?;
@@ -358,10 +358,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Seals the segment that the process appends to, and waits for its compression.
+    /// Seals the segment to which the process appends, and waits until it is compressed.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn seal(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         self.perform(who, Action::Flush, |backend| {
             backend.seal(job, patience())?;
@@ -374,7 +374,7 @@ impl Stage {
     /// Puts a document of about `bytes` bytes, on condition of its current revision or of its absence.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn put(
         &mut self,
         who: usize,
@@ -402,7 +402,7 @@ impl Stage {
         Ok(())
     }
 
-    /// A unique body.
+    /// A document body of about `size` bytes that is unique.
     fn body(&mut self, size: usize) -> String {
         let name = self.unique();
         format!(
@@ -414,7 +414,7 @@ impl Stage {
     /// Deletes a document.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn delete(&mut self, who: usize, document: &Document, durability: Durability) -> Result<()> {
         let action = Action::Put {
             document: document.clone(),
@@ -428,10 +428,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Deletes a job. Returns false if it was refused because a process is working on the job.
+    /// Deletes a job. Returns false if the deletion was refused because a process is working on the job.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn delete_job(&mut self, who: usize, job: &JobAddress) -> Result<bool> {
         let action = Action::DeleteJob { job: job.clone() };
         let answer = self.perform(who, action, |backend| {
@@ -444,10 +444,10 @@ impl Stage {
         Ok(!matches!(answer, Some(Answer::Refused)))
     }
 
-    /// Removes the events of a log before a time, which fill its oldest segments.
+    /// Removes the oldest segments of a log whose events are all before a time.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn remove_old(&mut self, who: usize, job: &JobAddress, before: Timestamp) -> Result<()> {
         let mut ids = Vec::new();
         let mut scan =
@@ -471,10 +471,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Adds a document to a series.
+    /// Saves a checkpoint of about `size` bytes in a phase, and returns its name. `None` if the process died.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn add(
         &mut self,
         who: usize,
@@ -487,10 +487,10 @@ impl Stage {
         self.add_this(who, job, phase, &body, None, durability)
     }
 
-    /// Adds a document to a series under a fencing token.
+    /// Saves a checkpoint in a phase under a fencing token, and returns its name. `None` if the process died.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn add_fenced(
         &mut self,
         who: usize,
@@ -544,7 +544,7 @@ impl Stage {
     /// Takes a named lock, which the process holds until [`unlock`](Self::unlock) or its death.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn lock(&mut self, who: usize, name: &LockName) -> Result<()> {
         let mut held = None;
         self.perform(who, Action::Lock { name: name.clone() }, |backend| {

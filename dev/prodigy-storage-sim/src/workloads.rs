@@ -20,11 +20,11 @@ use letters::{lease_clocks, letters_over_blanks, letters_relaxed, merge, push, r
 /// A short run of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
-    /// Its name.
+    /// The name of the workload, for the command line.
     pub name: &'static str,
-    /// A short description of its actions.
+    /// A short description of the workload.
     pub about: &'static str,
-    /// The options of its backends.
+    /// The options of the workload's backends.
     pub setup: Setup,
     play: fn(&mut Stage) -> Result<()>,
 }
@@ -67,7 +67,7 @@ const PACKED: Setup = Setup {
     compression: true,
 };
 
-/// All of them.
+/// All workloads.
 pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "events",
@@ -260,7 +260,7 @@ fn given_ids(stage: &mut Stage) -> Result<()> {
     let payloads = stage.payloads(&[30, 200]);
     stage.append_these(one, &job, payloads.clone(), Some(late.clone()), Strict)?;
     stage.append_these(other, &job, payloads, Some(late), Strict)?;
-    // Late, new, and already stored ids.
+    // An id that is older than the newest, a newer one, and one that is stored already.
     let mixed = vec![id(stage, -4_000, 1), id(stage, 0, 7), id(stage, -6_000, 3)];
     let payloads = stage.payloads(&[30, 700, 30]);
     stage.append_these(other, &job, payloads.clone(), Some(mixed.clone()), Strict)?;
@@ -269,7 +269,7 @@ fn given_ids(stage: &mut Stage) -> Result<()> {
     stage.append(one, &job, &[900], Strict)?;
     let again = vec![id(stage, -100, 9)];
     let payload = stage.payloads(&[25]);
-    // These events are written by a process that dies before its sync, and sent again by another one.
+    // A process dies before it has synced these events. Another process sends them again.
     stage.append_these(other, &job, payload.clone(), Some(again.clone()), Relaxed)?;
     stage.kill(other);
     stage.append_these(one, &job, payload, Some(again), Strict)?;
@@ -314,7 +314,8 @@ fn fenced(stage: &mut Stage) -> Result<()> {
     if let Some(pruned) = pruned {
         stage.delete(who, &pruned, Strict)?;
     }
-    // The process dies while it raises the mark; the next process writes under the same token.
+    // The process dies while it stores its new token in the fencing mark. The next process writes under the same
+    // token.
     let dooms = [
         Doom::after_bytes(".tmp-", 40),
         Doom::before_rename("fencing.json"),
@@ -331,7 +332,7 @@ fn fenced(stage: &mut Stage) -> Result<()> {
     stage.add(who, &job, Phase::Setup, 30, Strict).map(drop)
 }
 
-/// Processes append and push under increasing tokens; one of them dies while it raises the mark.
+/// Processes append and push under increasing tokens. One of them dies while it stores its token in the fencing mark.
 fn fenced_events(stage: &mut Stage) -> Result<()> {
     let job = job("fenced-events")?;
     for (token, durability) in [(3, Strict), (5, Relaxed), (5, Strict)] {
@@ -408,12 +409,12 @@ fn takeover(stage: &mut Stage) -> Result<()> {
     let job = job("events")?;
     let (one, two) = (stage.enter()?, stage.enter()?);
     stage.append(one, &job, &[40], Strict)?;
-    // The segment is compressed and removed just before this process adopts it.
+    // The segment is sealed, compressed and removed just before the second process adopts it.
     stage.sealed_meanwhile(two, one, &job)?;
     stage.append(two, &job, &[50], Strict)?;
     stage.append(one, &job, &[20], Strict)?;
-    // A writer dies before its line end, another process gets the event acknowledged, and a third one adopts the
-    // segment.
+    // A writer dies before the line end of an event, another process sends the event again and gets it acknowledged,
+    // and a third process adopts the segment.
     let id = vec![id(stage, 10, 1)];
     let event = stage.payloads(&[30]);
     stage.dying(one, Doom::short_of("events/", LINE_END), |stage| {

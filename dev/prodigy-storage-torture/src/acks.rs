@@ -23,7 +23,7 @@ pub(crate) struct Appender {
 pub(crate) struct End {
     /// The exit code; `None` if the process was killed.
     pub(crate) code: Option<i32>,
-    /// Its standard error.
+    /// The standard error of the process.
     pub(crate) stderr: String,
 }
 

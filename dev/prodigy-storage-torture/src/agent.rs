@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use told::tell;
 
-/// The number of checkpoints that are incremented under a lock each.
+/// The number of locks that agents take. Each lock protects a checkpoint of its own, whose number an agent
+/// increments.
 const GATES: u8 = 12;
 
 struct Agent {
@@ -53,7 +54,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The result of a call; `None` after a transient error or an unknown outcome.
+/// The value of a call; `None` after a transient error or an unknown outcome. Other errors are returned.
 fn clear<T>(result: Result<T, StorageError>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -69,7 +70,7 @@ fn number(data: &Value) -> Result<u64> {
     data.get("n").and_then(Value::as_u64).context("no number")
 }
 
-/// The number in a checkpoint, and the condition that the checkpoint is unchanged.
+/// The number in the latest checkpoint, and the condition that this checkpoint is still the latest.
 fn read(checkpoints: &Checkpoints) -> Result<Option<(u64, Expected)>> {
     Ok(match clear(checkpoints.latest_map::<Value>())? {
         None => None,
@@ -103,7 +104,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Increments the number by compare-and-set.
+    /// Increments the number in the job's checkpoint by compare-and-set.
     fn count(job: &Job) -> Result<()> {
         let checkpoints = job.checkpoints();
         let Some((before, expected)) = read(&checkpoints)? else {
@@ -121,7 +122,7 @@ impl Agent {
         }
     }
 
-    /// Increments the number under a lock, without a condition on the checkpoint.
+    /// Takes a random lock, and increments the number in the lock's checkpoint without compare-and-set.
     fn pass(&mut self) -> Result<()> {
         let name = format!("gate-{}", self.random.u8(..GATES));
         let options = LockOptions::new(&self.by);

@@ -27,9 +27,9 @@ struct Worker {
     job: Job,
     by: String,
     random: fastrand::Rng,
-    /// The number of things that it has started to store.
+    /// The number of names that this worker has used for data.
     number: u32,
-    /// A cursor, and the last event before the cursor.
+    /// A cursor, and the name of the last event before it.
     behind: Option<(Cursor, String)>,
 }
 
@@ -69,7 +69,7 @@ impl Worker {
         thread::sleep(Duration::from_millis(self.random.u64(..longest)));
     }
 
-    /// New names for things of this kind.
+    /// New names for events, dead letters or checkpoints; `kind` is a part of each name.
     fn names(&mut self, kind: &str, count: u32) -> Vec<String> {
         let first = self.number;
         self.number += count;
@@ -77,7 +77,7 @@ impl Worker {
         (first..self.number).map(name).collect()
     }
 
-    /// Reports things before and after they are stored.
+    /// Reports the names of data before and after `call` stores the data.
     fn store(names: &[String], call: impl FnOnce() -> Result<(), StorageError>) -> Result<()> {
         tell(&json!({"storing": {"at": now(), "names": names}}))?;
         let stored = match call() {
@@ -90,7 +90,7 @@ impl Worker {
         tell(&json!({"stored": {"at": now(), "stored": stored}}))
     }
 
-    /// Stores things of each kind, then finishes the job, so that it can be deleted.
+    /// Stores data of each kind, then finishes the job, so that it can be deleted.
     fn write(&mut self) -> Result<()> {
         let job = self.job.clone();
         for _ in 0..self.random.u8(1..6) {
@@ -139,7 +139,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Starts to read, from the beginning or after an event that was returned before.
+    /// Starts a read, from the beginning or from the cursor of an earlier read. Reports the last event before that
+    /// cursor.
     fn begin(&mut self) -> Result<Option<Cursor>> {
         let behind = self.behind.take().filter(|_| self.random.bool());
         let (cursor, name) = behind.unzip();
@@ -147,7 +148,7 @@ impl Worker {
         Ok(cursor)
     }
 
-    /// The name of an item of a scan or follow.
+    /// Reports and returns the name of an event that was read.
     fn given(item: &ScanItem<'_>) -> Result<String> {
         let ScanItem::Record(record) = item else {
             bail!("given: {item:?}");
@@ -190,7 +191,8 @@ impl Worker {
                     self.behind = Some((lines.cursor(), name));
                 }
                 Ok(None) => {
-                    // Replaces a cursor by one after segments that were read to their ends, which names none of them.
+                    // At the end of the log, the cursor no longer names the segments that were read whole. Such
+                    // cursors are tested, too.
                     if let Some((cursor, _)) = &mut self.behind {
                         *cursor = lines.cursor();
                     }

@@ -16,7 +16,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Reads a file; by default, the one of the project.
+    /// Reads the lines of a file; by default, of the file in the project.
     pub(crate) fn read(project: &Project, path: Option<&Path>) -> Result<Self> {
         let path = path.map_or_else(
             || project.path("crates/prodigy-storage/examples/demo/commits.jsonl"),
@@ -53,13 +53,14 @@ impl Input {
         &self.lines
     }
 
-    /// The number of positions for at least `bytes` bytes that use every line: the input once, or repeated.
+    /// The number of positions whose lines have at least `bytes` bytes together. It is a multiple of the number of
+    /// lines, so that each line is used.
     pub(crate) fn positions_for(&self, bytes: usize) -> usize {
         let whole: usize = self.lines.iter().map(String::len).sum();
         self.lines.len() * bytes.div_ceil(whole.max(1)).max(1)
     }
 
-    /// The line at a position; after the last line it starts over.
+    /// The line at a position. Positions after the last line begin again with the first.
     pub(crate) fn at(&self, position: usize) -> &str {
         self.lines
             .get(position % self.lines.len().max(1))

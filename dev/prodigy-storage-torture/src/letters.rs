@@ -34,9 +34,9 @@ struct Worker {
     by: String,
     random: fastrand::Rng,
     pushed: u32,
-    /// The items that it has taken.
+    /// The items that this worker has taken, each with its lease token.
     held: Vec<(ItemId, LeaseToken)>,
-    /// The items that it has pushed.
+    /// The items that this worker has pushed.
     own: Vec<ItemId>,
 }
 
@@ -73,8 +73,8 @@ fn opened(store: &str) -> Result<Storage> {
     }
 }
 
-/// Reports a call, makes it, and reports its result. A timeout and an unknown outcome are results, because other
-/// workers are killed and stopped meanwhile; so is a transient error while a database is being killed.
+/// Reports a call, makes it, and reports its result. A timeout, an unknown outcome or a transient error is a result,
+/// too: other workers are stopped and killed meanwhile, and a database may be killed.
 fn report<T>(
     call: &Value,
     make: impl FnOnce() -> Result<T, StorageError>,
@@ -194,7 +194,7 @@ impl Worker {
         self.change(&item, Some(token), how, change, length)
     }
 
-    /// Acts as an operator: changes an item that this worker pushed, by its id.
+    /// Changes an item that this worker pushed by its id, as an operator would.
     fn operate(&mut self) -> Result<()> {
         let Some(item) = self.random.choice(&self.own).cloned() else {
             return self.push();

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) struct Project {
     root: PathBuf,
     target: PathBuf,
-    /// True if the programs are built already.
+    /// True if all programs are built already.
     built: bool,
 }
 
@@ -57,7 +57,7 @@ impl Project {
         command
     }
 
-    /// Builds a program of one crate in the dev profile, unless all are built, and returns its path.
+    /// Builds a program of a crate in the dev profile, unless all programs are built already. Returns its path.
     pub(crate) fn build(&self, package: &str, name: &str) -> Result<PathBuf> {
         if !self.built {
             let mut command = self.cargo(["build", "--quiet", "--locked"]);

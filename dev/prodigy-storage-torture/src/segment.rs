@@ -11,7 +11,7 @@ use crate::tool::{Answer, lines};
 /// A record, as another program would parse it.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Record<'a> {
-    /// Its id.
+    /// The id of the event.
     pub(crate) id: uuid::Uuid,
     /// The payload, byte for byte.
     #[serde(borrow)]
@@ -64,7 +64,7 @@ pub(crate) fn check(base: &Path, repo: &str, job: &str) -> Result<OnDisk> {
     check_with(base, repo, job, true)
 }
 
-/// The same. Unless `mended` is true, an unsealed segment may end in an incomplete line.
+/// As [`check`], except that an unsealed segment may end in an incomplete line if `mended` is false.
 pub(crate) fn check_with(base: &Path, repo: &str, job: &str, mended: bool) -> Result<OnDisk> {
     let mut found = OnDisk::default();
     for path in list(base, repo, job)? {

@@ -213,7 +213,7 @@ impl Answer {
         )
     }
 
-    /// The errors that it printed, one per line, including those in the answers of `torture-served`.
+    /// The error messages that the process printed, one per line, including those in the answers of `torture-served`.
     pub(crate) fn errors(&self) -> String {
         let told = self.stderr.lines().filter(|line| line.starts_with("error: "));
         let mut errors: Vec<String> = told.map(str::to_owned).collect();
@@ -223,7 +223,7 @@ impl Answer {
         errors.join("\n")
     }
 
-    /// The lines that it printed.
+    /// The lines that the process printed to standard output.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         lines(&self.stdout)
     }

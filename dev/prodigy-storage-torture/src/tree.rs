@@ -1,4 +1,4 @@
-//! Listing folders.
+//! Lists the files of folders.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

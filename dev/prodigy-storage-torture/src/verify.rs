@@ -1,4 +1,4 @@
-//! `cargo xtask verify` checks what the tool promises, one check after the other, on real input.
+//! The checks of `cargo xtask verify`: each checks a promise of the tool on real input.
 
 mod dead_letters;
 mod documents;
@@ -30,18 +30,18 @@ pub(crate) struct Options {
     only: Vec<String>,
 }
 
-/// The input of all checks.
+/// The input that all checks share.
 #[derive(Debug)]
 struct Bench {
     binary: PathBuf,
     folder: PathBuf,
     input: Input,
-    /// A large document.
+    /// A large JSON document, which is saved as a checkpoint.
     document: Vec<u8>,
 }
 
 impl Bench {
-    /// The tool with a store for this check.
+    /// The tool, with a store for the check with this name.
     fn tool(&self, name: &str) -> Result<Tool> {
         Tool::new(&self.binary, &self.folder.join(name))
     }

@@ -26,7 +26,7 @@ const BATCH: usize = 5;
 /// The number of turns after which a thread finishes the job.
 const FINISH: usize = 24;
 
-/// Its arguments.
+/// The worker's store and arguments, which all of its threads use.
 #[derive(Clone)]
 struct Work {
     storage: Storage,
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     ended.recv().context("all threads are gone")?
 }
 
-/// Starts a thread that works until an error.
+/// Starts a thread that repeats its work until an error, which it sends to `failed`.
 fn start(
     work: &Work,
     failed: &Sender<Result<()>>,
@@ -78,7 +78,7 @@ fn start(
 ) {
     let (work, failed) = (work.clone(), failed.clone());
     thread::spawn(move || {
-        // The receiver is gone only while the process ends.
+        // This fails only while the process ends, when the receiver is gone.
         let _ = failed.send(step(&work));
     });
 }
@@ -164,7 +164,7 @@ fn save(work: &Work) -> Result<()> {
     }
 }
 
-/// Passes the critical section that commands use, too.
+/// Runs the critical section that commands run, too, under the same lock.
 fn pass(work: &Work) -> Result<()> {
     let (counter, new) = (work.folder.join("counter"), work.folder.join("counter.new"));
     let options = LockOptions::new("worker").wait(Duration::from_secs(25));
@@ -195,7 +195,7 @@ fn before(counter: &Path) -> Result<u64> {
     }
 }
 
-/// Follows the log from the beginning: no event is returned twice, and none is damaged.
+/// Follows the log from the beginning. Fails if an event is returned twice or is damaged.
 fn follow(work: &Work) -> Result<()> {
     let mut lines = work.job.events().follow_lines(FollowOptions::default())?;
     let (mut seen, mut told) = (HashSet::new(), 0);

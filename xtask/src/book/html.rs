@@ -1,4 +1,4 @@
-//! Checks the links of the built pages: the file exists and has the anchor.
+//! Checks the links of the built pages: the linked file must exist and have the anchor.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::tidy::links::plain;
 
-/// Returns the number of links; fails if one is broken.
+/// Checks the links of all pages in a folder. Returns the number of links; fails if a link is broken.
 pub(super) fn check(book: &Path) -> Result<usize> {
     let mut pages = BTreeMap::new();
     read(book, &mut pages)?;
@@ -61,7 +61,7 @@ fn read(folder: &Path, pages: &mut BTreeMap<PathBuf, String>) -> Result<()> {
     Ok(())
 }
 
-/// The values of an attribute. mdBook writes them in double quotes.
+/// The values of an attribute in HTML. mdBook writes them in double quotes.
 fn values<'t>(text: &'t str, attribute: &str) -> impl Iterator<Item = &'t str> {
     let start = format!(" {attribute}=\"");
     let mut rest = text;

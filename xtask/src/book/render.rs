@@ -28,7 +28,7 @@ fn page(text: &str) -> String {
         | Options::ENABLE_HEADING_ATTRIBUTES;
     let mut events = Vec::new();
     let mut anchors = BTreeMap::new();
-    // The index of the heading's start in `events`, and its text.
+    // The heading that is being read: the index of its start in `events`, and its text so far.
     let mut heading: Option<(usize, String)> = None;
     for mut event in Parser::new_ext(text, options) {
         match &mut event {
@@ -60,7 +60,7 @@ fn page(text: &str) -> String {
     out
 }
 
-/// The target of a link to a page of the book, in which the page is HTML.
+/// The target of a link to a page, changed for the HTML pages: `page.md` becomes `page.html`. `None` for other links.
 fn to_html(target: &CowStr<'_>) -> Option<String> {
     let (page, anchor) = match target.split_once('#') {
         Some((page, anchor)) => (page, format!("#{anchor}")),
@@ -70,7 +70,7 @@ fn to_html(target: &CowStr<'_>) -> Option<String> {
     Some(format!("{page}.html{anchor}"))
 }
 
-/// The anchor of a heading; the later ones of several headings with the same text get a number.
+/// The anchor of a heading. If an earlier heading has the same text, the anchor gets a number.
 fn anchor(title: &str, seen: &mut BTreeMap<String, usize>) -> String {
     let anchor: String = title
         .chars()

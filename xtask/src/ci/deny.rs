@@ -1,4 +1,4 @@
-//! The checks of dependencies by cargo-deny.
+//! Checks the dependencies by cargo-deny.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         let how = "cargo-deny is not installed (`cargo install --locked cargo-deny`)";
         return Ok(Outcome::Skipped(how.to_owned()));
     }
-    // Duplicates are allowed, and the tree of each is long.
+    // Duplicates are allowed. They are not listed, since the tree of each is long.
     let checks = [
         "--log-level",
         "error",

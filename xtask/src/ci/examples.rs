@@ -1,4 +1,4 @@
-//! The examples of the facade crate, run one by one, and one of them on each backend.
+//! Runs each example of the facade crate, and some of them on each backend.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,11 +10,11 @@ use super::steps::{build, has_git};
 use crate::project::{Project, must};
 use crate::server::Server;
 
-/// The crate whose examples they are.
+/// The crate of the examples.
 const CRATE: &str = "prodigy-storage";
 /// The example whose output must be the same on every backend.
 const SAME: &str = "job";
-/// An example that needs git. It runs on every backend, too.
+/// An example that needs git, and runs on every backend, too.
 const WITH_GIT: &str = "orchestrator";
 /// The backends that an example runs on.
 const BACKENDS: [&str; 3] = ["file", "memory", "postgres"];
@@ -38,7 +38,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         .iter()
         .filter(|target| target.kind.iter().any(is_example))
         .map(|target| target.name.as_str())
-        // The demo is a step of its own, because it needs git.
+        // The demo needs git, so it is a step of its own.
         .filter(|name| *name != "demo" && *name != WITH_GIT)
         .collect();
     if names.is_empty() {
@@ -91,7 +91,7 @@ fn are_short(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// A built example with a home of its own, and no other variables.
+/// The command of a built example, with a home folder of its own and no other environment variables.
 fn example(project: &Project, name: &str, home: &Path) -> Command {
     let mut command = Command::new(project.built(&format!("examples/{name}")));
     command
@@ -102,7 +102,7 @@ fn example(project: &Project, name: &str, home: &Path) -> Command {
     command
 }
 
-/// Runs one example on one configuration file, with each backend in turn: what it prints must not differ.
+/// Runs one example with the same configuration on each backend. The output must not differ.
 fn on_each_backend(project: &Project) -> Result<()> {
     let printed = |backend: &str| -> Result<String> {
         let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;

@@ -1,4 +1,4 @@
-//! The release archive, installed as its user would do it.
+//! Checks the release archive, as its user would install it.
 
 use std::process::Command;
 

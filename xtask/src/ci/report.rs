@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 /// The outcome of a step.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// All of the step passed.
+    /// The whole step passed.
     Passed,
-    /// The checked part passed; the text names the unchecked part.
+    /// The checked part of the step passed; the text names the unchecked part.
     Partly(String),
     /// The step could not run, for this reason.
     Skipped(String),
@@ -17,20 +17,21 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-/// The steps so far.
+/// The outcomes of the steps so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<(&'static str, Outcome, Duration)>,
 }
 
 impl Report {
-    /// Adds a step and prints its outcome.
+    /// Adds the outcome of a step, and prints it.
     pub(crate) fn add(&mut self, name: &'static str, outcome: Outcome, took: Duration) {
         println!("<== {}", row(name, &outcome, took));
         self.rows.push((name, outcome, took));
     }
 
-    /// Prints what failed steps printed about it, all steps, and the counts of their outcomes; fails if a step failed.
+    /// Prints the output of failed steps about their failures, then all steps, and the counts of outcomes. Fails if a
+    /// step failed.
     pub(crate) fn close(&self, took: Duration) -> Result<()> {
         for (name, outcome, _) in &self.rows {
             if let Outcome::Failed(why) = outcome
@@ -60,7 +61,7 @@ impl Report {
     }
 }
 
-/// One step on a line.
+/// A step and its outcome as one line of text.
 fn row(name: &str, outcome: &Outcome, took: Duration) -> String {
     let (word, why) = match outcome {
         Outcome::Passed => ("passed", None),

@@ -1,4 +1,4 @@
-//! Commands whose output is shown at once, and once more at the end of the run if they fail.
+//! Runs commands whose output is shown at once, and repeated at the end of the run if they fail.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -8,20 +8,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::project::show;
 
-/// The last lines of a command that are repeated.
+/// The number of last lines of a failed command that are repeated.
 const LAST: usize = 30;
-/// The most lines that are repeated.
+/// The largest number of lines of a failed command that are repeated.
 const MOST: usize = 120;
 
-/// Prints and runs a command, and shows its output. If it fails, the first line of the error is the command, and the
-/// others are what it printed about the failure.
+/// Prints a command, runs it, and shows its output. If it fails, the error has the command in its first line, then
+/// the lines of output about the failure.
 pub(super) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
     println!("$ {shown}");
     let (reader, writer) = std::io::pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     let child = command.spawn();
-    // The command's own ends of the pipe: while they are open, the reader below waits.
+    // Closes the writing ends of the pipe in this process: the reader below ends when no process has one open.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child.with_context(|| format!("can't start `{shown}`"))?;
     let mut kept = Kept::default();
@@ -40,7 +40,7 @@ pub(super) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The lines of a command about its failures, and its last lines.
+/// The lines of a command's output that are repeated if it fails: lines about failures, and the last lines.
 #[derive(Debug, Default)]
 struct Kept {
     failures: Vec<String>,

@@ -1,4 +1,4 @@
-//! The steps in the order in which they run: quick steps first.
+//! The steps of `ci`, in the order in which they run: quick steps first.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,18 +10,18 @@ use super::{deny, examples, packed, shown};
 use crate::project::Project;
 use crate::{demo, tidy, torture};
 
-/// One step.
+/// A step of `ci`.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// Its name on the command line.
+    /// The name of the step on the command line.
     pub(crate) name: &'static str,
-    /// Its purpose.
+    /// The purpose of the step.
     pub(crate) about: &'static str,
-    /// Checks it; an error counts as a failure.
+    /// Runs the step; an error counts as a failure.
     pub(crate) run: fn(&Project) -> Result<Outcome>,
 }
 
-/// All of them.
+/// All steps.
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -103,7 +103,7 @@ pub(crate) const STEPS: &[Step] = &[
 /// git's name for the empty tree: compared with it, all lines are new.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
-/// The features that suffice for each crate, with its default features off.
+/// Crates and sets of features: each crate has to compile with each of its sets, without its default features.
 const SMALL: &[(&str, &str)] = &[
     ("prodigy-storage", "file"),
     ("prodigy-storage", "memory"),
@@ -121,25 +121,25 @@ const SMALL: &[(&str, &str)] = &[
     ("prodigy-storage-retry", ""),
 ];
 
-/// The features with which the workspace is built for the steps that run it: with others, cargo would compile all crates
-/// again for each step.
+/// The features of the workspace's build that all steps share. With other features, a step would compile all crates
+/// again.
 const FEATURES: &str =
     "prodigy-storage/tokio,prodigy-storage/postgres,prodigy-storage-cli/postgres,xtask/dist,xtask/docs";
 
-/// Crates with models of their concurrent parts, behind the feature `model`.
+/// Crates with concurrency models of their parts, behind the feature `model`.
 const MODELLED: &[&str] = &[
     "prodigy-storage-cache",
     "prodigy-storage-file",
     "prodigy-storage-retry",
 ];
 
-/// Prints and runs a command.
+/// Prints and runs a command. Fails if the command fails.
 fn step(command: &mut Command) -> Result<Outcome> {
     shown::run(command)?;
     Ok(Outcome::Passed)
 }
 
-/// Builds the programs and examples of all crates, as [`test`] does.
+/// Builds the programs and examples of all crates, with the features of [`test`].
 pub(super) fn build(project: &Project) -> Result<()> {
     let mut command = project.cargo(["build", "--locked", "--workspace", "--bins", "--examples"]);
     step(command.args(["--features", FEATURES])).map(drop)
@@ -184,7 +184,8 @@ fn clippy(project: &Project) -> Result<Outcome> {
 }
 
 fn features(project: &Project) -> Result<Outcome> {
-    // One crate at a time: built together, a crate would also get the features that another crate asks for.
+    // Crates are built one at a time: in a common build, a crate would also get the features that other crates ask
+    // for.
     for (name, features) in SMALL {
         let arguments = [
             "clippy",
@@ -201,7 +202,7 @@ fn features(project: &Project) -> Result<Outcome> {
         ];
         step(&mut project.cargo(arguments))?;
     }
-    // A program that was built without a backend has its own error for it.
+    // A configured backend that the program was built without has an error of its own, which this test checks.
     let package = ["test", "--locked", "--package", "prodigy-storage", "--lib"];
     let mut command = project.cargo(package);
     step(command.args(["--no-default-features", "--features", "memory", "open::"]))
@@ -271,7 +272,7 @@ pub(super) fn has_postgresql() -> bool {
 }
 
 fn models(project: &Project) -> Result<Outcome> {
-    // Only the library's own tests: nothing else is compiled with the modelled locks.
+    // Only unit tests of the library run, because only these are compiled with the modelled locks.
     let mut arguments = vec![
         "test".to_owned(),
         "--locked".into(),

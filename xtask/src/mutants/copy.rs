@@ -1,4 +1,4 @@
-//! The copy of the project that bugs are planted into.
+//! The copy of the project, into which bugs are planted.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
@@ -28,7 +28,7 @@ pub(super) struct Copy<'a> {
     root: PathBuf,
     build: PathBuf,
     output: PathBuf,
-    /// Held while the copy is used.
+    /// The lock file, which is locked while the copy is in use.
     _lock: File,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Copy<'a> {
             let from = self.project.path(&relative);
             let bytes = match fs::read(&from) {
                 Ok(bytes) => bytes,
-                // The file was deleted without a commit.
+                // The file was deleted, but git still tracks it.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).with_context(|| format!("can't read {}", from.display())),
             };

@@ -52,7 +52,7 @@ impl Outcome {
         matches!(self, Self::Failed(names) if names.iter().any(|name| is_named(name, wanted)))
     }
 
-    /// The outcome as one line. The expected failure comes first.
+    /// The outcome as one line of text. The expected failure comes first.
     pub(super) fn line(&self, wanted: &str) -> String {
         match self {
             Self::NotPlanted(why) => format!("DOES NOT FIT: {why}"),

@@ -1,4 +1,4 @@
-//! `docs/assurance/mutants.md`.
+//! Renders `docs/assurance/mutants.md`.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use super::bug::Bug;
 /// The path of the page in the project.
 pub(crate) const PAGE: &str = "docs/assurance/mutants.md";
 
-/// The page with all lists.
+/// Renders the page with the bugs of all lists.
 pub(super) fn render(bugs: &[Bug]) -> Result<String> {
     let mut text = String::new();
     let count = bugs.len();

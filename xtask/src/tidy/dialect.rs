@@ -1,8 +1,8 @@
-//! Checks for plain English: the listed phrases must not occur in comments, pages and messages.
+//! Checks for plain English: listed phrases must not occur in comments, pages and messages.
 
 use super::{Findings, TextFile};
 
-/// Phrases, each with a replacement, or with the information that the sentence lacks.
+/// Phrases, each with a replacement or with an advice.
 const PHRASES: &[(&str, &str)] = &[
     ("all the same", "even so, or leave it out"),
     ("anew", "again, or new"),
@@ -58,7 +58,7 @@ const OPENINGS: &[&str] = &[
     "Who ",
 ];
 
-/// Pages that are not checked: decisions are not rewritten, and the list of changes quotes.
+/// Pages that are not checked: decisions are never rewritten, and the list of changes quotes earlier texts.
 const SETTLED: &[&str] = &["docs/decisions/", "CHANGELOG.md"];
 
 /// Reports every line with a listed phrase.

@@ -76,8 +76,8 @@ fn exports(library: &str) -> Vec<(&str, &str)> {
     found
 }
 
-/// The items of the crate's root that a source names, each with its line. `depth` is the number of levels from the root
-/// to its module.
+/// The items of the crate's root that a source names, each with its line. `depth` is the number of levels from the
+/// root to the source's module.
 fn named(source: &str, depth: usize) -> Vec<(usize, &str)> {
     let (crates, supers) = ("crate::", "super::".repeat(depth));
     let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, TextFile};
 
-/// Public modules that only tests and developer tools use.
+/// Public modules for tests and developer tools, whose types need no example.
 const FOR_TESTS: &[&str] = &["conformance", "fs", "reference"];
 
 /// The exports of a library.
@@ -71,7 +71,7 @@ fn public(lib: &str) -> Public<'_> {
     public
 }
 
-/// The types without an example, each with the number of its line.
+/// The types whose documentation has no example, each with its line number.
 fn without_example(code: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut has_example = false;

@@ -9,9 +9,9 @@ use super::{Findings, TextFile};
 
 /// A source file with more lines is reported as long.
 const LONG: usize = 600;
-/// Folders whose content is generated.
+/// Folders that are not checked, because their content is generated.
 const MADE: &[&str] = &["target", "demo", ".git"];
-/// Files that are text.
+/// The file name extensions of text files.
 const TEXT: &[&str] = &[
     "rs", "toml", "md", "yml", "yaml", "sh", "json", "jsonl", "txt", "snap", "sql",
 ];

@@ -57,7 +57,7 @@ fn broken(
     (!known).then(|| format!("links to `{target}`: that page has no such heading"))
 }
 
-/// A path without `..`.
+/// The path with its `..` resolved, without access to the file system.
 pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

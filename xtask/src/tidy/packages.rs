@@ -63,7 +63,7 @@ fn packages(project: &Project, feature: &str) -> Result<BTreeSet<String>> {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let tree = String::from_utf8(output.stdout).context("cargo's tree is no text")?;
-    // `cargo tree` marks a package that it has listed before.
+    // `cargo tree` adds `(*)` to a package that it has listed before.
     let names = tree.lines().map(|line| line.trim_end_matches(" (*)").to_owned());
     Ok(names.filter(|name| !name.is_empty()).collect())
 }

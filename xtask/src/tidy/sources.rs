@@ -1,5 +1,5 @@
-//! Two checks of sources that no lint makes: a library names its exports, and a hint is written for people who do not
-//! program in Rust.
+//! Checks of sources that no lint makes: a library lists its exports by name, and a hint for users contains no Rust
+//! code.
 
 use super::{Findings, TextFile};
 

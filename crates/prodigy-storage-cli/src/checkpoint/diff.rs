@@ -1,4 +1,4 @@
-//! `checkpoint diff`.
+//! The command `checkpoint diff`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `dlq analyze`.
+//! The command `dlq analyze`.
 
 use prodigy_storage::{Eligible, ItemId, SignatureCount, SignatureGroups, Timestamp};
 use serde_json::json;

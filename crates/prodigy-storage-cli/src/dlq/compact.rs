@@ -1,4 +1,4 @@
-//! `dlq compact`.
+//! The command `dlq compact`.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `dlq edit`.
+//! The command `dlq edit`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ use crate::job::{JobArgs, Opened};
 use crate::json::{compact, merge_patch, pretty};
 use crate::signals::Stop;
 
-/// How often a patch is applied again because the item changed meanwhile.
+/// The largest number of times that a patch is applied, if the item keeps changing meanwhile.
 const TRIES: usize = 16;
 /// The editor if the environment names none.
 const EDITOR: &str = "vi";
@@ -101,7 +101,8 @@ impl Edit<'_> {
 
     fn with_editor(&self, app: &mut App<'_>) -> Result<Exit> {
         let item = get(self.opened, &self.dlq, self.id)?;
-        // The editor handles an interrupt from the terminal. A request to end is obeyed after the editor has ended.
+        // The editor handles an interrupt from the terminal. The tool ends at a signal only after the editor has
+        // ended.
         let stop = Stop::on_request();
         let before = pretty(item.body.get());
         let file = Draft::new(&before)?;

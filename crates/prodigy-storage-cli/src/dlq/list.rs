@@ -1,4 +1,4 @@
-//! `dlq list`, `dlq show` and `dlq export`.
+//! The commands `dlq list`, `dlq show` and `dlq export`.
 
 use prodigy_storage::{Dlq, DlqItem, Eligible, ErrorKind, ItemId, Select};
 

@@ -1,4 +1,4 @@
-//! `dlq`.
+//! The command `dlq`.
 
 mod analyze;
 mod bulk;
@@ -268,7 +268,7 @@ pub(crate) fn run(app: &mut App<'_>, command: DlqCommand) -> Result<Exit> {
     }
 }
 
-/// An item's object, to which its state is added, and the end of its lease or delay.
+/// The JSON object of an item, with its state and the end of its lease or delay added.
 fn line_of(item: &DlqItem, state: State) -> String {
     let (lease, delay) = match item.state {
         ItemState::Leased => (item.lease.as_ref(), None),
@@ -282,7 +282,8 @@ fn line_of(item: &DlqItem, state: State) -> String {
     }
 }
 
-/// An item's object, to which its lease or delay is added. The token is added only for the process that took the item.
+/// The JSON object of an item, with its lease or delay added. The token is added only for the process that took the
+/// item.
 fn with_lease(body: &RawValue, lease: Option<&Lease>, delay: Option<&Delay>, token: bool) -> String {
     let body = body.get().trim_end();
     let Some(open) = body.strip_suffix('}') else {

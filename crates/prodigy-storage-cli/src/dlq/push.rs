@@ -1,4 +1,4 @@
-//! `dlq push` and `dlq import`.
+//! The commands `dlq push` and `dlq import`.
 
 use std::io::Write;
 use std::path::PathBuf;

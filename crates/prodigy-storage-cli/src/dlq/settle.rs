@@ -219,7 +219,7 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> 
     let opened = arguments.job.open(app, Access::Write)?;
     let keys = bulk::texts(&arguments.ids);
     let dlq = opened.job.dlq();
-    // An item that can't be read may be one of them.
+    // Counts the items to remove, including those whose contents can't be read.
     let found = dlq.scan(&Select::ids(arguments.ids.iter().cloned()))?;
     let (outcome, recorded) = match found.take(keys.len()).count() {
         0 => (settle(&dlq, &keys, |key| by_id(key, Change::Remove))?, Exit::Done),
@@ -237,7 +237,7 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> 
     })
 }
 
-/// The outcomes by key.
+/// The keys of the command line, grouped by the outcome of the change.
 #[derive(Debug, Default)]
 struct Outcome {
     settled: Vec<String>,
@@ -319,7 +319,7 @@ fn settle(
     Ok(outcome)
 }
 
-/// The same for keys that may be tokens or ids: tokens are tried first.
+/// Changes the item of each key, as [`settle`] does. A key may be a token or an id: tokens are tried first.
 fn settle_either(dlq: &Dlq, keys: &[String], change: &Change) -> Result<Outcome> {
     let mut outcome = settle(dlq, keys, |key| by_token(key, change.clone()))?;
     let ids = std::mem::take(&mut outcome.unknown);

@@ -1,4 +1,4 @@
-//! `dlq take`.
+//! The command `dlq take`.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -47,7 +47,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
     let mut select = arguments.select.select(Eligible::Yes);
     let mut left = arguments.limit.unwrap_or(usize::MAX);
     if left > BATCH {
-        // An item whose lease ends during this command is after the mark, so it is not taken twice.
+        // Takes only items that were in the queue when the command began. An item whose lease ends meanwhile gets a
+        // later place, so it is not taken twice.
         select = select.until(dlq.summary()?.mark);
     }
     let mut has_all = false;

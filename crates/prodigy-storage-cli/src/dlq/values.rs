@@ -20,7 +20,7 @@ pub(super) enum Piece {
 pub(super) struct Objects {
     longest: usize,
     text: Vec<u8>,
-    /// The first line of the current object; 0 outside of an object.
+    /// The line number at which the current object begins; 0 outside of an object.
     begun: u64,
     depth: usize,
     in_text: bool,
@@ -109,7 +109,7 @@ impl Objects {
         self.arrays = 0;
     }
 
-    /// Ends the current object, before input that belongs to no object.
+    /// Reports the current object as unfinished, if there is one: the input that follows does not belong to it.
     pub(super) fn end_object(&mut self, found: &mut Vec<Piece>) {
         if self.begun > 0 {
             self.give_up(found, "the object does not end");

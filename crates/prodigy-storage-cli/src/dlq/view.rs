@@ -61,7 +61,7 @@ pub(crate) struct View {
     id: String,
     pub(crate) state: State,
     held: ItemState,
-    /// The time that its state still lasts.
+    /// The remaining time of a lease or a delay.
     rest: Option<Duration>,
     attempts: Option<u64>,
     age: Option<Duration>,
@@ -108,19 +108,19 @@ impl View {
         }
     }
 
-    /// If its facts can't be read, reports that.
+    /// Reports the item if its fields can't be read.
     pub(crate) fn print_unreadable(&self, app: &mut App<'_>) {
         if self.state == State::Unreadable {
             app.skipped(&format!("{}: {}", self.id, self.error));
         }
     }
 
-    /// True if it is neither leased nor delayed.
+    /// True if the item is neither leased nor delayed.
     pub(crate) fn is_free(&self) -> bool {
         self.held == ItemState::Pending
     }
 
-    /// Its state, and the time that the state still lasts: `leased 4m 12s`.
+    /// The item's state, and the remaining time of its lease or delay: `leased 4m 12s`.
     pub(crate) fn state(&self) -> String {
         let name = self.state.name();
         match self.rest {

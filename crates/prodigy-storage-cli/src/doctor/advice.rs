@@ -14,7 +14,7 @@ pub(super) struct Advice {
     tool: String,
     repair: String,
     root: Option<PathBuf>,
-    /// The present time, for names that are not taken.
+    /// The present time, which makes the name of a moved file unique.
     now: String,
 }
 
@@ -58,7 +58,7 @@ impl Advice {
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
-            // A dangling link hides no data.
+            // A link without a target hides no data, so it may be removed.
             FindingKind::Link | FindingKind::InTheWay if path.is_symlink() => {
                 (!path.exists()).then(|| format!("rm {place}"))
             }
@@ -69,14 +69,15 @@ impl Advice {
                     .ok()?
                     .to_str()?
                     .replace('/', "_");
-                // Two such files may have one name; and the quarantine is emptied by the age of its files.
+                // The time in the name keeps files of the same name apart. `touch` resets the age, by which the
+                // quarantine is emptied.
                 let to = quarantine.join(format!("{}-{name}", self.now));
                 let (folder, to) = (as_word(quarantine.to_str()?), as_word(to.to_str()?));
                 Some(format!(
                     "mkdir -p -m 0700 {folder} && mv {place} {to} && touch -h {to}"
                 ))
             }
-            // The mark itself is as it should be.
+            // Only a damaged mark of a moved job is removed. An intact mark needs no repair.
             FindingKind::Moved if finding.severity == FindingSeverity::Damage => Some(format!("rm {place}")),
             FindingKind::NameCollision => self.rename(path),
             FindingKind::UnfinishedDeletion => {
@@ -90,7 +91,8 @@ impl Advice {
         }
     }
 
-    /// Moves a job to a free name. `None` for a repository: it also has a registry entry, documents and worktrees.
+    /// The command that gives a job a free name. `None` for a repository: it also has a registry entry, documents and
+    /// worktrees.
     fn rename(&self, path: &Path) -> Option<String> {
         let (job, repo) = (path.file_name()?.to_str()?, path.parent()?);
         let repo = match repo.file_name()?.to_str()? {

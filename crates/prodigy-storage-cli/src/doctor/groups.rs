@@ -16,7 +16,7 @@ struct Group {
     repaired: u64,
     /// The quarantined copy of the first repaired finding.
     kept: Option<String>,
-    /// The reason why the first unrepaired finding was left.
+    /// The reason why the first unrepaired finding was not repaired.
     left: Option<String>,
     command: Option<String>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Groups(BTreeMap<(std::cmp::Reverse<FindingSeverity>, String, S
 impl Groups {
     pub(super) fn add(&mut self, finding: Finding, command: Option<String>) {
         let remedy = command.clone().unwrap_or_else(|| finding.advice.clone());
-        // One remedy for all of them: `--verbose` prints the command for each.
+        // Imported files form one group, although each has a command of its own, which `--verbose` prints.
         let remedy = match finding.kind {
             FindingKind::Imported => String::new(),
             _ => remedy,

@@ -1,4 +1,4 @@
-//! `doctor`.
+//! The command `doctor`.
 
 mod advice;
 mod groups;
@@ -130,7 +130,7 @@ fn print(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<
     }
 }
 
-/// Prints the exact command, or otherwise the advice.
+/// Prints the command that fixes a problem; if there is no such command, prints advice.
 fn print_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result<()> {
     match command {
         Some(command) => app.line(format!("         run: {}", escape(command))),
@@ -138,7 +138,7 @@ fn print_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Resul
     }
 }
 
-/// True if nothing was examined that belongs to a job, and nothing was found.
+/// True if the doctor read no data of a job and found no problem.
 fn is_nothing(summary: &DoctorSummary) -> bool {
     let found = summary.damage + summary.warnings + summary.notes;
     summary.events + summary.items + found + summary.unread == 0

@@ -30,7 +30,7 @@ impl Problem {
     }
 }
 
-/// All problems; empty if storage can't be opened, for which the findings give the reason.
+/// All problems. Empty if storage can't be opened: the doctor's findings give the reason.
 pub(super) fn all(app: &mut App<'_>) -> Vec<Problem> {
     let Ok(storage) = app.open_quietly(Access::Read) else {
         return Vec::new();
@@ -74,7 +74,7 @@ fn of_check(check: Check, tool: &str) -> Problem {
     }
 }
 
-/// Synchronises the clock over the network.
+/// The command that sets the clock over the network.
 pub(super) const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
 
 fn of_notice(notice: &StorageNotice, tool: &str) -> Problem {
@@ -131,7 +131,7 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
     }
 }
 
-/// The command that shows or opens the place of a setting.
+/// The command that opens the configuration file at a setting, or unsets the environment variable.
 fn at(origin: &Origin) -> Option<String> {
     match origin {
         Origin::File { path, line, .. } => Some(format!(
@@ -143,7 +143,7 @@ fn at(origin: &Origin) -> Option<String> {
     }
 }
 
-/// Imports a project's own folder, checks the copy, and renames the original.
+/// The commands that import a project's own folder (`migrate` also checks the copy), and then rename the original.
 fn migrate(folder: &Path, tool: &str) -> String {
     let areas = AREAS.iter().map(|area| folder.join(area));
     let areas = areas.filter(|area| area.is_dir());

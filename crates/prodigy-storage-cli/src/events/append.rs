@@ -1,4 +1,4 @@
-//! `events append`.
+//! The command `events append`.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -81,7 +81,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
         newest: None,
     };
     let fed = sink.feed(app, &mut lines, limit);
-    // Stores the events before a refused line. After a failed write, nothing is left to store.
+    // Stores the events that were read before a refused line. If a write failed, the batch is empty, and this stores
+    // nothing.
     let rest = sink.store(app);
     let exit = lines.ended(app);
     drop(lines);
@@ -91,7 +92,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
         sink.print_count(app);
     }
     match fed.and(rest) {
-        // The reader of the ids is gone: the rest of the input is not read, so the command must not report success.
+        // The reader of the ids closed the output, so the rest of the input was not read: this must not count as
+        // success.
         Err(Failure::Closed) => Err(Failure::new(
             Exit::Failed,
             format!(
@@ -104,7 +106,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
     }
 }
 
-/// Finishes background work, such as compression, within the timeout; the next writer does the rest.
+/// Finishes background work, such as compression. If the timeout ends first, the next process that appends finishes
+/// it.
 fn end(app: &mut App<'_>, storage: &Storage) -> Result<()> {
     match storage.flush() {
         Err(error) if error.kind() == ErrorKind::Timeout => {
@@ -129,7 +132,7 @@ impl Sink<'_> {
                 Next::TooLong(failure) => return Err(failure),
                 Next::End => return Ok(()),
             };
-            // An event that may be too large is written alone, so that the events before it are stored.
+            // A line that may be over the limit is written alone: if it is refused, the events before it are stored.
             let large = line.text().len() > limit.saturating_sub(BESIDE);
             if large {
                 self.store(app)?;

@@ -1,4 +1,4 @@
-//! `events cat`.
+//! The command `events cat`.
 
 use prodigy_storage::{EventFilter, Events, ReadOptions, ScanItem, Timestamp};
 

@@ -1,4 +1,4 @@
-//! `events end`.
+//! The command `events end`.
 
 use serde_json::json;
 

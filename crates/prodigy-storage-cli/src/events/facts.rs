@@ -15,7 +15,7 @@ const OUTCOME: [&str; 4] = ["status", "outcome", "result", "level"];
 /// Fields that exist, and are not null, only after a failure.
 const ERROR: [&str; 2] = ["error", "errors"];
 
-/// The payload of an event as JSON; empty for a line of another program without one.
+/// The payload of an event as JSON. Empty for a line of another program that has no payload.
 pub(crate) fn payload<'a>(record: &Record<'a>) -> &'a str {
     #[derive(Deserialize)]
     struct Envelope<'a> {
@@ -31,7 +31,7 @@ pub(crate) fn payload<'a>(record: &Record<'a>) -> &'a str {
 pub(crate) struct Facts {
     pub(crate) kind: Option<String>,
     pub(crate) worktree: Option<String>,
-    /// True if the kind or the outcome contains the word `fail` or `error`, or if an error is stated.
+    /// True if the kind or the outcome contains the word `fail` or `error`, or if a field of [`ERROR`] is set.
     pub(crate) failed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `events follow`.
+//! The command `events follow`.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -93,7 +93,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     follow_all(app, lines, Printed::new(), &stop, arguments.time, Form::Json)
 }
 
-/// Prints the events of a follow in a form, except those that were printed already.
+/// Prints the followed events in this form, except those in `printed`.
 pub(super) fn follow_behind(
     app: &mut App<'_>,
     lines: Lines,
@@ -105,7 +105,7 @@ pub(super) fn follow_behind(
     follow_all(app, lines, printed, &stop, time, form)
 }
 
-/// Prints lines until the end, then the cursor.
+/// Prints the followed lines until the end, then the cursor.
 fn follow_all(
     app: &mut App<'_>,
     mut lines: Lines,
@@ -119,8 +119,8 @@ fn follow_all(
     let followed = interruptible(stop, app.closed, lines.handle(), || {
         follow(app, &mut lines, &mut printed, &mut given, stop, until, form)
     });
-    // In what took the place of the store, the cursor may be behind events that were not given. In a deleted log, and before
-    // removed events, no follow can begin at it.
+    // If another store has replaced this one, the cursor may be after events that were never printed. In a deleted
+    // log, or before removed events, no follow can begin at the cursor.
     let is_valid = !matches!(&followed, Err(Failure::Storage(error))
         if matches!(error.kind(), ErrorKind::Replaced | ErrorKind::Deleted | ErrorKind::CursorGap));
     if let Some(given) = given.filter(|_| is_valid) {
@@ -133,7 +133,7 @@ fn follow_all(
     followed
 }
 
-/// The printed events, each with its job if several jobs are followed.
+/// The ids of events that were printed already, each with its job if several jobs are followed.
 pub(super) type Printed = BTreeSet<(Option<JobAddress>, EventId)>;
 
 /// The followed lines of one job, or of several.
@@ -143,7 +143,7 @@ pub(super) enum Lines {
 }
 
 impl Lines {
-    /// The lines of these jobs; of all jobs of the repository if none is named.
+    /// The lines of these jobs; of all jobs of the repository if `jobs` is empty.
     pub(super) fn of_jobs(repo: &Repo, jobs: &[JobId], options: FollowOptions) -> Result<Self> {
         Ok(match jobs {
             [job] => Self::Of(repo.job(job.as_str())?.events().follow_lines(options)?),
@@ -172,7 +172,7 @@ impl Lines {
         }
     }
 
-    /// The position after the printed events; `None` for several jobs, which have one each.
+    /// The cursor after the last returned line; `None` for several jobs, since each has its own.
     fn cursor(&self) -> Option<Cursor> {
         match self {
             Self::Of(lines) => Some(lines.cursor()),
@@ -210,7 +210,7 @@ fn follow(
     }
 }
 
-/// Runs `work`, and wakes its follow when a signal asks to stop or the reader of the output is gone.
+/// Runs `work`. Wakes the follow in it when a signal asks to stop or the reader of the output is gone.
 fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, work: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
         let (ends, ended) = channel::<()>();
@@ -227,7 +227,7 @@ fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, wor
     })
 }
 
-/// Prints a bounded number of the available lines. Returns true if there are no more for now.
+/// Prints the available lines, up to [`LINES`]. Returns true if no more are available for now.
 fn step(app: &mut App<'_>, lines: &mut Lines, printed: &mut Printed, form: Form) -> Result<bool> {
     let mut idle = false;
     for _ in 0..LINES {

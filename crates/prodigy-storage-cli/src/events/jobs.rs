@@ -43,7 +43,7 @@ impl JobsArgs {
     }
 }
 
-/// The ids in these texts, each once.
+/// Parses job ids. An id that is given twice is returned once.
 pub(super) fn ids(texts: &[String]) -> Result<Vec<JobId>> {
     let mut ids: Vec<JobId> = Vec::new();
     for text in texts {
@@ -55,11 +55,11 @@ pub(super) fn ids(texts: &[String]) -> Result<Vec<JobId>> {
     Ok(ids)
 }
 
-/// Such jobs, and the storage that holds them.
+/// The jobs whose events a command reads, and the storage that holds them.
 pub(super) struct Jobs {
     storage: Storage,
     repo: Repo,
-    /// The named jobs; empty for all of the repository.
+    /// The jobs that the command line names. If it is empty, all jobs of the repository are read.
     named: Vec<JobId>,
     may_be_missing: bool,
 }
@@ -88,8 +88,8 @@ impl Jobs {
         Lines::of_jobs(&self.repo, &self.named, options)
     }
 
-    /// Reads each job with `begin`, passes its events on, and reports damage. If a job does not exist, the others are
-    /// read, and its failure is part of the result.
+    /// Reads the events of each job with `begin`, passes them to `give`, and reports damage. If a job does not exist,
+    /// the others are read, and its failure is part of the result.
     pub(super) fn read(
         &self,
         app: &mut App<'_>,

@@ -1,4 +1,4 @@
-//! `events`.
+//! The command `events`.
 
 mod ahead;
 mod append;

@@ -79,7 +79,7 @@ impl OverTime {
 
     fn add(&mut self, time: Timestamp) {
         let passed = time.as_nanos() / 1_000_000_000 - self.start;
-        // An event that is older than those before it, as in the next job, needs spans in front.
+        // An event that is older than the first span, such as one of the next job, needs spans before it.
         let (before, at) = loop {
             let before = (-passed)
                 .max(0)

@@ -1,4 +1,4 @@
-//! `events search`.
+//! The command `events search`.
 
 use prodigy_storage::EventFilter;
 

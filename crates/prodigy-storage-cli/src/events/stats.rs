@@ -1,4 +1,4 @@
-//! `events stats`.
+//! The command `events stats`.
 
 use prodigy_storage::{EventCounts, Events, LogSummary, ScanItem, Timestamp};
 use serde_json::{Value, json};

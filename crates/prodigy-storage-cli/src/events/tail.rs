@@ -1,4 +1,4 @@
-//! `events tail`.
+//! The command `events tail`.
 
 use std::collections::BTreeSet;
 
@@ -44,8 +44,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TailArgs) -> Result<Exit> {
     if !arguments.follow {
         return newest(app, &jobs, count, range, form, |_, _| ());
     }
-    // The follow begins before the newest events are read, so no event is missed; an event that both return is printed
-    // once.
+    // The follow begins before the newest events are read, so no event is missed. An event that both of them return
+    // is printed once.
     let mut options = FollowOptions::new().from_now().wait(std::time::Duration::ZERO);
     options.filters = range.filters();
     let lines = jobs.follow(options)?;

@@ -133,13 +133,13 @@ fn is_of_the_store(parts: &[String]) -> bool {
     }
 }
 
-/// True if a folder is at a path where a job has a file.
+/// True if a folder is at a path where the store keeps a file of a job.
 fn has_the_name_of_a_file(parts: &[String]) -> bool {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     matches!(classify(&parts), Class::Data(_, Some(_), Some(_)))
 }
 
-/// The classification of a path.
+/// What a path is: a file to import, or something else.
 enum Class<'p> {
     Data(Kind, Option<&'p str>, Option<&'p str>),
     /// A file without data of its own: an index, or a lock file.
@@ -195,7 +195,7 @@ fn classify<'p>(parts: &[&'p str]) -> Class<'p> {
 fn state(file: &str) -> Option<Kind> {
     match file {
         "metadata.json" => Some(Kind::JobDocument("metadata")),
-        // The store writes these marks itself.
+        // The store writes these marker files itself.
         "finished.json" | "fencing.json" => None,
         _ if [".json", ".json.gz", ".json.zst", ".checkpoint.gz"]
             .iter()

@@ -14,7 +14,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::export::{Position, VERSION};
 
-/// A line. Each kind of line has some of these fields.
+/// A line of an export. Each kind of line has some of these fields.
 #[derive(Deserialize)]
 pub(super) struct Line<'l> {
     pub(super) kind: String,
@@ -39,8 +39,8 @@ pub(super) struct Line<'l> {
 }
 
 impl<'l> Line<'l> {
-    /// The key of a checkpoint, or a key that is derived from all that the line says: two saves of one state are two
-    /// checkpoints.
+    /// The key of a checkpoint. If it has no key, one is derived from the whole line, so two saves of one state
+    /// remain two checkpoints.
     fn checkpoint_key(&self) -> Option<String> {
         let derived = || {
             let (Some(phase), Some(time), Some(data)) = (&self.phase, self.saved_at, self.data) else {
@@ -53,7 +53,7 @@ impl<'l> Line<'l> {
         self.key.clone().or_else(derived)
     }
 
-    /// The state in a checkpoint's line, with the cursor of its position.
+    /// The state in a line of a checkpoint; `cursors` gives the cursor for its position.
     pub(super) fn state(&self, cursors: &BTreeMap<Key, Cursor>) -> Option<State<'l>> {
         Some(State {
             phase: self.phase.as_deref()?.parse().ok()?,
@@ -68,7 +68,7 @@ impl<'l> Line<'l> {
     }
 }
 
-/// A position as a sort key.
+/// A position as a sort key: the event's id, and true for the position after the event.
 pub(super) type Key = (EventId, bool);
 
 fn key(position: Position) -> Key {
@@ -78,7 +78,7 @@ fn key(position: Position) -> Key {
     }
 }
 
-/// An export that was read once and is complete.
+/// An export that was read to its end and found complete.
 pub(super) struct Export {
     pub(super) repo: String,
     pub(super) job: String,
@@ -151,7 +151,7 @@ pub(super) fn cursors(export: &Export, job: &Job) -> Result<BTreeMap<Key, Cursor
     if export.positions.is_empty() {
         return Ok(found);
     }
-    // The positions by the event before them. Each becomes the cursor after that event.
+    // The event before each position. The cursor after that event becomes the position's cursor.
     let mut before: BTreeMap<EventId, Vec<Key>> = BTreeMap::new();
     let mut waiting = export.positions.iter().copied().peekable();
     let mut last: Option<EventId> = None;

@@ -51,7 +51,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &MigrateArgs) -> Result<Exit> {
     )
 }
 
-/// The nearest project folder, from here upwards.
+/// The nearest `.prodigy` folder of a project, in the current folder or above it.
 fn nearest(storage: &Storage) -> Result<PathBuf> {
     let root = Originals::of(storage);
     let here = std::env::current_dir().map_err(Failure::output)?;

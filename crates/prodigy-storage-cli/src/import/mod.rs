@@ -1,4 +1,4 @@
-//! `import` reads data of other programs.
+//! The command `import`, which reads an export or the data of other programs.
 
 mod find;
 mod lines;
@@ -49,7 +49,7 @@ impl ImportArgs {
     }
 }
 
-/// The words for a kind, in the report.
+/// The name of a kind of data in the report.
 fn words(kind: Kind) -> &'static str {
     match kind {
         Kind::Events => "events",
@@ -167,8 +167,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     report(app, &importer, arguments.dry_run)
 }
 
-/// Imports a file that `export` wrote, under its name for people: events first, so that checkpoints find their positions in the
-/// log.
+/// Imports a file that `export` wrote; `shown` is its name in messages. Events come first, so that checkpoints find
+/// their positions in the log.
 fn import_lines(
     storage: &Storage,
     importer: &mut Importer<'_>,
@@ -300,7 +300,7 @@ fn print_refusals(app: &mut App<'_>, importer: &Importer<'_>) {
     }
 }
 
-/// Prints the counts. The command fails if something was left out.
+/// Prints the counts. The command fails if a value was refused.
 fn report(app: &mut App<'_>, importer: &Importer<'_>, dry: bool) -> Result<Exit> {
     let mut table = Table::new(&[
         "KIND",

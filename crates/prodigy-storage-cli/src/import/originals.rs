@@ -1,5 +1,5 @@
-//! Files of other programs in the store's own root: some need no import, and others are no longer reported as skipped
-//! after it.
+//! Files that other programs wrote into the root of this store. Some need no import, because the store reads them in
+//! place. The others are recorded after their import, and then no longer reported as skipped.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,14 +14,14 @@ use super::find::{Files, ImportFile, Kind};
 /// The number of bytes that are compared at once.
 const CHUNK: u64 = 64 << 10;
 
-/// The metadata of a file below the root, before the file was read.
+/// The path, length and mtime of a file in the root, taken before the file was read.
 pub(crate) struct Original {
     path: PathBuf,
     len: u64,
     modified: Timestamp,
 }
 
-/// Without the file backend, no store has a root.
+/// Replaces the doctor if the file backend is not compiled in. It has no values, since no store then has a root.
 #[cfg(not(feature = "file"))]
 enum Doctor {}
 
@@ -36,14 +36,14 @@ impl Doctor {
     }
 }
 
-/// The root of a file store.
+/// The root of a file store, and its doctor, which records imported files.
 pub(crate) struct Originals {
     root: PathBuf,
     doctor: Doctor,
 }
 
 impl Originals {
-    /// `None` if the backend has no root.
+    /// The originals of a store; `None` if its backend has no root.
     pub(crate) fn of(storage: &Storage) -> Option<Self> {
         let root = storage.capabilities().root?.canonicalize().ok()?;
         #[cfg(feature = "file")]
@@ -56,7 +56,7 @@ impl Originals {
         })
     }
 
-    /// True if a folder is the root.
+    /// True if a folder is the root of this store.
     pub(super) fn is_root(&self, folder: &Path) -> bool {
         folder.canonicalize().is_ok_and(|folder| folder == self.root)
     }
@@ -77,12 +77,12 @@ impl Originals {
         is_it.then(|| below.to_owned())
     }
 
-    /// True if readers of the store read the file in place.
+    /// True if the store reads this file of another program in place.
     pub(super) fn is_read(&self, path: &Path) -> bool {
         self.doctor.is_read(path)
     }
 
-    /// The metadata of a file at a path below the root, before it is read.
+    /// The path, length and mtime of a file below the root. Called before the file is read.
     pub(crate) fn seen(&self, path: PathBuf) -> Option<Original> {
         let found = fs::symlink_metadata(self.root.join(&path)).ok()?;
         Some(Original {
@@ -102,8 +102,8 @@ impl Originals {
     }
 }
 
-/// Removes the files that readers of the store read in place, and copies of such files, from the list. Returns their
-/// number.
+/// Removes from `files` those that the store reads in place, and copies of such files. Returns the number of removed
+/// files.
 pub(super) fn leave_what_is_read(files: &mut Files, folder: &Path, originals: Option<&Originals>) -> usize {
     let Some(root) = originals else { return 0 };
     let before = files.found.len();
@@ -117,7 +117,7 @@ pub(super) fn leave_what_is_read(files: &mut Files, folder: &Path, originals: Op
     before - files.found.len()
 }
 
-/// The files in the store's own root that were imported, directly or as copies.
+/// The files in the store's own root whose contents were imported, directly or from a copy.
 pub(super) struct Done<'d> {
     folder: &'d Path,
     originals: Option<&'d Originals>,
@@ -133,7 +133,8 @@ impl<'d> Done<'d> {
         }
     }
 
-    /// The metadata of the original of a file that is about to be read.
+    /// The path, length and mtime of a file's original in the root, taken before the file is read. `None` if the file
+    /// has no original there.
     pub(super) fn before(&self, file: &Path) -> Option<Original> {
         let root = self.originals?;
         root.seen(root.of_copy(self.folder, file)?)
@@ -144,7 +145,8 @@ impl<'d> Done<'d> {
             self.files
                 .extend(original.map(|original| (file.clone(), original)));
         } else if file.kind == Kind::Events {
-            // The events of a job are compared after its last file.
+            // Events are compared with the store after the last event file of a job, so a difference concerns all
+            // event files of the job.
             let is_same =
                 |done: &ImportFile| (done.kind, &done.repo, &done.job) == (file.kind, &file.repo, &file.job);
             self.files.retain(|(done, _)| !is_same(done));

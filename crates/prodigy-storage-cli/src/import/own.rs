@@ -30,7 +30,7 @@ pub(super) fn is_copy(storage: &Storage, folder: &Path) -> bool {
     root.is_some() && root == format(folder)
 }
 
-/// Removes the store's own files from the list. Other programs wrote the remaining ones.
+/// Removes the store's own files from the list. The remaining files are from other programs.
 pub(super) fn leave_out(files: &mut Files, folder: &Path) {
     let is_other = |path: &Path| {
         let relative = path.strip_prefix(folder).unwrap_or(path);

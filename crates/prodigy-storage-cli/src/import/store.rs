@@ -20,7 +20,7 @@ use crate::errors::is_about_the_value;
 #[cfg(test)]
 mod tests;
 
-/// Events of one write, and their bytes, at most.
+/// The largest number of events in one write; `BATCH_BYTES` limits their size.
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 /// The prefix of the keys of imported checkpoints.
@@ -48,7 +48,7 @@ impl Count {
 /// The reason why a value is refused.
 pub(super) type Refusal = String;
 
-/// A state of a job.
+/// A state of a job, which is stored as a checkpoint.
 pub(super) struct State<'s> {
     pub(super) phase: Phase,
     /// The time when the state was created.
@@ -59,22 +59,23 @@ pub(super) struct State<'s> {
     pub(super) data: &'s RawValue,
 }
 
-/// Imports files.
+/// Imports files and counts the outcomes.
 pub(super) struct Importer<'a> {
     storage: &'a Storage,
-    /// True if nothing is stored.
+    /// True in a dry run, which stores nothing.
     pub(super) dry: bool,
-    /// The checksums of the payloads of a job's events, by id.
+    /// The checksum of each imported event's payload, for the comparison with the stored event.
     events: HashMap<EventId, u128>,
-    /// The dead letters that were pushed to a job; new ones with the checksums of their data.
+    /// The ids of the dead letters that were pushed to a job. A new one has the checksum of its data, for the
+    /// comparison.
     letters: HashMap<String, Option<u128>>,
-    /// The checkpoint keys of a dry run, since two files may contain the same state.
+    /// The checkpoints that a dry run would save, by job and key: two files may contain the same state.
     planned: HashSet<(JobAddress, String)>,
-    /// The keys of the checkpoints of an export.
+    /// The checkpoint keys of the export that is imported.
     pub(super) keys: HashSet<String>,
     /// The number of records imported since the last call of [`count_as`](Self::count_as).
     count: Count,
-    /// The earlier counts, by the words for their kind.
+    /// The counts of the finished kinds of data, by the kind's name in the report.
     pub(super) counts: BTreeMap<&'static str, Count>,
     pub(super) refusals: Vec<Refusal>,
     /// The number of states that are older than a checkpoint of their job.
@@ -102,7 +103,7 @@ struct EventLine<'l> {
     metadata: Option<&'l RawValue>,
 }
 
-/// A dead letter. Its other fields are kept but not compared, since a push adds to some of them.
+/// A dead letter. Its fields other than the data are stored but not compared, since a push may add to them.
 #[derive(Deserialize)]
 struct Letter<'l> {
     item_id: String,
@@ -148,7 +149,7 @@ impl<'a> Importer<'a> {
         self.refusals.push(format!("{what}: {why}"));
     }
 
-    /// Reads a file. If that fails, reports it, and the file is left out.
+    /// Reads a file. If that fails, reports the file as refused.
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
         let longest = self.storage.config().file.max_document_size;
         match text::whole(path, longest) {
@@ -216,7 +217,7 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// Adds the event of a line to a batch; returns its id.
+    /// Adds the event of a line to a batch, and returns its id.
     fn event(&mut self, text: &[u8], batch: &mut Batch) -> Result<EventId, String> {
         let parsed: EventLine<'_> =
             serde_json::from_slice(text).map_err(|error| format!("it is not an event: {error}"))?;
@@ -522,7 +523,7 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// The key of an imported checkpoint that has none, by its contents.
+/// The key of an imported checkpoint that has no key of its own, derived from its contents.
 pub(super) fn derived_key(contents: &[u8]) -> String {
     format!(
         "{IMPORTED}{}",
@@ -530,7 +531,7 @@ pub(super) fn derived_key(contents: &[u8]) -> String {
     )
 }
 
-/// A checkpoint of the job that is newer than a state and was not imported.
+/// The path of a checkpoint of the job that is newer than the state and was not imported.
 fn newer_than(job: &Job, state: &State<'_>, keys: &HashSet<String>) -> Outcome<Option<String>> {
     for entry in job.checkpoints().list() {
         let entry = entry?;
@@ -549,7 +550,7 @@ fn newer_than(job: &Job, state: &State<'_>, keys: &HashSet<String>) -> Outcome<O
     Ok(None)
 }
 
-/// The phase of a state, from the name of its file or from its contents, and the time of the state.
+/// The phase of a state, from the name of its file or from its contents; and the time of the state.
 fn phase_and_time(path: &Path, state: &RawValue) -> (Phase, Option<Timestamp>) {
     let state: Value = serde_json::from_str(state.get()).unwrap_or_default();
     let name = path

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::output::bytes;
 use crate::time::{age, passed};
 
-/// Sums over jobs.
+/// Totals over the jobs of a repository.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct RepoCounts {
     pub(crate) jobs: u64,

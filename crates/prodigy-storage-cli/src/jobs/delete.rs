@@ -1,4 +1,4 @@
-//! `job delete`.
+//! The command `job delete`.
 
 use prodigy_storage::RemovalKind;
 use serde_json::json;

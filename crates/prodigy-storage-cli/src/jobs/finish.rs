@@ -1,4 +1,4 @@
-//! `job finish`.
+//! The command `job finish`.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `job list`.
+//! The command `job list`.
 
 use clap::ValueEnum;
 use prodigy_storage::{JobOverview, JobState, Repo, Storage};

@@ -1,4 +1,4 @@
-//! `job`.
+//! The command `job`.
 
 mod counts;
 mod delete;

@@ -22,7 +22,7 @@ impl Parts {
         })
     }
 
-    /// Reports damage that the counts lack.
+    /// Reports damaged data, which the counts do not include.
     pub(super) fn print_damage(&self, app: &mut App<'_>) {
         print_damage(app, &self.row);
     }
@@ -48,7 +48,7 @@ impl Parts {
         json
     }
 
-    /// The lines for people.
+    /// The counts as lines of text for people.
     pub(super) fn lines(&self) -> Vec<String> {
         let JobOverview {
             status, letters, log, ..

@@ -59,7 +59,7 @@ pub(super) fn log_json(log: &LogSummary) -> Value {
     })
 }
 
-/// Reports damage that the counts of a job lack.
+/// Reports damaged data, which the counts of a job do not include.
 pub(super) fn print_damage(app: &mut App<'_>, row: &JobOverview) {
     let found = [
         (
@@ -106,7 +106,7 @@ pub(crate) fn each_row(
                 row(app, found)?;
             }
             Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
-            // A link, or a folder at the path of a file.
+            // `Refused`: a symbolic link, or a folder at the path of a file.
             Err(error) if error.kind() == ErrorKind::Refused => app.skipped_by(&error),
             Err(error) => return Err(error.into()),
         }

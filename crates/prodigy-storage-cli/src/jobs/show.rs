@@ -1,4 +1,4 @@
-//! `job show`.
+//! The command `job show`.
 
 use super::parts::Parts;
 use super::{OneJob, open_all};

@@ -36,7 +36,7 @@ pub(super) struct Report {
     space: Space,
     kept: Kept,
     progress: Progress,
-    /// The bytes of the jobs that were added.
+    /// The number of bytes read so far, for the progress bar.
     read: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The entries that can be searched on the page: the newest ones, and the newest failures.
+//! The entries that can be searched on the page of a report: the newest ones, and the newest failures.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `report`.
+//! The command `report`.
 
 mod gather;
 mod kept;
@@ -72,7 +72,7 @@ fn of_job(app: &mut App<'_>, repo: &RepoArgs, job: &str) -> Result<Report> {
     Ok(report)
 }
 
-/// The bytes of a job that a report reads.
+/// The number of bytes that a report on a job reads: its log and its dead letters.
 fn read_of(row: &JobOverview) -> u64 {
     row.log.bytes + row.letters.bytes
 }
@@ -83,7 +83,7 @@ fn of_repo(app: &mut App<'_>, repo: &RepoArgs) -> Result<Report> {
     let repo: Repo = app.repo(&storage, name.as_ref())?;
     let mut bytes = 0;
     if app.terminal {
-        // The report itself names the damaged parts.
+        // Errors are ignored in this sum: the report itself names the damaged parts.
         bytes = repo.survey().flatten().flatten().map(|row| read_of(&row)).sum();
     }
     let progress = Progress::over(bytes, app.terminal);

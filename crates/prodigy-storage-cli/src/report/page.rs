@@ -1,4 +1,4 @@
-//! The page: one HTML file that loads nothing.
+//! The page of a report: one HTML file that loads nothing.
 //!
 //! The data is JSON in a script element that browsers do not run. The character `<`, the only one that could end the
 //! element, is escaped. The page's script inserts data as text, never as HTML. In addition, the page's content security

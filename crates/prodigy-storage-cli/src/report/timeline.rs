@@ -38,7 +38,7 @@ const SHOWN: usize = 40;
 pub(super) struct Timeline {
     /// The index of the current length.
     length: usize,
-    /// The first and the last span.
+    /// The numbers of the first and the last span.
     range: Option<(i64, i64)>,
     all: Row,
     nameless: Row,
@@ -235,7 +235,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order and the distance of the times: each count is in the span of its time.
+        /// Each count is in the span of its time, in any order and at any distance of the times.
         #[test]
         fn every_count_is_in_the_span_of_its_time(times in prop::collection::vec(
             prop_oneof![1_i64..100_000, 1_i64..100_000_000, 1_i64..9_223_372_036_854], 1..60,

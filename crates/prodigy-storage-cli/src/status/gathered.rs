@@ -30,14 +30,14 @@ pub(super) struct Gathered {
     settings: Vec<Setting>,
     checks: Vec<Check>,
     locks: Vec<LockInfo>,
-    /// Marks of what was moved to another store.
+    /// The marks of the jobs that were moved to another store.
     moved: Vec<Moved>,
     repos: Vec<(RepoName, RepoCounts)>,
     recent: Vec<Recent>,
-    /// The number of jobs with dead letters, and the job with the most.
+    /// The number of jobs that have dead letters.
     with_letters: u64,
     most_letters: Option<(u64, JobAddress)>,
-    /// True if a job could not be counted whole.
+    /// True if some data of a job could not be counted.
     damaged: bool,
 }
 
@@ -278,7 +278,7 @@ impl Gathered {
     }
 }
 
-/// Prints that there are more than were shown, and the command that lists them.
+/// Prints that more entries exist than were shown, and the command that lists them.
 fn more(app: &mut App<'_>, indent: &str, all: usize, command: &str) -> Result<()> {
     match all.saturating_sub(SHOWN) {
         0 => Ok(()),

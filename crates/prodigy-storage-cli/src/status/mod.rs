@@ -1,4 +1,4 @@
-//! `status`.
+//! The command `status`.
 
 mod gathered;
 mod recent;

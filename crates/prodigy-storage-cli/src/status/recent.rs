@@ -12,7 +12,7 @@ const COUNTED: u64 = 1 << 20;
 /// The number of events whose average size gives the estimate.
 const SAMPLE: usize = 200;
 
-/// A job with one of the newest writes.
+/// A job that is listed because its last write is among the newest.
 pub(super) struct Recent {
     row: JobOverview,
     /// The number of its events, and whether it was counted; `None` for a compressed log, which would have to be
@@ -24,7 +24,8 @@ impl Recent {
     pub(super) const HEADINGS: [&str; 6] = ["STATE", "ACTIVE", "EVENTS", "DEAD LETTERS", "SIZE", "JOB"];
 
     pub(super) fn new(storage: &Storage, row: JobOverview) -> Self {
-        // The log may be damaged, or deleted meanwhile: the other cells stay valid.
+        // If the events can't be counted, because the log is damaged or was deleted meanwhile, the row shows only the
+        // other facts.
         let events = events(storage, &row).unwrap_or_default();
         Self { row, events }
     }

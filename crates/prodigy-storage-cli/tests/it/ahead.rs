@@ -1,4 +1,4 @@
-//! The warning of a log whose newest id is dated more than an hour ahead of the clock.
+//! Tests of the warning about a log whose newest id is more than an hour ahead of the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::Bench;
 const WARNING: &str = "more than an hour ahead of the clock";
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];
 
-/// A clock that is wrong by this much.
+/// A clock that is ahead of the system's clock by this duration.
 #[derive(Debug)]
 struct Ahead(Duration);
 
@@ -54,7 +54,7 @@ fn append_and_stats_warn_of_a_newest_id_more_than_an_hour_ahead_and_of_no_other(
             .run(&[&["events", "stats", "--json"], &JOB[..]].concat())
             .code(0);
         assert_eq!(stats.json()["newest_id_ahead"], warned);
-        // The time of the later event is right even so.
+        // The recorded time of the later event is right nevertheless.
         let recent = bench.run(&[&["events", "cat", "--payload", "--since", "30m"], &JOB[..]].concat());
         assert!(recent.lines().contains(&"2"), "{}", recent.out);
     }

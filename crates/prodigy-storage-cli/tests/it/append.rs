@@ -1,4 +1,4 @@
-//! `events append`.
+//! Tests of `events append`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;

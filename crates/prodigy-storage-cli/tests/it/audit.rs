@@ -1,4 +1,4 @@
-//! Removals by commands are recorded in the audit log.
+//! Tests that removals by commands are recorded in the audit log.
 
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ fn each_command_that_removes_is_in_the_audit_log() {
     for owner in [&JOB[..], &JOB[..2]] {
         bench.run(&[&document("delete"), owner].concat()).code(0);
     }
-    // An id that no item has is no removal.
+    // An id that no item has removes nothing, so no entry is written.
     bench
         .run(&[&["dlq", "remove", "a", "none"], &JOB[..]].concat())
         .code(4);
@@ -155,7 +155,7 @@ impl Bench {
 fn a_removal_that_the_log_could_not_take_is_reported() {
     let bench = filled();
     let purge = bench.std([&["dlq", "purge", "--any", "--yes"], &JOB[..]].concat());
-    // No file can grow beyond size 0.
+    // With this limit, no file can grow.
     let script = r#"trap "" XFSZ; ulimit -f 0; exec "$0" "$@""#;
     let limited = crate::support::within(script, &purge);
     let run = crate::support::run(limited, "");

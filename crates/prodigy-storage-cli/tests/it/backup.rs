@@ -1,4 +1,4 @@
-//! `backup` and `restore` with real processes.
+//! Tests of `backup` and `restore` with real processes.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -22,7 +22,7 @@ fn prints(run: &Run, wanted: &str) {
     assert!(run.out.contains(wanted), "no {wanted:?} in: {}", run.out);
 }
 
-/// The tool on another root.
+/// Runs the tool on another root.
 fn at(bench: &Bench, root: &str, arguments: &[&str]) -> Run {
     let root = bench.path(root);
     run(
@@ -45,7 +45,7 @@ fn a_backup_while_8_processes_write_has_all_that_was_acknowledged_before() {
                 let mut input = child.stdin.take().unwrap();
                 let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
                 for number in 0.. {
-                    // The reader of the ids ends after the backup.
+                    // This loop ends after the backup, when the receiver of the ids is dropped.
                     if writeln!(input, "{{\"writer\":{writer},\"number\":{number}}}").is_err() {
                         break;
                     }

@@ -1,4 +1,4 @@
-//! `events cat` and `events stats`.
+//! Tests of `events cat` and `events stats`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -131,7 +131,7 @@ fn damage_is_told_and_the_rest_is_given() {
     let file = bench.only_file("events/shop/job", "events-", ".jsonl");
     let mut bytes = std::fs::read(&file).unwrap();
     let second = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
-    // A byte of the payload, which comes after id and timestamp.
+    // Changes a byte of the payload, which comes after the id and the timestamp.
     bytes[second + 95] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
     let run = bench.run(&cat(&["--payload"])).code(5);

@@ -1,4 +1,4 @@
-//! `checkpoint`.
+//! Tests of `checkpoint`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -69,7 +69,7 @@ fn without_a_phase_the_newest_of_all_is_shown() {
     }
 }
 
-/// A clock that goes back by an hour at each reading.
+/// A clock that goes back by an hour each time it is read.
 #[derive(Debug)]
 struct Backwards(AtomicI64);
 
@@ -367,7 +367,7 @@ fn a_checkpoint_is_found_by_a_name_of_your_own() {
         let shown = bench.run(&of("show", &["--key", key])).code(0).json();
         assert_eq!(shown["data"], state);
     }
-    // The last checkpoint of the setup phase has no name.
+    // The setup phase keeps only its last checkpoint, which was saved without a name.
     bench
         .run(&of("show", &["--key", "setup"]))
         .code(4)

@@ -1,4 +1,4 @@
-//! `clean`.
+//! Tests of `clean`.
 
 use serde_json::Value;
 
@@ -120,7 +120,7 @@ fn a_timer_removes_nothing_when_the_clock_is_so_far_ahead_that_all_data_looks_ol
     assert_eq!(payloads(&bench), "0\n1\n2\n3\n4\n");
     let other = ["events", "append", "--repo", "shop", "--job", "other"];
     bench.feed(&other, "1\n").code(0);
-    // That a program has written under the clock does not show that it is right.
+    // A program has written with this clock since, which does not prove that the clock is right.
     let held = bench.run(&["clean", "--auto"]).code(0);
     held.says("1 removal due by the clock, and held back")
         .says("clean --yes");

@@ -1,4 +1,4 @@
-//! Colours: on a terminal only, and as the environment asks.
+//! Tests of colours: they are printed on a terminal only, and as the environment asks.
 
 use crate::support::{Bench, run};
 

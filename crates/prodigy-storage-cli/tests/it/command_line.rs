@@ -1,4 +1,4 @@
-//! The command line itself: help, version, refused names.
+//! Tests of the command line: help, version, refused names.
 
 use crate::support::{Bench, tree};
 

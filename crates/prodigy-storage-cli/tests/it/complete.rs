@@ -1,8 +1,8 @@
-//! Completions with names from the store.
+//! Tests of completions with names from the store.
 
 use crate::support::{Bench, run, tree};
 
-/// The completions for the last of these words.
+/// The completions that the tool offers for the last of these words.
 fn completed(bench: &Bench, words: &[&str]) -> Vec<String> {
     let mut command = bench.std(["--", "prodigy-storage"]);
     command

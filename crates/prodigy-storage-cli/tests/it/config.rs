@@ -1,4 +1,4 @@
-//! `config`.
+//! Tests of `config`.
 
 use crate::support::Bench;
 
@@ -107,7 +107,7 @@ fn a_key_of_storage_at_the_top_level_is_an_error_of_a_check() {
     run.says("error: `backend_config`").says("error: `timeout`");
     let told = bench.run(&["config", "check", file, "--json"]).code(1).json();
     assert_eq!(told["valid"], false);
-    // Such keys in the same file may be another program's, so they stop no other command.
+    // These keys may belong to another program that uses the same file, so other commands only warn.
     bench
         .run(&["config", "show", "--config", file])
         .code(0)

@@ -1,4 +1,4 @@
-//! `copy`.
+//! Tests of `copy`.
 
 use crate::support::Bench;
 
@@ -57,7 +57,7 @@ fn a_job_that_was_moved_says_where_it_is_and_takes_no_writes() {
     let moved = [&["copy", "--to", target, "--json"][..], &JOB].concat();
     assert_eq!(bench.run(&moved).code(0).json()["moved"], true);
     assert_eq!(bench.run(&moved).code(0).json()["stored"], 0);
-    // The new place is in use.
+    // Events are appended to the copy.
     let there = [&["--base-dir", target, "events", "append"][..], &JOB].concat();
     bench.feed(&there, "2\n").code(0);
     bench
@@ -106,7 +106,7 @@ fn a_job_that_was_moved_says_where_it_is_and_takes_no_writes() {
     let examined = bench.run(&["doctor", "--verbose"]).code(0).out;
     assert!(examined.contains(&format!("was moved to {target}")), "{examined}");
 
-    // A clean removes nothing of it but all of it, and a deletion leaves the mark.
+    // `clean` removes no part of a moved job, and a deletion of the whole job leaves the mark that refuses writes.
     let events = [
         "clean",
         "--events",

@@ -1,4 +1,4 @@
-//! `doctor`.
+//! Tests of `doctor`.
 
 use std::path::Path;
 

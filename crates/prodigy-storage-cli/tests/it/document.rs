@@ -1,4 +1,4 @@
-//! `document`.
+//! Tests of `document`.
 
 use crate::support::Bench;
 

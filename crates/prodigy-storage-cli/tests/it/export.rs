@@ -1,4 +1,4 @@
-//! `export`, and `import` of an exported file.
+//! Tests of `export`, and of `import` of an exported file.
 
 use std::path::Path;
 

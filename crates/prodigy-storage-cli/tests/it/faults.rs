@@ -1,4 +1,4 @@
-//! Wrong things at the paths of the store: no command counts less without a word.
+//! Tests of unexpected contents at paths of the store: a command that can't count data there reports it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ fn words<'a>(command: &[&'a str]) -> Vec<&'a str> {
     [command, &JOB].concat()
 }
 
-/// A job with three dead letters, one of them parked, a checkpoint of two phases, an event, and a document.
+/// A job with three dead letters (one is parked), a checkpoint in each of two phases, an event and a document.
 fn filled() -> Bench {
     let bench = Bench::new();
     bench.append("{\"n\":1}\n");
@@ -47,7 +47,7 @@ fn finding(bench: &Bench, code: i32, below: &str) -> Value {
         .unwrap_or_else(|| panic!("no finding about {place}"))
 }
 
-/// The commands that count what a job has.
+/// Runs the commands that count the data of a job.
 fn counting(bench: &Bench) -> Vec<Run> {
     let commands: [&[&str]; 6] = [
         &["status"],
@@ -136,7 +136,7 @@ fn a_checkpoint_whose_position_is_past_the_end_of_the_log_is_damage() {
     for file in &files {
         let whole = fs::read(file).unwrap();
         fs::remove_file(file).unwrap();
-        // The first line of the first segment is left of all.
+        // Only the first line of the log remains, in its first segment; every other segment is empty.
         fs::write(file, if *file == log { &cut[..] } else { b"" }).unwrap();
         let found = findings(&bench, 5);
         assert_eq!(found[0]["kind"], "missing_events", "{found:?}");
@@ -179,7 +179,7 @@ fn an_empty_or_zeroed_document_is_our_damage_and_blocks_no_save() {
         bench.run(&["doctor", "--repair"]).code(0);
         assert!(!bench.root().join(&setup).exists());
         bench.run(&["doctor"]).code(0);
-        // A list of orphans is read before it is changed, so that its save needs the repair.
+        // A list of orphans is read before a save changes it, so a save fails until the list is repaired.
         let orphans = bench.root().join("orphaned_worktrees/shop/job.json");
         fs::create_dir_all(orphans.parent().unwrap()).unwrap();
         fs::write(&orphans, bytes).unwrap();

@@ -1,4 +1,4 @@
-//! `events follow`.
+//! Tests of `events follow`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{ChildStderr, Stdio};
@@ -82,7 +82,7 @@ fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
         assert!(line.contains(&format!("\"event\":{number}")), "{line}");
     }
     drop(output);
-    // The tool ends without another event.
+    // The tool ends by itself: no further event is appended.
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let cursor = cursor_of(&rest(child.stderr.take().unwrap()));
     assert!(
@@ -274,7 +274,7 @@ fn after_the_root_was_restored_no_cursor_is_printed() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
-    // The copied store may get other events before the cursor's position.
+    // The copied store may get other events before the position of the cursor, so the cursor must not be printed.
     assert!(said.contains("the cursor is not valid in it"), "{said}");
     assert!(said.contains("hint: follow from the first event"), "{said}");
     assert!(!said.contains("cursor: "), "{said}");

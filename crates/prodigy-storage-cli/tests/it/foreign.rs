@@ -1,4 +1,4 @@
-//! Commands on a root that another program wrote.
+//! Tests of commands on a root that another program wrote.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -236,7 +236,7 @@ fn the_newest_checkpoint_of_another_program_is_the_one_that_states_the_latest_ti
     // A checkpoint without a time of its own comes before all others, even if its file is newer.
     std::fs::write(folder.join("setup-checkpoint.json"), "{\"completed\":true}").unwrap();
     assert_eq!(bench.run(&show).code(6).json()["phase"], "map");
-    // A checkpoint saved by this tool is the newest, unless another program's states a later time.
+    // A checkpoint saved by this tool is the newest, unless another program's checkpoint states a later time.
     std::fs::remove_file(folder.join("map-checkpoint-20261128_130446.json")).unwrap();
     std::fs::remove_file(folder.join("reduce-checkpoint-v1-20261128_130446.json")).unwrap();
     std::fs::write(
@@ -348,7 +348,7 @@ fn a_checkpoint_of_another_program_over_the_limit_does_not_hide_the_one_before_i
         .says("map-checkpoint-20991128_120000.json")
         .says("larger than `max_document_size`");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), large);
-    // This tool's checkpoint is the newest state, so no older one may be used instead of it.
+    // The newest checkpoint was saved by this tool and is too large to read. An older one must not be used instead.
     std::fs::remove_file(&file).unwrap();
     let bench = bench.with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_DOCUMENT_SIZE", "8MiB");
     bench.feed(&save, large).code(0);

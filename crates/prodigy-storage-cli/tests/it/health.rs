@@ -1,4 +1,4 @@
-//! `health` reports problems that the next write would have.
+//! Tests of `health`, which reports problems that the next write would have.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{Bench, run, within};
 
-/// The tool with a limit of open files.
+/// A command of the tool, with a limit on the number of open files.
 fn limited(bench: &Bench, files: u32, arguments: &[&str]) -> Command {
     within(
         &format!(r#"ulimit -n {files}; exec "$0" "$@""#),

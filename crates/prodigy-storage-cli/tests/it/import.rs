@@ -1,4 +1,4 @@
-//! `import`: a root that another program wrote, and a project's own folder.
+//! Tests of `import`: of a root that another program wrote, and of a project's own folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn number(report: &[Value], kind: &str, field: &str) -> u64 {
     of[field].as_u64().unwrap()
 }
 
-/// The parts of a job that do not depend on the time of the import.
+/// The data of a job, without parts that depend on the time of the import.
 fn contents(bench: &Bench, root: &Path, job: &[&str]) -> Vec<BTreeSet<String>> {
     let at = ["--base-dir", root.to_str().unwrap()];
     let lines = |arguments: &[&str], fields: &[&str]| {
@@ -270,7 +270,7 @@ fn lines_without_a_time_that_can_be_kept_are_counted_and_named_with_the_reason()
     }
 }
 
-/// An imported event is found by the time of its import, and by its own where that is asked for.
+/// An imported event is found by the time of its import, and with `--original-time` by its own time.
 pub fn times_of_an_imported_event(bench: &Bench) {
     let event = "{\"timestamp\":\"2026-01-02T03:04:05Z\",\"event\":1}\n";
     bench.write("here/.prodigy/events/old/events-1.jsonl", event);
@@ -286,7 +286,7 @@ pub fn times_of_an_imported_event(bench: &Bench) {
     assert_eq!(found(&["--until", spring, "--original-time"]), 1);
     assert_eq!(found(&["--since", "2026-01-01T00:00:00Z", "--original-time"]), 1);
     assert_eq!(found(&["--filter", "metadata.imported.timestamp~^2026-01"]), 1);
-    // An event of this store has one time.
+    // An event of this store has only one time, so `--original-time` changes nothing.
     bench
         .feed(&["events", "append", "--repo", "mill", "--job", "old"], "2\n")
         .code(0);

@@ -1,4 +1,4 @@
-//! Files of another program in the root itself, after they were imported.
+//! Tests of files that another program wrote into the root of this store, after their import.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::support::{Bench, tree};
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "mapreduce-1001"];
 const OTHER_JOB: [&str; 4] = ["--repo", "shop", "--job", "mapreduce-1795871086268"];
 
-/// The listings, each with the files of another program that it skips.
+/// Commands that list data, each with the job in which it skips files of another program.
 const LISTINGS: [(&[&str], [&str; 4]); 7] = [
     (&["dlq", "list"], JOB),
     (&["dlq", "export"], JOB),
@@ -32,7 +32,7 @@ fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../prodigy-storage-file/tests/fixtures/prodigy-0.4.4")
 }
 
-/// A root that the Prodigy program, version 0.4.4, wrote, with an event file whose name is not one of a segment.
+/// A root that the Prodigy program (version 0.4.4) wrote, with an event file whose name is not a segment's name.
 fn bench() -> Bench {
     let bench = Bench::new();
     copy(&fixture(), &bench.root());

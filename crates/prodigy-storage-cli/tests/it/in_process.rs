@@ -1,10 +1,10 @@
-//! The library of the tool, with streams of the caller.
+//! Tests of the tool as a library, with streams that the caller passes.
 
 use std::io::{self, Write};
 
 use prodigy_storage_cli::{Console, Exit, command, run};
 
-/// A stream that fails.
+/// A stream whose writes fail with this kind of error.
 struct Failing(io::ErrorKind);
 
 impl Write for Failing {

@@ -1,4 +1,4 @@
-//! `job` and `repo list`.
+//! Tests of `job` and `repo list`.
 
 use crate::support::{Bench, run};
 
@@ -173,7 +173,7 @@ fn delete_shows_what_would_go_and_deletes_with_yes() {
         "{deleted:?}"
     );
     assert_eq!(left(), 1);
-    // A name that does not exist protects the other jobs from deletion.
+    // If one of the named jobs does not exist, none is deleted.
     bench
         .run(&["job", "delete", "--repo", "shop", "other", "none", "--yes"])
         .code(4)

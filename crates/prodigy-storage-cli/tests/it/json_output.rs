@@ -1,4 +1,4 @@
-//! Each line of `--json` fits docs/reference/json-output.schema.json.
+//! Tests that each line of `--json` output fits `docs/reference/json-output.schema.json`.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::support::Bench;
 
 const SCHEMA: &str = include_str!("../../../../docs/reference/json-output.schema.json");
-/// Commands without JSON on standard output: they print nothing, or the output of the command that they run.
+/// Commands without JSON of their own on standard output: they print nothing, or run a command that prints.
 const WITHOUT: [&str; 2] = ["dlq-push", "lock-run"];
 
 /// The used part of JSON Schema. An unknown keyword fails the check.
@@ -324,7 +324,8 @@ fn each_line_fits_the_definition_of_its_command() {
 
     let mut all = BTreeSet::new();
     names(&prodigy_storage_cli::command(), "", &mut all);
-    // `repo relink` and `repo register` print the same as `repo identify`; the others need a server.
+    // Not checked: `repo relink` and `repo register`, which print the same as `repo identify`, and commands that need
+    // a server.
     let elsewhere = [
         "repo-relink",
         "repo-register",

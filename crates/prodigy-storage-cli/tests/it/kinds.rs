@@ -1,4 +1,4 @@
-//! Links and other things at the path of a folder or a file of the store: no command skips them silently.
+//! Tests of links, and of files or folders at unexpected paths of the store: no command skips them silently.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,12 +1,12 @@
-//! Records over the limit of the command that reads them.
+//! Tests of records that are larger than the limit of the command that reads them.
 
 use crate::support::Bench;
 
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];
-/// Larger than the largest part that is read under any limit.
+/// Larger than the largest buffer of a read, whatever the limit.
 const LARGE: usize = 65 << 20;
 
-/// Runs a command that writes, with a larger limit.
+/// Runs a command that writes, with a limit that is large enough.
 fn write(bench: &Bench, command: &[&str], input: String) {
     let mut writer = bench.std([command, &JOB[..]].concat());
     writer.env("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_RECORD_SIZE", "200000000");
@@ -54,7 +54,7 @@ fn an_event_over_the_limit_is_reported_and_the_rest_is_given_with_a_code_of_its_
     );
     let doctor = bench.run(&["doctor", "--repair"]).code(0);
     assert!(doctor.out.contains("max_record_size"), "{}", doctor.out);
-    // The limit that the message names is large enough.
+    // The limit that the message recommends is large enough.
     let named = cat.err.split("max_record_size` to ").nth(1).unwrap();
     let named: String = named.chars().take_while(char::is_ascii_digit).collect();
     let mut larger = bench.std([&["events", "stats", "--json"], &JOB[..]].concat());

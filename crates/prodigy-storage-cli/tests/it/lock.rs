@@ -1,4 +1,4 @@
-//! `lock`.
+//! Tests of `lock`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
@@ -75,7 +75,7 @@ fn a_held_lock_is_refused_with_its_holder_and_another_is_not() {
 #[test]
 fn the_lock_is_held_while_the_command_lives_also_when_the_tool_is_killed() {
     let bench = Bench::new();
-    // The command ends when its input ends.
+    // The command ends when its standard input ends.
     let mut tool = bench
         .std(held_by("l", &[], "echo $$; echo held; read line; echo over"))
         .stdin(Stdio::piped())
@@ -205,7 +205,7 @@ fn an_interrupt_is_the_commands_to_decide_on() {
     assert_eq!(run.out, "interrupted\n");
 }
 
-/// A tool whose command has started under the lock, which it shows by its first line of output.
+/// A running `lock run`. Its command has started, which is known from the first line of output.
 #[cfg(unix)]
 struct Running {
     tool: std::process::Child,

@@ -1,4 +1,4 @@
-//! The tool as a script uses it: output on each stream, and exit codes.
+//! Tests of the tool as a script uses it: output on each stream, and exit codes.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! `backend: memory` through the tool, and runs without a current folder.
+//! Tests of the tool with `backend: memory`, and of runs without a current folder.
 
 use crate::support::{Bench, run};
 

@@ -1,4 +1,5 @@
-//! Moves into a database and out of it: they are killed at each message, and other processes write in between.
+//! Moves of jobs into a database and out of it. The tool is killed at each message to the server, and other processes
+//! write meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,8 +11,8 @@ use crate::postgres::bench;
 use crate::server::Server;
 use crate::support::Bench;
 
-/// Passes what a client and the server say to each other on, and calls `strike` before the message of this number that the client sends.
-/// When it is dropped, its threads have ended: they hold what `strike` holds.
+/// A proxy between a client and the PostgreSQL server. Calls `strike` before it passes on the client's message with
+/// this number. A drop waits until all threads, and so `strike`, have ended.
 struct Wire {
     port: u16,
     sent: Arc<AtomicUsize>,
@@ -77,16 +78,16 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // Ends the wait for a connection.
+        // A connection ends the thread's wait in `accept`.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         if let Some(Ok(threads)) = self.listens.take().map(JoinHandle::join) {
-            // The client's process has ended, and so its connections.
+            // The client's process has ended, so its connections are closed.
             threads.into_iter().for_each(|thread| drop(thread.join()));
         }
     }
 }
 
-/// Runs a command of the tool that is killed before its message of this number to the server. True if it was killed.
+/// Runs a command, and kills it before its message with this number reaches the server. True if it was killed.
 fn killed_at(server: &Server, number: usize, command: impl FnOnce(&str) -> std::process::Command) -> bool {
     let victim = Arc::new(Mutex::new(0));
     let of_wire = Arc::clone(&victim);
@@ -112,7 +113,7 @@ fn killed_at(server: &Server, number: usize, command: impl FnOnce(&str) -> std::
     !is_whole
 }
 
-/// A job with events in front of and behind a checkpoint, and a dead letter; its cursor's events come behind the same number.
+/// A job with two events before a checkpoint, and an event and a dead letter after it.
 fn fill(bench: &Bench) {
     let job = ["--repo", "shop", "--job", "job"];
     bench.append("{\"n\":1}\n{\"n\":2}\n");
@@ -125,7 +126,8 @@ fn fill(bench: &Bench) {
     bench.run(&["job", "list", "--repo", "shop"]).code(0);
 }
 
-/// Runs a copy that was struck again. Returns the checksum of its events, and the events behind the checkpoint.
+/// Makes a copy again that was killed. Returns the checksum that it reports, and the events after the target's
+/// checkpoint.
 fn whole_again(source: &Bench, copy: &[&str], target: &Bench, more: &[&str]) -> (String, Vec<Option<i64>>) {
     let job = ["--repo", "shop", "--job", "job"];
     let again = source.run(copy).code(0).json();
@@ -151,8 +153,8 @@ fn whole_again(source: &Bench, copy: &[&str], target: &Bench, more: &[&str]) -> 
     (again["checksum"].as_str().unwrap().to_owned(), behind)
 }
 
-/// Has a copy of the source killed at each of its messages and made again, until one is not killed. `copy` makes both, and returns true if
-/// the first was killed.
+/// Kills a copy of the source at its first message, makes it again, and repeats this for each later message until a
+/// copy is not killed. `copy` makes both copies, and returns true if the first was killed.
 fn kill_at_each_message(source: &Bench, mut copy: impl FnMut(usize) -> (bool, (String, Vec<Option<i64>>))) {
     let mut sums = std::collections::BTreeSet::new();
     fill(source);
@@ -206,9 +208,9 @@ fn a_move_out_of_the_database_that_is_killed_at_any_message_is_made_whole_by_the
     });
 }
 
-/// Another process adds an event and acknowledges the dead letter of a job while a copy is held up before its message of this number to the
-/// server. If the copy holds a lock that the other process waits for, it continues, and the other process waits for it. Returns whether it was held up.
-/// `copy` copies the job to what `target` reads then.
+/// Holds up a copy before its message with this number, while two other processes acknowledge the dead letter of the
+/// job and append an event. If they wait for a lock of the copy, the copy continues. `copy` copies the job to the
+/// store that `target` reads. Returns true if the copy was held up.
 fn overtaken_at(
     server: &Arc<Server>,
     (source, job): (&Arc<Bench>, &str),
@@ -247,7 +249,7 @@ fn overtaken_at(
     let wire = Wire::to(server, number, strike);
     let done = copy(&wire.url(server)).output().unwrap();
     let is_held_up = wire.sent.load(Ordering::SeqCst) >= number;
-    // Nobody waits for the last message of a connection.
+    // After the last message of a connection, the copy may end before both processes have started.
     while is_held_up && others.lock().unwrap().len() < 2 {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -264,7 +266,7 @@ fn overtaken_at(
     };
     let of_source = left(&|words| source.run(words));
     if is_held_up {
-        // An accepted write is there, and a refused one says where the job is.
+        // An accepted write is stored, and the error of a refused write names the new place of the job.
         let accepted: Vec<bool> = others.iter().map(|run| run.code == Some(0)).collect();
         for refused in others.iter().filter(|run| run.code != Some(0)) {
             assert!(refused.err.contains("was moved to"), "{case}\n{}", refused.err);

@@ -1,4 +1,4 @@
-//! Commands whose standard output is closed.
+//! Tests of commands whose standard output is closed.
 
 use crate::support::{Bench, Run, run, started_by};
 
@@ -57,7 +57,7 @@ fn a_command_that_prints_its_result_fails_if_standard_output_is_closed() {
             redirected(&bench, "> /dev/null", &arguments, "").code(0);
         }
     }
-    // No item is leased, and no event is stored without an acknowledgement.
+    // The refused commands leased no item and stored no event.
     let letter = bench.run(&of(&["dlq", "list", "--json"])).code(0).json();
     assert!(letter["lease_until"].is_null(), "{letter}");
     assert_eq!(bench.run(&of(&["events", "cat"])).code(0).lines().len(), 1);

@@ -1,4 +1,4 @@
-//! `worktree`, `repo`, `health` and `usage`.
+//! Tests of `worktree`, `repo`, `health` and `usage`.
 
 use std::fs;
 
@@ -55,7 +55,8 @@ fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
     };
     append().code(0);
     for (way, expected) in [("repo relink ", 2), ("repo register ", 2)] {
-        // Another folder at the same path has another birth time.
+        // A new folder at the same path has another birth time, by which the tool notices that it is another
+        // repository.
         fs::rename(&shop, format!("{shop}-{}", way.len())).unwrap();
         repository(&bench, "it's/shop");
         let refused = append().code(1);
@@ -79,7 +80,7 @@ fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
         .run(&["repo", "relink", &shop, "shop"])
         .code(2)
         .says("the name comes first");
-    // An unknown name is probably a mistake, so it has to be asked for.
+    // An unknown name may be mistyped, so it is accepted only with `--new`.
     bench
         .run(&["repo", "relink", "shpo", &shop])
         .code(1)
@@ -126,7 +127,7 @@ fn one_repository_that_is_mounted_at_two_paths_has_one_name() {
     let mut beside = bench.std(["events", "append", "--job", "job"]);
     beside.current_dir(bench.path("shop"));
     crate::support::run(beside, "1\n").code(0);
-    // The first folder in which it was seen gave the repository its name.
+    // The repository keeps the name of the folder in which it was first found.
     let all = bench.run(&["events", "cat", "--repo", "one", "--job", "job"]);
     assert_eq!(all.code(0).lines().len(), 4);
     assert_eq!(fs::read_dir(bench.root().join("events")).unwrap().count(), 1);
@@ -192,7 +193,7 @@ fn a_name_with_data_and_no_entry_is_noticed_freed_and_given_to_another_repositor
     };
     assert_eq!(whose("shop")["registered"], false);
     bench.run(&["repo", "list"]).code(0).prints("(not registered)");
-    // Beforehand, then once.
+    // `repo identify` announces the registration, and only the first write reports it.
     let told = bench.run(&["repo", "identify", &here]).code(0);
     told.says("the first write registers it as `shop`, a name under which data is stored");
     append().says("continues with the data that is stored under this name");
@@ -220,7 +221,7 @@ fn a_name_with_data_and_no_entry_is_noticed_freed_and_given_to_another_repositor
         (&"shop".into(), &"repo unregister".into())
     );
     bench.run(&["clean", "--log"]).code(0).prints("registry entry");
-    // The repository here gets another name, and the other one the name with its data.
+    // The repository is registered under a new name, and another repository gets the old name with its data.
     bench.run(&["repo", "register", "--as", "shop-2", &here]).code(0);
     append();
     bench.run(&["repo", "relink", "shop", &other]).code(0);
@@ -267,7 +268,7 @@ fn no_command_writes_under_a_name_of_the_store_itself() {
         .run(&["repo", "register", "--as", "_copy"])
         .code(1)
         .says("choose another name");
-    // The audit log can be read as any log.
+    // The audit log can be read with the commands for any other log.
     bench.append("1\n");
     bench
         .run(&["job", "delete", "job", "--repo", "shop", "--yes"])

@@ -71,7 +71,7 @@ const PLANTED: [(&str, Harm, &str); 37] = [
     ("", Harm::Mode(0o720), "warning  mode: others may write"),
 ];
 
-/// A store with data of every kind.
+/// A bench whose store has data of every kind.
 fn filled() -> Bench {
     let bench = Bench::new();
     bench.append("{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");

@@ -1,4 +1,4 @@
-//! `backend: postgres` through the tool.
+//! Tests of the tool with `backend: postgres`.
 
 use crate::server::Server;
 use crate::support::Bench;
@@ -203,7 +203,7 @@ fn what_was_moved_takes_no_writes_in_either_place_and_no_password_is_kept() {
     assert!(!refused.err.contains(PASSWORD), "{}", refused.err);
     database.append("{\"n\":2}\n");
 
-    // And into another folder.
+    // Another copy goes from the database into a folder.
     let folder = database.path("new");
     let folder = folder.to_str().unwrap();
     database.run(&["copy", "--to", folder]).code(0);
@@ -270,7 +270,7 @@ fn an_archive_of_a_job_is_made_from_the_database_and_restored_there_and_in_a_fol
 
     let files = Bench::new();
     files.run(&["restore", file]).code(0);
-    // A restore over the job finds it as it is, and one over other data is refused.
+    // A restore over a job with the same data succeeds. A restore over other data is refused.
     database.run(&["restore", file]).code(0);
     database.append("{\"n\":4}\n");
     database
@@ -339,7 +339,7 @@ fn a_renewed_store_refuses_cursors_of_readers_and_keeps_those_of_checkpoints() {
     let job = ["--repo", "shop", "--job", "job"];
     let cursor = database.run(&[&["events", "end"][..], &job].concat()).code(0).out;
     let save = ["checkpoint", "save", "--phase", "map", "--cursor", cursor.trim()];
-    // The data may hold a cursor, too: it is the caller's.
+    // The checkpoint's data holds the cursor as well. It belongs to the caller, so `schema renew` does not change it.
     let data = format!("{{\"at\":\"{}\"}}", cursor.trim());
     database.feed(&[&save[..], &job].concat(), data.clone()).code(0);
     database.append("{\"n\":2}\n");

@@ -33,12 +33,13 @@ fn command(found: &str, title: &str) -> String {
         .to_owned()
 }
 
-/// Finds the problem, runs the printed command in a shell, and examines again in the same shell.
+/// Runs the doctor, then the command that it prints for the problem with this title. Fails unless the doctor then
+/// finds no problem.
 fn is_fixed(bench: &Bench, title: &str) -> Run {
     is_fixed_in(bench, title, "")
 }
 
-/// The same, after the shell has run `before`.
+/// As [`is_fixed`], in a shell that has run `before`.
 fn is_fixed_in(bench: &Bench, title: &str, before: &str) -> Run {
     let found = shell(bench, &format!("{before}\nprodigy-storage doctor"));
     let command = command(&found.out, title);
@@ -230,7 +231,8 @@ fn repositories_whose_names_differ_by_case_are_noted_once() {
     assert_eq!(found.count(), 1, "{}", run.out);
 }
 
-/// The library that replaces a program's clock; if it is not installed, prints a notice and returns `None`.
+/// The path of the library that replaces a program's clock. If it is not installed, prints a notice and returns
+/// `None`.
 fn clock_library() -> Option<String> {
     let asked = Command::new("faketime")
         .args(["-f", "+0", "printenv", "LD_PRELOAD"])
@@ -256,7 +258,7 @@ fn a_wrong_clock_is_set() {
         ("-2d", "warning  ahead of clock: "),
         ("@1960-01-01 00:00:00", "failure  clock: "),
     ] {
-        // Programs of a machine whose clock is a file.
+        // Replacements of `sudo` and `timedatectl`, which set the clock by a file.
         let bench = bench();
         let clock = bench.write("clock", wrong);
         program(&bench, "sudo", "#!/bin/sh\nexec \"$@\"\n");
@@ -275,8 +277,8 @@ fn a_wrong_clock_is_set() {
     }
 }
 
-/// Runs a script with the bench's root on a file system with this number of inodes, in one mount namespace for all its steps.
-/// `None` where that can't be mounted.
+/// Runs a script with the bench's root on a file system with this number of inodes. All commands of the script share
+/// one mount namespace. `None` if the machine does not allow the mount.
 fn with_inodes(bench: &Bench, inodes: u32, script: &str) -> Option<Run> {
     let root = bench.root().display().to_string();
     let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes={inodes},mode=700 none '{root}'");
@@ -291,7 +293,8 @@ fn with_inodes(bench: &Bench, inodes: u32, script: &str) -> Option<Run> {
     Some(run)
 }
 
-/// Fails unless the output, a list of the jobs and the log of removals, has these jobs as removed, and no other ones.
+/// Fails unless the output (a list of the jobs, then the log of removals) shows that these jobs were removed, and no
+/// other ones.
 fn are_removed(run: &Run, names: [&str; 2]) {
     let lines = run.jsonl();
     let jobs: Vec<_> = lines.iter().map(|line| &line["removal"]["job"]["job"]).collect();
@@ -307,7 +310,7 @@ fn are_removed(run: &Run, names: [&str; 2]) {
 fn a_file_system_without_inodes_is_cleaned() {
     let bench = Bench::new();
     let root = bench.root().display().to_string();
-    // The doctor examines, its command runs, the doctor examines again.
+    // Runs the doctor, the command that it prints, and the doctor again.
     let script = format!(
         "echo 1 | prodigy-storage events append --repo shop --job job >&2\n\
          mkdir -m 700 '{root}/quarantine' && cd '{root}/quarantine'\n\
@@ -328,7 +331,7 @@ fn a_file_system_without_inodes_is_cleaned() {
     assert!(!left.contains("inodes"), "{left}{}", run.err);
 }
 
-/// A job of one segment is deleted without a new file.
+/// A job with one segment can be deleted without creating a file, so no free inode is needed.
 #[test]
 fn jobs_of_one_segment_are_deleted_where_no_inode_is_free() {
     let bench = Bench::new();
@@ -348,7 +351,7 @@ fn jobs_of_one_segment_are_deleted_where_no_inode_is_free() {
     are_removed(&run, ["one", "two"]);
 }
 
-/// Each new file of a deletion needs an inode: the lock files, the tombstone and the audit log.
+/// A deletion creates lock files, a tombstone and the audit log, each of which needs an inode.
 #[test]
 fn jobs_are_deleted_where_no_inode_is_free() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! `report`: its figures, and its page in a browser.
+//! Tests of `report`: its figures, and its page in a browser.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::browser::Browser;
 use crate::server::Server;
 use crate::support::{Bench, Run, tree};
 
-/// A text that ends the data of a page without escapes, and prints to the console if the page runs it.
+/// A text that would end the page's embedded data if it were not escaped, and then print to the console.
 const HOSTILE: &str =
     "</script><!--<script>console.error('run')</script><img src=x onerror=console.error('run')>";
 
@@ -137,7 +137,7 @@ fn a_terminal_gets_a_progress_bar_and_a_pipe_gets_none() {
         };
         let shown = crate::support::run(tool, "").code(0);
         assert!(shown.out.contains(" of 5.7"), "{:?}", shown.out);
-        // The bar is taken away before the result is printed.
+        // The progress bar is removed before the result is printed.
         let last = shown.out.trim_end().rsplit(['\n', '\r']).next().unwrap();
         assert!(last.contains(": 1 job"), "{:?}", shown.out);
     }
@@ -205,7 +205,7 @@ fn a_page_of_damaged_events_has_the_rest_and_says_so() {
     assert_eq!((&counts["events"], &counts["damaged"]), (&4.into(), &1.into()));
 }
 
-/// Long texts and names of `<`, which the page escapes as six bytes.
+/// The texts and names consist of `<`, which takes six bytes when it is escaped.
 #[test]
 fn a_page_of_hostile_texts_is_small() {
     let bench = Bench::new();

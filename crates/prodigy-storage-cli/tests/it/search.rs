@@ -1,4 +1,4 @@
-//! `events search` and `events tail`.
+//! Tests of `events search` and `events tail`.
 
 use crate::support::{Bench, run};
 

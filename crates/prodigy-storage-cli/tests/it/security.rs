@@ -1,4 +1,4 @@
-//! No message contains input data, and a message about an unsafe root has a hint.
+//! Tests that no message contains input data, and that a message about an unsafe root has a hint.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 

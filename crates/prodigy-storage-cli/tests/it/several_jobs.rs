@@ -1,4 +1,4 @@
-//! The commands of `events` for one job, several jobs, or all.
+//! Tests of `events` commands for one job, for several jobs, and for all jobs.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use crate::support::{Bench, send};
 
 const SHOP: [&str; 2] = ["--repo", "shop"];
 
-/// Three jobs whose events were appended in turn.
+/// A store with three jobs, to which events were appended in turn.
 fn filled() -> Bench {
     let bench = Bench::new();
     for (job, number) in [("a", 1), ("b", 2), ("c", 3), ("a", 4), ("b", 5)] {
@@ -161,6 +161,6 @@ fn a_time_without_a_zone_is_local() {
         (count("--until", &second(-1)), count("--until", &second(1))),
         (0, 1)
     );
-    // The same time with a `Z` is five hours earlier.
+    // The same time in UTC is five hours earlier than in the local zone.
     assert_eq!(count("--since", &format!("{}Z", second(1))), 1);
 }

@@ -1,4 +1,4 @@
-//! `status`.
+//! Tests of `status`.
 
 use crate::support::{Bench, run, send};
 

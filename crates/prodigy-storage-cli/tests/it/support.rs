@@ -264,7 +264,7 @@ pub fn close_for_all(reader: std::io::PipeReader, writer: &std::io::PipeWriter) 
     }
 }
 
-/// Every file and folder below.
+/// Every file and folder below a folder.
 pub fn tree(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,8 +1,9 @@
-//! Stored text, printed to a terminal and to a pipe.
+//! Tests of stored text that is printed to a terminal and to a pipe.
 
 use crate::support::{Bench, run};
 
-/// Unescaped in JSON: a control sequence introducer, a direction override, a zero-width space, a delete character.
+/// Characters that JSON does not escape: a control sequence introducer, a direction override, a zero-width space, a
+/// delete character.
 const HOSTILE: &str = "a\u{9b}31m\u{202e}b\u{200b}c\u{7f}";
 const HARMLESS: &str = "ä€";
 

@@ -1,4 +1,4 @@
-//! The transcripts in `tests/cmd`: each command has to print the lines below it. `TRYCMD=overwrite` updates them.
+//! Runs the transcripts in `tests/cmd`: each command has to print the lines below it. `TRYCMD=overwrite` updates them.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Other users, and conditions under which the next write would fail.
+//! Tests with data of other users, and under conditions in which the next write would fail.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -123,7 +123,7 @@ fn health_and_usage_do_not_pass_over_what_the_user_cannot_enter() {
     fill(&bench);
     as_user(&bench, &["health"], "").code(0);
     as_user(&bench, &["usage"], "").code(0);
-    // Files as an earlier run as root left them.
+    // Folders that belong to root, as an earlier run as root would leave them.
     for (below, mode) in [
         ("events/shop/job", 0o700),
         ("dlq/shop", 0o755),
@@ -288,7 +288,7 @@ fn another_user_who_writes_is_warned_each_time() {
             .says("warning: ")
             .says("belongs to user 4243");
     }
-    // Reading does not write.
+    // A command that only reads does not write, so it prints no warning.
     let read = as_user(&bench, &["events", "cat", "--repo", "shop", "--job", "other"], "").code(0);
     assert!(!read.err.contains("warning"), "{}", read.err);
     // Files that the superuser writes belong to the owner of the root.
@@ -445,7 +445,7 @@ fn in_a_mount_namespace() {
 #[test]
 fn a_folder_in_which_nothing_can_be_created_is_found() {
     let Some(bench) = bench() else { return };
-    // Another attribute than owner and mode forbids the write: the file is the user's own.
+    // The file attribute `i` (immutable) forbids the write, although owner and mode allow it.
     fill(&bench);
     let locks = bench.root().join("events");
     let immutable = Command::new("chattr").arg("+i").arg(&locks).status();

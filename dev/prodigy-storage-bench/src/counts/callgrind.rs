@@ -19,7 +19,7 @@ pub(super) fn lacking() -> Option<String> {
     }
 }
 
-/// The instructions of all threads of a command, in user space.
+/// The number of instructions that all threads of a command execute in user space.
 pub(super) fn instructions(command: &Command) -> Result<u64> {
     let profile = tempfile::NamedTempFile::new()?;
     let mut valgrind = Command::new("valgrind");

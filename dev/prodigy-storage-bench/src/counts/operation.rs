@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     CachedRead,
 }
 
-/// The numbers of repetitions in the two runs.
+/// The numbers of repetitions in the two runs of an operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     pub(super) few: usize,
@@ -48,7 +48,7 @@ pub(crate) struct Operation {
     prepare: bool,
 }
 
-/// A command, and the folder that it needs.
+/// A command that repeats an operation, and the folder that it works in.
 #[derive(Debug)]
 pub(super) struct Prepared {
     command: Command,
@@ -62,7 +62,7 @@ impl Prepared {
     }
 }
 
-/// The number of items in the queue of a take.
+/// The number of items in the queue when items are taken.
 const ITEMS: usize = 10_000;
 const BATCH: usize = 100;
 const SEED: u64 = 11;

@@ -23,7 +23,7 @@ pub(super) fn lacking() -> Option<String> {
     }
 }
 
-/// The calls of all threads of a command.
+/// The number of system calls of all threads of a command, by name.
 pub(super) fn calls(command: &Command) -> Result<BTreeMap<String, u64>> {
     let summary = tempfile::NamedTempFile::new()?;
     let mut strace = Command::new("strace");
@@ -60,7 +60,7 @@ fn parsed(summary: &str) -> BTreeMap<String, u64> {
     calls
 }
 
-/// The additional calls of the second trace, per operation; the most frequent first.
+/// The additional calls of the second run by name, per additional operation; the most frequent first.
 pub(super) fn difference(
     few: &BTreeMap<String, u64>,
     many: &BTreeMap<String, u64>,

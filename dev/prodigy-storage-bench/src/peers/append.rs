@@ -1,4 +1,4 @@
-//! Peers that append events.
+//! Works of peers that append events.
 
 use std::time::Instant;
 
@@ -17,7 +17,8 @@ use crate::rows::append::BATCH;
 use crate::rows::processes::{PROCESSES, all, share};
 use crate::rows::threads::THREADS;
 
-/// Peers with the number of events for which a turn takes about as long as ours.
+/// The peers of relaxed appends, each with the number of events in a turn. With it, a turn takes about as long as
+/// ours.
 const RELAXED: &[(Which, usize)] = &[
     (Which::FileRotate, 200_000),
     (Which::TracingAppender, 200_000),
@@ -30,7 +31,8 @@ const STRICT: &[(Which, usize)] = &[
     (Which::Sqlite, 2_000),
     (Which::Redb, 1_500),
 ];
-/// The same for appends in batches.
+/// The peers of appends in batches, each with the number of batches in a turn. With it, a turn takes about as long as
+/// ours.
 const BATCHES: &[(Which, usize)] = &[
     (Which::FileRotate, 4_000),
     (Which::TracingAppender, 4_000),
@@ -45,7 +47,7 @@ fn digest(peer: &mut dyn Peer) -> Result<Digest> {
     Ok(digest)
 }
 
-/// One event per call.
+/// Works of peers that append one event per call.
 pub(crate) fn one_by_one(lab: &Lab, strict: bool) -> Vec<Contestant> {
     let table = if strict { STRICT } else { RELAXED };
     let works = table.iter().map(|&(which, events)| {
@@ -67,7 +69,7 @@ pub(crate) fn one_by_one(lab: &Lab, strict: bool) -> Vec<Contestant> {
     works.collect()
 }
 
-/// One batch per call.
+/// Works of peers that append one batch per call.
 pub(crate) fn in_batches(lab: &Lab) -> Vec<Contestant> {
     let works = BATCHES.iter().map(|&(which, batches)| {
         let (bench, batches) = (lab.bench(), lab.of(batches));
@@ -89,7 +91,8 @@ pub(crate) fn in_batches(lab: &Lab) -> Vec<Contestant> {
     works.collect()
 }
 
-/// Strict appends from several threads: SQLite with a connection per thread, the others with a handle per thread.
+/// Works of peers to which several threads append durably: to SQLite with a connection per thread, to the others with
+/// a shared handle.
 pub(crate) fn from_threads(lab: &Lab, each: usize) -> Vec<Contestant> {
     let sqlite = |folder: &std::path::Path| {
         let folder = folder.to_owned();
@@ -141,9 +144,9 @@ where
     })
 }
 
-/// Appends from several processes.
+/// Works of peers to which several processes append.
 pub(crate) fn from_processes(lab: &Lab, each: usize, strict: bool) -> Vec<Contestant> {
-    // In relaxed mode, redb does not show a process what another has not made durable.
+    // With relaxed durability, redb is left out: a process does not see data that another one has not made durable.
     let peers: &[Shared] = if strict {
         &[Shared::Sqlite, Shared::Redb]
     } else {

@@ -1,4 +1,4 @@
-//! Peers that keep checkpoints of 1 MB.
+//! Works of peers that keep checkpoints of 1 MB.
 
 use std::time::Instant;
 
@@ -72,7 +72,7 @@ const PEERS: &[(&str, Open)] = &[
     }),
 ];
 
-/// Works that save states durably.
+/// Works of peers that save states durably.
 pub(crate) fn saves(lab: &Lab) -> Vec<Contestant> {
     let number = saves_of(lab);
     let works = PEERS.iter().map(|&(name, open)| {
@@ -107,7 +107,7 @@ fn save(bench: &Bench, open: Open, number: usize, turn: Turn) -> Result<f64> {
     Ok(took)
 }
 
-/// Works that load the latest state, parsed into a type.
+/// Works of peers that load the latest state, parsed into a type.
 pub(crate) fn loads(lab: &Lab) -> Vec<Contestant> {
     let number = lab.of(30);
     let works = PEERS.iter().map(|&(name, open)| {

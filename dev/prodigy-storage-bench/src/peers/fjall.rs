@@ -1,4 +1,4 @@
-//! fjall: a keyspace from number to JSON.
+//! fjall: a keyspace that maps a number to JSON.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use super::store::{Peer, parsed, value};
 use crate::event::{Event, Source};
 
-/// A handle: threads share the database.
+/// A handle on the database, which threads can share.
 #[derive(Clone)]
 pub(crate) struct Fjall {
     database: Database,

@@ -1,4 +1,4 @@
-//! Writers of log files: each writes the same complete line with one write.
+//! Peers that write log files: each writes the same complete line with one call of `write`.
 
 use std::fmt;
 use std::io::Write;
@@ -15,7 +15,7 @@ use super::store::Peer;
 use crate::event::{Event, Source};
 use crate::raw;
 
-/// The size at which files are rotated, as our segments are.
+/// The size at which files are rotated: the same as that of our segments.
 const ROTATED: usize = 100 << 20;
 
 /// A writer, and the folder of its files.

@@ -1,6 +1,6 @@
-//! Stubs without peers, for a build without the cargo feature.
+//! Replaces the modules of peers in a build without the cargo feature `peers`: each function returns no works.
 
-/// The peers' rows of appending: none.
+/// Replaces the peers that append events.
 pub(crate) mod append {
     use crate::lab::Lab;
     use crate::row::Contestant;
@@ -22,7 +22,7 @@ pub(crate) mod append {
     }
 }
 
-/// The peers' rows of reading events: none.
+/// Replaces the peers that read events.
 pub(crate) mod scan {
     use crate::lab::Lab;
     use crate::row::Contestant;
@@ -32,7 +32,7 @@ pub(crate) mod scan {
     }
 }
 
-/// The peers' rows of checkpoints: none.
+/// Replaces the peers that keep checkpoints.
 pub(crate) mod documents {
     use crate::lab::Lab;
     use crate::row::Contestant;
@@ -46,7 +46,7 @@ pub(crate) mod documents {
     }
 }
 
-/// The peers' rows of dead letters: none.
+/// Replaces the peer that keeps dead letters.
 pub(crate) mod queue {
     use crate::lab::Lab;
     use crate::row::Contestant;

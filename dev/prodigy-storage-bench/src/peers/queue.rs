@@ -1,4 +1,4 @@
-//! Peers that keep dead letters: only SQLite, since the others have no query for pending items.
+//! Works of a peer that keeps dead letters: only SQLite, since the other peers have no query for pending items.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ const TAKE: &str = "UPDATE letters SET lease_until = ?1 WHERE number IN \
     (SELECT number FROM letters WHERE lease_until IS NULL ORDER BY number LIMIT ?2) RETURNING letter";
 const ACKNOWLEDGE: &str = "DELETE FROM letters WHERE lease_until = ?1";
 
-/// A store with `items` items.
+/// A new SQLite database with `items` items.
 fn filled(lab: &Lab, items: usize) -> Result<(TempDir, Sqlite)> {
     let folder = lab.bench().folder()?;
     let mut sqlite = Sqlite::open(folder.path(), true)?;
@@ -26,7 +26,7 @@ fn filled(lab: &Lab, items: usize) -> Result<(TempDir, Sqlite)> {
     Ok((folder, sqlite))
 }
 
-/// Inserts these items.
+/// Inserts the items with these numbers.
 fn fill(sqlite: &mut Sqlite, items: std::ops::Range<usize>) -> Result<()> {
     let transaction = sqlite.connection.transaction()?;
     for n in items {
@@ -44,11 +44,11 @@ fn count(sqlite: &Sqlite) -> Result<i64> {
     Ok(sqlite.connection.query_row(count, (), |row| row.get(0))?)
 }
 
-/// Pushes the same number of items as our side.
+/// A work that pushes the same number of items as our side.
 pub(crate) fn pushes(lab: &Lab, pushes: usize) -> Result<Option<Contestant>> {
     let (folder, sqlite) = filled(lab, lab.of(100_000))?;
     let work = move |turn: Turn| {
-        // Keeps the folder until its last use.
+        // Moves the folder into this closure, since it is removed when it is dropped.
         let _ = folder.path();
         let letters = (0..pushes)
             .map(|n| Ok((format!("item-{}-{n}", turn.seed), letter(turn.seed, n)?)))
@@ -73,13 +73,13 @@ pub(crate) fn pushes(lab: &Lab, pushes: usize) -> Result<Option<Contestant>> {
     Ok(Some(Contestant::new(Role::Against, name, work)))
 }
 
-/// Takes and acknowledges the same number of items as our side, and inserts as many new ones.
+/// A work that takes and acknowledges the same number of items as our side, and inserts as many new ones.
 pub(crate) fn cycles(lab: &Lab, items: usize, cycles: usize) -> Result<Option<Contestant>> {
     let (folder, mut sqlite) = filled(lab, items)?;
     let mut lease = 0i64;
     let mut pushed = items;
     let work = move |_| {
-        // Keeps the folder until its last use.
+        // Moves the folder into this closure, since it is removed when it is dropped.
         let _ = folder.path();
         let mut seen = std::collections::BTreeSet::new();
         let mut took = std::time::Duration::ZERO;
@@ -108,7 +108,7 @@ pub(crate) fn cycles(lab: &Lab, items: usize, cycles: usize) -> Result<Option<Co
     Ok(Some(Contestant::new(Role::Against, name, work)))
 }
 
-/// Takes the oldest items in one transaction, and returns their text.
+/// Takes the oldest items in one transaction, and returns their JSON.
 fn take(sqlite: &mut Sqlite, lease: i64) -> Result<Vec<String>> {
     let transaction = sqlite
         .connection

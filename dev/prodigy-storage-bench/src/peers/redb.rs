@@ -15,7 +15,7 @@ use crate::event::{Event, Source};
 
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 
-/// A handle: threads share the database.
+/// A handle on the database, which threads can share.
 #[derive(Clone, Debug)]
 pub(crate) struct Redb {
     database: Arc<Database>,

@@ -1,4 +1,4 @@
-//! Peers that read a million events.
+//! Works of peers that read a million events.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::rows::log::{Read, source};
 /// The number of events in a batch while a store is filled.
 const FILL: usize = 10_000;
 
-/// Works of peers, whose stores have the same events as the log.
+/// Works of peers that read all events from a store with the same events as our log.
 pub(crate) fn works(lab: &Lab, events: usize) -> Result<Vec<Contestant>> {
     let works = [Which::Sqlite, Which::Redb, Which::Fjall].map(|which| {
         let folder = lab.bench().folder()?;
@@ -28,7 +28,7 @@ pub(crate) fn works(lab: &Lab, events: usize) -> Result<Vec<Contestant>> {
             _ => "fjall + serde_json",
         };
         Ok(Contestant::new(Role::Peer, name, move |_| {
-            // Keeps the folder until its last use.
+            // Moves the folder into this closure, since it is removed when it is dropped.
             let _ = folder.path();
             let mut read = Read::default();
             let began = Instant::now();

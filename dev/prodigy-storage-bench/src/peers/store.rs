@@ -24,7 +24,7 @@ pub(crate) trait Peer: Send {
     fn read(&mut self, each: &mut dyn FnMut(&Event)) -> Result<()>;
 }
 
-/// Which peer.
+/// The other stores that are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
     Sqlite,
@@ -46,7 +46,7 @@ impl Which {
         })
     }
 
-    /// The name, with the setting that gives the row's durability.
+    /// The name of the peer, with the setting that gives the durability of the row.
     pub(crate) fn name(self, strict: bool) -> &'static str {
         match (self, strict) {
             (Self::Sqlite, false) => "SQLite, WAL, NORMAL",
@@ -77,7 +77,7 @@ impl Shared {
         })
     }
 
-    /// The name, with the setting that gives the row's durability.
+    /// The name of the peer, with the setting that gives the durability of the row.
     pub(crate) fn name(self, strict: bool) -> &'static str {
         match self {
             Self::Sqlite => Which::Sqlite.name(strict),
@@ -86,7 +86,7 @@ impl Shared {
     }
 }
 
-/// The time in each record of a peer. As on the bare side, the clock is not read.
+/// The time in each record of a peer. It is constant, because the bare writer does not read the clock either.
 pub(crate) const TIMESTAMP: &str = "2026-01-01T00:00:00.000000Z";
 
 /// The value that a peer stores: a record without its key and checksum.
@@ -96,7 +96,7 @@ struct Value<'a> {
     event: &'a Event,
 }
 
-/// The same value as it is read.
+/// A [`Value`] that is parsed when it is read.
 #[derive(Debug, Deserialize)]
 struct Stored<'a> {
     timestamp: &'a str,

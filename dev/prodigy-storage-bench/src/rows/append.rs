@@ -77,8 +77,8 @@ fn ours(bench: &Bench, events: usize, strict: bool) -> Contestant {
     })
 }
 
-/// Appends events one by one; returns the time per event. The first one is not timed, since it creates folders and the
-/// segment; nor is opening the file on the other side.
+/// Appends events one by one, and returns the time per event. The first event is not timed, since it creates folders
+/// and the segment. For the comparison with a bare file, opening the file is not timed either.
 pub(super) fn append_each(job: &Job, events: usize, seed: u64) -> Result<f64> {
     let (log, mut source) = (job.events(), Source::new(seed));
     let mut ids = Vec::with_capacity(events + 1);
@@ -115,7 +115,8 @@ fn bare(bench: &Bench, events: usize, strict: bool) -> Contestant {
     })
 }
 
-/// The limit if the file does not grow: an allocated tail of spaces, which our log does not use.
+/// The limit of the machine if the file does not grow: lines replace spaces that were allocated before, which our log
+/// does not do.
 fn into_space(bench: &Bench, events: usize) -> Contestant {
     let bench = bench.clone();
     let name = "line + write into written space + fdatasync";

@@ -1,4 +1,4 @@
-//! Cached reads.
+//! Rows that read a checkpoint from the cache.
 
 use std::time::Instant;
 
@@ -45,7 +45,8 @@ impl Saved {
         })
     }
 
-    /// Reads its bytes `reads` times. The first read fills the cache and is not timed.
+    /// Reads the checkpoint's bytes `reads` times, and returns microseconds per read. The first read fills the cache
+    /// and is not timed.
     pub(crate) fn reads(&self, reads: usize) -> Result<f64> {
         let checkpoints = store::job(&self.storage)?.checkpoints();
         let get = || {
@@ -64,7 +65,7 @@ impl Saved {
         Ok(took)
     }
 
-    /// The same through the typed store, as raw JSON.
+    /// Reads the checkpoint `reads` times as raw JSON through the typed store, and returns microseconds per read.
     fn typed(&self, reads: usize) -> Result<f64> {
         let checkpoints = store::job(&self.storage)?.checkpoints();
         let mut latest = checkpoints.latest_raw(Phase::Map)?;

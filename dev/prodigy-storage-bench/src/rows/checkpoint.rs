@@ -1,4 +1,4 @@
-//! Saving and loading checkpoints.
+//! Rows that save and load checkpoints.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::lab::{Bench, Lab};
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row};
 use crate::store;
 
-/// The numbers of events in a state of 1 MB, and in one of 10 KB.
+/// The number of events in a state of 1 MB; `SMALL` is the number in a state of 10 KB.
 pub(crate) const LARGE: usize = 4_300;
 const SMALL: usize = 43;
 
@@ -64,7 +64,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The n-th checkpoint of a seed.
+    /// The n-th state of a seed.
     pub(crate) fn new(seed: u64, n: usize, events: usize) -> Self {
         let mut source = Source::new(seed);
         let numbers = n * events..(n + 1) * events;
@@ -90,7 +90,7 @@ pub(crate) fn saves(lab: &Lab) -> usize {
     lab.of(30)
 }
 
-/// Saves the states of a turn after one that is not timed, and reads them back; returns microseconds per save.
+/// Saves a state that is not timed, then the states of a turn, and reads them back. Returns microseconds per save.
 pub(crate) fn save_all(storage: &Storage, seed: u64, saves: usize) -> Result<f64> {
     let checkpoints = store::job(storage)?.checkpoints();
     checkpoints.save_map(&State::new(seed, saves, LARGE), SaveOptions::default())?;
@@ -199,7 +199,7 @@ fn load(lab: &Lab) -> Result<Plan> {
     Ok(Plan::Measure(works))
 }
 
-/// A job with a number of checkpoints.
+/// A job with many checkpoints.
 #[derive(Debug)]
 struct Series {
     _folder: TempDir,
@@ -241,7 +241,7 @@ impl Series {
     }
 }
 
-/// A folder of `number` files, as a program would write them without this library.
+/// A folder with `number` files, as a program would write them without this library.
 fn bare_series(bench: &Bench, number: usize) -> Result<(TempDir, Digest)> {
     let folder = bench.folder()?;
     for n in 0..number {

@@ -23,13 +23,13 @@ const MINUTE: i64 = 60_000_000_000;
 /// The number of events with the same time.
 const AT_ONCE: usize = 10;
 
-/// A store whose one job has a log.
+/// A store with one job, whose log is read by several rows.
 #[derive(Debug)]
 pub(crate) struct Log {
     folder: TempDir,
     storage: Storage,
     pub(crate) events: usize,
-    /// The beginning of its last minute, and the number of events in that minute.
+    /// The beginning of the log's last minute; the next field has the number of events in that minute.
     pub(crate) last_minute: Timestamp,
     pub(crate) in_last_minute: usize,
 }
@@ -139,7 +139,7 @@ impl Log {
         store::job(&self.storage)
     }
 
-    /// The root of its store.
+    /// The root of the log's store.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
@@ -198,7 +198,7 @@ pub(crate) fn million(lab: &Lab) -> usize {
     lab.of(1_000_000)
 }
 
-/// A cheap sum over the events: every event is used, and reading dominates the measured time.
+/// A cheap sum over the events, by which every event is used while reading still dominates the measured time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Read {
     pub(crate) count: usize,

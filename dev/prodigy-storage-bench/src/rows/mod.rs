@@ -20,7 +20,7 @@ pub(crate) mod threads;
 
 use crate::row::Row;
 
-/// All of them, in the order of the table.
+/// All rows, in the order of the table.
 pub(crate) fn all() -> Vec<Row> {
     [
         append::rows(),

@@ -32,7 +32,7 @@ pub(crate) fn rows() -> Vec<Row> {
 pub(crate) struct Jobs {
     folder: TempDir,
     jobs: usize,
-    /// The number of events that were appended since.
+    /// The number of events that were appended after the store was filled.
     appended: usize,
 }
 
@@ -63,7 +63,7 @@ impl Jobs {
         let mut handles: Vec<Storage> = Vec::with_capacity(opens);
         let mut took = 0.0;
         for n in 0..opens {
-            // Drops the other handles: as in a new process, there is one handle on the store.
+            // Drops the handle of the previous turn: a new process would have only one handle on the store.
             handles.clear();
             let name = format!("job-{}", (self.appended + n) * 7 % self.jobs);
             let began = Instant::now();

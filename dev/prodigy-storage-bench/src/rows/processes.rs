@@ -39,7 +39,8 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// The events of the n-th process of a turn. Its untimed first event has the number after them.
+/// The events of the n-th process in a turn. The first event of a process, which is not timed, has the number after
+/// these.
 pub(crate) fn share(process: usize, each: usize, turn: Turn, strict: bool) -> Events {
     Events {
         seed: turn.seed,

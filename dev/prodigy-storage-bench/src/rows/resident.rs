@@ -1,4 +1,4 @@
-//! Memory and descriptors of a scan, in a separate process.
+//! Rows of the memory and the descriptors that a scan needs, in a separate process.
 
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ use crate::store;
 const SMALL_SEGMENT: u64 = 64 << 10;
 /// The size of an event as a record, in bytes.
 const RECORD: usize = 360;
-/// Few rounds, because the value varies little and takes long.
+/// Few rounds, because a round takes long and the value varies little.
 const ROUNDS: usize = 2;
 
 pub(crate) fn rows() -> Vec<Row> {

@@ -1,4 +1,4 @@
-//! Reading events.
+//! Rows that read events.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -68,7 +68,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// The microseconds per event of a full scan.
+/// A work that reads the whole log, with microseconds per event as its value.
 fn full(log: Rc<Log>) -> impl FnMut(crate::row::Turn) -> Result<f64> {
     move |_| Ok(log.full_scan()? / log.events as f64)
 }

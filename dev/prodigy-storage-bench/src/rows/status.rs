@@ -15,7 +15,7 @@ use crate::row::{Contestant, Plan, Role, Row};
 use crate::rows::footprint::without_tool;
 
 const STATUS: &[&str] = &["status"];
-/// The number of jobs, and the smaller one for the comparison of memory: a page of a listing.
+/// The number of jobs; `FEW` is the smaller number with which the memory is compared.
 const JOBS: usize = 100_000;
 const FEW: usize = 10_000;
 
@@ -66,7 +66,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-/// A run of the tool: the seconds until its first output and its end, and its peak memory if it was watched.
+/// A run of the tool: the seconds until its first output and until its end, and its peak memory if that was watched.
 struct Run {
     first: f64,
     whole: f64,
@@ -97,7 +97,7 @@ fn memory_of_status(lab: &Lab) -> Result<Plan> {
     ]))
 }
 
-/// Runs the tool. Its memory is watched on request only, since that takes time from it.
+/// Runs the tool. Its memory is watched only on request, since watching slows it down.
 fn run(tool: &Path, root: &Path, command: &[&str], watch: bool) -> Result<Run> {
     let began = Instant::now();
     let mut child = Command::new(tool)

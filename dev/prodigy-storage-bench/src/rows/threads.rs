@@ -70,12 +70,12 @@ pub(crate) fn ours(bench: &Bench, each: usize, pool: Option<usize>, turn: Turn) 
     let events = each * THREADS;
     let syncs = || storage.stats().get("file.syncs");
     let (took, syncs) = append_by_all(&job, each, turn.seed, syncs)?;
-    // The number of syncs, scaled to 3,200 events; the least possible number is then 200.
+    // The number of syncs, scaled to 3,200 events. If all 16 threads shared each sync, it would be 200.
     Ok(Sample::from(took).with("syncs for 3,200 events", syncs as f64 * 3_200.0 / events as f64))
 }
 
-/// All threads append to a job, after a first event that is not timed. Returns the time per event, and the increase of
-/// `count` meanwhile.
+/// Appends to a job from all threads, after a first event that is not timed. Returns the time per event, and by how
+/// much `count` has increased.
 pub(crate) fn append_by_all(
     job: &Job,
     each: usize,

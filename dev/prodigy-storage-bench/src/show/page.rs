@@ -1,4 +1,5 @@
-//! The page `docs/assurance/performance.md`: parts between marks are generated, the other text is kept.
+//! Writes `docs/assurance/performance.md`: the parts between marker comments are generated, and the other text is
+//! kept.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::{plot, table};
 use crate::report::Report;
 
-/// The page, and the folder of plots beside it.
+/// The page; the folder of its plots is next to it.
 const PAGE: &str = "performance.md";
 const PLOTS: &str = "performance";
 
@@ -19,10 +20,10 @@ fn marks(name: &str) -> (String, String) {
     )
 }
 
-/// Replaces the part of a text between the marks with this name.
+/// Replaces the part of a text between the marker comments with this name.
 ///
 /// # Errors
-/// Fails unless each mark occurs exactly once.
+/// Fails unless each marker comment occurs exactly once.
 pub(crate) fn replaced(text: &str, name: &str, content: &str) -> Result<String> {
     let (open, close) = marks(name);
     for mark in [&open, &close] {
@@ -86,7 +87,7 @@ pub(crate) fn json(report: &Report) -> Result<String> {
     Ok(format!("{head},\"rows\":[\n{}\n]}}\n", rows.join(",\n")))
 }
 
-/// The machine, and the amount of work.
+/// The generated description of the machine and of the amount of work.
 pub(crate) fn machine(report: &Report) -> String {
     let size = match report.divisor {
         1 => "full size".to_owned(),

@@ -13,7 +13,7 @@ const RIGHT: f64 = 70.0;
 const LINE: f64 = 20.0;
 const HEAD: f64 = 46.0;
 const FOOT: f64 = 34.0;
-/// Above this range of ratios the axis is logarithmic.
+/// If the ratios differ by more than this factor, the axis is logarithmic.
 const LINEAR: f64 = 6.0;
 
 /// Colours for light and dark pages, by media query; classes let a page override them.
@@ -40,7 +40,7 @@ fn plotted(row: &Measured) -> bool {
     row.bar.is_ratio() && row.figure().is_some()
 }
 
-/// A bar of the plot.
+/// A bar in the plot: a work's ratio, with its range.
 #[derive(Debug)]
 struct Stroke<'a> {
     name: &'a str,
@@ -146,7 +146,7 @@ fn strokes(row: &Measured) -> Vec<Stroke<'_>> {
     works.collect()
 }
 
-/// The bar of a row as a multiple of the reference's time.
+/// The bar of a row as a multiple of the reference's time; `None` if it is no ratio.
 fn bar_as_ratio(bar: Bar) -> Option<f64> {
     match bar {
         Bar::AtMost(bar) => Some(bar),

@@ -7,7 +7,7 @@ use crate::report::{Measured, Outcome, Report};
 use crate::row::Role;
 use crate::spread::Spread;
 
-/// The header of the table of bars.
+/// The header of the table that compares the rows with their bars.
 pub(crate) const HEAD: &str = "\
 | row | work | against | ours | theirs | figure (min to max) | bar | |
 |---|---|---|---|---|---|---|---|
@@ -58,7 +58,7 @@ pub(crate) fn bar_line(row: &Measured, margin: f64) -> String {
     }
 }
 
-/// Every work of the rows with more than two: peers, other limits, other settings.
+/// A table of every work of the rows with more than two works: peers, other limits, other settings.
 pub(crate) fn peers(report: &Report) -> String {
     let mut text = "\
 | row | who | value (min to max) | as a multiple of `against` | ours is |
@@ -100,7 +100,7 @@ pub(crate) fn peers(report: &Report) -> String {
     text
 }
 
-/// The rows in which a peer is faster than our side, the largest difference first: `row: peer, difference`.
+/// The rows in which a peer is faster than our side, as `row: peer, difference`. The largest difference comes first.
 pub(crate) fn behind(report: &Report) -> String {
     let mut found: Vec<(f64, String)> = Vec::new();
     for row in &report.rows {
@@ -129,7 +129,7 @@ pub(crate) fn behind(report: &Report) -> String {
     found.into_iter().map(|(_, line)| line).collect()
 }
 
-/// `2.1x ahead`, `1.3x behind`.
+/// A ratio in words: `2.1x ahead`, `1.3x behind`.
 fn compared(ratio: f64) -> String {
     if ratio >= 1.0 {
         format!("{}x ahead", number(ratio))
@@ -165,7 +165,7 @@ pub(crate) fn number(value: f64) -> String {
     } else if size >= 0.1 {
         2
     } else {
-        // The leading zeros after the point, and two more digits.
+        // As many digits as the zeros after the decimal point, and two more.
         (1.0 - size.log10().floor()).clamp(2.0, 12.0) as usize
     };
     format!("{value:.digits$}")

@@ -63,7 +63,7 @@ fn a_bomb_ends_with_the_time_of_a_step() {
     };
     let options = ScanOptions::all().step_timeout(Some(Duration::ZERO));
     assert_eq!(failure(&options).kind(), ErrorKind::Timeout);
-    // So does a cursor that points far beyond the end.
+    // A cursor that points far beyond the end makes readers decompress the whole file, too.
     let json = format!(
         "{{\"s\":[[\"{}\",{},null,false]]}}",
         PLAIN.replace(".jsonl", ""),

@@ -46,7 +46,7 @@ fn what_is_no_body_and_what_is_put_and_got() {
 #[test]
 fn what_a_file_of_another_program_gives() {
     let cases: &[(&[u8], Result<(), ErrorKind>)] = &[
-        // Nothing of another program: a power loss may leave a file of ours so.
+        // An empty file is damage, not data of another program: a power loss may empty a file of this project.
         (b"", Err(ErrorKind::Damaged)),
         (b"\0\0\0", Err(ErrorKind::Damaged)),
         (b"\n\n\n", Err(ErrorKind::Foreign)),

@@ -24,21 +24,22 @@ pub(super) enum Written {
 }
 
 impl Doom {
-    /// Dies in a write to such a file after this number of bytes, or after all of them if the write is shorter.
+    /// Dies in a write to a file whose path contains `file`, after this number of bytes, or after all bytes if the
+    /// write is shorter.
     #[must_use]
     pub fn after_bytes(file: &'static str, bytes: usize) -> Self {
         let kind = Kind::Write(Written::First(bytes));
         Self { file, kind }
     }
 
-    /// Dies in a write to such a file with this number of bytes missing at its end.
+    /// Dies in a write to a file whose path contains `file`, with this number of bytes missing at the end.
     #[must_use]
     pub fn short_of(file: &'static str, bytes: usize) -> Self {
         let kind = Kind::Write(Written::AllBut(bytes));
         Self { file, kind }
     }
 
-    /// Dies before a rename gives such a path to a file.
+    /// Dies before a rename to a path that contains `file`.
     #[must_use]
     pub fn before_rename(file: &'static str) -> Self {
         let kind = Kind::Rename;

@@ -66,7 +66,7 @@ impl FsFolder for SimFolder {
             .act(|state| Ok(state.try_lock(self.inode, self.owner)))
     }
 
-    /// Only the lock on the root is shared, and no simulated process takes it exclusively.
+    /// Always succeeds: only the root is locked in shared mode, and no simulated process locks it exclusively.
     fn try_lock_shared(&self) -> io::Result<bool> {
         self.process.look(|_| Ok(true))
     }

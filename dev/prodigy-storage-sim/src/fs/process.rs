@@ -34,7 +34,8 @@ pub(super) struct Shared {
     meanwhile: Mutex<Option<Meanwhile>>,
 }
 
-/// The end of a lock file's name, and an action of another process that runs before this process tries that lock.
+/// The end of a lock file's name, and an action of another process that runs just before this process tries to take
+/// that lock.
 type Meanwhile = (&'static str, Box<dyn FnOnce() + Send>);
 
 impl fmt::Debug for Shared {
@@ -47,7 +48,7 @@ impl fmt::Debug for Shared {
 #[derive(Clone, Copy, Debug)]
 enum LifeState {
     Alive,
-    /// The process will die in this call.
+    /// The process dies in its next call that matches.
     Doomed(Doom),
     Dead,
 }
@@ -104,11 +105,11 @@ impl Process {
     }
 }
 
-/// The outcome of a write.
+/// The part of a write that is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Turn {
     Whole,
-    /// Only this part is written; then the process is dead.
+    /// Only this part is written, and the process dies.
     Last(Written),
 }
 
@@ -126,7 +127,7 @@ impl Shared {
         self.sim.state.lock().end(self.number);
     }
 
-    /// Runs the planned action of others before a lock is tried.
+    /// Runs the planned action of another process, if this path is the lock that it waits for.
     pub(super) fn meet_others(&self, path: &Path) {
         let path = path.to_string_lossy();
         let due = self.meanwhile.lock().take_if(|(end, _)| path.ends_with(*end));
@@ -156,7 +157,7 @@ impl Shared {
         call(&mut state)
     }
 
-    /// The process's fatal call, if it matches this path.
+    /// The kind of call in which the process has to die, if this path matches.
     fn doom(&self, path: &Path) -> Option<Kind> {
         match *self.life.lock() {
             LifeState::Doomed(doom) if doom.is_on(path) => Some(doom.kind),

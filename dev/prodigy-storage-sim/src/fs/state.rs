@@ -16,7 +16,7 @@ const WRITE: u32 = 0o200;
 
 /// The advance of the mtime clock at each call, in nanoseconds.
 const CALL: i64 = 1_000_000;
-/// The resolution of the mtime clock: several calls in a row get the same time, as with a kernel's coarse clock.
+/// The resolution of the mtime clock: several calls in a row get the same mtime, as from a kernel's coarse clock.
 const STEP: i64 = 10_000_000;
 
 /// The disk as processes see it, its locks, and the journal of calls.
@@ -31,14 +31,14 @@ pub(super) struct State {
     calls: i64,
 }
 
-/// An open file description of a process.
+/// An open file description of a process, which owns the locks that were taken through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) process: u32,
     pub(super) handle: u64,
 }
 
-/// The caller, the time and the path of a call.
+/// A call's process, path and time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller<'a> {
     pub(super) process: u32,
@@ -91,7 +91,7 @@ impl State {
         Ok((inode, self.handle(caller.process)))
     }
 
-    /// A new open file description of a process.
+    /// Opens a file description for a process.
     pub(super) fn handle(&mut self, process: u32) -> Owner {
         self.handles += 1;
         Owner {
@@ -146,7 +146,7 @@ impl State {
         self.disk.stamp(at.folder, self.stamp());
     }
 
-    /// The folder and name of a path. Fails if this user may not change the names in the folder.
+    /// The folder and the name that a path leads to. Fails if the folder's mode forbids changes of its names.
     fn place(&self, path: &Path) -> io::Result<Name> {
         let (folder, name) = self.disk.parent(path)?;
         let mode = self.disk.node(folder).map_or(0, |node| node.mode);

@@ -19,7 +19,7 @@ impl Stage {
     /// Pushes dead letters with these keys, each with a unique failure.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn push(
         &mut self,
         who: usize,
@@ -51,7 +51,7 @@ impl Stage {
     /// Takes up to `limit` dead letters.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died. Also fails if a returned item is leased by another process.
+    /// An error of the backend, or an item that another process has leased. If the process dies in the call, this is no error.
     pub fn take(&mut self, who: usize, job: &JobAddress, limit: usize) -> Result<()> {
         let fence = unnamed(self.token_of(who))?;
         let answer = self.perform(who, Action::Take { job: job.clone() }, |backend| {
@@ -76,7 +76,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The first `count` dead letters that a process holds: keys and tokens.
+    /// Removes up to `count` dead letters from those that a process holds, and returns their keys and tokens.
     fn held(&mut self, who: usize, count: usize) -> (Vec<String>, Vec<LeaseToken>) {
         let Some(actor) = self.actors.get_mut(who) else {
             return (Vec::new(), Vec::new());
@@ -91,7 +91,7 @@ impl Stage {
     /// Acknowledges `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
+    /// An error of the backend, or an unknown token. If the process dies in the call, this is no error.
     pub fn ack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let names = keys.clone();
@@ -119,7 +119,7 @@ impl Stage {
     /// Extends the leases on `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
+    /// An error of the backend, or an unknown token. If the process dies in the call, this is no error.
     pub fn extend(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         if let Some(actor) = self.actors.get_mut(who) {
@@ -135,7 +135,7 @@ impl Stage {
     /// Fails `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
+    /// An error of the backend, or an unknown token. If the process dies in the call, this is no error.
     pub fn fail(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let (mut items, mut told) = (Vec::new(), Vec::new());
@@ -159,7 +159,7 @@ impl Stage {
     /// Compacts a queue.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn compact(&mut self, who: usize, job: &JobAddress) -> Result<()> {
         self.perform(who, Action::Compact { job: job.clone() }, |backend| {
             backend.queue_compact(job, patience())?;
@@ -171,7 +171,7 @@ impl Stage {
     /// Releases `count` dead letters that the process holds.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died. Also fails if a token is unknown.
+    /// An error of the backend, or an unknown token. If the process dies in the call, this is no error.
     pub fn nack(&mut self, who: usize, job: &JobAddress, count: usize) -> Result<()> {
         let (keys, tokens) = self.held(who, count);
         let action = Action::Nack {
@@ -189,7 +189,7 @@ impl Stage {
     /// Removes dead letters.
     ///
     /// # Errors
-    /// The errors of the backend, unless the process died.
+    /// An error of the backend. If the process dies in the call, this is no error.
     pub fn remove(&mut self, who: usize, job: &JobAddress, keys: &[&str]) -> Result<()> {
         for actor in &mut self.actors {
             actor.tokens.retain(|key, _| !keys.contains(&key.as_str()));
@@ -211,7 +211,7 @@ impl Stage {
     }
 }
 
-/// A settlement for each token.
+/// A settlement with a change for each token.
 fn with(tokens: &[LeaseToken], mut change: impl FnMut(&LeaseToken) -> Change) -> Vec<Settlement> {
     let changes = tokens
         .iter()

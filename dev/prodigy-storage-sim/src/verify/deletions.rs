@@ -18,7 +18,7 @@ pub(super) struct Possible {
     ops: Vec<Op>,
     deleted: BTreeSet<JobAddress>,
     removed: Vec<(JobAddress, Vec<EventId>)>,
-    /// Cursors that do not cover removed events.
+    /// Cursors that are before removed events, so that reading from them is refused as a gap.
     gaps: Vec<(JobAddress, Cursor)>,
 }
 
@@ -45,13 +45,13 @@ impl Possible {
         self.removed.push((job.clone(), ids.to_vec()));
     }
 
-    /// True if events were removed that were not returned to a reader.
+    /// True if an event was removed that is not among the events `given` to a reader.
     pub(super) fn misses(&self, job: &JobAddress, given: &HashSet<EventId>) -> bool {
         let removed = self.removed.iter().filter(|(of, _)| of == job);
         removed.flat_map(|(_, ids)| ids).any(|id| !given.contains(id))
     }
 
-    /// The operations that have an effect in this history.
+    /// The operations that have an effect, without those on deleted data.
     pub(super) fn history(&self) -> History {
         History::of(self.ops.clone())
     }

@@ -18,7 +18,7 @@ use crate::stage::patience;
 struct Expectations<'a> {
     names: BTreeMap<Document, Content<&'a str>>,
     series: BTreeSet<(JobAddress, Phase)>,
-    /// Bodies that a series may have under a name that was never acknowledged.
+    /// The states of checkpoints whose saves were not acknowledged: they may exist, under unknown names.
     unnamed: HashSet<&'a str>,
 }
 

@@ -55,10 +55,10 @@ pub(super) fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Re
     Ok(())
 }
 
-/// Continues from a cursor that a reader had at the moment of the crash.
+/// Checks that a reader continues from a cursor that it had at the moment of the crash.
 ///
 /// # Errors
-/// The expected and the found value.
+/// A broken promise, with the expected and the found value.
 pub(crate) fn resume(
     history: &History,
     loss: Loss,
@@ -185,13 +185,13 @@ impl Expected<'_> {
                         |error: &prodigy_storage_backend::StorageError| error.kind() == ErrorKind::CursorGap,
                     ) =>
             {
-                // The cursor covered events that were never durable, and are lost: the gap is reported.
+                // The cursor covers events that were never durable and are lost, so a reported gap is right.
                 return Ok(());
             }
             other => other?,
         };
-        // If a power loss removed a returned event, other events may be returned again: the log may differ after that
-        // position.
+        // If a power loss removed an event that the reader has, the log may differ after it, and other events may be
+        // returned again.
         let lost = loss == Loss::Power && {
             let all = self.read(backend, job, &ScanOptions::all())?;
             let stand: HashSet<EventId> = all.into_iter().map(|(id, _)| id).collect();

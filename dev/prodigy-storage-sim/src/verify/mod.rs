@@ -36,7 +36,7 @@ use crate::history::{History, Op};
 /// unless it was flushed.
 ///
 /// # Errors
-/// The expected and the found value.
+/// A broken promise, with the expected and the found value.
 pub fn verify(history: &History, loss: Loss, backend: &FileBackend) -> Result<()> {
     any_of(history, |possible| {
         let history = &possible.history();
@@ -62,10 +62,10 @@ fn any_of(history: &History, verify: impl Fn(&Possible) -> Result<()>) -> Result
     outcome
 }
 
-/// Continues from a cursor that a reader had at the moment of the crash.
+/// Checks that a reader continues from a cursor that it had at the moment of the crash.
 ///
 /// # Errors
-/// The expected and the found value.
+/// A broken promise, with the expected and the found value.
 pub(crate) fn resume(
     history: &History,
     loss: Loss,
@@ -87,7 +87,7 @@ fn holds(durability: Durability, loss: Loss) -> bool {
     durability == Durability::Strict || loss == Loss::Death
 }
 
-/// The certainty of an operation with this durability after the loss.
+/// Whether an operation's data must exist after the loss: surely, only if it was synced later, or not at all.
 fn certainty(op: &Op, durability: Durability, loss: Loss) -> Certainty {
     match op.answer {
         None => Certainty::Unclear,

@@ -97,7 +97,7 @@ impl Queue {
             }
             Action::Take { .. } => match answer {
                 Some(Answer::Taken(taken)) => {
-                    // The end of a lease is checked when items are taken.
+                    // `Stage::take` checks the ends of leases, so no times are given here.
                     for (key, token) in taken {
                         self.items.take(key, token.clone(), 0, 0)?;
                     }

@@ -78,7 +78,7 @@ pub(super) fn letters_relaxed(stage: &mut Stage) -> Result<()> {
     stage.push(one, &job, &["i"], Relaxed)
 }
 
-/// A long item leaves blanks at the ends of both files.
+/// A long item grows the queue's files, so that unused blanks remain at the end of both.
 pub(super) fn letters_over_blanks(stage: &mut Stage) -> Result<()> {
     let job = job("letters")?;
     let (one, other) = (stage.enter()?, stage.enter()?);
@@ -107,7 +107,7 @@ pub(super) fn lease_clocks(stage: &mut Stage) -> Result<()> {
     stage.set_clock(two, 24 * 3_600 * SECOND)?;
     stage.push(one, &job, &["a", "b", "c", "d"], Strict)?;
     stage.take(one, &job, 2)?;
-    // By this process's clock every lease has ended; two items are left.
+    // By this process's clock every lease has ended. Even so, it gets only the two items that are not leased.
     stage.take(two, &job, 9)?;
     stage.set_clock(one, 90 * 24 * 3_600 * SECOND)?;
     stage.take(one, &job, 9)?;

@@ -1,4 +1,4 @@
-//! The data that the crash model keeps and loses, call by call.
+//! Tests of the crash model: the data that it keeps and loses, call by call.
 
 use std::path::Path;
 use std::sync::Arc;

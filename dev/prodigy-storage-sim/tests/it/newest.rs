@@ -13,14 +13,14 @@ use proptest::prelude::*;
 struct World {
     sim: Arc<SimFs>,
     backend: FileBackend,
-    /// The process of another program.
+    /// A process of another program.
     other: Arc<Process>,
     job: JobAddress,
     folder: PathBuf,
 }
 
 impl World {
-    /// A series with one checkpoint.
+    /// A store with one checkpoint, in the phase `map`.
     fn new() -> Self {
         let sim = SimFs::new(Disk::default());
         let (backend, _) = sim.open(sim.options()).unwrap();

@@ -1,4 +1,4 @@
-//! No event before a persisted cursor is lost by a power loss.
+//! Tests that a power loss loses no event before a persisted cursor.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Losses that crashes once caused, each reproduced with few calls.
+//! Tests that reproduce losses after crashes, which earlier versions had, with few calls each.
 
 use anyhow::Result;
 use prodigy_storage_backend::Durability::{Relaxed, Strict};
@@ -77,7 +77,8 @@ fn a_flush_covers_a_duplicate_that_another_writer_stored_relaxed() {
             stage.append_these(other, job, event, Some(ids), Relaxed)?;
         }
         stage.flush(other)?;
-        // The sync of this strict append covers it, too.
+        // The sync of a strict append also covers an event that another process stored before it with relaxed
+        // durability.
         let ids = vec![id(stage, 0, 3)];
         let event = stage.payloads(&[20]);
         stage.append_these(one, &again, event.clone(), Some(ids.clone()), Relaxed)?;

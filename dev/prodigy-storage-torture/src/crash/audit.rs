@@ -9,7 +9,8 @@ use crate::input::{Input, same_value};
 use crate::segment;
 use crate::tool::Tool;
 
-/// Reads all data in three ways: the tool's records, the tool's payloads, and the files themselves.
+/// Compares all data with the acknowledged events, in three ways: as the tool's records, as its payloads, and in the
+/// files.
 pub(super) fn audit(tool: &Tool, input: &Input, ledger: &Ledger, kills: u32) -> Result<Tally> {
     let address = ["--repo", REPO, "--job", JOB];
     let records = tool

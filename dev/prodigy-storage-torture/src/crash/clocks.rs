@@ -27,7 +27,7 @@ const HOUR: i64 = 3_600_000;
 /// The folder where libfaketime keeps shared memory, which remains when a process is killed.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Gives each process a clock, and sets the clocks.
+/// The clocks of the processes: libfaketime reads each from a file.
 pub(super) struct Clocks {
     preload: String,
     folder: PathBuf,
@@ -93,7 +93,7 @@ impl Clocks {
             .env("DONT_FAKE_MONOTONIC", "1");
     }
 
-    /// Sets one clock after another while `holds` returns true.
+    /// Sets the clocks at random, one after another, while `holds` returns true.
     pub(super) fn set_while(&self, holds: impl Fn() -> bool) -> Result<()> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         while holds() {
@@ -125,8 +125,8 @@ impl Clocks {
     }
 }
 
-/// A random offset from the true time, in milliseconds: often small, sometimes hours, seldom a month. A clock is never
-/// an hour behind, because such a process would refuse ids of the true time as too far ahead.
+/// A random offset from the true time, in milliseconds: often small, sometimes hours, seldom a month. It is never an
+/// hour or more behind, because such a process would refuse ids of the true time as too far ahead.
 fn offset(random: &mut fastrand::Rng) -> i64 {
     let most = match random.u8(..16) {
         0..4 => 0,

@@ -1,4 +1,4 @@
-//! A job is deleted repeatedly while workers write, read and follow it; all workers are killed.
+//! Deletes a job again and again while workers write, read and follow it. All workers are killed.
 //!
 //! Workers report each call before and after it. The reports decide what must hold: nothing that was acknowledged after
 //! a deletion is lost, nothing from before it reappears, and no single read returns data from before and after a

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// The process.
+/// A running process, with its input and output.
 #[derive(Debug)]
 pub(super) struct Dialogue {
     child: Child,
@@ -14,7 +14,7 @@ pub(super) struct Dialogue {
 }
 
 impl Dialogue {
-    /// Starts the process.
+    /// Starts the process with this command.
     pub(super) fn start(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("can't start the process")?;
@@ -36,7 +36,7 @@ impl Dialogue {
         Ok(answer.trim_end().to_owned())
     }
 
-    /// Ends the input, and waits for the end of the process.
+    /// Closes the process's input, and waits until the process ends.
     pub(super) fn end(self) -> Result<()> {
         let Self {
             mut child,

@@ -1,4 +1,4 @@
-//! A system call that touches the store fails, once or from then on.
+//! Makes a system call that touches the store fail, either once or from then on.
 //!
 //! The scenarios are the same as for the kills. The tool must either end with an error that names the failure, or recover and
 //! print the same as without it. Acknowledged data is stored, and the next process continues.
@@ -20,7 +20,7 @@ mod torn;
 const FULL: usize = 70;
 const QUICK: usize = 5;
 
-/// A failing call, and its error.
+/// A system call that fails, and its error.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     point: Point,
@@ -57,14 +57,15 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// A sample of all possible faults: half of them in calls that change the store.
+/// A random sample of all possible faults. Half of them are in calls that change the store.
 pub(super) fn sample(lab: &Lab<'_>, name: &str, points: &[Point]) -> Vec<Fault> {
     let mut random = lab.random(name);
     let all: Vec<Fault> = points
         .iter()
         .flat_map(|point| {
             errors(&point.call).iter().flat_map(|&error| {
-                // The error message itself is written by `write`, so it can't be printed if `write` keeps failing.
+                // The tool prints its error message with `write`. If every `write` failed, the message could not be
+                // checked.
                 let lasts = matches!(error, "EIO" | "ENOSPC") && point.call != "write";
                 [false, true]
                     .into_iter()
@@ -180,15 +181,15 @@ fn judge(answer: &Answer, fault: &Fault, unharmed: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// Words of which the message about the fault must contain one.
+/// The message about the fault has to contain one of these texts.
 fn words(fault: &Fault) -> &'static [&'static str] {
     let output = fault.point.call == "write";
     match fault.error {
         _ if output => &["No space left on device", "Input/output error"],
-        // An interrupted call has to be repeated, so there is no message.
+        // An interrupted call is repeated, so no message may be printed.
         "EINTR" => &["nothing: it has to be tried again"],
         "ENOSPC" | "EDQUOT" | "EFBIG" => &["disk space full", "No space left"],
-        // The error for a file outside of the root has the words of the operating system.
+        // For a file outside of the root, the message has the words of the operating system.
         "EACCES" | "EROFS" => &[
             "storage directory not writable",
             "Permission denied",

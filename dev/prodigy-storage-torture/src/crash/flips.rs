@@ -13,7 +13,7 @@ const TESTS: [&str; 2] = [
 /// The prefix of the line with the totals.
 const SUM: &str = "flips: ";
 
-/// Runs a test, and takes over its counts.
+/// Runs a test, and adds the counts that it prints to the tally.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let [bytes, bits] = TESTS;

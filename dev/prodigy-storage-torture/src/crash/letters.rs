@@ -1,5 +1,5 @@
-//! One queue under many failures: workers change it at random and are killed and stopped, and redrivers use leases that
-//! are shorter than their work.
+//! Tests one queue under many failures. Workers change it at random, and are killed or stopped for a while. Redrivers
+//! use leases that are shorter than their work.
 //!
 //! Workers report each call before and after it. The reports decide what must hold: no item is lost, no item is leased
 //! to two workers at once, and no finished item reappears.
@@ -30,12 +30,12 @@ const KILLS: (u32, u32) = (60, 1_000);
 const WORKERS: usize = 5;
 /// The longest lifetime of a worker, in milliseconds.
 const LIFE: u64 = 1_500;
-/// One in this number of workers is stopped for a while,
+/// One in this number of workers is stopped for a while (SIGSTOP) before it is killed.
 const STOPPED: u32 = 3;
-/// for at most this number of milliseconds.
+/// The longest time for which a worker is stopped, in milliseconds.
 const STOP: u64 = 600;
 
-/// Starts workers on the store of a tool.
+/// The tool and the program that starts workers on its store.
 struct Workshop<'a> {
     lab: Lab<'a>,
     tool: Tool,
@@ -59,7 +59,7 @@ impl Workshop<'_> {
     }
 }
 
-/// Lets workers change a queue, then lets redrivers empty another.
+/// Lets workers change a queue, then lets redrivers empty another queue.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let workshop = Workshop {
         lab: *lab,
@@ -131,7 +131,7 @@ pub(super) fn check_calls(
     Ok(())
 }
 
-/// Starts a worker, stops it in some cases, kills it, and returns the calls that it reported.
+/// Starts a worker, stops it for a while in some cases, kills it, and returns the calls that it reported.
 fn one_life(
     workshop: &Workshop<'_>,
     name: &str,

@@ -23,9 +23,10 @@ use crate::tool::{Answer, finish};
 const SIGXFSZ: i32 = 25;
 /// An upper bound on the size of a scenario's files.
 const LONGEST: usize = 9_000;
-/// The limits on open files to try: the program itself needs some, and no scenario needs more.
+/// The tried limits on open files. The lowest ones do not suffice to start the program, and no scenario needs the
+/// highest.
 const FILES: std::ops::Range<usize> = 4..20;
-/// The number of limits of each kind per scenario.
+/// The number of limits of each kind that a scenario is run under, in the full form; `QUICK` in the short form.
 const FULL: usize = 12;
 const QUICK: usize = 1;
 /// Mounts a folder over itself read-only, for one command in a mount namespace of its own.
@@ -136,7 +137,7 @@ fn limits(lab: &Lab<'_>, scenario: &Scenario, lacking: &Lacking) -> Vec<Limit> {
             what: "limits of the size of a file, and death by its signal",
             value: size.to_string(),
             outer: words(&["prlimit", &limited, "--"]),
-            // A write that crosses the limit is done partly: its outcome is unknown.
+            // A write that crosses the limit stores only a part, so its outcome is unknown.
             words: &["disk space full", "outcome unknown"],
             signal: Some(SIGXFSZ),
             hopeless: false,
@@ -211,7 +212,7 @@ fn trial(prepared: &Prepared<'_>, number: usize, limit: &Limit) -> Result<bool> 
     Ok(felt)
 }
 
-/// Creates the root, which must exist if it is mounted or made inaccessible.
+/// Creates the root, so that it can be mounted or made inaccessible.
 fn make_base(base: &Path) -> Result<()> {
     if !base.exists() {
         std::fs::create_dir_all(base)?;

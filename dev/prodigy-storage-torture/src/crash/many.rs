@@ -1,5 +1,5 @@
-//! Many concurrent processes on one store, some of which are killed: no data is lost, and no two processes hold the
-//! same lock or item.
+//! Runs many concurrent processes on one store, some of which are killed. No data may be lost, and no two processes
+//! may hold the same lock or item.
 //!
 //! Each role runs the real tool, one process per call, or a worker that keeps one handle and uses it from several
 //! threads. Ledgers record the answers, and are checked when all processes have ended.
@@ -26,7 +26,7 @@ pub(super) use letters::stored;
 /// The duration in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
 
-/// The work of a role until the time is up.
+/// A role, which works until the time is up; the number tells its processes apart.
 type Role = fn(&Harness<'_>, usize) -> Result<()>;
 
 /// The roles, by name.

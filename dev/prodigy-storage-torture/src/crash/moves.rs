@@ -1,5 +1,5 @@
-//! Moving data: a backup beside writers, and restores, exports and imports that are interrupted at system calls and run
-//! again.
+//! Moves data between stores: makes backups while processes write, and interrupts restores, exports and imports at
+//! system calls, then runs them again.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,7 +24,7 @@ const REPO: &str = "moves";
 const WRITERS: usize = 8;
 /// The number of events that each process has acknowledged before the first backup.
 const BEFORE: usize = 12;
-/// The largest number of events of a process.
+/// The largest number of events that a process appends.
 const LINES: usize = 2_000;
 /// The number of backups, in the short and in the full form.
 const BACKUPS: (usize, usize) = (1, 40);
@@ -44,7 +44,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The acknowledged events by job.
+/// The acknowledged events: the job's number, and the event's id.
 type Acknowledged = Mutex<BTreeSet<(usize, Uuid)>>;
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,7 +70,7 @@ fn beside_writers(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
 }
 
 /// Makes a backup while processes append, and restores it. Returns the number of events that were acknowledged before
-/// it.
+/// the backup began.
 fn one_backup(lab: &Lab<'_>, folder: &Path) -> Result<usize> {
     let tool = Tool::new(lab.binary, folder)?
         .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "16KB")
@@ -126,7 +126,7 @@ fn job_id(job: usize) -> String {
     format!("job-{job}")
 }
 
-/// Appends to a job until the backup is done, then is killed.
+/// Runs a process that appends to a job, and kills it when the backup is done.
 fn write(
     lab: &Lab<'_>,
     tool: &Tool,
@@ -155,7 +155,8 @@ fn write(
     writer.end(&mut Vec::new())?.killed()
 }
 
-/// Kills a scenario at its system calls, and has them fail.
+/// Runs a scenario many times. Each run is killed at another system call, or has another call fail, and is then
+/// checked.
 fn struck(lab: &Lab<'_>, scenario: &'static Scenario, number: usize, tally: &mut Tally) -> Result<()> {
     let prepared = scenario.prepared(lab, &lab.folder(&format!("{number:02}"))?)?;
     let (mut points, lines) = syscalls::survey(&prepared, syscalls::UNHARMED)?;

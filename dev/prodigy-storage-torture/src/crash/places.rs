@@ -1,9 +1,9 @@
-//! The root of running processes is restored from a copy, moved, replaced, removed, re-linked, made read-only, or given
-//! to another user.
+//! Takes the root away from running processes: it is restored from a copy, moved, replaced, removed, re-linked, made
+//! read-only, or given to another user.
 //!
-//! A round does one of these things. Processes that keep one handle write, save under a lock, and read; another process
-//! follows. At a random moment the root is taken away. The answers are checked against the times of the requests: see
-//! [`judge`].
+//! Each round does this once. Some processes keep one handle each, with which they write, save under a lock, and
+//! read; another process follows. At a random moment the root is taken away. The answers are checked against the
+//! times of the requests: see [`judge`].
 
 mod judge;
 mod ways;
@@ -22,11 +22,12 @@ use super::section::{Lab, Tally};
 use judge::{Op, Round, Span};
 use ways::{Place, WAYS, Way};
 
-/// The duration of the full form; the short form does each thing once.
+/// The duration of the full form. The short form takes the root away once in each way.
 const TIME: Duration = Duration::from_secs(60);
-/// The longest time before the root is taken away, in milliseconds.
+/// The largest random delay before the root is taken away, in milliseconds. It is added to a fixed delay.
 const BEFORE: u64 = 400;
-/// The time after that: a handle may rely on its last check of the root for one second.
+/// The time that processes run after the root was taken away. A handle may rely on its last check of the root for one
+/// second.
 const AFTER: Duration = Duration::from_millis(2_200);
 /// The pause between two requests of a process.
 const PAUSE: Duration = Duration::from_millis(4);
@@ -34,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(4);
 /// Returns the n-th request of a process, with a unique number.
 type Script = fn(usize, usize) -> String;
 
-/// The roles, each with its requests.
+/// The roles of the processes: a name, and the requests.
 const ROLES: &[(&str, Script)] = &[
     ("writer", append),
     ("writer", append),
@@ -51,7 +52,7 @@ fn push(_: usize, number: usize) -> String {
     format!(r#"push {{"item_id":"{number}","item_data":{number}}}"#)
 }
 
-/// Saves under a lock that is sometimes released and taken again.
+/// Requests of a process that saves under a lock, which it releases and takes again at times.
 fn hold(turn: usize, number: usize) -> String {
     match turn % 12 {
         0 => "lock".to_owned(),
@@ -135,8 +136,8 @@ fn poisoned<T>(_: T) -> anyhow::Error {
     anyhow!("a role panicked")
 }
 
-/// Takes the root away at a random moment, then uses its path as a new process does. Returns the time of that moment,
-/// and the id of the event that the new process stored, if it could.
+/// Takes the root away at a random moment, then stores an event at its path in a new process. Returns the time of the
+/// removal, and the id of the event if it could be stored.
 fn strike(
     place: &Place<'_>,
     random: &mut fastrand::Rng,

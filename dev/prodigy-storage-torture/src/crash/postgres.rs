@@ -1,4 +1,5 @@
-//! Sixteen processes on one database are killed at random, while the server is killed and sessions are terminated.
+//! Sixteen processes use one database and are killed at random. Meanwhile the server is killed and sessions are
+//! terminated.
 
 mod ledger;
 #[path = "../../../../crates/prodigy-storage-postgres/tests/it/server.rs"]
@@ -37,7 +38,7 @@ const BLOW: std::ops::Range<u64> = 100..500;
 /// One in this number of attacks kills the server; the others terminate sessions.
 const KILL: u32 = 3;
 
-/// The programs of a run, and their reports.
+/// The programs of a run, the server's address, and the reports of the agents.
 struct Scene<'a> {
     lab: Lab<'a>,
     tool: Tool,
@@ -71,7 +72,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
         ledger: Mutex::default(),
         calls: Mutex::default(),
     };
-    // The first listing creates the tables.
+    // The first listing creates the tables, before several processes start at once.
     scene.stored()?;
     thread::scope(|scope| {
         let lives: Vec<_> = (0..AGENTS + HANDLERS)
@@ -104,7 +105,7 @@ impl Scene<'_> {
         !self.has_failed.load(Ordering::Relaxed) && Instant::now() < self.until
     }
 
-    /// Starts one process after another, and kills each.
+    /// Starts one process after another under this number, and kills each at a random moment.
     fn live(&self, number: usize) -> Result<()> {
         let mut random = self.lab.random(&format!("process {number}"));
         let (program, role) = if number < AGENTS {

@@ -42,7 +42,7 @@ use walk::{Call, Walk};
 const LOSSES: (u32, u32) = (14, 180);
 /// The number of losses before a store is replaced by a new one.
 const LIFE: u32 = 24;
-/// The number of losses after which all stores are checked, not only the one that was written to.
+/// After this number of losses all stores are checked, not only the one that was written to.
 const ROUND: u32 = 6;
 /// The longest time before a random kill, in microseconds.
 const LONGEST: u64 = 60_000;
@@ -72,7 +72,7 @@ pub(super) fn traces() -> bool {
     strace::lacking().is_none()
 }
 
-/// A disk of each kind that this machine supports.
+/// One disk for each kind of file system that this machine supports.
 pub(super) fn disks(lab: &Lab<'_>, tally: &mut Tally) -> Result<Vec<(Kind, Disk)>> {
     let cutter = match Cutter::make(lab.scratch) {
         Ok(cutter) => cutter,
@@ -110,12 +110,12 @@ pub(super) fn tool(lab: &Lab<'_>, store: PathBuf) -> Result<Tool> {
     Ok(tool)
 }
 
-/// The scenes on a disk.
+/// A disk, and the scenes on it: each stores one kind of data.
 struct Bench<'a> {
     lab: &'a Lab<'a>,
     disk: &'a mut Disk,
     random: fastrand::Rng,
-    /// Each scene with its name, and the calls at which its process is stopped.
+    /// Each scene with its name, and the system calls at which its process is stopped.
     scenes: Vec<(&'static str, Box<dyn Scene + 'a>, Walk)>,
     stores: u32,
     losses: u32,
@@ -125,7 +125,7 @@ struct Bench<'a> {
     checked: u64,
 }
 
-/// The scenes, which take turns.
+/// The names of the scenes, which take turns. Each stores one kind of data.
 const SCENES: [&str; 5] = ["events", "events again", "checkpoints", "dead letters", "tokens"];
 
 impl<'a> Bench<'a> {
@@ -133,7 +133,8 @@ impl<'a> Bench<'a> {
         let mut random = lab.random(name);
         let mut scenes = Vec::new();
         for what in SCENES {
-            // The rehearsal runs outside of the disk, so that the disk has no data yet.
+            // The rehearsal, which finds the system calls, runs outside of the disk, so that the disk has no data
+            // yet.
             let mut rehearsed = scene(
                 what,
                 lab,
@@ -185,7 +186,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Runs a process, ends it by a power loss, and checks the scene.
+    /// Runs a process, cuts the power, and checks the data of its scene.
     fn loss(&mut self, number: u32) -> Result<()> {
         let turn = number as usize % self.scenes.len();
         let kind = number / 2 % 4;
@@ -212,7 +213,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Runs the processes of all scenes at once, and ends them by a power loss.
+    /// Runs one process of each scene at the same time, cuts the power, and checks the data of all scenes.
     fn crowd(&mut self) -> Result<()> {
         let time = Duration::from_micros(self.random.u64(..LONGEST));
         let death = Death::Powerless(time);
@@ -264,7 +265,7 @@ fn losses_on(name: &str) -> String {
     format!("losses of power on {name}")
 }
 
-/// Checks a scene, continues with another process, and checks again.
+/// Checks the data of a scene, continues with another process, and checks again.
 fn check_and_continue(scene: &mut dyn Scene) -> Result<u64> {
     let before = scene.check()?;
     scene.continue_work().context("while it continued")?;
@@ -276,7 +277,7 @@ fn store(point: &Path, number: u32) -> PathBuf {
     point.join(format!("store-{number}"))
 }
 
-/// Creates the scene of this name with a store of its own.
+/// Creates the scene with this name, with a store of its own.
 pub(super) fn scene<'a>(what: &str, lab: &Lab<'a>, store: PathBuf) -> Result<Box<dyn Scene + 'a>> {
     let tool = tool(lab, store)?;
     Ok(match what {

@@ -1,4 +1,4 @@
-//! SIGKILL at random moments while events are acknowledged, then a check for lost events.
+//! Kills the tool (SIGKILL) at random moments while it acknowledges events, then checks that no event is lost.
 //!
 //! Each round starts the real tool on real input, lets it acknowledge events for a random time, and kills it. Rounds
 //! differ in the size of a batch, and in whether ids are given. The next round sends unacknowledged events again; under
@@ -21,7 +21,7 @@ use crate::tool::Tool;
 /// The repository and the job of the section.
 pub(super) const REPO: &str = "crash";
 pub(super) const JOB: &str = "killed";
-/// The number of lines for a round: more than it can store before it is killed.
+/// The number of lines that the tool gets in a round: more than it can store before it is killed.
 const ROUND: usize = 1_500;
 /// The largest number of acknowledged lines that a round sends again.
 const LONGEST_BACK: usize = 40;
@@ -31,11 +31,11 @@ const LONGEST_BACK: usize = 40;
 pub(super) struct Ledger {
     /// The acknowledged events, each with its position in the input.
     pub(super) log: Log<Uuid, usize>,
-    /// The given ids, by position in the input.
+    /// The ids under which lines were sent, by position in the input.
     given: HashMap<usize, Uuid>,
-    /// The first position that was not acknowledged.
+    /// The position in the input of the first line that was not acknowledged.
     next: usize,
-    /// The number of events that were sent again and already stored.
+    /// The number of events that were sent again and were already stored.
     pub(super) sent_again: usize,
 }
 
@@ -75,7 +75,7 @@ fn rounds(tool: &Tool, input: &Input, kills: u32, seed: u64) -> Result<Tally> {
     audit::audit(tool, input, &ledger, kills)
 }
 
-/// A run of the tool, from its start to its death.
+/// Starts the tool on the next lines of the input, kills it, and records the acknowledged events.
 fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand::Rng) -> Result<()> {
     let with_ids = random.bool();
     let batch = random.choice(["1", "1", "8", "64"]).unwrap_or("1");
@@ -85,8 +85,8 @@ fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand:
     if with_ids {
         arguments.push("--with-ids");
     }
-    // Like a program that resumes from a checkpoint, sends events again that were acknowledged after it. Under given
-    // ids each is stored once.
+    // Some acknowledged events are sent again, as by a program that resumes from a checkpoint. Under their given ids,
+    // each is stored once.
     let again = if with_ids { ledger.again() } else { 0 };
     let from = ledger.next - random.usize(..=again);
     let text = if with_ids {
@@ -121,12 +121,12 @@ fn round(tool: &Tool, input: &Input, ledger: &mut Ledger, random: &mut fastrand:
 }
 
 impl Ledger {
-    /// The next lines, without ids.
+    /// The next lines of the input, to be sent without ids.
     fn lines(&self, input: &Input) -> Vec<u8> {
         joined((self.next..self.next + ROUND).map(|position| input.at(position)))
     }
 
-    /// The number of last positions that were acknowledged under given ids: they may be sent again.
+    /// How many of the last acknowledged positions had given ids, so that they may be sent again.
     fn again(&self) -> usize {
         let ours = |position: &usize| {
             let id = self.given.get(position);
@@ -135,7 +135,7 @@ impl Ledger {
         (0..self.next).rev().take(LONGEST_BACK).take_while(ours).count()
     }
 
-    /// The next lines with ids; a line that was sent before keeps its id.
+    /// The lines from a position on, with ids. A line that was sent before keeps its id.
     fn lines_with_ids(&mut self, from: usize, input: &Input) -> Vec<u8> {
         let mut text = Vec::new();
         for position in from..from + ROUND {
@@ -146,7 +146,7 @@ impl Ledger {
         text
     }
 
-    /// Checks that acknowledgements come in the order of the input.
+    /// Checks that the acknowledged ids are the given ones, in input order.
     fn expect_given(&self, from: usize, fresh: &[Uuid]) -> Result<()> {
         for (position, id) in (from..).zip(fresh) {
             if self.given.get(&position) != Some(id) {

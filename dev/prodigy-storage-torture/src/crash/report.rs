@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::section::Tally;
 
-/// The sections so far.
+/// The results of the sections so far.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     seed: u64,
@@ -16,7 +16,7 @@ pub(super) struct Report {
     sections: Vec<Row>,
 }
 
-/// One section.
+/// The result of one section.
 #[derive(Debug, Serialize)]
 struct Row {
     name: &'static str,

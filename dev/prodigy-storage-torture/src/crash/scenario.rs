@@ -27,24 +27,24 @@ pub(super) const JOB: &str = "struck";
 /// A command of the tool on a prepared store.
 #[derive(Debug)]
 pub(super) struct Scenario {
-    /// Its name.
+    /// The name of the scenario.
     pub(super) name: &'static str,
-    /// True if calls of all threads are struck. False for a scenario that starts a command of its own, which would be
-    /// struck instead.
+    /// True if the fault strikes calls of all threads and child processes. False for a scenario that starts a command
+    /// of its own, because the fault would strike that command instead.
     pub(super) threads: bool,
     /// Settings of the tool, as environment variables.
     settings: &'static [(&'static str, &'static str)],
     /// The current folder of the command, relative to the scenario's folder.
     place: &'static str,
-    /// Creates the store.
+    /// Creates the store, and returns its contents.
     prepare: fn(&Scene<'_>) -> Result<Before>,
-    /// The command that is struck.
+    /// The command that a fault interrupts.
     act: fn(&Scene<'_>, &Before) -> Act,
-    /// Checks that all acknowledged data exists, continues, and checks again.
+    /// Checks that all acknowledged data exists, continues with another process, and checks again.
     check: fn(&Scene<'_>, &Before, &[u8]) -> Result<()>,
 }
 
-/// The defaults of most scenarios: a new store.
+/// The defaults of a scenario: a new store, and nothing to run or to check.
 const BASE: Scenario = Scenario {
     name: "",
     threads: true,
@@ -55,7 +55,7 @@ const BASE: Scenario = Scenario {
     check: |_, _, _| Ok(()),
 };
 
-/// All of them.
+/// All scenarios except [`moves`].
 pub(super) fn all() -> impl Iterator<Item = &'static Scenario> {
     [
         events::SCENARIOS,
@@ -80,32 +80,32 @@ pub(super) fn moves() -> &'static [Scenario] {
 pub(super) struct Scene<'a> {
     pub(super) lab: &'a Lab<'a>,
     pub(super) tool: Tool,
-    /// True if the next writer must have removed every torn tail. It leaves a tail that it can't sync, which is not
-    /// reported as damage.
+    /// True if the next writer must have removed every torn tail. False after a failed call: a writer leaves a torn
+    /// tail that it can't sync, which is not reported as damage.
     pub(super) mended: bool,
-    /// The standard error of the struck command.
+    /// The standard error of the interrupted command.
     complaints: String,
 }
 
-/// The contents of the store before the command.
+/// The contents of the store before the interrupted command.
 #[derive(Debug, Default)]
 pub(super) struct Before {
     /// The acknowledged events, each with the position of its payload in the input.
     events: Vec<(Uuid, usize)>,
     /// Complete events that were never acknowledged: reading them is allowed.
     perhaps: Vec<(Uuid, usize)>,
-    /// The ids that are given to sent events.
+    /// The ids under which the command's events are sent.
     given: Vec<Uuid>,
-    /// Revisions, lease tokens, or fencing tokens.
+    /// Arguments of the command: revisions, lease tokens or fencing tokens.
     words: Vec<String>,
 }
 
-/// A command with its input.
+/// A command and its input.
 #[derive(Debug)]
 pub(super) struct Act {
     arguments: Vec<String>,
     pub(super) input: Vec<u8>,
-    /// True if the input is requests for `torture-served` instead of a command of the tool.
+    /// True if the input has requests for `torture-served`, which is run instead of the tool.
     served: bool,
 }
 
@@ -160,7 +160,7 @@ impl Scenario {
     }
 }
 
-/// A scenario with its store.
+/// A scenario and its prepared store.
 #[derive(Debug)]
 pub(super) struct Prepared<'a> {
     pub(super) scenario: &'static Scenario,
@@ -170,7 +170,7 @@ pub(super) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// A copy of the store, and the command to interrupt.
+    /// Copies the store for a trial, and returns it with the command to interrupt.
     pub(super) fn trial(&self, name: &str) -> Result<Trial<'a, '_>> {
         let base = self.folder.join(name).join("store");
         copy(&self.folder.join("store"), &base)?;
@@ -184,7 +184,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// A copy of the store.
+/// A trial: a copy of the store, and the command to interrupt.
 #[derive(Debug)]
 pub(super) struct Trial<'a, 'p> {
     prepared: &'p Prepared<'a>,
@@ -215,12 +215,12 @@ impl Trial<'_, '_> {
 }
 
 impl Scene<'_> {
-    /// Runs a command that has to succeed without a warning.
+    /// Runs a command that has to succeed without messages.
     fn look(&self, arguments: &[&str]) -> Result<Answer> {
         self.go(arguments, b"", &[])
     }
 
-    /// Runs a command with input; it may print messages that contain one of these texts.
+    /// Runs a command that has to succeed. Its messages may only be lines that contain one of the texts `may_say`.
     fn go(&self, arguments: &[&str], input: &[u8], may_say: &[&str]) -> Result<Answer> {
         let answer = self.tool.run(arguments, input)?.expect_code(0)?;
         let odd = |line: &&str| !may_say.iter().any(|words| line.contains(words));
@@ -234,7 +234,7 @@ impl Scene<'_> {
         Ok(answer)
     }
 
-    /// The input from one position to another.
+    /// The lines of the input at these positions.
     fn text(&self, positions: std::ops::Range<usize>) -> Vec<u8> {
         crate::input::joined(positions.map(|position| self.lab.input.at(position)))
     }

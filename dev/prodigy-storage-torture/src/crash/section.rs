@@ -9,25 +9,25 @@ use serde::Serialize;
 use crate::input::Input;
 use crate::project::Project;
 
-/// A kind of failure, and the checks for lost data.
+/// A section of `crash`: it causes one kind of failure, and checks that no data is lost.
 #[derive(Debug)]
 pub(crate) struct Section {
-    /// Its name on the command line.
+    /// The name of the section on the command line.
     pub(crate) name: &'static str,
-    /// Its purpose.
+    /// The purpose of the section, for the help.
     pub(crate) about: &'static str,
-    /// Runs the section. It is an error if anything is lost, duplicated, torn or wrong.
+    /// Runs the section. Fails if data is lost, duplicated, torn or wrong.
     pub(crate) run: fn(&Lab<'_>) -> Result<Tally>,
 }
 
 /// The parameters of a section.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lab<'a> {
-    /// The project.
+    /// The project under test.
     pub(crate) project: &'a Project,
-    /// The tool.
+    /// The path of the tool.
     pub(crate) binary: &'a Path,
-    /// This program.
+    /// The path of this program.
     pub(crate) this: &'a Path,
     /// A program that keeps one handle for many requests: `torture-served`.
     pub(crate) served: &'a Path,
@@ -51,7 +51,7 @@ impl Lab<'_> {
         fastrand::Rng::with_seed(mixed(self.seed, word))
     }
 
-    /// The duration: as requested, otherwise one of these by the form.
+    /// The duration of the section: as requested, otherwise `quick` in the short form and `full` in the full form.
     pub(crate) fn time(&self, quick: Duration, full: Duration) -> Duration {
         self.time.unwrap_or(if self.quick { quick } else { full })
     }
@@ -74,7 +74,7 @@ pub(crate) struct Tally {
 /// A count with its description.
 #[derive(Debug, Serialize)]
 pub(crate) struct Count {
-    /// The description.
+    /// The description of the counted things.
     pub(crate) what: String,
     /// The number.
     pub(crate) number: u64,

@@ -9,7 +9,7 @@ use crate::project::printed;
 /// The crate of the simulator.
 const CRATE: &str = "prodigy-storage-sim";
 
-/// Runs the simulator, and takes over its totals.
+/// Runs the simulator, and adds its totals to the tally.
 pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let seed = lab.seed.to_string();

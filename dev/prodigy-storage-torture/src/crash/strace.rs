@@ -1,4 +1,4 @@
-//! strace lists the system calls of a command, and makes one of them kill the command or fail.
+//! Runs commands under strace, which lists their system calls, and makes one of the calls fail or kill the command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -50,13 +50,13 @@ const CALLS: &[&str] = &[
 /// A system call: the n-th of this name in its thread, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Point {
-    /// The name.
+    /// The name of the system call.
     pub(super) call: String,
-    /// The ordinal.
+    /// The number of the call among those of this name, from 1.
     pub(super) nth: u32,
 }
 
-/// The fault at a point.
+/// The fault that strace causes at a system call.
 #[derive(Clone, Debug)]
 pub(super) enum Blow {
     /// SIGKILL: the call has no effect, and no code of the process runs afterwards.
@@ -91,7 +91,7 @@ pub(super) fn lacking() -> Option<String> {
     }
 }
 
-/// Runs a command without a fault, and returns its calls on `base` and on standard output.
+/// Runs a command without a fault. Returns its calls on paths below `base` and on standard output.
 pub(super) fn census(
     command: &Command,
     threads: bool,

@@ -1,4 +1,4 @@
-//! SIGKILL at every system call that touches the store or acknowledges data.
+//! Kills the tool (SIGKILL) at every system call that touches the store or acknowledges data.
 //!
 //! Each scenario is run once without a fault, to list its calls. Then it is run again for each of them on a fresh copy
 //! of its store, and killed when it enters that call, which has no effect. The next process must find all acknowledged
@@ -15,8 +15,8 @@ use super::strace::{self, Blow, Point};
 
 /// In the short form, one in this number of calls per scenario is tried.
 const SAMPLE: usize = 8;
-/// The compressing thread races with the appending one, so the number of calls varies, and a call with a high ordinal
-/// is not always made. The number of tries for it; one in this number of calls may never be reached.
+/// The number of attempts to kill at one call. The compressing thread races with the appending one, so not every run
+/// makes the call. Of all calls, at most one in `MISSED` may never be reached.
 const TRIES: usize = 6;
 const MISSED: usize = 20;
 /// The name of the run without a fault.
@@ -38,7 +38,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
     Ok(tally)
 }
 
-/// The calls of a scenario that touch the store, and the number of printed lines. All checks have to succeed.
+/// Runs a scenario without a fault. Returns its calls that touch the store, and the number of printed lines.
 pub(super) fn survey(prepared: &Prepared<'_>, name: &str) -> Result<(Vec<Point>, usize)> {
     let trial = prepared.trial(name)?;
     let base = trial.scene.tool.base();
@@ -72,7 +72,7 @@ fn one(lab: &Lab<'_>, scenario: &'static Scenario, folder: &Path, tally: &mut Ta
         .filter_map(|(point, killed)| (!killed).then_some(point))
         .collect();
     if scenario.threads && missed.len() * MISSED > points.len() {
-        // A call that a second run does not make is not made in every run.
+        // A call that a second run does not make is not expected in every run, so it does not count as missed.
         let (again, _) = survey(&prepared, "unharmed again")?;
         missed.retain(|point| again.contains(point));
     }
@@ -92,7 +92,7 @@ fn one(lab: &Lab<'_>, scenario: &'static Scenario, folder: &Path, tally: &mut Ta
     Ok(())
 }
 
-/// Kills a scenario at a point and checks the store; returns true if it was killed there.
+/// Kills a scenario at a system call and checks the store. Returns false if the run ended before that call.
 pub(super) fn trial(prepared: &Prepared<'_>, point: &Point, number: usize) -> Result<bool> {
     let name = format!("{}-{}-{number}", point.call, point.nth);
     let trial = prepared.trial(&name)?;

@@ -1,4 +1,4 @@
-//! Planted victims: programs that break a promise, to verify that the power-loss checks detect it.
+//! Victims: programs with a planted fault that breaks a promise, to verify that the power-loss checks detect it.
 //!
 //! Each victim has a fault that occurs in real programs. It runs through the same machinery and checks as the tool does
 //! in `power`, and has to be detected every time. Some victims are the tool itself, with some of its syncs suppressed
@@ -29,10 +29,10 @@ const TIMES: (u32, u32) = (1, 10);
 /// The number of acknowledgements of a victim before the power is cut.
 const ACKNOWLEDGED: usize = 7;
 
-/// The number of attempts for a victim, if other programs interfere.
+/// The largest number of attempts for a victim, if other programs interfere with it.
 const AGAIN: u32 = 8;
 
-/// The result of the checks.
+/// The result of the checks of a victim's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     Caught,
@@ -99,7 +99,7 @@ fn judge(victim: &str, expected: Expected, seen: Seen, on: &str, tally: &mut Tal
     Ok(())
 }
 
-/// The result of the checks. An error other than a broken promise is a failure of this test.
+/// Converts the result of a check: a broken promise is a result, and any other error is a failure of this test.
 fn verdict(check: Result<usize>) -> Result<Seen> {
     match check {
         Ok(_) => Ok(Seen::Missed),
@@ -108,8 +108,8 @@ fn verdict(check: Result<usize>) -> Result<Seen> {
     }
 }
 
-/// Repeats a run while another program may have synced all file systems of the machine, as `sync` does. Then an
-/// unsynced file is complete, and an undetected victim proves nothing.
+/// Runs a victim, and repeats the run if another program may have synced all file systems of the machine, as `sync`
+/// does: then unsynced data survives, and an undetected victim proves nothing.
 fn fairly(
     disk: &mut Disk,
     expected: Expected,
@@ -128,7 +128,7 @@ fn fairly(
     bail!("all file systems of this machine are synced all the time: nothing can be shown")
 }
 
-/// Runs one victim with one power loss.
+/// Runs the victim with this fault, with one power loss.
 fn planted(lab: &Lab<'_>, fault: Fault, disk: &mut Disk, number: u32) -> Result<Seen> {
     let store = disk.point().join(format!("{}-{number}", fault.name()));
     let tool = power::tool(lab, store.clone())?;

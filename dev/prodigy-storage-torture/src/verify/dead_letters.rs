@@ -1,4 +1,4 @@
-//! The dead-letter queue: a redriver that is killed, and the file itself.
+//! Checks of dead letters: after a redriver was killed, and of the queue's file.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ const ADDRESS: [&str; 4] = ["--repo", "shop", "--job", "failing"];
 /// The longest time until unacknowledged items can be taken again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Items made of the input.
+/// Dead letters as JSON lines, each with a line of the input as its data.
 fn items(bench: &Bench, count: usize) -> Result<Vec<String>> {
     let lines = bench.input.lines().iter().take(count).enumerate();
     lines

@@ -1,4 +1,4 @@
-//! Checkpoints: a large one is returned unchanged, and a damaged one is skipped.
+//! Checks of checkpoints: a large one is returned unchanged, and a damaged one is skipped.
 
 use anyhow::{Context, Result, bail, ensure};
 

@@ -1,4 +1,5 @@
-//! Events: returned as they were appended, from many writers, sent twice, and after an invalid line.
+//! Checks of events: they are returned as they were appended, by many writers, when sent twice, and after an invalid
+//! line.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +78,7 @@ pub(super) fn round_trip(bench: &Bench) -> Result<Seen> {
     )))
 }
 
-/// Eight processes on one job, with small segments and compression.
+/// Eight processes append to one job, with small segments and compression: each acknowledged event is read once.
 pub(super) fn many_writers(bench: &Bench) -> Result<Seen> {
     let tool = bench
         .tool("many-writers")?
@@ -122,7 +123,7 @@ pub(super) fn many_writers(bench: &Bench) -> Result<Seen> {
     )))
 }
 
-/// A batch under given ids is sent, sent again, and sent from two processes at once.
+/// A batch under given ids is sent, sent again, and sent by two processes at once: each event is stored once.
 pub(super) fn same_batch(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("same-batch")?;
     let mut expected = Log::default();

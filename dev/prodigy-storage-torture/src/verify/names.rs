@@ -1,4 +1,4 @@
-//! Names that could leave the root: each is refused with a clear error, and nothing is created.
+//! Checks of names that could lead out of the root: each is refused with a clear error, and nothing is created.
 
 use anyhow::{Result, ensure};
 

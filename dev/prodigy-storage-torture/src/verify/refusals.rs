@@ -1,4 +1,4 @@
-//! Refusals: absent roots, bad settings, held locks.
+//! Checks of refusals: absent roots, wrong settings, held locks.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -67,7 +67,7 @@ pub(super) fn bad_config(bench: &Bench) -> Result<Seen> {
 /// A held lock gives exit code 3. The lock outlives the tool while the command under it runs.
 pub(super) fn lock(bench: &Bench) -> Result<Seen> {
     let tool = bench.tool("lock")?;
-    // The command ends with its input.
+    // The command under the lock ends when its input ends.
     let mut command = tool.command([
         "lock",
         "run",

@@ -1,4 +1,4 @@
-//! Two repositories with the same folder name are kept apart, and three worktrees of one repository share their data.
+//! Checks of repositories: two with the same folder name are kept apart, and three worktrees of one share their data.
 
 use std::path::{Path, PathBuf};
 

@@ -256,7 +256,8 @@ fn outcome(status: ExitStatus, stopped: bool, tail: &Tail) -> Ended {
     }
 }
 
-/// Passes the whole lines on, and keeps the beginning of an unfinished line, unless it is long.
+/// Passes whole lines to `said`. Keeps the beginning of an unfinished line in `lines`; a long one is passed on
+/// unfinished.
 fn hand_over(lines: &mut Vec<u8>, read: &[u8], said: &impl Fn(Vec<u8>)) {
     lines.extend_from_slice(read);
     let whole = match memchr::memrchr(b'\n', lines) {

@@ -1,4 +1,4 @@
-//! `dlq redrive`.
+//! The command `dlq redrive`.
 
 mod command;
 mod rate;
@@ -205,7 +205,7 @@ impl Worker<'_> {
 fn cannot_start(commands: &Commands<'_>, error: &std::io::Error, report: &RedriveReport) -> Failure {
     let program = commands.program();
     let is_missing = error.kind() == std::io::ErrorKind::NotFound;
-    // The codes that a shell returns.
+    // A shell returns 127 for a command that does not exist, and 126 for one that can't be run.
     let code = if is_missing { 127 } else { 126 };
     let what = format!("run `{program}`: {error}");
     let hint = if is_missing && program.contains(char::is_whitespace) {

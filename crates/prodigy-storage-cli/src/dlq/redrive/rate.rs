@@ -1,4 +1,4 @@
-//! `--rate`.
+//! The flag `--rate` of `dlq redrive`: limits how often commands are started.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `--dry-run`: the items that a run would take.
+//! The flag `--dry-run` of `dlq redrive`: lists the items that a run would take.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ pub(super) fn count(dlq: &Dlq, select: &Select, arguments: &RedriveArgs) -> Resu
     Ok(count.min(limit))
 }
 
-/// An item whose facts can't be read is selected only by its id; any other item by its facts.
+/// True if a run would take the item. An item whose facts can't be read is taken only if its id is given.
 fn would_be_taken(select: &Select, view: &View) -> bool {
     view.is_free() && (view.state != State::Unreadable || select.ids.is_some())
 }

@@ -1,4 +1,4 @@
-//! Imported values that are not read back as they were.
+//! Tests of the comparison after an import: a stored value that was changed or removed is reported.
 
 use prodigy_storage::{Change, Claim, ItemId, Settlement};
 
@@ -13,7 +13,7 @@ fn settle(job: &Job, id: &str, change: Change) {
     job.dlq().settle(&[Settlement::new(claim, change)]).unwrap();
 }
 
-/// Pushes two dead letters, lets `change` work on the queue before they are read back, and returns what is refused.
+/// Pushes two dead letters, changes the queue with `change`, and returns the refusals of the comparison.
 fn refused_letters(change: impl FnOnce(&Job)) -> Vec<Refusal> {
     let storage = Storage::in_memory().unwrap();
     let job = storage.repo("shop").unwrap().job("job").unwrap();
@@ -42,7 +42,7 @@ fn a_dead_letter_that_is_not_read_back_as_it_was_imported_is_reported() {
     );
 }
 
-/// Appends an event, lets `change` work on the log before it is read back, and returns what is refused.
+/// Appends an event, changes the log with `change`, and returns the refusals of the comparison.
 fn refused_events(change: impl FnOnce(&Job, EventId)) -> (Vec<Refusal>, EventId) {
     let storage = Storage::in_memory().unwrap();
     let job = storage.repo("shop").unwrap().job("job").unwrap();

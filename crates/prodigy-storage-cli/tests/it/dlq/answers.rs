@@ -1,4 +1,4 @@
-//! The output of the commands: nothing is left out silently, and nothing is reported that was not done.
+//! Tests of the output of `dlq`: nothing is left out silently, and nothing is reported that was not done.
 
 use super::{fail, listed, of, push, show, take};
 use crate::support::Bench;
@@ -404,7 +404,7 @@ fn outside_of_a_git_repository_the_folder_is_named() {
     told.says("no git repository here: the repository has the name of the folder, `here`");
 }
 
-/// A killed process can't remove settled items; the next command that may write does.
+/// A killed process leaves settled items in the file. The next command that may write removes them.
 #[test]
 fn after_a_kill_and_the_next_open_the_file_of_a_small_queue_holds_exactly_the_pending_items() {
     let bench = Bench::new();

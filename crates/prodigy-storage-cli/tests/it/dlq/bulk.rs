@@ -1,4 +1,4 @@
-//! Changes of all items that the filters select.
+//! Tests of commands that change all items that their filters select.
 
 use super::{fail, listed, of, push, take};
 use crate::support::Bench;

@@ -1,4 +1,4 @@
-//! `dlq edit`.
+//! Tests of `dlq edit`.
 
 use super::{fail, of, push, show, take};
 use crate::support::{Bench, Run, run};

@@ -42,7 +42,7 @@ fn place() -> (Bench, Vec<(&'static str, String)>) {
     let of = ["--repo", "here", "--job", "J"];
     let append = [&["events", "append"], &of[..]].concat();
     bench.feed(&append, "{\"status\":\"failed\"}\n").code(0);
-    // A job with a lease can't be copied, so the examples of `copy` have others.
+    // A job with a leased item can't be copied, so the examples of `copy` use jobs without dead letters.
     for repo in ["here", "shop"] {
         let append = ["events", "append", "--repo", repo, "--job", "job-7"];
         bench.feed(&append, "1").code(0);

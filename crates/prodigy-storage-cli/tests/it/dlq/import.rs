@@ -1,4 +1,4 @@
-//! `dlq export` and `dlq import`.
+//! Tests of `dlq export` and `dlq import`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `dlq`.
+//! Tests of `dlq`.
 
 mod answers;
 mod bulk;

@@ -1,4 +1,4 @@
-//! Output for people: `dlq list`, `dlq analyze`, `dlq show`, and the help.
+//! Tests of output for people: `dlq list`, `dlq analyze`, `dlq show`, and the help.
 
 use super::{fail, listed, of, push, show, take};
 use crate::support::Bench;

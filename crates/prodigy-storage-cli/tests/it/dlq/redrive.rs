@@ -1,4 +1,4 @@
-//! `dlq redrive`.
+//! Tests of `dlq redrive`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Stdio};
@@ -102,8 +102,8 @@ fn a_command_need_not_read_its_input_whatever_its_size() {
 fn a_process_that_the_command_leaves_behind_holds_nothing_up() {
     let bench = Bench::new();
     push(&bench, &["a"]);
-    // The process in the background keeps standard output as well, for which this test would wait; the test is about
-    // standard error.
+    // The background process keeps the standard error of the command open. Its standard output is redirected, because
+    // `run` waits until the pipe of standard output is closed.
     bench
         .run(&redrive(&[], "sleep 600 > /dev/null & echo $! > pid"))
         .code(0);
@@ -302,12 +302,12 @@ fn an_item_of_another_shape_is_reported_and_the_others_are_worked_on() {
             .code(6)
             .says("`odd` cannot be read");
     }
-    // Its id selects it.
+    // The id of the unreadable item selects it.
     bench.run(&redrive(&["odd"], "exit 0")).code(0);
     assert!(listed(&bench, &[]).is_empty());
 }
 
-/// A redrive whose commands were started: each prints a line.
+/// A running `dlq redrive`. Its commands have started, which is known from a line that each prints.
 struct Running {
     tool: Child,
     output: BufReader<ChildStdout>,

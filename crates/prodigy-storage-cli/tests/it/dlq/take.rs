@@ -1,4 +1,4 @@
-//! `dlq take`.
+//! Tests of `dlq take`.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

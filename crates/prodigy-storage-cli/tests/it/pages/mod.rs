@@ -19,9 +19,9 @@ use crate::support::run;
 
 /// Programs that the pages use.
 const NEEDED: [&str; 4] = ["bash", "git", "jq", "zstd"];
-/// The character before the number of a step, in the shell's output.
+/// The character that begins the number of a step in the shell's output.
 const MARK: char = '\u{1e}';
-/// Folders with pages that do not belong to this project.
+/// Names of folders whose pages do not belong to this project.
 const OTHERS: [&str; 5] = ["target", ".git", "fixtures", "corpus", "demo"];
 
 fn project() -> PathBuf {
@@ -31,7 +31,7 @@ fn project() -> PathBuf {
         .unwrap()
 }
 
-/// Every page below the folder.
+/// Collects every page below the folder.
 fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,6 +1,6 @@
-//! The steps of a page.
+//! Parses a page of documentation into the steps that a test runs.
 
-/// Languages of blocks that are lines of a shell.
+/// Languages of code blocks whose lines are run by a shell.
 const SHELLS: [&str; 5] = ["sh", "bash", "shell", "zsh", "console"];
 
 #[derive(Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Step {
 
 #[derive(Debug, PartialEq)]
 pub enum What {
-    /// Lines of a shell, which have to succeed.
+    /// Lines for a shell, which have to succeed.
     Run(String),
     /// A command, and its expected output.
     Show { command: String, wanted: String },
@@ -20,7 +20,7 @@ pub enum What {
     File { path: String, text: String },
 }
 
-/// The meaning of an HTML comment before a block.
+/// The instruction that an HTML comment before a code block gives.
 enum Mark {
     NotRun,
     File(String),
@@ -68,13 +68,13 @@ pub fn steps(page: &str) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-/// The text of a comment of this kind.
+/// The text of an HTML comment that begins with `kind`; `None` if the line is something else.
 fn comment<'l>(line: &'l str, kind: &str) -> Option<&'l str> {
     let text = line.strip_prefix("<!-- ")?.strip_prefix(kind)?;
     Some(text.strip_suffix("-->")?.trim())
 }
 
-/// The lines before the end line.
+/// The text of the lines before the first one for which `end` is true; `None` if there is no such line.
 fn until<'l>(
     lines: &mut impl Iterator<Item = (usize, &'l str)>,
     end: impl Fn(&str) -> bool,

@@ -11,7 +11,7 @@ use crate::child::{Process, Task};
 use crate::lab::Lab;
 use crate::row::{ALL_ROUNDS, Contestant, Plan, Role, Row};
 
-/// The numbers of items in the large and in the small queue.
+/// The numbers of items in the large queue and, below, in the small queue.
 const LARGE: usize = 50_000;
 const SMALL: usize = 1_000;
 /// The number of takes in a turn.
@@ -60,7 +60,7 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// The part of a cycle that is timed.
+/// The part of a take-and-acknowledge cycle that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timed {
     Take,
@@ -68,11 +68,11 @@ enum Timed {
     Both,
 }
 
-/// A queue of constant size: after a turn, the acknowledged items are pushed again.
+/// A queue whose size stays constant: after a turn, as many items are pushed as were acknowledged.
 struct Steady {
     queue: Queue,
     items: usize,
-    /// A process that does the same work between two cycles of this one.
+    /// Another process, which takes and acknowledges items between two cycles of this process.
     other: Option<Process>,
     pushed: usize,
 }
@@ -94,7 +94,7 @@ impl Steady {
         })
     }
 
-    /// Returns the microseconds of one timed call.
+    /// Runs cycles, and returns the microseconds of one timed call.
     fn turn(&mut self, timed: Timed, cycles: usize) -> Result<f64> {
         let dlq = self.queue.job.dlq();
         let mut took = Duration::ZERO;

@@ -17,7 +17,7 @@ use crate::lab::Lab;
 use crate::row::{Contestant, Plan, Role, Row};
 
 const ITEMS: usize = 1_000_000;
-/// The number of items that were taken and released, which makes two records per item.
+/// The number of items that were taken and released before, which adds two journal records for each.
 const TAKEN: usize = ITEMS / 2;
 const AT_ONCE: usize = 10_000;
 /// The length of an item's text, in bytes: there are a million short items.

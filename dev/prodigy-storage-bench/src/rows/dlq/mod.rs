@@ -23,7 +23,7 @@ pub(crate) const TAKEN: usize = 10;
 pub(crate) const LEASE: Duration = Duration::from_secs(3_600);
 /// The length of an item's text, in bytes: the item has about 2 KB.
 const TEXT: usize = 1_600;
-/// The reason why a row beside SQLite is skipped.
+/// The reason why a row that is compared with SQLite is skipped.
 const WITHOUT_PEERS: &str = "built without the feature `peers`";
 
 pub(crate) use emptying::redrive;
@@ -43,7 +43,7 @@ pub(crate) struct Work {
     pub(crate) n: u64,
 }
 
-/// The n-th dead letter of a seed: about 2 KB.
+/// The n-th dead letter of a seed, of about 2 KB.
 pub(crate) fn letter(seed: u64, n: usize) -> Result<DeadLetter<Work>> {
     letter_of(seed, n, TEXT)
 }
@@ -105,7 +105,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// A queue with the first items of seed 0.
+    /// A queue with the first dead letters of seed 0.
     fn make(bench: &Bench, items: usize) -> Result<Self> {
         Self::make_of(bench, items, TEXT, true)
     }
@@ -123,7 +123,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Pushes these items of seed 0.
+    /// Pushes the dead letters of seed 0 with these numbers.
     fn fill(&self, items: std::ops::Range<usize>, text: usize) -> Result<()> {
         for start in items.clone().step_by(1_000) {
             let letters = (start..(start + 1_000).min(items.end))
@@ -143,7 +143,7 @@ impl Queue {
         files(self.root())
     }
 
-    /// The size of these files, in bytes.
+    /// The size of the queue's files, in bytes.
     fn bytes(&self) -> Result<u64> {
         self.files()?
             .iter()
@@ -152,7 +152,7 @@ impl Queue {
     }
 }
 
-/// The files of the queue of the store in a folder.
+/// The files of the queue in a folder's store.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let dlq = folder.join("root/dlq").join(store::REPO).join(store::JOB);
     let entries = fs::read_dir(&dlq).with_context(|| dlq.display().to_string())?;

@@ -126,7 +126,7 @@ fn known(lab: &Lab) -> Result<Plan> {
     ]))
 }
 
-/// The limit: one line and one sync per item.
+/// The limit of the machine: writes and syncs one line for each item.
 fn bare(bench: Bench, pushes: usize) -> Contestant {
     Contestant::new(
         Role::Limit,

@@ -1,4 +1,4 @@
-//! Appending.
+//! Rows that append events to a database.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -50,7 +50,7 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// Inserts an event: the complete line, as our side stores it.
+/// Inserts an event as a complete line, which our side stores, too.
 fn insert(
     client: &mut Client,
     statement: &Statement,

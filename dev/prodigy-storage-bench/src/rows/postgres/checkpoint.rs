@@ -1,4 +1,4 @@
-//! Saving checkpoints, and reading them from the cache.
+//! Rows that save checkpoints in a database, and read them from the cache.
 
 use std::rc::Rc;
 use std::time::Instant;

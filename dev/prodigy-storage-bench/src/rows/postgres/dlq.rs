@@ -1,4 +1,4 @@
-//! Taking and acknowledging dead letters.
+//! Rows that take and acknowledge dead letters in a database.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::row::{Contestant, Plan, Role, Row};
 use crate::rows::dlq::{LEASE, TAKEN, Work, acknowledge, letter};
 use crate::store;
 
-/// A table for dead letters as a program would create it.
+/// The hand-written side's table of dead letters, as a program would create it.
 const ITEMS: &str = "create table item (\
       job bigint not null, place bigint generated always as identity, id text not null, token uuid, \
       leased_until timestamptz, body bytea not null, primary key (job, id)); \
@@ -107,7 +107,7 @@ fn under_snapshot(database: &Rc<Database>, seed: u64, before: usize) -> Result<f
     Ok(median.as_secs_f64() * 1e6)
 }
 
-/// The letters of a turn.
+/// The dead letters of a turn.
 fn letters(seed: u64, items: usize) -> Result<Vec<DeadLetter<Work>>> {
     (0..items).map(|n| letter(seed, n)).collect()
 }

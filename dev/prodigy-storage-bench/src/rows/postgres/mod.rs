@@ -41,7 +41,7 @@ pub(crate) fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// A row of this group.
+/// A row of the group `postgres`.
 fn row(
     key: &'static str,
     (work, against): (&'static str, &'static str),
@@ -73,7 +73,7 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Starts the server; `None` if none is installed.
+    /// Starts the server; `None` if no PostgreSQL is installed.
     pub(crate) fn start() -> Option<Self> {
         Some(Self {
             server: Server::start()?,
@@ -140,7 +140,7 @@ impl Drop for Schema {
     }
 }
 
-/// The works of a row on the server of the run.
+/// Creates the works of a row with the server of the run. Skips the row if no PostgreSQL is installed.
 fn on_server(
     lab: &Lab,
     works: impl FnOnce(Rc<Database>) -> Result<Vec<crate::row::Contestant>>,
@@ -151,13 +151,14 @@ fn on_server(
     }
 }
 
-/// Tables for events as a program would create them: an order, and an id that makes repetitions harmless.
+/// The hand-written side's table of events, as a program would create it: an order, and an id that makes repetitions
+/// harmless.
 const EVENTS: &str = "create table event (\
       number bigint generated always as identity primary key, \
       job bigint not null, id uuid not null, time bigint not null, line bytea not null); \
     create unique index on event (job, id)";
 
-/// Checks that every event is stored.
+/// Checks that the hand-written side has stored every event.
 fn check(client: &mut Client, wanted: crate::event::Digest) -> Result<()> {
     let mut digest = crate::event::Digest::default();
     for row in client.query("select line from event where job = 1 order by number", &[])? {

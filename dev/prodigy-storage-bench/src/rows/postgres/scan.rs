@@ -1,4 +1,4 @@
-//! Reading events.
+//! Rows that read events from a database.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -65,7 +65,7 @@ fn plan(lab: &Lab) -> Result<Plan> {
         let of_ours = Rc::clone(&schema);
         Ok(vec![
             Contestant::ours(move |_| {
-                // Keeps the store until its last use.
+                // Moves the schema into this closure, since it is removed when it is dropped.
                 let _ = &of_ours;
                 let mut digest = Digest::default();
                 let began = Instant::now();

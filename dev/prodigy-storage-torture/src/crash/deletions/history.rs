@@ -42,11 +42,11 @@ enum End {
     Gap,
 }
 
-/// Something that a writer stored or started to store.
+/// An event, dead letter or checkpoint that a writer stored or started to store.
 #[derive(Debug)]
 struct Thing {
     begun: Nanos,
-    /// The latest time at which it was there: acknowledged, or returned to a reader.
+    /// The latest time at which it certainly existed: when it was acknowledged, or last returned to a reader.
     there: Option<Nanos>,
     acknowledged: bool,
 }
@@ -54,7 +54,7 @@ struct Thing {
 #[derive(Debug)]
 struct Deletion {
     begun: Nanos,
-    /// The time at which its worker ended, if the deletion did not return.
+    /// The time at which the deletion returned; if it did not, the time at which its worker ended.
     ended: Nanos,
     how: Deleted,
 }
@@ -70,17 +70,17 @@ impl Deletion {
     }
 }
 
-/// A scan or a follow.
+/// A read or a follow of the log, as its reader reported it.
 #[derive(Debug)]
 struct Look {
     begun: Nanos,
     behind: Option<String>,
     given: Vec<(Nanos, String)>,
-    /// The end, the time at which its last step began, and the time at which it ended. `None` if the reader was killed.
+    /// How the read ended, when its last step began, and when it ended. `None` if the reader was killed.
     end: Option<(End, Nanos, Nanos)>,
 }
 
-/// All reports.
+/// The reports of all workers.
 #[derive(Debug, Default)]
 pub(super) struct History {
     things: BTreeMap<String, Thing>,
@@ -104,7 +104,7 @@ impl History {
         for line in lives.iter().flat_map(Ended::lines) {
             let shown = || format!("a worker to {role} printed {}", String::from_utf8_lossy(line));
             match serde_json::from_slice(line).with_context(shown)? {
-                // The previous worker has ended before this time.
+                // The previous worker of this role had ended at this time.
                 Line::Born(at) => {
                     if let Some(open) = self.deletions.last_mut().filter(|_| deleting) {
                         open.ended = at;
@@ -160,13 +160,13 @@ impl History {
         Ok(())
     }
 
-    /// A deletion that certainly had its effect between two times.
+    /// Finds a deletion that certainly deleted the job between two times.
     fn certain(&self, after: Nanos, before: Nanos) -> Option<&Deletion> {
         let within = |deletion: &&Deletion| deletion.begun > after && deletion.ended < before;
         self.deletions.iter().filter(|one| one.certain()).find(within)
     }
 
-    /// True if a deletion may have had its effect between two times.
+    /// True if a deletion may have deleted the job between two times.
     fn possible(&self, after: Nanos, before: Nanos) -> bool {
         let overlaps = |deletion: &Deletion| deletion.ended >= after && deletion.begun <= before;
         self.deletions.iter().any(|one| one.possible() && overlaps(one))
@@ -226,7 +226,8 @@ impl History {
         Ok(())
     }
 
-    /// Checks the end: everything acknowledged after the last deletion exists, and nothing from before it.
+    /// Checks the data at the end: everything acknowledged after the last deletion exists, and nothing from before
+    /// it.
     fn check_end(&self, found: &BTreeSet<String>) -> Result<()> {
         for name in found {
             self.thing(name)?;
@@ -296,7 +297,7 @@ impl History {
                     );
                 }
             }
-            // The tombstone of a killed deletion remains until the next write.
+            // The tombstone of a killed deletion may remain, and refuse reads, until the next write.
             End::Deleted => {
                 let remains = |one: &Deletion| one.how == Deleted::Unclear && one.begun <= ended;
                 ensure!(

@@ -11,14 +11,14 @@ use super::super::strace::{self, Blow, Point};
 use crate::segment;
 use crate::tool::{Tool, lines};
 
-/// The number of events that one handle appends one by one.
+/// The number of events that one handle appends, one per request.
 const EVENTS: usize = 6;
 /// The event whose sync fails. The first event of a segment waits for an fsync, each later one for an fdatasync.
 const FAILING: usize = 2;
 /// An upper bound on the fsyncs of a first event: of its file, and of each folder up to the root of the disk.
 const FSYNCS: u32 = 24;
 
-/// The handle continues after the failure, with and without retries.
+/// Checks that a handle can be used after a failed sync, with and without retries.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     let sync = sync_of(lab, FAILING)?;
     for retries in ["0", "3"] {
@@ -96,8 +96,8 @@ fn later(lab: &Lab<'_>, folder: &Path, retries: &str, sync: &Point) -> Result<()
         let wanted = if fails { "failed OutcomeUnknown" } else { "stored " };
         ensure!(answer.starts_with(wanted), "event {position}: {answer}");
     }
-    // The suspect segment was sealed after the event whose sync failed, and later events are in another segment. With
-    // retries, that event was appended again under the same id.
+    // After the failed sync, the segment was sealed with the event in it, and later events are in a new segment. With
+    // retries, the event was appended to the new segment under the same id.
     let mut found = Vec::new();
     for path in segment::list(tool.base(), REPO, JOB)? {
         let mode = path.metadata()?.permissions().mode() & 0o777;
@@ -116,7 +116,8 @@ fn later(lab: &Lab<'_>, folder: &Path, retries: &str, sync: &Point) -> Result<()
     Ok(())
 }
 
-/// Returns true if the first event has an unknown outcome. All other events must be stored, and be read once.
+/// Has fsync number `nth` of a new store fail. Returns true if the first event then has an unknown outcome. All other
+/// events must be stored, and be read once.
 fn first(lab: &Lab<'_>, folder: &Path, nth: u32) -> Result<bool> {
     let tool = tool(lab, folder, "0")?;
     let point = Point {

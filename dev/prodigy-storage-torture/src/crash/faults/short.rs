@@ -47,7 +47,7 @@ __attribute__((destructor)) static void tell(void) {
 }
 "#;
 
-/// Runs every scenario with short calls only.
+/// Runs every scenario with a tool whose reads and writes are all short.
 pub(super) fn run(lab: &Lab<'_>, tally: &mut Tally) -> Result<()> {
     let folder = lab.folder("short")?;
     let (source, shim) = (folder.join("shim.c"), folder.join("shim.so"));

@@ -13,7 +13,7 @@ use crate::tool::{Tool, lines};
 
 /// The number of events that one handle appends.
 const EVENTS: usize = 16;
-/// The limit of a file's size, which is in the middle of a record.
+/// The limit on the size of a file. It cuts a record in the middle.
 const LONGEST: &str = "--fsize=4000";
 
 /// Checks that an incomplete record is never returned, is not reported as damage, and is removed by the next writer.
@@ -54,7 +54,7 @@ fn one(lab: &Lab<'_>, folder: &Path, retries: &str) -> Result<usize> {
         torn += usize::from(!std::fs::read(&path)?.ends_with(b"\n"));
     }
     ensure!(torn > 0, "no write stopped half way");
-    // An event beyond the limit fails each time. Acknowledged events can be read without a warning.
+    // An event beyond the limit fails each time, while acknowledged events can be read without a warning.
     let mut stored = Vec::new();
     for line in answer.lines().map(String::from_utf8_lossy) {
         match line.strip_prefix("stored ") {

@@ -1,4 +1,4 @@
-//! The calls that workers report, converted for the reference model.
+//! Converts the calls that workers report into calls of the reference model.
 
 use anyhow::{Context, Result, bail, ensure};
 use prodigy_storage_backend::Settled;
@@ -50,7 +50,7 @@ enum How {
 }
 
 impl How {
-    /// The change in the reference model, with the end of its lease or delay.
+    /// The corresponding change of the reference model; a lease or a delay in it ends at `until`.
     fn change(self, until: Nanos) -> Change<()> {
         match self {
             Self::Remove => Change::Remove,

@@ -1,5 +1,5 @@
-//! Redrivers whose leases are shorter than the work: every item is done exactly once, except items held by a redriver
-//! that was killed.
+//! Redrivers whose leases are shorter than the work. Every item has to be done exactly once, except items that a
+//! redriver held when it was killed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ enum Line {
     Ran { lost: usize },
 }
 
-/// The number of times that work on each item was begun.
+/// How often work on each item was begun.
 #[derive(Debug, Default)]
 struct Works {
     begun: BTreeMap<String, usize>,

@@ -1,4 +1,4 @@
-//! A disk that fills up and is freed again while one handle stays open.
+//! Checks a disk that is filled and freed several times while one handle stays open.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,9 +17,9 @@ use crate::tool::Tool;
 
 /// The number of times that the disk is filled and freed.
 const ROUNDS: usize = 4;
-/// The number of events before the disk is full each time, and of refused events.
+/// The number of events that are appended before each filling of the disk.
 const EVENTS: usize = 5;
-/// An upper bound on the number of events that still fit on a full disk.
+/// The disk has to be full before this number of events is stored.
 const MOST: usize = 400;
 
 /// Runs the cases on tmpfs and on ext4.
@@ -52,7 +52,7 @@ fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result
             next += 1;
         }
         fill(&ballast)?;
-        // The rest of the last block still takes data.
+        // The last block of the full disk still has room for some events, so it appends until an event is refused.
         let full = loop {
             let answer = handle.ask(&append(lab, next))?;
             match answer.strip_prefix("stored ") {
@@ -129,12 +129,12 @@ fn one(lab: &Lab<'_>, folder: &Path, mount: &Mount, tally: &mut Tally) -> Result
     Ok(())
 }
 
-/// A clean on the full disk removes the old job, which frees space.
+/// Cleans the full disk: the removal of the old job frees space.
 fn cleaned(tool: &Tool, mount: &Mount, ballast: &Path) -> Result<()> {
     let young = ["events", "append", "--repo", REPO, "--job", "young"];
     tool.run(young, b"1\n")?.expect_code(0)?;
     fill(ballast)?;
-    // A second file takes the remaining space.
+    // A second file fills the space that the first one left.
     fill(&mount.point().join("more"))?;
     let clean = [
         "clean",
@@ -185,7 +185,7 @@ fn fill(path: &Path) -> Result<()> {
             Err(error) => bail!("can't fill the disk: {error}"),
         }
     }
-    // Data that can't be synced because the disk is full is no failure of this check.
+    // A failed sync is ignored: the full disk may not store all of the ballast.
     let _ = file.sync_all();
     Ok(())
 }

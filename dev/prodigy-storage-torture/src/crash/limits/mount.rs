@@ -1,4 +1,4 @@
-//! Small file systems to be filled.
+//! Small file systems, which the checks of full disks fill.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Everything can be read where nothing can be written.
+//! Checks that existing data can be read from places where nothing can be written.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

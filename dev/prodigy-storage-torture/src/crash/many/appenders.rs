@@ -1,4 +1,4 @@
-//! Roles that append: to the shared job, to many jobs, and the same events from two processes.
+//! Roles that append: to the shared job, to many jobs, and two processes that append the same events.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::input::{joined, with_id};
 /// The largest number of events of one process.
 const MOST: usize = 120;
 
-/// An appender, with its unacknowledged events.
+/// A process that appends, with its unacknowledged events.
 struct Appender<'h> {
     harness: &'h Harness<'h>,
     by: String,
     random: fastrand::Rng,
     next: usize,
-    /// Events under given ids that were not acknowledged, and are sent again.
+    /// Events under given ids that were sent and not acknowledged. They are sent again.
     pending: Vec<(Uuid, Sent)>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn wanderer(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Two processes send the same events under the same ids at the same time.
+/// Two processes append the same events, under the same ids and at the same time.
 pub(super) fn twins(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut appender = Appender::new(harness, number);
     while harness.is_open() {
@@ -101,13 +101,13 @@ impl<'h> Appender<'h> {
             command.arg("--with-ids");
         }
         if self.random.bool() {
-            // Killing a process loses no acknowledged event even with relaxed durability.
+            // With relaxed durability, too, no acknowledged event is lost when a process is killed.
             command.env("PRODIGY__STORAGE__DURABILITY", "relaxed");
         }
         command
     }
 
-    /// The payload of its next event.
+    /// The payload of the appender's next event.
     fn fresh(&mut self) -> Sent {
         let n = self.next;
         self.next += 1;
@@ -159,7 +159,7 @@ impl<'h> Appender<'h> {
         Ok(())
     }
 
-    /// Removes the acknowledged events from those that are to be sent again.
+    /// Removes the events that the process acknowledged from those that are sent again.
     fn acknowledged(&mut self, job: &str, ended: &Ended) -> Result<()> {
         let ids = acknowledged(ended)?;
         let fresh: Vec<_> = self.pending.drain(..ids.len().min(self.pending.len())).collect();

@@ -1,4 +1,4 @@
-//! The acknowledged events, and a comparison with the stored ones.
+//! The acknowledged events, which are compared with the stored ones.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -35,7 +35,7 @@ impl EventLedger {
         self.jobs.get(job).map_or(0, Vec::len)
     }
 
-    /// The number of the first `known` events that are not in `seen`.
+    /// Of the first `known` acknowledged events, the number of those that are not in `seen`.
     pub(super) fn count_missing(&self, job: &str, known: usize, seen: &Reading<Uuid>) -> usize {
         let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
         acknowledged
@@ -45,7 +45,7 @@ impl EventLedger {
             .count()
     }
 
-    /// The first of the first `known` events that is not in `seen`.
+    /// Of the first `known` acknowledged events, the first one that is not in `seen`.
     pub(super) fn missing(&self, job: &str, known: usize, seen: &Reading<Uuid>) -> Option<Uuid> {
         let acknowledged = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
         let ids = acknowledged.iter().take(known).map(|(id, _)| *id);
@@ -53,7 +53,7 @@ impl EventLedger {
     }
 }
 
-/// The payload as it is sent.
+/// The payload of an event, with a line of the input in it.
 pub(super) fn payload(harness: &Harness<'_>, sent: &Sent) -> String {
     let Sent { by, n } = sent;
     format!(r#"{{"by":"{by}","n":{n},"line":{}}}"#, harness.input().at(*n))
@@ -65,7 +65,7 @@ pub(super) fn check(harness: &Harness<'_>, tally: &mut Tally) -> Result<()> {
     ensure!(!ledger.jobs.is_empty(), "nothing was acknowledged at all");
     let (mut looked_for, mut others, mut segments) = (0, 0, 0);
     for (job, acknowledged) in &ledger.jobs {
-        // Another writer repairs the torn tail of the last killed one.
+        // Appends an event, by which a writer repairs the torn tail of the last killed one.
         let address = ["--repo", REPO, "--job", job];
         harness.tool().done(
             ["events", "append"].iter().chain(&address),

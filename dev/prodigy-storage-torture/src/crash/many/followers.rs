@@ -11,10 +11,10 @@ use super::harness::{ADDRESS, Harness, Outcome, SHARED};
 use crate::crash::section::Tally;
 use crate::segment;
 
-/// The time that a long-running follower gets to catch up.
+/// The time that the follower of the whole run gets to catch up at the end.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// The events that followers received, and their positions.
+/// The events that the followers received.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     seen: Reading<Uuid>,
@@ -26,13 +26,13 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Adds the number of events that a worker received, each once.
+    /// Counts the events that a worker received from its follower.
     pub(super) fn given_to_worker(&mut self, events: usize) {
         self.by_workers += events;
     }
 }
 
-/// Reads the shared job: events that were acknowledged before are there, and no event twice.
+/// Reads the shared job. Every event that was acknowledged before must be there, and no event twice.
 pub(super) fn reader(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
@@ -57,7 +57,7 @@ pub(super) fn reader(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Follows the log from its beginning in a process that ends after all others. It must receive each event once.
+/// Follows the log from its beginning in a process that ends after all others, and must receive each event once.
 pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
     let time = format!("{}ms", (harness.left() + AFTER).as_millis());
     let words = ["events", "follow", "--for", &time];
@@ -89,7 +89,7 @@ pub(super) fn watcher(harness: &Harness<'_>, _: usize) -> Result<()> {
     Ok(())
 }
 
-/// Runs followers one after another, each from the cursor of the one before.
+/// Runs followers one after another. Each continues from the cursor of the previous one.
 pub(super) fn follower(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
@@ -98,8 +98,8 @@ pub(super) fn follower(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Runs one follower; returns the number of received events. A killed follower prints no cursor, so its events do not
-/// count.
+/// Runs one follower, and returns the number of received events. If it is killed it prints no cursor, and its events
+/// do not count, because the next follower receives them again.
 fn follow(harness: &Harness<'_>, time: &str, random: Option<&mut fastrand::Rng>) -> Result<usize> {
     let mut command = harness.tool().command(
         ["--json", "events", "follow", "--for", time]

@@ -23,18 +23,18 @@ use crate::tool::Tool;
 pub(super) const REPO: &str = "many";
 /// The job of most roles.
 pub(super) const SHARED: &str = "shared";
-/// The flags of the tool for this job.
+/// The flags that select the shared job.
 pub(super) const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", SHARED];
-/// One in this number of processes is killed,
+/// One in this number of processes is killed, after a random time.
 const DOOMED: u32 = 4;
-/// within this number of microseconds.
+/// The longest time before a process is killed, in microseconds.
 const LONGEST: u64 = 120_000;
-/// If clocks differ, one in this number of processes is stopped for a while,
+/// If clocks differ, one in this number of processes is stopped for a while (SIGSTOP).
 const STOPPED: u32 = 6;
-/// for at most this number of milliseconds.
+/// The longest time for which a process is stopped, in milliseconds.
 const STOP: u64 = 400;
 
-/// The state of a run.
+/// The state of a run, which all roles share.
 pub(in crate::crash) struct Harness<'a> {
     lab: Lab<'a>,
     tool: Tool,
@@ -67,22 +67,23 @@ impl<T> Ledger<T> {
     }
 }
 
-/// The outcome of a run of the tool.
+/// The outcome of a command of the tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
     /// Unknown: the tool was killed, or its wait timed out.
     Unclear,
-    /// Refused: another process was faster.
+    /// Refused: another process changed the checkpoint first.
     Conflict,
     /// Refused: the fencing token is outdated.
     Fenced,
-    /// The named thing does not exist.
+    /// The job, item or checkpoint does not exist.
     Missing,
 }
 
 impl<'a> Harness<'a> {
-    /// A harness with an empty store; the time has not started. With `clocks`, each process sees one of them.
+    /// A harness with an empty store. With `clocks`, each process sees one of them. The run starts with
+    /// [`start`](Self::start).
     pub(in crate::crash) fn open(
         lab: &Lab<'a>,
         max_file_size: &'static str,
@@ -113,27 +114,27 @@ impl<'a> Harness<'a> {
         })
     }
 
-    /// Starts the time of the run.
+    /// Starts the run, which lasts for this time.
     pub(super) fn start(&mut self, time: Duration) {
         self.until = Instant::now() + time;
     }
 
-    /// True if there is time left, and no role has failed.
+    /// True until the run ends: its time is over, or a role has failed.
     pub(super) fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Acquire) && Instant::now() < self.until
     }
 
-    /// Ends the time for all roles.
+    /// Ends the run for all roles.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The remaining time.
+    /// The remaining time of the run.
     pub(super) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Sets clocks until the time is up.
+    /// If clocks differ, sets them again and again until the run ends.
     pub(super) fn set_clocks(&self) -> Result<()> {
         match &self.clocks {
             Some(clocks) => clocks.set_while(|| self.is_open()),
@@ -150,7 +151,7 @@ impl<'a> Harness<'a> {
         &self.tool
     }
 
-    /// The program of the workers.
+    /// The path of the workers' program.
     pub(super) fn worker(&self) -> &Path {
         &self.worker
     }
@@ -159,7 +160,7 @@ impl<'a> Harness<'a> {
         self.lab.input
     }
 
-    /// A folder beside the store.
+    /// A folder next to the store.
     pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
         self.lab.folder(name)
     }
@@ -247,7 +248,7 @@ impl<'a> Harness<'a> {
         Outcome::Unclear
     }
 
-    /// Adds to the number of operations.
+    /// Adds to the counted operations.
     pub(super) fn did(&self, operations: usize) {
         self.operations.fetch_add(operations as u64, Ordering::Relaxed);
     }

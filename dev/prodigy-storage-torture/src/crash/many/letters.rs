@@ -10,7 +10,7 @@ use super::harness::{ADDRESS, Harness};
 use crate::crash::section::Tally;
 use crate::tool::Tool;
 
-/// The stored items of a job, each with its own data; empty if the job does not exist.
+/// The stored items of a job by id. Fails if an item has the data of another. Empty if the job does not exist.
 pub(in crate::crash) fn stored(tool: &Tool, address: &[&str]) -> Result<BTreeMap<String, Stored>> {
     let answer = tool.run(["--json", "dlq", "list"].iter().chain(address), b"")?;
     if answer.code() == Some(4) {

@@ -11,17 +11,18 @@ use prodigy_storage_backend::reference::Tokens;
 use super::harness::{Harness, Outcome};
 use crate::crash::section::Tally;
 
-/// The lock that only commands take. Its critical section also creates a folder, which fails if another process is in
-/// the section.
+/// The lock that only commands take, not workers. Its critical section also creates a folder, which fails if another
+/// process is in the section.
 const DOOR: &str = "door";
 /// The lock that commands and workers take.
 pub(super) const GATE: &str = "gate";
 
-/// The longest time to wait until two processes without a lock are in the section together.
+/// The longest wait until a process notices that another one is in the section, too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The critical section: reads a number, waits, and writes the next number. If two processes are in it, one increment
-/// is lost. The command is never killed, only the tool that started it; the lock must outlive the tool.
+/// The critical section, as a shell script: reads a number, waits, and writes the next number. If two processes are
+/// in it, one increment is lost. Only the tool that started the script is killed, never the script: the lock must
+/// outlive the tool.
 const SECTION: &str = r#"
 cd "$1" || exit 90
 if [ "$2" = door ] && ! mkdir inside 2>/dev/null; then echo two >>doubles; exit 91; fi
@@ -46,7 +47,8 @@ struct Passes {
 }
 
 impl LockLedger {
-    /// Counts a pass, or a possible one.
+    /// Counts a pass through a section. If `surely` is false, the tool was killed, and the pass may not have
+    /// happened.
     pub(super) fn passed(&mut self, lock: &'static str, surely: bool) {
         let passes = self.locks.entry(lock).or_default();
         if surely {
@@ -57,7 +59,7 @@ impl LockLedger {
     }
 }
 
-/// Runs the section under one lock or the other.
+/// Runs the critical section in commands under the locks [`DOOR`] and [`GATE`].
 pub(super) fn locker(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     while harness.is_open() {
@@ -84,7 +86,8 @@ pub(super) fn locker(harness: &Harness<'_>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks the check: with locks disabled, two processes enter the section, and it has to fail.
+/// Verifies that the checks work: with locks disabled, two processes enter the section at once, which has to be
+/// noticed.
 pub(super) fn control(harness: &Harness<'_>) -> Result<()> {
     let folder = harness.folder("open")?;
     let start = || {
@@ -100,7 +103,8 @@ pub(super) fn control(harness: &Harness<'_>) -> Result<()> {
         harness.begin(command, Vec::new(), false)
     };
     let mut processes = [start()?, start()?];
-    // The first process waits in the section for a file; the second one has to notice the first.
+    // The first process stays in the section until the file `go` exists. Meanwhile the second one has to notice the
+    // first.
     let begun = Instant::now();
     while !folder.join("doubles").exists() {
         ensure!(
@@ -153,7 +157,7 @@ fn number(path: &Path) -> Result<u64> {
         .with_context(|| format!("no number: {text:?}"))
 }
 
-/// The count of numbers in a file. Fails unless each is above the one before.
+/// The number of lines in a file. Fails unless the number in each line is above the one before.
 fn rising(path: &Path) -> Result<u64> {
     let (mut tokens, mut count) = (Tokens::default(), 0);
     for line in std::fs::read_to_string(path)?.lines() {

@@ -31,7 +31,7 @@ pub(super) fn pusher(harness: &Harness<'_>, number: usize) -> Result<()> {
         let lines: Vec<String> = ids
             .iter()
             .map(|id| {
-                // A failure that an item already has is not added again, so each push has a new one.
+                // An item stores a failure once, so each push has a new failure.
                 format!(
                     r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}},"failure_history":[{{"error_message":"{number}-{next}"}}]}}"#
                 )
@@ -76,7 +76,8 @@ pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
                 text.with_context(|| format!("no {key}"))
             };
             let taken = (text("item_id")?, text("lease_token")?);
-            // The lease runs from some moment during the call, independent of the process's clock.
+            // The lease began during the call and does not depend on the process's clock, so it ends after the call's
+            // start plus its length.
             let until = span.start.saturating_add(nanos(length.as_nanos()));
             let (id, token) = taken.clone();
             harness.letters.lock().take(id, token, span, until)?;
@@ -147,7 +148,7 @@ fn settle(
     Ok(())
 }
 
-/// Makes a call, and returns its result with its begin and end by the wall clock.
+/// Makes a call. Returns its result with the times of its begin and end.
 fn timed(
     harness: &Harness<'_>,
     command: Command,

@@ -13,13 +13,13 @@ use crate::crash::section::Tally;
 /// The phases that are saved to by compare-and-set.
 const PHASES: [&str; 2] = ["map", "setup"];
 
-/// The saved states.
+/// The saves that succeeded, those with an unknown outcome, and the tokens.
 #[derive(Debug, Default)]
 pub(super) struct StateLedger {
     /// For each phase, the revisions that successful saves expected, and the number of saves with an unknown outcome.
     phases: BTreeMap<String, Saves>,
     conflicts: usize,
-    /// The tokens of the saves.
+    /// The tokens under which states were saved.
     tokens: Tokens,
     fenced_off: usize,
 }
@@ -122,7 +122,7 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
         let mut lines = ended.lines();
         let Some(token) = lines.next() else { continue };
         let token: u64 = std::str::from_utf8(token)?.parse().context("no token")?;
-        // The tool may have been killed: the command that it started still saves, and holds the lock meanwhile.
+        // If the tool was killed, the command that it started may still be saving, under the lock.
         if lines.next().is_none() {
             ensure!(
                 outcome == Outcome::Unclear,
@@ -134,7 +134,7 @@ pub(super) fn fenced(harness: &Harness<'_>, number: usize) -> Result<()> {
         harness.states.lock().tokens.hand_out(token)?;
         harness.did(1);
         if token == 1 {
-            // There is no earlier token yet.
+            // The first token has no previous one, with which a save could be tried.
             continue;
         }
         let old = format!("many/saver={}", token - 1);

@@ -30,7 +30,7 @@ enum Line {
     Followed { events: usize },
 }
 
-/// Starts one worker after another.
+/// Starts one worker after another, and kills each.
 pub(super) fn worker(harness: &Harness<'_>, number: usize) -> Result<()> {
     let mut random = harness.random(number);
     let mut life = 0;

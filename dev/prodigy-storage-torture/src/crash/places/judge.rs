@@ -19,12 +19,12 @@ use crate::crash::power::process::Ended;
 use crate::crash::section::Tally;
 use crate::segment;
 
-/// The longest time for which a handle may rely on its last check of the root.
+/// The longest time for which a handle may rely on its last check of the root's path.
 const LOOK: Duration = Duration::from_millis(1_050);
 /// The folder of checkpoints, relative to a root.
 const STATES: &str = "state/crash/mapreduce/jobs/struck";
 
-/// The time from before a call to after its end.
+/// The time from the start of a call to its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) start: Instant,
@@ -91,12 +91,12 @@ enum Thing {
     State(String),
 }
 
-/// A finished round.
+/// A finished trial: the root was taken away while processes sent requests.
 pub(super) struct Round<'a> {
     pub(super) place: &'a Place<'a>,
     /// The time at which the root was taken away.
     pub(super) went: Span,
-    /// The event that a new process stored after that.
+    /// The id of the event that a new process then stored at the root's path.
     pub(super) marker: Option<String>,
     pub(super) ops: Vec<Op>,
     pub(super) follower: Ended,
@@ -145,7 +145,8 @@ impl Round<'_> {
         op.span.start >= self.went.end
     }
 
-    /// Acknowledged data is stored at the path, in the old root, or in either, depending on the time of the request.
+    /// Checks that acknowledged data is stored: at the root's path if the request began after the root was taken
+    /// away, otherwise at the root's path or in the old root.
     fn write(&self, op: &Op, here: &HashSet<Thing>, old: Option<&HashSet<Thing>>) -> Result<()> {
         let (Some(thing), Some(_)) = (op.thing(), op.done()) else {
             return Ok(());
@@ -224,7 +225,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Checks the tokens that were issued after the root was taken away: each once, and ascending.
+    /// Checks the lock's tokens that were issued after the root was taken away: none was issued twice, and they
+    /// ascend.
     fn tokens(&self) -> Result<usize> {
         let mut given: Vec<(u64, Span)> = Vec::new();
         for op in self
@@ -255,7 +257,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Checks that the follower received each event once, and that it received the new event or ended with an error.
+    /// Checks that the follower received each event once, and that it either received the event of the new process or
+    /// ended with an error.
     fn followed(&self) -> Result<()> {
         let mut seen = HashSet::new();
         for line in self.follower.lines() {

@@ -1,4 +1,4 @@
-//! The ways to take a root away, and the folders of a round.
+//! The ways to take the root away from running processes, and the folders of one trial of a way.
 
 use std::io;
 use std::os::unix::fs::{PermissionsExt, lchown};
@@ -16,15 +16,15 @@ use crate::tool::Tool;
 
 /// The job of all processes, which is the job of `torture-served`.
 pub(super) const ADDRESS: [&str; 4] = ["--repo", "crash", "--job", "struck"];
-/// The lock that is held before the round.
+/// The lock that a process holds before the root is taken away.
 const LOCK: &str = "crash/struck/gate";
 /// The user and group `nobody`.
 const NOBODY: u32 = 65534;
-/// The numbers of the checkpoints in the copy of the root, and in the other store.
+/// The number in the checkpoint of the root's copy; `OTHER` is the number in the other store's checkpoint.
 pub(super) const COPIED: i64 = 0;
 pub(super) const OTHER: i64 = -2;
 
-/// The thing that is at the root's path afterwards.
+/// The contents of the root's path after the root was taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leads {
     /// An earlier copy of the store.
@@ -34,15 +34,15 @@ pub(super) enum Leads {
     /// An empty folder.
     Empty,
     Nowhere,
-    /// The same folder.
+    /// The same folder, which is read-only for a new process.
     Same,
     /// The same folder, in which a new process can't write.
     ReadOnly,
-    /// The same folder, which its processes can no longer enter.
+    /// The same folder, which its processes may no longer enter.
     Shut,
 }
 
-/// A way to take the root away.
+/// A way to take the root away from running processes.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) what: &'static str,
@@ -200,7 +200,7 @@ fn own(path: &Path, user: u32) -> Result<()> {
     Ok(())
 }
 
-/// The folders of a round.
+/// The folders of one trial: the root, and its possible replacements.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub(super) way: &'a Way,
@@ -252,7 +252,7 @@ impl<'a> Place<'a> {
         self.folder.join("old")
     }
 
-    /// The command, started as the user who owns the root.
+    /// Changes a command so that the user who owns the root runs it.
     pub(super) fn by_user(&self, command: Command) -> Command {
         if !self.way.others {
             return command;
@@ -275,7 +275,7 @@ impl<'a> Place<'a> {
         Ok(std::fs::rename(self.folder.join(name), self.base())?)
     }
 
-    /// Replaces the symbolic link atomically.
+    /// Replaces the symbolic link at the root's path atomically, by one to this folder.
     fn point(&self, name: &str) -> Result<()> {
         let link = self.folder.join("link");
         std::os::unix::fs::symlink(self.folder.join(name), &link)?;
@@ -292,12 +292,13 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// True if a new process can store data at the path.
+    /// True if a new process can store data at the root's path after the root was taken away.
     fn takes_writers(&self) -> bool {
         !matches!(self.way.leads, Leads::Nowhere | Leads::ReadOnly)
     }
 
-    /// Stores an event by a new process; returns its id, or `None` if the write was refused as expected.
+    /// Stores an event at the root's path by a new process. Returns the event's id, or `None` if the write was
+    /// refused as expected.
     pub(super) fn mark(&self) -> Result<Option<String>> {
         let append = ["events", "append", "--ack"].iter().chain(&ADDRESS);
         if self.takes_writers() {
@@ -315,7 +316,7 @@ impl<'a> Place<'a> {
         Ok(None)
     }
 
-    /// Takes the lock by a new process, if the lock is free.
+    /// Takes the lock by a new process, if the lock is free. Returns the request with the token as its answer.
     pub(super) fn lock_once(&self) -> Result<Option<Op>> {
         if !self.takes_writers() {
             return Ok(None);

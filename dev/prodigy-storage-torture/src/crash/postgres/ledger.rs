@@ -46,15 +46,15 @@ fn line(text: &[u8]) -> Result<Line> {
         .with_context(|| format!("an agent printed {}", String::from_utf8_lossy(text)))
 }
 
-/// The acknowledged calls.
+/// The acknowledged calls of all agents.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     events: Vec<(Uuid, Sent)>,
-    /// The numbers that were saved by compare-and-set.
+    /// The numbers that were saved by compare-and-set, each of which increments the previous one.
     counted: Vec<u64>,
-    /// The number of saves that were sent, and neither acknowledged nor refused.
+    /// The number of saves without an answer: they may or may not be stored.
     unclear: u64,
-    /// For each checkpoint under a lock, the saved numbers by token.
+    /// The numbers that were saved under a lock: by the name of the lock's checkpoint, then by token.
     passed: BTreeMap<String, BTreeMap<u64, Vec<u64>>>,
 }
 

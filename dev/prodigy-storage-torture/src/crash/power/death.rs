@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::process::{Ended, Outcome, Process};
 use super::scene::Launch;
 
-/// The time for which a process runs without power before it is killed.
+/// The time for which a process still runs after the power was cut, until it is killed.
 const AFTERLIFE: Duration = Duration::from_millis(4);
 
 /// The moment at which a process is killed, and the power is cut.
@@ -49,12 +49,13 @@ impl Death {
     }
 }
 
-/// Runs a process until its death and cuts the power; returns after the power is back.
+/// Runs a process until its death, and cuts the power. Returns when the power is back.
 ///
-/// If the process dies at a system call, its input ends, since it may never reach that call.
+/// If the process is to die at a system call, its input is closed after the last line: it may never reach that call,
+/// and then ends by itself.
 pub(crate) fn lose(launch: Launch, death: &Death, disk: &mut Disk) -> Result<Ended> {
     let ended = run(launch, death, disk);
-    // Also after a failure, so that the disk is in the expected state.
+    // The power is cut even after a failure, so that the disk is in the expected state.
     if !death.is_survived() {
         disk.cut()?;
     }
@@ -109,13 +110,13 @@ fn run(launch: Launch, death: &Death, disk: &mut Disk) -> Result<Ended> {
     process.end()
 }
 
-/// The command under `strace`, which injects faults into some of its calls.
+/// The command, started under `strace`, which injects faults into some of its calls.
 pub(crate) fn traced(command: &Command, calls: &str, inject: &str) -> Command {
     let words = ["-e", &format!("trace={calls}"), "-e", &format!("inject={inject}")];
     under_strace(command, Path::new("/dev/null"), &words)
 }
 
-/// The command under `strace`, which writes its trace to a file.
+/// The command, started under `strace`, which writes its trace to a file.
 pub(crate) fn under_strace(command: &Command, file: &Path, words: &[&str]) -> Command {
     let mut traced = Command::new("strace");
     traced.args(["-f", "-qq", "-o"]).arg(file).args(words);

@@ -1,4 +1,4 @@
-//! A file system in an image file, and its power losses.
+//! A file system in an image file, whose power can be cut.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use super::cut::Cutter;
 
-/// The number of attempts to mount or unmount, and the pause between them: the last process may still be exiting, and
-/// another program may take the free loop device first.
+/// The largest number of attempts to mount or unmount. They fail while the last process is exiting, or if another
+/// program takes the free loop device first.
 const TRIES: u32 = 150;
 const APART: Duration = Duration::from_millis(20);
 
@@ -22,7 +22,8 @@ const EIO: i32 = 5;
 /// The kind of the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// ext4 which commits its journal only on request, and does not flush a file because of a rename.
+    /// ext4 with options by which it commits its journal only on request, and does not flush a file because of a
+    /// rename.
     Ext4,
     /// XFS with its defaults.
     Xfs,
@@ -125,8 +126,8 @@ impl Disk {
             self.mounted = true;
             match self.probe() {
                 Ok(()) => return Ok(()),
-                // The kernel releases a loop device a moment after the unmount, possibly while it is in use again: then
-                // every call fails.
+                // The kernel releases a loop device a moment after the unmount. If that happens when the device is in
+                // use again, every call fails with EIO, and the mount is repeated.
                 Err(error) if error.raw_os_error() == Some(EIO) => self.unmount()?,
                 Err(error) => {
                     return Err(error).with_context(|| format!("can't use {}", self.point.display()));
@@ -165,7 +166,7 @@ impl Drop for Disk {
     }
 }
 
-/// Runs a command until it succeeds, a limited number of times.
+/// Repeats a command until it succeeds, up to [`TRIES`] times.
 fn patiently(command: &mut Command) -> Result<()> {
     let mut tries = 0;
     while let Err(error) = quietly(command) {

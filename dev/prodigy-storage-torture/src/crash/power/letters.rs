@@ -28,14 +28,14 @@ enum Act {
     Remove(String),
 }
 
-/// The expected items by id. Each failure has a unique number; the tool chose the tokens.
+/// The expected items by id, with the numbers of their failures and the tool's lease tokens.
 type Items = reference::Queue<String, usize, String>;
 type Item = reference::Item<String, usize, String>;
 
-/// The end of a lease of one day, which lasts longer than any test.
+/// The end of a lease in the expected queue: never. The tool takes items for a day, which is longer than any test.
 const LONG: u64 = u64::MAX;
 
-/// A job's dead letters.
+/// A scene that changes the dead letters of a job.
 #[derive(Debug)]
 pub(crate) struct Letters {
     tool: Tool,
@@ -43,7 +43,7 @@ pub(crate) struct Letters {
     next: usize,
     /// The number of the last pushed failure.
     failures: usize,
-    /// The operation of the running process.
+    /// The operation of the process that is running.
     begun: Option<Act>,
 }
 
@@ -70,7 +70,7 @@ impl Letters {
         Act::Push(ids)
     }
 
-    /// The items that certainly exist, and are certainly taken (or not).
+    /// The items that certainly exist and whose state is certain: taken if `taken` is true, otherwise not taken.
     fn certain(&self, taken: bool) -> impl Iterator<Item = &Item> {
         let items = self.items.items().iter();
         items.filter(move |item| item.is_durable() && !item.is_unclear() && item.token().is_some() == taken)
@@ -104,7 +104,7 @@ impl Letters {
         let mut input = Vec::new();
         match act {
             Act::Push(ids) => {
-                // A failure that an item already has is not added again, so each has a new number.
+                // An item stores a failure once, so each pushed failure has a new number.
                 for (id, number) in ids.iter().zip(self.failures + 1..) {
                     let line = format!(
                         r#"{{"item_id":"{id}","item_data":{{"of":"{id}"}},"failure_history":[{{"error_message":"failure {number}"}}]}}"#
@@ -134,7 +134,8 @@ impl Letters {
         }
     }
 
-    /// Applies the operation of a process: it happened, or it may have happened.
+    /// Applies a process's operation to the expected items. It has happened if `done` is true; otherwise it may have
+    /// happened.
     fn note<'l>(&mut self, act: &Act, done: bool, lines: impl Iterator<Item = &'l [u8]>) -> Result<()> {
         let certainty = if done {
             Certainty::Durable

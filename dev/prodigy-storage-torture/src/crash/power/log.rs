@@ -1,4 +1,4 @@
-//! Events: the acknowledged ones, and a check that they exist.
+//! A scene that appends events: the acknowledged ones must exist after a power loss.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -15,9 +15,9 @@ use crate::input::{Input, joined, same_value, with_id};
 use crate::segment;
 use crate::tool::Tool;
 
-/// The repository of all scenes.
+/// The repository of all scenes' data.
 pub(crate) const REPO: &str = "power";
-/// The number of lines for a process: small, so that the process can be stopped at each of its calls.
+/// The number of lines that a process gets: few, so that a process can be stopped at each of its calls.
 const LINES: usize = 60;
 
 /// The expected log of a job.
@@ -28,9 +28,9 @@ pub(crate) struct Log<'a> {
     job: &'static str,
     /// The acknowledged events, each with its position in the input.
     log: reference::Log<Uuid, usize>,
-    /// The given ids, by position in the input.
+    /// The ids under which lines were sent, by position in the input.
     given: HashMap<usize, Uuid>,
-    /// The first position that was not acknowledged.
+    /// The position in the input of the first line that was not acknowledged.
     next: usize,
     /// True if the running process was given ids.
     with_ids: bool,
@@ -50,12 +50,12 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// The next lines, without ids.
+    /// The next lines of the input, to be sent without ids.
     pub(crate) fn lines(&self, number: usize) -> Vec<u8> {
         joined((self.next..self.next + number).map(|position| self.input.at(position)))
     }
 
-    /// The next lines with ids; a line that was sent before keeps its id.
+    /// The next lines of the input with ids. A line that was sent before keeps its id.
     fn lines_with_ids(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         for position in self.next..self.next + LINES {
@@ -146,7 +146,7 @@ impl Scene for Log<'_> {
         Ok(self.log.durable().len())
     }
 
-    /// Another process, which is not killed, repairs the log and appends; then the files themselves are checked.
+    /// Appends an event by another process, which is not killed and repairs the log. Then checks the log's files.
     fn continue_work(&mut self) -> Result<()> {
         let address = self.address();
         let command = ["events", "append", "--ack"].iter().chain(&address);

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A running process.
+/// A running process, and the threads that write its input and read its output.
 #[derive(Debug)]
 pub(crate) struct Process {
     shown: String,
@@ -35,14 +35,14 @@ pub(crate) struct Process {
 #[derive(Debug)]
 pub(crate) struct Ended {
     shown: String,
-    /// The exit code; `None` if a signal ended it.
+    /// The exit code; `None` if a signal ended the process.
     pub(crate) code: Option<i32>,
     stdout: Vec<u8>,
-    /// Its standard error.
+    /// The standard error of the process.
     pub(crate) stderr: String,
 }
 
-/// The amount of output at some moment.
+/// The number of lines that a process had printed at some moment, and whether it had ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     lines: usize,
@@ -59,7 +59,7 @@ pub(crate) enum Outcome {
 }
 
 impl Process {
-    /// Starts a process. With `held` its input stays open.
+    /// Starts a process. If `held` is true, its input stays open after the last line.
     pub(crate) fn start(mut command: Command, input: Vec<u8>, held: bool) -> Result<Self> {
         let shown = show(&command);
         let mut child = start_piped(command.process_group(0))?;
@@ -119,7 +119,7 @@ impl Process {
         Ok(())
     }
 
-    /// Its process id.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -136,7 +136,7 @@ impl Process {
         Ok(())
     }
 
-    /// The amount of its output so far.
+    /// The number of lines printed so far, and whether the process has ended.
     pub(crate) fn now(&mut self) -> Result<Moment> {
         let ended = self.child.try_wait()?.is_some();
         let lines = self.printed.load(Ordering::Acquire);
@@ -159,13 +159,13 @@ impl Process {
 }
 
 impl Ended {
-    /// The complete lines of its output.
+    /// The complete lines of the process's output.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let whole = self.stdout.iter().rposition(|byte| *byte == b'\n');
         crate::tool::lines(self.stdout.get(..whole.unwrap_or_default()).unwrap_or_default())
     }
 
-    /// The output up to a moment, without later output.
+    /// Removes the output after a moment, and the exit code if the process was still running then.
     pub(crate) fn until(mut self, moment: Moment) -> Self {
         if !moment.ended {
             self.code = None;
@@ -179,7 +179,7 @@ impl Ended {
         self
     }
 
-    /// The outcome, by its exit. A failure or a panic is an error.
+    /// The outcome, by the exit code. A failure or a panic is an error.
     pub(crate) fn outcome(&self) -> Result<Outcome> {
         ensure!(
             !self.stderr.contains("panicked"),
@@ -204,8 +204,8 @@ impl Ended {
     }
 }
 
-/// The work of each thread of a process, as Linux shows it: its name and state, the kernel's function in which it waits,
-/// its system call, and the file of the descriptor that is the first argument of the call.
+/// Each thread of a process, as Linux shows it: its name and state, the kernel function in which it waits, its system
+/// call, and the file of the descriptor that is the call's first argument.
 fn threads(process: u32) -> String {
     let folder = PathBuf::from(format!("/proc/{process}/task"));
     let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();

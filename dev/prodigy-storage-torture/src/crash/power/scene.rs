@@ -1,4 +1,4 @@
-//! Scenes: work on a disk that loses its power.
+//! A scene: processes that write one kind of data on a disk whose power is cut, and the checks of that data.
 
 use std::process::Command;
 
@@ -7,29 +7,29 @@ use anyhow::Result;
 use super::death::Death;
 use super::process::Ended;
 
-/// A process to be started.
+/// The command and the input of a process to start.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) command: Command,
     pub(crate) input: Vec<u8>,
-    /// True if its input stays open, so that the process does not end by itself.
+    /// True if the input stays open after its last line, so that the process does not end by itself.
     pub(crate) held: bool,
 }
 
-/// A kind of write, with the data that it has acknowledged.
+/// A kind of write, and the data that processes have acknowledged.
 pub(crate) trait Scene {
     /// Returns a process that makes a random write.
     fn begin(&mut self, random: &mut fastrand::Rng) -> Result<Launch>;
 
-    /// Returns a process whose write is the same in every run.
+    /// Returns a process that makes the same write in every run, to list its system calls.
     fn rehearse(&mut self) -> Result<Launch>;
 
-    /// Adds the acknowledgements of a process, after its death and the power loss.
+    /// Adds the acknowledgements of a process that has died in a power loss.
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()>;
 
     /// Checks that all acknowledged data exists, and no other data. Returns the number of checked things.
     fn check(&self) -> Result<usize>;
 
-    /// Continues with another process, which is not killed.
+    /// Continues the work with another process, which is not killed.
     fn continue_work(&mut self) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Checkpoints: for each phase, the latest one must be the last acknowledged one or a later one.
+//! A scene that saves checkpoints: the latest one of a phase must be the last acknowledged one, or a later one.
 
 use std::process::Command;
 
@@ -15,11 +15,11 @@ use crate::tool::Tool;
 
 const ADDRESS: [&str; 4] = ["--repo", REPO, "--job", "lost"];
 
-/// The known state of a phase.
+/// A phase, and its latest checkpoint as far as it is known.
 #[derive(Debug)]
 struct Latest {
     phase: &'static str,
-    /// The number of the latest checkpoint, as far as it is known.
+    /// The number in the latest checkpoint. After an unacknowledged save, several numbers are possible.
     number: Content<u64>,
     /// The number of the last attempted save.
     tried: u64,
@@ -54,7 +54,7 @@ impl States {
         }
     }
 
-    /// Notes that the first `number` states of the map phase were acknowledged.
+    /// Records that the first `number` states of the map phase were acknowledged.
     pub(crate) fn note(&mut self, number: u64) {
         if let Some(map) = self.phases.first_mut() {
             map.tried = number;
@@ -62,7 +62,7 @@ impl States {
         }
     }
 
-    /// The next phase in turn, and the command and input that save its next state.
+    /// Chooses the next state of the current phase. Returns the phase, the command and the input that save the state.
     fn next(&mut self) -> Result<(&mut Latest, Command, Vec<u8>)> {
         let latest = self.phases.get_mut(self.turn).context("no phase")?;
         latest.tried += 1;

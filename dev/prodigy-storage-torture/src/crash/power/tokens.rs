@@ -1,4 +1,4 @@
-//! Named locks: a fencing token is never issued twice.
+//! A scene that takes named locks: a fencing token is never issued twice.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// A lock in the tool's store, without tokens.
+    /// The tokens of a lock in the tool's store, none of which was issued yet.
     pub(crate) fn new(tool: Tool) -> Self {
         Self {
             tool,
@@ -68,7 +68,8 @@ impl Scene for Tokens {
     }
 
     fn end(&mut self, ended: &Ended, death: &Death) -> Result<()> {
-        // The command was killed as well, and the tool returned its exit code.
+        // The call may have been made by the command under the lock. Then that command was killed, and the tool ends
+        // with this exit code.
         let struck = matches!(death, Death::Call { .. }) && ended.code == Some(KILLED);
         if !struck {
             death.outcome(ended)?;

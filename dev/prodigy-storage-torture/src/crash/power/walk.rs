@@ -33,7 +33,7 @@ pub(super) struct Call {
     pub(super) number: u64,
 }
 
-/// Calls in random order, repeated endlessly.
+/// System calls in random order, repeated endlessly.
 #[derive(Debug)]
 pub(super) struct Walk {
     calls: Vec<Call>,
@@ -41,7 +41,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// No calls, for processes that can't be traced.
+    /// No system calls, for machines on which processes can't be traced.
     pub(super) const fn none() -> Self {
         Self {
             calls: Vec::new(),
@@ -49,7 +49,7 @@ impl Walk {
         }
     }
 
-    /// All calls of a process that is not stopped.
+    /// The system calls of a run that is not stopped, at most 40 of each name.
     pub(super) fn over(scene: &mut dyn Scene, folder: &Path, random: &mut fastrand::Rng) -> Result<Self> {
         let Launch { command, input, .. } = scene.rehearse()?;
         let file = folder.join("calls.txt");
@@ -72,7 +72,7 @@ impl Walk {
         Ok(Self { calls, next: 0 })
     }
 
-    /// The next one.
+    /// The next system call; `None` if there are none.
     pub(super) fn next(&mut self) -> Option<Call> {
         let call = self.calls.get(self.next % self.calls.len().max(1)).cloned();
         self.next += 1;

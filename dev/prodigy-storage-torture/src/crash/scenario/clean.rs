@@ -1,4 +1,4 @@
-//! Retention: the next clean continues an interrupted one, with the same result as a single clean.
+//! Scenarios of retention: the next clean continues an interrupted one, with the same result as a single clean.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Act, BASE, Before, JOB, REPO, Scenario, Scene};
 use crate::segment;
 
-/// A segment size for one event per segment.
+/// The setting for segments of one event each.
 const SMALL: &[(&str, &str)] = &[("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1")];
 const OF_JOB: &[&str] = &["--repo", REPO, "--job", JOB];
 const PARTS: &[&str] = &[
@@ -31,10 +31,10 @@ const WHOLE: &[&str] = &[
     "--job",
     JOB,
 ];
-/// The messages of a clean that are not warnings.
+/// The beginnings of messages that a successful clean prints.
 const SAYS: &[&str] = &["removed ", "nothing is old enough"];
 
-/// The number of events, and of checkpoints.
+/// The number of events and of checkpoints that the job has before the clean.
 const EVENTS: usize = 5;
 const CHECKPOINTS: usize = 3;
 

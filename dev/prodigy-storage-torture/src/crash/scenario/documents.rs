@@ -1,4 +1,4 @@
-//! Saving and pruning checkpoints.
+//! Scenarios of saving and pruning checkpoints.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -28,7 +28,7 @@ const SHOW: &[&str] = &[
 ];
 const LIST: &[&str] = &["--json", "checkpoint", "list", "--repo", REPO, "--job", JOB];
 
-/// The number of earlier checkpoints of the phase.
+/// The number of checkpoints of the phase before the command runs.
 const OLD: usize = 3;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -116,7 +116,7 @@ fn check(scene: &Scene<'_>, before: &Before, said: &[u8], phase: &str, position:
         same_value(revision, scene.lab.input.at(saved).as_bytes(), state.as_bytes())?;
     }
     count(scene, before.words.len() + usize::from(!is_old))?;
-    // Continues from the latest checkpoint.
+    // Saves another checkpoint, on condition that the latest one has this revision.
     let revision = now.as_ref().map_or("absent", |(revision, _)| revision);
     let act = save(scene, phase, position + 1, revision);
     let arguments: Vec<&str> = act.arguments.iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! Appending events.
+//! Scenarios of appending events.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -27,15 +27,15 @@ const GIVEN: &[&str] = &[
 ];
 const CAT: &[&str] = &["events", "cat", "--repo", REPO, "--job", JOB];
 
-/// Segments with few events, which are compressed when they are full.
+/// Settings for small segments, which are compressed when they are full.
 const SMALL: &[(&str, &str)] = &[
     ("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "1KiB"),
     ("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "true"),
 ];
-/// The same without compression.
+/// The setting that turns compression off.
 const SMALL_PLAIN: (&str, &str) = ("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "false");
 
-/// The number of earlier events, and of events to send.
+/// The number of events that are in the log before the command runs.
 const OLD: usize = 6;
 const NEW: usize = 6;
 
@@ -93,7 +93,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Appends the first positions.
+/// Appends the first lines of the input, before the command runs.
 fn some(scene: &Scene<'_>) -> Result<Before> {
     append(scene, 0..OLD)
 }
@@ -125,7 +125,7 @@ fn sealed(scene: &Scene<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// A log whose last line is truncated: `keep` maps the length of the line to the remaining length.
+/// A log whose last line was truncated: `keep` returns the remaining length for the length of the line.
 fn torn(scene: &Scene<'_>, keep: fn(usize) -> usize) -> Result<Before> {
     let mut before = some(scene)?;
     let segments = segment::list(scene.tool.base(), REPO, JOB)?;
@@ -144,7 +144,7 @@ fn torn(scene: &Scene<'_>, keep: fn(usize) -> usize) -> Result<Before> {
     Ok(before)
 }
 
-/// Ids to give: some are in the log, some are older than all of its ids, some newer.
+/// Chooses the ids of the command's events: some are in the log, some are older than all of its ids, some newer.
 fn given(scene: &Scene<'_>) -> Result<Before> {
     let older: Vec<Uuid> = (0..NEW / 2).map(|_| Uuid::now_v7()).collect();
     let mut before = some(scene)?;
@@ -165,7 +165,7 @@ fn lines_with_ids(scene: &Scene<'_>, before: &Before) -> Vec<u8> {
     joined(lines.iter().map(String::as_str))
 }
 
-/// The ids in complete lines.
+/// The ids in the complete lines of the output.
 fn acknowledged(said: &[u8]) -> Result<Vec<Uuid>> {
     whole_lines(said)
         .map(|line| {
@@ -179,7 +179,7 @@ fn check(scene: &Scene<'_>, before: &Before, said: &[u8], again: &[&str], batch:
     check_to(scene, before, said, again, batch, OLD + NEW)
 }
 
-/// Checks events that were sent in the order of the input, up to `end`.
+/// Checks the events that were sent in input order, up to the position `end`.
 fn check_to(
     scene: &Scene<'_>,
     before: &Before,
@@ -232,15 +232,16 @@ fn check_given(scene: &Scene<'_>, before: &Before, said: &[u8]) -> Result<()> {
     nothing_else(scene, &all, &[])
 }
 
-/// Checks that the log has all known events and no others, and that every line of every segment is valid.
+/// Checks that the log has all `known` events and perhaps some of `perhaps`, no others, and that every line of every
+/// segment is valid.
 fn nothing_else(scene: &Scene<'_>, known: &[(Uuid, usize)], perhaps: &[(Uuid, usize)]) -> Result<()> {
     let more = read(scene, known, perhaps)?;
     ensure!(more.is_empty(), "{} events more than were sent", more.len());
     segment::check_with(scene.tool.base(), REPO, JOB, scene.mended).map(drop)
 }
 
-/// Reads the log without warnings: every known event must exist once, in ascending order. Returns the other events;
-/// each of them must be in `perhaps`.
+/// Reads the log, without warnings. Every `known` event must exist once, and ids must ascend. Returns the other
+/// events, each of which must be in `perhaps`.
 fn read(
     scene: &Scene<'_>,
     known: &[(Uuid, usize)],

@@ -1,4 +1,4 @@
-//! The dead-letter queue.
+//! Scenarios of the dead-letter queue.
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ const ACK: &[&str] = &["dlq", "ack", "--repo", REPO, "--job", JOB];
 const NACK: &[&str] = &["dlq", "release", "--repo", REPO, "--job", JOB];
 const REMOVE: &[&str] = &["dlq", "remove", "--repo", REPO, "--job", JOB];
 
-/// The number of earlier items.
+/// The number of items that are in the queue before the command runs.
 const OLD: usize = 5;
-/// The number of pushed items.
+/// The number of items that the command pushes.
 const NEW: usize = 4;
-/// The number of taken items.
+/// The number of items that the command takes.
 const TAKEN: usize = 2;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -113,7 +113,7 @@ fn some(scene: &Scene<'_>) -> Result<Before> {
     Ok(Before::default())
 }
 
-/// A part of a push's output.
+/// A part of the output of a completed push.
 const ADDED: &str = " added, ";
 
 fn open_ended(scene: &Scene<'_>) -> Result<Before> {
@@ -194,7 +194,7 @@ fn list(scene: &Scene<'_>) -> Result<BTreeMap<String, Item>> {
     Ok(found)
 }
 
-/// Fails unless the items are exactly these.
+/// Fails unless the items are exactly those at these positions of the input.
 fn exactly(found: &BTreeMap<String, Item>, positions: std::ops::Range<usize>) -> Result<()> {
     let wanted: Vec<String> = positions.map(name).collect();
     ensure!(
@@ -205,8 +205,8 @@ fn exactly(found: &BTreeMap<String, Item>, positions: std::ops::Range<usize>) ->
     Ok(())
 }
 
-/// Only the exit code acknowledges a push, so an interrupted one may have stored any number of complete items from its
-/// beginning.
+/// Checks a push that may have been interrupted. Only its exit code acknowledges it, so any number of its first items
+/// may be stored, each of them complete.
 fn pushed(scene: &Scene<'_>, old: usize, sent: std::ops::Range<usize>) -> Result<()> {
     let found = list(scene)?;
     exactly(&found, 0..found.len())?;
@@ -230,7 +230,7 @@ fn pushed(scene: &Scene<'_>, old: usize, sent: std::ops::Range<usize>) -> Result
     Ok(())
 }
 
-/// Checks that an item has only one holder, and that no item is lost.
+/// Checks that each item has only one holder, and that no item is lost.
 fn taken(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     let given: Vec<Item> = whole_lines(said).map(item).collect::<Result<_>>()?;
     let found = list(scene)?;
@@ -256,7 +256,7 @@ fn taken(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that an acknowledged item is gone, and that a released item can be taken.
+/// Checks that an acknowledged item is gone (if `gone` is true), or that a released item can be taken.
 fn settled(scene: &Scene<'_>, before: &Before, said: &[u8], again: &[&str], gone: bool) -> Result<()> {
     let told = whole_lines(said).next().is_some();
     let found = list(scene)?;

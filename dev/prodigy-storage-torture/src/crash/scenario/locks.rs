@@ -1,4 +1,4 @@
-//! A command under a named lock.
+//! Scenarios of a command that runs under a named lock.
 
 use anyhow::{Context, Result, ensure};
 

@@ -1,4 +1,5 @@
-//! Moving data: an interrupted backup, restore or import is run again, with the same result as a single run.
+//! Scenarios that move data: an interrupted backup, restore or import is run again, with the same result as a single
+//! run.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ const OF_JOB: &[&str] = &["--repo", REPO, "--job", JOB];
 const EVENTS: usize = 3;
 const OTHERS: usize = 2;
 
-/// The files of another program, by path.
+/// Paths and contents of files of another program.
 const FOREIGN: &[(&str, &str)] = &[
     (
         "events/crash/struck/kept.jsonl",
@@ -97,7 +98,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// A path beside a store.
+/// A path next to the store's folder.
 fn sibling(base: &Path, name: &str) -> Result<PathBuf> {
     Ok(base.parent().context("a store lies in a folder")?.join(name))
 }
@@ -107,12 +108,12 @@ fn archive(scene: &Scene<'_>) -> PathBuf {
     scene.tool.base().with_extension("tar.zst")
 }
 
-/// The contents of the job that is moved.
+/// The contents of the job that is moved, as stored in `before`.
 fn whole(before: &Before) -> &str {
     before.words.first().map_or("", String::as_str)
 }
 
-/// The path of the archive or file to read.
+/// The path of the archive or file that is read, as stored in `before`.
 fn moved(before: &Before) -> &str {
     before.words.get(1).map_or("", String::as_str)
 }
@@ -139,7 +140,7 @@ fn fill(tool: &Tool) -> Result<Before> {
     })
 }
 
-/// An archive of a filled store. The store of the trial is new, or has another job.
+/// Makes an archive of a filled store. The trial's own store is new, or has another job if `beside` is true.
 fn archived(scene: &Scene<'_>, beside: bool) -> Result<Before> {
     let source = scene.tool.clone().over(sibling(scene.tool.base(), "source")?);
     let mut before = fill(&source)?;
@@ -166,7 +167,8 @@ fn exported(scene: &Scene<'_>) -> Result<Before> {
     Ok(before)
 }
 
-/// Writes the files of another program to a folder, and imports them into a separate store.
+/// Writes the files of another program to a folder, and imports them into a separate store, whose contents are
+/// expected.
 fn left(scene: &Scene<'_>, folder: &Path) -> Result<Before> {
     let copy = sibling(scene.tool.base(), "copy")?;
     for folder in [folder, &copy] {
@@ -224,8 +226,8 @@ fn contents(tool: &Tool) -> Result<String> {
     Ok(all.join("\n"))
 }
 
-/// Runs the interrupted command again (which may find nothing left to do), and compares the store with that of a single
-/// run.
+/// Runs the interrupted command again, which may find nothing left to do. Compares the store with the result of a
+/// single run.
 fn again(scene: &Scene<'_>, before: &Before, command: &[&str]) -> Result<()> {
     let answer = scene.tool.run(command, b"")?;
     let is_whole = ["the folder is not empty", "the store has data of this job"]

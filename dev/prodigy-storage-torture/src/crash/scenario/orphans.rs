@@ -1,4 +1,4 @@
-//! Orphaned worktrees, and finishing a job, by requests to one handle.
+//! Scenarios of orphaned worktrees and of finishing a job, by requests to one handle.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! The first write of a git repository, which registers its name.
+//! Scenarios of the first write of a git repository, which registers the repository's name.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -11,7 +11,7 @@ const APPEND: &[&str] = &["events", "append", "--job", JOB, "--ack"];
 const CAT: &[&str] = &["events", "cat", "--job", JOB];
 const IDENTIFY: &[&str] = &["--json", "repo", "identify"];
 
-/// The current folder of the tool.
+/// The folder in which the tool runs, a git repository.
 const HERE: &str = "here/shop";
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -37,7 +37,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Two repositories with the same folder name: the scene's, and the returned one.
+/// Creates two git repositories whose folders have the same name: the scene's one, and the one of the returned scene.
 fn repositories<'a>(scene: &Scene<'a>) -> Result<Scene<'a>> {
     let there = other(scene);
     for path in [scene.tool.folder(), there.tool.folder()] {
@@ -74,7 +74,7 @@ fn check(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
         "there are not {} events",
         stored + 1
     );
-    // The name is final once data is stored under it.
+    // After data is stored under the name, the name no longer changes.
     let (name, beside) = (name(scene)?, events(&there, 1)?);
     ensure!(
         stored == 0 || name == registered,

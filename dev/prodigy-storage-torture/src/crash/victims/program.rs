@@ -1,4 +1,4 @@
-//! The victims: `prodigy-storage-torture victim FAULT FOLDER` stores lines from its input, with a fault.
+//! Runs a victim, a program with a fault: `prodigy-storage-torture victim FAULT FOLDER` stores lines from its input.
 //!
 //! They write the format that the tool reads, and acknowledge as it does, but share no code with it.
 
@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     NoSync,
     /// Events are acknowledged before they are written and synced.
     Early,
-    /// There is one sync for three events, and the first two are acknowledged before it.
+    /// One sync covers three events, of which the first two are acknowledged before it.
     Grouped,
     /// A document is synced and renamed; the folder is not synced.
     RenameUnsynced,
@@ -49,7 +49,7 @@ pub(crate) struct Options {
 const JOB: &str = "power/lost";
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub(super) const ALL: [Self; 9] = [
         Self::None,
         Self::NoneSaving,
@@ -62,7 +62,7 @@ impl Fault {
         Self::NewFileUnlisted,
     ];
 
-    /// Its name on the command line.
+    /// The name of the fault on the command line.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -77,7 +77,7 @@ impl Fault {
         }
     }
 
-    /// True if it saves checkpoints; otherwise it appends events.
+    /// True if the victim saves checkpoints. Otherwise it appends events.
     pub(super) const fn saves(self) -> bool {
         matches!(
             self,

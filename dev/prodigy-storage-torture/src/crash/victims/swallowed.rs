@@ -1,4 +1,4 @@
-//! The tool as a victim: `strace` answers some of its syncs, which never reach the kernel.
+//! The tool as a victim: `strace` returns success for some of its syncs, which never reach the kernel.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,11 +21,11 @@ enum Swallowed {
     All,
     /// Syncs of data written to a file that is stored already.
     Data,
-    /// Syncs after a rename: of the folder.
+    /// Syncs of the folder, after a rename.
     BehindRename,
 }
 
-/// The work of the tool, and the suppressed syncs.
+/// The kind of data that the tool stores, a description, and the suppressed syncs.
 const VICTIMS: [(&str, &str, Swallowed); 6] = [
     ("events", "events without any sync", Swallowed::All),
     ("events", "events without fdatasync", Swallowed::Data),
@@ -39,7 +39,7 @@ const VICTIMS: [(&str, &str, Swallowed); 6] = [
     ("tokens", "a token without any sync", Swallowed::All),
 ];
 
-/// Runs each of these victims once.
+/// Runs each victim of [`VICTIMS`] once.
 pub(super) fn all(lab: &Lab<'_>, disk: &mut Disk, number: u32, on: &str, tally: &mut Tally) -> Result<()> {
     for (turn, (what, shown, swallowed)) in VICTIMS.into_iter().enumerate() {
         let place = || format!("the tool, {shown}, on {on}, time {number}");
@@ -63,9 +63,10 @@ pub(super) fn all(lab: &Lab<'_>, disk: &mut Disk, number: u32, on: &str, tally: 
     Ok(())
 }
 
-/// Runs a complete process, then one with these syncs suppressed, and cuts the power.
+/// Runs a process to its end, then another one with these syncs suppressed, and cuts the power.
 ///
-/// If other syncs of the process reach the kernel, it is not allowed to end, since it syncs again at its end.
+/// If `waits` is true, only some of the syncs are suppressed: the power is cut before the process ends, because it
+/// would sync again at its end.
 fn swallow(scene: &mut dyn Scene, syncs: &str, waits: bool, disk: &mut Disk) -> Result<Seen> {
     scene.continue_work()?;
     let mut launch = scene.rehearse()?;
