@@ -43,7 +43,7 @@ pub(crate) struct Options {
     no_write: bool,
 }
 
-/// Other measurements.
+/// Measurements other than the table of bars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum What {
     /// Instructions and system calls per operation, by callgrind and strace.

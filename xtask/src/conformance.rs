@@ -1,4 +1,4 @@
-//! `cargo xtask conformance`: the suite on each backend, and through the facade.
+//! `cargo xtask conformance` runs the conformance suite on each backend, and through the facade.
 
 use anyhow::Result;
 

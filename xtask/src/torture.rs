@@ -29,7 +29,7 @@ pub(crate) fn built(project: &Project, name: &str) -> Command {
     command
 }
 
-/// Runs a command of the crate, and returns its exit code.
+/// Builds the crash tests, runs a command of theirs, and returns its exit code.
 pub(crate) fn run(project: &Project, name: &str, arguments: &Arguments) -> Result<ExitCode> {
     let mut command = command(project, name);
     let status = command

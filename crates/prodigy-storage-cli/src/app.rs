@@ -316,7 +316,7 @@ impl<'c> App<'c> {
             .map_err(Failure::output)
     }
 
-    /// Writes a line of output that is cut to the width of the terminal, if it is one.
+    /// Writes a line of output. On a terminal, it is cut to the terminal's width.
     pub(crate) fn cut_line(&mut self, line: &str) -> Result<()> {
         let shown = match self.width {
             Some(width) => shortened(line, width),
@@ -366,7 +366,7 @@ impl<'c> App<'c> {
         say(&mut self.err, "note", text);
     }
 
-    /// Warns.
+    /// Prints a warning.
     pub(crate) fn warn(&mut self, text: &str) {
         say(&mut self.err, "warning", text);
     }
@@ -386,30 +386,31 @@ impl<'c> App<'c> {
         self.warn(&notice.to_string());
     }
 
-    /// Reports damage; the run then ends with its code.
     /// True if damaged data was reported.
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged
     }
 
+    /// Reports damage. A run without another failure then ends with exit code 5.
     pub(crate) fn damaged(&mut self, what: &str) {
         self.damaged = true;
         say(&mut self.err, "damaged", what);
     }
 
-    /// Reports the damage that an error of storage describes; the exit code of the run is then 5.
+    /// Reports the damage that an error of storage describes. A run without another failure then ends with exit code
+    /// 5.
     pub(crate) fn damaged_by(&mut self, error: &StorageError) {
         self.damaged(&format!("{}: {}", error.target(), error.why()));
     }
 
-    /// Reports that data was skipped; the exit code of the run is then 6, unless damage was reported.
+    /// Reports that data was skipped. A run without damage or another failure then ends with exit code 6.
     pub(crate) fn skipped(&mut self, what: &str) {
         self.skipped = true;
         say(&mut self.err, "skipped", what);
     }
 
-    /// Reports data of another program that was skipped, once per kind. If the command promises all data, the exit
-    /// code of the run is then 6.
+    /// Reports data of another program that was skipped, once per kind. For a command that prints all data, this
+    /// counts as skipped data; for others it is a note.
     pub(crate) fn print_foreign(&mut self) {
         let Some(storage) = self.opened.clone().filter(|_| self.reads != Reads::Nothing) else {
             return;
@@ -441,7 +442,7 @@ impl<'c> App<'c> {
                 let what = format!("{}: not read, and left untouched{remedy}", kind.describe(count));
                 match self.reads {
                     Reads::All => self.skipped(&what),
-                    // Such an entry may have replaced data of the store itself, so the list may be incomplete.
+                    // A thing of another kind at the path of the store's data may hide data from the list.
                     Reads::Some if kind == ForeignKind::OtherThings && !self.writes => self.skipped(&what),
                     _ => self.note(&what),
                 }

@@ -87,7 +87,7 @@ impl OfJob {
     }
 }
 
-/// `backup`.
+/// Runs the command `backup`.
 pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
     if arguments.prints() && app.width.is_some() {
         return Err(Failure::usage(
@@ -121,7 +121,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// `restore`.
+/// Runs the command `restore`.
 pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit> {
     let path = &arguments.file;
     if path == Path::new("-") {

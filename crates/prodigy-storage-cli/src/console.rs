@@ -87,7 +87,7 @@ fn columns() -> usize {
     }
 }
 
-/// True if a stream can be read without blocking, within this time. A signal ends the wait.
+/// Waits until a stream can be read without blocking, at most for this time. True if it can. A signal ends the wait.
 pub(crate) fn ready(stream: impl AsFd, wait: Duration) -> bool {
     let mut polled = [PollFd::new(&stream, PollFlags::IN)];
     match poll(&mut polled, Timespec::try_from(wait).ok().as_ref()) {

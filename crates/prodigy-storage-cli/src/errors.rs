@@ -43,7 +43,7 @@ impl Failure {
         }))
     }
 
-    /// A refused command line.
+    /// The failure for a refused command line.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, what)
     }
@@ -56,7 +56,7 @@ impl Failure {
         self
     }
 
-    /// Standard output can't be written.
+    /// The failure if standard output can't be written.
     #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
     pub(crate) fn output(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -65,7 +65,7 @@ impl Failure {
         Self::new(Exit::Failed, format!("write to standard output: {error}"))
     }
 
-    /// Standard output is closed, so the result of the command would be lost.
+    /// The failure if standard output was closed from the start, so that the result of the command would be lost.
     pub(crate) fn closed_from_start() -> Self {
         Self::new(Exit::Failed, "write to standard output: it is closed; nothing was done").hint(
             "give the command a standard output; if nobody wants it, `> /dev/null`, which opens that for writing only: open \
@@ -121,7 +121,7 @@ impl From<StorageError> for Failure {
     }
 }
 
-/// An invalid name on the command line.
+/// A name on the command line is invalid.
 impl From<NameError> for Failure {
     fn from(error: NameError) -> Self {
         let hint = error.hint();

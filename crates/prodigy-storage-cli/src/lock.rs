@@ -16,7 +16,8 @@ use crate::output::Table;
 use crate::signals::{PassOn, Watch};
 use crate::time::duration;
 
-/// The environment variables with the fencing token and the name of the lock, for the command under the lock.
+/// The environment variable with the fencing token, for the command under the lock; `NAME` is the variable with the
+/// lock's name.
 const FENCING: &str = "PRODIGY_LOCK_FENCING";
 const NAME: &str = "PRODIGY_LOCK_NAME";
 /// After this time, the tool reports that it waits for a lock.

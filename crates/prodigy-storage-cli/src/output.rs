@@ -101,7 +101,7 @@ impl Table {
     }
 }
 
-/// The line, cut at this number of characters with an ellipsis at its end.
+/// The line, if it has at most `width` characters; otherwise its beginning with an ellipsis.
 pub(crate) fn shortened(line: &str, width: usize) -> Cow<'_, str> {
     if width == 0 || line.chars().nth(width).is_none() {
         return Cow::Borrowed(line);

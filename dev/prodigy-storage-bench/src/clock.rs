@@ -1,4 +1,4 @@
-//! Measuring times.
+//! Measures times.
 
 use std::time::Instant;
 

@@ -21,7 +21,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This machine, and the file system of a folder.
+    /// Describes this machine, and the file system of a folder.
     pub(crate) fn of(folder: &Path) -> Result<Self> {
         let system = rustix::system::uname();
         let folder = folder

@@ -145,7 +145,8 @@ fn file(choices: u8, bytes: &[u8]) {
     );
 }
 
-/// A writer replaces the existing file, or refuses and leaves it unchanged. A file that it moved is kept.
+/// A writer replaces the existing file, or refuses and leaves it unchanged. A file that the writer moves out of the way
+/// is kept in quarantine.
 fn writing(
     place: &Place,
     job: &JobAddress,

@@ -75,7 +75,7 @@ fn starts_and_ends(bytes: &[u8]) {
     }
 }
 
-/// The checks of an append beyond the grammar of JSON.
+/// Compares the checks that an append makes in addition to the grammar of JSON with a parser's result.
 fn json(text: &str) {
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
         return;

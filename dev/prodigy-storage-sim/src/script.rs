@@ -51,7 +51,7 @@ pub enum Step {
     Put(u8, Compare, Durability),
     /// Deletes the document with this number.
     Delete(u8, Durability),
-    /// Pushes items, selected by one bit for each of [`KEYS`].
+    /// Pushes items. Each bit of the number selects one of four keys.
     Push(u8, Durability),
     /// Takes up to this number of items.
     Take(u8),
@@ -65,7 +65,7 @@ pub enum Step {
     Fail,
     /// Compacts the queue.
     Compact,
-    /// Removes items, selected by one bit for each of [`KEYS`].
+    /// Removes items. Each bit of the number selects one of four keys.
     Remove(u8),
     /// Seals the segment and deletes the job, unless the other process is working on it.
     DeleteJob,

@@ -173,7 +173,7 @@ fn scratch(section: &str) -> Result<tempfile::TempDir> {
     Ok(builder.tempdir()?)
 }
 
-/// This program; works even if a build has replaced its file.
+/// The path of this program, even if a build has replaced its file.
 fn program() -> Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {

@@ -78,7 +78,7 @@ pub(crate) fn joined<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     text
 }
 
-/// A line of `--with-ids`.
+/// An input line for `events append --with-ids`.
 pub(crate) fn with_id(id: Uuid, event: &str) -> String {
     format!(r#"{{"id":"{id}","event":{event}}}"#)
 }

@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 /// A part of the input.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// An object, and its first line.
+    /// An object, after the number of its first line.
     Object(u64, Box<RawValue>),
-    /// Text that is no object: its first line, and the reason.
+    /// Text that is no object: the number of its first line, and the reason.
     Refused(u64, String),
 }
 

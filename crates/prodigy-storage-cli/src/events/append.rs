@@ -46,7 +46,7 @@ impl AppendArgs {
     }
 }
 
-/// A line of `--with-ids`.
+/// A line of the input with `--with-ids`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WithId<'a> {

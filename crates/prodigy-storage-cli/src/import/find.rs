@@ -139,7 +139,7 @@ fn has_the_name_of_a_file(parts: &[String]) -> bool {
     matches!(classify(&parts), Class::Data(_, Some(_), Some(_)))
 }
 
-/// What a path is: a file to import, or something else.
+/// The meaning of a path: a file to import, or something else.
 enum Class<'p> {
     Data(Kind, Option<&'p str>, Option<&'p str>),
     /// A file without data of its own: an index, or a lock file.

@@ -15,8 +15,8 @@ const SAMPLE: usize = 200;
 /// A job that is listed because its last write is among the newest.
 pub(super) struct Recent {
     row: JobOverview,
-    /// The number of its events, and whether it was counted; `None` for a compressed log, which would have to be
-    /// decompressed.
+    /// The number of the job's events, and whether they were counted or estimated; `None` for a compressed log, which
+    /// would have to be decompressed.
     events: Option<(u64, bool)>,
 }
 

@@ -133,7 +133,7 @@ fn a_removal_that_failed_is_in_the_audit_log_with_its_reason() {
     let hold = ["lock", "run", "shop/job/mine", "--"];
     let tool = env!("CARGO_BIN_EXE_prodigy-storage");
     let delete = [tool, "job", "delete", "job", "--repo", "shop", "--yes"];
-    // The tool that starts the deletion holds the lock of the job.
+    // `lock run` holds a lock of the job while it runs the deletion, which is therefore refused.
     bench
         .with("PRODIGY__STORAGE__TIMEOUT", "100ms")
         .with("PRODIGY__STORAGE__RETRY_POLICY__MAX_RETRIES", "0")

@@ -162,7 +162,7 @@ fn several_named_jobs_are_followed_and_no_other() {
     let shown = bench.run(&several).code(0);
     let found: Vec<_> = shown.jsonl().iter().map(|line| line["job"].clone()).collect();
     assert_eq!(found, ["a", "c"]);
-    // The same job twice is one job, whose line is printed as it is stored.
+    // A job that is named twice is one job: its lines are printed as they are stored.
     let once = [
         "events", "follow", "--repo", "shop", "--job", "a", "--job", "a", "--for", "0s",
     ];

@@ -378,7 +378,7 @@ fn a_signal_ends_the_wait_for_a_lock_and_nothing_is_done() {
             drop(held);
             assert_eq!(outer.wait().unwrap().code(), Some(128 + number), "{arguments:?}");
         }
-        // When it is not process 1, the kernel ends the tool, and a shell reports 143.
+        // If the tool is not process 1, the kernel ends it, and a shell reports 143.
         let held = hold();
         let mut tool = bench.std(&arguments);
         let mut tool = tool.stdin(input()).stdout(Stdio::null()).spawn().unwrap();

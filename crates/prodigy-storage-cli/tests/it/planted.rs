@@ -1,4 +1,5 @@
-//! `doctor` on planted problems, one at a time: each is found, and is gone after the command that the doctor prints.
+//! Tests of `doctor` with planted problems, one at a time: each is found, and is gone after the command that the
+//! doctor prints.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,5 +1,5 @@
-//! `doctor` on problems outside of the store's files: settings, the clock, inodes, names. Each is found, and is gone
-//! after the command that the doctor prints.
+//! Tests of `doctor` with problems outside of the store's files: settings, the clock, inodes, names. Each problem is
+//! found, and is gone after the command that the doctor prints.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -402,7 +402,7 @@ fn in_a_mount_namespace() {
     bench.feed(&append, "1\n").code(0);
     health(0, "tmpfs");
 
-    // First no inode is left, then no block.
+    // First all inodes of the disk are used, then all of its blocks.
     let mut files = 0;
     while std::fs::write(disk.join(format!("file-{files}")), "").is_ok() {
         files += 1;
@@ -412,7 +412,7 @@ fn in_a_mount_namespace() {
         .feed(&["events", "append", "--repo", "shop", "--job", "new"], "1\n")
         .code(1)
         .says("no inode is free");
-    // Fewer inodes than the first write of a job may need.
+    // Frees three inodes, which are fewer than the first write of a job may need.
     for _ in 0..3 {
         files -= 1;
         std::fs::remove_file(disk.join(format!("file-{files}"))).unwrap();
@@ -426,7 +426,7 @@ fn in_a_mount_namespace() {
     health(1, "no space is left on the disk");
     std::fs::remove_file(disk.join("large")).unwrap();
 
-    // Mounted read-only: an existing root, and a missing one.
+    // The disk is mounted read-only, with an existing root and a missing one.
     mount(&["-o", "remount,ro"], &disk);
     health(1, "mounted for reading only");
     let other = disk.join("other/root");
@@ -458,7 +458,7 @@ fn a_folder_in_which_nothing_can_be_created_is_found() {
     } else {
         eprintln!("SKIPPED: this file system has no immutable folders");
     }
-    // A missing root in a folder of another user.
+    // The root does not exist, and its folder belongs to another user.
     let deep = bench.path("deep/root");
     let health = as_user(&bench, &["health", "--base-dir", deep.to_str().unwrap()], "").code(1);
     assert!(

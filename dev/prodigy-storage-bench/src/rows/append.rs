@@ -1,4 +1,4 @@
-//! Appending events from one thread.
+//! Rows that append events from one thread.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Following a log from another process, and the costs of a log with many segments.
+//! Rows that follow a log from another process, and that use a log with many segments.
 
 use std::path::Path;
 use std::rc::Rc;

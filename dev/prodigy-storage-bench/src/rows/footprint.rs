@@ -1,4 +1,4 @@
-//! The cost of starting the tool.
+//! Rows of the cost of starting the tool.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

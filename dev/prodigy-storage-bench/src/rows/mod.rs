@@ -1,4 +1,4 @@
-//! The rows of the table of bars.
+//! The rows of the table: each measures one kind of work and has a bar, the limit for its value.
 
 pub(crate) mod append;
 mod cache;

@@ -1,4 +1,4 @@
-//! Opening a store that holds many jobs.
+//! Rows that open a store with many jobs.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Appending events from several processes to one job.
+//! Rows that append events from several processes to one job.
 
 use std::path::Path;
 

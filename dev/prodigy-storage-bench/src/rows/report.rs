@@ -1,4 +1,4 @@
-//! The page that `report` writes for a job of a million events.
+//! Rows of the page that `report` writes for a job of a million events.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The status of a store that holds many jobs.
+//! Rows of the status of a store with many jobs.
 
 use std::io::Read;
 use std::path::Path;

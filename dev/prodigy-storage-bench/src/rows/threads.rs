@@ -1,4 +1,4 @@
-//! Appending events from several threads, on disk and in memory.
+//! Rows that append events from several threads, on disk and in memory.
 
 use anyhow::Result;
 use prodigy_storage::config::BackendKind;

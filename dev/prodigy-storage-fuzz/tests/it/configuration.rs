@@ -13,7 +13,8 @@ fn why_toml(toml: &str) -> String {
 #[test]
 fn nesting_ends_at_64() {
     for text in ["[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000)] {
-        // Both parsers have a limit of their own, which many brackets on one line exceed first.
+        // Each parser also has a nesting limit of its own, which this text exceeds before the limit of the
+        // configuration.
         let shown = why(&format!("storage:\n  {text}"));
         assert!(
             shown.contains("nested") || shown.contains("recursion limit"),

@@ -72,7 +72,7 @@ impl Process {
         self.shared.number
     }
 
-    /// Its wall clock.
+    /// The wall clock of the process.
     #[must_use]
     pub fn clock(&self) -> Arc<ProcessClock> {
         Arc::clone(&self.shared.clock)

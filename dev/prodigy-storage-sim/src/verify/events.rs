@@ -21,7 +21,7 @@ struct Expected<'a> {
     log: Log<EventId, &'a str>,
     /// Events that may exist, with their ids if they were given.
     may: HashMap<&'a str, Option<EventId>>,
-    /// Batches of which a prefix may exist.
+    /// Batches that were not acknowledged: the first events of each may exist.
     batches: Vec<&'a [String]>,
     /// True if the power failed after relaxed writes: bytes of an earlier write may be zeros although later bytes were
     /// kept.

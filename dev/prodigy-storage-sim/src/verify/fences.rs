@@ -1,4 +1,5 @@
-//! Fencing marks: a mark is never below the token of a write.
+//! Fencing marks, in which a job keeps the greatest token that it was written to under: a mark is never below the
+//! token of a stored write.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
         }
     }
     for (job, mut greatest) in acknowledged {
-        // Unacknowledged writes may exist as well.
+        // Stored writes count as well if they were not acknowledged.
         for entry in backend
             .list(&DocumentScope::Job(job.clone()), &Default::default(), patience())?
             .entries

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use super::section::{Lab, Tally};
 use crate::project::printed;
 
-/// The tests: one bit of each byte, and every bit of each byte.
+/// The test that flips one bit of each byte, and the test that flips every bit of each byte.
 const TESTS: [&str; 2] = [
     "flips::of_every_byte_a_flip_is_harmless_or_told",
     "flips::of_every_bit_a_flip_is_harmless_or_told",

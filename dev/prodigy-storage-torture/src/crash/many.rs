@@ -26,7 +26,7 @@ pub(super) use letters::stored;
 /// The duration in the short and in the full form.
 const TIMES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
 
-/// A role, which works until the time is up; the number tells its processes apart.
+/// The work of a role until the time is up. The number distinguishes several processes of the role.
 type Role = fn(&Harness<'_>, usize) -> Result<()>;
 
 /// The roles, by name.

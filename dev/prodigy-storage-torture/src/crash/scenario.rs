@@ -55,7 +55,7 @@ const BASE: Scenario = Scenario {
     check: |_, _, _| Ok(()),
 };
 
-/// All scenarios except [`moves`].
+/// All scenarios except those of [`moves()`].
 pub(super) fn all() -> impl Iterator<Item = &'static Scenario> {
     [
         events::SCENARIOS,

@@ -115,7 +115,7 @@ pub(super) fn census(
     Ok((answer, points(&String::from_utf8_lossy(&text), &base)))
 }
 
-/// Runs a command with a fault at a point.
+/// Runs a command, with a fault at a system call.
 pub(super) fn strike(
     command: &Command,
     threads: bool,

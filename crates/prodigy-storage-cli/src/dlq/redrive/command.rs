@@ -76,7 +76,7 @@ struct Groups {
 }
 
 impl<'r> Commands<'r> {
-    /// `None` without a command.
+    /// The program and its arguments, for items of this job. `None` if there are no words.
     pub(super) fn new(words: &'r [OsString], job: &'r JobAddress, relays: bool) -> Option<Self> {
         let (program, arguments) = words.split_first()?;
         Some(Self {

@@ -1,4 +1,4 @@
-//! Taking items and acknowledging them, alone and in turns with another process.
+//! Rows that take and acknowledge dead letters, alone and in turns with another process.
 
 use std::time::{Duration, Instant};
 

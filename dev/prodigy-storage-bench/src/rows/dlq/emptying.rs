@@ -1,4 +1,4 @@
-//! Emptying a queue.
+//! Rows that empty a queue of dead letters.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The first take of a process, in a long queue with a long journal.
+//! A row of the first take of a process, from a long queue with a long journal.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

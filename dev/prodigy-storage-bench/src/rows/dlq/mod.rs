@@ -1,4 +1,4 @@
-//! The dead-letter queue at different sizes.
+//! Rows of the dead-letter queue at different sizes.
 
 mod changes;
 mod emptying;

@@ -1,4 +1,4 @@
-//! Pushing items.
+//! Rows that push dead letters.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -15,7 +15,7 @@ type Nanos = u64;
 pub(in crate::crash) struct Call {
     span: Span,
     what: What,
-    /// `None` if the call did not return, or if its outcome is unknown.
+    /// The result of the call; `None` if the call did not return, or if its outcome is unknown.
     result: Option<Answer>,
 }
 

@@ -20,7 +20,7 @@ enum Line {
     Event { id: Uuid, n: usize },
     /// The worker starts to save a checkpoint.
     Saving {},
-    /// The worker has saved number `n`, or lost the race.
+    /// The worker has saved number `n`; or another process saved first, and `won` is false.
     Saved { expected: String, n: u64, won: bool },
     /// The worker enters the critical section.
     Passing,

@@ -1,4 +1,4 @@
-//! Dead letters: the acknowledged changes of each item, and its expected state.
+//! A scene that changes dead letters: acknowledged changes of each item survive a power loss.
 
 use std::collections::BTreeMap;
 use std::process::Command;

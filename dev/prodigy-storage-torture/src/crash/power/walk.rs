@@ -72,7 +72,7 @@ impl Walk {
         Ok(Self { calls, next: 0 })
     }
 
-    /// The next system call; `None` if there are none.
+    /// The next system call; `None` if the list is empty.
     pub(super) fn next(&mut self) -> Option<Call> {
         let call = self.calls.get(self.next % self.calls.len().max(1)).cloned();
         self.next += 1;

@@ -103,7 +103,8 @@ fn sibling(base: &Path, name: &str) -> Result<PathBuf> {
     Ok(base.parent().context("a store lies in a folder")?.join(name))
 }
 
-/// The path of a trial's archive. It begins like the store's path, so that calls on the archive are struck, too.
+/// The path of a trial's archive. It begins like the store's path, so that faults are also made in calls on the
+/// archive.
 fn archive(scene: &Scene<'_>) -> PathBuf {
     scene.tool.base().with_extension("tar.zst")
 }

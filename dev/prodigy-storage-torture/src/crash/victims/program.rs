@@ -39,7 +39,7 @@ pub(crate) enum Fault {
 /// Options of `victim`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Its fault.
+    /// The fault of the victim.
     fault: Fault,
     /// The root of the store.
     folder: PathBuf,
