@@ -101,8 +101,8 @@ fn pages(completions: &std::path::Path, man: &std::path::Path) -> Result<()> {
         std::fs::write(completions.join(file), script).with_context(|| format!("can't write {file}"))?;
     }
     let mut command = prodigy_storage_cli::command();
-    // For zsh, a static completion is written: zsh loads completions from files that define them, and a script that
-    // registers a function is no such file.
+    // zsh loads a completion only from a file that defines it. So its file has the commands and flags, and does not
+    // call the tool.
     clap_complete::generate_to(Shell::Zsh, &mut command, NAME, completions)
         .context("can't write the completions of zsh")?;
     clap_mangen::generate_to(without_help(prodigy_storage_cli::command()), man)

@@ -63,7 +63,7 @@ pub(crate) fn set(app: &App<'_>) -> Vec<Setting> {
         return Vec::new();
     };
     let differs = |entry: &Entry| {
-        // A file may set a key to its default.
+        // A key that a file sets to its default does not differ.
         *loaded.origin(entry.key.path) != Origin::Default
             && entry.value != value_of(entry.key, entry.key.default.to_owned())
     };

@@ -144,7 +144,7 @@ impl<'o> Export<'o> {
             let id = entry?.id;
             let order = match id.time() {
                 Some(time) if id.phase() != Phase::Setup => Some(time),
-                // The name of a setup checkpoint has no time.
+                // The name of a setup checkpoint has no time, so the checkpoint itself is read.
                 _ => self.checkpoint(job, &id)?.map(|found| found.order()),
             };
             ids.extend(order.map(|order| (order, id)));

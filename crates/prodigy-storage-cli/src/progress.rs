@@ -2,9 +2,9 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A shorter input, in bytes, gets no bar.
+/// The size in bytes of the smallest input for which a bar is drawn.
 const SHORT: u64 = 4 << 20;
-/// The number of bytes between two updates.
+/// The number of bytes between two updates of the bar.
 const STEP: u64 = 64 << 10;
 
 /// Shows how much of an input was read, or how many items have ended. Prints nothing for a short input, or without a

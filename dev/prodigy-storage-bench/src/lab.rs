@@ -21,7 +21,7 @@ pub(crate) struct Scale {
     pub(crate) rounds: usize,
     /// The number by which sizes are divided in a quick run.
     pub(crate) divisor: usize,
-    /// The margin for noise in a check.
+    /// The share of a bar that noise may explain.
     pub(crate) margin: f64,
 }
 

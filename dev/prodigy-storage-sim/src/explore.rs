@@ -32,9 +32,9 @@ pub struct Trace {
 /// The extent of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Depth {
-    /// Crashes of the workload itself.
+    /// The number of disks that are checked for crashes of the workload itself.
     pub first: Effort,
-    /// Crashes of each recovery.
+    /// The number of disks that are checked for crashes of each recovery.
     pub second: Effort,
     /// Of the recoveries that make the same calls, this number is crashed.
     pub alike: usize,

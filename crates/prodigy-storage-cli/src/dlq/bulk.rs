@@ -1,4 +1,4 @@
-//! Changes of all items that filters select, and `dlq purge`.
+//! Changes all items that filters select, for `dlq purge` and other commands.
 
 use prodigy_storage::{Change, Claim, Eligible, ItemId, ItemState, RemovalKind, Select, Settled, Settlement};
 use serde_json::json;

@@ -101,7 +101,7 @@ impl Objects {
     pub(super) fn end(&mut self, found: &mut Vec<Piece>) {
         let is_cut = self.begun > 0 || self.lost;
         self.end_object(found);
-        // A truncated object was reported already.
+        // If an object in the array is truncated, that was reported already, and the array is not reported as well.
         if self.arrays > 0 && !is_cut {
             let why = "the array does not end: the file may have been cut off, and items may be missing";
             found.push(Piece::Refused(self.array_begun, why.to_owned()));

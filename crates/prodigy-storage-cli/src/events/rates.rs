@@ -18,7 +18,7 @@ const SHOWN: usize = 10;
 const SPANS: usize = 60;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Counts by name.
+/// The number of events by name.
 #[derive(Default)]
 struct Names {
     counts: BTreeMap<String, u64>,

@@ -170,7 +170,7 @@ impl Report {
                 }
                 ScanItem::TooLarge(record) => self.progress.aside(|| app.too_large(&record)),
             }
-            // The lines of compressed segments have more bytes than their files.
+            // The lines of compressed segments have more bytes than their files, by which the progress is measured.
             let read = (self.counts.line_bytes - before).min(bytes);
             self.progress.at(self.read + read);
         }

@@ -249,7 +249,8 @@ fn overtaken_at(
     let wire = Wire::to(server, number, strike);
     let done = copy(&wire.url(server)).output().unwrap();
     let is_held_up = wire.sent.load(Ordering::SeqCst) >= number;
-    // After the last message of a connection, the copy may end before both processes have started.
+    // After the last message of a connection, the copy may end before both processes have started, so this waits for
+    // them.
     while is_held_up && others.lock().unwrap().len() < 2 {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

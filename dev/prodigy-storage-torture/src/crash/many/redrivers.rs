@@ -76,8 +76,8 @@ pub(super) fn redriver(harness: &Harness<'_>, number: usize) -> Result<()> {
                 text.with_context(|| format!("no {key}"))
             };
             let taken = (text("item_id")?, text("lease_token")?);
-            // The lease began during the call and does not depend on the process's clock, so it ends after the call's
-            // start plus its length.
+            // The lease began during the call, whatever the process's clock says. So it ends at the earliest at the
+            // call's start plus the lease's length.
             let until = span.start.saturating_add(nanos(length.as_nanos()));
             let (id, token) = taken.clone();
             harness.letters.lock().take(id, token, span, until)?;

@@ -1,4 +1,4 @@
-//! Shuts a file system down by a system call. A helper program makes it, since this program contains no `unsafe`.
+//! Shuts a file system down by a system call. A helper program makes the call, since this program contains no `unsafe`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
