@@ -60,13 +60,13 @@ pub struct FileBackend {
 }
 
 impl FileBackend {
-    /// Opens a root. Nothing is created: the first write does that. A handle that may write makes the files of small queues
-    /// show exactly their items where a process that died could not.
+    /// Opens a root. Creates nothing: the first write creates the folders. A handle that may write also rewrites the
+    /// files of small queues to hold only pending items, if a process died before it could do so.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] for a root that any user may write to, one that is no folder, or one on a network file
-    /// system; [`ErrorKind::NewerFormat`] for one that a newer version wrote; [`ErrorKind::InvalidInput`] for a relative path
-    /// where the current folder can't be found.
+    /// [`ErrorKind::Refused`] for a root that any user may write to, that is no folder, or that is on a network file
+    /// system; [`ErrorKind::NewerFormat`] for a root that a newer version wrote; [`ErrorKind::InvalidInput`] for a
+    /// relative path if the current folder can't be found.
     pub fn open(mut options: FileOptions) -> Result<Self> {
         if options.compression && !cfg!(feature = "compression") {
             return Err(StorageError::new(
@@ -86,7 +86,8 @@ impl FileBackend {
                     root::check(&store.root)?;
                     return Ok(Self { handle });
                 }
-                // The other handles keep what they lost; this one begins with the folder that is there now.
+                // The root was replaced. Earlier handles keep failing, for they have lost data; this one opens the
+                // folder that is there now.
                 Err(error) if error.kind() == ErrorKind::Replaced => {}
                 Err(error) => return Err(error),
             }
@@ -96,16 +97,16 @@ impl FileBackend {
         root::check(&store.root)?;
         let handle = Arc::new(Handle::new(Arc::clone(&store), true));
         open.insert(key, Arc::downgrade(&handle));
-        // Other handles are opened meanwhile.
+        // Unlocks the table, so that other threads can open handles while this one rewrites queues.
         drop(open);
         store.tidy_what_was_left();
         Ok(Self { handle })
     }
 
-    /// Opens a root on another file system, sharing nothing with other handles: for tests.
+    /// Opens a root on another file system, sharing no state with other handles; for tests.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn open_on(file_system: Arc<dyn FileSystem>, options: FileOptions) -> Result<Self> {
         let store = Stores::new(Root::new(file_system, options));
         root::check(&store.root)?;
@@ -141,7 +142,7 @@ impl LogStore for FileBackend {
                 })
             })
         });
-        // Also after an error: some of them may be stored.
+        // Waiters are notified after an error, too, because some of the events may be stored.
         self.handle.waiters.notify(job);
         appended
     }
@@ -242,7 +243,7 @@ const PUT: &str = "put document";
 const ADD: &str = "add checkpoint";
 const DELETE: &str = "delete document";
 
-/// Makes a write whose fencing token may come from another store.
+/// Runs a write under a fencing token, after a check that this store issued the token.
 fn fenced<T>(
     store: &Stores,
     operation: &'static str,
@@ -257,8 +258,7 @@ fn fenced<T>(
     write().map_err(|error| store.locks.explain_fenced(error, fence))
 }
 
-/// Makes a fenced write of something that is no document: `write` checks the token by the gate that it is given, inside its
-/// critical section.
+/// Runs a fenced write to a log or a queue. `write` calls the given check of the token inside its critical section.
 fn gated<T>(
     store: &Stores,
     operation: &'static str,
@@ -273,7 +273,8 @@ fn gated<T>(
     })
 }
 
-/// The error of an append whose token was overtaken, or could not be checked again, after its events were written.
+/// The error of an append whose fencing token was overtaken, or could not be checked again, after the events were
+/// written.
 fn perhaps_stored(error: StorageError, batch: &Batch) -> StorageError {
     let error = match error.kind() {
         ErrorKind::Fenced => error.with_hint(

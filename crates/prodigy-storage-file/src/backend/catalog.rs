@@ -1,4 +1,4 @@
-//! Which repositories, jobs and sessions there are, by the folders that are there.
+//! Lists repositories, jobs and sessions by the folders that exist.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use prodigy_storage_layout::{DLQ, EVENTS, JobAddress, JobId, ORPHANED, RepoName,
 use super::stores::Stores;
 
 impl Stores {
-    /// [`Catalog::repositories`](prodigy_storage_backend::Catalog::repositories).
+    /// Implements [`Catalog::repositories`](prodigy_storage_backend::Catalog::repositories).
     pub(super) fn repositories(
         &self,
         page: &PageOptions<RepoName>,
@@ -25,7 +25,7 @@ impl Stores {
         Ok(repos.finish())
     }
 
-    /// [`Catalog::jobs`](prodigy_storage_backend::Catalog::jobs).
+    /// Implements [`Catalog::jobs`](prodigy_storage_backend::Catalog::jobs).
     pub(super) fn jobs(
         &self,
         repo: &RepoName,
@@ -35,7 +35,7 @@ impl Stores {
         Ok(self.listed_jobs(repo, page, deadline)?.jobs)
     }
 
-    /// [`Catalog::is_active`](prodigy_storage_backend::Catalog::is_active).
+    /// Implements [`Catalog::is_active`](prodigy_storage_backend::Catalog::is_active).
     pub(super) fn is_active(&self, repo: &RepoName, deadline: Deadline) -> Result<bool> {
         let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(repo.as_str());
         for lock in Entries::new(|page| self.locks.list(page, deadline)) {

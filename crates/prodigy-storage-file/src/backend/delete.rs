@@ -25,24 +25,24 @@ use crate::root::{LockNow, LockedFile, Replace, Root, TempFile};
 
 const DELETE: &str = "delete job";
 const LOOK: &str = "look at job";
-/// The longest wait for a lock that a writer holds for a moment only.
+/// The longest wait for a lock that writers hold only briefly.
 const MOMENT: Duration = Duration::from_secs(5);
-/// The name of the document that keeps the fencing marks.
+/// The file name of the document with a job's fencing marks (the greatest token of each lock).
 const MARKS: &str = "fencing.json";
 const HINT: &str = "end the process, or let it finish the job; then try again";
 
-/// The parts of a job beside its log.
+/// The parts of a job other than its log, in numbers.
 #[derive(Default)]
 pub(super) struct Beside {
     pub(super) checkpoints: DocumentCount,
     pub(super) documents: DocumentCount,
     pub(super) last_write: Option<Timestamp>,
-    /// False if the job has no mark of a finished job.
+    /// False if the document that marks a job as finished is certainly absent.
     pub(super) may_be_finished: bool,
 }
 
 impl Beside {
-    /// Takes in the time of the last write to a file or folder, if it is there.
+    /// Raises `last_write` to the mtime of a file or folder, if it exists.
     fn written(&mut self, root: &Root, path: &Path, found: io::Result<Metadata>) -> Result<()> {
         match found {
             Ok(found) => self.last_write = self.last_write.max(Some(found.modified)),
@@ -54,12 +54,12 @@ impl Beside {
 }
 
 impl Stores {
-    /// Whether a read of this job finds nothing, because it is being deleted.
+    /// True if the job is being deleted, so that reads of it find nothing.
     pub(super) fn is_gone(&self, operation: &'static str, job: Option<&JobAddress>) -> Result<bool> {
         job.map_or(Ok(false), |job| self.root.is_deleted(operation, job))
     }
 
-    /// Writes to a job; if a deletion of it was left unfinished, removes the rest first.
+    /// Runs a write to a job. If a deletion of the job was interrupted, completes the deletion first.
     pub(super) fn past_deletion<T>(
         &self,
         job: Option<&JobAddress>,
@@ -76,7 +76,8 @@ impl Stores {
         }
     }
 
-    /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list), without those of jobs that are being deleted.
+    /// Implements [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list), and leaves out documents of
+    /// jobs that are being deleted.
     pub(super) fn documents_of(
         &self,
         scope: &DocumentScope,
@@ -116,7 +117,8 @@ impl Stores {
             match self.root.is_deleted(operation, &job) {
                 Ok(false) => {}
                 Ok(true) => drop(deleted.insert(job.job)),
-                // The job is listed, and each call for it fails.
+                // The tombstone can't be read. The job stays in the listing, and each call for it fails with the
+                // reason.
                 Err(_) => self.root.pass_over(&path, entry.kind),
             }
         }
@@ -124,7 +126,7 @@ impl Stores {
     }
 }
 
-/// A job that no one else can write to: what proves it, held until it is dropped.
+/// The locks of a job: until this is dropped, no other process can write to the job.
 pub(crate) struct HeldJob<'s> {
     documents: LockedFile<'s>,
     queue: LockedFile<'s>,
@@ -133,7 +135,7 @@ pub(crate) struct HeldJob<'s> {
 }
 
 impl HeldJob<'_> {
-    /// Empties the lock files, which hold a line for people, to free a block or two on a full disk.
+    /// Empties the lock files to free a block or two on a full disk. They hold only a line about the holder.
     fn make_room(&self) {
         self.documents.empty();
         self.queue.empty();
@@ -141,7 +143,8 @@ impl HeldJob<'_> {
 }
 
 impl Stores {
-    /// [`Catalog::delete_job`](prodigy_storage_backend::Catalog::delete_job), unless something was written after `last`.
+    /// Implements [`Catalog::delete_job`](prodigy_storage_backend::Catalog::delete_job). Deletes nothing if the job was
+    /// written to after `last`.
     pub(super) fn delete_job(
         &self,
         job: &JobAddress,
@@ -157,9 +160,9 @@ impl Stores {
         }
     }
 
-    /// Deletes a job of one segment, which may be finished, without a new file: where no inode is free, there is no room for a
-    /// tombstone. The segment goes last, so a process that dies before that leaves all events, in a job that is open. `None` if the
-    /// job has more.
+    /// Deletes a job on a full disk, without the new file that a tombstone needs. Works only for a job that has one
+    /// segment and at most the mark of a finished job, and returns `None` for any other. The segment is removed last:
+    /// if the process dies earlier, all events remain, in a job that is unfinished.
     fn delete_small(
         &self,
         job: &JobAddress,
@@ -172,7 +175,8 @@ impl Stores {
         }
         let locks = self.locks.of_job(job, &mut KernelLocks::new(), deadline)?;
         let named = locks.into_iter().map(|lock| Entry::Lock(lock.name).path());
-        // A lock file that is absent would need an inode: the part that it guards is absent, too, or the job is not small.
+        // An absent lock file is not created, since that needs an inode. Without it, either the part that it guards is
+        // absent, too, or the job is not small.
         let state_lock = Entry::StateLock(job.clone()).path();
         let has_state_lock = root.fs.metadata(&state_lock).is_ok();
         let mut held = Vec::new();
@@ -217,7 +221,8 @@ impl Stores {
         let made = self.logs.newest_made(job, deadline)?;
         remove_folder(root, &state, &|_| Ok(true))?;
         remove_folder(root, &log, &|_| Ok(true))?;
-        // The removed files have made room for the note, which only a clock that steps back needs.
+        // The note keeps later ids above the deleted ones if the clock steps back. The removed files have made room for
+        // it.
         if let Some(made) = made
             && let Err(error) = root.note_deleted(DELETE, &job.repo, made, deadline)
         {
@@ -227,7 +232,7 @@ impl Stores {
         Ok(Some(true))
     }
 
-    /// Deletes a job under a tombstone.
+    /// Deletes a job: writes a tombstone, and then removes the files.
     fn delete_marked(
         &self,
         job: &JobAddress,
@@ -262,7 +267,7 @@ impl Stores {
         let write = |text: &str| {
             let mut temp = TempFile::create(&self.root, DELETE, folder)?;
             let written = match text {
-                // The mode states that no text is missing.
+                // An empty tombstone with this mode is complete; with another mode, its text is missing.
                 "" => temp.file().set_mode(SEALED_MODE),
                 _ => temp.append(text.as_bytes()),
             };
@@ -283,7 +288,7 @@ impl Stores {
         Ok(true)
     }
 
-    /// Ends a deletion whose process died.
+    /// Completes a deletion that a process began before it died.
     pub(crate) fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         if !self.root.is_deleted(DELETE, job)? {
             return Ok(());
@@ -296,7 +301,7 @@ impl Stores {
         Ok(())
     }
 
-    /// [`Catalog::activity`](prodigy_storage_backend::Catalog::activity).
+    /// Implements [`Catalog::activity`](prodigy_storage_backend::Catalog::activity).
     pub(super) fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
         if self.root.is_deleted(LOOK, job)? {
             return Ok(Activity::default());
@@ -307,13 +312,14 @@ impl Stores {
         Ok(Activity::new(active, log.last_write.max(beside.last_write)))
     }
 
-    /// When anything of a job was last written.
+    /// The time of the last write to any part of a job.
     pub(super) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let last = self.logs.last_write(job, deadline)?;
         Ok(last.max(self.beside_log(job, Parts::ANY, deadline)?.last_write))
     }
 
-    /// The checkpoints of a job, its documents of the caller's own kinds, and when anything beside its log was last written.
+    /// Counts the checkpoints of a job and its documents of the caller's own kinds, and finds the time of the last
+    /// write outside its log.
     pub(super) fn beside_log(&self, job: &JobAddress, parts: Parts, deadline: Deadline) -> Result<Beside> {
         let mut beside = Beside::default();
         if parts.state {
@@ -343,7 +349,7 @@ impl Stores {
         Ok(beside)
     }
 
-    /// Counts the documents of the caller's own kinds. Each write of one puts a name into the folder of its kind.
+    /// Counts the documents of the caller's own kinds. The mtime of the folder of a kind is the time of its last write.
     fn add_documents(&self, job: &JobAddress, beside: &mut Beside, deadline: Deadline) -> Result<()> {
         let owner = DocumentOwner::Job(job.clone());
         let own = documents_folder(&owner);
@@ -359,7 +365,7 @@ impl Stores {
         Ok(())
     }
 
-    /// Whether a process holds a named lock of the job.
+    /// True if a process holds a named lock of the job.
     pub(super) fn holds_lock(
         &self,
         kernel: &mut KernelLocks,
@@ -373,7 +379,7 @@ impl Stores {
             .any(|lock| lock.held))
     }
 
-    /// Whether anything of a job is stored, except what a deletion leaves.
+    /// True if any data of the job is stored. What remains after a deletion does not count.
     pub(crate) fn is_anything_of(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
         let orphans = Document::Orphans(job.clone()).path();
         for path in [events_folder(job), queue_folder(job), orphans] {
@@ -390,7 +396,7 @@ impl Stores {
         }
     }
 
-    /// Takes every lock of the job, in the one order in which that is done.
+    /// Takes all locks of the job, always in the same order, so that two callers can't deadlock.
     pub(crate) fn hold(
         &self,
         operation: &'static str,
@@ -428,16 +434,17 @@ impl Stores {
         })
     }
 
-    /// Removes the parts of a job, and the tombstone last. The caller holds the job.
+    /// Removes the files of a job, and the tombstone last. The caller holds the locks of the job.
     fn remove(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         let root = &*self.root;
-        // Of a restore that did not end, also the copies of another program's files go.
+        // After an interrupted restore, the copied files of other programs are removed, too.
         let all = root.is_restored(job);
         let is_ours = |document: &Document| Ok(all || self.documents.is_ours(DELETE, document)?);
         let orphans = Document::Orphans(job.clone());
         if is_ours(&orphans)? {
             let folder = orphans_folder(&job.repo);
-            // Also where it is gone: who removed it may have died before its sync.
+            // Syncs the folder even if the file is already absent: the process that removed it may have died before its
+            // sync.
             if root.unlink(DELETE, &orphans.path())? || root.fs.metadata(&folder).is_ok() {
                 root.sync_folder(&folder)?;
             }
@@ -459,13 +466,14 @@ impl Stores {
         remove_folder(root, &own, &|_| Ok(false))?;
         remove_folder(root, &checkpoints_folder(job), &|entry| {
             match Document::in_checkpoints_or_packed(job, &entry.name) {
-                // They outlast the job: a holder of an old token stays fenced off.
+                // The fencing marks outlast the job, so that a holder of an old token can't write to a new job of this
+                // name.
                 Some(Document::Fencing(_)) => Ok(false),
                 Some(document) => is_ours(&document),
                 None => Ok(is_temporary(&entry.name)),
             }
         })?;
-        // Last, since the note needs space: what was removed before gave some.
+        // The note needs disk space, so it is written after the removals above, which free some.
         if let Some(made) = self.logs.newest_made(job, deadline)? {
             let note = || root.note_deleted(DELETE, &job.repo, made, deadline);
             match note() {
@@ -486,22 +494,23 @@ impl Stores {
         self.remove_tombstone(job)
     }
 
-    /// Lets the job appear, or begin again. The caller holds it.
+    /// Removes the tombstone, after which the job can be seen or created. The caller holds the locks of the job.
     pub(crate) fn remove_tombstone(&self, job: &JobAddress) -> Result<()> {
         let tombstone = Entry::Tombstone(job.clone()).path();
         self.root.unlink(DELETE, &tombstone)?;
-        // Before the locks go: with a tombstone that comes back, what is written from now on would be removed.
+        // Syncs while the locks are held. If a power loss brought the tombstone back, everything written after this
+        // point would be removed as well.
         self.root.sync_folder(tombstone.parent().unwrap_or(Path::new("")))
     }
 }
 
-/// Whether this is the name of a queue's items.
+/// True if this is the name of the file with a queue's items.
 fn is_queue(job: &JobAddress, name: &str) -> bool {
     Entry::Queue(job.clone()).path().ends_with(name)
 }
 
-/// Removes the files of a folder that are ours, and the folder if nothing else is in it. What another program stored there
-/// stays, and links are not followed.
+/// Removes our files from a folder, and the folder itself if it is then empty. Files of other programs stay, and links
+/// are not followed.
 fn remove_folder(root: &Root, folder: &Path, is_ours: &dyn Fn(&DirEntry) -> Result<bool>) -> Result<()> {
     let mut is_any_left = false;
     for entry in root.names_in(DELETE, folder)? {
@@ -516,7 +525,7 @@ fn remove_folder(root: &Root, folder: &Path, is_ours: &dyn Fn(&DirEntry) -> Resu
     match root.fs.remove_dir(folder) {
         Ok(()) => root.sync_folder(folder.parent().unwrap_or(Path::new(""))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // A file in it has a name that is not Unicode.
+        // The folder holds a file that the listing skipped, because its name is not Unicode.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => root.sync_folder(folder),
         Err(error) => Err(root.write_fault(DELETE, folder, error)),
     }

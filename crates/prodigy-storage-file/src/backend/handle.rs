@@ -1,8 +1,9 @@
 //! The store that the handles of a process on one root share, and its replacement.
 //!
-//! Every operation of the backend passes through [`Handle::read`] or [`Handle::write`]. When the path of the root leads to
-//! another folder, the operation fails if the store holds anything in the old one. Otherwise the new folder is opened, if
-//! it is a copy of the same store. All that is remembered of a root belongs to its [`Stores`] and goes with it.
+//! Every operation of the backend passes through [`Handle::read`] or [`Handle::write`]. If the path of the root leads
+//! to another folder than before, the operation fails if this process holds anything in the old folder, such as a lock.
+//! Otherwise the new folder is opened, if it is a copy of the same store. All state about a root is in its [`Stores`]
+//! and is dropped with it.
 
 use std::fmt;
 use std::io;
@@ -20,17 +21,17 @@ use super::stores::Stores;
 use crate::fs::Place;
 use crate::root::{self, FolderId, Look, Root};
 
-/// The present store of a root.
+/// A root that is open in this process. Its store is exchanged if a copy replaces the root's folder.
 #[derive(Debug)]
 pub(crate) struct Handle {
     store: RwLock<Arc<Stores>>,
     /// The callers of this process that wait for events.
     pub(crate) waiters: Arc<Waiters>,
-    /// Whether a log that can't be watched was reported.
+    /// True once a warning was logged that a log can't be watched.
     unwatched: AtomicBool,
-    /// How often a copy has taken the place of the store.
+    /// The number of times that a copy replaced the store.
     generation: AtomicU64,
-    /// Whether the root is a folder of the operating system, and can be opened again.
+    /// True if the root is on the real file system, and so can be opened again.
     real: bool,
 }
 
@@ -45,7 +46,7 @@ impl Handle {
         }
     }
 
-    /// Reports once that a log is not watched.
+    /// Logs a warning that a log can't be watched; once per handle.
     pub(super) fn warn_unwatched(&self, log: &dyn fmt::Display, error: &io::Error) {
         if !self.unwatched.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -56,17 +57,17 @@ impl Handle {
         }
     }
 
-    /// The present store, whether or not the path still leads to it.
+    /// The store that was opened last, whether or not the path of the root still leads to it.
     pub(crate) fn store(&self) -> Arc<Stores> {
         Arc::clone(&self.store.read())
     }
 
-    /// How often a copy has taken the place of the store.
+    /// The number of times that a copy replaced the store.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The store that the path of the root leads to.
+    /// Checks the path of the root and returns the store in its folder; opens the folder if it was replaced.
     pub(crate) fn enter(&self, operation: &'static str, look: Look) -> Result<Arc<Stores>> {
         let store = self.store();
         match store.root.look_at_root(operation, look)? {
@@ -75,11 +76,12 @@ impl Handle {
         }
     }
 
-    /// Opens the folder that the path leads to by now, if that may be.
+    /// Opens the folder that the path leads to now. Fails if the folder is gone, holds another store, or if this
+    /// process holds something in the old one.
     fn follow(&self, operation: &'static str, old: &Arc<Stores>, place: Place) -> Result<Arc<Stores>> {
         let mut current = self.store.write();
         if !Arc::ptr_eq(&current, old) {
-            // Another thread was quicker.
+            // Another thread has already exchanged the store.
             return Ok(Arc::clone(&current));
         }
         if place == Place::Gone || !self.real || old.held().is_some() {
@@ -106,7 +108,8 @@ impl Handle {
         Ok(new)
     }
 
-    /// Reads. An answer of nothing is given only if the path leads to the folder that was looked into.
+    /// Runs a read. If the result is empty, checks that the path of the root still leads to the same folder, and
+    /// otherwise reads again in the new one.
     pub(crate) fn read<T: Answer>(
         &self,
         operation: &'static str,
@@ -115,7 +118,7 @@ impl Handle {
         self.read_after(operation, Look::Soon, read)
     }
 
-    /// The same for a scan, which outlives the call: it begins in the folder that the path leads to.
+    /// Like [`read`](Self::read) for a scan, which outlives the call: the path of the root is always checked first.
     pub(crate) fn scan<T: Answer>(
         &self,
         operation: &'static str,
@@ -139,11 +142,11 @@ impl Handle {
         if Arc::ptr_eq(&now, &store) {
             return answer;
         }
-        // The folder was replaced meanwhile.
+        // The folder was replaced during the read.
         read(&now)
     }
 
-    /// Writes. A strict write succeeds only if the path leads to the folder that was written to.
+    /// Runs a write. A strict write fails if the path of the root no longer leads to the folder that was written to.
     pub(crate) fn write<T>(
         &self,
         operation: &'static str,
@@ -159,8 +162,8 @@ impl Handle {
         answer
     }
 
-    /// Appends to a log. The writer of a log that this process has open finds out by itself, by the path of its segment,
-    /// whether the root is in its place: before it writes, and before it acknowledges an event that it wrote.
+    /// Runs an append. An open writer itself checks, by the path of its segment, that the root was not replaced: before
+    /// it writes, and before it acknowledges an event. So this method skips the check for it.
     pub(crate) fn append(
         &self,
         operation: &'static str,
@@ -182,7 +185,7 @@ impl Handle {
         answer
     }
 
-    /// Writes something that carries the time of day.
+    /// Runs a write that stores the current time. Fails if the clock shows a time that can't be stored.
     pub(crate) fn write_dated<T>(
         &self,
         operation: &'static str,
@@ -197,7 +200,7 @@ impl Handle {
 
 /// The result of a read.
 pub(crate) trait Answer {
-    /// Whether it says that nothing is stored.
+    /// True if the result says that nothing is stored.
     fn is_nothing(&self) -> bool {
         false
     }
@@ -227,7 +230,7 @@ impl Answer for bool {
     }
 }
 
-/// A cursor may be that of an empty log, so it is checked like an answer of nothing.
+/// A cursor may belong to an empty log, so it is checked like an empty result.
 impl Answer for Cursor {
     fn is_nothing(&self) -> bool {
         true
@@ -258,7 +261,7 @@ impl Answer for Usage {
     }
 }
 
-/// A scan of a log whose end is checked: a folder that went meanwhile does not look like one that was read whole.
+/// A scan that checks at its end that the root was not replaced and the log was not deleted while it ran.
 pub(crate) struct CheckedScan {
     scan: Box<dyn Scan>,
     store: Arc<Stores>,
@@ -272,7 +275,7 @@ impl CheckedScan {
     }
 }
 
-/// The log of a scan, as it was before the scan began.
+/// The job of a scan, and the identity of its log's folder when the scan began.
 pub(crate) struct LogAtStart {
     job: JobAddress,
     folder: Option<FolderId>,
@@ -288,7 +291,7 @@ impl LogAtStart {
         Ok(Self { job, folder })
     }
 
-    /// Fails if the log was deleted since.
+    /// Fails if the log was deleted since the scan began.
     fn is_there(&self, store: &Stores) -> Result<()> {
         if self.folder.is_none() || Self::look(store, &self.job)?.folder == self.folder {
             return Ok(());
@@ -322,7 +325,7 @@ impl Scan for CheckedScan {
 
 impl Answer for CheckedScan {}
 
-/// The same for a queue.
+/// A scan of a queue that checks at its end that the root was not replaced while it ran.
 pub(crate) struct CheckedItems {
     pub(crate) items: QueueScan<'static>,
     pub(crate) store: Arc<Stores>,

@@ -11,7 +11,7 @@ use crate::root::LockedFile;
 const MARK: &str = "mark as moved";
 
 impl Stores {
-    /// [`Catalog::mark_moved`](prodigy_storage_backend::Catalog::mark_moved).
+    /// Implements [`Catalog::mark_moved`](prodigy_storage_backend::Catalog::mark_moved).
     pub(super) fn mark_moved(
         &self,
         moved: &Moved,
@@ -49,8 +49,8 @@ impl Stores {
         checked
     }
 
-    /// Fails if a job of a repository has no mark of its own. The mark of the repository is stored: writers that begin now find it, and
-    /// those that began before it hold a lock.
+    /// Fails if a job of a repository is not marked as moved. New writers already see the mark of the repository; this
+    /// method waits for the locks of earlier ones, and then checks each job.
     fn all_jobs_are_moved(&self, repo: &RepoName, deadline: Deadline) -> Result<()> {
         let mut locks = vec![
             Entry::DocumentsLock(repo.clone()).path(),

@@ -1,7 +1,7 @@
 //! Which parts the jobs of a page have, by one listing of each folder that contains parts of many jobs.
 //!
-//! A job of a survey is then asked only for the parts that it has. A part whose folder is created after the listing is
-//! missing from the survey, as a job would be.
+//! A survey then examines only the parts that a job has. A part whose folder is created after the listing is missing
+//! from the survey, as is a job that is created after it.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::queue::EARLIER_QUEUES;
 
 const LIST: &str = "list jobs";
 
-/// The parts that a job may have. Without a listing, all are possible.
+/// The parts that a job may have. All are true if no folder was listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Parts {
     pub(super) log: bool,
@@ -37,13 +37,13 @@ impl Parts {
     };
 }
 
-/// A page of jobs, and the names that the folders of each part have on it.
+/// A page of jobs, and for each part the jobs that have an entry in its folder.
 #[derive(Debug)]
 pub(super) struct ListedJobs {
     pub(super) jobs: Page<JobId>,
     log: Page<JobId>,
     queue: Page<JobId>,
-    /// Dead letters in the layout of earlier programs, which are only counted.
+    /// Queues in the layout of earlier programs; they are counted, but make no job.
     earlier_queue: Page<JobId>,
     state: Page<JobId>,
     orphans: Page<JobId>,
@@ -68,7 +68,7 @@ pub(super) fn may_have(names: &Page<JobId>, job: &JobId) -> bool {
     is_behind || names.entries.binary_search(job).is_ok()
 }
 
-/// The job that an entry of a folder belongs to, and true if the entry is of the kind that makes a job.
+/// Maps the name and kind of a folder's entry to its job, and to true if such an entry makes the job exist.
 type JobOf<'a> = &'a dyn Fn(&str, FileKind) -> Option<(JobId, bool)>;
 
 impl Stores {
@@ -84,7 +84,7 @@ impl Stores {
             deadline.check(LIST, &repo, "the file system")?;
             let mut names = PageBuilder::new(page.clone());
             self.root.each_name(LIST, folder, &mut |name, kind| {
-                // Most names of a large store are on another page.
+                // Skips the folders of earlier pages, which are most of the names in a large store.
                 let is_before = page.after.as_ref().is_some_and(|after| name <= after.as_str());
                 if is_before && kind == FileKind::Folder {
                     return;
@@ -128,7 +128,7 @@ impl Stores {
         let deleted = self.deleted_jobs(LIST, repo)?;
         let mut present = Vec::with_capacity(listed.jobs.entries.len());
         for job in std::mem::take(&mut listed.jobs.entries) {
-            // A deletion leaves the fencing marks in the folder of the state.
+            // The folder of the state may hold only fencing marks that a deletion left; they make no job.
             let is_whole = [&listed.log, &listed.queue, &listed.orphans]
                 .iter()
                 .any(|names| may_have(names, &job));

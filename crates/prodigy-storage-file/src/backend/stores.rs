@@ -1,4 +1,4 @@
-//! The four stores on one root, put together.
+//! The log, document, queue and lock stores of one root.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::log::{self, Logs};
 use crate::queue::Queues;
 use crate::root::Root;
 
-/// The longest wait for another process's turn when the last handle goes.
+/// The longest wait for another process's lock on a queue when a handle is opened or the last one is dropped.
 const CLOSING: Duration = Duration::from_millis(200);
 
-/// One root, as all handles of one process on it share it.
+/// The stores of one root, which all handles of a process share.
 #[derive(Debug)]
 pub(crate) struct Stores {
     pub(crate) root: Arc<Root>,
@@ -36,12 +36,12 @@ impl Stores {
         })
     }
 
-    /// The time that leases are counted in.
+    /// The monotonic time by which leases expire.
     pub(super) fn monotonic(&self) -> Duration {
         self.root.options.clock.monotonic()
     }
 
-    /// The things that would be lost with the folder, if this process holds any there.
+    /// The kind of thing that this process would lose with the folder, such as a held lock; `None` if it holds nothing.
     pub(super) fn held(&self) -> Option<&'static str> {
         if self.locks.is_any_held() {
             Some(lock::HELD)
@@ -61,17 +61,17 @@ impl Stores {
         self.root.still_here(operation, || self.held())
     }
 
-    /// The error for a root whose path leads elsewhere.
+    /// The error if the path of the root leads to another folder.
     pub(super) fn leave(&self, operation: &'static str, place: Place) -> StorageError {
         self.root.leave(operation, place, self.held())
     }
 
-    /// Small queues that a process left behind when it died show exactly their pending items.
+    /// Rewrites small queues to hold only pending items, if a process died before it could do so.
     pub(super) fn tidy_what_was_left(&self) {
         self.queues.open(Deadline::after(CLOSING));
     }
 
-    /// Makes everything that was written relaxed survive power loss.
+    /// Syncs all relaxed writes, so that they survive a power loss.
     pub(super) fn flush(&self, deadline: Deadline) -> Result<()> {
         self.queues.tidy(deadline)?;
         self.root.flush_files(deadline)?;
@@ -80,7 +80,7 @@ impl Stores {
 }
 
 impl Drop for Stores {
-    /// Small queues show exactly their pending items when the last handle goes.
+    /// Rewrites small queues to hold only pending items, and completes the marks of sealed segments.
     fn drop(&mut self) {
         if self.still_here("close").is_ok() {
             self.queues.close(Deadline::after(CLOSING));

@@ -1,4 +1,4 @@
-//! Jobs in numbers, a page of them at once.
+//! Counts and times of many jobs, one page per call.
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
@@ -16,16 +16,16 @@ use crate::kernel::KernelLocks;
 use crate::log::LogSurvey;
 
 const SURVEY: &str = "survey jobs";
-/// Jobs that are examined between two looks at the clock.
+/// The number of jobs that are examined before the deadline is checked again.
 const CHUNK: usize = 512;
-/// The most threads that examine jobs, and the fewest jobs that are worth one.
+/// The largest number of threads that examine jobs, and the smallest number of jobs per thread.
 const THREADS: usize = 8;
 const SHARE: usize = 32;
-/// A page ends early after this time: its reader sees that the survey continues.
+/// A page that takes longer than this ends early, with a cursor to the next page.
 const PAGE: Duration = Duration::from_secs(1);
 
 impl Stores {
-    /// [`Catalog::survey`](prodigy_storage_backend::Catalog::survey).
+    /// Implements [`Catalog::survey`](prodigy_storage_backend::Catalog::survey).
     pub(super) fn survey(
         &self,
         repo: &RepoName,
@@ -50,7 +50,7 @@ impl Stores {
         Ok(Page::new(entries, listed.jobs.next))
     }
 
-    /// Adds a chunk of jobs, which threads share.
+    /// Examines a chunk of jobs, on several threads if it is large.
     fn survey_into(
         &self,
         entries: &mut Vec<JobSurvey>,
@@ -84,7 +84,7 @@ impl Stores {
         });
         for (job, facts) in jobs.iter().zip(found) {
             match facts.transpose() {
-                // Deleted since it was listed.
+                // The job was deleted after it was listed.
                 None => {}
                 Some(Err(error)) if error.kind() == ErrorKind::Timeout => return Err(error),
                 Some(facts) => entries.push(JobSurvey::new(job.clone(), facts)),
@@ -93,7 +93,7 @@ impl Stores {
         Ok(())
     }
 
-    /// The numbers of a job; `None` if it is being deleted.
+    /// The counts and times of one job; `None` if it is being deleted.
     fn facts(
         &self,
         kernel: &mut KernelLocks,

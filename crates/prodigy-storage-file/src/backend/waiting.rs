@@ -1,8 +1,9 @@
 //! Waiting for events that this process or another one appends.
 //!
-//! A wait watches the folder of the log, or the nearest folder above it that exists. A report ends the pause at once. A
-//! pause that ends without one costs a look at the root only. The log itself is looked into after a report and, since no
-//! watch sees everything, after [`RARELY`]: a report that is lost delays an event and loses none.
+//! A wait watches the folder of the log, or the nearest folder above it that exists, and pauses. A report of the watch
+//! ends the pause at once. If a pause ends without a report, only the path of the root is checked. The log itself is
+//! read after a report and, since no watch sees everything, every [`RARELY`]: a lost report delays an event but does
+//! not lose it.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,10 +20,10 @@ use crate::fs::{FsWatch, Wake};
 use crate::root::{Look, Root, is_of_this_machine};
 
 const WAIT: &str = "wait for events";
-/// The time between two looks into a log that is watched and reports nothing.
+/// The time between two reads of a log whose watch reports nothing.
 const RARELY: Duration = Duration::from_secs(5);
 
-/// Waits until something is stored behind a cursor, or the job is finished.
+/// Waits until an event after the cursor is stored, or the job is finished.
 pub(super) fn wait(
     handle: &Handle,
     job: &JobAddress,
@@ -38,7 +39,8 @@ pub(super) fn wait(
         if reason == LookReason::Elapsed {
             let store = handle.enter(WAIT, Look::Now)?;
             if handle.generation() != generation {
-                // A copy took the place of the store, and the cursor may be behind its next events: the caller has to look.
+                // A copy replaced the store, and its log may be shorter than the cursor says. The caller has to read to
+                // find out.
                 return Ok(true);
             }
             if watch
@@ -50,7 +52,7 @@ pub(super) fn wait(
             }
         }
         handle.scan(WAIT, |store| {
-            // Before the look: what is stored after the look is reported.
+            // The watch begins before the log is read, so that every later event is reported.
             watch.replace(LogWatch::begin(handle, store, job, finished.as_ref()));
             if let Some(finished) = &finished
                 && options.ends_at(store.documents.revision(finished, Deadline::never())?)
@@ -62,16 +64,16 @@ pub(super) fn wait(
     })
 }
 
-/// A watch on a log.
+/// A watch on the folder of a log.
 struct LogWatch {
     store: Arc<Stores>,
     watches: Vec<Box<dyn FsWatch>>,
-    /// When the log was looked into.
+    /// The monotonic time when the log was last read.
     looked: Duration,
 }
 
 impl LogWatch {
-    /// `None` if the log can't be watched.
+    /// Begins to watch; `None` if the log can't be watched.
     fn begin(
         handle: &Handle,
         store: &Arc<Stores>,
@@ -101,7 +103,7 @@ impl LogWatch {
         }
     }
 
-    /// True if whatever was stored since the last look would have been reported.
+    /// True if the watch would have reported every event since the log was last read.
     fn has_seen_all_of(&self, store: &Arc<Stores>) -> bool {
         Arc::ptr_eq(&self.store, store)
             && self.watches.iter().all(|watch| watch.is_live())

@@ -16,7 +16,7 @@ use crate::root::{Look, is_of_this_machine};
 
 const WATCH: &str = "watch logs";
 
-/// Watches the logs of a scope from now on.
+/// Begins to watch the logs of a scope.
 pub(super) fn watch(
     handle: &Arc<Handle>,
     scope: &LogScope,
@@ -37,13 +37,13 @@ pub(super) fn watch(
     Ok(Box::new(watch))
 }
 
-/// Watches on the folders of logs, and on those in which new ones are created.
+/// Watches on the folders of logs, and on the parent folders in which new jobs and repositories appear.
 struct FolderWatches {
     handle: Arc<Handle>,
     store: Arc<Stores>,
     _reporting: Reporting,
     reports: LogReports,
-    /// The folder in which repositories or jobs are created.
+    /// The folder in which the repositories or jobs of the scope are created.
     above: PathBuf,
     folders: HashMap<PathBuf, Box<dyn FsWatch>>,
 }
@@ -57,7 +57,7 @@ impl fmt::Debug for FolderWatches {
 }
 
 impl FolderWatches {
-    /// Watches the folders in which jobs are created. False if one is not watched.
+    /// Watches the folders in which new jobs appear. Returns false if one of them can't be watched.
     fn watch_above(&mut self, job: Option<&JobAddress>) -> bool {
         let reports = self.reports.clone();
         let wake: Wake = Arc::new(move || reports.add_new());
@@ -69,7 +69,7 @@ impl FolderWatches {
             .all(|folder| self.watch_folder(folder, &wake))
     }
 
-    /// Watches a folder, or the nearest one above it that exists. False if none is watched.
+    /// Watches a folder, or the nearest one above it that exists. Returns false if none can be watched.
     fn watch_folder(&mut self, folder: PathBuf, wake: &Wake) -> bool {
         if self.folders.get(&folder).is_some_and(|watch| watch.is_live()) && self.exists(&folder) {
             return true;
@@ -87,7 +87,7 @@ impl FolderWatches {
         }
     }
 
-    /// Where it does not exist, its watch is one on a folder above it.
+    /// True if the folder exists. For an absent folder, the watch is on a folder above it.
     fn exists(&self, folder: &Path) -> bool {
         self.store.root.fs.metadata(folder).is_ok()
     }

@@ -21,7 +21,7 @@ pub(super) const HEAD: &str = "archive.json";
 pub(super) const MANIFEST: &str = "manifest.jsonl";
 /// The newest version of the format.
 pub(super) const VERSION: u64 = 2;
-/// The version of an archive without marks of moves, which earlier programs read.
+/// The version of an archive without marks of moved parts. Earlier programs can read it.
 pub(super) const WITHOUT_MARKS: u64 = 1;
 /// The largest manifest or queue, in bytes, that is kept in memory; a larger one is kept in a temporary file.
 pub(super) const IN_MEMORY: usize = 8 << 20;
@@ -36,7 +36,7 @@ pub(super) struct Head {
     /// When the backup began.
     pub(super) made: Timestamp,
     pub(super) written_by: String,
-    /// The repository and the job, if the archive is of one job.
+    /// The repository of an archive of one job; `None` for a whole root. `job` is its job.
     pub(super) repo: Option<String>,
     pub(super) job: Option<String>,
 }
@@ -59,7 +59,7 @@ pub(super) struct Closing {
     pub(super) deleted: Vec<JobName>,
 }
 
-/// A job, as the manifest names it.
+/// The name of a job in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct JobName {
     repo: String,
@@ -75,12 +75,12 @@ impl From<&JobAddress> for JobName {
     }
 }
 
-/// Reads a fixed number of bytes, and computes their checksum.
+/// A reader of a fixed number of bytes that computes their checksum.
 pub(super) struct Summed<R> {
     inner: R,
     left: u64,
     sum: Sha256,
-    /// True if a read failed: a failed copy is then a failure of its source.
+    /// True if a read failed. The copy then failed because of the source, not because of the archive.
     failed: bool,
 }
 
@@ -98,7 +98,7 @@ impl<R: Read> Summed<R> {
         self.failed
     }
 
-    /// The checksum in hexadecimal digits. All bytes must have been read.
+    /// The checksum in hexadecimal digits. Must be called after all bytes were read.
     pub(super) fn sha256(self) -> String {
         data_encoding::HEXLOWER.encode(&self.sum.finalize())
     }
@@ -122,7 +122,7 @@ impl<R: Read> Read for Summed<R> {
     }
 }
 
-/// The side of a copy that failed.
+/// The file whose failure ended a copy.
 pub(super) enum Failed {
     /// Reading the copied file failed.
     Source(io::Error),
@@ -130,7 +130,7 @@ pub(super) enum Failed {
     Archive(StorageError),
 }
 
-/// An archive that is being written.
+/// Writes an archive: first the files, then the manifest, then the checksum of the whole.
 pub(super) struct ArchiveWriter<'w> {
     tar: tar::Builder<zstd::Encoder<'static, Sealing<'w>>>,
     manifest: SpooledTempFile,

@@ -1,7 +1,7 @@
 //! Copies a root to an archive, without a lock and without a write to the root.
 //!
-//! The order gives a copy that a crash could have left: documents and queues, then logs, then fencing marks and named
-//! locks. So no cursor points past the end of its log, and no document has a token above its mark.
+//! Documents and queues are copied first, then logs, then fencing marks and named locks. So the copy is a state that a
+//! crash could have left: no cursor points past the end of its log, and no document has a token above its fencing mark.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -24,31 +24,32 @@ use crate::log::sealed_mark::SealedMark;
 use crate::log::tail::whole_lines;
 use crate::root::{self, FolderId, InTheWay, is_misplaced};
 
-/// The deepest nesting of folders that is copied; the layout has no deeper ones.
+/// The largest depth of folders that are copied; the layout has no deeper ones.
 const DEEPEST: usize = 32;
 
-/// A copy under way.
+/// A copy in progress.
 pub(super) struct Copy<'c, 'w> {
     store: &'c Stores,
     archive: ArchiveWriter<'w>,
     job: Option<&'c JobAddress>,
-    /// The jobs whose copy was begun, with the folder of their log at that time.
+    /// The jobs of which a file was copied, each with the identity of its log's folder at that time.
     jobs: HashMap<JobAddress, Option<FolderId>>,
-    /// The number of damaged places: in queues, which are left out, and of events, which are copied as they are.
+    /// The number of damaged places: damaged items of queues, which are left out, and damaged events, which are copied
+    /// unchanged.
     damaged: u64,
-    /// Everything else that is left out: links, and other things at the path of a file, each with a description.
+    /// The paths of links and other things that are left out, each with a description.
     left_out: Vec<String>,
     in_the_way: InTheWay,
 }
 
-/// The result of a copy, and everything that it lacks.
+/// The result of a copy, with everything that it left out.
 pub(super) struct Copied<'w> {
     pub(super) archive: ArchiveWriter<'w>,
     pub(super) damaged: u64,
     pub(super) left_out: Vec<String>,
 }
 
-/// The bytes of a segment; counts its damaged lines while they are read.
+/// A reader of a segment's bytes that counts the damaged lines it passes on.
 struct Lines<R> {
     from: R,
     line: StreamedLine,
@@ -66,7 +67,8 @@ impl<R: Read> Read for Lines<R> {
             let line = std::mem::take(&mut self.line);
             self.damaged += u64::from(match line.check(<[u8]>::trim_ascii_end).0 {
                 Checksum::Valid => false,
-                // A line of another program has no checksum.
+                // A line without a checksum is damaged if it has the form of our events; otherwise another program
+                // wrote it.
                 Checksum::Missing => line.event().is_some(),
                 Checksum::Mismatch => true,
             });
@@ -90,7 +92,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         }
     }
 
-    /// Copies everything.
+    /// Copies the root, or the job.
     pub(super) fn run(mut self, moved: &[Moved]) -> Result<Copied<'w>> {
         self.file(&Entry::Format.path())?;
         for moved in moved {
@@ -149,7 +151,8 @@ impl<'c, 'w> Copy<'c, 'w> {
         })
     }
 
-    /// Notes a link, or a thing of another kind than belongs at its path, and returns true: it is left out.
+    /// True if the copy leaves out this entry: a link, or an entry of the wrong kind for its path. It is then added to
+    /// the list for the report.
     fn leaves_out(&mut self, path: &Path, kind: FileKind) -> bool {
         let is_left_out = kind == FileKind::Other || is_misplaced(path, kind);
         match is_left_out {
@@ -166,7 +169,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             .push(format!("{}: {what}", root.absolute(path).display()));
     }
 
-    /// True if a folder that the copy begins with is there. A thing of another kind at its path is left out.
+    /// True if a top-level folder exists. Anything else at its path is added to the list of what is left out.
     fn is_folder(&mut self, path: &Path) -> Result<bool> {
         match self.store.root.fs.metadata(path) {
             Ok(found) => Ok(!self.leaves_out(path, found.kind) && found.kind == FileKind::Folder),
@@ -196,7 +199,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         Ok(())
     }
 
-    /// Notes that a job's data is copied; false if the job is being deleted.
+    /// Records that a file of a job is copied. Returns false if the job is being deleted.
     fn begins(&mut self, job: Option<JobAddress>) -> Result<bool> {
         let Some(job) = job else {
             return Ok(true);
@@ -215,13 +218,13 @@ impl<'c, 'w> Copy<'c, 'w> {
         let folder = events_folder(job);
         match self.store.root.folder_id(&folder) {
             Ok(found) => Ok(Some(found)),
-            // A file at its path is left out, and named.
+            // A file at the path of the folder is left out of the copy and reported.
             Err(error) if is_no_folder(&error) => Ok(None),
             Err(error) => Err(self.store.root.read_fault(BACKUP, &folder, error)),
         }
     }
 
-    /// Adds the jobs that were deleted since their copy was begun, even if they exist again.
+    /// Lists the jobs that were deleted after their first file was copied, even if they exist again.
     fn find_deleted(&mut self) -> Result<()> {
         for (job, log) in &self.jobs {
             let is_gone = self.store.root.is_deleted(BACKUP, job)?
@@ -234,13 +237,13 @@ impl<'c, 'w> Copy<'c, 'w> {
         Ok(())
     }
 
-    /// True if a queue has a journal of ours, which is then part of its copied items.
+    /// True if the queue of a job has a file of items. Its journal is then copied with the items.
     fn has_queue(&self, job: &JobAddress) -> Result<bool> {
         let path = Entry::Queue(job.clone()).path();
         Ok(self.open(&path)?.is_some())
     }
 
-    /// Copies a queue as it is now, without leases, which are valid only in their own store.
+    /// Copies the items and the journal of a queue. Leaves out leases, which are valid only in their own store.
     fn queue(&mut self, job: &JobAddress) -> Result<()> {
         let items = Entry::Queue(job.clone()).path();
         let mut copied = SpooledTempFile::new(IN_MEMORY);
@@ -263,7 +266,7 @@ impl<'c, 'w> Copy<'c, 'w> {
 
     /// Copies the logs below a folder.
     fn logs(&mut self, folder: &Path, depth: usize) -> Result<()> {
-        // A segment that is being compressed may be missing from a single listing under both of its names.
+        // Lists the names twice: while a segment is compressed, one listing may miss both of its names.
         let mut names = BTreeMap::new();
         for _ in 0..2 {
             let found = self.store.root.names_in(BACKUP, folder)?;
@@ -285,7 +288,8 @@ impl<'c, 'w> Copy<'c, 'w> {
                 _ => {}
             }
         }
-        // Reads the lengths of all segments first, so that the copy never has an event without the events before it.
+        // Reads the lengths of all segments before any contents, so that the copy never has an event without those
+        // stored before it.
         let mut files = BTreeMap::new();
         for path in segments {
             let compressed = path.with_extension("jsonl.zst");
@@ -302,7 +306,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             .try_for_each(|(path, len)| self.segment(&path, len))
     }
 
-    /// Adds the mark of a move.
+    /// Adds the mark that a part was moved to another store.
     fn mark(&mut self, moved: &Moved) -> Result<()> {
         let path = Entry::Moved(moved.part.clone()).path();
         let text = root::moved_text(BACKUP, &path, moved)?;
@@ -312,7 +316,8 @@ impl<'c, 'w> Copy<'c, 'w> {
         )
     }
 
-    /// Copies a segment up to a length, without a record that is still being written.
+    /// Copies the whole records in the first `len` bytes of a segment. A record that is still being written is left
+    /// out.
     fn segment(&mut self, path: &Path, len: u64) -> Result<()> {
         let name = path
             .file_name()
@@ -345,7 +350,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         Ok(())
     }
 
-    /// Copies a file as it is, or nothing if it is gone. A document that was compressed meanwhile has another name.
+    /// Copies a file unchanged; copies nothing if it is gone. Also tries the name of a document's compressed form.
     fn file(&mut self, path: &Path) -> Result<()> {
         if let Some((file, found)) = self.open(path)? {
             return self.copy_of(path, &*file, &found);

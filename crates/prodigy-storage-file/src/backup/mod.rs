@@ -89,13 +89,13 @@ pub struct BackupSummary {
     pub bytes: u64,
     /// The number of jobs.
     pub jobs: u64,
-    /// The number of damaged places: in dead-letter queues, which a backup leaves out, and of events in plain segments, which it
-    /// copies as they are.
+    /// The number of damaged places: damaged items of dead-letter queues, which a backup leaves out, and damaged events
+    /// in plain segments, which it copies unchanged.
     pub damaged: u64,
-    /// The number of marks of what was [moved](prodigy_storage_backend::Catalog::mark_moved): the parts that they cover take no writes.
+    /// The number of marks that say what was [moved](prodigy_storage_backend::Catalog::mark_moved) to another store.
+    /// The marked jobs and repositories take no writes.
     pub moved: u64,
-    /// The paths that a backup left out, with a description each: links, and other things at the path of a file or
-    /// folder.
+    /// The paths that a backup left out, each with a description: links, and entries of the wrong kind for their path.
     pub left_out: Vec<String>,
 }
 
@@ -134,8 +134,9 @@ impl Backup {
     }
 
     /// Writes an archive of the whole root, or of one job. Takes no lock, and writes nothing to the root. The archive
-    /// holds everything that was acknowledged before the call, and a part of what is written meanwhile, with the marks of what was
-    /// moved to another store. It has no leases on dead letters, and no worktrees, which belong to git. The caller syncs the output.
+    /// holds everything that was acknowledged before the call, and perhaps some of what is written during the call. It
+    /// includes the marks of parts that were moved to another store, but no leases on dead letters and no worktrees,
+    /// which belong to git. The caller syncs the output.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if nothing is stored; errors of the operating system about a file or the
@@ -167,7 +168,7 @@ impl Backup {
         };
         let archive = ArchiveWriter::begin(out, &head)?;
         let copied = Copy::new(&self.store, archive, job).run(&moved)?;
-        // If the root was replaced meanwhile, the copy is not one of the root.
+        // If the root was replaced during the copy, the archive may mix two stores.
         self.store.still_here(BACKUP)?;
         let closing = copied.archive.finish(root.now())?;
         Ok(BackupSummary {
@@ -194,8 +195,8 @@ impl Backup {
     /// of the archive. The archive is read twice, and is checked before anything is written.
     ///
     /// The restored data appears all at once: until the end a whole root can't be opened, and a single job is absent.
-    /// If a process died during a restore, the next call with the same archive starts over. What was moved to another store has its
-    /// mark again and takes no writes, unless it is restored to the place that the mark names.
+    /// If a process dies during a restore, the next call with the same archive starts over. A part that was moved to
+    /// another store gets its mark again and takes no writes, unless it is restored to the root that the mark names.
     ///
     /// # Errors
     /// [`Damaged`](ErrorKind::Damaged) for an archive that is not whole: nothing was written;
@@ -268,7 +269,7 @@ impl Backup {
     }
 }
 
-/// Reads a checked archive a second time.
+/// Reads a checked archive a second time, and fails if it changed since.
 fn again(archive: &mut dyn Read, known: &Verified, receiver: &mut dyn verify::Receiver) -> Result<()> {
     let found = read(archive, receiver)?;
     if found.head.id == known.head.id && found.closing == known.closing {
@@ -281,12 +282,12 @@ fn again(archive: &mut dyn Read, known: &Verified, receiver: &mut dyn verify::Re
     ))
 }
 
-/// The jobs of an archive.
+/// The jobs that a first reading of an archive finds.
 #[derive(Default)]
 struct Jobs<'j> {
     found: BTreeSet<JobAddress>,
     wanted: Option<&'j JobAddress>,
-    /// The document with the fencing marks of the wanted job.
+    /// The bytes of the document with the fencing marks of the wanted job.
     marks: Vec<u8>,
 }
 
@@ -334,7 +335,7 @@ impl Verified {
         }
     }
 
-    /// The job of an archive of one job.
+    /// The job in the head of an archive of one job; `None` for an archive of a whole root.
     fn job(&self) -> Result<Option<JobAddress>> {
         let Some((repo, job)) = self.head.repo.as_ref().zip(self.head.job.as_ref()) else {
             return Ok(None);

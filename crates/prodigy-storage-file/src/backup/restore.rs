@@ -36,7 +36,7 @@ pub(super) struct WholeRoot<'r> {
 }
 
 impl<'r> WholeRoot<'r> {
-    /// Marks an empty root as being restored, or continues in one that this archive was being restored into.
+    /// Marks an empty root as being restored. Continues if an earlier restore of this archive was interrupted there.
     pub(super) fn begin(root: &'r Root, archive: &'r Verified) -> Result<Self> {
         root::check_owner(root)?;
         let id = &archive.head.id;
@@ -75,7 +75,7 @@ impl<'r> WholeRoot<'r> {
         })
     }
 
-    /// Ends the restore: the root can be opened. Returns the number of its marks of moves.
+    /// Ends the restore, so that the root can be opened. Returns the number of restored marks of moved parts.
     pub(super) fn finish(mut self) -> Result<u64> {
         self.folders.finish()?;
         let path = Entry::Format.path();
@@ -114,17 +114,17 @@ pub(super) struct OneJob<'s> {
     restored: Restored,
 }
 
-/// The restored part of a job, in numbers.
+/// The number and size of the restored files of a job.
 #[derive(Default)]
 pub(super) struct Restored {
     pub(super) files: u64,
     pub(super) bytes: u64,
-    /// The number of marks of moves.
+    /// The number of restored marks that the job was moved.
     pub(super) moved: u64,
 }
 
 impl<'s> OneJob<'s> {
-    /// Hides the job. The caller holds the job's lock.
+    /// Creates a tombstone, which hides the job during the restore. The caller holds the job's lock.
     pub(super) fn begin(
         store: &'s Stores,
         job: &'s JobAddress,
@@ -148,7 +148,7 @@ impl<'s> OneJob<'s> {
         })
     }
 
-    /// Raises the job's fencing marks, and makes the job appear.
+    /// Raises the job's fencing marks, and removes the tombstone, which hid the job during the restore.
     pub(super) fn finish(mut self) -> Result<Restored> {
         self.folders.finish()?;
         if let Some(marks) = self.marks {
@@ -167,7 +167,7 @@ impl Receiver for OneJob<'_> {
     fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()> {
         let entry = Entry::parse(&file.path);
         if let Some(Entry::Moved(part)) = &entry {
-            // The narrowest comes last.
+            // The mark of the smallest part that contains the job counts; it comes last in the archive.
             if part.contains(&Part::Job(self.job.clone())) {
                 self.moved = Some(read_mark(file, contents, part)?);
             }
@@ -185,7 +185,8 @@ impl Receiver for OneJob<'_> {
     }
 }
 
-/// Raises the named locks above the fencing marks. Otherwise their next holders would get tokens that the marks refuse.
+/// Raises the tokens of the named locks above the fencing marks. Otherwise the next holders would get tokens that are
+/// refused.
 pub(super) fn raise_locks(store: &Stores, marks: &FenceMarks) -> Result<()> {
     for (lock, mark) in marks.named() {
         if store.locks.newest_token(lock)? < mark {
@@ -199,7 +200,7 @@ pub(super) fn raise_locks(store: &Stores, marks: &FenceMarks) -> Result<()> {
     Ok(())
 }
 
-/// Fails if data of a job exists. What a deletion leaves does not count, nor do empty folders.
+/// Fails if data of a job exists. What a deletion leaves (fencing marks) and empty folders do not count.
 pub(super) fn refuse_existing(root: &Root, job: &JobAddress) -> Result<()> {
     let marks = Document::Fencing(job.clone()).path();
     let lock = Entry::QueueLock(job.clone()).path();
@@ -224,10 +225,10 @@ pub(super) fn refuse_existing(root: &Root, job: &JobAddress) -> Result<()> {
     ))
 }
 
-/// The folders that files are written to, one folder after the other.
+/// The folders that files are restored into. They are completed one at a time.
 struct Folders<'r> {
     root: &'r Root,
-    /// The current folder, and the newest mtime among the files restored into it.
+    /// The folder that is being filled, and the newest mtime of the files restored into it.
     last: Option<(PathBuf, Timestamp)>,
 }
 
@@ -257,8 +258,8 @@ impl<'r> Folders<'r> {
         Ok(())
     }
 
-    /// Makes the names in the current folder durable. Sets the mtime of the folder, which states the last write of its
-    /// documents.
+    /// Syncs the names in the current folder. Sets the mtime of the folder to that of its newest file, since the store
+    /// reads it as the time of the last write.
     fn finish(&mut self) -> Result<()> {
         let Some((folder, newest)) = self.last.take() else {
             return Ok(());
@@ -287,7 +288,7 @@ fn copy(contents: &mut dyn Read, temp: &mut TempFile<'_>) -> Result<()> {
     }
 }
 
-/// Reads a file that is kept in memory.
+/// Reads a small file of an archive into memory.
 pub(super) fn read_small(file: &Archived, contents: &mut dyn Read, into: &mut Vec<u8>) -> Result<()> {
     const LARGEST: u64 = 1 << 20;
     let name = file.path.display().to_string();
@@ -307,7 +308,8 @@ fn read_mark(file: &Archived, contents: &mut dyn Read, part: &Part) -> Result<Mo
     root::moved_in(part, &text).map_err(|error| damaged(&name, "it is no mark of a move", Some(error.into())))
 }
 
-/// Writes the mark of a move, unless this is the place that it names. Returns the number of marks that it wrote.
+/// Writes the mark that a part was moved, unless it was moved to this very root. Returns the number of marks written: 0
+/// or 1.
 fn write_mark(root: &Root, moved: &Moved) -> Result<u64> {
     if moved.to == root.options.root.display().to_string() {
         return Ok(0);

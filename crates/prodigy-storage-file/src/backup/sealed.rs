@@ -11,7 +11,7 @@ const FRAME: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 32, 0, 0, 0];
 const LEN: usize = FRAME.len() + 32;
 const CHUNK: usize = 64 << 10;
 
-/// Writes bytes and, at the end, their checksum.
+/// A writer that appends the checksum of all written bytes at the end.
 pub(super) struct Sealing<'w> {
     out: &'w mut dyn Write,
     sum: Sha256,
@@ -44,11 +44,11 @@ impl Write for Sealing<'_> {
     }
 }
 
-/// Reads bytes up to their checksum.
+/// A reader that returns all bytes of an archive except the checksum at the end.
 pub(super) struct Sealed<'r> {
     input: &'r mut dyn Read,
     sum: Sha256,
-    /// The last bytes that were read. They may be the checksum.
+    /// The last bytes that were read but not returned, since they may be the checksum.
     held: Vec<u8>,
     at: usize,
 }
@@ -63,7 +63,7 @@ impl<'r> Sealed<'r> {
         }
     }
 
-    /// True if the checksum matches. All bytes must have been read.
+    /// True if the checksum at the end matches. Must be called after all bytes were read.
     pub(super) fn holds(self) -> bool {
         let expected = FRAME.iter().copied().chain(self.sum.finalize());
         self.held.iter().skip(self.at).copied().eq(expected)

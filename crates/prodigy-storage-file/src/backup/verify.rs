@@ -16,7 +16,7 @@ use super::job_of::may_be_archived;
 use super::sealed::Sealed;
 
 const READ: &str = "read archive";
-/// The largest length of the first entry, and of a line of the manifest, in bytes.
+/// The largest length, in bytes, of the first entry and of each line of the manifest except the last.
 const LONGEST: u64 = 64 << 10;
 /// The largest length of the manifest's closing line, in bytes: it lists the jobs that were deleted during the backup.
 const LONGEST_CLOSING: u64 = 64 << 20;
@@ -35,7 +35,7 @@ pub(super) trait Receiver {
     fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()>;
 }
 
-/// A receiver that discards everything.
+/// A receiver for a check without a restore: it leaves all contents unread.
 pub(super) struct Nothing;
 
 impl Receiver for Nothing {
@@ -44,12 +44,12 @@ impl Receiver for Nothing {
     }
 }
 
-/// An archive that was read to its end and is valid.
+/// The contents of an archive that was read to its end and verified.
 #[derive(Clone, Debug)]
 pub(super) struct Verified {
     pub(super) head: Head,
     pub(super) closing: Closing,
-    /// The number of marks of moves.
+    /// The number of marks of moved parts.
     pub(super) marks: u64,
     deleted: HashSet<JobName>,
 }
@@ -61,7 +61,8 @@ impl Verified {
     }
 }
 
-/// Reads an archive and hands each file to a receiver. Whether the archive is valid is known only at the end.
+/// Reads an archive and passes each file to a receiver. The files are verified only when this function returns: a
+/// receiver must be able to discard them.
 pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Result<Verified> {
     let mut sealed = Sealed::new(archive);
     let decoder = zstd::Decoder::new(&mut sealed).map_err(no_archive)?;
@@ -82,7 +83,7 @@ pub(super) fn read(archive: &mut dyn Read, receiver: &mut dyn Receiver) -> Resul
         }
         if head.is_none() {
             match read_head(&archived, &mut entry) {
-                // A damaged byte may look like another version, so the checksum decides.
+                // The version may only seem newer because a byte is damaged. The checksum of the archive decides.
                 Err(error) if error.kind() == ErrorKind::NewerFormat => {
                     newer = Some(error);
                     break;
@@ -179,7 +180,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     ))
 }
 
-/// The version of an archive, the only field that all versions have.
+/// The version field of an archive's head, which is in every version of the format.
 #[derive(Deserialize)]
 struct Version {
     archive: u64,
@@ -191,7 +192,7 @@ fn read_head(archived: &Archived, entry: &mut dyn Read) -> Result<Head> {
     }
     let mut text = Vec::new();
     entry.take(LONGEST).read_to_end(&mut text).map_err(no_archive)?;
-    // A later version may have other fields.
+    // Parses only the version first: the head of a later version may have other fields.
     let version: Version = serde_json::from_slice(&text).map_err(|error| no_archive(error.into()))?;
     let found = version.archive;
     if !(WITHOUT_MARKS..=VERSION).contains(&found) {

@@ -1,4 +1,5 @@
-//! Examines checkpoints, marks, records of orphans, and the registry of repositories.
+//! Examines checkpoints, the marks of finished jobs, fencing marks, lists of orphaned worktrees, and the registry of
+//! repositories.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -45,12 +46,12 @@ struct Positioned {
     cursor: Option<String>,
 }
 
-/// The replacement of a damaged registry entry. Until a person decides who owns the name, it keeps the name from being
-/// given to another repository, and the repository from being registered under a second name.
+/// The entry that replaces a damaged registry entry, until a person decides which repository owns the name. Meanwhile
+/// the name can't be given to another repository, and its repository can't be registered under a second name.
 #[derive(Serialize)]
 struct LostEntry<'a> {
     name: &'a str,
-    /// A path that can't be a repository's.
+    /// A made-up path, which is not the path of any repository.
     identity: String,
     kind: &'static str,
     registered_at: Timestamp,
@@ -121,12 +122,12 @@ impl Examination<'_> {
         let known = self.compared.take().filter(|(of, ..)| of == job);
         let is_known = known.is_some();
         let read = || Some((job.clone(), Extent::of(self.root, &folder).ok()?, false));
-        // The examination of the log reports a segment that can't be read.
+        // A segment that can't be read has a finding of its own, from the examination of its log.
         let Some((_, mut extent, is_reported)) = known.or_else(read) else {
             return;
         };
         let mut lacks = extent.lacks(self.root, &folder, &cursor).ok().flatten();
-        // Events may have been appended since the log was read.
+        // The checkpoint may refer to events that were appended after the log was read, so the log is read again.
         if lacks.is_some()
             && is_known
             && let Ok(again) = Extent::of(self.root, &folder)
@@ -182,7 +183,7 @@ impl Examination<'_> {
         let (root, documents) = (self.root, &self.parts.documents);
         root.prepare_write(REPAIR, &path.display())?;
         let _lock = documents.lock_documents(document, REPAIR, self.deadline())?;
-        // Reads it again under the lock: a writer may have replaced it.
+        // Reads the document again under the lock, since a writer may have replaced it.
         let DocumentRead::Damaged(error, _) = documents.look(REPAIR, path)? else {
             return Ok(None);
         };
@@ -205,7 +206,7 @@ impl Examination<'_> {
             .map_err(|error| root.write_fault(REPAIR, path, error))?;
         root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
         if let Document::Fencing(job) = document {
-            // The wait bounds waits for locks; this lock is held already.
+            // The deadline limits only waits for locks. The lock is already held, so none is needed here.
             let of_events = self.marks_of_events(job)?;
             documents.restore_marks(job, of_events, Deadline::never())?;
         }
@@ -270,7 +271,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Takes a lock once, under a token above a mark, so that its later tokens are above the mark too.
+    /// Takes a lock once with a token above the fencing mark, so that its later tokens are above the mark too.
     fn raise_token(&self, lock: &LockName, mark: u64) -> Result<Option<String>> {
         let options = LockOptions::new("repair");
         let locks = &self.parts.locks;
@@ -336,7 +337,7 @@ impl Examination<'_> {
         }
     }
 
-    /// Counts a lock file that only informs: its one line describes the last holder.
+    /// Examines a lock file whose one line only describes the last holder.
     pub(super) fn information(&mut self, path: &Path) {
         if self.root.holder_is_unreadable(path) {
             let finding = self
@@ -349,7 +350,7 @@ impl Examination<'_> {
     }
 }
 
-/// The data that is lost with a document, and the advice.
+/// Describes the data that is lost if a document is lost, and gives advice.
 fn loss_and_advice(document: &Document) -> (&'static str, String) {
     let restore = "repair moves it to the quarantine; restore it from a backup if you have one";
     match document {

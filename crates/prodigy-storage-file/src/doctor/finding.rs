@@ -16,9 +16,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DoctorScope {
-    /// The repository to examine; `None` for all.
+    /// The name of the repository to examine; `None` for all.
     pub repo: Option<RepoName>,
-    /// The job to examine, in this repository or in each; `None` for all.
+    /// The job to examine, in the chosen repository or in every one; `None` for all jobs.
     pub job: Option<JobId>,
 }
 
@@ -98,25 +98,25 @@ pub enum FindingKind {
     LockBehindMark,
     /// A `format.json` that differs from what was written.
     DamagedFormat,
-    /// A snapshot of the memory backend that differs from what was written.
+    /// A snapshot file of the memory backend that differs from what was written.
     DamagedSnapshot,
     /// Data without a checksum: another program wrote it, or the checksum itself is damaged.
     Unverified,
     /// The end of an interrupted write. The next writer removes it.
     TornEnd,
-    /// A temporary file of a writer, which may be at work or dead.
+    /// A temporary file. Its writer may still be at work, or may have died.
     Temporary,
     /// A segment that exists both compressed and uncompressed.
     TwoForms,
     /// An event, item or document above this reader's size limit.
     OverLimit,
-    /// A checkpoint whose position in the log is behind events that the log does not have.
+    /// A checkpoint that refers to a position in the log beyond its last event: events are missing.
     MissingEvents,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
     /// A job whose deletion was started and has not ended.
     UnfinishedDeletion,
-    /// A mark of what was moved to another store: it takes no more writes here.
+    /// A mark that a job or repository was moved to another store, so that this store accepts no more writes to it.
     Moved,
     /// Permission bits that differ from those that the backend sets.
     Mode,
@@ -139,7 +139,7 @@ pub enum FindingKind {
     Unreadable,
 }
 
-/// The outcome of a finding.
+/// The result for a finding: repaired or not.
 ///
 /// ```
 /// use prodigy_storage_file::FindingOutcome;
@@ -164,7 +164,7 @@ pub enum FindingOutcome {
         /// The copy of the removed bytes in the quarantine, if bytes were removed.
         kept: Option<String>,
     },
-    /// A repair was requested and not made.
+    /// A repair was requested, but not made.
     Left {
         /// The reason.
         why: String,
@@ -184,11 +184,11 @@ pub enum FindingOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The severity.
+    /// How serious the finding is.
     pub severity: FindingSeverity,
-    /// The kind.
+    /// The kind of the problem.
     pub kind: FindingKind,
-    /// The file or folder.
+    /// The path of the file or folder.
     pub place: String,
     /// The number of files or folders; `place` is the first of them.
     pub count: u64,
@@ -196,18 +196,18 @@ pub struct Finding {
     pub offset: u64,
     /// The number of bytes; 0 if unknown.
     pub len: u64,
-    /// The fault.
+    /// A description of the problem.
     pub why: String,
     /// The data that is lost.
     pub lost: String,
-    /// The remedy.
+    /// Advice: how the problem can be solved.
     pub advice: String,
-    /// The outcome.
+    /// Whether the problem was repaired.
     pub outcome: FindingOutcome,
 }
 
 impl Finding {
-    /// A finding about a file or folder, without lost data and without advice.
+    /// Creates a finding about a file or folder, without lost data and without advice.
     #[must_use]
     pub fn new(severity: FindingSeverity, kind: FindingKind, place: String, why: impl Into<String>) -> Self {
         Self {
@@ -295,7 +295,7 @@ pub struct DoctorSummary {
 }
 
 impl DoctorSummary {
-    /// True if there is no damage, or all of it was repaired.
+    /// True if no damage remains: there was none, or all of it was repaired.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.left == 0

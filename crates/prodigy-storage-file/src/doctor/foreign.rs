@@ -1,4 +1,4 @@
-//! Groups of files that are reported in one finding each: files of other programs, and permission bits of folders.
+//! Groups similar files into one finding each: files of other programs, and folders with wrong permission bits.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ struct Tally {
 pub(super) struct Groups(BTreeMap<Group, Tally>);
 
 impl Group {
-    /// The group of a path that is not part of the layout.
+    /// Chooses the group of a path that is not part of the layout.
     pub(super) fn of(path: &Path) -> Self {
         let mut parts = path.components().map(|part| part.as_os_str());
         match (parts.next(), parts.nth(2)) {

@@ -16,7 +16,7 @@ impl Examination<'_> {
             Ok(None) => return,
             Err(error) => return self.unreadable(path, &error),
         };
-        // A power loss while a holder writes its line leaves the same bytes.
+        // This is a warning and not damage: a power loss while a holder writes its line leaves the same bytes.
         let finding = self
             .warning(FindingKind::DamagedLock, path, why)
             .lost("perhaps who held it last; no fencing token is issued twice, but the next one may leave a gap")
@@ -28,7 +28,7 @@ impl Examination<'_> {
         self.report_repaired(finding, &repaired);
     }
 
-    /// Takes the lock once, so that both slots are written.
+    /// Takes the lock once, which writes both slots of its file again.
     fn repair_lock(&self, name: &LockName, path: &Path) -> Result<Option<String>> {
         let kept = keep_file(self.root, path, "a part of it does not verify")?;
         self.parts

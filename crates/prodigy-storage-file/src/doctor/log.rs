@@ -23,13 +23,13 @@ use crate::log::tail;
 /// The number of bytes that are read at once.
 const CHUNK: usize = 256 << 10;
 
-/// The reason of a finding for a damaged line above the size limit.
+/// The fault of a damaged line that is longer than the size limit.
 const TOO_LONG: &str = LineFault::TooLong.as_str();
-/// The reason why such a line is not removed: it may be several records whose line ends were damaged, which a reader
-/// with a larger limit can still find.
+/// The reason why a damaged line above the size limit is not removed: it may be several records whose line ends were
+/// damaged. A reader with a larger limit can still find them.
 const KEEPS_TOO_LONG: &str = "a damaged line is longer than this `max_record_size`: repair with a larger one";
 
-/// The contents of one segment.
+/// The counts and the problems of one segment.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) events: u64,
@@ -38,11 +38,11 @@ pub(super) struct Contents {
     pub(super) too_long: Vec<Damaged>,
     /// Records above this reader's size limit.
     too_large: Vec<TooLarge>,
-    /// Runs of lines without a checksum: begin, end, and the number of lines.
+    /// Runs of adjacent lines without a checksum: start offset, end offset, and number of lines.
     unverified: Vec<(u64, u64, u64)>,
 }
 
-/// A segment, and the file that is read.
+/// A segment, and the path of the form (plain or compressed) that is examined.
 pub(super) struct Segment<'a> {
     pub(super) at: SegmentRef<'a>,
     pub(super) form: SegmentForm,
@@ -64,7 +64,7 @@ impl Examination<'_> {
                     self.report(finding);
                 }
                 for (name, forms) in listing.segments {
-                    // The compressed form of a segment is examined together with its plain form.
+                    // If both forms of a segment exist, they are examined together, under the name of the plain one.
                     if name.twin_form().is_none() {
                         self.segment(folder, &name, forms);
                     }
@@ -77,7 +77,7 @@ impl Examination<'_> {
     /// Reports a log whose newest id is ahead of the clock.
     fn ahead_of_clock<'a>(&mut self, folder: &Path, names: impl Iterator<Item = &'a SegmentName>) {
         let (root, mut clock) = (self.root, StepClock::default());
-        // A segment that can't be read is reported by its own examination.
+        // The examination of the segment itself reports if it can't be read.
         let newest = names
             .filter(|name| name.is_canonical())
             .filter_map(|name| {
@@ -232,7 +232,7 @@ impl Examination<'_> {
             .collect()
     }
 
-    /// Examines a segment that exists only in compressed form.
+    /// Examines a segment that exists in compressed form only.
     fn archived(&mut self, segment: &Segment<'_>, contents: &Contents) {
         let header =
             segment.form == SegmentForm::Zstd && archive::header_is_damaged(segment.at).unwrap_or(false);
@@ -265,7 +265,7 @@ impl Examination<'_> {
         });
     }
 
-    /// Examines the compressed form of a segment whose plain form exists, too.
+    /// Examines the compressed form of a segment whose plain form also exists.
     fn two_forms(&mut self, plain: &Segment<'_>, form: SegmentForm, held: &Contents) {
         let path = plain.at.path(form);
         let same = match archive::says_the_same(plain.at, form) {
@@ -314,7 +314,7 @@ impl Examination<'_> {
         };
         self.summary.events += packed_ids.difference(&plain_ids).count() as u64;
         if let Some(packed) = &mut packed {
-            // The report about the plain form includes the records that it holds.
+            // The examination of the plain form has already reported the records that both forms hold.
             let held = |record: &TooLarge| held.too_large.iter().any(|other| other.id == record.id);
             packed.too_large.retain(|record| !held(record));
             let segment = Segment {
@@ -377,7 +377,7 @@ fn ids(segment: SegmentRef<'_>) -> Result<HashSet<EventId>> {
     Ok(ids)
 }
 
-/// Reads the form of a segment that readers use; `None` if the segment is gone.
+/// Reads a segment in the form that readers would use; `None` if the segment is gone.
 pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(None);
@@ -386,7 +386,7 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
     while reader.next(&mut clock)? {
         let start = reader.head_start();
         match &reader.head {
-            // Readers count two equal adjacent lines as one event.
+            // A repeated line: readers count two adjacent lines with the same id as one event.
             Head::Record {
                 id, verified: false, ..
             } if reader.last == Some(*id) => {}
@@ -395,7 +395,7 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
                 contents.events += 1;
                 let end = start + range.len() as u64;
                 match contents.unverified.last_mut() {
-                    // Only a line end is between the two.
+                    // The line continues the last run: only a line end is between the two.
                     Some((_, last, lines)) if *last + 1 == start => (*last, *lines) = (end, *lines + 1),
                     _ => contents.unverified.push((start, end, 1)),
                 }

@@ -4,7 +4,7 @@
 //! file by file, under the lock that writers of that file take:
 //!
 //! 1. the bytes are copied to `quarantine/` and synced, with a report beside them;
-//! 2. only then the file is replaced or removed, as atomically as in any other write.
+//! 2. only then is the file replaced or removed, as atomically as by any other write.
 //!
 //! So an interrupted repair loses nothing, and the next run finds the remaining damage.
 //!

@@ -15,7 +15,8 @@ use crate::root::{Replace, TempFile};
 
 /// The beginning of each `format.json` that this backend writes.
 const OURS: &[u8] = b"{\"format\":2,\"written_by\":\"prodigy-storage-file";
-/// The largest number of bytes in which a damaged file may differ from it.
+/// The largest number of wrong bytes in the beginning of a damaged `format.json` that still counts as written by this
+/// backend.
 const MOST_WRONG: usize = 3;
 
 /// The name of the store in a damaged `format.json`, if it is readable.
@@ -60,7 +61,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Repairs `format.json`; returns `None` if the file was not certainly written by this backend.
+    /// Repairs `format.json`. Returns `None` if it is not certain that this backend wrote the file.
     fn repair_format(&self, path: &Path) -> Result<Option<String>> {
         let root = self.root;
         let fault = |error| root.read_fault("repair", path, error);
@@ -72,9 +73,9 @@ impl Examination<'_> {
             .filter(|(ours, found)| ours != found)
             .count();
         let is_ours = match bytes.iter().all(|byte| *byte == 0) {
-            // On some file systems a power loss leaves a file empty or filled with zeros.
+            // An empty file, or one filled with zeros: on some file systems a power loss leaves such a file.
             true => self.has_data(),
-            // A file that was cut has the beginning of ours.
+            // A truncated file must have the exact beginning.
             false if bytes.len() < OURS.len() => wrong == 0 && self.has_data(),
             false => wrong <= MOST_WRONG,
         };
@@ -129,7 +130,7 @@ impl Examination<'_> {
             SegmentForm::Plain => FILE_MODE,
             _ => SEALED_MODE,
         };
-        // A file that another program compressed may have any permission bits for its owner.
+        // Another program may have compressed the file, and only the permission bits for its owner may then differ.
         let fits = found.mode == right || (form == SegmentForm::Gzip && found.mode & 0o077 == 0);
         if !fits {
             self.wrong_mode(path, found, right, true);
@@ -137,7 +138,7 @@ impl Examination<'_> {
     }
 
     fn wrong_mode(&mut self, path: &Path, found: &Metadata, right: u32, locked: bool) {
-        // Wrong bits for the owner alone are harmless to others.
+        // If other users have no rights on the file, wrong bits for its owner are harmless.
         let severity = if found.mode & 0o077 == 0 {
             FindingSeverity::Note
         } else {
@@ -152,7 +153,7 @@ impl Examination<'_> {
         }
         let set = || -> std::io::Result<bool> {
             let file = self.root.fs.open(path, OpenMode::Read)?;
-            // A writer may be sealing it at this moment.
+            // The file may be an open segment whose writer is sealing it now.
             if locked && (!self.root.try_lock(&file)? || file.metadata()?.mode != found.mode) {
                 return Ok(false);
             }

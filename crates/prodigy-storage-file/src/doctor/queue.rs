@@ -94,7 +94,7 @@ impl Examination<'_> {
         }
     }
 
-    /// The findings about items that are missing without a trace in the file itself.
+    /// The findings about missing items, of which nothing is left in the file.
     fn missing_items(&self, path: &Path, survey: &Survey) -> Vec<Finding> {
         const ADVICE: &str = "restore `items.json` from a backup, or push the items again; repair begins a new journal, which counts \
                               the items that are left";
@@ -117,8 +117,8 @@ impl Examination<'_> {
         findings
     }
 
-    /// Reports an empty array beside the lock file of a queue of ours, without a journal: no writer of ours leaves that, but another
-    /// program may have written the array.
+    /// Reports a queue that has an empty array and a lock file but no journal. This store never leaves such files, but
+    /// another program may have written the array.
     fn emptied(&mut self, job: &JobAddress, path: &Path, survey: &Survey) {
         let is_empty = survey.is_read() && survey.items + survey.others == 0;
         if !is_empty
@@ -188,7 +188,7 @@ impl Examination<'_> {
             let finding = self.damage(FindingKind::DamagedItems, path, "its first line is missing");
             findings.push(finding.lost("perhaps the first changes").advice(ADVICE));
         }
-        // If a line is damaged, its number is missing, which is reported already.
+        // A damaged line also leaves a gap in the numbers, but its damage is already reported.
         if journal.spots.is_empty() && survey.spots.is_empty() {
             for (first, last) in &journal.gaps {
                 let why = match first == last {
@@ -209,7 +209,7 @@ impl Examination<'_> {
         findings
     }
 
-    /// Reports a journal whose file of items is gone. Any other journal is examined with its items.
+    /// Reports a journal without the file of its items. A journal beside its items is examined together with them.
     pub(super) fn queue_journal(&mut self, job: &JobAddress, path: &Path) {
         if !self.parts.queues.queue_is_bare(job) {
             return self.mode(path);

@@ -20,7 +20,8 @@ use crate::root::{LockNow, Replace, Root, TempFile};
 const REPAIR: &str = "repair segment";
 const CHUNK: usize = 256 << 10;
 
-/// The path of the copy in the quarantine, or the reason why the repair was not made.
+/// The result of a repair: the path of the copy in the quarantine, if one was made, or the reason why the repair was
+/// not made.
 type Repaired = Result<std::result::Result<Option<String>, String>>;
 
 impl Examination<'_> {
@@ -31,7 +32,7 @@ impl Examination<'_> {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
-        // Reads the contents again, now that no process writes.
+        // The contents are read again under the lock, since a writer may have changed them.
         let Some(contents) = contents(segment.at)? else {
             return Ok(Ok(None));
         };
@@ -47,7 +48,7 @@ impl Examination<'_> {
         Ok(Ok(Some(kept)))
     }
 
-    /// Writes the readable records of a compressed segment to a sealed plain one, and removes the compressed one.
+    /// Writes the readable records of a compressed segment to a sealed plain segment, and removes the compressed file.
     pub(super) fn repair_archive(&self, segment: &Segment<'_>) -> Repaired {
         let (root, path) = (self.root, &segment.path);
         let held = match hold(root, path)? {
@@ -62,7 +63,8 @@ impl Examination<'_> {
             &[whole(held.found.len, "it does not decompress as a whole")],
         )?;
         let plain = segment.at.path(SegmentForm::Plain);
-        // The lock is held until the compressed form is gone, so that no process compares the two forms.
+        // The lock on the compressed file is held until it is removed. So no process finds both forms and compares
+        // them.
         let mut temp = TempFile::create(root, REPAIR, segment.at.folder)?;
         rescued(segment, &mut temp)?;
         temp.publish(&plain, Replace::Never)?;
@@ -71,7 +73,7 @@ impl Examination<'_> {
         Ok(Ok(Some(kept)))
     }
 
-    /// Writes the events of both forms of a segment to the plain form, by id, and removes the compressed form.
+    /// Merges the events of both forms of a segment by id into the plain form, and removes the compressed form.
     ///
     /// The merged segment replaces the plain one before the compressed one is removed. So an interrupted repair loses
     /// nothing, and the next one completes it.
@@ -101,7 +103,8 @@ impl Examination<'_> {
     }
 }
 
-/// Writes the records of both forms of a segment by id, each once. False if their times do not ascend in that order.
+/// Writes the records of both forms of a segment in the order of their ids, each once. Returns false if their times do
+/// not ascend in this order.
 fn merged(plain: &Segment<'_>, form: SegmentForm, temp: &mut TempFile<'_>) -> Result<bool> {
     let mut clock = StepClock::default();
     let mut readers = Vec::new();
@@ -150,7 +153,7 @@ fn merged(plain: &Segment<'_>, form: SegmentForm, temp: &mut TempFile<'_>) -> Re
     Ok(true)
 }
 
-/// A file that records are copied to, through a buffer.
+/// Copies records to a temporary file through a buffer.
 struct Copy<'a, 'r> {
     temp: &'a mut TempFile<'r>,
     buffer: Vec<u8>,
@@ -172,7 +175,7 @@ impl<'a, 'r> Copy<'a, 'r> {
         Ok(())
     }
 
-    /// Copies the record at a reader's position, even one that is too large for memory.
+    /// Copies the record at the reader's position. A record that is too large for memory is copied in pieces.
     fn head(&mut self, reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
         if let Some(record) = reader.record() {
             return self.push(record.line.as_bytes());
@@ -189,19 +192,19 @@ impl<'a, 'r> Copy<'a, 'r> {
     }
 }
 
-/// Advances to the next record or the end. Damage on the way was copied to the quarantine.
+/// Advances to the next record or the end. Skips damaged bytes, which are already in the quarantine.
 fn next_record(reader: &mut SegmentReader, clock: &mut StepClock) -> Result<()> {
     while reader.next(clock)? && matches!(reader.head, Head::Damage { .. }) {}
     Ok(())
 }
 
-/// A file whose lock is held.
+/// An open file whose lock is held, and its metadata.
 struct Held {
     file: Box<dyn FsFile>,
     found: Metadata,
 }
 
-/// Takes the lock of a segment; otherwise returns the reason why it could not.
+/// Takes the lock of a segment; if another process has it, returns this as the reason for making no repair.
 fn hold(root: &Root, path: &Path) -> Result<std::result::Result<Held, String>> {
     let locked = root
         .lock_now(path, OpenMode::Read)
@@ -250,7 +253,7 @@ fn blanked(
         .map_err(|error| temp.fault(error))
 }
 
-/// Blanks the damaged bytes in a chunk at the offset `at`.
+/// Replaces the damaged bytes in a chunk with blanks. The chunk begins at the file offset `at`.
 fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
     let end = at + chunk.len() as u64;
     if damage.end <= at || damage.start >= end {
@@ -268,12 +271,12 @@ fn blank(chunk: &mut [u8], at: u64, damage: &Damaged) {
     }
 }
 
-/// Writes the records of a compressed segment, each at its original offset.
+/// Writes the readable records of a compressed segment, each at its original offset.
 fn rescued(segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
     let mut copy = Copy::new(temp);
     if let Some(mut reader) = SegmentReader::open(segment.at, 0, None, CHUNK)? {
         let mut clock = StepClock::default();
-        // The end of the last record, without its line end.
+        // The offset of the end of the last record, before its line end.
         let mut end = 0u64;
         while reader.next(&mut clock)? {
             let len = match &reader.head {
@@ -298,11 +301,11 @@ fn rescued(segment: &Segment<'_>, temp: &mut TempFile<'_>) -> Result<()> {
         .map_err(|error| temp.fault(error))
 }
 
-/// Writes blanks between two records, with a line end at each end.
+/// Fills the space between two records with blanks, with a line end at each side.
 fn fill(buffer: &mut Vec<u8>, end: u64, start: u64) {
     let gap = usize::try_from(start.saturating_sub(end)).unwrap_or(0);
     match gap {
-        // The records had no line end between them.
+        // No byte is between the two records, so a line end is inserted.
         0 if end > 0 => buffer.push(b'\n'),
         0 => {}
         1 => buffer.push(b'\n'),

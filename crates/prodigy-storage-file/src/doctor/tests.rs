@@ -70,7 +70,7 @@ impl Place {
         (summary, findings)
     }
 
-    /// The files of the log whose names have this end, in order.
+    /// The log's files whose names end like this, sorted by name.
     fn files(&self, end: &str) -> Vec<PathBuf> {
         let folder = std::fs::read_dir(self.root().join("events/shop/job")).unwrap();
         let mut files: Vec<PathBuf> = folder
@@ -100,7 +100,7 @@ fn append(backend: &FileBackend, numbers: std::ops::Range<u32>) {
     }
 }
 
-/// The payloads, and the number of reports of damage.
+/// The payloads that a reader returns, and the number of damaged places that it reports.
 fn read(backend: &FileBackend, options: &ScanOptions) -> (Vec<u32>, usize) {
     let (mut read, mut damaged) = (Vec::new(), 0);
     let mut scan = backend.scan(&job(), options, Deadline::never()).unwrap();
@@ -165,7 +165,8 @@ fn what_decompresses_of_an_archive_is_read_on_also_from_a_cursor_and_stays_seale
     let cursor = scan.cursor();
     drop(scan);
     let archive = place.files(".zst").remove(0);
-    // Damages the checksum at the end: every record can be decompressed, but the whole is unverified.
+    // Damages the checksum at the end of the compressed file: every record can be decompressed, but the file does not
+    // verify.
     rewrite(&archive, |bytes| *bytes.last_mut().unwrap() ^= 1);
     let before = read(&backend, &ScanOptions::all());
     assert_eq!(before, ((0..8).collect(), 1));
@@ -211,7 +212,7 @@ fn an_archive_that_holds_nothing_any_more_keeps_its_name_for_cursors() {
     assert!(damaged == 0 && found.ends_with(&[7]), "{found:?}");
 }
 
-/// The path of a compressed segment with this number of events, the only segment of its log.
+/// Writes a log of this number of events, in one segment that is compressed. Returns the path of its file.
 fn compressed(place: &Place, events: u32) -> PathBuf {
     let writer = place.with(place.options().compression(true));
     append(&writer, 0..events);
@@ -253,7 +254,7 @@ fn a_compressed_form_that_does_not_decompress_is_reported_beside_a_plain_one_too
     let archive = compressed(&place, 5);
     let all = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
     let first = all.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    // The plain form has only the first event.
+    // Writes a plain form of the segment, with only its first event.
     std::fs::write(archive.with_extension(""), &all[..first]).unwrap();
     rewrite(&archive, |bytes| bytes.truncate(bytes.len() - 5));
     let (_, damaged) = read(&place.open(), &ScanOptions::all());

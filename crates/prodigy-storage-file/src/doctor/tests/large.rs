@@ -1,4 +1,4 @@
-//! Records and documents over the limits of the doctor's settings: a warning, and never moved.
+//! Records and documents above the doctor's size limits: they cause a warning, and are never moved.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn kinds(findings: &[Finding]) -> Vec<FindingKind> {
     findings.iter().map(|finding| finding.kind).collect()
 }
 
-/// Appends a number of many digits: a payload that the reading helpers can parse.
+/// Appends an event with a payload above the small limit: one number of many digits.
 fn append_large(backend: &FileBackend, number: u32) {
     let mut batch = Batch::new();
     let payload = format!("{}{number}", " ".repeat(LARGE));
@@ -49,7 +49,7 @@ fn append_large(backend: &FileBackend, number: u32) {
         .unwrap();
 }
 
-/// The payloads that a reader without a small limit returns.
+/// The payloads that a reader with the default limits returns.
 fn payloads(place: &Place) -> Vec<String> {
     let backend = place.open();
     let mut scan = backend
@@ -82,7 +82,7 @@ fn an_event_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     assert_eq!(findings[0].outcome, FindingOutcome::Found);
     assert!(findings[0].advice.contains("max_record_size"), "{findings:?}");
     assert_eq!((summary.events, summary.damage, summary.warnings), (4, 0, 1));
-    // Damage elsewhere in the segment is repaired, and the large record is unchanged.
+    // Damages another record of the segment. The repair leaves the large record unchanged.
     rewrite(&file, |bytes| *bytes.iter_mut().nth_back(20).unwrap() ^= 1);
     let (summary, findings) = repair(&place);
     assert_eq!((summary.damage, summary.left), (1, 0), "{findings:?}");
@@ -101,7 +101,7 @@ fn a_damaged_event_over_the_readers_limit_is_damage_that_a_larger_limit_repairs(
     append(&writer, 3..4);
     drop(writer);
     let file = place.files(".jsonl").remove(0);
-    // Damages the line end between two records: read as one line, they fail verification.
+    // Damages the line end between two records. The two then look like one line, which fails verification.
     rewrite(&file, |bytes| {
         let ends: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
         bytes[ends[1]] ^= 1;
@@ -152,7 +152,7 @@ fn of_two_forms_each_event_over_the_limit_is_kept_once() {
     let archive = archive_of_three(&place);
     let plain = archive.with_extension("");
     let mut bytes = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
-    // The plain form lacks the first event.
+    // Writes a plain form of the segment, without its first event.
     let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
     bytes.drain(..=first);
     std::fs::write(&plain, bytes).unwrap();
@@ -167,7 +167,7 @@ fn events_that_only_the_compressed_form_of_two_holds_are_counted_and_reported_if
     let place = Place::new();
     let archive = archive_of_three(&place);
     let bytes = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
-    // The plain form has only the first event.
+    // Writes a plain form of the segment, with only its first event.
     let first = bytes.iter().position(|byte| *byte == b'\n').unwrap();
     std::fs::write(archive.with_extension(""), &bytes[..=first]).unwrap();
     let mut findings = Vec::new();
@@ -207,7 +207,7 @@ fn an_item_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     let (summary, findings) = repair(&place);
     assert_eq!(kinds(&findings), [FindingKind::OverLimit], "{findings:?}");
     assert_eq!((summary.damage, place.kept()), (0, 0));
-    // Damage to another item is removed, and the large item stays byte for byte.
+    // Damages another item of the queue. The repair removes that item and leaves the large one unchanged.
     rewrite(&file, |bytes| bytes[20] ^= 1);
     let (summary, findings) = repair(&place);
     assert_eq!((summary.damage, summary.left), (1, 0), "{findings:?}");
@@ -237,7 +237,7 @@ fn a_document_over_the_readers_limit_is_no_damage_and_is_never_moved() {
     assert!(findings[0].advice.contains("max_document_size"), "{findings:?}");
     assert_eq!((summary.damage, summary.left, place.kept()), (0, 0, 0));
     assert_eq!(std::fs::read(&path).unwrap(), before);
-    // A damaged large document is reported and left: under this limit it is not copied as a whole.
+    // A damaged document above the limit is reported and left, since the doctor does not copy a file of that size.
     rewrite(&path, |bytes| bytes[1 << 20] ^= 1);
     let damaged = std::fs::read(&path).unwrap();
     let (summary, findings) = repair(&place);
