@@ -4,22 +4,22 @@
 //!
 //! A [`FileBackend`] is a handle on a root; all handles of a process on one root share its writers.
 //!
-//! - A **log** is a folder of segments. A writer owns its segment by the operating system's lock on it, so that no
-//!   writer waits for another process, and threads of one process share syncs. Readers take no lock and never write.
-//! - A **document** is one file, replaced whole: temporary file, sync, rename, sync of the folder.
-//! - A **queue** is a JSON array with an item a line; a push writes over its closing bracket.
-//! - A **named lock** is the kernel's lock on a file that also carries a fencing token which never falls.
+//! - A **log** is a folder of segments. A writer holds the operating system's lock on its own segment, so it never
+//!   waits for another process, and threads of one process share syncs. Readers take no lock and never write.
+//! - A **document** is one file that is replaced as a whole: temporary file, sync, rename, sync of the folder.
+//! - A **queue** is a JSON array with one item per line; a push overwrites its closing bracket.
+//! - A **named lock** is the kernel's lock on a file. The file also has a fencing token, which never decreases.
 //!
-//! Every system call goes through [`fs::FileSystem`], which resolves beneath the root and follows no link.
+//! Every system call goes through [`fs::FileSystem`], which resolves paths beneath the root and follows no link.
 //!
 //! # Limitations
 //!
-//! - One machine a folder: a network file system is refused unless an option allows it.
-//! - A disk that says "synced" and has not is not found out.
-//! - Linux, and macOS; on other systems durable writes are refused rather than pretended.
-//! - A process without [`file_locks`](FileOptions::file_locks) has to be the only one that writes. A file system without locks
-//!   can't tell whether it is.
-//! - A process that forks without exec shares descriptors, and with them locks: not supported.
+//! - One machine per root: a network file system is refused unless an option allows it.
+//! - A disk that reports a sync without storing the data is not detected.
+//! - Durable writes work on Linux and macOS only; on other systems they fail.
+//! - A process without [`file_locks`](FileOptions::file_locks) has to be the only one that writes. On a file system
+//!   without locks, this can't be checked.
+//! - Forking without exec is not supported: the two processes share descriptors, and so locks.
 //!
 //! # Example
 //!

@@ -1,4 +1,4 @@
-//! Walks through the root.
+//! Walks through the folders and files of a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -25,31 +25,32 @@ use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
 use crate::root::{Imported, InTheWay, LockedFile, Root, TempFile, is_misplaced};
 
-/// The deepest folders that are entered; the layout has no deeper ones.
+/// The largest depth of folders that are entered; the layout has no deeper ones.
 const DEEPEST: usize = 8;
 
-/// One examination or repair.
+/// One run of the doctor, which examines a root and may repair it.
 pub(super) struct Examination<'a> {
     pub(super) root: &'a Arc<Root>,
     pub(super) parts: &'a Parts,
     scope: &'a DoctorScope,
-    /// The longest wait for a lock; `None` if nothing is repaired.
+    /// The longest wait for a lock during a repair; `None` if nothing is repaired.
     wait: Option<Duration>,
     found: &'a mut dyn FnMut(Finding),
     pub(super) summary: DoctorSummary,
-    /// The log that a checkpoint was compared with last, and whether its job was reported.
+    /// For the last checkpoint: its job, the extent of the job's log, and true if a checkpoint ahead of the log was
+    /// reported.
     pub(super) compared: Option<(JobAddress, Extent, bool)>,
     /// The identities and names in the registry entries that were read.
     pub(super) registry: Vec<(Evidence, RepoName)>,
     /// True if other users may enter the root, and so may reach its contents.
     pub(super) is_open_to_others: bool,
-    /// Repositories and jobs that were reported because their name differs from another one only in case.
+    /// Repositories and jobs that were reported because their names differ from others only in case.
     collisions: BTreeSet<PathBuf>,
-    /// Files that are reported in one finding for each group.
+    /// Counts of similar files, such as those of other programs: each group is one finding.
     pub(super) groups: Groups,
-    /// Files that have the name of a folder.
+    /// Files at paths where a folder belongs.
     in_the_way: InTheWay,
-    /// The folder whose record of imported files was read last, and that record.
+    /// The folder of the last examined file of another program, and the record of the files imported from there.
     imported: Option<(PathBuf, Imported)>,
 }
 
@@ -79,7 +80,7 @@ impl<'a> Examination<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<DoctorSummary> {
-        // The format comes first: a repair writes nothing to a root that a newer version wrote.
+        // The format is examined first: a root of a newer version must not be repaired.
         self.format()?;
         for entry in self.names(Path::new("")) {
             let path = Path::new(&entry.name);
@@ -104,12 +105,12 @@ impl<'a> Examination<'a> {
         Ok(self.summary)
     }
 
-    /// True if damage is repaired.
+    /// True if the doctor may repair, not only examine.
     pub(super) fn repairs(&self) -> bool {
         self.wait.is_some()
     }
 
-    /// The deadline of a wait for a lock.
+    /// The deadline of a wait for a lock that begins now.
     pub(super) fn deadline(&self) -> Deadline {
         Deadline::after(self.wait.unwrap_or_default())
     }
@@ -153,7 +154,7 @@ impl<'a> Examination<'a> {
 
     /// Reports that a file or folder can't be read.
     pub(super) fn unreadable(&mut self, path: &Path, error: &StorageError) {
-        // A file that only another user may read is not damaged, and a limit of this process is no damage either.
+        // Missing rights of this user, and a limit on open files, are no damage.
         let severity = match is_of_this_process(error) {
             true => FindingSeverity::Warning,
             false => FindingSeverity::Damage,
@@ -174,7 +175,7 @@ impl<'a> Examination<'a> {
         self.report(finding);
     }
 
-    /// The names in a folder, sorted; an absent one has none.
+    /// The names in a folder, sorted; empty if the folder is absent.
     pub(super) fn names(&mut self, folder: &Path) -> Vec<DirEntry> {
         match self.root.names_in("examine", folder) {
             Ok(mut names) => {
@@ -236,7 +237,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Reports a thing of another kind than belongs at its path.
+    /// Reports an entry of the wrong kind for its path, such as a file where a folder belongs.
     fn in_the_way(&mut self, path: &Path) {
         let what = self.root.describe_misplaced(path);
         let mut finding = self
@@ -262,7 +263,7 @@ impl<'a> Examination<'a> {
 
     fn file(&mut self, path: &Path, entry: &DirEntry) {
         match Entry::parse(path) {
-            // Examined together with its log.
+            // The examination of the log includes its segments.
             Some(Entry::Segment(..)) => {}
             Some(Entry::Queue(job)) => self.queue(&job, path),
             Some(Entry::QueueJournal(job)) => self.queue_journal(&job, path),
@@ -286,13 +287,13 @@ impl<'a> Examination<'a> {
             _ if log_of(path.parent().unwrap_or(path)).is_some()
                 && (SealedMark::parse(&entry.name).is_some()
                     || RemovedMark::parse(&entry.name).is_some()) => {}
-            // An earlier version recorded writers without locks there.
+            // The folder in which an earlier version recorded writers without locks.
             _ if path.starts_with("locks/unlocked") => {}
             _ => self.other(path, entry),
         }
     }
 
-    /// Reports the mark of a deletion, and anything else at its path.
+    /// Reports the tombstone of a job whose deletion was interrupted, or an invalid file at its path.
     fn tombstone(&mut self, job: &JobAddress, path: &Path) {
         const REPAIR: &str = "repair mark of a deletion";
         self.summary.files += 1;
@@ -324,7 +325,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Reports a damaged note about the deleted logs of a repository.
+    /// Reports the note of a repository about its deleted logs if the note is damaged.
     fn deleted_logs(&mut self, repo: &RepoName, path: &Path) {
         const REPAIR: &str = "repair note about deleted logs";
         self.mode(path);
@@ -361,7 +362,7 @@ impl<'a> Examination<'a> {
         Ok(Some(kept))
     }
 
-    /// Reports a mark of what was moved to another store.
+    /// Reports the mark that a job or repository was moved to another store.
     fn moved(&mut self, part: &Part, path: &Path) {
         let finding = match self.root.move_mark(part) {
             Ok(None) => return,
@@ -461,7 +462,7 @@ impl<'a> Examination<'a> {
                 let name = part(1).map(|name| name.strip_prefix('.').unwrap_or(name));
                 repo(name.as_ref()) && job(part(2).and_then(|name| name.strip_suffix(".json")))
             }
-            // The mark of a wider part concerns each part within it.
+            // The scope selects marks by the part that they name. A mark of the whole store is always in scope.
             Some(MOVED) if part(1) == Some("jobs") => {
                 repo(parts.get(2)) && job(part(3).and_then(|name| name.strip_suffix(".json")))
             }
@@ -477,7 +478,7 @@ impl<'a> Examination<'a> {
                 let name = part(2).and_then(|name| name.strip_suffix(".lock"));
                 self.scope.job.is_none() && repo(name.as_ref())
             }
-            // Named locks do not belong to a single repository.
+            // The files of named locks belong to no single repository, so only a run over the whole root examines them.
             _ => false,
         }
     }
@@ -490,7 +491,8 @@ pub(super) fn left(error: &StorageError) -> FindingOutcome {
     }
 }
 
-/// The repository whose jobs have folders in this folder; an empty path if its folders are repositories.
+/// The repository if this folder contains its jobs' folders; an empty path if the folder contains repositories'
+/// folders.
 fn holder_of_names(folder: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = folder.iter().map(|part| part.to_str()).collect::<Option<_>>()?;
     match parts[..] {
@@ -500,7 +502,7 @@ fn holder_of_names(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-/// The job whose log is in this folder.
+/// The job whose log is in this folder; `None` if the folder is not that of a log.
 fn log_of(folder: &Path) -> Option<JobAddress> {
     let mut parts = folder.components();
     if parts.next()?.as_os_str() != EVENTS {
@@ -511,7 +513,7 @@ fn log_of(folder: &Path) -> Option<JobAddress> {
     parts.next().is_none().then(|| JobAddress::new(repo, job))
 }
 
-/// True if this user may not read it, or if this process or the system has too many open files.
+/// True if this user may not read the file, or if the process or the system has too many open files.
 fn is_of_this_process(error: &StorageError) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);

@@ -7,7 +7,8 @@ use prodigy_storage_backend::{ErrorKind, StorageError};
 use super::Documents;
 use super::envelope::OVERHEAD;
 
-/// Documents of up to this number of bytes are always read: those that the store writes for itself are smaller.
+/// Files of up to this size are read whatever the limit, so that the store can always read the documents that it writes
+/// for itself.
 const ALWAYS_READ: u64 = 1 << 20;
 
 impl Documents {
@@ -20,7 +21,8 @@ impl Documents {
             .saturating_add(OVERHEAD)
     }
 
-    /// The error for a stored document above the size limit. It may be undamaged: its writer may have had a larger limit.
+    /// The error for a stored document above the size limit. It may be undamaged: its writer may have had a larger
+    /// limit.
     pub(super) fn too_large(&self, operation: &'static str, target: impl Display) -> StorageError {
         let limit = self.root.options.max_document_size;
         let why =

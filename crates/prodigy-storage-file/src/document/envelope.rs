@@ -50,14 +50,14 @@ pub(super) const OVERHEAD: u64 = HEAD as u64 + 1;
 
 const _: () = assert!(TEMPLATE.len() == HEAD);
 
-/// The meaning of a file's first bytes.
+/// The meaning of a file's first bytes, as far as they were read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// The head of an envelope of this format; nothing is verified yet.
     Ours(Revision),
     /// The head of a newer format, with its number.
     Newer(u64),
-    /// An envelope that is damaged at this offset.
+    /// A damaged envelope. The number is the offset of the first wrong byte.
     Broken(usize),
     /// No envelope.
     Bare,
@@ -115,7 +115,7 @@ pub(super) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Wraps a body.
+    /// Wraps a body in an envelope with this revision.
     pub(super) fn new(revision: Revision, body: Body<'a>) -> Self {
         let rest = body.as_bytes().get(1..).unwrap_or_default();
         let is_empty = rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'}');
@@ -128,7 +128,7 @@ impl<'a> Envelope<'a> {
         Self { revision, head, rest }
     }
 
-    /// The bytes of the file.
+    /// The contents of the file, in three pieces.
     pub(super) fn parts(&self) -> [&[u8]; 3] {
         [&self.head, self.rest, b"\n"]
     }
@@ -166,7 +166,7 @@ pub(super) enum Fault {
         at: Option<usize>,
         source: Option<serde_json::Error>,
     },
-    /// The bytes have this newer format.
+    /// The bytes are a document of this newer format.
     Newer(u64),
 }
 
@@ -180,7 +180,8 @@ impl Fault {
     }
 }
 
-/// Verifies a file's bytes and turns them into a document without a copy. On failure, the bytes are returned with the fault.
+/// Verifies a file's bytes and turns them into a document without copying them. On failure, the bytes are returned with
+/// the fault.
 ///
 /// `orphans` is true for a list of orphaned worktrees. Another program stores such a list as a bare array, which is read as
 /// an object with the array as its only field. A list whose elements have another shape is refused.
@@ -190,7 +191,8 @@ pub(super) fn decode(mut bytes: Vec<u8>, orphans: bool) -> Result<StoredDocument
             if !checksum_holds(&bytes, b'1') {
                 return Err((Fault::damaged("its checksum does not hold", None), bytes));
             }
-            // The byte before the body's first field, or before the end of an empty body, becomes the body's `{`.
+            // The body begins one byte earlier with `{`, which is written over the comma (or, in an empty body, over
+            // the byte before `}`).
             let start = if bytes.get(HEAD) == Some(&b',') {
                 HEAD
             } else {
@@ -241,13 +243,13 @@ pub(super) fn decode(mut bytes: Vec<u8>, orphans: bool) -> Result<StoredDocument
     }
 }
 
-/// True if a file has, or seems to have had, a mark of the envelope. Such a file is ours, and only our files can be damaged.
-/// A file without any mark belongs to another program and is left as it is, whatever it contains.
+/// True if a file has, or seems to have had, a mark of the envelope. This store wrote such a file, so it may be
+/// damaged. A file without any mark belongs to another program and is left as it is, whatever it contains.
 pub(super) fn is_ours(bytes: &[u8]) -> bool {
     read_head(bytes) != Head::Bare || has_a_mark(bytes) || object_bounds(bytes).is_ok() && is_respelled(bytes)
 }
 
-/// True if a mark is anywhere in the first [`HEAD`] bytes.
+/// True if one of the envelope's field names is anywhere in the first [`HEAD`] bytes, even at another offset.
 fn has_a_mark(bytes: &[u8]) -> bool {
     let head = bytes.get(..HEAD.min(bytes.len())).unwrap_or_default();
     [REVISION_MARK, CHECKSUM_MARK]
@@ -311,7 +313,7 @@ fn is_respelled(object: &[u8]) -> bool {
     })
 }
 
-/// True if the checksum matches when the digit of the format is replaced with `format`.
+/// True if the checksum matches after the digit of the format is replaced with `format`.
 fn checksum_holds(bytes: &[u8], format: u8) -> bool {
     let (Some(start), Some(between), Some(stored), Some(rest)) = (
         bytes.get(..FORMAT_AT),

@@ -1,4 +1,5 @@
-//! The fencing marks of a job. They are stored in a separate document, which stays when checkpoints are deleted.
+//! The fencing marks of a job: the greatest token of each lock under which the job was written to. They are a document
+//! of their own, which stays when checkpoints are deleted.
 //!
 //! Marks are raised under the job's state lock. A raised mark is durable before the write under its token begins, even if
 //! that write is relaxed. So after any crash, the mark is at least the greatest token among the stored documents.
@@ -21,17 +22,18 @@ use super::read::DocumentRead;
 use crate::root::Replace;
 
 const MARKS: &str = "read fencing marks";
-/// The number of bytes that are read first to find a token. The fields of a checkpoint before its state fit in them, unless
-/// the cursor is very long.
+/// The number of bytes that are read at first to find a document's token. The fields of a checkpoint before its state
+/// fit in them, unless the cursor is very long.
 const HEAD: usize = 4096;
 
-/// By job, the revision of the marks that this process knows to be durable.
+/// The revision of each job's marks that this process knows to be durable.
 #[derive(Debug, Default)]
 pub(super) struct DurableMarks(Mutex<HashMap<JobAddress, Revision>>);
 
 impl Documents {
-    /// Called before a write that is not a document, such as an append. Refuses a token below the mark of its lock, and
-    /// otherwise makes sure that the durable mark is at least the token. Takes the job's state lock only to raise the mark.
+    /// Checks the token of a write that is not a document, such as an append. Refuses a token below the mark of its
+    /// lock, and otherwise makes sure that the durable mark is at least the token. Takes the job's state lock only to
+    /// raise the mark.
     pub(crate) fn pass_mark(
         &self,
         operation: &'static str,
@@ -88,7 +90,7 @@ impl Documents {
         if marks.raise(fence) || revision.is_none() {
             return self.write_marks(job, &marks);
         }
-        // The process that wrote the marks may have died before its sync.
+        // Another process may have written the marks and died before its sync.
         if !revision.is_some_and(|revision| self.is_durable(job, revision)) {
             self.root.sync_folder(path.parent().unwrap_or(Path::new("")))?;
             self.know_durable(job, revision);
@@ -96,8 +98,8 @@ impl Documents {
         Ok(())
     }
 
-    /// Saves the token of a document that is about to be replaced or removed, if the job has no marks yet: an earlier version
-    /// stored tokens only in the documents. The caller holds the job's state lock.
+    /// Creates the marks of a job if an earlier version stored tokens only in documents. Called before a document with
+    /// a token is replaced or removed. The caller holds the job's state lock.
     pub(super) fn keep_token(&self, document: &Document, deadline: Deadline) -> Result<()> {
         let Some(job) = document.job() else {
             return Ok(());
@@ -110,7 +112,8 @@ impl Documents {
         Ok(())
     }
 
-    /// Saves the tokens of all documents of a job that is about to be removed. The caller holds the job's state lock.
+    /// Creates the marks of a job from the tokens of all its documents, before the job is removed. The caller holds the
+    /// job's state lock.
     pub(crate) fn keep_tokens(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         if self.root.fs.metadata(&marks_path(job)).is_err() {
             let marks = self.marks_in_documents(job, deadline)?;
@@ -121,8 +124,8 @@ impl Documents {
         Ok(())
     }
 
-    /// Replaces damaged marks: writes the greater ones of `marks` and the tokens in the job's documents. The caller holds the
-    /// state lock.
+    /// Replaces damaged marks. The new marks are the greatest tokens in `marks` and in the job's documents. The caller
+    /// holds the job's state lock.
     pub(crate) fn restore_marks(
         &self,
         job: &JobAddress,
@@ -133,7 +136,7 @@ impl Documents {
         self.write_marks(job, &marks)
     }
 
-    /// Raises the marks of a job to at least these. The caller holds the state lock.
+    /// Raises the marks of a job to at least the given ones. The caller holds the job's state lock.
     #[cfg(feature = "backup")]
     pub(crate) fn include_marks(&self, job: &JobAddress, marks: &FenceMarks) -> Result<()> {
         let path = marks_path(job);
@@ -146,7 +149,7 @@ impl Documents {
         self.write_marks(job, &all)
     }
 
-    /// The marks in the bytes of a document that was copied from elsewhere.
+    /// Parses the marks in a document of another root or archive.
     #[cfg(feature = "backup")]
     pub(crate) fn marks_in(&self, job: &JobAddress, document: Vec<u8>) -> Result<FenceMarks> {
         let path = marks_path(job);
@@ -180,7 +183,8 @@ impl Documents {
                 self.know_durable(job, Some(revision));
                 Ok(())
             }
-            // Only the outcome of the mark is unknown: the write under its token has not begun.
+            // The mark may or may not be stored, but the document has certainly not been written, so the error says
+            // that it failed.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => Err(StorageError::new(
                 ErrorKind::Io,
                 RAISE,
@@ -230,7 +234,7 @@ impl Documents {
         Ok(marks)
     }
 
-    /// True if a document verifies. A document that is too large to be read counts if its checksum matches.
+    /// True if a document verifies. For a document that is too large to be read, only the checksum is compared.
     fn is_whole(&self, document: &Document) -> bool {
         match self.look(MARKS, &document.path()) {
             Ok(found) => matches!(found, DocumentRead::Valid(_)),
@@ -238,8 +242,8 @@ impl Documents {
         }
     }
 
-    /// The token in a document, without verifying the document. `None` also for a document that is damaged, of a newer
-    /// format, or reached through a link.
+    /// The token in a document, which is not verified. `None` if the document has no token, is damaged, has a newer
+    /// format, or is reached through a link.
     fn fence_in(&self, document: &Document) -> Result<Option<Fence>> {
         self.read_fence(document).or_else(|error| match error.kind() {
             ErrorKind::Refused | ErrorKind::NewerFormat | ErrorKind::Damaged => Ok(None),
@@ -263,7 +267,7 @@ impl Documents {
         match self.look(MARKS, &path) {
             Ok(DocumentRead::Valid(found)) => Ok(fence_in(found.body()).flatten()),
             Ok(DocumentRead::Absent | DocumentRead::Foreign(_) | DocumentRead::Damaged(..)) => Ok(None),
-            // The fields before a large state may be longer than the head, but not longer than the limit.
+            // The fields before a large state may be longer than the first read, so this reads up to the size limit.
             Err(error) if error.kind() == ErrorKind::TooLarge => {
                 head.resize(usize::try_from(self.most_read()).unwrap_or(usize::MAX), 0);
                 let read = file
@@ -277,7 +281,7 @@ impl Documents {
     }
 }
 
-/// The error for a write under a token if the marks of the job can't be read.
+/// The error of a fenced write if the marks of the job can't be read.
 fn unreadable(error: StorageError) -> StorageError {
     error.with_hint(
         "end the holders of older locks, then run `prodigy-storage doctor --repair`: it restores the marks from the \
@@ -289,7 +293,7 @@ fn marks_path(job: &JobAddress) -> std::path::PathBuf {
     Document::Fencing(job.clone()).path()
 }
 
-/// The token in the fields of a JSON object. Returns `None` if the bytes end before it is certain whether there is a token.
+/// The token in a JSON object. `None` if the given bytes end before it is certain whether the object has a token.
 fn fence_in(bytes: &[u8]) -> Option<Option<Fence>> {
     let mut fields = Fields::default();
     let mut parser = serde_json::Deserializer::from_slice(bytes);
@@ -305,7 +309,7 @@ fn fence_in(bytes: &[u8]) -> Option<Option<Fence>> {
 struct Fields {
     token: Option<u64>,
     lock: Option<LockName>,
-    /// True if the parser reached the state, which is the last field.
+    /// True after the parser reached the field of the state. No token comes after it.
     over: bool,
 }
 
@@ -321,7 +325,8 @@ impl<'de> Visitor<'de> for FieldsVisitor<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match key.as_ref() {
-                // The fields may have any value; only a number is a token, and only a name names a lock.
+                // Other programs may store other values in these fields. Only a number is a token, and only a valid
+                // name names a lock.
                 "fencing" => self.0.token = map.next_value::<&RawValue>()?.get().parse().ok(),
                 "fencing_lock" => {
                     let raw = map.next_value::<&RawValue>()?.get();

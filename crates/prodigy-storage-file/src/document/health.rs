@@ -1,5 +1,5 @@
-//! The health check of the files that a command needs to find its repository, a new log its first name, and a write its
-//! fencing mark.
+//! The health check of registry entries, notes about deleted logs, and fencing marks: if such a file is damaged,
+//! commands or writes fail.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use prodigy_storage_layout::{DELETIONS, Document, JobAddress, JobId, RepoName, S
 use super::{DocumentRead, Documents};
 
 const HEALTH: &str = "check health";
-/// The largest number of files that are read.
+/// The largest number of files that one check reads.
 const MOST: usize = 10_000;
-/// The largest number of files that are named.
+/// The largest number of damaged files that a message names.
 const NAMED: usize = 5;
 
 impl Documents {
-    /// Finds registry entries, and notes about deleted logs, that are damaged: commands in such a repository fail. Also finds
-    /// damaged fencing marks: fenced writes to such a job fail.
+    /// Finds damaged registry entries and notes about deleted logs, which make commands in their repository fail. Also
+    /// finds damaged fencing marks, which make fenced writes to their job fail.
     pub(crate) fn health(&self) -> Vec<Check> {
         let repos = self.repos();
         let entries = repos.iter().cloned().map(Document::Repository);

@@ -17,14 +17,14 @@ use crate::fs::{FileKind, FsFolder, Metadata};
 
 const LIST: &str = "list documents";
 
-/// The folder of a job's checkpoints in numbers.
+/// The counts of a job's checkpoints, and other facts that a listing of their folder shows.
 #[derive(Debug, Default)]
 pub(crate) struct StateSurvey {
     pub(crate) checkpoints: DocumentCount,
     pub(crate) last_write: Option<Timestamp>,
-    /// False if the folder has no mark of a finished job.
+    /// False if the document that marks a job as finished is certainly absent.
     pub(crate) may_be_finished: bool,
-    /// False if the folder has no documents of the caller's own kinds.
+    /// False if the job certainly has no documents of the caller's own kinds.
     pub(crate) may_have_documents: bool,
 }
 
@@ -36,7 +36,8 @@ fn key(document: Document) -> (Option<Stamp>, Document) {
 }
 
 impl Documents {
-    /// [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list). Documents without a stamp come first, by name.
+    /// Implements [`DocumentStore::list`](prodigy_storage_backend::DocumentStore::list). Documents without a stamp come
+    /// first, ordered by name.
     pub(crate) fn list(
         &self,
         scope: &DocumentScope,
@@ -46,7 +47,7 @@ impl Documents {
         let mut options = PageOptions::default().limit(page.limit);
         options.after = page.after.clone().map(key);
         let mut keys = PageBuilder::new(options);
-        // The folder that contains all found documents, if a single folder does: metadata is then read relative to it.
+        // The open folder, if all found documents are in one. Their metadata is then read relative to it.
         let mut folder = None;
         match scope {
             DocumentScope::Checkpoints(job, _) | DocumentScope::Job(job) | DocumentScope::Keyed(job, _) => {
@@ -66,7 +67,7 @@ impl Documents {
                     self.find_in(&path.join(kind.as_str()), scope, &mut keys)?;
                 }
             }
-            // A scope that a later version of the layout crate adds: nothing is listed.
+            // Scopes that a later version of the layout crate may add; they list nothing.
             _ => {}
         }
         let keys = keys.finish();
@@ -84,7 +85,7 @@ impl Documents {
         Ok(Page::new(found, keys.next.map(|(_, document)| document)))
     }
 
-    /// The checkpoints of a job, by one pass over the names in its folder, in whatever order they come.
+    /// Counts the checkpoints of a job with one pass over the names in its folder, in any order.
     pub(crate) fn survey(&self, job: &JobAddress, deadline: Deadline) -> Result<StateSurvey> {
         let mut survey = StateSurvey::default();
         let path = checkpoints_folder(job);
@@ -122,7 +123,7 @@ impl Documents {
     ) -> Result<()> {
         let path = document.path();
         let plain = path.file_name().unwrap_or_default();
-        // A process that died during a compression left both forms: the plain one counts.
+        // A process died during a compression and left both forms. The plain form is counted, so this one is skipped.
         if plain != name && folder.metadata_of(plain).is_ok() {
             return Ok(());
         }
@@ -160,7 +161,8 @@ impl Documents {
         let is_own = matches!(scope, DocumentScope::Own(..));
         folder
             .names(&mut |name, kind| match parse(name) {
-                // Nothing is before a document of the caller's own, so what is no file can't be taken for an older one.
+                // A document of the caller's own has no older version that could be read in its place, so a link or
+                // folder at its path is skipped.
                 Some(_) if is_own && kind != FileKind::File => self.root.pass_over(&path.join(name), kind),
                 Some(document) if scope.contains(&document) => keys.offer(key(document)),
                 Some(_) => {}
@@ -174,7 +176,7 @@ impl Documents {
         Ok(Some(folder))
     }
 
-    /// The kinds of the caller's own documents: the names of the folders.
+    /// The kinds of the caller's own documents. Each kind has a folder of its name.
     fn kinds_in(&self, path: &Path) -> Result<Vec<DocumentKind>> {
         let names = self.root.folders_in(LIST, path)?;
         Ok(names.filter_map(|name| DocumentKind::new(name).ok()).collect())
@@ -189,7 +191,7 @@ impl Documents {
         Ok(())
     }
 
-    /// The entry for a listed document; `None` if its file was removed since.
+    /// The entry of a listing for a document; `None` if the file was removed after its name was read.
     fn entry(
         &self,
         path: &Path,

@@ -1,8 +1,8 @@
 //! Documents: atomic, checksummed JSON files.
 //!
-//! Each file is an [`envelope`], and is only ever replaced whole. Readers take no lock and change nothing. Every write, even
-//! one without a condition, holds a lock that all writers of the document take (`lock_documents`). So a condition that was
-//! checked under the lock still holds when the new file is renamed to its path.
+//! Each file is an [`envelope`], and is only ever replaced as a whole. Readers take no lock and change nothing. Every
+//! write, even one without a condition, holds a lock that all writers of the document take (`lock_documents`). So a
+//! condition that was checked under the lock still holds when the new file is renamed to its path.
 
 mod body;
 mod envelope;

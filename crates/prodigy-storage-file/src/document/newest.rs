@@ -18,7 +18,7 @@ pub(super) struct Names {
     newest: Vec<(Phase, Stamp)>,
     /// The names of temporary files, whether their writers are alive or dead.
     pub(super) temps: Vec<String>,
-    /// The files in which another program stores the state of the job.
+    /// The names of files in which another program stores the state of the job.
     pub(super) others: Vec<String>,
 }
 
@@ -29,13 +29,13 @@ impl Names {
         newest.find(|(of, _)| *of == phase).map(|(_, stamp)| stamp)
     }
 
-    /// The newest stamps of the other phases.
+    /// The newest stamps of all phases except this one.
     pub(super) fn newest_beside(&self, phase: Phase) -> impl Iterator<Item = &Stamp> {
         let others = self.newest.iter().filter(move |(of, _)| *of != phase);
         others.map(|(_, stamp)| stamp)
     }
 
-    /// Remembers a stamp if it is the newest of its phase so far, and older than `before`.
+    /// Stores a stamp if it is the newest of its phase so far. Ignores one that is not older than `before`.
     fn keep_newer(&mut self, phase: Phase, stamp: Stamp, before: Option<&Stamp>) {
         if before.is_some_and(|before| stamp >= *before) {
             return;
@@ -49,7 +49,7 @@ impl Names {
 }
 
 impl Documents {
-    /// [`DocumentStore::newest`](prodigy_storage_backend::DocumentStore::newest).
+    /// Implements [`DocumentStore::newest`](prodigy_storage_backend::DocumentStore::newest).
     pub(crate) fn newest(
         &self,
         job: &JobAddress,
@@ -74,7 +74,7 @@ impl Documents {
             let Some(folder) = self.root.open_folder(NEWEST, &path)? else {
                 return Ok(None);
             };
-            // For the setup phase, this pass only counts the files of other programs.
+            // For the setup phase, the pass only finds files of other programs, to count them as skipped.
             let names = self.look_over(NEWEST, &*folder, &path, before)?;
             self.skip_state(NEWEST, job, &names.others)?;
             let document = if phase == Phase::Setup {
@@ -90,7 +90,7 @@ impl Documents {
             match self.packed_metadata(&document, looked) {
                 Ok(found) => return Ok(Some(DocumentEntry::new(document, found.len, found.modified))),
                 Err(error) if is_absent(&error) && phase == Phase::Setup => return Ok(None),
-                // The checkpoint was removed since: look for the newest again.
+                // Another process has just removed the checkpoint, so the loop looks for the newest one again.
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(self.root.read_fault(NEWEST, &at, error)),
             }
@@ -126,8 +126,9 @@ impl Documents {
         Ok(names)
     }
 
-    /// Counts the skipped files in which another program stores the state of a job: the `others` in the folder of its
-    /// checkpoints, and the files in the folder that this program has for the job outside of all repositories.
+    /// Counts the files in which another program stores the state of a job, and which are skipped: `others` in the
+    /// folder of the job's checkpoints, and the files in that program's own folder for the job, outside of all
+    /// repositories.
     pub(super) fn skip_state(
         &self,
         operation: &'static str,
@@ -150,7 +151,7 @@ impl Documents {
     }
 }
 
-/// True if another program uses this name, in a folder of checkpoints, for a file with the state of a job.
+/// True if a file with this name, in a folder of checkpoints, holds the state of a job for another program.
 pub(super) fn is_anothers_state(folder: &Path, name: &str) -> bool {
     let is_state = !name.starts_with('.') && (name.ends_with(".json") || name.ends_with(".gz"));
     is_state && Entry::parse(&folder.join(name)).is_none()

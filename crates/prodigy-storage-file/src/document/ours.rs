@@ -1,11 +1,12 @@
 //! Decides whether a file belongs to this store or to another program.
 //!
-//! Other programs may work in the same root. Their files are read if their form is known. They are never adopted, repaired,
+//! Other programs may work in the same root. Their files are read if their form is known. They are never repaired,
 //! moved or given another mode: code that may change a file checks with these functions first.
 //!
-//! A file is ours if only this store uses such a name, or if its bytes have the marks of an envelope. A file that is empty or
-//! all zeros is ours, too: it has nothing of another program, and a power loss may leave one of ours so. Only our files can be
-//! damaged. A file of another program is either read or skipped.
+//! A file is ours (this store wrote it) if only this store uses such a name, or if its bytes have the marks of an
+//! envelope. A file that is empty or all zeros counts as ours, too: a power loss may leave one of our files like that,
+//! and nothing is lost if it was another program's. Only our files can be damaged. A file of another program is either
+//! read or skipped.
 
 use std::path::Path;
 
@@ -13,26 +14,27 @@ use prodigy_storage_layout::{Document, Entry};
 
 use super::envelope::is_ours;
 
-/// True if only this store gives a document such a name.
+/// True if only this store gives such names to documents.
 pub(super) fn by_name(document: &Document) -> bool {
     match document {
         Document::Map(_, stamp) | Document::Reduce(_, stamp) | Document::OwnPhase(_, _, stamp) => {
             stamp.is_canonical()
         }
         Document::Finished(_) | Document::Fencing(_) | Document::Repository(_) | Document::Own(..) => true,
-        // Another program may use these names too.
+        // Other programs use these names too, so the name alone decides nothing.
         _ => false,
     }
 }
 
-/// True if a document is ours, by its name or by its bytes.
+/// True if this store wrote a document, judged by its name and its bytes.
 fn document(document: &Document, bytes: &[u8]) -> bool {
-    // A stamp that is not ours is in no name that we give.
+    // A blank file may be ours unless its name has a stamp. A stamp in our own form has already been recognised by its
+    // name.
     let is_blank = document.stamp().is_none() && bytes.iter().all(|byte| *byte == 0);
     by_name(document) || is_blank || is_ours(bytes)
 }
 
-/// True if the document at a path is ours.
+/// True if this store wrote the document at a path.
 pub(super) fn document_at(path: &Path, bytes: &[u8]) -> bool {
     match Entry::parse(path) {
         Some(Entry::Document(found) | Entry::Compressed(found)) => document(&found, bytes),

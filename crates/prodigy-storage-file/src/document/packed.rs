@@ -14,7 +14,7 @@ use super::Documents;
 use crate::fs::{FsFile, Metadata, OpenMode};
 
 impl Documents {
-    /// Opens the compressed form of a document whose plain file is absent. `None` if it is absent too.
+    /// Opens the compressed form of a document whose plain file is absent. `None` if the document has neither form.
     pub(super) fn open_packed(
         &self,
         operation: &'static str,
@@ -34,7 +34,7 @@ impl Documents {
         }
     }
 
-    /// The metadata of a document: that of its plain file if it exists, otherwise that of its compressed form.
+    /// The metadata of a document's plain file or, if that is absent, of its compressed form.
     pub(super) fn packed_metadata(
         &self,
         document: &Document,
@@ -84,7 +84,8 @@ mod with {
             let mut bytes = Vec::new();
             let decoded =
                 zstd::stream::read::Decoder::new(FileRead::new(&*file, 0)).and_then(|mut decoder| {
-                    // Level 3 needs a window of 2 MiB. The limit of 8 MiB bounds the memory that a hostile file can ask for.
+                    // Level 3 needs a window of 2 MiB. The limit of 8 MiB bounds the memory that a hostile file can
+                    // make this process use.
                     decoder.window_log_max(23)?;
                     decoder.take(limit.saturating_add(1)).read_to_end(&mut bytes)
                 });
@@ -97,7 +98,8 @@ mod with {
             }
         }
 
-        /// Compresses a superseded checkpoint. If this fails, the plain file stays. The caller holds the state lock.
+        /// Compresses a superseded checkpoint. After a failure the plain file stays. The caller holds the job's state
+        /// lock.
         pub(in crate::document) fn pack(&self, document: &Document) {
             if !self.root.options.compression || !document.may_be_packed() {
                 return;

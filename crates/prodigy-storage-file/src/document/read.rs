@@ -27,7 +27,7 @@ pub(crate) enum DocumentRead {
 }
 
 impl Documents {
-    /// [`DocumentStore::get`](prodigy_storage_backend::DocumentStore::get).
+    /// Implements [`DocumentStore::get`](prodigy_storage_backend::DocumentStore::get).
     pub(crate) fn get(&self, document: &Document, deadline: Deadline) -> Result<Option<StoredDocument>> {
         const GET: &str = "get document";
         let path = document.path();
@@ -40,8 +40,8 @@ impl Documents {
         }
     }
 
-    /// [`DocumentStore::revision`](prodigy_storage_backend::DocumentStore::revision). Only the head is read, except for a bare
-    /// document of another program: its revision is the hash of the whole file.
+    /// Implements [`DocumentStore::revision`](prodigy_storage_backend::DocumentStore::revision). Reads only the head of
+    /// the file. A bare document of another program has no head, and its revision is the hash of the whole file.
     pub(crate) fn revision(&self, document: &Document, deadline: Deadline) -> Result<Option<Revision>> {
         const REVISION: &str = "read revision";
         let path = document.path();
@@ -110,7 +110,8 @@ impl Documents {
             }
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.open_packed(operation, path),
-            // Damage, so that the newest document before it is found.
+            // A folder at the path of a checkpoint counts as damage, so that a search for the newest document continues
+            // with the one before it.
             Err(error) if self.is_folder(path) => {
                 let why = "there is a folder at the path of the file";
                 let at = self.root.absolute(path);
@@ -127,10 +128,11 @@ impl Documents {
         found.is_ok_and(|found| found.kind == FileKind::Folder)
     }
 
-    /// The result for a document above the size limit.
+    /// Decides the result for a document above the size limit.
     ///
-    /// A document of ours is an error, so that no older document is taken for the newest one. It is verified as a stream, so
-    /// damage is reported as damage. A document of another program can't be verified, and is skipped as unreadable.
+    /// A document that this store wrote is an error, so that no older document is taken for the newest one. It is
+    /// verified as a stream, so damage is reported as damage. A document of another program can't be verified, and is
+    /// skipped as unreadable.
     fn large_document(
         &self,
         operation: &'static str,
@@ -217,7 +219,7 @@ impl Documents {
     }
 }
 
-/// The error for a file that has no mark of ours and no known form.
+/// The error for a file that this store did not write and whose form is unknown.
 fn another_programs(
     operation: &'static str,
     target: impl std::fmt::Display,

@@ -13,14 +13,14 @@ use super::read::DocumentRead;
 use crate::root::{LockedFile, Replace, TempFile};
 
 const ADD: &str = "add checkpoint";
-/// The largest number of attempts to find a free name. Only a writer that does not take our lock can have taken a name.
+/// The largest number of attempts to find a free name. A name can be taken only by a writer that ignores our lock.
 const TRIES: u32 = 16;
 
 impl Documents {
-    /// [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
+    /// Implements [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
     ///
-    /// If the options have a condition on the newest document, damaged documents are skipped and moved to quarantine. Their
-    /// stamps still count, so no name is used twice.
+    /// If the options have a condition on the newest document, damaged newer documents are skipped and moved to
+    /// quarantine. Their stamps still count, so that no name is used twice.
     pub(crate) fn add(
         &self,
         job: &JobAddress,
@@ -83,7 +83,8 @@ impl Documents {
         }
     }
 
-    /// Checks the condition against the newest valid document of the series. Newer damaged documents are moved to quarantine.
+    /// Checks the condition against the newest valid document of the series. Damaged documents that are newer are moved
+    /// to quarantine.
     fn check_newest(
         &self,
         job: &JobAddress,
@@ -98,7 +99,7 @@ impl Documents {
         }
         let newest = newest_valid(
             |last: Option<&Document>| match (last, phase) {
-                // The names were read before: no second pass is needed for the newest document.
+                // The names were already listed, so the newest document is known without a second listing.
                 (None, Phase::Setup) => Ok(Some(Document::Setup(job.clone()))),
                 (None, _) => Ok(names
                     .newest_of(phase)
@@ -128,7 +129,8 @@ impl Documents {
         self.check_expected(ADD, folder, options.expected, revision)
     }
 
-    /// The stamp of the next checkpoint, by the rule of [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add).
+    /// The stamp of the next checkpoint, chosen as [`DocumentStore::add`](prodigy_storage_backend::DocumentStore::add)
+    /// describes.
     fn next_stamp(
         &self,
         folder: &Path,
@@ -136,7 +138,7 @@ impl Documents {
         names: &Names,
         not_before: Option<Timestamp>,
     ) -> Result<Stamp> {
-        // The stamps of another program come from its own clock, and count only within their series.
+        // Stamps of other phases count only if this store gave them: those of another program come from its own clock.
         let above = names
             .newest_beside(phase)
             .filter(|stamp| stamp.is_canonical())

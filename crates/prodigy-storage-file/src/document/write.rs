@@ -15,11 +15,11 @@ use super::ours;
 use super::read::DocumentRead;
 use crate::root::{LockedFile, Quarantine, Replace, TempFile, count};
 
-/// Once in this number of writes, a put also removes the temporary files of dead writers from its folder.
+/// The number of writes after which a put also removes the temporary files that dead writers left in its folder.
 const SWEEP_EVERY: u64 = 64;
 
 impl Documents {
-    /// [`DocumentStore::put`](prodigy_storage_backend::DocumentStore::put).
+    /// Implements [`DocumentStore::put`](prodigy_storage_backend::DocumentStore::put).
     pub(crate) fn put(
         &self,
         document: &Document,
@@ -44,7 +44,7 @@ impl Documents {
         } else if matches!(document, Document::Repository(_))
             && let DocumentRead::Damaged(error, bytes) = self.look(PUT, &path)?
         {
-            // The damaged bytes may still show which repository owns the name.
+            // Keeps the damaged registry entry in quarantine: its bytes may still show which repository owns the name.
             self.set_aside(&path, &error, &bytes);
         }
         self.check_ours(PUT, document, &path)?;
@@ -66,7 +66,7 @@ impl Documents {
         Ok(revision)
     }
 
-    /// [`DocumentStore::delete`](prodigy_storage_backend::DocumentStore::delete).
+    /// Implements [`DocumentStore::delete`](prodigy_storage_backend::DocumentStore::delete).
     pub(crate) fn delete(
         &self,
         document: &Document,
@@ -114,8 +114,8 @@ impl Documents {
         Ok(removed)
     }
 
-    /// Refuses to replace or remove a file of another program at the path of a document. The caller holds the document's
-    /// lock.
+    /// Refuses to replace or remove a file that another program wrote at the path of a document. The caller holds the
+    /// document's lock.
     pub(super) fn check_ours(&self, operation: &'static str, document: &Document, path: &Path) -> Result<()> {
         if ours::by_name(document) {
             return Ok(());
@@ -127,7 +127,7 @@ impl Documents {
                 DocumentRead::Foreign(_) => true,
                 DocumentRead::Absent | DocumentRead::Damaged(..) => false,
             },
-            // A link is replaced or removed itself, without being followed.
+            // A link may be replaced or removed, since that changes the link itself and not its target.
             Err(error) if error.kind() == ErrorKind::Refused => false,
             Err(error) => return Err(error),
         };
@@ -145,7 +145,7 @@ impl Documents {
         ))
     }
 
-    /// True if a deletion of the job may remove the document: it is ours or absent.
+    /// True if a deletion of the job may remove the document: this store wrote it, or it is absent.
     pub(crate) fn is_ours(&self, operation: &'static str, document: &Document) -> Result<bool> {
         match self.check_ours(operation, document, &document.path()) {
             Ok(()) => Ok(true),
@@ -161,8 +161,8 @@ impl Documents {
             .is_ok()
     }
 
-    /// Takes the lock that all writers of a document hold: the state lock of its job, the lock of the repository's own
-    /// documents, or the lock of the registry.
+    /// Takes the lock that all writers of a document share: the state lock of a job, the lock for the documents of a
+    /// repository, or the lock of the registry.
     pub(crate) fn lock_documents(
         &self,
         document: &Document,
@@ -210,8 +210,8 @@ impl Documents {
         .with_hint("another writer was there in between: read it again and decide"))
     }
 
-    /// Moves a damaged document to quarantine. The caller holds the document's lock. If the move fails, the document stays
-    /// and a warning is logged; later reads skip it again. A file of another program always stays.
+    /// Moves a damaged document to quarantine. The caller holds the document's lock. If the move fails, a warning is
+    /// logged and the document stays; later reads report its damage again. A file of another program always stays.
     pub(super) fn set_aside(&self, path: &Path, error: &StorageError, bytes: &[u8]) {
         tracing::warn!(
             error = error as &dyn std::error::Error,
@@ -236,7 +236,7 @@ impl Documents {
         }
     }
 
-    /// Writes a document under a new revision, whole or not at all.
+    /// Writes a document atomically, under a new revision.
     pub(crate) fn write_document(
         &self,
         operation: &'static str,

@@ -61,7 +61,7 @@ pub enum FileKind {
 /// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name. Listings leave out names that are not Unicode: the backend never creates such names.
+    /// The name. Listings leave out names that are not Unicode: the backend never creates such names.
     pub name: String,
     /// The kind.
     pub kind: FileKind,
@@ -74,13 +74,13 @@ pub struct Metadata {
     pub kind: FileKind,
     /// The length in bytes.
     pub len: u64,
-    /// Permission bits.
+    /// The permission bits.
     pub mode: u32,
-    /// Its owner.
+    /// The id of the user that owns the file.
     pub uid: u32,
-    /// Device and inode, which identify the file whatever its name.
+    /// Device and inode, which identify the file under any name.
     pub identity: (u64, u64),
-    /// The number of its names (hard links): 0 after the last one was removed.
+    /// The number of the file's names (hard links): 0 after the last one was removed.
     pub links: u64,
     /// The mtime: the time of the last write; for a folder, the last time a name in it was added or removed. A user may set
     /// it to any value.
@@ -118,7 +118,7 @@ impl From<NotRegular> for io::Error {
 pub struct Space {
     /// Bytes that this user can still write.
     pub free: u64,
-    /// The size of the file system in bytes.
+    /// The size of the file system, in bytes.
     pub capacity: u64,
     /// Inodes that this user can still use. `None` if the file system has no fixed number of inodes.
     pub free_inodes: Option<u64>,
@@ -127,13 +127,13 @@ pub struct Space {
 /// The result of resolving the path of the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The path leads to the open folder. If none was opened yet: the path resolves as it did before.
+    /// The path leads to the open folder or, if none was opened yet, resolves as it did before.
     Here,
     /// The path leads to another folder, or to a file.
     Elsewhere,
     /// No folder was opened yet, and a link on the path changed.
     Redirected,
-    /// The path leads nowhere: the folder was removed or moved away.
+    /// The path leads to nothing: the folder was removed or moved away.
     Gone,
 }
 
@@ -175,7 +175,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// The metadata of the file at a path. Follows no link. The empty path is the root.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
-    /// Where the link at a path leads. Fails for anything that is no link.
+    /// The target of the link at a path. Fails for anything that is not a link.
     fn link_target(&self, path: &Path) -> io::Result<PathBuf> {
         let _ = path;
         Err(io::ErrorKind::Unsupported.into())
@@ -202,9 +202,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         self.metadata(path)
     }
 
-    /// Watches a folder from now on. Calls `wake` after a name in it was added or removed, after a write to a file in it,
-    /// after the watch ended, and if the watch may have missed a change. Changes of temporary files are not reported. The
-    /// empty path is the root.
+    /// Watches a folder from now on. Calls `wake` after a name in it was added or removed, after a write to a file in
+    /// it, after the watch ended, and whenever the watch may have missed a change. Changes of temporary files are not
+    /// reported. The empty path is the root.
     ///
     /// Returns `None` if the system can't watch folders, and an error if its limits are reached. The caller then polls. It
     /// also polls, less often, beside a watch, since no watch reports what another machine writes.
@@ -226,7 +226,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     }
 }
 
-/// Called on the watcher's thread when a watched folder may have changed. It must not block.
+/// A function that the watcher's thread calls when a watched folder may have changed. It must not block.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// A watch on a folder, which lasts until it is dropped.
@@ -257,8 +257,8 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
     /// The metadata of a name in the folder. Follows no link.
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata>;
 
-    /// Fails with `PermissionDenied` if this user may not read the name in the folder, enter it if it is a folder, or write to it if
-    /// `write` is true. A simulated folder may ignore this.
+    /// Fails with `PermissionDenied` if this user may not read the entry with this name (nor enter it, for a folder),
+    /// or if `write` is true and the user may not write to it. A simulated folder may ignore this.
     fn may(&self, name: &OsStr, kind: FileKind, write: bool) -> io::Result<()> {
         let _ = (name, kind, write);
         Ok(())
@@ -292,20 +292,21 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     /// Truncates or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes contents and length survive power loss. After a failure the state is unknown: never call it again.
+    /// Makes contents and length survive power loss. After a failure the state is unknown, and the caller must not call
+    /// it again.
     fn sync(&self) -> io::Result<()>;
 
     /// Like [`sync`](Self::sync), and makes the mode survive too.
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Takes the operating system's exclusive lock on the file; returns false if another holder has it. The lock is released
-    /// when the file is closed.
+    /// Takes the operating system's exclusive lock on the file; returns false if another holder has it. The lock is
+    /// released when the file is closed.
     fn try_lock(&self) -> io::Result<bool>;
 
     /// Releases the lock. The file stays open.
     fn unlock(&self) -> io::Result<()>;
 
-    /// Sets the permission bits, whatever the umask.
+    /// Sets the permission bits; the umask has no effect.
     fn set_mode(&self, mode: u32) -> io::Result<()>;
 
     /// Sets the mtime. A simulated file may ignore this.
@@ -317,7 +318,7 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     /// The metadata of the file.
     fn metadata(&self) -> io::Result<Metadata>;
 
-    /// The descriptor, if the file has one.
+    /// The file descriptor, if the file has one.
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 }
 

@@ -46,12 +46,12 @@ use rights::{Owner, heir, may, takes_nothing, write_and_leave_nothing};
 #[derive(Debug)]
 pub struct RealFs {
     root: PathBuf,
-    /// The path that the caller gave, with its links.
+    /// The path of the root as the caller gave it, in which links are not resolved.
     given: PathBuf,
     opened: RwLock<Option<Root>>,
-    /// True after the warning that new files do not get the owner of the root.
+    /// True after a warning was logged that new files do not get the owner of the root.
     warned: AtomicBool,
-    /// Set by the first watch and then kept, so that not every wait starts and ends a thread.
+    /// The watcher, once a watch was requested. It is kept, so that a series of waits does not start a thread for each.
     #[cfg(target_os = "linux")]
     watcher: parking_lot::Mutex<Option<Arc<watch::Watcher>>>,
 }
@@ -60,21 +60,21 @@ pub struct RealFs {
 #[derive(Clone, Debug)]
 struct Root {
     descriptor: Arc<OwnedFd>,
-    /// Device and inode. The inode is not reused while the descriptor is open.
+    /// Device and inode. No other folder gets the same inode while the descriptor is open.
     identity: (u64, u64),
-    /// The owner and group of the root, if it belongs to another user than this process.
+    /// The owner and group that new files get, if the root belongs to another user than the one of this process.
     heir: Option<Owner>,
 }
 
 impl RealFs {
-    /// The file system below this folder, which need not exist.
+    /// Creates a file system below this folder, which need not exist.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         Self::reached_by(root.clone(), root)
     }
 
-    /// The file system below `root`. The path `given` leads to `root`, possibly through links.
+    /// Creates a file system below `root`. The path `given` leads to `root`, possibly through links.
     pub(crate) fn reached_by(given: PathBuf, root: PathBuf) -> Self {
         Self {
             root,
@@ -91,7 +91,7 @@ impl RealFs {
             return Ok(Arc::clone(&root.descriptor));
         }
         let mut opened = self.opened.write();
-        // Another thread may have opened it since: both must work in the same folder.
+        // Another thread may have opened the root meanwhile, and both must use the same folder.
         if let Some(root) = &*opened {
             return Ok(Arc::clone(&root.descriptor));
         }
@@ -183,7 +183,7 @@ impl FileSystem for RealFs {
             create_mode,
         )?));
         if mode == OpenMode::CreateNew {
-            // The umask may have removed bits that are needed.
+            // Sets the mode again, since the umask may have removed bits from it.
             file.set_mode(FILE_MODE)?;
             self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.0, Some(uid), Some(gid)));
         } else {
@@ -222,7 +222,7 @@ impl FileSystem for RealFs {
                         rustix::fs::chownat(CWD, folder, Some(uid), Some(gid), flags)?;
                     }
                 }
-                // Another process has just created it.
+                // Another process has just created the folder.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound
@@ -265,9 +265,9 @@ impl FileSystem for RealFs {
                         return Err(error);
                     }
                 }
-                // A mount point: its entry belongs to another file system.
+                // The file system of the root ends here: the root's own file system is mounted at this point.
                 Ok(_) => break,
-                // A folder that this user can't read was not created by this process.
+                // This user can't read the folder, so this process did not create it, and it needs no sync.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 Err(error) => return Err(error),
             }
@@ -297,7 +297,8 @@ impl FileSystem for RealFs {
             RenameFlags::NOREPLACE,
         );
         match renamed {
-            // A file system without this flag: a hard link under the new name can't replace an existing file either.
+            // The file system does not support this flag. Creates a hard link under the new name instead, which can't
+            // replace a file either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                 rustix::fs::linkat(&from_folder, from_name, &to_folder, to_name, AtFlags::empty())?;
                 Ok(rustix::fs::unlinkat(&from_folder, from_name, AtFlags::empty())?)
@@ -335,7 +336,8 @@ impl FileSystem for RealFs {
         if path.as_os_str().is_empty() {
             return Ok(metadata_of(&rustix::fs::fstat(&*self.root()?)?));
         }
-        // An absent file below a folder takes one call, and not the three of opening and closing its folder.
+        // For a path below a folder, one call finds out that the file is absent. Opening and closing the folder would
+        // take two more.
         #[cfg(target_os = "linux")]
         if path.parent().is_some_and(|parent| !parent.as_os_str().is_empty()) {
             let found = self.open_beneath(path, OFlags::PATH | OFlags::NOFOLLOW, 0)?;
@@ -383,7 +385,7 @@ impl FileSystem for RealFs {
         match retry_on_intr(|| rustix::fs::stat(&self.given)) {
             Ok(found) if metadata_of(&found).identity == identity => Ok(Place::Here),
             Ok(_) => Ok(Place::Elsewhere),
-            // Absent, or a link that leads nowhere or to itself.
+            // The path leads to nothing, or a link on it leads to itself.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Place::Gone),
             Err(error) => Err(error.into()),
         }

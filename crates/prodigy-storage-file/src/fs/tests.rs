@@ -1,4 +1,4 @@
-//! Tests of the real file system: no path and no link in the root leads out of it.
+//! Tests of the real file system: no path, and no link in the root, leads out of the root.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -79,7 +79,7 @@ fn no_call_follows_a_link_out_of_the_root() {
     assert!(is_link(fs.rename_new(mine, Path::new("a/out/new"))));
     assert!(is_link(fs.metadata(out)));
     assert_eq!(fs.metadata(Path::new("a/out")).unwrap().kind, FileKind::Other);
-    // Removing or replacing a link acts on the link itself, not on its target.
+    // Renaming and removing act on the link itself, not on its target.
     fs.rename(mine, Path::new("a/b/file")).unwrap();
     fs.unlink(Path::new("a/b/dangling")).unwrap();
     assert_eq!(std::fs::read(dir.path().join("outside/file")).unwrap(), b"keep");
@@ -131,7 +131,7 @@ fn a_file_with_a_second_name_keeps_its_mode() {
     let outside = dir.path().join("outside/file");
     std::fs::set_permissions(&outside, std::fs::Permissions::from_mode(0o400)).unwrap();
     std::fs::hard_link(&outside, dir.path().join("root/x.lock")).unwrap();
-    // Without the superuser's rights, this open may fail.
+    // The result does not matter: without the rights of the superuser, this open may fail.
     let _ = fs.open(Path::new("x.lock"), OpenMode::Create);
     let mode = std::fs::metadata(&outside).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o400);
@@ -180,7 +180,7 @@ fn the_lock_on_a_folder_is_shared_or_exclusive_and_makes_nothing() {
     assert_eq!(std::fs::read_dir(&root).unwrap().count(), before);
 }
 
-/// A folder of a root that is watched, with a channel that gets a message for each report.
+/// A watched folder of a new root, with a channel that receives a message for each report.
 #[cfg(target_os = "linux")]
 fn watched(folder: &str) -> (tempfile::TempDir, Box<dyn FsWatch>, std::sync::mpsc::Receiver<()>) {
     let (dir, fs) = place();
@@ -203,7 +203,7 @@ fn a_watch_reports_names_and_writes_and_no_temporary_file() {
     std::fs::write(folder.join(".tmp-0"), "x").unwrap();
     std::fs::write(dir.path().join("root/a/other"), "x").unwrap();
     std::fs::remove_file(folder.join(".tmp-0")).unwrap();
-    // The reports of one folder come in the order of the changes: the first one is of this file.
+    // The reports of a folder arrive in the order of its changes, so the first one is about this file.
     let file = std::fs::File::create(folder.join("new")).unwrap();
     reported.recv_timeout(REPORT).unwrap();
     assert!(
@@ -264,7 +264,7 @@ fn a_folder_that_changed_just_now_has_no_mark() {
     let (dir, fs) = place();
     std::fs::write(dir.path().join("root/new"), "").unwrap();
     assert_eq!(fs.folder(Path::new("")).unwrap().mark().unwrap(), None);
-    // Assumes that no software is installed while the tests run.
+    // The names in `/usr` change only when software is installed, which is assumed not to happen during the tests.
     let mark = || RealFs::new("/usr").folder(Path::new("")).unwrap().mark().unwrap();
     assert!(mark().is_some());
     assert_eq!(mark(), mark());

@@ -17,10 +17,10 @@ use process::is_alive;
 pub(crate) use process::{ProcessState, host, instance, state_of};
 use prodigy_storage_backend::Holder;
 
-/// The largest number of readings of a table in several pieces. One reading leaves out a given lock with a probability of
-/// a few per cent at most.
+/// The largest number of times that a table is read if it does not fit in one piece. A single reading misses a given
+/// lock with a probability of a few per cent at most.
 const READINGS: usize = 8;
-/// Bytes per read; the kernel returns fewer in one piece.
+/// The number of bytes to request per read; the kernel returns fewer at once.
 const BUFFER: usize = 256 << 10;
 
 /// One reading of the table.
@@ -31,24 +31,26 @@ struct Reading {
     whole: bool,
 }
 
-/// The list of held locks. It is read on creation, and again when a lock is missing that a reading may have left out.
+/// The list of held locks. It is read on creation, and again if a lock is missing that a torn reading may have left
+/// out.
 pub(crate) struct KernelLocks {
     source: Box<dyn FnMut() -> Option<Reading>>,
     seen: Vec<KernelLock>,
-    /// Readings that may still be made.
+    /// The number of readings that may still be made.
     left: usize,
     available: bool,
-    /// True if the descriptors of all processes were searched, or need not be.
+    /// True if the descriptors of all processes were searched, or need not be searched.
     searched: bool,
-    /// The locks by descriptor of all processes. They are read when the process that took a lock has ended.
+    /// Locks that were found in the descriptors of all processes; `None` until they are searched. They show a holder
+    /// that inherited the lock from a process that has ended.
     heirs: Option<Vec<KernelLock>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct KernelLock {
-    /// The process that took the lock; 0 if it runs in another container.
+    /// The id of the process that took the lock; 0 if the process runs in another container.
     taker: u32,
-    /// The process known to hold the lock: the taker, or a process that inherited its descriptor.
+    /// The id of the process that holds the lock now: the taker, or a process that inherited its descriptor.
     holder: u32,
     device: (u32, u32),
     inode: u64,
@@ -94,7 +96,7 @@ impl KernelLocks {
         }))
     }
 
-    /// False if the system has no such list.
+    /// False if the system does not have a list of locks.
     pub(crate) fn is_available(&self) -> bool {
         self.available
     }
@@ -108,7 +110,7 @@ impl KernelLocks {
         let signer_id = signer.map(|signer| signer.pid);
         let listed = self.find(identity, signer_id)?;
         let has_ended = match signer.filter(|signer| signer.pid == listed) {
-            // Another process may have got the same id since.
+            // The process that has this id now may be another one than the process that took the lock.
             Some(signer) => state_of(signer) == ProcessState::Ended,
             None => listed > 0 && !is_alive(listed),
         };
@@ -154,7 +156,7 @@ impl KernelLocks {
     }
 }
 
-/// The holder of the lock on a file.
+/// The holder of the lock on a file, according to these locks.
 fn holder_among(locks: &[KernelLock], (device, inode): (u64, u64), signer: Option<u32>) -> Option<u32> {
     let device = (rustix::fs::major(device as _), rustix::fs::minor(device as _));
     let of_file =
@@ -212,8 +214,8 @@ fn sees_all() -> bool {
     true
 }
 
-/// The locks by descriptor of all processes that this user may examine. In a container, the table leaves out a lock whose
-/// taker has ended, even if another process inherited it.
+/// The locks on the open descriptors of all processes that this user may examine. They are needed in a container, where
+/// the kernel's table leaves out a lock whose taker has ended, even if another process inherited it.
 fn locks_of_descriptors() -> Vec<KernelLock> {
     let mut found = Vec::new();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -285,7 +287,7 @@ mod tests {
         assert_eq!(locks.find((device(), 11), None), Some(6));
         assert_eq!(locks.find((device(), 12), Some(7)), None);
         assert_eq!(locks.find((device(), 10), Some(5)), None);
-        // The device differs from the one the program sees, but inode and process match.
+        // The device number differs from the one that programs see, but the inode and the process match.
         assert_eq!(locks.find((device(), 13), Some(8)), Some(8));
         assert_eq!(locks.find((device(), 13), Some(9)), None);
     }
@@ -294,7 +296,8 @@ mod tests {
     fn a_table_in_pieces_that_left_a_lock_out_is_read_again() {
         let mut locks = table(vec![("", false), ("", false), (ONE, false)]);
         assert_eq!(locks.find((device(), 11), None), Some(6));
-        // For a known holder the table is not read again, and for a free lock the readings end with the first snapshot.
+        // If the holder is found, the table is not read again. For a free lock, the readings end with the first whole
+        // one.
         assert_eq!(locks.find((device(), 11), None), Some(6));
         let mut locks = table(vec![("", false), (ONE, true)]);
         assert_eq!(locks.find((device(), 12), None), None);

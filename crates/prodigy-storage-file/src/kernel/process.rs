@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use prodigy_storage_backend::Holder;
 
-/// The inode of the initial process namespace, in which every process is visible.
+/// The inode of the machine's first process namespace. A process in it sees all processes.
 #[cfg(target_os = "linux")]
 const FIRST_NAMESPACE: &str = "4026531836";
 
@@ -13,7 +13,7 @@ const FIRST_NAMESPACE: &str = "4026531836";
 pub(crate) enum ProcessState {
     Alive,
     Ended,
-    /// The process belongs to another host or container, so its state is unknown.
+    /// The process belongs to another host or container, where this process can't check it.
     OutOfSight,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn instance() -> Option<String> {
     let pid = std::process::id();
     let of_this = || Some(format!("{}/{}", space()?, started(pid)?));
     let (of, known) = OWN.get_or_init(|| (pid, of_this()));
-    // After a fork, the stored value describes the parent.
+    // The process has forked: the stored value describes its parent.
     if *of == pid { known.clone() } else { of_this() }
 }
 
@@ -54,7 +54,8 @@ pub(crate) fn state_of(signer: &Holder) -> ProcessState {
     };
     if space_then != space_now {
         let boot = |space: &str| space.split('/').next().map(str::to_owned);
-        // Every process of an earlier boot has ended.
+        // After a reboot, every process of the earlier boot has ended. In the same boot, the process is in another
+        // namespace.
         return if boot(space_then) == boot(&space_now) {
             ProcessState::OutOfSight
         } else {

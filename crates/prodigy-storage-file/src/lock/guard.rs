@@ -12,7 +12,7 @@ use super::slots::{Slots, note_release};
 use crate::fs::FsFile;
 use crate::root::Root;
 
-/// The words for a held lock in the error for a root that was replaced.
+/// The name of a named lock in the error for a root that was replaced while this process held something in it.
 pub(crate) const HELD: &str = "a named lock";
 const CHECK: &str = "check lock";
 
@@ -86,7 +86,7 @@ impl LockGuard for FileGuard {
         let signed = Slots::read(&*self.file).map(|slots| slots.fencing() == self.fencing);
         match place.and_then(|is_here| Ok((is_here, signed?))) {
             Ok((true, true)) if !self.lost.load(Ordering::Relaxed) => Ok(()),
-            // The lock stays lost even if its file comes back: another process may have held the lock meanwhile.
+            // The lock stays lost even if its file comes back, since another process may have held it in between.
             Ok((is_here, _)) => {
                 self.lost.store(true, Ordering::Relaxed);
                 let why = match is_here {
@@ -105,7 +105,7 @@ impl LockGuard for FileGuard {
 
     fn release(mut self: Box<Self>) -> Result<()> {
         let checked = self.check();
-        // Closing the descriptor releases the lock, even if the note can't be written.
+        // Closing the descriptor releases the lock, even if the note of the release can't be written.
         self.note().map_err(|error| {
             StorageError::new(
                 ErrorKind::Io,
@@ -123,7 +123,7 @@ impl LockGuard for FileGuard {
 impl Drop for FileGuard {
     fn drop(&mut self) {
         if !self.noted {
-            // The note only informs, so a failure is ignored.
+            // The note of the release only informs readers, so a failure is ignored.
             let _ = self.note();
         }
         self.held.fetch_sub(1, Ordering::AcqRel);

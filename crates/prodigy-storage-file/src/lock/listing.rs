@@ -1,9 +1,9 @@
 //! Lists the named locks and their holders. The listing takes no lock and changes nothing: it reads the kernel's list of
 //! locks ([`KernelLocks`]).
 //!
-//! A lock that the kernel does not list still counts as held if its file has no note of a release and its holder belongs to
-//! another host or container, whose processes are not visible here. So a dead holder of this host is not shown, and a dead
-//! holder of another host is shown until the lock is taken again.
+//! A lock that the kernel does not list still counts as held if its file has no note of a release and its holder
+//! belongs to another host or container, whose processes are not visible here. So a lock whose holder died is listed as
+//! held only if the holder ran on another host, and only until the lock is taken again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::root::holder::{Who, who_holds};
 const LOCKS: &str = "list locks";
 
 impl Locks {
-    /// [`LockStore::locks`](prodigy_storage_backend::LockStore::locks), ordered by name.
+    /// Implements [`LockStore::locks`](prodigy_storage_backend::LockStore::locks), ordered by name.
     pub(crate) fn list(
         &self,
         page: &PageOptions<LockName>,
@@ -77,13 +77,14 @@ impl Locks {
         Ok(found)
     }
 
-    /// The jobs of a page that may have locks: see [`of_job`](Self::of_job).
+    /// A page of the jobs that may have named locks, found by the names of lock files.
     pub(crate) fn jobs_with_locks(&self, repo: &RepoName, page: &PageOptions<JobId>) -> Result<Page<JobId>> {
         let mut jobs = PageBuilder::new(page.clone());
         for parts in 2..=LockName::MAX_PARTS {
             let folder = locks_folder().join(parts.to_string()).join(repo.as_str());
             self.root.each_name(LOCKS, &folder, &mut |name, _| {
-                // A lock of two parts is a file that is named after the job, a longer one is in a folder of this name.
+                // The lock `REPO/JOB` is a file named after the job. A lock with a longer name is in a folder of the
+                // job's name.
                 let job = match parts {
                     2 => name.strip_suffix(".lock"),
                     _ => Some(name),
@@ -94,8 +95,8 @@ impl Locks {
         Ok(jobs.finish())
     }
 
-    /// Calls `give` with the name of each lock in these folders. Each folder has a number of levels, of which the last one
-    /// contains lock files; links and folders below that level are ignored.
+    /// Calls `give` with the name of each lock in these folders. The number beside a folder is the number of its
+    /// levels, of which the last one contains lock files. Links, and folders below the last level, are ignored.
     fn each_name(
         &self,
         mut folders: Vec<(PathBuf, usize)>,
@@ -140,7 +141,7 @@ impl Locks {
         let who = who_holds(&*file, last.as_ref(), released, kernel).map_err(fault)?;
         let held = who != Who::Nobody;
         if fencing == 0 && !held && !suspect {
-            // Abandoned during creation.
+            // The file is empty: its creator died before it wrote to it, so no one ever held the lock.
             return Ok(None);
         }
         let holder = last.clone().filter(|_| who == Who::Signer);

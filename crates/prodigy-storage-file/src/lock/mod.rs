@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub(crate) struct Locks {
     root: Arc<Root>,
-    /// The number of guards that are held.
+    /// The number of guards that exist in this process.
     held: Arc<AtomicUsize>,
 }
 
@@ -55,7 +55,8 @@ impl Locks {
         self.held.load(Ordering::Acquire) > 0
     }
 
-    /// [`LockStore::lock`](prodigy_storage_backend::LockStore::lock). Its writes are always strict, even in a relaxed store.
+    /// Implements [`LockStore::lock`](prodigy_storage_backend::LockStore::lock). The token is always synced, even in a
+    /// relaxed store.
     pub(crate) fn lock(
         &self,
         name: &LockName,
@@ -132,14 +133,15 @@ impl Locks {
         .with_source(error)
     }
 
-    /// The reason why a lock file is suspect; `None` if it is not. Takes no lock.
+    /// The reason why the contents of a lock file are doubtful; `None` if all of them verify. Takes no lock.
     pub(crate) fn why_suspect(&self, path: &Path) -> Result<Option<&'static str>> {
         let fault = |error| self.root.read_fault("examine lock", path, error);
         let file = self.root.fs.open(path, OpenMode::Read).map_err(fault)?;
         Ok(Slots::read(&*file).map_err(fault)?.why_suspect())
     }
 
-    /// The error for a lock file with a hard link. Tokens would have to be written to it, and it may be another user's file.
+    /// The error for a lock file with a second name (a hard link). The store would write tokens to it, and it may be
+    /// another user's file.
     fn has_second_name(&self, path: &Path) -> StorageError {
         StorageError::new(
             ErrorKind::Refused,
@@ -153,8 +155,8 @@ impl Locks {
         )
     }
 
-    /// Signs the file with the next token. On return, the token, the name of the file and the folders above it survive power
-    /// loss.
+    /// Writes the next token and the holder to the file. On return, they survive power loss, and so do the name of the
+    /// file and the folders above it.
     fn next_token(
         &self,
         name: &LockName,
@@ -165,7 +167,8 @@ impl Locks {
         deadline: Deadline,
     ) -> Result<u64> {
         let fault = |error| self.root.write_fault(LOCK, path, error);
-        // A killed holder may have left its slot in memory only. That slot has the greatest token: sync it first.
+        // A holder that was killed may not have synced its slot, which has the greatest token. So this syncs the file
+        // first.
         self.root.counters.sync(path);
         file.sync().map_err(fault)?;
         let slots = Slots::read(file).map_err(fault)?;
@@ -196,12 +199,12 @@ impl Locks {
             })
             .and_then(|()| self.root.sync_folder(path.parent().unwrap_or(Path::new(""))));
         if let Err(error) = signed {
-            // The slot may or may not be on the disk. Blank it, so that it does not verify.
+            // It is unknown whether the slot reached the disk. It is overwritten, so that it does not verify.
             let _ = slots.blank(file);
             return Err(error);
         }
         if slots.has_gap() || above > 0 {
-            // The slot that was just synced has the greatest token, so the other one can now be written safely.
+            // The slot that was just synced has the greatest token, so it is now safe to overwrite the other slot.
             self.root.counters.sync(path);
             slots
                 .close_gap(file, fencing, holder)
@@ -215,7 +218,8 @@ impl Locks {
 /// Describes, for an error message, the process that holds the lock on a file.
 fn holder_of(file: &dyn FsFile) -> String {
     let record = Slots::read(file).ok().and_then(Slots::into_record);
-    // After a release, a process that inherited the lock may hold it, or a new holder that has not signed yet.
+    // After a release, the lock may be held by a process that inherited it, or by a new holder that has not written its
+    // name yet.
     let released = record
         .as_ref()
         .is_some_and(|record| record.state == State::Released);

@@ -1,8 +1,8 @@
 //! The origin of a fencing token: its store, its lock and its holder.
 //!
-//! A root restored from a backup has old lock files, and a root that was created again has none: in both, the same numbers
-//! are given out a second time. So a token names its origin: the store, and the time at which its holder took the lock. The
-//! lock file names the two newest holders. The token of any older holder is out of date.
+//! A root restored from a backup has old lock files, and a root that was created again has none: both issue the same
+//! numbers a second time. So a token also identifies its origin: the store, and the time at which its holder took the
+//! lock. The lock file names the two newest holders. A token of any older holder is out of date.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use crate::root::Root;
 
 const AFRESH: &str = "stop, or take the lock again and read afresh";
 
-/// The origin of the token that this holder got.
+/// The origin of a token that a holder received.
 pub(super) fn origin(root: &Root, lock: &LockName, token: u64, holder: &Holder) -> LockOrigin {
     let taking = format!("{lock}\n{token}\n{}\n{}", holder.pid, holder.since.as_nanos());
     LockOrigin::new(store_sum(root), record::checksum(taking.as_bytes()))
@@ -28,7 +28,7 @@ fn store_sum(root: &Root) -> u32 {
 }
 
 impl Locks {
-    /// Refuses a token that no holder of the lock got in this store, and one older than the two newest. A token given as a
+    /// Refuses a token if this store did not issue it, or if its holder is not among the two newest. A token given as a
     /// bare number has no origin and is accepted.
     pub(crate) fn check_origin(
         &self,
@@ -54,7 +54,7 @@ impl Locks {
         };
         match slots.holder(fence.token()) {
             Some(holder) if self::origin(&self.root, lock, fence.token(), holder) == origin => Ok(()),
-            // The holder's slot may be the damaged one.
+            // The slot of this token's holder may be the damaged one, so the token is accepted.
             None if slots.is_damaged() => Ok(()),
             None if slots.fencing() > fence.token() => Err(refused(format!(
                 "the lock of the fencing token {fence} was taken by others since; the newest token is {}",
@@ -67,7 +67,8 @@ impl Locks {
         }
     }
 
-    /// Replaces the hint if the refused holder is the newest one: the tokens of its lock then began again at a low number.
+    /// Replaces the hint of a fencing error if no newer holder exists: the lock then issues tokens that begin again at
+    /// a low number.
     pub(crate) fn explain_fenced(&self, error: StorageError, fence: &Fence) -> StorageError {
         if error.kind() != ErrorKind::Fenced {
             return error;
@@ -82,7 +83,7 @@ impl Locks {
         }
     }
 
-    /// The newest token of a lock; 0 if it has no file. Takes no lock.
+    /// The newest token of a lock; 0 if the lock has no file. Takes no lock.
     pub(crate) fn newest_token(&self, lock: &LockName) -> Result<u64> {
         let slots = self.slots_of("examine lock", lock)?;
         Ok(slots.map_or(0, |slots| slots.fencing()))

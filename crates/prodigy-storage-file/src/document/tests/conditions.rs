@@ -144,7 +144,7 @@ fn a_checkpoint_is_above_the_newest_though_the_clock_steps_back() {
     place.hand.0.fetch_sub(3_600_000_000_000, Ordering::Relaxed);
     let second = add(&place.writer(), Phase::Map, "{\"n\":2}", &PutOptions::default()).unwrap();
     assert_eq!(stamp(&second), stamp(&first).next());
-    // Stamps ascend over all phases of a job.
+    // Stamps ascend across all phases of a job.
     let reduce = add(&store, Phase::Reduce, "{}", &PutOptions::default()).unwrap();
     assert_eq!(stamp(&reduce), stamp(&second).next());
     place.hand.0.fetch_add(7_200_000_000_000, Ordering::Relaxed);

@@ -109,7 +109,7 @@ fn a_failed_sync_stores_nothing_before_the_rename_and_is_unclear_after_it() {
         .delete(&document, Expected::Any, Durability::Strict, None, never())
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
-    // A relaxed write makes no sync of the folder that could fail.
+    // A relaxed write does not sync the folder, so the failing sync does not matter.
     let relaxed = PutOptions::new(Durability::Relaxed);
     store.put(&document, Body::EMPTY, &relaxed, never()).unwrap();
     assert!(

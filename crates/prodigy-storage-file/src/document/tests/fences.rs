@@ -10,7 +10,7 @@ fn under(fence: &str) -> PutOptions {
     PutOptions::default().fencing(Some(fence.parse().unwrap()))
 }
 
-/// A store of an earlier version: with tokens in checkpoints, and no marks.
+/// Turns the store into one of an earlier version, with tokens in checkpoints but without a document of marks.
 fn forget_marks(place: &Place) {
     std::fs::remove_file(place.path(&Document::Fencing(job()))).unwrap();
 }
@@ -26,7 +26,7 @@ fn marks_are_a_document_that_people_can_read() {
     }
     let expected = r#"{"marks":[{"token":5},{"lock":"shop/resume","token":8}]}"#;
     assert_eq!(marks(&place).as_deref(), Some(expected));
-    // The document of the marks is not listed as a checkpoint.
+    // The document with the marks is in the folder of checkpoints, but it is not listed.
     assert_eq!(
         store
             .list(&DocumentScope::Job(job()), &Default::default(), never())
@@ -44,7 +44,7 @@ fn marks_of_an_earlier_version_are_taken_over_from_all_checkpoints() {
     add(&store, Phase::Map, r#"{"fencing":9,"data":1}"#, &fenced(9)).unwrap();
     add(&store, Phase::Reduce, r#"{"fencing":6,"data":1}"#, &fenced(9)).unwrap();
     let damaged = add(&store, Phase::Map, r#"{"fencing":99,"data":1}"#, &fenced(9)).unwrap();
-    // As in a store of an earlier version: the last save of each phase has no token.
+    // Makes the newest checkpoint of each phase one without a token, as in a store of an earlier version.
     for phase in Phase::ALL {
         add(
             &store,
@@ -117,12 +117,13 @@ fn a_mark_is_durable_before_the_write_begins() {
         };
         for switch in [&switches.files, &switches.folders] {
             switch.store(true, Ordering::Relaxed);
-            // The outcome is known: the document was not written.
+            // The error says that the write failed, not that its outcome is unknown: the document was not written.
             assert_eq!(kind(add(&store, Phase::Map, "{}", &options(2))), ErrorKind::Io);
             switch.store(false, Ordering::Relaxed);
             assert_eq!(count(), 1);
         }
-        // The mark may exist unsynced. Another process syncs it before it writes under the same token.
+        // After the failed sync, the mark may exist without being durable. Another process syncs it before it writes
+        // under the same token.
         switches.folders.store(true, Ordering::Relaxed);
         assert_eq!(kind(add(&store, Phase::Map, "{}", &options(2))), ErrorKind::Io);
         assert_eq!(count(), 1);
@@ -146,7 +147,7 @@ fn damaged_marks_refuse_fenced_writes_until_they_are_restored() {
     assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(error.hint().unwrap().contains("doctor --repair"), "{error}");
     add(&store, Phase::Map, "{}", &PutOptions::default()).unwrap();
-    // A bare document of another shape is refused too.
+    // A document without an envelope is refused, too, if it does not have the form of marks.
     std::fs::write(&path, r#"{"marks":7}"#).unwrap();
     assert_eq!(
         kind(add(&store, Phase::Map, "{}", &fenced(9))),

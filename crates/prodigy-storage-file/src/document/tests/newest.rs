@@ -21,7 +21,7 @@ fn newest(store: &Documents) -> Option<Document> {
     found.map(|entry| entry.document)
 }
 
-/// Writes a file as another program does: under a temporary name, then renamed.
+/// Writes a document as another program does: to a temporary file, which it then renames.
 fn drop_in(place: &Place, document: &Document) {
     let made = place.root().join("made-elsewhere");
     fs::write(&made, "{}").unwrap();
@@ -43,7 +43,7 @@ fn every_change_of_another_program_is_seen_by_the_next_call() {
                 assert_eq!(newest(&store), Some(map(n - 1)));
             }
             1 => {
-                // The new file replaces the one before at the same path.
+                // Renames the checkpoint to a newer name, replaces the file there, and renames it back.
                 let moved = map(1_000 + n);
                 fs::rename(place.path(&map(n)), place.path(&moved)).unwrap();
                 assert_eq!(newest(&store), Some(moved.clone()));
@@ -143,7 +143,8 @@ fn what_takes_the_place_of_the_folder_is_told() {
     );
 }
 
-/// Stamps close together, of this store and of other programs, and texts that are not stamps.
+/// Texts for names of checkpoints: stamps close together, of this store and of other programs, and texts that are not
+/// stamps.
 fn texts() -> impl Strategy<Value = String> {
     let time = (0..40i64).prop_map(|n| Timestamp::from_nanos(1_763_192_166_000_000_000 + n * 250_000_000));
     prop_oneof![

@@ -98,7 +98,7 @@ fn a_compressed_checkpoint_is_deleted_and_replaced() {
     put(&store, &added[2], "{\"n\":9}", Expected::Revision(stands)).unwrap();
     assert_eq!(body(&store, &added[2]).as_deref(), Some("{\"n\":9}"));
     assert!(!names(&place).iter().any(|name| name.ends_with(".zst")));
-    // Deleting the newest one leaves the compressed one before it as the newest.
+    // After the newest checkpoint is deleted, the compressed one before it is the newest.
     let other = compressing(&place);
     add(&other, Phase::Map, "{}", &PutOptions::default()).unwrap();
     assert!(delete(&added[3], Expected::Any).unwrap());
@@ -137,7 +137,7 @@ fn every_changed_byte_of_a_compressed_checkpoint_is_damage() {
             bytes[at] ^= bit;
             std::fs::write(&packed, bytes).unwrap();
             match store.get(&added[0], never()) {
-                // A bit in the frame's header that decoders ignore.
+                // The changed bit is one that decoders ignore, in the header of the frame.
                 Ok(found) => assert_eq!(found.unwrap().body(), large(0).as_bytes(), "byte {at}"),
                 Err(error) => {
                     let expected = matches!(error.kind(), ErrorKind::Damaged | ErrorKind::TooLarge);
@@ -161,7 +161,7 @@ fn a_compressed_checkpoint_over_the_limit_is_too_large_and_read_in_bounded_memor
     let place = Place::new();
     let store = compressing(&place);
     let added = fill(&place, &store);
-    // Zeros compress to a hostile file of a few kilobytes.
+    // A hostile file: 256 MiB of blanks, compressed to a few kilobytes.
     let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(b' '), 1 << 28), 3).unwrap();
     std::fs::write(place.root().join(added[0].packed_path()), bomb).unwrap();
     let limited = place.store(|options| options.max_document_size(2 << 20));

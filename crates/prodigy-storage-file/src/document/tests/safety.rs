@@ -19,7 +19,7 @@ fn a_planted_link_is_not_followed() {
         ErrorKind::Refused
     );
     let job_scope = DocumentScope::Job(job());
-    // It is listed, so that a reader of the listing does not take it for absent.
+    // The link is listed, so that a reader of the listing does not take the document for absent.
     let listed = store
         .list(&job_scope, &Default::default(), never())
         .unwrap()
@@ -32,7 +32,7 @@ fn a_planted_link_is_not_followed() {
             .is_file()
     );
 
-    // The folder of the documents, and the folder of the lock.
+    // Neither the folder of the documents nor the folder of the lock may be a link.
     let other = JobAddress::new(job().repo, JobId::new("other").unwrap());
     let folder = place
         .path(&Document::Setup(other.clone()))
@@ -160,7 +160,7 @@ fn a_writer_waits_for_another_until_its_deadline() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LockUnavailable);
     assert!(error.why().contains(&std::process::id().to_string()), "{error}");
-    // Another job's documents have another lock, and readers take none.
+    // Documents of another job have another lock, and readers take none, so these calls do not wait.
     put(&other, &Document::Repository(job().repo), "{}", Expected::Any).unwrap();
     assert_eq!(body(&other, &Document::Setup(job())), None);
     drop(held);

@@ -71,7 +71,7 @@ pub(in crate::fs) fn open_stepwise(
 pub(super) fn open_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::openat(parent, name, flags, Mode::empty())) {
-        // Linux also returns this if a link is opened as a folder.
+        // On Linux, opening a link as a folder gives this error, too.
         Err(Errno::NOTDIR) => {
             let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
@@ -87,7 +87,7 @@ pub(super) fn make_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()>
     rustix::fs::mkdirat(parent, name, mode)?;
     match open_folder(parent, name) {
         Ok(made) => Ok(rustix::fs::fchmod(&made, mode)?),
-        // The umask removed this user's own right to read the folder.
+        // The umask removed this user's own right to read the new folder.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => chmod_unread(parent, name, mode),
         Err(error) => Err(error),
     }

@@ -36,19 +36,19 @@ impl FsFolder for RealFolder {
     }
 
     fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
-        // The folder is opened again, since some file systems only show the names from the time of the open.
+        // Opens the folder again, since some file systems list only the names that existed when the folder was opened.
         let folder = open_folder(self.0.as_fd(), Path::new("."))?;
         each_name(&folder, show)
     }
 
-    /// The folder's ctime, which only the kernel can set. Its clock is coarse: two changes within one tick get the same time,
-    /// so a recent time proves nothing.
+    /// The folder's ctime, which only the kernel can set. Its clock is coarse, so two changes within one tick get the
+    /// same time: a recent ctime proves nothing, and the result is then `None`.
     fn mark(&self) -> io::Result<Option<FolderMark>> {
         let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         let found = rustix::fs::fstat(&self.0)?;
         let changed = nanos(found.st_ctime as i64, found.st_ctime_nsec as i64);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        // A file system that keeps whole seconds only shows them as such.
+        // A ctime without nanoseconds is probably from a file system that stores whole seconds only.
         let recent = if found.st_ctime_nsec == 0 { SECOND } else { TICKS };
         let is_old = changed < nanos(now.tv_sec as i64, now.tv_nsec as i64) - recent;
         Ok(is_old.then_some(FolderMark(changed)))
@@ -91,10 +91,10 @@ impl FsFolder for RealFolder {
     }
 }
 
-/// The age of a change, in nanoseconds, after which any further change certainly gets another time, where a file system
-/// keeps times by the tick of the kernel, at most 10 ms.
+/// A change this many nanoseconds ago has another ctime than any later change, if the file system stores times by the
+/// tick of the kernel (at most 10 ms).
 const TICKS: i128 = 50_000_000;
-/// The same where it keeps whole seconds.
+/// Like [`TICKS`], for a file system that stores whole seconds.
 const SECOND: i128 = 1_050_000_000;
 
 /// The size of the buffer for one read of names, in bytes.

@@ -11,18 +11,19 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::super::{FILE_MODE, TEMP_PREFIX};
 
-/// The bytes of a probing write.
+/// The bytes that a probe writes.
 const BLOCK: [u8; 4096] = [0; 4096];
 
 /// An owner and a group.
 pub(super) type Owner = (Uid, Gid);
 
-/// Owner and group of a file or folder, if the owner is not this user.
+/// The owner and group of a file or folder, if the owner is another user than `me`.
 pub(super) fn heir(found: &rustix::fs::Stat, me: Uid) -> Option<Owner> {
     (found.st_uid != me.as_raw()).then(|| (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid)))
 }
 
-/// Checks the rights of the effective user, or of the real user if the platform can't check those of the effective one.
+/// Checks the rights of the effective user. Where the platform can't check those, it checks the rights of the real
+/// user.
 pub(super) fn may(parent: BorrowedFd<'_>, name: &Path, access: Access) -> io::Result<()> {
     match rustix::fs::accessat(parent, name, access, AtFlags::EACCESS) {
         Err(Errno::NOSYS | Errno::INVAL) => Ok(rustix::fs::accessat(parent, name, access, AtFlags::empty())?),
@@ -30,7 +31,7 @@ pub(super) fn may(parent: BorrowedFd<'_>, name: &Path, access: Access) -> io::Re
     }
 }
 
-/// Writes a block to a temporary file that is removed at once. The file has no name if the file system supports that.
+/// Writes a block to a temporary file and removes the file. If the file system supports it, the file never has a name.
 #[cfg(target_os = "linux")]
 pub(super) fn write_and_leave_nothing(folder: &OwnedFd) -> io::Result<()> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -48,7 +49,8 @@ pub(super) fn write_and_leave_nothing(folder: &OwnedFd) -> io::Result<()> {
     write_named(folder)
 }
 
-/// The error for a file system that takes no new files, such as `/proc`, which itself reports "not found" for a new name.
+/// The error for a file system that accepts no new files, such as `/proc`, which itself reports "not found" for a new
+/// name.
 pub(super) fn takes_nothing() -> io::Error {
     io::Error::new(
         io::ErrorKind::PermissionDenied,
@@ -56,7 +58,7 @@ pub(super) fn takes_nothing() -> io::Error {
     )
 }
 
-/// Writes a block to a temporary file and removes it.
+/// Writes a block to a temporary file with a name, and removes the file.
 fn write_named(folder: &OwnedFd) -> io::Result<()> {
     let name = format!("{TEMP_PREFIX}{}", uuid::Uuid::new_v4().simple());
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;

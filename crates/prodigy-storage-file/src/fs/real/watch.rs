@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::fs::{FsWatch, TEMP_PREFIX, Wake};
 
-/// The inotify instance of this process.
+/// The watcher that all roots of this process share.
 static SHARED: LazyLock<Mutex<Weak<Watcher>>> = LazyLock::new(Mutex::default);
 
 /// The size of the buffer for one read of reports, in bytes.
@@ -32,7 +32,7 @@ const CHANGES: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-/// The reports after which a watch no longer reports changes at its path.
+/// The reports after which a watch is over, because its folder was removed or moved or the kernel ended the watch.
 const ENDS: ReadFlags = ReadFlags::IGNORED
     .union(ReadFlags::DELETE_SELF)
     .union(ReadFlags::MOVE_SELF)
@@ -42,7 +42,7 @@ const ENDS: ReadFlags = ReadFlags::IGNORED
 #[derive(Debug)]
 pub(super) struct Watcher {
     queue: Arc<Queue>,
-    /// Readable when the thread has to end.
+    /// An event descriptor that becomes readable when the thread has to end.
     stop: Arc<OwnedFd>,
 }
 
@@ -56,7 +56,7 @@ struct Queue {
     watches: Mutex<HashMap<i32, Vec<Watched>>>,
 }
 
-/// The thread's part of a watch.
+/// A watch, as the watcher's thread needs it.
 struct Watched {
     live: Arc<AtomicBool>,
     wake: Wake,
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Watched {
 }
 
 impl Watcher {
-    /// The watcher of this process. It is started if it does not run.
+    /// The shared watcher of this process. Starts it if it is not running.
     pub(super) fn shared() -> io::Result<Arc<Self>> {
         let mut shared = SHARED.lock();
         if let Some(running) = shared.upgrade().filter(|watcher| watcher.is_running()) {
@@ -96,12 +96,12 @@ impl Watcher {
         Ok(Self { queue, stop })
     }
 
-    /// False if the thread ended because of an error. Its watches are dead then.
+    /// False if the thread ended because of an error. All its watches have ended then, too.
     pub(super) fn is_running(&self) -> bool {
         self.queue.running.load(Ordering::Acquire)
     }
 
-    /// Watches an open folder. `None` if `/proc` does not lead to it.
+    /// Watches an open folder. `None` if the folder can't be reached through `/proc`.
     pub(super) fn watch(
         watcher: Arc<Self>,
         folder: &OwnedFd,
@@ -131,7 +131,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // The write fails only if the counter is full, and then it is readable for the thread as well.
+        // The write fails only if the event counter is full, and then the descriptor is already readable.
         let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
     }
 }
@@ -175,7 +175,7 @@ impl Queue {
         }
         let mut watches = self.watches.lock();
         let concerned: Vec<Wake> = if changes.contains(ReadFlags::QUEUE_OVERFLOW) {
-            // The kernel dropped reports of unknown folders: wake every watch.
+            // The kernel lost reports of any number of folders, so every watch is woken.
             watches
                 .values()
                 .flatten()
@@ -197,7 +197,7 @@ impl Queue {
         }
     }
 
-    /// Ends all watches because the thread can't continue. Waiting callers poll from then on.
+    /// Marks all watches as ended, because the thread can't continue. Their users poll from then on.
     fn end(&self, error: Errno) {
         let error = io::Error::from(error);
         tracing::warn!(%error, "the watch on new events ended: logs are looked into from time to time instead");
@@ -216,7 +216,7 @@ impl Watched {
     }
 }
 
-/// A watch, until it is dropped.
+/// A watch on a folder, which ends when it is dropped.
 #[derive(Debug)]
 struct Watch {
     watcher: Arc<Watcher>,
@@ -234,14 +234,15 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let queue = &self.watcher.queue;
         let mut watches = queue.watches.lock();
-        // Absent if the kernel ended the watch.
+        // No entry is left if the kernel ended the watch.
         let Some(here) = watches.get_mut(&self.descriptor) else {
             return;
         };
         here.retain(|watched| !Arc::ptr_eq(&watched.live, &self.live));
         if here.is_empty() {
             watches.remove(&self.descriptor);
-            // This fails only if the kernel has just ended the watch. A watch descriptor is never reused.
+            // This fails only if the kernel has just ended the watch. Descriptors are never reused, so no other watch
+            // is removed.
             let _ = inotify::remove_watch(&queue.inotify, self.descriptor);
         }
     }
