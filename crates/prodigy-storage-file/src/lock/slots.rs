@@ -1,11 +1,11 @@
 //! The contents of a lock file: three slots of fixed width, each a line of JSON.
 //!
-//! Slots 0 and 1 take turns: a new holder signs the slot that does **not** contain the greatest token, and syncs it. So the
-//! greatest token that was ever given out is always in the slot that is not being written, and a torn write loses no token.
-//! Slot 2 is the note of a release. It only informs, and is not synced.
+//! Slots 0 and 1 take turns: a new holder writes its record to the slot that does **not** contain the greatest token,
+//! and syncs it. So the greatest token that was ever issued is always in the slot that is not being written, and a torn
+//! write loses no token. Slot 2 is the note of a release. It only informs, and is not synced.
 //!
-//! When a token is given out, the other slot contains the token below it. A slot that does not verify may have contained a
-//! token that was given out, so the next token is chosen above it:
+//! When a token is issued, the other slot contains the next smaller token. A slot that does not verify may have
+//! contained a token that was issued, so the next token is chosen above it:
 //!
 //! - if both slots verify and n is the greater token: n + 1;
 //! - if one slot verifies, with token n: n + 2, since the other slot contained at most n + 1;
@@ -27,10 +27,10 @@ const SLOTS: usize = 3;
 const NOTE: usize = 2;
 const CHECKSUM: &[u8] = b",\"checksum\":\"";
 const FENCING: &[u8] = b"\"fencing\":";
-/// The maximum lengths in bytes of caller-supplied strings: even when escaped, they fit in a slot.
+/// The maximum lengths in bytes of caller-supplied strings. Even if every character is escaped, they fit in a slot.
 const MAX_PURPOSE: usize = 400;
 const MAX_HOST: usize = 128;
-/// The number of bytes that are read: no lock file of this backend is longer.
+/// The largest number of bytes that are read from a lock file. No file that this backend writes is longer.
 const MAX_FILE: u64 = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub(super) struct Record {
 pub(super) struct Slots {
     turns: [Option<Record>; NOTE],
     note: Option<Record>,
-    /// True if the slot of the note contains bytes that are not a note.
+    /// True if the slot for the note of a release contains bytes that are not a valid note.
     note_unclear: bool,
     empty: bool,
     /// If no slot verifies: the greatest token that can still be read. Otherwise 0.
@@ -94,8 +94,8 @@ impl Slots {
         !self.empty && self.turns.iter().any(Option::is_none)
     }
 
-    /// The reason why the file is suspect, in words; `None` if it is not. A slot may be damaged, or its holder died while it
-    /// signed.
+    /// The reason why the contents are doubtful; `None` if all of them verify. Either a slot is damaged, or its holder
+    /// died while it wrote the slot.
     pub(super) fn why_suspect(&self) -> Option<&'static str> {
         match &self.turns {
             _ if self.empty => None,
@@ -106,13 +106,13 @@ impl Slots {
         }
     }
 
-    /// The greatest token that is known to have been given out.
+    /// The greatest token that is known to have been issued.
     pub(super) fn fencing(&self) -> u64 {
         let turns = self.turns.iter().flatten().map(|record| record.fencing);
         turns.max().unwrap_or(self.salvaged)
     }
 
-    /// The holder that got a token, if its slot was not overwritten since.
+    /// The holder that received a token, unless a later holder has overwritten its slot.
     pub(super) fn holder(&self, token: u64) -> Option<&Holder> {
         let mut turns = self.turns.iter().flatten();
         turns
@@ -120,13 +120,13 @@ impl Slots {
             .map(|record| &record.holder)
     }
 
-    /// True if the file is damaged and no slot verifies, so the tokens that were given out are unknown.
+    /// True if no slot of the file verifies, so that the issued tokens are unknown.
     pub(super) fn needs_range(&self) -> bool {
         !self.empty && self.turns.iter().all(Option::is_none)
     }
 
-    /// A token above all that were given out, by the rule in the module's documentation. `range` is the start of a new range
-    /// of tokens, if [`needs_range`](Self::needs_range). `None` if there is no greater number.
+    /// A token above all that were issued, by the rule in the module's documentation. `range` is the start of a new
+    /// range of tokens, or 0 unless [`needs_range`](Self::needs_range). `None` if no greater number exists.
     pub(super) fn next_token(&self, range: u64) -> Option<u64> {
         match &self.turns {
             [Some(one), Some(other)] => one.fencing.max(other.fencing).checked_add(1),
@@ -149,7 +149,7 @@ impl Slots {
         }
     }
 
-    /// The slot to sign: the one without the greatest token.
+    /// The index of the slot that the next holder writes: the one without the greatest token.
     fn turn(&self) -> usize {
         match &self.turns {
             [Some(one), Some(other)] => usize::from(one.fencing > other.fencing),
@@ -158,7 +158,7 @@ impl Slots {
         }
     }
 
-    /// Writes the slot of a new holder. The caller holds the lock, and syncs the file.
+    /// Writes the slot of a new holder. The caller holds the lock, and then syncs the file.
     pub(super) fn sign(&self, file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
         let record = |fencing| Record {
             fencing,
@@ -166,8 +166,8 @@ impl Slots {
             holder: holder.clone(),
         };
         if self.turns.iter().all(Option::is_none) {
-            // No slot has to be kept, so both are written. From then on, a slot that does not verify means damage; and if
-            // one of the two is lost, the other is still above all tokens that were given out before.
+            // Neither slot has a token that must be kept, so both are written. After that, a slot that does not verify
+            // is damaged; and if one of the two is lost, the other still has a token above all that were issued before.
             let below = fencing.saturating_sub(1);
             let both = [encode(record(fencing))?, encode(record(below))?].concat();
             return file.write_all_at(&both, 0);
@@ -185,8 +185,8 @@ impl Slots {
         matches!(&self.turns, [Some(_), None] | [None, Some(_)])
     }
 
-    /// Closes the gap: writes the token below `fencing` to the other slot. The signed slot must be synced before. The caller
-    /// holds the lock, and syncs the file.
+    /// Closes the gap: writes the next smaller token than `fencing` to the other slot. The slot with `fencing` must
+    /// already be synced. The caller holds the lock, and then syncs the file.
     pub(super) fn close_gap(&self, file: &dyn FsFile, fencing: u64, holder: &Holder) -> io::Result<()> {
         let below = encode(Record {
             fencing: fencing.saturating_sub(1),
@@ -238,7 +238,7 @@ fn decode(slot: &[u8]) -> Option<Record> {
     serde_json::from_slice(&[body, b"}"].concat()).ok()
 }
 
-/// The greatest number that follows the name of the field anywhere in the bytes; 0 if there is no such number.
+/// The greatest number that follows the name of the token's field anywhere in the bytes; 0 if there is no such number.
 fn salvage(bytes: &[u8]) -> u64 {
     memchr::memmem::find_iter(bytes, FENCING)
         .filter_map(|at| {
@@ -246,7 +246,7 @@ fn salvage(bytes: &[u8]) -> u64 {
             let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
             std::str::from_utf8(digits.get(..count)?).ok()?.parse().ok()
         })
-        // No count and no clock reaches such a number, so it is damage itself.
+        // A number this large was never issued as a token, so it is damage itself.
         .filter(|token: &u64| *token < u64::MAX / 2)
         .max()
         .unwrap_or_default()
@@ -316,7 +316,7 @@ mod tests {
             }
             for end in 1..whole.len() {
                 let slots = Slots::parse(&whole[..end]);
-                // If no slot verifies, a new range is needed.
+                // A new range is needed if no slot verifies.
                 let range = if slots.needs_range() { 1_000 } else { 0 };
                 let next = slots.next_token(range).unwrap();
                 assert!(next > 5, "cut at {end}: {next}");

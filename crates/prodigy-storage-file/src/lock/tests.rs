@@ -44,8 +44,8 @@ fn try_take(store: &Arc<Locks>, text: &str) -> Result<Box<dyn LockGuard>> {
     )
 }
 
-/// Takes a lock that is free. A process that another test starts at this moment has a copy of a released lock until its own
-/// program begins.
+/// Takes a lock that is free, waiting if it still seems held: a process that another test starts at this moment
+/// inherits the descriptor of a released lock until it executes its own program.
 fn take(store: &Arc<Locks>, text: &str) -> Box<dyn LockGuard> {
     let deadline = Deadline::after(Duration::from_secs(30));
     store
@@ -83,7 +83,7 @@ fn a_lock_excludes_every_other_handle_and_says_who_holds_it() {
         let waited = error.why().rsplit(' ').nth(1).unwrap();
         assert!(waited.parse::<u64>().is_ok(), "how long it waited: {error}");
     }
-    // A name that is a prefix of this one, or begins with it, is the name of another lock.
+    // These names share parts with the name of the held lock, but each is the name of another lock.
     for text in ["shop", "shop/job", "shop/job/resume/x", "shop/job/other"] {
         drop(take(&other, text));
     }
@@ -162,7 +162,7 @@ fn a_file_that_says_nothing_goes_on_above_all_tokens_whatever_the_clock_says() {
     let clock = Arc::new(ManualClock::new());
     let store = store(&dir, |options| options.clock(clock.clone()));
     let mut last = take(&store, "a").fencing();
-    // The clock is set back before each of these locks.
+    // Each lock is taken after the clock was set back.
     for year in [2100, 2026, 1970] {
         clock.set(Timestamp::from_millis((year - 1970) * 31_556_952_000));
         std::fs::write(path(&dir, "a"), [0; SLOT]).unwrap();
@@ -171,7 +171,7 @@ fn a_file_that_says_nothing_goes_on_above_all_tokens_whatever_the_clock_says() {
             assert!(token > last, "{token} after {last}");
             last = token;
         }
-        // Another lock has a range of its own.
+        // Damages a second lock: it gets another range of tokens.
         take(&store, "b").release().unwrap();
         std::fs::write(path(&dir, "b"), "x").unwrap();
         assert!(take(&store, "b").fencing() > last);
@@ -180,7 +180,7 @@ fn a_file_that_says_nothing_goes_on_above_all_tokens_whatever_the_clock_says() {
         last < (1 << 53),
         "a program that reads JSON numbers as floats loses no token"
     );
-    // The lock that numbers the ranges continues above the greatest token that can be read.
+    // Damages the lock that numbers the ranges: its tokens continue above the greatest one that can be read.
     let counter = path(&dir, "prodigy-storage/token-ranges");
     let text = String::from_utf8_lossy(&std::fs::read(&counter).unwrap()).replace("checksum", "checksim");
     std::fs::write(&counter, text).unwrap();
@@ -236,7 +236,7 @@ fn the_listing_says_what_is_held_and_changes_nothing() {
     assert!(!held(&reader, "a/b/c/d"));
 }
 
-/// Writes a lock file in which a process took the lock and did not release it.
+/// Writes a lock file that names a process which took the lock and did not release it.
 fn sign_as(dir: &tempfile::TempDir, text: &str, pid: u32) {
     let root = RealFs::new(dir.path().join("root"));
     let file = root
@@ -248,7 +248,7 @@ fn sign_as(dir: &tempfile::TempDir, text: &str, pid: u32) {
     slots.sign(&*file, slots.fencing() + 1, &holder).unwrap();
 }
 
-/// A process that keeps the descriptor of its standard input open until it is killed.
+/// Starts a process that inherits the lock's descriptor as its standard input, and keeps it open until it is killed.
 fn keeper(guard: &dyn LockGuard) -> std::process::Child {
     let descriptor = guard.descriptor().unwrap().try_clone_to_owned().unwrap();
     let mut child = Command::new("sh")
@@ -291,7 +291,7 @@ fn a_holder_that_died_without_a_note_holds_nothing() {
     let guard = take(&store, "a");
     let signed = std::fs::read(path(&dir, "a")).unwrap();
     drop(guard);
-    // Restore the file as a killed holder leaves it: without the note of a release.
+    // Restores the file that a killed holder leaves: it names the holder, and has no note of a release.
     std::fs::write(path(&dir, "a"), signed).unwrap();
     if cfg!(target_os = "linux") {
         assert!(!held(&store, "a"));
@@ -365,7 +365,7 @@ fn a_token_that_could_not_be_synced_is_not_handed_out_and_its_slot_is_not_truste
         assert_eq!(after[..SLOT], kept[..SLOT], "the slot with the greatest token");
         assert_eq!(after[SLOT..2 * SLOT], [b' '; SLOT]);
     }
-    // The lock is free, and the next token follows without a gap.
+    // The lock is free, and the next tokens follow without a gap.
     assert_eq!(take(&store, "a").fencing(), 3);
     assert_eq!(take(&store, "a").fencing(), 4);
 }
@@ -417,7 +417,7 @@ fn a_held_lock_that_a_reading_of_the_kernels_table_left_out_is_listed_as_held() 
 fn a_lock_file_held_by_another_program_has_an_unknown_holder() {
     let dir = tempfile::tempdir().unwrap();
     let store = writer(&dir);
-    // The file as a killed holder leaves it: signed, without the note of a release.
+    // The file that a killed holder leaves: it names the holder, and has no note of a release.
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     for released in [true, false] {
@@ -465,7 +465,7 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
         let named = format!("it is held by process {} on ", std::process::id());
         assert!(error.why().starts_with(&named), "{error}");
     }
-    // Another program takes the lock without signing: the file still names a process that has ended.
+    // Another program takes the lock without writing its name, so the file still names a process that has ended.
     let at = dir.path().join("root").join(file);
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -482,7 +482,7 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
     );
 }
 
-/// Takes a lock whose file stays open after the release.
+/// Takes a lock of the kind whose file stays open after a release, to be reused.
 fn often(root: &Root) -> Result<LockedFile<'_>> {
     let deadline = Deadline::after(Duration::ZERO);
     LockedFile::take_often(root, Path::new(OFTEN), "test", "to test", deadline, &mut |_| {})
@@ -528,7 +528,7 @@ fn a_lock_file_that_stays_open_is_signed_again_after_another_process() {
     let text = std::fs::read_to_string(&at).unwrap();
     let others = text.replace(&own, "\"pid\":1") + "and more";
     std::fs::write(&at, others).unwrap();
-    // Set the mtime by hand, since the clock of the file system may be too coarse to show a change.
+    // Sets the mtime by hand, since the clock of the file system may be too coarse to show a change.
     let file = std::fs::File::options().write(true).open(&at).unwrap();
     let later = std::time::SystemTime::now() + Duration::from_secs(5);
     file.set_modified(later).unwrap();
@@ -537,7 +537,7 @@ fn a_lock_file_that_stays_open_is_signed_again_after_another_process() {
     assert!(text.contains(&own) && text.ends_with("}\n"), "{text}");
 }
 
-/// A clock whose monotonic time a test sets, in milliseconds.
+/// A clock whose monotonic time the test sets, in milliseconds.
 #[derive(Debug, Default)]
 struct Monotonic(AtomicU64);
 

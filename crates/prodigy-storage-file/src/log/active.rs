@@ -11,18 +11,19 @@ use prodigy_storage_layout::{SegmentName, Timestamp};
 
 use crate::fs::{FsFile, SEALED_MODE};
 
-/// A file whose syncs are shared and whose first failed sync is its last.
+/// An open segment file. Its syncs are shared by threads, and after the first failed sync it refuses any further sync.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
     file: Box<dyn FsFile>,
     identity: OnceLock<(u64, u64)>,
-    /// Held during a sync: if two threads sync one descriptor, the kernel reports a failure to only one of them.
+    /// True after a failed sync. Locked during a sync: if two threads sync one descriptor, the kernel reports a failure
+    /// to only one of them.
     failed: Mutex<bool>,
     written: AtomicU64,
     synced: AtomicU64,
-    /// True if its name, and the names of all folders above it, are known to survive a power loss.
+    /// True if the name of the file, and those of all folders above it, are known to survive a power loss.
     named: AtomicBool,
-    /// True once the segment is synced and sealed: from then on its plain form may be replaced by a compressed one.
+    /// True once the segment is synced and sealed. Its plain form may then be replaced by a compressed one.
     sealed: AtomicBool,
 }
 
@@ -32,7 +33,7 @@ impl SegmentFile {
             file,
             identity: OnceLock::new(),
             failed: Mutex::new(false),
-            // The bytes of a dead process may never have been synced.
+            // Counts as one write, since the bytes of the segment's earlier writer may never have been synced.
             written: AtomicU64::new(1),
             synced: AtomicU64::new(0),
             named: AtomicBool::new(false),
@@ -53,7 +54,7 @@ impl SegmentFile {
         Ok(*self.identity.get_or_init(|| found))
     }
 
-    /// Counts a write.
+    /// Counts a write, which the next sync has to cover.
     pub(crate) fn touch(&self) {
         self.written.fetch_add(1, Ordering::Release);
     }
@@ -104,13 +105,13 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// True once this process has sealed it.
+    /// True once this process has sealed the segment.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
     }
 }
 
-/// A segment that this process writes to.
+/// A segment that this process appends to.
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) name: SegmentName,
@@ -122,18 +123,18 @@ pub(crate) struct Active {
     pub(crate) last: Option<EventId>,
     /// The time of the last record in the segment.
     pub(crate) time: Option<Timestamp>,
-    /// True if the last record has no line break at its end because a write failed there.
+    /// True if the last record has no line break at its end, because a write failed there.
     pub(crate) unended: bool,
 }
 
-/// The maximum time by which a clock may step back without a new segment: the records of a segment then keep the time
-/// of its last one.
+/// The largest step back of the clock, in nanoseconds, that does not end a segment. Until the clock has caught up, new
+/// records get the time of the segment's last record.
 const LARGEST_CLAMP: i64 = 1_000_000_000;
 
 impl Active {
-    /// The number of bytes of a failed write of `bytes` that are in the file behind the last record.
+    /// After a failed write of `bytes`, the number of them that are in the file after the last record.
     ///
-    /// Reads the file, since readers see the file and not the result of the write.
+    /// Compares them with the file, because readers see the file and not the result of the write.
     fn reached(&self, bytes: &[u8]) -> io::Result<usize> {
         let file = self.file.file();
         let behind = file.metadata()?.len.saturating_sub(self.len);
@@ -144,19 +145,18 @@ impl Active {
         Ok(same.count())
     }
 
-    /// Keeps the whole records of a failed write of `bytes`, which has one record per line, and cuts the torn record
-    /// behind them. Returns the number of kept records.
+    /// After a failed write of `bytes`, which has one record per line: keeps the records that are whole in the file,
+    /// and cuts off a torn one after them. Returns the number of kept records.
     ///
-    /// A reader may have returned each of the whole records already, even one without a line break at its end,
-    /// because its checksum matches. The next write then begins with the line break.
+    /// Readers may already have returned each of the whole records, even one without a line break at its end, because
+    /// its checksum matches. If the line break is missing, the next write begins with it.
     ///
-    /// The cut is synced. Otherwise a power loss could restore the torn bytes below the records that are written
-    /// later.
+    /// The cut is synced. Otherwise, a power loss could restore torn bytes under records that are written later.
     pub(crate) fn keep_whole(&mut self, bytes: &[u8]) -> io::Result<u64> {
         let reached = self.reached(bytes)?;
         let (mut kept, mut end, mut unended) = (0, 0, self.unended);
         if self.unended {
-            // The first byte is the line break that was still missing.
+            // The first byte of the write is the line break that was missing at the end of the file.
             end = usize::from(reached > 0);
             unended = end == 0;
         }
@@ -184,26 +184,26 @@ impl Active {
         Ok(kept)
     }
 
-    /// True if bytes of a failed write are behind the last record.
+    /// True if the file has bytes of a failed write after the last record.
     pub(crate) fn is_torn(&self) -> bool {
         let found = self.file.file().metadata();
         found.is_ok_and(|found| found.len > self.len)
     }
 
-    /// True if the last record is so far ahead of the clock that nothing may be appended now: times do not decrease
-    /// within a segment, and the time of an event differs from the clock by at most one second.
+    /// True if the last record is so far ahead of the clock that no record may be appended: times do not decrease
+    /// within a segment, and the time of an event must not differ from the clock by more than one second.
     pub(crate) fn is_ahead_of(&self, now: Timestamp) -> bool {
         let allowed = now.as_nanos().saturating_add(LARGEST_CLAMP);
         self.time.is_some_and(|time| time.as_nanos() > allowed)
     }
 
-    /// The time of a record that is appended now.
+    /// The time for a record that is appended now.
     pub(crate) fn stamp(&self, now: Timestamp) -> Timestamp {
         let now = record::stated_time(now);
         self.time.map_or(now, |time| time.max(now))
     }
 
-    /// True if a record with this id may be appended: the ids of a segment ascend from its lower bound on.
+    /// True if a record with this id may be appended: the ids of a segment ascend, beginning at its lower bound.
     pub(crate) fn takes(&self, id: EventId) -> bool {
         match self.last {
             Some(last) => last < id,

@@ -1,4 +1,4 @@
-//! Chooses the segment that a new writer writes to.
+//! Chooses the segment that a new writer appends to.
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,20 +18,21 @@ use super::{sealed_mark, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::root::{LockNow, Root, TempFile, count};
 
-/// The number of sealed segments whose last id is read to find the newest id of the log, newest first.
+/// The number of newest segments whose last id is always read to find the newest id of the log.
 const RECENT: usize = 8;
 
-/// The result of an adoption.
+/// The result of the search for a segment to continue, which is called an adoption.
 #[derive(Debug)]
 pub(crate) struct Adoption {
     pub(crate) active: Option<Active>,
-    /// The newest id of the log: new ids are above it.
+    /// The newest id of the log. New ids must be above it.
     pub(crate) newest: EventId,
-    /// The newest segment that was listed.
+    /// The newest segment of the listing, if a later call can reuse it.
     pub(crate) listed: Option<KnownNewest>,
 }
 
-/// Searches a log for a segment to continue, and for its newest id; finishes the work of dead writers.
+/// Searches a log for an unsealed segment to continue, and for its newest id. Also completes work that dead writers
+/// left.
 pub(crate) fn adopt(
     root: &Arc<Root>,
     archive: &Arc<Archive>,
@@ -53,7 +54,7 @@ pub(crate) fn adopt(
     names.sort_by_key(|(name, _)| std::cmp::Reverse(name.made()));
     let opened = match names.is_empty() {
         true => None,
-        // Thousands of names are looked up in it.
+        // Opens the folder once, since the metadata of thousands of its files may be read.
         false => Some(
             root.fs
                 .folder(folder)
@@ -84,7 +85,7 @@ pub(crate) fn adopt(
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => other.map_err(|error| root.read_fault("adopt segment", &folder.join(&file), error))?,
         };
-        // A file with an mtime in the future was written to before the clock stepped back.
+        // The clock was set back since the file was written to: its mtime is in the future. Its last id is read, too.
         let may_grow = |found: &Metadata| is_open(found) || found.is_unlocked() || found.modified > now;
         if age < RECENT || name.twin_form().is_some() || found.as_ref().is_some_and(may_grow) {
             newest = newest
@@ -118,7 +119,7 @@ pub(crate) fn adopt(
     })
 }
 
-/// Seals a segment that ends in the future: a record of the present can't follow its last one.
+/// Seals a segment whose last record is ahead of the clock, since no record of the present may follow it.
 fn seal_ahead(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active) {
     match taken.file.seal() {
         Ok(()) => tracing::debug!(segment = %taken.path.display(), "sealed: it ends in the future"),
@@ -134,13 +135,12 @@ fn seal_ahead(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active)
     }
 }
 
-/// True if a writer may append to it. A segment that an earlier version marked as written without locks is not
-/// continued.
+/// True if a writer may append to the segment. A segment that an earlier version wrote without locks is not continued.
 fn is_open(found: &Metadata) -> bool {
     !found.is_sealed() && !found.is_unlocked()
 }
 
-/// Locks an unsealed segment, unless another process holds it or it was changed since the listing.
+/// Locks an unsealed segment. `None` if another process holds it, or if it has changed since the listing.
 fn take(
     segment: SegmentRef<'_>,
     listing: &Listing,
@@ -152,19 +152,19 @@ fn take(
     let (file, ours) = match segment.root.lock_now(&path, OpenMode::Write) {
         Ok(LockNow::Taken(file, found)) => (file, found),
         Ok(LockNow::Absent | LockNow::Held | LockNow::Replaced) => return Ok(None),
-        // It was sealed at this moment, or belongs to another user: the search continues with another one.
+        // The segment was sealed in this moment, or belongs to another user. The search continues with another segment.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    // A file with a second name, which may be outside of the root, stays as it is.
+    // A file with a second name (a hard link) is not continued, since the other name may be outside of the root.
     if ours.links != 1 || !is_open(&ours) {
         return Ok(None);
     }
     let made = Some(segment.name.made());
     if ours.len == 0 && listing.newest_made() > made {
-        // Its writer died before the first record. A cursor may count it as read, so nothing is written to it any
-        // more. The segment with the highest name is never removed, and neither is the first one, which identifies
-        // the log for cursors.
+        // The writer of this segment died before its first record. A cursor may count the segment as read, so no record
+        // may be added. The first segment is kept, because cursors identify the log by it. The newest one does not get
+        // here.
         if listing.oldest_made() != made {
             segment.root.fs.unlink(&path).map_err(fault)?;
         }
@@ -174,8 +174,8 @@ fn take(
         return Ok(None);
     };
     if len > 0 && durability == Durability::Strict {
-        // The bytes of the dead writer may be in memory only. A power loss that took them, but not the bytes that are
-        // written behind them, would leave a hole.
+        // The dead writer may not have synced its bytes. A power loss could then leave a hole: it would take these
+        // bytes, but not those that are written after them.
         segment.root.counters.sync(&path);
         if let Err(error) = file.sync_all() {
             tracing::error!(segment = %path.display(), %error, "a segment is left alone: its state on disk is unknown");
@@ -195,12 +195,12 @@ fn take(
     }))
 }
 
-/// Creates a new segment. Its ids are not below `lower`; if `lower` is `None`, they are new. `listed` is the newest
-/// segment of an earlier listing.
+/// Creates a new segment. Its ids are at least `lower`, or new if `lower` is `None`. `listed` is the newest segment of
+/// an earlier listing.
 ///
-/// This happens under the lock on the folder, so the segments of a log are created one after the other. The new name
-/// is unused in every form, and its `made` is above that of every other segment, whatever the clocks of the writers
-/// show. A cursor whose mark covers all segments up to one of them covers none that is created later.
+/// Holds the lock on the folder meanwhile, so that segments are created one after the other. The new name is unused in
+/// every form, and its creation time is later than that of every other segment, whatever the clocks of the writers
+/// show. So a cursor that covers all segments up to some creation time covers no segment that is created later.
 pub(crate) fn create(
     root: &Root,
     job: &JobAddress,
@@ -242,7 +242,7 @@ pub(crate) fn create(
     }
 }
 
-/// The error if the newest id or stamp of the log is the greatest possible one.
+/// The error if the newest id or creation time in the log is the greatest possible one.
 pub(super) fn end_of_time(root: &Root, folder: &Path, what: &str) -> StorageError {
     StorageError::new(
         ErrorKind::Damaged,
@@ -265,8 +265,8 @@ fn create_locked(root: &Root, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
     if !root.try_lock(&file).map_err(fault)? {
         return Ok(None);
     }
-    // Between its creation and its lock, another writer may have adopted it: written to it, sealed it, compressed it,
-    // and released it. It is ours only if it is unchanged.
+    // Before this process had the lock, another writer may have adopted the file: written to it, sealed it, compressed
+    // it and released it. The file is used only if it is unchanged.
     let ours = file.metadata().map_err(fault)?;
     let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
     let is_named = root.leads_to(path, ours.identity).map_err(fault)?;

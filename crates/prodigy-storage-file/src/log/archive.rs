@@ -1,8 +1,8 @@
-//! Compressing sealed segments in the background.
+//! Compresses sealed segments in the background.
 //!
-//! `events-….jsonl` becomes `events-….jsonl.zst`: temporary file, sync, rename, sync of the folder, and then removal
-//! of the plain form. If a process dies at any of these steps, the next one finishes the work. A skippable frame (RFC
-//! 8878, 3.1.2) before the Zstandard frame states the last id, for searches.
+//! `events-….jsonl` becomes `events-….jsonl.zst`: temporary file, sync, rename, sync of the folder, and then removal of
+//! the plain form. If a process dies at any of these steps, a later one completes the work. A skippable frame (RFC
+//! 8878, 3.1.2) before the Zstandard frame holds the last id, for searches.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,12 @@ use super::sealed_mark;
 use super::segment_ref::SegmentRef;
 use crate::root::Root;
 
-/// The folder of a log, and a sealed segment to compress. Without a segment, the mark of sealed segments is renewed.
+/// The folder of a log, and a sealed segment to compress; or `None`, to replace the log's mark of sealed segments (a
+/// `.sealed-…` file) with a newer one.
 type Task = (PathBuf, Option<SegmentName>);
 
-/// The number of waiting segments that keep their writer's lock, and a descriptor. Further segments are locked again
-/// when their turn comes.
+/// The number of queued segments whose locks, and so descriptors, are kept from their writer. Further segments are
+/// locked again when they are compressed.
 const HELD: usize = 32;
 
 /// Compresses the segments of a root in a background thread.
@@ -40,14 +41,14 @@ struct State {
     queued: HashSet<Task>,
 }
 
-/// The content of the skippable frame of a compressed segment.
+/// The contents of the skippable frame at the start of a compressed segment.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Summary {
-    /// The last id; `None` without a record.
+    /// The last id; `None` if the segment has no record.
     pub(crate) last: Option<EventId>,
     /// The uncompressed length in bytes.
     pub(crate) bytes: u64,
-    /// The times of the first and of the last record. An archive of format 1 has neither.
+    /// The times of the first and the last record. A segment compressed in format 1 has neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) from: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +56,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// The time of the last record. In format 1 an event's time was that of its id.
+    /// The time of the last record. In format 1, the time of an event is the time in its id.
     pub(crate) fn latest(&self) -> Option<Timestamp> {
         self.to.or_else(|| self.last.map(EventId::time))
     }
@@ -97,8 +98,8 @@ impl Archive {
         })
     }
 
-    /// Queues a sealed segment for compression, or for the end of a compression that was interrupted. A writer passes
-    /// its lock on the segment along, so no other process takes the lock in between.
+    /// Queues a sealed segment for compression, or for the completion of an interrupted one. A writer passes on its
+    /// lock on the segment, so that no other process can take the lock in between.
     pub(crate) fn enqueue(
         self: &Arc<Self>,
         folder: &Path,
@@ -108,7 +109,7 @@ impl Archive {
         self.add(&(folder.to_owned(), Some(name.clone())), held);
     }
 
-    /// Queues the renewal of the mark of sealed segments.
+    /// Queues the replacement of a log's mark of sealed segments (a `.sealed-…` file) with a newer one.
     pub(super) fn mark_sealed(self: &Arc<Self>, folder: &Path) {
         self.add(&(folder.to_owned(), None), None);
     }
@@ -141,8 +142,8 @@ impl Archive {
         }
     }
 
-    /// Waits until no mark is left to renew. Otherwise a process that ends early would leave the work to the next
-    /// one, and that one to another.
+    /// Waits until all queued marks of sealed segments are written. Otherwise a process that ends early would leave
+    /// this work to the next process, which may end early as well.
     pub(super) fn finish_marks(&self, deadline: Deadline) {
         let mut state = self.state.lock();
         while let Some(at) = deadline.instant()
@@ -154,7 +155,7 @@ impl Archive {
         }
     }
 
-    /// Waits until the queue is empty.
+    /// Waits until the queue is empty, or the deadline has passed.
     pub(crate) fn finish(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.state.lock();
         while !state.queued.is_empty() {
@@ -192,8 +193,8 @@ mod zstandard {
     pub(crate) const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
     const COPY: &str = "compress segment";
 
-    /// Compresses a sealed segment, or finishes an interrupted compression. Does nothing if the segment is compressed
-    /// already.
+    /// Compresses a sealed segment, or completes an interrupted compression. Does nothing if only the compressed form
+    /// exists.
     pub(crate) fn compress(segment: SegmentRef<'_>) -> Result<()> {
         let plain = segment.path(SegmentForm::Plain);
         let fault = |error| segment.root.write_fault(COPY, &plain, error);
@@ -204,7 +205,7 @@ mod zstandard {
         };
         match file.try_lock() {
             Ok(true) => {}
-            // Without locks it can't be known whether a thread still syncs the segment, so the segment stays plain.
+            // Without locks, a thread may still be syncing the segment, so it stays plain.
             Err(error) if has_no_locks(&error) => return Ok(()),
             Ok(false) => return Ok(()),
             Err(error) => return Err(fault(error)),
@@ -212,7 +213,7 @@ mod zstandard {
         compress_locked(segment, &*file)
     }
 
-    /// As [`compress`], for a file whose lock the caller holds.
+    /// Like [`compress`], for a file whose lock the caller holds.
     pub(crate) fn compress_locked(segment: SegmentRef<'_>, file: &dyn FsFile) -> Result<()> {
         let plain = segment.path(SegmentForm::Plain);
         let packed = segment.path(SegmentForm::Zstd);
@@ -233,7 +234,7 @@ mod zstandard {
             }
             write(segment.root, segment.folder, &plain, &packed, file, &found)?;
         }
-        // The plain form is removed only after a check that the compressed one has the same content.
+        // Compares the contents of the compressed form before the plain form is removed.
         let again = segment
             .root
             .fs
@@ -274,7 +275,7 @@ mod zstandard {
             to: last.map(|last| last.time),
         };
         let mut temp = TempFile::create(root, COPY, folder)?;
-        // The job was last written to when the plain segment was: a compression is no write to it.
+        // Keeps the mtime of the plain file: the compression does not count as a write to the job.
         pack(&mut temp, summary, file)
             .and_then(|()| temp.file().set_modified(found.modified))
             .map_err(|error| temp.fault(error))?;
@@ -300,7 +301,7 @@ mod zstandard {
         frame
     }
 
-    /// The content of the skippable frame of a compressed segment; `None` without a valid one.
+    /// The contents of the skippable frame of a compressed segment; `None` if the frame is absent or invalid.
     pub(crate) fn summary(segment: SegmentRef<'_>) -> Result<Option<Summary>> {
         let Some((file, _)) = source::open_form(segment, SegmentForm::Zstd)? else {
             return Ok(None);
@@ -320,8 +321,8 @@ mod zstandard {
         Ok(told)
     }
 
-    /// The offset at which decoding begins: the frame behind our header, even if the header is damaged; without a
-    /// header 0.
+    /// The offset at which decompression begins: after the skippable frame that this store writes, even if its contents
+    /// are damaged; 0 if the file has no such frame.
     pub(crate) fn frame_start(file: &dyn FsFile) -> io::Result<u64> {
         let mut bytes = [0; 512];
         let filled = file.read_full_at(&mut bytes, 0)?;
@@ -332,7 +333,7 @@ mod zstandard {
         Ok(memchr::memmem::find(bytes, &FRAME).unwrap_or(0) as u64)
     }
 
-    /// True if a compressed segment begins with a header of ours that is not valid.
+    /// True if a compressed segment begins with a skippable frame of this store whose contents are invalid.
     pub(crate) fn header_is_damaged(segment: SegmentRef<'_>) -> Result<bool> {
         let Some((file, _)) = source::open_form(segment, SegmentForm::Zstd)? else {
             return Ok(false);
@@ -345,7 +346,7 @@ mod zstandard {
         Ok(!foreign && summary(segment)?.is_none())
     }
 
-    /// True if a compressed form decodes to the content of the plain one.
+    /// True if the compressed form decompresses to the contents of the plain form.
     pub(crate) fn says_the_same(segment: SegmentRef<'_>, form: SegmentForm) -> Result<bool> {
         let (Some((plain, _)), Some((packed, _))) = (
             source::open_form(segment, SegmentForm::Plain)?,
@@ -363,7 +364,7 @@ mod zstandard {
         }
     }
 
-    /// Length and hash of all bytes that can be read.
+    /// The length and the hash of all bytes that a reader returns.
     fn digest(mut from: impl Read) -> io::Result<(u64, u128)> {
         let (mut hash, mut bytes) = (xxhash_rust::xxh3::Xxh3::new(), 0);
         let mut buffer = vec![0; 128 << 10];

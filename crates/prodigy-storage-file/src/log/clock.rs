@@ -1,4 +1,4 @@
-//! The clock of a scan's steps.
+//! Limits the duration of the steps of a scan.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use prodigy_storage_backend::{Deadline, Result, StorageError};
 
 use crate::root::Root;
 
-/// Limits the time of one step of a scan, without reading the clock for each record.
+/// Limits the duration of one step of a scan, without reading the clock for each record.
 #[derive(Debug, Default)]
 pub(crate) struct StepClock {
     timeout: Option<Duration>,
@@ -19,7 +19,7 @@ impl StepClock {
         Self { timeout, began: None }
     }
 
-    /// A clock that limits the time of all steps together.
+    /// Creates a clock that limits the total duration of all steps.
     pub(crate) fn until(deadline: Deadline) -> Self {
         Self {
             timeout: deadline.remaining(),
@@ -27,7 +27,7 @@ impl StepClock {
         }
     }
 
-    /// A new step begins.
+    /// Begins a new step, with its full time.
     pub(crate) fn restart(&mut self) {
         self.began = None;
     }

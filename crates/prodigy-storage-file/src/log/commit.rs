@@ -6,7 +6,7 @@ use prodigy_storage_backend::Deadline;
 
 use super::sync::{Condvar, Mutex, yield_now};
 
-/// The reason why a wait for a sync ended without one.
+/// The reason why a write was not synced.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unsynced {
     /// The sync failed, with this message.
@@ -15,7 +15,7 @@ pub(crate) enum Unsynced {
     TimedOut,
 }
 
-/// A failed sync, and the last write whose outcome it makes unknown.
+/// A failed sync, and the number of the last write whose outcome is unknown because of it.
 #[derive(Debug)]
 pub(crate) struct FailedSync {
     pub(crate) up_to: u64,
@@ -24,13 +24,13 @@ pub(crate) struct FailedSync {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Writes up to this one are settled: synced, or in a range that failed.
+    /// All writes with numbers up to this one are decided: either synced, or in one of the failed ranges.
     settled: u64,
     failed: Vec<(RangeInclusive<u64>, String)>,
-    /// True if a thread is syncing for all.
+    /// True if a thread is running a sync, which serves all waiting threads.
     leading: bool,
     waiting: usize,
-    /// True if the last sync served other threads besides the one that made it.
+    /// True if other threads waited for the last sync, besides the thread that ran it.
     shared: bool,
 }
 
@@ -42,8 +42,8 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Waits until write number `seq` is synced. The first waiting thread syncs for all threads that wrote before it;
-    /// `sync` returns the number of the last write that it covered.
+    /// Waits until the write with number `seq` is synced. The first waiting thread runs `sync` for all threads that
+    /// wrote before it. `sync` returns the number of the last write that it covered.
     pub(crate) fn wait(
         &self,
         seq: u64,
@@ -75,8 +75,8 @@ impl Commit {
             let in_company = state.shared;
             drop(state);
             if in_company {
-                // Threads that were just served are about to write again, so this one yields once: then one sync
-                // serves all of them.
+                // The threads that the last sync served are about to write again. This thread yields once, so that one
+                // sync can serve all of them.
                 yield_now();
             }
             let lead = Lead(self);
@@ -93,7 +93,7 @@ impl Commit {
         }
     }
 
-    /// Reports to all waiting threads that a sync elsewhere failed.
+    /// Reports a sync that failed elsewhere to all threads whose writes it affects.
     pub(crate) fn fail(&self, failed: FailedSync) {
         self.state.lock().fail(failed);
         self.settled.notify_all();
@@ -109,7 +109,7 @@ impl State {
     }
 }
 
-/// The thread that syncs for all. If its sync panics, a waiting thread takes over.
+/// Held by the thread that runs a sync. If the sync panics, the drop lets a waiting thread run the next one.
 struct Lead<'a>(&'a Commit);
 
 impl Drop for Lead<'_> {

@@ -1,4 +1,4 @@
-//! The segments that a cursor covers by its mark, found by their names without parsing them.
+//! Finds the segments that the high-water mark of a cursor covers by their names, without parsing each name.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -9,25 +9,25 @@ use super::cursor::Position;
 use super::replay_filter::MOST_COVERED;
 use crate::fs::FileKind;
 
-/// The number of names that are kept: all forms of as many segments as the replay filter searches.
+/// The largest number of names that are kept: as many segments as the replay filter searches, in all forms.
 const MOST_KEPT: usize = MOST_COVERED * SegmentForm::ALL.len();
-/// The letters before the first stamp of a name.
+/// The beginning of a segment's name, before the first stamp.
 const PREFIX: &str = "events-";
 
-/// Selects the covered names of a listing, and keeps the newest ones.
+/// Recognises the names of covered segments in a listing, and keeps the newest of them.
 #[derive(Debug)]
 pub(super) struct Covered<'p> {
-    /// The mark, as the text of a stamp: canonical stamps sort as text.
+    /// The high-water mark as the text of a stamp. The texts of canonical stamps sort by time.
     mark: String,
-    /// The stamp of the segment that the log began with, as the position says.
+    /// The creation time of the log's first segment, as the cursor states it.
     begun: Option<String>,
-    /// The oldest name, and its stamp: the log began with it.
+    /// The creation time and the name of the oldest covered segment, which may be the first of the log.
     oldest: Option<(String, String)>,
-    /// Stems of the segments that the position names.
+    /// Names, without their endings, of the segments that the cursor states a position for.
     named: HashSet<&'p str>,
-    /// Days, as the first eight digits of a stamp, that exist.
+    /// Dates that are known to be valid, as the first nine bytes of a stamp.
     days: HashSet<[u8; 8]>,
-    /// The newest names, the oldest of them on top: the stamp that says when the segment was made, and the name.
+    /// The newest covered names, each after its creation time. The oldest of them is at the top of the heap.
     newest: BinaryHeap<Reverse<(String, String)>>,
 }
 
@@ -43,8 +43,8 @@ impl<'p> Covered<'p> {
         }
     }
 
-    /// True for the name of a segment that the mark covers and the position does not name. In doubt false: then the
-    /// name is parsed.
+    /// True if the high-water mark covers the segment with this name and the cursor states no position for it. Returns
+    /// false if this is uncertain, and the caller then parses the name.
     pub(super) fn takes(&mut self, name: &str, kind: FileKind) -> bool {
         let Some(stem) = stem(name) else {
             return false;
@@ -73,7 +73,7 @@ impl<'p> Covered<'p> {
         true
     }
 
-    /// The stamp that states when a segment of ours was created; `None` if the name may not be ours.
+    /// The creation time in the name of a segment of ours; `None` if the name may have another form.
     fn made<'n>(&mut self, stem: &'n str) -> Option<&'n str> {
         let stamps = stem.strip_prefix(PREFIX)?;
         let (lower, made) = match stamps.split_once('-') {
@@ -84,7 +84,7 @@ impl<'p> Covered<'p> {
         (self.is_time(lower) && self.is_time(made)).then_some(made)
     }
 
-    /// True if a text is a canonical stamp of a time that exists.
+    /// True if the text is a canonical stamp of a valid time.
     fn is_time(&mut self, text: &str) -> bool {
         let Some(([day @ .., _], [a, b, c, d, e, f, ..])) = text
             .as_bytes()
@@ -93,7 +93,7 @@ impl<'p> Covered<'p> {
         else {
             return false;
         };
-        // A leap second has another form.
+        // A time such as a leap second is not canonical.
         if [*a, *b] > *b"23" || [*c, *d] > *b"59" || [*e, *f] > *b"59" {
             return false;
         }
@@ -103,7 +103,7 @@ impl<'p> Covered<'p> {
         }
     }
 
-    /// The newest names and the oldest one.
+    /// The newest names, and the oldest one.
     pub(super) fn kept(self) -> impl Iterator<Item = String> {
         let oldest = self.oldest.map(|(_, name)| name);
         self.newest
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Names of every kind around the mark.
+    /// Names of every kind, with times just before and after the high-water mark.
     fn names() -> Vec<String> {
         let mut names: Vec<String> = [
             "events-20270115T080160.000000000Z.jsonl",

@@ -12,35 +12,35 @@ use super::removed_mark::RemovedMark;
 /// The first bytes of a cursor of the file backend; the rest is JSON in base64url.
 const PREFIX: &str = "v1.file.";
 
-/// The part of a segment that was read.
+/// The part of a segment that was read, up to an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reached {
-    /// The uncompressed offset behind the last record that was read.
+    /// The offset after the last record that was read, in the uncompressed data.
     pub(crate) offset: u64,
-    /// The id of that record.
+    /// The id of the last record that was read; `None` if none was.
     pub(crate) last: Option<EventId>,
     /// True if the segment was sealed and read to its end.
     pub(crate) done: bool,
 }
 
 impl Reached {
-    /// True if a removed segment was read to its end. The ids in a segment ascend, and none is above the newest of
-    /// all.
+    /// True if this segment, which was removed since, had been read to its end. The ids in a segment ascend, and the
+    /// mark states the newest removed id.
     pub(crate) fn is_end_of(self, removed: RemovedMark) -> bool {
         self.done || self.last >= Some(removed.newest)
     }
 }
 
-/// A position. Every segment of ours that was created up to the mark is read to its end, except for the named ones.
-/// Every later one is unread, except for the named ones.
+/// A decoded cursor. Each segment of ours that was created up to `mark` is read to its end, and each later one is
+/// unread, except the ones in `segments`, for which the read part is stated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) mark: Option<Timestamp>,
     pub(crate) segments: BTreeMap<SegmentName, Reached>,
     /// The newest id that was read.
     pub(crate) newest: Option<EventId>,
-    /// The time at which the first segment of the log was created, if an event was read: a log that was deleted and
-    /// begun again has another time.
+    /// The creation time of the log's first segment, if an event was read. It differs if the log was deleted and begun
+    /// again.
     pub(crate) begun: Option<Timestamp>,
 }
 
@@ -66,7 +66,8 @@ impl Position {
                 .segments
                 .iter()
                 .map(|(name, reached)| {
-                    // A twin is identified by its file.
+                    // A twin (a compressed file beside a plain one with other events) is identified by its whole file
+                    // name.
                     let text = match name.twin_form() {
                         Some(form) => name.file_name(form).into(),
                         None => name.stem().into(),
@@ -77,7 +78,7 @@ impl Position {
             newest: self.newest,
             begun: self.begun.map(Timestamp::as_nanos),
         };
-        // Numbers, ids and names of segments can always be encoded as JSON.
+        // Encoding can't fail: numbers, ids and segment names are always valid JSON.
         let json = serde_json::to_vec(&text).unwrap_or_default();
         let mut encoded = String::with_capacity(PREFIX.len() + json.len() * 4 / 3 + 4);
         encoded.push_str(PREFIX);
@@ -123,13 +124,14 @@ impl Position {
         })
     }
 
-    /// The state of a segment that exists now.
+    /// The read part of an existing segment, according to this position.
     pub(crate) fn of(&self, name: &SegmentName) -> State {
         match self.segments.get(name) {
             Some(reached) if reached.done => State::Read,
             Some(reached) => State::Partly(*reached),
             None if name.is_canonical() && self.mark.is_some_and(|mark| name.made() <= mark) => State::Read,
-            // A cursor without a twin continues in the twin behind its id in the segment beside it.
+            // A cursor from before the twin was found states a position for its base only. The twin continues after the
+            // last id read there.
             None => match name.twin_form().and_then(|_| self.segments.get(&name.base())) {
                 Some(reached) if reached.done => State::Read,
                 Some(reached) => State::Partly(*reached),
@@ -138,15 +140,15 @@ impl Position {
         }
     }
 
-    /// True if a removal may have taken unread events.
+    /// True if the removed segments may have held unread events.
     pub(crate) fn misses(&self, removed: RemovedMark) -> bool {
         let is_unread =
             |(name, reached): (&SegmentName, &Reached)| removed.covers(name) && !reached.is_end_of(removed);
         self.mark.is_none_or(|mark| mark < removed.up_to) || self.segments.iter().any(is_unread)
     }
 
-    /// Forgets twins that are gone: a repair put their events into the segment beside them, or the two were equal.
-    /// The events before the cursor have ids up to the newest one.
+    /// Removes twins that no longer exist: a repair moved their events to the base segment, or the two were equal. The
+    /// base then continues after the newest id that was read.
     pub(crate) fn fold_twins(&mut self, is_there: impl Fn(&SegmentName) -> bool) {
         let gone: Vec<SegmentName> = self
             .segments

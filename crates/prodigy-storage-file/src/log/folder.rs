@@ -1,7 +1,7 @@
 //! The lock on a log's folder, under which segments are created.
 //!
 //! It is a lock of the operating system on the folder itself, so no lock file is left behind. A writer holds it while
-//! it lists the folder and creates one file. It syncs nothing under it.
+//! it lists the folder and creates one file, and syncs nothing meanwhile.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::root::{LockWait, Root};
 
 const OPERATION: &str = "create segment";
 
-/// The lock, held until it is dropped.
+/// A locked folder. The lock is released when this is dropped.
 #[derive(Debug)]
 pub(super) struct LockedFolder {
     _folder: Box<dyn FsFolder>,

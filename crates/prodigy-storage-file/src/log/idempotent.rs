@@ -15,7 +15,7 @@ use super::{listing, persist, search};
 use crate::root::{Root, count};
 
 impl LogWriter {
-    /// Appends a batch under the ids that its events bring.
+    /// Appends a batch of events under the ids that the caller gave them.
     pub(crate) fn append_given(
         &self,
         batch: &Batch,
@@ -48,7 +48,8 @@ impl LogWriter {
             let at = self
                 .choose(&mut state, first, Some(first.time()), now, deadline)
                 .map_err(|error| self.partly(error, batch.ids(), begun))?;
-            // A segment that takes an id takes all following ids, up to the last id of another segment.
+            // A segment that accepts this id accepts all following ids as well. The run ends where another open segment
+            // should take over.
             let bound = state.next_last(at, first);
             let run = rest
                 .iter()
@@ -104,8 +105,8 @@ impl LogWriter {
                 (Some(last), _) | (None, Some(last)) => last,
                 (None, None) if name.is_canonical() => {
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
-                    // Checked before the segment's end is read: a segment that is sealed after the check may have
-                    // grown in between.
+                    // This is checked before the last id is read. A segment that is found sealed only after the read
+                    // may have grown in between.
                     let sealed =
                         !forms.plain || self.root.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
                     let last = search::last_id_of(SegmentRef::new(&self.root, &self.folder, name), clock)?;
@@ -114,7 +115,7 @@ impl LogWriter {
                     }
                     last
                 }
-                // The file of another program may have its ids in any order.
+                // A file of another program may have ids in any order, so it may hold any id.
                 (None, None) => Some(EventId::MAX),
             };
             if last.is_none_or(|last| last < smallest) {
@@ -138,10 +139,11 @@ impl LogWriter {
         Ok(stored)
     }
 
-    /// Syncs segments of other writers in which duplicates were found: their bytes may not be on the disk yet.
+    /// Syncs segments of other writers in which duplicates were found, since these duplicates may not be on the disk
+    /// yet.
     pub(super) fn sync_found<'n>(&self, names: impl Iterator<Item = &'n SegmentName>) -> Result<()> {
         for name in names {
-            // A compressed segment was synced before it got its name.
+            // A segment that exists only in compressed form was synced before it got its name.
             persist::sync_plain(&self.root, &self.folder.join(name.file_name(SegmentForm::Plain)))?;
         }
         self.root.sync_folder(&self.folder)
@@ -162,7 +164,7 @@ impl LogWriter {
 }
 
 impl State {
-    /// Forgets the segments of another folder that had the path of this log before.
+    /// Clears the segment index if the path of the log now leads to another folder.
     fn notice_folder(&mut self, root: &Root, folder: &Path) {
         let found = root.fs.metadata(folder).ok().map(|found| found.identity);
         if self.folder != found {
@@ -176,15 +178,15 @@ impl State {
         self.ids.as_ref().map_or(EventId::MIN, IdSource::newest)
     }
 
-    /// Makes the next sync cover the segments in which duplicates were found. Returns the write number that the sync
-    /// has to reach.
+    /// Records that the next sync must cover the segments in which duplicates were found. Returns the number of the
+    /// write that the sync has to reach.
     fn owe_sync(&mut self, stored: HashMap<EventId, SegmentName>) -> u64 {
         if stored.is_empty() {
             return 0;
         }
         self.seq += 1;
         for name in stored.into_values() {
-            // A segment that this writer holds is synced anyway.
+            // Segments that this writer has open are synced in any case.
             if self.holds(&name).is_none() {
                 self.found.insert(name, self.seq);
             }
@@ -192,7 +194,7 @@ impl State {
         self.seq
     }
 
-    /// The last id of a segment that this writer holds; `None` if it holds no such segment.
+    /// The last id of a segment that this writer has open; `None` for any other segment.
     fn holds(&self, name: &SegmentName) -> Option<Option<EventId>> {
         self.open
             .iter()
@@ -200,7 +202,8 @@ impl State {
             .map(|active| active.last)
     }
 
-    /// The smallest last id above `id` among the other segments.
+    /// The smallest last id above `id` among the other open segments of this writer. For an empty segment, its lower
+    /// bound counts.
     fn next_last(&self, at: usize, id: EventId) -> Option<EventId> {
         let others = self.open.iter().enumerate().filter(|(other, _)| *other != at);
         others

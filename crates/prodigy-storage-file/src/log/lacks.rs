@@ -13,7 +13,7 @@ use super::search;
 use super::segment_ref::SegmentRef;
 use crate::root::Root;
 
-/// A log as far as cursors into it can be checked without reading its events.
+/// The segments of a log and their last records, with which cursors are checked without reading all events.
 #[derive(Debug)]
 pub(crate) struct Extent {
     listing: Listing,
@@ -34,7 +34,7 @@ impl Extent {
         Ok(Self { listing, newest })
     }
 
-    /// The reason why events before a cursor are missing from the log; `None` if nothing shows that any is missing.
+    /// The reason why events before a cursor are certainly missing from the log; `None` if no sign of that is found.
     pub(crate) fn lacks(&self, root: &Arc<Root>, folder: &Path, cursor: &Cursor) -> Result<Option<String>> {
         let position = Position::decode(cursor)?;
         if position.begun.is_some() && self.listing.begun() != position.begun {

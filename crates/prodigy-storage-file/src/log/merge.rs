@@ -1,4 +1,4 @@
-//! A scan: the segments of a log merged by id.
+//! A scan, which merges the segments of a log in the order of their ids.
 
 mod readers;
 
@@ -22,14 +22,14 @@ use super::source;
 use crate::root::Root;
 use readers::{Readers, Slot};
 
-/// A segment that was not opened yet.
+/// A segment that is not open yet.
 #[derive(Debug)]
 struct Pending {
     name: SegmentName,
     from: Option<Reached>,
 }
 
-/// A merge under way.
+/// A scan in progress.
 #[derive(Debug)]
 pub(crate) struct Merge {
     root: Arc<Root>,
@@ -37,30 +37,32 @@ pub(crate) struct Merge {
     clock: StepClock,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
-    /// The smallest id that is returned; everything before it counts as read.
+    /// The smallest id that the scan returns. All smaller ids count as read.
     floor: Option<EventId>,
-    /// The segments that are not opened yet: by lower bound, the smallest last; behind them those of other programs.
+    /// The segments that are not open yet. They are taken from the end: first those of other programs, then ours by
+    /// ascending lower bound.
     pending: Vec<Pending>,
-    /// For each length of `pending`, the smallest `made` in it.
+    /// Element `n` is the earliest creation time among the first `n` elements of `pending` that are of ours and unread.
+    /// So it is known for what is left after each removal from the end.
     pending_made: Vec<Timestamp>,
     readers: Readers,
-    /// The reader whose head was returned last.
+    /// The reader of the last returned item. The next call moves it forward.
     current: Option<Slot>,
-    /// Segments that were read to their end and are not covered by a mark yet.
+    /// Segments that were read to their end, and that the high-water mark of a cursor would not cover.
     finished: BTreeMap<SegmentName, Reached>,
-    /// The newest segment when the scan began.
+    /// The creation time of the newest segment when the scan began.
     newest_made: Option<Timestamp>,
     last_id: Option<EventId>,
-    /// The newest id that was returned, now or before the cursor.
+    /// The newest id that this scan has returned, or that its cursor covers.
     newest: Option<EventId>,
     replay_filter: ReplayFilter,
-    /// The time at which the first segment of the log was created.
+    /// The creation time of the first segment of the log.
     begun: Option<Timestamp>,
     start: Position,
 }
 
-/// Renames in the position the files that another program rotated since the cursor was made: the rotated name begins
-/// with the old one.
+/// Updates the position after another program has rotated (renamed) its files. A rotated name begins with the earlier
+/// name and a dot.
 fn follow_rotation(position: &mut Position, listing: &listing::Listing) {
     let gone = |name: &&SegmentName| !name.is_canonical() && !listing.segments.contains_key(*name);
     let gone: Vec<SegmentName> = position.segments.keys().filter(gone).cloned().collect();
@@ -80,7 +82,7 @@ fn follow_rotation(position: &mut Position, listing: &listing::Listing) {
     }
 }
 
-/// Begins a scan. With `floor`, everything before this id counts as read.
+/// Begins a scan. With a `floor`, events with smaller ids count as read.
 pub(crate) fn scan(
     root: &Arc<Root>,
     folder: &Path,
@@ -140,7 +142,7 @@ pub(crate) fn scan(
             }
         }
     }
-    // A file of another program may have ids in any order, whatever its name says.
+    // Files of other programs are opened first: they may have ids in any order, whatever their names say.
     pending.append(&mut foreign);
     let mut smallest = Timestamp::MAX;
     let mut pending_made: Vec<Timestamp> = Vec::with_capacity(pending.len() + 1);
@@ -171,14 +173,15 @@ pub(crate) fn scan(
         start: position,
     };
     if merge.floor.is_some() {
-        // A cursor that is taken before the first event also says that everything before the floor was read.
+        // Opens segments now, so that a cursor taken before the first event already says that everything before the
+        // floor is read.
         merge.open_due()?;
     }
     Ok(merge)
 }
 
 impl Merge {
-    /// Opens the segments that may have events before the smallest head.
+    /// Opens all segments that may have events before the next item of the open ones.
     fn open_due(&mut self) -> Result<()> {
         loop {
             let Some(next) = self.pending.last() else {
@@ -192,7 +195,8 @@ impl Merge {
             if !due {
                 return Ok(());
             }
-            // This runs while the mark is still below the segment: an empty segment keeps the mark there.
+            // Runs before the segment is removed from `pending`, because its presence there keeps the high-water mark
+            // below it.
             self.trim_finished();
             let Some(segment) = self.pending.pop() else {
                 return Ok(());
@@ -237,23 +241,23 @@ impl Merge {
         };
         match opened {
             Some(reader) => self.place(reader),
-            // With a floor, everything before it counts as read.
+            // The scan has a floor, and all records of this segment are before it.
             None if self.floor.is_none() => {
                 let segment = SegmentRef::new(&self.root, &self.folder, name);
                 if let Some(mark) = removed(segment) {
                     return Err(mark.gap(&self.root, &self.folder));
                 }
-                // An empty segment that its writer gave up.
+                // The segment was empty, and its writer has removed it.
             }
             None => {}
         }
         Ok(())
     }
 
-    /// True if the name or the last record of an unread segment shows that it has no event in the range.
+    /// True if its first or last record shows that an unread segment has no event in the requested range.
     ///
-    /// A segment that begins at `until` or later stays unread for the cursor; a segment that ends before `since`
-    /// counts as read.
+    /// A segment that begins at `until` or later stays unread in the cursor. A segment that ends before `since` counts
+    /// as read.
     fn skips(&mut self, name: &SegmentName) -> Result<bool> {
         if let Some(floor) = self.floor {
             return self.ends_before(name, floor);
@@ -295,7 +299,7 @@ impl Merge {
         Ok(is_early)
     }
 
-    /// True for a sealed segment whose last event comes before the floor: it counts as read.
+    /// True for a sealed segment whose last id is before the floor. It then counts as read.
     fn ends_before(&mut self, name: &SegmentName, floor: EventId) -> Result<bool> {
         if !name.is_canonical() {
             return Ok(false);
@@ -326,9 +330,9 @@ impl Merge {
         Ok(true)
     }
 
-    /// Takes a reader into the merge.
+    /// Adds the reader of a segment to the merge.
     fn place(&mut self, reader: SegmentReader) {
-        // Everything before its head counts as read.
+        // The records that the reader skipped count as read.
         self.newest = self.newest.max(reader.last.filter(|last| last.is_v7()));
         if matches!(reader.head, Head::End) {
             self.finish(reader);
@@ -337,9 +341,9 @@ impl Merge {
         self.readers.add(reader);
     }
 
-    /// Marks a reader as finished.
+    /// Records that the segment of a reader was read to its end.
     fn finish(&mut self, reader: SegmentReader) {
-        // An empty segment counts as not begun: its writer may abandon it.
+        // An empty segment counts as unread, since its writer may abandon it.
         if reader.last.is_some() || reader.sealed || reader.position > 0 {
             let reached = Reached {
                 offset: reader.position,
@@ -352,13 +356,13 @@ impl Merge {
         }
     }
 
-    /// Keeps the mark below a segment that has to be read again.
+    /// Keeps the high-water mark below this segment, so that it is read again from a later cursor.
     fn hold_mark(&mut self, made: Timestamp) {
         let below = Timestamp::from_nanos(made.as_nanos().saturating_sub(1));
         self.newest_made = self.newest_made.map(|newest| newest.min(below));
     }
 
-    /// Continues in the reader whose head was returned. After an error the reader stays at its place, for another try.
+    /// Moves a reader to its next item. After an error the reader is unchanged, so that the call can be repeated.
     fn advance(&mut self, slot: Slot) -> Result<()> {
         if let Err(error) = self.readers.step(slot, &mut self.clock) {
             self.current = Some(slot);
@@ -376,7 +380,7 @@ impl Merge {
         Ok(())
     }
 
-    /// The mark for a cursor at the present position.
+    /// The high-water mark of a cursor at the current position.
     fn mark(&self) -> Option<Timestamp> {
         let newest = self.newest_made.max(self.start.mark);
         let smallest = self
@@ -388,7 +392,7 @@ impl Merge {
         newest.map(|newest| newest.min(below).max(self.start.mark.unwrap_or(Timestamp::MIN)))
     }
 
-    /// Forgets finished segments that the mark covers.
+    /// Removes finished segments that the high-water mark covers. Runs only now and then.
     fn trim_finished(&mut self) {
         if self.finished.len() < 64 || !self.finished.len().is_multiple_of(64) {
             return;
@@ -398,7 +402,7 @@ impl Merge {
             .retain(|name, reached| !(reached.done && name.is_canonical() && name.made() <= mark));
     }
 
-    /// Finds the reader whose head comes next and counts it as read. False at the end.
+    /// Finds the reader of the next item to return, and counts the item as read. Returns false at the end.
     fn find_next(&mut self) -> Result<bool> {
         if let Some(slot) = self.current.take() {
             self.advance(slot)?;
@@ -425,8 +429,8 @@ impl Merge {
         }
     }
 
-    /// Consumes the head of a reader. Returns whether the head is part of the result, or `None` if it is behind the
-    /// end of the range.
+    /// Counts the item at a reader as read. Returns true if the item belongs to the result, and `None` if it is after
+    /// the end of the requested range.
     fn pass(&mut self, slot: Slot) -> Result<Option<bool>> {
         self.readers.wake(slot, &mut self.clock)?;
         let Some(reader) = self.readers.get(slot) else {
@@ -438,12 +442,13 @@ impl Merge {
             verified && reader.name.is_canonical() && self.until.is_some_and(|until| time >= until)
         };
         if time.is_some_and(is_late) {
-            // Times do not decrease within a segment. The reader stays where it is, for the cursor.
+            // Times do not decrease within a segment, so the reader has nothing more to return. A cursor still states
+            // its position.
             self.readers.sleep(slot);
             return Ok(None);
         }
         let given = match reader.head {
-            // Only records of our format can be damaged.
+            // In a file of another program, a line of another form is no damage. It is counted as skipped.
             Head::Damage { offset, len, .. } if !reader.name.is_canonical() => {
                 self.root
                     .foreign
@@ -465,7 +470,7 @@ impl Merge {
                         &mut self.clock,
                     )?;
                 self.last_id = Some(id);
-                // An id of another program has no meaning for the newest id.
+                // Ids of other programs are not comparable with ours, so they don't count as the newest id.
                 if id.is_v7() {
                     self.newest = self.newest.max(Some(id));
                 }

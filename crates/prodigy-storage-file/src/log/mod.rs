@@ -57,7 +57,7 @@ use listing::Forms;
 pub(crate) use writer::HELD;
 use writer::LogWriter;
 
-/// A log in numbers.
+/// The counts and times of a log.
 #[derive(Debug, Default)]
 pub(crate) struct LogSurvey {
     pub(crate) summary: LogSummary,
@@ -69,7 +69,7 @@ pub(crate) struct LogSurvey {
 /// The number of idle logs that are kept open for writing.
 const MOST_WRITERS: usize = 128;
 
-/// A log that no process writes to, until this is dropped.
+/// The locks on a log's folder and segments. No process writes to the log until this is dropped.
 #[derive(Debug)]
 pub(crate) struct LockedLog {
     _folder: LockedFolder,
@@ -81,8 +81,8 @@ pub(crate) struct LockedLog {
 pub(crate) struct Logs {
     root: Arc<Root>,
     archive: Arc<Archive>,
-    /// One writer for each log.
-    /// It is read at each append, so it uses a fast hash: the names of jobs are not chosen by strangers.
+    /// One writer for each log. The table is read at each append, so it uses a fast hash, which is safe because job
+    /// names do not come from attackers.
     writers: Mutex<HashMap<JobAddress, Held, foldhash::fast::RandomState>>,
     uses: AtomicU64,
 }
@@ -114,7 +114,8 @@ impl Logs {
             let idle = writers
                 .iter()
                 .filter(|(_, held)| Arc::strong_count(&held.writer) == 1 && held.writer.is_forgettable());
-            // Relaxed writes must not be missed by a later flush: if they can't be synced now, the writer stays.
+            // A later flush must not miss relaxed writes of this writer. If they can't be synced now, the writer stays
+            // in the table.
             if let Some((oldest, held)) = idle.min_by_key(|(_, held)| held.used)
                 && held.writer.flush().is_ok()
             {
@@ -141,12 +142,12 @@ impl Logs {
         self.writers.lock().get(job).map(|held| Arc::clone(&held.writer))
     }
 
-    /// True if a segment of this log is open for writing.
+    /// True if this process has a segment of this log open for writing.
     pub(crate) fn is_writing_to(&self, job: &JobAddress) -> bool {
         self.existing(job).is_some_and(|writer| writer.is_writing())
     }
 
-    /// True if any segment is open for writing.
+    /// True if this process has a segment of any log open for writing.
     pub(crate) fn is_writing(&self) -> bool {
         self.writers.lock().values().any(|held| held.writer.is_writing())
     }
@@ -185,7 +186,7 @@ impl Logs {
 
     fn check_sizes(&self, job: &JobAddress, batch: &Batch) -> Result<()> {
         let limit = self.root.options.max_record_size;
-        // The sum alone decides for nearly all batches.
+        // For nearly all batches, the total size alone shows that no event is too large.
         if (batch.bytes() + RECORD_OVERHEAD) as u64 <= limit {
             return Ok(());
         }
@@ -247,7 +248,7 @@ impl Logs {
         Ok(self.measure(&folder, deadline)?.0.summary)
     }
 
-    /// The size of a log, and the time of the last write to it. Returns with it the segments that are not sealed.
+    /// The counts and times of a log, except whether a writer is active. Also returns the segments that are not sealed.
     fn measure(&self, folder: &Path, deadline: Deadline) -> Result<(LogSurvey, Vec<SegmentName>)> {
         let (mut survey, mut unsealed, mut newest) = (LogSurvey::default(), Vec::new(), None);
         let Some((opened, listed)) = listing::open_and_list(&self.root, folder, deadline)? else {
@@ -272,7 +273,7 @@ impl Logs {
         Ok((survey, unsealed))
     }
 
-    /// The form of a listed segment, and the metadata of its file; `None` if it is gone.
+    /// The existing form of a listed segment, and the metadata of its file; `None` if the segment is gone.
     fn find_form(
         &self,
         opened: &dyn FsFolder,
@@ -280,7 +281,7 @@ impl Logs {
         name: &SegmentName,
         forms: Forms,
     ) -> Result<Option<(SegmentForm, Metadata)>> {
-        // A segment that was compressed after the listing is in its other form.
+        // The segment may have been compressed after the listing, so the compressed form is tried as well.
         for form in [forms.any(), SegmentForm::Zstd] {
             let file = name.file_name(form);
             match opened.metadata_of(file.as_ref()) {
@@ -292,8 +293,7 @@ impl Logs {
         Ok(None)
     }
 
-    /// The size of a log, whether a writer has a segment of it open, and the time of the last write: all from one
-    /// listing.
+    /// The counts and times of a log, and whether a writer has a segment of it open, all from one listing.
     pub(crate) fn survey(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSurvey> {
         let folder = events_folder(job);
         let (mut survey, unsealed) = self.measure(&folder, deadline)?;
@@ -301,8 +301,8 @@ impl Logs {
         Ok(survey)
     }
 
-    /// True if a writer has one of these segments open. Each segment's lock is tried: a writer that looks for a segment at
-    /// that moment creates a new one.
+    /// True if a writer has one of these segments open. Each segment is locked for a moment to find out. A new writer
+    /// that fails to lock it just then creates another segment.
     fn has_writer(
         &self,
         job: &JobAddress,
@@ -310,7 +310,7 @@ impl Logs {
         unsealed: &[SegmentName],
         deadline: Deadline,
     ) -> Result<bool> {
-        // On a file system without locks, the locks of this process are not visible.
+        // Asks the writer of this process first: on a file system without locks, trying a lock can't show it.
         if let Some(writer) = self.existing(job)
             && writer.holds_a_segment(deadline)?
         {
@@ -353,7 +353,7 @@ impl Logs {
         }))
     }
 
-    /// Locks a segment. A sealed one is locked by its compression as long as that takes.
+    /// Locks a segment. If the segment is being compressed, waits until the deadline for the end of that.
     fn lock_segment(&self, path: &Path, deadline: Deadline) -> Result<LockNow> {
         const HOLD: &str = "hold log";
         let fault = |error| self.root.read_fault(HOLD, path, error);
@@ -367,16 +367,16 @@ impl Logs {
                     deadline.check(HOLD, &path.display(), "the compression of a segment")?;
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                // The compression ended at this moment.
+                // The compression has just ended, and the plain form is gone.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockNow::Absent),
                 _ => return Ok(tried),
             }
         }
     }
 
-    /// Empties all segments of a job that is being deleted; their names stay. For a disk so full that not even a
-    /// small file finds room. The caller has locked the log. A file with a second name, as a backup makes it, keeps
-    /// its contents.
+    /// Truncates all segments of a job that is being deleted, and keeps their names. Used if the disk is too full even
+    /// for a small file. The caller has locked the log. A file with a second name, such as a hard link in a backup, is
+    /// not changed.
     pub(crate) fn empty_segments(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         let folder = events_folder(job);
         for (name, _) in listing::list(&self.root, &folder, deadline)?.segments {
@@ -400,12 +400,12 @@ impl Logs {
         Ok(())
     }
 
-    /// The time at which the newest segment was created, removed ones included.
+    /// The creation time of the newest segment, including removed segments.
     pub(crate) fn newest_made(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         Ok(listing::list(&self.root, &events_folder(job), deadline)?.newest_made())
     }
 
-    /// The time of the last write to the newest segment.
+    /// The mtime of the newest segment: the time of the last write to the log.
     pub(crate) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let folder = events_folder(job);
         let Some((opened, listed)) = listing::open_and_list(&self.root, &folder, deadline)? else {
@@ -415,7 +415,7 @@ impl Logs {
         by_age.sort_by_key(|(name, _)| Reverse(name.made()));
         let mut newest = None;
         for (name, forms) in by_age {
-            // Older segments are examined only if all newer ones are gone.
+            // Twins have the same creation time. Older segments are examined only if all newer ones are gone.
             if newest.is_some_and(|(made, _)| made > name.made()) {
                 break;
             }
@@ -425,7 +425,7 @@ impl Logs {
         Ok(newest.map(|(_, modified)| modified))
     }
 
-    /// The folder of a log, for a reader. If the job is being deleted, a folder that does not exist.
+    /// The folder of a log, for a reader. For a job that is being deleted, the path of a folder that does not exist.
     fn folder_of(&self, operation: &'static str, job: &JobAddress) -> Result<PathBuf> {
         Ok(match self.root.is_deleted(operation, job)? {
             true => Entry::Tombstone(job.clone()).path().with_extension(""),
@@ -441,12 +441,12 @@ impl Logs {
         }
     }
 
-    /// Finishes the background work that the next process would have to start again.
+    /// Completes the marks of sealed segments, so that the next process does not have to begin that work again.
     pub(crate) fn close(&self, deadline: Deadline) {
         self.archive.finish_marks(deadline);
     }
 
-    /// Makes relaxed appends survive power loss, and ends the compression of sealed segments.
+    /// Syncs relaxed appends, so that they survive power loss, and waits until all sealed segments are compressed.
     pub(crate) fn flush(&self, deadline: Deadline) -> Result<()> {
         for writer in self.all() {
             deadline.check("flush", &writer.job, "the syncs of other logs")?;

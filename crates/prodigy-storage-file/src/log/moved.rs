@@ -8,17 +8,17 @@ use super::active::SegmentFile;
 use super::writer::{APPEND, HELD};
 use crate::root::Root;
 
-/// How the path of a segment is checked.
+/// How thoroughly the path of a segment is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathLook {
-    /// With one call, which does not notice a link to the folder that was moved away.
+    /// With one system call. It does not notice if the root's folder was moved and its path is now a link to it.
     Quick,
-    /// As readers open it, without following links.
+    /// The way that readers open it, without following links.
     Whole,
 }
 
-/// The error for a segment whose path leads to another file, or that is shorter than `len`. If the root itself was
-/// replaced, it counts as lost from now on.
+/// The error for a segment whose path leads to another file, or that is shorter than `len`; `None` otherwise. If the
+/// root itself was replaced, the root counts as lost from now on.
 pub(super) fn moved(
     root: &Root,
     file: &SegmentFile,

@@ -1,4 +1,4 @@
-//! The newest events of a log, found from the ends of its segments.
+//! Finds the newest events of a log from the ends of its segments.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -13,15 +13,15 @@ use super::segment_ref::SegmentRef;
 use super::{listing, search, source, tail};
 use crate::root::Root;
 
-/// The number of bytes at the end of a plain segment that are read first.
+/// The number of bytes at the end of a plain segment that are read at first.
 const WINDOW: u64 = 64 << 10;
 /// The number of bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// The position of a record in the order of a scan, and its id, which may differ in a file of another program.
+/// The id by which a scan orders a record, and the record's own id. They may differ in a file of another program.
 type Place = (EventId, EventId);
 
-/// The position in the order of a scan at which the newest `count` records begin. If there are fewer records, the
+/// The point in the order of a scan at which the newest `count` records begin. If the log has fewer records, the
 /// smallest id.
 ///
 /// Reads the last record of each segment, and the ends of the segments that have one of the newest records. Keeps at
@@ -57,8 +57,8 @@ pub(super) fn floor(root: &Arc<Root>, folder: &Path, count: usize, deadline: Dea
     Ok(least.map_or(EventId::MIN, |(least, _)| *least))
 }
 
-/// The positions of the last records of a segment, at most `count`. A plain segment is read from its end, in windows
-/// that grow until they contain enough records.
+/// The points in the order of the last records of a segment, at most `count`. A plain segment is read from its end, in
+/// windows that grow until they contain enough records.
 fn last_places(segment: SegmentRef<'_>, count: usize, clock: &mut StepClock) -> Result<VecDeque<Place>> {
     let plain = match segment.name.is_canonical() {
         true => source::open_form(segment, SegmentForm::Plain)?,

@@ -16,10 +16,11 @@ use crate::root::Root;
 const PERSIST: &str = "persist events";
 
 impl Logs {
-    /// Syncs each segment that the cursor names as partly read. A finished segment was synced before it was sealed.
+    /// Syncs each segment that the cursor states as partly read. A segment that was read to its end was synced when
+    /// sealed.
     ///
-    /// A segment of this process is synced through its writer, so that the writer gives it up if the sync fails. A
-    /// segment of another process is opened and synced: the kernel writes the bytes of every process.
+    /// A segment of this process is synced through its writer, which stops using the segment if the sync fails. A
+    /// segment of another process is opened and synced: a sync stores the bytes of all processes.
     pub(crate) fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
         self.root.prepare_write(PERSIST, job)?;
         let position = Position::decode(cursor)?;

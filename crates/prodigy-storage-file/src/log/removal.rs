@@ -17,11 +17,11 @@ use crate::root::{LockNow, Replace, TempFile};
 
 const REMOVE: &str = "remove events";
 
-/// The segments that a removal takes, oldest first.
+/// The segments to remove, oldest first.
 #[derive(Debug, Default)]
 struct Chosen {
     segments: Vec<(SegmentName, Forms)>,
-    /// The newest of their ids.
+    /// The newest id in these segments.
     newest: Option<EventId>,
 }
 
@@ -39,8 +39,8 @@ impl Logs {
         self.size_of(&folder, chosen.segments.iter().chain(&listing.leftovers))
     }
 
-    /// Removes the oldest segments, up to the first one that is not sealed or has an event of `before` or later. The
-    /// newest segment stays. Files that an interrupted removal left are removed as well.
+    /// Removes the oldest segments, up to the first one that is not sealed or has an event at `before` or later. The
+    /// newest segment always stays. Also removes files that an interrupted removal left.
     pub(crate) fn remove_before(
         &self,
         job: &JobAddress,
@@ -77,7 +77,7 @@ impl Logs {
         if !segments.is_empty() {
             self.write_mark(&folder, mark, &segments, deadline)?;
         }
-        // The mark of a process that died may not be on the disk yet, so it is synced again.
+        // If a process died after it wrote the mark, the mark may not be on the disk yet. So the folder is synced here.
         self.root.sync_folder(&folder)?;
         for (name, _) in segments.iter().chain(&listing.leftovers) {
             self.unlink_segment(&folder, name, deadline)?;
@@ -91,7 +91,7 @@ impl Logs {
         Ok(removed)
     }
 
-    /// The oldest segments that may be removed, oldest first.
+    /// Chooses the oldest segments that may be removed.
     fn choose(
         &self,
         folder: &Path,
@@ -117,19 +117,19 @@ impl Logs {
                 search::last_of(segment, clock)?
             };
             if stays || last.map_or(name.made(), |last| last.time) >= before {
-                // Twins are removed together.
+                // A segment that stays keeps its twin, which has the same creation time.
                 chosen.segments.retain(|(other, _)| other.made() < name.made());
                 break;
             }
             chosen.newest = chosen.newest.max(last.map(|last| last.id));
             chosen.segments.push((name.clone(), *forms));
         }
-        // A twin has the files of its base.
+        // A twin (a compressed file beside a plain one) is removed with the segment beside it.
         chosen.segments.retain(|(name, _)| name.twin_form().is_none());
         Ok(chosen)
     }
 
-    /// The size of the files of all these segments, in bytes.
+    /// The total size of all files of these segments.
     fn size_of<'a>(
         &self,
         folder: &Path,
@@ -152,8 +152,8 @@ impl Logs {
         Ok(summary)
     }
 
-    /// Creates the mark: an empty file, which needs no space for its content. If the disk is too full for a new name,
-    /// a segment that is to be removed is renamed to the mark.
+    /// Creates the mark of removed segments. It is an empty file, which needs no space for contents. If the disk is too
+    /// full even for a new name, one of the removed segments is renamed to be the mark.
     fn write_mark(
         &self,
         folder: &Path,
@@ -183,8 +183,8 @@ impl Logs {
             .map_err(|error| root.write_fault(REMOVE, &path, error))
     }
 
-    /// Replaces a mark that was a segment by an empty file, now that there is space. If there is still none, the next
-    /// removal does it.
+    /// Replaces a mark that is a renamed segment with an empty file, now that there is space. If that fails, the next
+    /// removal tries again.
     fn empty_mark(&self, folder: &Path, mark: RemovedMark) {
         let path = mark.path(folder);
         if self.root.fs.metadata(&path).is_ok_and(|found| found.len > 0)
@@ -195,7 +195,7 @@ impl Logs {
         }
     }
 
-    /// Removes each form of a segment. First waits for a compression of it that is running.
+    /// Removes all forms of a segment, after waiting for the end of a compression.
     fn unlink_segment(&self, folder: &Path, name: &SegmentName, deadline: Deadline) -> Result<()> {
         let _lock = self.lock_removed(folder, name, deadline)?;
         for form in SegmentForm::ALL {
@@ -232,7 +232,7 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// True if no writer appends to the segment any more.
+/// True if the segment is sealed, so that no writer appends to it.
 fn is_sealed(segment: SegmentRef<'_>, forms: Forms) -> Result<bool> {
     if !forms.plain {
         return Ok(true);
@@ -240,7 +240,7 @@ fn is_sealed(segment: SegmentRef<'_>, forms: Forms) -> Result<bool> {
     let path = segment.path(SegmentForm::Plain);
     match segment.root.fs.metadata(&path) {
         Ok(found) => Ok(found.is_sealed() && !found.is_unlocked()),
-        // The segment was compressed at this moment.
+        // The segment has just been compressed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(segment.root.read_fault(REMOVE, &path, error)),
     }

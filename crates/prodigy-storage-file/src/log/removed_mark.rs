@@ -1,10 +1,10 @@
-//! The mark of removed segments: the new beginning of a log.
+//! The mark of removed segments, which states where a log begins now.
 //!
-//! It is a file in the folder of the log, `.removed-{begun}-{newest id}-{up to}`. Its name states that the first
-//! segment of this log was created at `begun`, that each segment of ours that was created up to `up to` is removed,
-//! whether its file still exists or not, and that none of their ids is above the newest id. The mark is durable
-//! before the first file is removed. So for every reader an interrupted removal is complete, and the next one removes
-//! the rest. A cursor that does not cover the removed segments gets `CursorGap`.
+//! It is a file in the folder of the log, `.removed-{begun}-{newest id}-{up to}`. Its name states that the log's first
+//! segment was created at `begun`, that all segments of ours created up to `up to` are removed (even if their files
+//! still exist), and that none of their ids is above the newest id. The mark is durable before the first file is
+//! removed. So for every reader an interrupted removal is complete, and the next removal deletes the remaining files. A
+//! cursor that does not cover the removed segments gets `CursorGap`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,19 +15,19 @@ use crate::root::Root;
 
 const PREFIX: &str = ".removed-";
 
-/// A mark, as its name states it.
+/// The contents of a mark's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RemovedMark {
-    /// When the first segment of the log was made: cursors know the log by it.
+    /// The creation time of the log's first segment, by which cursors identify the log.
     pub(super) begun: Timestamp,
-    /// The newest of the removed ids.
+    /// The newest id in the removed segments.
     pub(super) newest: EventId,
-    /// When the newest of the removed segments was made.
+    /// The creation time of the newest removed segment.
     pub(super) up_to: Timestamp,
 }
 
 impl RemovedMark {
-    /// Reads the name of a mark; `None` for any other name.
+    /// Parses the name of a mark; `None` for any other name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (begun, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
         let (newest, up_to) = rest.rsplit_once('-')?;
@@ -52,12 +52,12 @@ impl RemovedMark {
         folder.join(self.name())
     }
 
-    /// True if a segment is removed.
+    /// True if the mark states that this segment is removed.
     pub(super) fn covers(self, name: &SegmentName) -> bool {
         name.is_canonical() && name.made() <= self.up_to
     }
 
-    /// The error of a reader that needs what is removed.
+    /// The error for a cursor before the end of the removed segments.
     pub(super) fn gap(self, root: &Root, folder: &Path) -> StorageError {
         let why = format!(
             "events that were not read yet are removed: each segment that was made up to {} is gone",

@@ -1,9 +1,9 @@
-//! The replay filter: it keeps a scan from returning an event again that its cursor already covers.
+//! The replay filter, which keeps a scan from returning an event again if its cursor already covers it.
 //!
-//! An event can be in two segments: two processes appended a batch under the same ids at one moment, or one process
-//! appended it again after a failed sync. A merge sees equal ids next to each other. If it begins at a cursor, the first
-//! of two equal ids may be before the cursor. So the merge searches there for each record whose id is not above the
-//! newest id that the cursor covers.
+//! An event can be in two segments: two processes appended a batch under the same ids at the same time, or one process
+//! appended it again after a failed sync. A merge sees equal ids next to each other. If it begins at a cursor, however,
+//! the first of two equal ids may be before the cursor. So each record whose id is not above the newest id before the
+//! cursor is searched for in the parts of segments before the cursor.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -18,20 +18,20 @@ use super::search;
 use super::segment_ref::SegmentRef;
 use crate::root::Root;
 
-/// The largest number of segments below the high-water mark that are searched, newest first: a second copy of an event
-/// is written soon after the first.
+/// The largest number of segments below the cursor's high-water mark that are searched, newest first. This is enough,
+/// because the second copy of an event is written soon after the first.
 pub(super) const MOST_COVERED: usize = 64;
 /// The number of ids that one search of a segment keeps. A scan asks for ids in ascending order, so a segment is opened
-/// once for this number of events, and not once for each.
+/// once per this number of events, and not once per event.
 const KEPT: usize = 4096;
 
-/// A segment that was read wholly or up to an id.
+/// The part of a segment before the cursor: up to an id, or the whole segment.
 #[derive(Debug)]
 struct Read {
     name: SegmentName,
-    /// The last id in the segment; searched for when it is needed.
+    /// The last id in this part; `None` until it is needed.
     last: Option<EventId>,
-    /// All ids of the segment between the first and the last of the range, ascending.
+    /// The ids of the segment within the range `known`, ascending.
     ids: Vec<EventId>,
     known: Option<RangeInclusive<EventId>>,
 }
@@ -46,7 +46,7 @@ impl Read {
         }
     }
 
-    /// True if the part that was read has the id.
+    /// True if the part of the segment before the cursor has this id.
     fn holds(&mut self, root: &Arc<Root>, folder: &Path, id: EventId, clock: &mut StepClock) -> Result<bool> {
         let last = match self.last {
             Some(last) => last,
@@ -73,7 +73,7 @@ impl Read {
     }
 }
 
-/// The segments before a cursor that are searched.
+/// Searches the segments before a cursor for ids.
 #[derive(Debug, Default)]
 pub(crate) struct ReplayFilter {
     newest: Option<EventId>,
@@ -81,7 +81,7 @@ pub(crate) struct ReplayFilter {
 }
 
 impl ReplayFilter {
-    /// A filter for a position in a log of these segments.
+    /// Creates the filter for a cursor's position, in a log with these segments.
     pub(crate) fn new<'a>(position: &Position, names: impl Iterator<Item = &'a SegmentName>) -> Self {
         let Some(newest) = position.newest else {
             return Self::default();
@@ -109,7 +109,7 @@ impl ReplayFilter {
         }
     }
 
-    /// True if the cursor covers this id already, in another segment than `at`.
+    /// True if the cursor already covers this id, in another segment than `at`.
     pub(crate) fn covers(
         &mut self,
         root: &Arc<Root>,
@@ -122,7 +122,7 @@ impl ReplayFilter {
             return Ok(false);
         }
         for read in &mut self.segments {
-            // A file of another program has no known order of ids before a position.
+            // A file of another program is not searched: its ids may be in any order.
             if read.name == *at || !read.name.is_canonical() || EventId::floor(read.name.lower()) > id {
                 continue;
             }

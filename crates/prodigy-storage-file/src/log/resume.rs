@@ -16,7 +16,7 @@ use super::source;
 use crate::fs::FsFile;
 use crate::root::{Root, count};
 
-/// The error of a segment that is gone although it was not read to its end.
+/// The error for a cursor that points into a segment that is gone.
 pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
     if let Some(mark) = removed(segment) {
         return mark.gap(segment.root, segment.folder);
@@ -30,13 +30,13 @@ pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
     .with_hint("begin without a cursor, and look into how the segment was removed")
 }
 
-/// The mark of the removal that took a segment.
+/// The mark that states the removal of this segment, if it was removed.
 pub(super) fn removed(segment: SegmentRef<'_>) -> Option<RemovedMark> {
     let listing = listing::list_once(segment.root, segment.folder).ok()?;
     listing.removed().filter(|mark| mark.covers(segment.name))
 }
 
-/// The error of a log that was deleted since the cursor was made.
+/// The error for a cursor into a log that was deleted since.
 pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     StorageError::new(
         ErrorKind::CursorGap,
@@ -47,7 +47,7 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     .with_hint("begin without a cursor, or with one of this job")
 }
 
-/// Opens a segment at the position that a cursor has in it.
+/// Opens a segment at a cursor's position in it.
 pub(crate) fn resume(
     segment: SegmentRef<'_>,
     reached: Reached,
@@ -80,7 +80,7 @@ pub(crate) fn resume(
     Ok(reader)
 }
 
-/// Opens a segment at its first record. Damage that ends before `offset` was returned before, and is skipped.
+/// Opens a segment at its first record. Skips damage that ends before `offset`, since it was already reported.
 fn from_start(
     segment: SegmentRef<'_>,
     offset: u64,
@@ -94,7 +94,7 @@ fn from_start(
             Head::Damage {
                 offset: start, len, ..
             } if start + len <= offset => {}
-            // A record without an id leaves no id in the cursor.
+            // The record has no id that the cursor could name. It was already returned, too.
             Head::TooLarge { id: None, len, .. } if reader.head_start() + len <= offset => {}
             _ => break,
         }
@@ -102,7 +102,7 @@ fn from_start(
     Ok(reader)
 }
 
-/// True if the record `last` ends at `offset` in the plain form.
+/// True if, in the plain form, the record with the id `last` ends at `offset`.
 fn stands(segment: SegmentRef<'_>, offset: u64, last: EventId) -> Result<bool> {
     let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? else {
         return Ok(false);
@@ -115,9 +115,9 @@ fn stands(segment: SegmentRef<'_>, offset: u64, last: EventId) -> Result<bool> {
         .map_err(|error| segment.root.read_fault("resume scan", &path, error))
 }
 
-/// Finds the position behind the record `last` by reading, for a record that does not end at the cursor's offset: the
-/// segment was compressed, or the record is behind damage. `None` if the segment does not have the record: a power
-/// loss took it, and events that were appended since may have any id.
+/// Searches for the position after the record with the id `last`, if the record does not end at the cursor's offset:
+/// the segment was compressed, or the record is after damage. `None` if the segment does not have the record: a power
+/// loss took it, and the events that were appended since may have any id.
 fn find_again(
     segment: SegmentRef<'_>,
     reached: Reached,
@@ -142,7 +142,8 @@ fn find_again(
     loop {
         match reader.head {
             Head::Damage { offset, len, .. } => {
-                // The record may be within the damage: with its line break it would end at the offset.
+                // The record may be part of the damage, if the damage reaches the cursor's offset, or ends one line
+                // break before it.
                 let end = offset + len;
                 found |= offset < reached.offset && end + 1 >= reached.offset;
                 if end > reached.offset {
@@ -160,7 +161,7 @@ fn find_again(
     }
 }
 
-/// True if the record that ends at `offset` has this id or was replaced by blanks.
+/// True if the record that ends at `offset` has this id, or was replaced with blanks.
 fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::io::Result<bool> {
     let mut window = 4096u64;
     loop {
@@ -173,7 +174,7 @@ fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::
         let start = memchr::memrchr(b'\n', line).map(|found| found + 1);
         if start.is_none() && from > 0 {
             if window >= longest {
-                // No record is that long.
+                // No record is as long as this line.
                 return Ok(false);
             }
             window = window.saturating_mul(8);
@@ -181,13 +182,13 @@ fn ends_with(file: &dyn FsFile, offset: u64, id: EventId, longest: u64) -> std::
         }
         let line = line.get(start.unwrap_or(0)..).unwrap_or_default();
         if !line.is_empty() && line.iter().all(|byte| *byte == b' ') {
-            // A repair replaced a damaged record by blanks.
+            // The line is blank because a repair replaced a damaged record.
             return Ok(true);
         }
         if record::read_line(line).is_ok_and(|record| record.id == id) {
             return Ok(true);
         }
-        // Behind damage a record may end where no line begins with it.
+        // The line may begin with damage. The record is then searched for within the line.
         let text = id.to_string();
         return Ok(memchr::memmem::rfind(line, text.as_bytes()).is_some_and(|found| {
             let start = found.saturating_sub(7);

@@ -1,21 +1,21 @@
-//! Finds records in bytes that are not a line as a whole.
+//! Finds records in a line that is not a valid record as a whole.
 
 use std::ops::Range;
 
 use prodigy_storage_backend::EventId;
 use prodigy_storage_backend::record;
 
-/// The largest number of possible starts and ends of records that are tried without success within one line.
+/// The largest number of failed attempts per line: possible starts or ends of records that turn out not to be any.
 const TRIES: usize = 4096;
-/// The largest number of bytes that are searched without success, at least; a longer line allows as many times its
-/// length. Each false start costs a pass over the bytes behind it.
+/// The smallest limit, in bytes, for the work of failed attempts. Each of them reads all bytes after a possible start.
+/// For a longer line, the limit is [`PASSES`] times the length of the line.
 const IN_VAIN: usize = 64 << 20;
 const PASSES: usize = 256;
-/// `{"id":"`, the id, and the bytes that follow it in every record of ours.
+/// The offset of the id in a record of ours, after `{"id":"`, and the bytes that follow the id.
 const ID_AT: usize = 7;
 const TIME: &[u8] = b"\",\"timestamp\":\"";
 
-/// The records in `bytes` with a matching checksum, and their ids.
+/// The records in `bytes` whose checksum matches: their ranges and ids.
 pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, EventId)> {
     let (mut from, mut tries) = (0, 0);
     let mut left = bytes.len().saturating_mul(PASSES).max(IN_VAIN);
@@ -39,8 +39,8 @@ pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, Event
     })
 }
 
-/// The start of a possible record of ours. An object that only begins with an `id`, as payloads do, is not a
-/// candidate: each try costs a pass over the bytes behind it.
+/// The start of a possible record of ours. An object that merely has an `id` first, as payloads may, is not one: each
+/// attempt costs a pass over all bytes after it.
 fn start(bytes: &[u8], mut from: usize) -> Option<usize> {
     loop {
         let start = record::find_record_start(bytes, from)?;

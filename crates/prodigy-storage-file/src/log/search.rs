@@ -1,4 +1,4 @@
-//! Finds positions in a segment by id, without reading all of it.
+//! Finds positions in a segment by id or time, without reading all of it.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,14 +16,14 @@ use super::tail;
 use crate::fs::FsFile;
 use crate::root::Root;
 
-/// A range of this length is read through instead of being halved again.
+/// A range of at most this length is read from its start, instead of being halved again.
 const STRETCH: u64 = 64 << 10;
 /// The number of bytes that one probe of a file reads.
 const LOOK: usize = 4096;
 /// The number of bytes that are read at a time when a segment is read through.
 const CHUNK: usize = 64 << 10;
 
-/// The bound that a search uses: it finds the first record at or behind the bound.
+/// The id or time that a search looks for. It finds the first record at or after it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
     Id(EventId),
@@ -46,11 +46,12 @@ pub(crate) struct Last {
     pub(crate) time: Timestamp,
 }
 
-/// The start of a line before which all records are before the bound: 0, or the start of such a record. It is at most
-/// [`STRETCH`] bytes and a line before the first record that is not before the bound.
+/// Finds where to begin reading for a bound: 0, or the start of a record before the bound. All earlier records are
+/// before the bound, too. From there, the first record at or after the bound is at most [`STRETCH`] bytes and one line
+/// away.
 ///
-/// Works on a plain segment of ours, in which ids ascend and times do not decrease. Lines without a valid checksum
-/// are skipped, because a flipped id would mislead the search.
+/// Works on a plain segment of ours, in which ids ascend and times do not decrease. Lines without a valid checksum are
+/// skipped, because a damaged id would mislead the search.
 pub(crate) fn lower_bound(
     root: &Root,
     path: &Path,
@@ -70,8 +71,8 @@ pub(crate) fn lower_bound(
     Ok(low)
 }
 
-/// The first line that begins after `from` and before `to` and whose checksum matches: its start, and whether it is
-/// before the bound.
+/// The start of the first line with a valid checksum that begins after `from` and before `to`, and true if its record
+/// is before the bound.
 fn line_after(
     root: &Root,
     path: &Path,
@@ -81,7 +82,7 @@ fn line_after(
     clock: &mut StepClock,
 ) -> Result<Option<(u64, bool)>> {
     let mut bytes = vec![0; LOOK];
-    // The buffer begins at `at`. If that is within a line, the rest of the line is of no use.
+    // `at` is the offset of the buffer. `begun` is false until the first line break, since `from` may be within a line.
     let (mut at, mut begun) = (from, false);
     loop {
         clock.check(root, path)?;
@@ -118,19 +119,19 @@ fn line_after(
         } else if (bytes.len() as u64) < longest_line(root) {
             bytes.resize(bytes.len() * 8, 0);
         } else {
-            // Too long to be kept. No record begins within it.
+            // The line is too long for memory. No record begins within it, so the search continues after it.
             begun = false;
             at += filled as u64;
         }
     }
 }
 
-/// A longer line is not kept in memory: its checksum is computed while it is read.
+/// The length of the longest line that is kept in memory. The checksum of a longer line is computed while it is read.
 pub(crate) fn longest_line(root: &Root) -> u64 {
     root.options.largest_read()
 }
 
-/// The time of the first record of a plain file, if the file begins with a record of ours.
+/// The time of the first record of a plain file; `None` if the file does not begin with a record of ours.
 pub(crate) fn first_time(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option<Timestamp>> {
     let mut bytes = [0; LOOK];
     let filled = file
@@ -144,8 +145,8 @@ pub(crate) fn first_time(root: &Root, path: &Path, file: &dyn FsFile) -> Result<
         .map(|record| record.time()))
 }
 
-/// The last record of a plain file with ascending ids. Reads no more of the file's end than needed. An id of another
-/// version has no meaning for the order.
+/// The last record of a plain file with ascending ids. Reads no more of the file's end than needed. Ignores ids of
+/// other versions of UUID, which have no order.
 pub(crate) fn last_record(
     root: &Root,
     path: &Path,
@@ -153,7 +154,7 @@ pub(crate) fn last_record(
     len: u64,
     clock: &mut StepClock,
 ) -> Result<Option<Last>> {
-    // The bytes behind `to` were searched before.
+    // The bytes from `to` on were already searched.
     let (mut to, mut window) = (len, LOOK as u64);
     let longest = longest_line(root);
     loop {
@@ -189,7 +190,7 @@ pub(crate) fn last_record(
             return Ok(None);
         }
         if from + (end as u64) < to {
-            // Whole lines, but no record among them: the search continues with the line before.
+            // The window has whole lines, but no record. The search continues with the line before them.
             to = from + end as u64;
         } else if window < longest {
             window = window.saturating_mul(8).min(longest);
@@ -204,7 +205,7 @@ pub(crate) fn last_record(
     }
 }
 
-/// The record in a line that is too long to be kept, if its checksum matches.
+/// The record in a line that is too long for memory, if its checksum matches.
 fn last_in_long_line(
     root: &Root,
     path: &Path,
@@ -237,8 +238,8 @@ pub(crate) fn last_id_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Resu
     Ok(last_of(segment, clock)?.map(|last| last.id))
 }
 
-/// The last record of a segment in any form; `None` if the segment has no record or is gone. A record without a
-/// stated time has the time of its id.
+/// The last record of a segment in any form; `None` if the segment has no record or is gone. If the record states no
+/// time, the time in its id is used.
 pub(crate) fn last_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<Option<Last>> {
     if let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? {
         let path = segment.path(SegmentForm::Plain);
@@ -256,8 +257,8 @@ pub(crate) fn last_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<
     Ok(reader.last.map(|_| Last { id, time }))
 }
 
-/// A reader at most one stretch before the first record that is not before the bound, or at damage there. `None` if
-/// the segment is gone.
+/// A reader at most [`STRETCH`] bytes before the first record at or after the bound, or at damage there. `None` if the
+/// segment is gone.
 pub(crate) fn seek(
     segment: SegmentRef<'_>,
     bound: Bound,
@@ -295,7 +296,7 @@ pub(crate) fn seek(
     Ok(Some(reader))
 }
 
-/// The ids among `ids` (ascending) that a segment has in records with a matching checksum.
+/// The ids among `ids` (ascending) under which the segment has a record with a matching checksum.
 pub(crate) fn find_ids(
     segment: SegmentRef<'_>,
     ids: &[EventId],
@@ -306,7 +307,7 @@ pub(crate) fn find_ids(
     if !segment.name.is_canonical() {
         return find_anywhere(segment, ids, clock);
     }
-    // Ids that are close together are found in one pass, others each by its own search.
+    // Ids that are close together are found in one pass. A distant id gets a search of its own.
     while let Some(&first) = rest.first() {
         let Some(mut reader) = seek(segment, Bound::Id(first), CHUNK, clock)? else {
             break;
@@ -349,8 +350,7 @@ pub(crate) fn find_ids(
     Ok(found)
 }
 
-/// The ids of a segment of ours, from `from` on, ascending, at most `most`. Only records with a matching checksum
-/// count.
+/// The ids of a segment of ours, ascending from `from`, at most `most`. Only records with a matching checksum count.
 pub(crate) fn ids_from(
     segment: SegmentRef<'_>,
     from: EventId,
@@ -369,7 +369,7 @@ pub(crate) fn ids_from(
     Ok(ids)
 }
 
-/// Like [`find_ids`], for a file with ids in any order.
+/// Like [`find_ids`], for a file whose ids are in any order.
 fn find_anywhere(segment: SegmentRef<'_>, ids: &[EventId], clock: &mut StepClock) -> Result<Vec<EventId>> {
     let mut found = Vec::new();
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {

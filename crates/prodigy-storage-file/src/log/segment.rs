@@ -1,4 +1,4 @@
-//! Reading one segment, line by line.
+//! Reads one segment, line by line.
 
 mod fill;
 mod long;
@@ -21,16 +21,16 @@ use super::segment_ref::SegmentRef;
 use super::source;
 use crate::root::Root;
 
-/// The reason that is given for a damaged line without a checksum of its own.
+/// The reason for reporting a line without a checksum of its own as damage.
 const NOT_INTACT: &str = "it has no checksum, and its file does not decompress as a whole";
 const NO_LINE_END: &str = "its line end is missing";
 
-/// The element at a reader's position.
+/// The item at a reader's position.
 #[derive(Debug)]
 pub(crate) enum Head {
-    /// Nothing was read yet.
+    /// No item was read yet.
     Before,
-    /// A record: its bytes in the buffer.
+    /// A record. Its bytes are in the buffer at `range`.
     Record {
         range: Range<usize>,
         id: EventId,
@@ -42,10 +42,10 @@ pub(crate) enum Head {
         len: u64,
         why: &'static str,
     },
-    /// A record that is too large to be returned: the buffer has no bytes of it.
+    /// A record that is too large to be returned. The buffer does not hold its bytes.
     TooLarge {
         len: u64,
-        /// `None` in a line of another program.
+        /// `None` for a line of another program.
         id: Option<EventId>,
         time: Option<Timestamp>,
         verified: bool,
@@ -71,51 +71,51 @@ impl Head {
     }
 }
 
-/// A fragment of a line that is not a record as a whole.
+/// A part of a line that is not a valid record as a whole.
 #[derive(Debug)]
 enum Piece {
     Record(Range<usize>),
     Damage(Range<usize>, &'static str),
 }
 
-/// Reads a segment, starting at a position.
+/// Reads a segment from a position on.
 pub(crate) struct SegmentReader {
     root: Arc<Root>,
     folder: PathBuf,
     pub(crate) name: SegmentName,
     form: SegmentForm,
     pub(crate) sealed: bool,
-    /// The open segment. If it was closed, the next read opens it again.
+    /// The open segment; `None` if it was closed. The next read then opens it again.
     source: Option<Box<dyn Read + Send>>,
     asleep: bool,
-    /// The offset at which reading ends: the length of the segment when it was first opened.
+    /// The offset at which reading ends: the length that the segment had when it was first opened.
     limit: u64,
     buffer: Vec<u8>,
     /// The number of filled bytes in the buffer.
     filled: usize,
-    /// The first byte of the buffer that is not part of a line yet.
+    /// The index of the first byte in the buffer that is not part of a line yet.
     next: usize,
     /// The offset in the segment of the first byte of the buffer.
     base: u64,
     chunk: usize,
     ended: bool,
-    /// True if the decoder failed: the rest of the segment is damage.
+    /// True if the decoder failed. The rest of the segment then counts as damage.
     broken: bool,
-    /// True if the bytes before the damage are read one by one.
+    /// True if decompressed bytes are read one by one, to get all of them before the damaged place.
     dripping: bool,
     /// The result of checking that the file decompresses to its end; `None` before the check.
     intact: Option<bool>,
     pieces: VecDeque<Piece>,
     long: Option<LongLine>,
     pub(crate) head: Head,
-    /// The offset of the head, and the element at it.
+    /// The offsets at which the current item begins and ends.
     head_start: u64,
     head_end: u64,
-    /// The key of the merge's order: the greatest id so far, so that a segment's own order is kept.
+    /// The key that orders this reader among others: the greatest id so far, so that the segment's own order is kept.
     pub(crate) order: EventId,
-    /// The offset behind the last element that was consumed.
+    /// The offset after the last item that was consumed.
     pub(crate) position: u64,
-    /// The last record that was consumed.
+    /// The id of the last record that was consumed.
     pub(crate) last: Option<EventId>,
 }
 
@@ -130,7 +130,7 @@ impl std::fmt::Debug for SegmentReader {
 }
 
 impl SegmentReader {
-    /// Opens a segment at an offset where a line begins; `None` if it is gone.
+    /// Opens a segment at the start of a line; `None` if the segment is gone.
     pub(crate) fn open(
         segment: SegmentRef<'_>,
         offset: u64,
@@ -179,7 +179,7 @@ impl SegmentReader {
         self.form != SegmentForm::Plain
     }
 
-    /// True if the buffer contains the head.
+    /// True if the buffer contains the current item.
     pub(crate) fn is_awake(&self) -> bool {
         !self.asleep
     }
@@ -189,7 +189,7 @@ impl SegmentReader {
         self.source.is_some()
     }
 
-    /// The size of the buffer in bytes.
+    /// The size of the buffer, in bytes.
     pub(crate) fn buffered(&self) -> usize {
         self.buffer.capacity()
     }
@@ -204,12 +204,12 @@ impl SegmentReader {
         self.source = None;
     }
 
-    /// The path, for messages.
+    /// The absolute path of the file, for messages.
     pub(crate) fn place(&self) -> String {
         self.root.absolute(&self.path()).display().to_string()
     }
 
-    /// The offset of the head.
+    /// The offset of the current item.
     pub(crate) fn head_start(&self) -> u64 {
         self.head_start
     }
@@ -219,7 +219,7 @@ impl SegmentReader {
         self.at().path(self.form)
     }
 
-    /// The record at the head.
+    /// The current item, if it is a record.
     pub(crate) fn record(&self) -> Option<Record<'_>> {
         let Head::Record { range, id, verified } = &self.head else {
             return None;
@@ -232,7 +232,7 @@ impl SegmentReader {
         })
     }
 
-    /// The damage at the head.
+    /// The current item, if it is damage.
     pub(crate) fn damage(&self) -> Option<Damage> {
         let Head::Damage { offset, len, why } = &self.head else {
             return None;
@@ -245,7 +245,7 @@ impl SegmentReader {
         })
     }
 
-    /// The record at the head, if it is too large to be returned.
+    /// The current item, if it is a record that is too large to be returned.
     pub(crate) fn too_large(&self) -> Option<TooLarge> {
         let Head::TooLarge {
             len, id, verified, ..
@@ -263,8 +263,8 @@ impl SegmentReader {
         })
     }
 
-    /// The time at which the record at the head was appended, and whether its checksum matches. `None` if the head is
-    /// not a record or states no time.
+    /// The time at which the current record was appended, and true if its checksum matches. `None` if the item is not a
+    /// record or states no time.
     pub(crate) fn time(&self) -> Option<(Timestamp, bool)> {
         match self.head {
             Head::TooLarge { time, verified, .. } => Some((time?, verified)),
@@ -272,7 +272,7 @@ impl SegmentReader {
         }
     }
 
-    /// Consumes the head: the position moves behind it.
+    /// Counts the current item as read, so that the position is after it.
     pub(crate) fn consume(&mut self) {
         self.position = self.head_end;
         if let Head::Record { id, .. } | Head::TooLarge { id: Some(id), .. } = self.head {
@@ -280,14 +280,14 @@ impl SegmentReader {
         }
     }
 
-    /// Makes the next read begin at the head.
+    /// Makes the next read begin at the current item again.
     fn go_back(&mut self) {
         self.base = self.head_start;
         (self.filled, self.next, self.ended) = (0, 0, false);
         self.long = None;
     }
 
-    /// Closes the descriptor and frees the buffer; [`wake`](Self::wake) reads the head again.
+    /// Closes the descriptor and frees the buffer. [`wake`](Self::wake) reads the current item again.
     pub(crate) fn sleep(&mut self) {
         self.close();
         self.asleep = true;
@@ -295,22 +295,22 @@ impl SegmentReader {
         self.pieces.clear();
     }
 
-    /// Reads the head again after [`sleep`](Self::sleep). The segment is read to the end that it had when it was
-    /// first opened, although it may be longer or sealed by now.
+    /// Reads the current item again after [`sleep`](Self::sleep). The segment is read up to the end that it had when it
+    /// was first opened, even if it has grown or was sealed since.
     pub(crate) fn wake(&mut self, clock: &mut StepClock) -> Result<()> {
         self.go_back();
         self.asleep = false;
         self.step(clock).inspect_err(|_| self.sleep())
     }
 
-    /// Consumes the head, and continues to the next one. Returns false at the end.
+    /// Counts the current item as read, and reads the next one. Returns false at the end.
     pub(crate) fn next(&mut self, clock: &mut StepClock) -> Result<bool> {
         self.consume();
         self.step(clock)?;
         Ok(!matches!(self.head, Head::End))
     }
 
-    /// Continues to the next record, damage or the end.
+    /// Reads on to the next record, the next damage, or the end.
     pub(crate) fn step(&mut self, clock: &mut StepClock) -> Result<()> {
         loop {
             if let Some(piece) = self.pieces.pop_front() {
@@ -337,17 +337,19 @@ impl SegmentReader {
         }
     }
 
-    /// Makes the line the head. Returns false if the line is blank, or if its fragments come next.
+    /// Makes a line the current item. Returns false if the line is blank, or if it consists of several parts, which
+    /// come next.
     fn read_line(&mut self, mut line: Range<usize>, whole: bool, clock: &mut StepClock) -> Result<bool> {
         if !whole {
-            // A line break that was changed into another white space does not make the record damaged.
+            // White space at the end is removed, since the line break may have been changed into another white space
+            // character.
             let bytes = self.buffer.get(line.clone()).unwrap_or_default();
             line.end = line.start + bytes.trim_ascii_end().len();
         }
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
         let start = self.base + line.start as u64;
         Ok(match record::read_line(bytes) {
-            // A line of another program without a line break at its end may lack more than the line break.
+            // Without its line break, a line of another program may lack other bytes, too.
             Ok(record) if whole || record.verified => {
                 let (id, verified, len) = (record.id, record.verified, record.line.len());
                 let order = if id.is_v7() {
@@ -357,7 +359,7 @@ impl SegmentReader {
                 };
                 if !verified && self.is_compressed() {
                     let intact = self.is_intact(clock).inspect_err(|_| {
-                        // Kept for the next try.
+                        // The line is kept for another attempt.
                         (self.next, self.ended) = (line.start, false);
                     })?;
                     if !intact {
@@ -389,8 +391,8 @@ impl SegmentReader {
         })
     }
 
-    /// True if a compressed file decompresses to its end, where the checksum of the file is. One flipped byte of the
-    /// file may change many lines, and a line without a checksum of its own can't show that.
+    /// True if a compressed file decompresses completely, up to the checksum at its end. One flipped byte may change
+    /// many lines, and a line without a checksum of its own can't show that.
     fn is_intact(&mut self, clock: &mut StepClock) -> Result<bool> {
         if let Some(intact) = self.intact {
             return Ok(intact);
@@ -413,7 +415,7 @@ impl SegmentReader {
         Ok(intact)
     }
 
-    /// Finds the records within a line that is not a record as a whole.
+    /// Finds the records within a line that is not a valid record as a whole.
     fn salvage(&mut self, line: Range<usize>, fault: LineFault, whole: bool) {
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
         let mut at = 0;
@@ -431,13 +433,13 @@ impl SegmentReader {
         let found = at > 0;
         let rest = bytes.get(at..).unwrap_or_default();
         if found && !whole && !self.sealed && rest.iter().all(|byte| *byte == 0) {
-            // A power loss took the line break and the bytes behind it, but not the file's length. The next writer
-            // cuts these bytes, and continues at the end of the record.
+            // A power loss took the line break and the bytes after it, but not the file's length. The next writer cuts
+            // off these bytes, and continues at the end of the record.
             self.next = line.start + at;
             return;
         }
-        // Bytes without a line break at the end of the segment may be a write in progress, unless they contain a
-        // record or no process writes to this segment any more.
+        // Bytes without a line break at the end of the segment may be a write in progress. They are damage if they
+        // contain a record, or if no process writes to this segment any more.
         if !rest.is_empty() && (whole || self.sealed || found) {
             let why = if found {
                 "a line end is missing before it"

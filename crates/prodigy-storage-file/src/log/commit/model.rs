@@ -1,4 +1,4 @@
-//! Group commit in every order of steps that a scheduler comes up with.
+//! Tests group commit in every order of steps that a scheduler could choose.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -11,21 +11,21 @@ use shuttle::thread;
 
 use super::*;
 
-/// The outcome of a write.
+/// The real outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Unknown,
     Safe,
-    /// Not durable since this sync failed; 0 for a failure outside of any sync.
+    /// Not durable, because the sync with this number failed; 0 for a failure outside of any sync.
     Lost(usize),
 }
 
-/// A file, its writers' numbers, and what a crash would leave of it.
+/// A simulated file, the numbers of the writes to it, and what a crash would leave of it.
 #[derive(Debug, Default)]
 struct Disk {
     state: Mutex<Written>,
     commit: Commit,
-    /// The sync that fails, counted from 1.
+    /// The number of the sync that fails, counted from 1.
     failing: usize,
 }
 
@@ -64,8 +64,8 @@ impl Disk {
         state.last()
     }
 
-    /// Works like the writer of a log: notes the last write, syncs, and after a failure marks all writes so far as
-    /// suspect.
+    /// Syncs as the writer of a log does: reads the number of the last write, syncs, and after a failure counts all
+    /// writes so far as suspect.
     fn sync(&self) -> Result<u64, FailedSync> {
         let (reach, number) = {
             let mut state = self.state.lock().unwrap();
@@ -88,7 +88,7 @@ impl Disk {
         Ok(reach)
     }
 
-    /// A failure outside of any sync, reported under the writer's lock.
+    /// Reports a failure outside of any sync, as the writer of a log does while it holds its own lock.
     fn fail(&self) -> u64 {
         let mut state = self.state.lock().unwrap();
         let up_to = state.last();
@@ -162,8 +162,8 @@ fn none_returns_before_a_sync_that_began_after_its_write() {
 
 #[test]
 fn two_writers_in_every_order_there_is() {
-    // The atomics of the standard library are not steps of the schedule. So few steps are left that every order can
-    // be tried.
+    // Uses atomics of the standard library, which are no steps for the scheduler. Without them, few enough steps are
+    // left to try every order.
     #[derive(Default)]
     struct Log {
         commit: Commit,
@@ -193,7 +193,7 @@ fn two_writers_in_every_order_there_is() {
     );
 }
 
-/// Writes once, and asserts that the reported outcome is the real one.
+/// Writes once, and checks that the reported outcome is the real one.
 fn reports_the_real_outcome(disk: &Disk) {
     let seq = disk.write();
     let reported = match disk.commit(seq) {
@@ -220,7 +220,7 @@ fn a_failed_sync_fails_what_it_may_have_covered_and_nothing_later() {
                     .collect(),
             );
             disk.assert_idle();
-            // All writes after it are safe.
+            // After the failed sync, all later writes succeed.
             let seq = disk.write();
             assert!(disk.state.lock().unwrap().syncs < failing || disk.commit(seq) == Ok(()));
         });
@@ -246,7 +246,7 @@ fn a_failure_elsewhere_is_never_taken_for_a_sync() {
         for (seq, reported) in reported {
             match reported {
                 Ok(()) => assert_eq!(disk.outcome(seq), Outcome::Safe),
-                // A sync that ended at the same time may have saved it: an error is allowed.
+                // A sync that ended at the same time may have stored the write, so an error is allowed.
                 Err(_) => assert!(seq <= up_to),
             }
         }

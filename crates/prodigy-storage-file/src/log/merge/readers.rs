@@ -8,26 +8,27 @@ use prodigy_storage_backend::{EventId, Result};
 use crate::log::clock::StepClock;
 use crate::log::segment::SegmentReader;
 
-/// The maximum number of readers with an open descriptor; one with a decoder counts as several.
+/// The largest number of open descriptors of readers. A reader of a compressed segment counts as several, because of
+/// its decoder.
 const MOST_OPEN: usize = 48;
 const DECODER_WEIGHT: usize = 6;
-/// Each read takes this fraction of the memory that is left for buffers. The chunks are as large as that memory allows,
-/// however many readers share it, and a segment is opened once per chunk rather than once per event.
+/// A read may use one part in this number of the memory that is left for buffers. So chunks are as large as the number
+/// of readers allows, and a segment is opened once per chunk rather than once per event.
 const SHARE: usize = 128;
-/// The smallest and the largest size of a chunk.
+/// The limits for the size of a chunk, in bytes.
 const LARGE_CHUNK: usize = 256 << 10;
 const SMALL_CHUNK: usize = 4 << 10;
 
 /// The index of a reader.
 pub(super) type Slot = usize;
 
-/// The readers of a merge, ordered by their heads.
+/// The readers of a merge, ordered by the id of their next item.
 #[derive(Debug)]
 pub(super) struct Readers {
     readers: Vec<Option<SegmentReader>>,
     free: Vec<Slot>,
     heap: BinaryHeap<Reverse<(EventId, Slot)>>,
-    /// The number of readers with an open descriptor, weighted.
+    /// The readers with an open descriptor.
     open: Vec<Slot>,
     /// The size of the buffers of all readers in bytes.
     buffered: usize,
@@ -55,17 +56,17 @@ impl Readers {
         self.readers.iter().flatten()
     }
 
-    /// The number of bytes that a read asks for now.
+    /// The size of the chunk that a read asks for, given the memory that is left.
     pub(super) fn chunk(&self) -> usize {
         (self.memory.saturating_sub(self.buffered) / SHARE).clamp(SMALL_CHUNK, LARGE_CHUNK)
     }
 
-    /// The position of the next head in the order.
+    /// The key (an id) by which the next item of all readers is ordered.
     pub(super) fn smallest(&self) -> Option<EventId> {
         self.heap.peek().map(|Reverse((order, _))| *order)
     }
 
-    /// Takes the reader with the next head out of the order.
+    /// Removes the reader with the next item from the order, and returns it.
     pub(super) fn pop(&mut self) -> Option<(EventId, Slot)> {
         self.heap.pop().map(|Reverse(next)| next)
     }
@@ -88,7 +89,7 @@ impl Readers {
         self.take_turn(slot);
     }
 
-    /// Removes a reader that is at its end.
+    /// Removes a reader whose segment was read to its end.
     pub(super) fn remove(&mut self, slot: Slot) -> Option<SegmentReader> {
         let reader = self.readers.get_mut(slot)?.take()?;
         self.free.push(slot);
@@ -96,7 +97,7 @@ impl Readers {
         Some(reader)
     }
 
-    /// Moves a reader to its next head. After an error the reader stays where it is.
+    /// Moves a reader to its next item. After an error the reader stays where it is.
     pub(super) fn step(&mut self, slot: Slot, clock: &mut StepClock) -> Result<()> {
         let stepped = self.with(slot, |reader, chunk| {
             reader.read_by(chunk);
@@ -105,7 +106,7 @@ impl Readers {
         stepped.unwrap_or(Ok(()))
     }
 
-    /// Gives a sleeping reader its buffer back.
+    /// Reads the current item of a reader again, if its buffer was freed.
     pub(super) fn wake(&mut self, slot: Slot, clock: &mut StepClock) -> Result<()> {
         if self.get(slot).is_none_or(SegmentReader::is_awake) {
             return Ok(());
@@ -117,19 +118,19 @@ impl Readers {
         woken.unwrap_or(Ok(()))
     }
 
-    /// Frees the buffer of a reader.
+    /// Frees the buffer of a reader. [`wake`](Self::wake) reads it again.
     pub(super) fn sleep(&mut self, slot: Slot) {
         self.with(slot, |reader, _| reader.sleep());
     }
 
-    /// Consumes the head of a reader.
+    /// Counts the item at a reader as read.
     pub(super) fn consume(&mut self, slot: Slot) {
         if let Some(reader) = self.readers.get_mut(slot).and_then(Option::as_mut) {
             reader.consume();
         }
     }
 
-    /// Changes a reader, and then counts the size of its buffer.
+    /// Runs a change of a reader, and then counts the size of its buffer again.
     fn with<T>(&mut self, slot: Slot, act: impl FnOnce(&mut SegmentReader, usize) -> T) -> Option<T> {
         let chunk = self.chunk();
         let reader = self.readers.get_mut(slot)?.as_mut()?;
@@ -139,7 +140,8 @@ impl Readers {
         Some(acted)
     }
 
-    /// Inserts a reader's head into the order. A reader beyond the limits closes its descriptor or frees its buffer.
+    /// Inserts a reader into the order by its next item. If memory or descriptors are short, closes descriptors or
+    /// frees the reader's buffer.
     pub(super) fn take_turn(&mut self, slot: Slot) {
         self.bound_open(slot);
         let Some(order) = self.get(slot).map(|reader| reader.order) else {
@@ -152,7 +154,8 @@ impl Readers {
         self.put_back(order, slot);
     }
 
-    /// Counts an opened or closed descriptor. If that is one too many, closes the reader whose head comes last.
+    /// Updates the list of open readers after a change. If too many are open, closes the one whose next item comes
+    /// last.
     pub(super) fn bound_open(&mut self, slot: Slot) {
         let is_open = |readers: &[Option<SegmentReader>], slot: Slot| {
             let reader = readers.get(slot).and_then(Option::as_ref);
