@@ -1,11 +1,11 @@
-//! The facts that a writer keeps about segments, so that it does not read them again.
+//! Facts about segments that a writer stores, so that it does not read them again.
 
 use std::collections::{HashMap, HashSet};
 
 use prodigy_storage_backend::EventId;
 use prodigy_storage_layout::SegmentName;
 
-/// The largest number of segments whose last id is kept.
+/// The largest number of segments whose last id is stored.
 const MOST: usize = 4096;
 
 /// The last ids of sealed segments, and the suspect segments.
@@ -16,12 +16,12 @@ pub(crate) struct SegmentIndex {
 }
 
 impl SegmentIndex {
-    /// The last id of a sealed segment.
+    /// The last id of a sealed segment, if it is stored. The inner `None` is for a segment without events.
     pub(crate) fn last(&self, name: &SegmentName) -> Option<Option<EventId>> {
         self.sealed.get(name).copied()
     }
 
-    /// Remembers the last id of a sealed segment.
+    /// Stores the last id of a sealed segment.
     pub(crate) fn learn(&mut self, name: &SegmentName, last: Option<EventId>) {
         if self.sealed.len() >= MOST {
             self.sealed.clear();
@@ -29,12 +29,12 @@ impl SegmentIndex {
         self.sealed.insert(name.clone(), last);
     }
 
-    /// Forgets the last ids. A suspect segment stays suspect.
+    /// Removes the stored last ids. A suspect segment stays suspect.
     pub(crate) fn forget(&mut self) {
         self.sealed.clear();
     }
 
-    /// Marks a segment whose sync failed: the bytes that a reader sees may not be on the disk.
+    /// Marks a segment as suspect, because a sync of it failed: its bytes can be read, but may not be on the disk.
     pub(crate) fn mark_suspect(&mut self, name: &SegmentName) {
         self.suspect.insert(name.clone());
     }

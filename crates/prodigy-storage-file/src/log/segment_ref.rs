@@ -20,7 +20,7 @@ impl<'a> SegmentRef<'a> {
         Self { root, folder, name }
     }
 
-    /// The path of one of its forms.
+    /// The path of the segment's file in this form.
     pub(crate) fn path(self, form: SegmentForm) -> PathBuf {
         self.folder.join(self.name.file_name(form))
     }

@@ -15,8 +15,8 @@ use crate::root::Root;
 /// The number of uncompressed bytes that are skipped between two checks of the clock.
 const STRETCH: u64 = 16 << 20;
 
-/// Skips the beginning of a segment at the first read, so that damage in it is reported at the same place as other
-/// damage. Returns `Interrupted` if it has not finished: the reader checks the clock, and reads again.
+/// Skips the beginning of a segment when it is first read, so that damage there is reported like other damage. Returns
+/// `Interrupted` now and then: the caller checks its time limit, and reads again.
 struct Skipping {
     inner: Box<dyn Read + Send>,
     left: u64,
@@ -43,10 +43,10 @@ impl Read for Skipping {
     }
 }
 
-/// Reads byte by byte up to the point where a decoder fails: a call that meets damage returns no bytes at all.
+/// Reads byte by byte, so that all bytes before damage are returned. A larger read that meets damage would return none.
 struct Dripping {
     inner: Box<dyn Read + Send>,
-    /// The number of bytes that were read before and are skipped.
+    /// The number of bytes still to skip, because they were already read.
     left: u64,
     failed: Option<io::Error>,
 }
@@ -81,7 +81,8 @@ impl Read for Dripping {
     }
 }
 
-/// Opens a damaged compressed form once more, behind the bytes that were read. `None` if it is gone.
+/// Opens a damaged compressed file again, at an offset of the uncompressed data up to which it was read. `None` if it
+/// is gone.
 pub(crate) fn open_again(
     segment: SegmentRef<'_>,
     form: SegmentForm,
@@ -103,9 +104,9 @@ pub(crate) struct Opened {
     pub(crate) bytes: Box<dyn Read + Send>,
     /// The form that was opened.
     pub(crate) form: SegmentForm,
-    /// True if no writer appends to the segment any more.
+    /// True if the segment is sealed, so that no writer appends to it.
     pub(crate) sealed: bool,
-    /// The number of uncompressed bytes when the segment was opened; `None` for a compressed form.
+    /// The length of a plain segment when it was opened; `None` for a compressed form.
     pub(crate) len: Option<u64>,
 }
 
@@ -140,11 +141,11 @@ pub(crate) fn open_form(
     Ok(Some((file, found)))
 }
 
-/// Opens the existing form of a segment, the plain one first, at an uncompressed offset. `None` if neither exists:
-/// the segment was removed.
+/// Opens a segment at an offset of the uncompressed data, in the first form that exists: plain, then compressed. `None`
+/// if no form exists, because the segment was removed.
 pub(crate) fn open(segment: SegmentRef<'_>, offset: u64) -> Result<Option<Opened>> {
-    // The segment may be in compression. The plain form is removed only when the compressed one is complete, so a
-    // second try finds it.
+    // Tries all forms twice. If a compression ends during the first try, that try may miss both forms; the compressed
+    // form is complete before the plain one is removed, so the second try finds it.
     for form in FORMS.into_iter().chain(FORMS) {
         let Some((file, found)) = open_form(segment, form)? else {
             continue;
@@ -173,7 +174,8 @@ pub(crate) fn open(segment: SegmentRef<'_>, offset: u64) -> Result<Option<Opened
 /// The first bytes of a gzip stream (RFC 1952, 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// The form that a file's bytes have. A file of another program may be plain text although its name ends in `.gz`.
+/// The form that a file's first bytes show. The file of another program may be plain text although its name ends in
+/// `.gz`.
 fn form_of_content(file: &dyn FsFile, form: SegmentForm) -> io::Result<SegmentForm> {
     if form != SegmentForm::Gzip {
         return Ok(form);
@@ -201,7 +203,8 @@ pub(crate) fn decode(
     match form {
         SegmentForm::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(file).and_then(|mut decoder| {
-                // Output of level 3 needs a window of 2 MiB; 8 MiB limits the memory that a hostile file can demand.
+                // Level 3 needs a window of 2 MiB. The limit of 8 MiB bounds the memory that a hostile file can make
+                // this process use.
                 decoder.window_log_max(23)?;
                 Ok(decoder)
             });
@@ -237,7 +240,7 @@ pub(crate) fn decode(
     .with_hint("build with the feature `compression`"))
 }
 
-/// The error of a compressed segment that can't be decoded.
+/// The error for a compressed segment that can't be decompressed.
 #[cfg(feature = "compression")]
 pub(crate) fn undecodable(root: &Root, path: &Path, error: io::Error) -> StorageError {
     StorageError::new(

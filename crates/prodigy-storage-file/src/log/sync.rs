@@ -1,5 +1,5 @@
-//! The locks that concurrency models check: `parking_lot`'s, and those of a model in this crate's tests with the feature
-//! `model`.
+//! The locks of code whose concurrency is tested with a model. They come from `parking_lot`; with the feature `model`,
+//! tests use locks whose scheduling the model controls.
 
 #[cfg(not(all(test, feature = "model")))]
 pub(crate) use parking_lot::{Condvar, Mutex};

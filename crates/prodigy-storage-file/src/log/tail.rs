@@ -1,4 +1,4 @@
-//! The end of a segment that a dead process may have left torn.
+//! Repairs the end of a segment, where a process that died may have left a torn record.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use super::salvage;
 use crate::fs::FsFile;
 use crate::root::{Quarantine, Root};
 
-/// The maximum length of an end without a line break that is examined.
+/// The largest length, in bytes, of a last line without a line break that is examined.
 const LONGEST_TAIL: u64 = 1 << 30;
 
-/// Repairs the end of a segment whose lock is held. Returns its length, which is the end of a line. `None` if the end
-/// is too long to be examined, or can't be synced.
+/// Repairs the end of a segment whose lock is held. Returns the new length, at which a line ends. `None` if the last
+/// line is too long to be examined, or if the segment can't be synced.
 ///
-/// A last line without a line break and with a matching checksum is a record, and gets its line break. Any other was
-/// never acknowledged: it is copied to the quarantine, then cut.
+/// If the last line lacks only its line break, and its checksum matches, the line break is added. Any other incomplete
+/// line was never acknowledged: it is copied to the quarantine and cut off.
 pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option<u64>> {
     let fault = |error| root.write_fault("mend segment", path, error);
     let len = file.metadata().map_err(fault)?.len;
@@ -28,8 +28,8 @@ pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option
     let mut tail = vec![0; (len - start) as usize];
     let filled = file.read_full_at(&mut tail, start).map_err(fault)?;
     tail.truncate(filled);
-    // The line may be in memory only: a power loss that took the line, but not the repair behind it, would leave a
-    // hole.
+    // Syncs the line first, since it may not be on the disk yet. Otherwise a power loss could leave a hole: it would
+    // take the line, but not what is written after it.
     if !synced(path, file) {
         return Ok(None);
     }
@@ -45,11 +45,11 @@ pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option
             .map_err(|error| take_back(root, path, file, end, error))?;
         end += 1;
     }
-    // The next write here must not reach the disk before the cut does.
+    // Syncs the cut, so that it reaches the disk before the next write to this place.
     Ok(synced(path, file).then_some(end))
 }
 
-/// Syncs the segment. A segment whose sync fails is left alone.
+/// Syncs the segment. Returns false if that fails; the segment is then not used.
 fn synced(path: &Path, file: &dyn FsFile) -> bool {
     file.sync()
         .inspect_err(|error| {
@@ -59,13 +59,13 @@ fn synced(path: &Path, file: &dyn FsFile) -> bool {
 }
 
 fn take_back(root: &Root, path: &Path, file: &dyn FsFile, end: u64, error: std::io::Error) -> StorageError {
-    // The record is valid without its line break, too.
+    // Removes the partly written line break. The record is valid without it.
     let _ = file.set_len(end);
     root.write_fault("mend segment", path, error)
 }
 
-/// The end of the last whole record of a segment that may still be written to, up to a length, and whether the line
-/// break of that record is missing.
+/// The end of the last whole record within the first `len` bytes of a segment, and true if that record has no line
+/// break.
 #[cfg(feature = "backup")]
 pub(crate) fn whole_lines(file: &dyn FsFile, len: u64) -> std::io::Result<(u64, bool)> {
     let Some(start) = last_line(file, len)? else {
@@ -78,13 +78,12 @@ pub(crate) fn whole_lines(file: &dyn FsFile, len: u64) -> std::io::Result<(u64, 
     Ok((start + whole as u64, whole > 0))
 }
 
-/// The offset at which the last line begins; `len` if the file ends with a line break. `None` if the line is too
-/// long.
+/// The offset at which the last line begins; `len` if the file ends with a line break. `None` if the line is too long.
 pub(crate) fn last_line(file: &dyn FsFile, len: u64) -> std::io::Result<Option<u64>> {
     line_start(file, len, LONGEST_TAIL)
 }
 
-/// The offset at which the line begins that ends at `to`. `None` if it is longer than about `longest`.
+/// The offset at which the line that ends at `to` begins. `None` if the line is longer than about `longest`.
 pub(crate) fn line_start(file: &dyn FsFile, to: u64, longest: u64) -> std::io::Result<Option<u64>> {
     let mut buffer = [0; 8192];
     let mut end = to;
@@ -105,7 +104,7 @@ pub(crate) fn line_start(file: &dyn FsFile, to: u64, longest: u64) -> std::io::R
     Ok(Some(0))
 }
 
-/// The end of the last record in `tail` with a matching checksum; 0 without one.
+/// The end of the last record in `tail` whose checksum matches; 0 if there is no such record.
 fn records_end(tail: &[u8]) -> usize {
     salvage::records(tail).last().map_or(0, |(range, _)| range.end)
 }

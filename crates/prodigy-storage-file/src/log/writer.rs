@@ -1,4 +1,4 @@
-//! The one writer that all handles of this process share for a log.
+//! The writer of a log. All handles of this process share it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,12 +25,12 @@ use crate::root::LASTS;
 use crate::root::{Root, count};
 
 pub(super) const APPEND: &str = "append events";
-/// The name of an open segment in the message about a lost root.
+/// The name of an open segment in the error for a root that was lost while it was in use.
 pub(crate) const HELD: &str = "an event log that is open for writing";
-/// The number of segments that a writer keeps open.
+/// The largest number of segments that a writer keeps open.
 const MOST_OPEN: usize = 9;
 
-/// Writes one log.
+/// Appends to one log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     pub(super) root: Arc<Root>,
@@ -43,8 +43,8 @@ pub(crate) struct LogWriter {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The segments that events are written to. There is more than one only while given ids come in no order: new ids
-    /// fit into each.
+    /// The segments that events are appended to. It is more than one only if given ids are out of order; new ids fit
+    /// into any of them.
     pub(crate) open: Vec<Active>,
     pub(crate) index: SegmentIndex,
     pub(crate) ids: Option<IdSource>,
@@ -52,25 +52,25 @@ pub(crate) struct State {
     warned: bool,
     encoder: RecordEncoder,
     buffer: Vec<u8>,
-    /// The number of the last write, or of the last batch of events that another writer had stored already.
+    /// The number of the last write. A batch counts as a write, too, if another writer had already stored all of it.
     pub(super) seq: u64,
-    /// Segments of other writers with events that were appended here again, each with the number of the batch: the
-    /// next sync covers these segments, too.
+    /// Segments of other writers that already had events of a batch, each with the write number of that batch. The next
+    /// sync covers these segments, too.
     pub(super) found: HashMap<SegmentName, u64>,
-    /// The number of segments that this writer sealed.
+    /// The number of segments that this writer has sealed.
     sealed: usize,
-    /// The monotonic time of the last look at the paths of the segments.
+    /// The monotonic time of the last full check that the paths of the segments lead to their files.
     looked: Option<Duration>,
-    /// The folder of the log at the last append under given ids.
+    /// The identity of the log's folder at the last append under given ids.
     pub(super) folder: Option<(u64, u64)>,
-    /// The segments of the log at the last append under given ids.
+    /// The listing of the log's segments at the last append under given ids.
     pub(super) listed: Option<KnownListing>,
-    /// The newest segment when this writer looked for one to adopt.
+    /// The newest segment in the listing that was made when this writer looked for a segment to adopt.
     newest: Option<KnownNewest>,
 }
 
 impl State {
-    /// The state of a writer that knows nothing of the log except the suspect segments.
+    /// The state of a writer that has not read the log. It only knows which segments are suspect.
     fn new(index: SegmentIndex, seq: u64) -> Self {
         Self {
             open: Vec::new(),
@@ -116,7 +116,7 @@ impl LogWriter {
         if state.ids.as_ref().is_some_and(IdSource::is_spent) {
             return Err(adopt::end_of_time(&self.root, &self.folder, "an event's id"));
         }
-        // New ids are above all others.
+        // New ids are above all other ids.
         let at = self.choose(&mut state, EventId::MAX, None, now, deadline)?;
         let Some(ids) = state.ids.as_mut() else {
             return Err(self.lost());
@@ -148,7 +148,7 @@ impl LogWriter {
         })
     }
 
-    /// The time of the events that are appended now.
+    /// The time for events that are appended now. Fails if the clock shows a time that can't be stored.
     pub(crate) fn time(&self) -> Result<Timestamp> {
         time_to_store(&*self.root.options.clock, APPEND, &self.job)
     }
@@ -163,10 +163,10 @@ impl LogWriter {
         }
     }
 
-    /// Fails if the path of a segment of this writer leads to another file: the segment or a folder above it was
-    /// moved, removed or replaced, or a backup was copied into it. The next append then begins with the files that
-    /// are there. A relaxed append checks this once a second. A strict one checks it quickly each time, since the
-    /// path is checked again before an event is acknowledged.
+    /// Fails if the path of an open segment leads to another file: the segment or a folder above it was moved, removed
+    /// or replaced, or a backup was copied into it. The next append then begins with the files that are there now. A
+    /// relaxed append checks this once a second. A strict one makes a quick check each time, since it checks again
+    /// before it acknowledges.
     pub(crate) fn still_here(&self, state: &mut State, durability: Durability) -> Result<()> {
         let now = self.root.options.clock.monotonic();
         let look = match state.looked.is_some_and(|at| now.saturating_sub(at) < LASTS) {
@@ -199,7 +199,7 @@ impl LogWriter {
         StorageError::new(ErrorKind::Io, APPEND, &self.job, "the writer lost its segment").transient()
     }
 
-    /// At the first call, adopts a segment that an earlier writer left, if there is one.
+    /// At the first call, adopts a segment that an earlier writer left, if one exists.
     pub(crate) fn adopt_first(
         &self,
         state: &mut State,
@@ -207,7 +207,7 @@ impl LogWriter {
         deadline: Deadline,
     ) -> Result<()> {
         if state.ids.is_none() {
-            // Also before the look for a segment, which creates the folder of the log.
+            // Checked before the search for a segment, because the search creates the folder of the log.
             self.root.refuse_moved(APPEND, &Part::Job(self.job.clone()))?;
             let found = adopt::adopt(&self.root, &self.archive, &self.folder, durability, deadline)?;
             state.ids = Some(IdSource::above(found.newest));
@@ -220,7 +220,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Releases the segments of a log that is being deleted, or was moved. While a segment is held, neither can begin.
+    /// Fails if the log is being deleted or was moved, and then releases its segments: a deletion or a move waits for
+    /// them.
     fn check_takes_writes(&self, state: &mut State) -> Result<()> {
         self.root.check_takes_writes(APPEND, &self.job).inspect_err(|_| {
             let mut index = std::mem::take(&mut state.index);
@@ -229,8 +230,8 @@ impl LogWriter {
         })
     }
 
-    /// The index of the segment whose last id is closest below `id`. If no segment fits, creates one whose ids are
-    /// not below `lower`. Closes segments that end in the future.
+    /// The index of the open segment whose last id is closest below `id`. If no segment fits, creates one whose ids are
+    /// at least `lower`. First closes segments whose last event is ahead of the clock.
     pub(crate) fn choose(
         &self,
         state: &mut State,
@@ -270,7 +271,8 @@ impl LogWriter {
         Ok(state.open.len() - 1)
     }
 
-    /// Writes records to a segment with one call; returns the number of the write. Seals a full segment.
+    /// Appends records to a segment with one write, and returns the number of the write. Closes the segment if it is
+    /// full.
     pub(crate) fn write<'b>(
         &self,
         state: &mut State,
@@ -360,17 +362,17 @@ impl LogWriter {
             .transient()
     }
 
-    /// Closes a segment that is full or ends in the future.
+    /// Closes a segment that is full, or whose last event is ahead of the clock.
     fn rotate(&self, state: &mut State, at: usize) {
         if at < state.open.len() {
             let active = state.open.remove(at);
-            // Threads that wait for its sync get the failure.
+            // An error is ignored here: threads that wait for the sync of the segment get it.
             let _ = self.close(state, active);
         }
     }
 
-    /// Syncs a segment, seals it and releases it. A segment whose sync fails is given up. Compression comes last: it
-    /// takes the segment's lock, and does nothing if another process has it.
+    /// Syncs a segment, seals it and releases it. If the sync fails, the segment is not used any more. Compression is
+    /// queued last: it locks the segment, and is skipped if another process has the lock.
     fn close(&self, state: &mut State, active: Active) -> Result<()> {
         if let Err(error) = self.sync_and_seal(&active) {
             self.fail(state, &[active], &format!("{error:#}"));
@@ -400,7 +402,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Waits until a write has the durability that was asked for.
+    /// Waits until a write has the requested durability.
     pub(crate) fn settle(
         &self,
         seq: u64,
@@ -423,8 +425,8 @@ impl LogWriter {
         })
     }
 
-    /// Syncs a segment if this writer holds it; returns false if it does not. A segment that this writer gave up
-    /// after a failed sync can't be made durable any more.
+    /// Syncs a segment if this writer has it open; returns false if not. Fails if an earlier sync of the segment
+    /// failed, since its events can't be made durable any more.
     pub(crate) fn persist(&self, name: &SegmentName, deadline: Deadline) -> Result<bool> {
         const PERSIST: &str = "persist events";
         let state = self.enter(deadline)?;
@@ -454,7 +456,7 @@ impl LogWriter {
         Ok(true)
     }
 
-    /// Syncs everything that was written; returns the number of the last write that is covered.
+    /// Syncs everything that was written. Returns the number of the last write that the sync covers.
     pub(crate) fn sync(&self) -> Result<u64, FailedSync> {
         let (seq, dirty, found) = {
             let state = self.state.lock();
@@ -477,7 +479,7 @@ impl LogWriter {
         Ok(seq)
     }
 
-    /// Syncs segments that this writer holds or held a moment ago.
+    /// Syncs segments that are open in this writer, or were until a moment ago.
     pub(crate) fn sync_files(&self, files: Vec<(Arc<SegmentFile>, PathBuf)>) -> Result<(), FailedSync> {
         for (file, path) in files {
             if let Err(error) = self.sync_file(&file, &path) {
@@ -495,8 +497,8 @@ impl LogWriter {
         self.root.counters.sync(path);
         file.sync()
             .map_err(|error| self.root.write_fault("sync segment", path, error))?;
-        // An event in a folder that was moved away is not acknowledged.
-        // A sealed segment was synced and checked by the thread that sealed it, and may be compressed by now.
+        // An event in a folder that was moved away is not acknowledged. A sealed segment is exempt: the thread that
+        // sealed it has synced and checked it, and it may have been compressed since.
         if let Some(error) = moved(&self.root, file, path, 0, PathLook::Whole)?
             && !file.is_sealed()
         {
@@ -509,8 +511,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// After a failed sync: gives up every segment, so that the next append opens new ones. Returns the number of the
-    /// last write that is suspect.
+    /// After a failed sync, stops using all open segments, so that the next append opens new ones. Returns the number
+    /// of the last write whose outcome is unknown.
     fn poison(&self, state: &mut State, why: &str) -> u64 {
         let given_up = std::mem::take(&mut state.open);
         self.fail(state, &given_up, why)
@@ -521,13 +523,13 @@ impl LogWriter {
             tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
             state.index.mark_suspect(&active.name);
             if !active.is_torn() {
-                // The mark keeps other writers from adopting it. The next writer examines what could not be made
-                // durable. A torn record is not marked: the next writer adopts the segment and cuts the record, which
-                // under the mark would stay as damage.
+                // Sealing keeps other writers from adopting the segment, whose bytes may not be durable. A torn record
+                // is not sealed: the next writer adopts the segment and cuts the record off, which in a sealed segment
+                // would remain as damage.
                 let _ = active.file.seal();
             }
         }
-        // Other writes that were not synced yet are suspect, too: their threads get the error and write again.
+        // All other unsynced writes have an unknown outcome, too. Their threads get the error, and can write again.
         self.commit.fail(FailedSync {
             up_to: state.seq,
             why: why.to_owned(),
@@ -540,13 +542,13 @@ impl LogWriter {
         Ok(!state.open.is_empty())
     }
 
-    /// Seals the segments that this process appends to.
+    /// Seals the open segments of this writer.
     pub(crate) fn seal(&self, deadline: Deadline) -> Result<()> {
         let mut state = self.enter(deadline)?;
         let held = std::mem::take(&mut state.open);
         let mut outcome = Ok(());
         for active in held {
-            // An empty segment can serve the next writer.
+            // An empty segment is not sealed: the next writer can use it.
             if active.last.is_some() {
                 outcome = outcome.and(self.close(&mut state, active));
             }
@@ -554,19 +556,19 @@ impl LogWriter {
         outcome
     }
 
-    /// True if a segment is open, or another thread is using this writer.
+    /// True if a segment is open, or if another thread is using this writer.
     pub(crate) fn is_writing(&self) -> bool {
         self.state.try_lock().is_none_or(|state| !state.open.is_empty())
     }
 
-    /// True if nothing is lost when this writer is dropped: no thread uses it, and no segment is suspect.
+    /// True if this writer can be dropped without loss: no thread uses it, and no segment is suspect.
     pub(crate) fn is_forgettable(&self) -> bool {
         self.state
             .try_lock()
             .is_some_and(|state| !state.index.has_suspects())
     }
 
-    /// Makes relaxed writes survive a power loss.
+    /// Syncs relaxed writes, so that they survive a power loss.
     pub(crate) fn flush(&self) -> Result<()> {
         self.sync().map(drop).map_err(|failed| {
             StorageError::new(ErrorKind::OutcomeUnknown, "flush", &self.job, failed.why)
@@ -575,7 +577,7 @@ impl LogWriter {
     }
 }
 
-/// The size of these bodies in a segment, each as a record with its line break.
+/// The number of bytes that events with these bodies take in a segment, each as a record with its line break.
 pub(super) fn stored_len<'b>(bodies: impl Iterator<Item = &'b [u8]>) -> u64 {
     bodies.map(|body| (RECORD_OVERHEAD + body.len() + 1) as u64).sum()
 }

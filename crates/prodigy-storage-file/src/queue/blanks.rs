@@ -1,12 +1,12 @@
-//! Blanks behind the end of both files, so that a sync does not have to record a new length.
+//! Blanks at the end of a queue's two files, so that a sync does not have to record a new length.
 //!
-//! A write that fits overwrites blanks. A longer write adds new blanks behind itself. A small queue has no blanks. A
-//! blank is a tab: JSON allows it behind the closing bracket and between the records of a journal, and no JSON string
+//! A write that fits overwrites blanks. A longer write appends new blanks after its bytes. A small queue has no blanks.
+//! A blank is a tab: JSON allows it after the closing bracket and between the records of a journal, and no JSON string
 //! contains one.
 //!
-//! **After a power loss** any sectors of an unsynced write may be missing. If that write went over blanks, a missing
-//! sector consists of blanks. Damage never makes a whole sector blank, so such a sector distinguishes a lost write from
-//! damage.
+//! **After a power loss**, any sectors of an unsynced write may be missing. If that write went over blanks, a missing
+//! sector still consists of blanks. Damage never makes a whole sector blank, so such a sector shows that a write was
+//! lost.
 
 use std::io;
 
@@ -15,18 +15,18 @@ use crate::fs::FsFile;
 
 /// The byte of a blank.
 pub(super) const BLANK: u8 = b'\t';
-/// The number of bytes that a disk writes wholly or not at all.
+/// The number of bytes that a disk writes completely or not at all.
 const SECTOR: u64 = 512;
-/// The largest number of blanks behind one write.
+/// The largest number of blanks that are appended after a write.
 pub(super) const MOST: usize = 256 << 10;
-/// A smaller number of blanks is not worth a longer file.
+/// The smallest number of blanks that are appended. Fewer are not worth a longer file.
 const LEAST: u64 = 4 << 10;
-/// Blanks take at most one part in this number of the queue's length.
+/// The number of blanks is at most the length of the queue divided by this number.
 const SHARE: u64 = 8;
 /// The number of bytes read at once.
 const CHUNK: usize = 16 << 10;
 
-/// The number of blanks behind a write to a queue of this length.
+/// The number of blanks to append after a write to a queue of this length.
 fn behind(queue: u64) -> usize {
     let blanks = queue / SHARE;
     if blanks < LEAST {
@@ -35,8 +35,8 @@ fn behind(queue: u64) -> usize {
     usize::try_from(blanks).unwrap_or(MOST).min(MOST)
 }
 
-/// Writes `bytes` at `end` in a file of `len` bytes: over its blanks, or with new blanks behind them. Returns the new
-/// length. `queue` is the length of the whole queue.
+/// Writes `bytes` at `end` in a file of `len` bytes: over its blanks, or with new blanks after them. Returns the new
+/// length of the file. `queue` is the length of the whole queue.
 pub(super) fn write(open: &OpenFile, bytes: &[u8], end: u64, len: u64, queue: u64) -> io::Result<u64> {
     let file = &open.file;
     let after = end + bytes.len() as u64;
@@ -51,12 +51,12 @@ pub(super) fn write(open: &OpenFile, bytes: &[u8], end: u64, len: u64, queue: u6
     if file.write_all_at(&longer, end).is_ok() {
         return Ok(after + blanks as u64);
     }
-    // A full disk may have room for the bytes without new blanks.
+    // On a full disk, there may still be room for the bytes if no blanks are appended.
     file.write_all_at(bytes, end)?;
     Ok(file.metadata()?.len)
 }
 
-/// The end of a file without the blanks behind it.
+/// The end of a file's text, without the blanks after it.
 pub(super) fn end_of_text(file: &dyn FsFile, len: u64) -> io::Result<u64> {
     let mut buffer = vec![0; CHUNK];
     let mut end = len;
@@ -73,7 +73,7 @@ pub(super) fn end_of_text(file: &dyn FsFile, len: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// True if these bytes, which begin at `offset` of the file, hold a whole sector of blanks.
+/// True if these bytes, which begin at `offset` in the file, contain a whole sector of blanks.
 pub(super) fn has_blank_sector(bytes: &[u8], offset: u64) -> bool {
     let first = (offset.next_multiple_of(SECTOR) - offset) as usize;
     let sectors = bytes

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::fs::FsFile;
 
-/// A part of a file in memory. New bytes overwrite old ones, so that the memory need not be cleared first.
+/// A part of a file in memory. Its memory is reused for new bytes, and is not cleared first.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     room: Vec<u8>,
@@ -17,7 +17,7 @@ impl Buffer {
         self.room.get(..self.len).unwrap_or_default()
     }
 
-    /// The bytes of the range; empty if the range exceeds the buffer.
+    /// The bytes of the range; empty if the range is not within the buffer.
     pub(super) fn get(&self, range: Range<usize>) -> &[u8] {
         self.bytes().get(range).unwrap_or_default()
     }
@@ -34,7 +34,7 @@ impl Buffer {
         self.len = self.len.min(len);
     }
 
-    /// Drops the first bytes, and moves the others to the front.
+    /// Removes the first `count` bytes, and moves the others to the front.
     pub(super) fn pass(&mut self, count: usize) {
         let count = count.min(self.len);
         self.room.copy_within(count..self.len, 0);

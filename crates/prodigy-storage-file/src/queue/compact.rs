@@ -1,4 +1,4 @@
-//! Compaction: a new file of items includes all changes of the journal, and a new journal begins.
+//! Compaction: writes a new file of items that includes all changes of the journal, and a new, empty journal.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,22 +21,22 @@ use crate::root::{Quarantine, Replace, TempFile, count};
 
 /// The number of bytes written at once.
 const CHUNK: usize = 256 << 10;
-/// The largest file that is written to the quarantine, in bytes.
+/// The largest number of bytes of damage that one file of the quarantine holds.
 const PIECE: u64 = 64 << 20;
-/// Fewer dead bytes than this are not worth a compaction.
+/// The smallest number of dead bytes (those that a compaction would free) that is worth a compaction.
 const FEW: u64 = 64 << 10;
-/// The largest file of items that is compacted when a process closes the store, so that it then shows exactly the
-/// pending items.
+/// The length below which a queue is small: its file of items is compacted when a process closes the store, to hold
+/// only pending items.
 pub(super) const SMALL: u64 = 1 << 20;
 
-/// The way in which a compaction handles an item that the index has but that can't be read.
+/// How a compaction handles an item whose bytes can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// The compaction fails without a change.
+    /// The compaction fails, and changes nothing.
     Kept,
-    /// The item's bytes are copied to the quarantine.
+    /// The item's bytes are copied to the quarantine, and the item is removed.
     Quarantined,
-    /// The item is dropped: its bytes, like all damage, are already in the quarantine.
+    /// The item is removed. Its bytes, like all damage, were already copied to the quarantine.
     Dropped,
 }
 
@@ -48,7 +48,7 @@ struct Output<'t, 'r> {
 }
 
 impl Output<'_, '_> {
-    /// Writes the separator before the next line, and returns the offset of that line.
+    /// Writes what separates this line from the line before, and returns the offset of the line.
     fn separate(&mut self) -> u64 {
         self.buffer
             .extend_from_slice(if self.any { SEPARATOR } else { b"\n" });
@@ -70,7 +70,7 @@ impl Output<'_, '_> {
         Ok(())
     }
 
-    /// Copies bytes from another file.
+    /// Copies a range of bytes from another file.
     fn copy(&mut self, from: &dyn FsFile, start: u64, end: u64) -> io::Result<()> {
         let mut at = start;
         while at < end {
@@ -109,8 +109,8 @@ impl Queues {
         Ok(Compaction::new(before, after))
     }
 
-    /// Compacts small queues that this process worked on, so that their files show exactly their items. A queue whose
-    /// lock another process holds is skipped.
+    /// Compacts small queues that this process changed, so that their files show exactly their items. Skips a queue
+    /// whose lock another process holds.
     pub(crate) fn tidy(&self, deadline: Deadline) -> Result<()> {
         if self.root.options.read_only {
             return Ok(());
@@ -118,16 +118,16 @@ impl Queues {
         self.tidy_each(self.untidy(), deadline)
     }
 
-    /// Like [`tidy`](Self::tidy), only for the queues that this process has open, when it closes the store.
+    /// Like [`tidy`](Self::tidy) when the store is closed, for the queues that this process has open. Ignores errors.
     pub(crate) fn close(&self, deadline: Deadline) {
         if !self.root.options.read_only && !std::thread::panicking() {
-            // Best effort: the store is correct without it.
+            // Errors are ignored: the queue is correct without a compaction.
             let _ = self.tidy_each(self.worked_on(), deadline);
         }
     }
 
-    /// Compacts small queues that a process left behind when it died. A queue whose lock another process holds is
-    /// skipped.
+    /// Compacts small queues that a process left uncompacted when it died. Skips a queue whose lock another process
+    /// holds.
     pub(crate) fn open(&self, deadline: Deadline) {
         const OPERATION: &str = "compact queue";
         if self.root.options.read_only {
@@ -142,12 +142,13 @@ impl Queues {
             }
             let at_once = Deadline::after(Duration::ZERO);
             let tidied = Turn::begin_within(self, OPERATION, &job, "queue", at_once, deadline);
-            // Best effort: the store is correct without it.
+            // Errors are ignored: the queue is correct without a compaction.
             let _ = tidied.and_then(|turn| turn.end_tidy());
         }
     }
 
-    /// True if a small queue has a journal with a record. A process that ends in order leaves none.
+    /// True if a queue is small and its journal has a record, so that a process died while it used the queue. A process
+    /// that closes the store leaves no records in small queues.
     fn is_left_behind(&self, job: &JobAddress) -> bool {
         let len = |entry: Entry| self.root.fs.metadata(&entry.path()).map(|found| found.len);
         let journal = len(Entry::QueueJournal(job.clone())).unwrap_or_default();
@@ -161,11 +162,11 @@ impl Queues {
                 continue;
             };
             deadline.check(OPERATION, &path.display(), "its turn")?;
-            // The lock file would begin the folder of a queue again that another process deleted.
+            // Taking the lock of a queue that another process deleted would create its folder again.
             if self.is_absent(OPERATION, &path)? {
                 continue;
             }
-            // Best effort: the store is correct without it.
+            // An error is only logged: the queue is correct without a compaction.
             let turn = Turn::begin(self, OPERATION, &job, "queue", deadline);
             let tidied = turn.and_then(|turn| turn.end_tidy());
             if let Err(error) = tidied {
@@ -177,7 +178,7 @@ impl Queues {
 }
 
 impl Turn<'_> {
-    /// Compacts a small queue, so that its file shows exactly its items. The queue is correct without it.
+    /// Compacts the queue if it is small, so that its file shows exactly its items. The queue is correct without this.
     pub(super) fn tidy(&mut self) {
         if !self.is_small() || self.files.rough || self.files.spoilt || !self.is_worth_it() {
             return;
@@ -187,7 +188,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends a turn with [`tidy`](Self::tidy), and cuts the blanks of a small queue.
+    /// Compacts the queue if it is small, cuts off its blanks, and ends the turn (the use of the queue under its lock).
     fn end_tidy(mut self) -> Result<()> {
         self.tidy();
         if self.is_small() {
@@ -196,7 +197,7 @@ impl Turn<'_> {
         self.end(Durability::Strict)
     }
 
-    /// Calls [`tidy`](Self::tidy) at the first turn of a process, since another process may have died before it could.
+    /// Compacts a small queue at this process's first turn, since another process may have died before it could.
     pub(super) fn tidy_if_new(&mut self) {
         if self.is_new {
             self.tidy();
@@ -218,14 +219,15 @@ impl Turn<'_> {
             .map_err(|error| root.write_fault(operation, path, error))
     }
 
-    /// True if the file of items differs from the present items, or is damaged.
+    /// True if a compaction would change the queue: its journal has records, or some of its lines are damaged or
+    /// irregular.
     pub(super) fn is_worth_it(&self) -> bool {
         let header = |journal: &JournalFile| journal.end <= HEADER_AT_MOST;
         let is_bare = self.files.journal.as_ref().is_none_or(header);
         self.exists() && (self.files.rough || self.files.spoilt || !is_bare)
     }
 
-    /// Compacts if dead bytes outweigh the living ones. If that fails, the writes of this turn are kept.
+    /// Compacts if there are more dead bytes than living ones. If that fails, the writes of this turn are kept.
     pub(super) fn compact_if_due(&mut self) {
         let dead = self.files.dead_bytes();
         if dead <= FEW.max(self.files.index.living_bytes()) || dead < self.files.retry_at || !self.exists() {
@@ -237,10 +239,11 @@ impl Turn<'_> {
         }
     }
 
-    /// Replaces both files: the new array has the present items, the new journal is empty.
+    /// Replaces both files. The new array holds the current items, and the new journal is empty.
     ///
-    /// The new array gets its name, durably, before the new journal does. In between, and after a crash there, the old
-    /// journal adds nothing to the new array, since each line that a record changed states its last change.
+    /// The new array gets its name, durably, before the new journal does. In between, and after a crash there, the
+    /// records of the old journal have no effect, since each changed line of the new array states the number of its
+    /// last change.
     pub(super) fn compact(&mut self, unreadable: Unreadable) -> Result<()> {
         let Some(items) = &self.files.items else {
             return Ok(());
@@ -272,7 +275,8 @@ impl Turn<'_> {
         }
         let mut count_down = STRIDE;
         let all: Vec<u32> = self.files.index.living().collect();
-        // Items that are missing stay missing, until a repair reports them.
+        // Missing items still count as missing after a compaction. Only a repair, which reports them, resets their
+        // number.
         let missing = match unreadable {
             Unreadable::Dropped => 0,
             _ => self.files.missing(),
@@ -287,7 +291,7 @@ impl Turn<'_> {
                     .check(operation, &self.items_path.display(), "the queue to be compacted")?;
             }
             if self.is_as_written(at) {
-                // Neighbouring lines are copied together.
+                // Adjacent lines are copied with one call.
                 let first = self.files.index.location(at);
                 let start = out.separate();
                 let mut copied = |at: u32, location: Location| {
@@ -361,7 +365,7 @@ impl Turn<'_> {
         out.flush().map_err(write)?;
         let mut header = Vec::new();
         encode_header(&mut header, counter, counted);
-        // From here on both files are new.
+        // The new array and a new journal replace the old files.
         self.put_in_place(&mut temp, &header)?;
         drop(temp);
         new.loaded();
@@ -416,13 +420,13 @@ impl Turn<'_> {
             && !index.location(at).in_journal
     }
 
-    /// Gives the new files their names.
+    /// Renames the new files to their names.
     fn put_in_place(&mut self, temp: &mut TempFile<'_>, header: &[u8]) -> Result<()> {
         let root = &self.queues.root;
         let folder = self.items_path.parent().unwrap_or(Path::new("")).to_owned();
         let mut journal = TempFile::create(root, self.operation, &folder)?;
         journal.append(header).map_err(|error| journal.fault(error))?;
-        // The old files are synced anyway: after a failure they may stay in use.
+        // If this fails, the old files may stay in use, so they are kept for the sync at the end of the turn.
         let items = self.files.items.as_ref().map(|items| &items.open);
         let old = self.files.journal.as_ref().map(|journal| &journal.open);
         let syncers = items
@@ -430,7 +434,7 @@ impl Turn<'_> {
             .chain(old)
             .map(|open| std::sync::Arc::clone(&open.syncer));
         self.replaced = syncers.collect();
-        // The job was last written to when these files were: a compaction is no write to it.
+        // Keeps the mtime of the old files: a compaction does not count as a write to the job.
         let mut written = None;
         for open in items.into_iter().chain(old) {
             let found = open.file.metadata().map_err(|error| temp.fault(error))?;
@@ -448,11 +452,13 @@ impl Turn<'_> {
         root.sync_folder(&folder)
     }
 
-    /// Copies an item that is larger than this process reads, and adds its birth. Returns the new length.
+    /// Copies an item that is larger than this process reads, and adds its birth (the counter's number when it was
+    /// added). Returns the new length.
     fn copy_large(&self, out: &mut Output<'_, '_>, at: u32) -> Result<u64> {
         let from = self.files.index.location(at);
         let (open, _) = self.file(from.in_journal);
-        // Only a process with a larger limit can have written such a record, and only such a process can compact it.
+        // A record of the journal this large was written by a process with a larger limit, and only such a process can
+        // compact it.
         let (Some(open), false, true) = (open, from.in_journal, self.files.index.is(at, Flags::UNBORN))
         else {
             let why = format!(
@@ -474,7 +480,7 @@ impl Turn<'_> {
         let mut end = vec![0; line::TRAILER.min(usize::try_from(from.len).unwrap_or(line::TRAILER))];
         let rest = from.offset + from.len - end.len() as u64;
         open.file.read_full_at(&mut end, rest).map_err(fault)?;
-        // A line with a checksum gets a new one.
+        // If the line has a checksum, it gets a new one.
         let is_sealed = end.starts_with(b",\"crc\":\"");
         let body = from.len - if is_sealed { line::TRAILER as u64 } else { 1 };
         let (mut sum, mut done) = (0, 0);
@@ -520,7 +526,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The error of an item whose bytes can't be read.
+    /// The error for an item whose bytes can't be read.
     pub(super) fn unreadable(&self, at: u32) -> StorageError {
         let location = self.files.index.location(at);
         let (_, path) = self.file(location.in_journal);
@@ -576,7 +582,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Copies a range of damaged bytes to the quarantine, in pieces of bounded length.
+    /// Copies a range of damaged bytes to the quarantine, in pieces of limited length.
     fn keep_bytes(&self, file: &dyn FsFile, path: &Path, mut start: u64, end: u64) -> Result<()> {
         while start < end {
             let piece = (end - start).min(PIECE);
@@ -594,10 +600,10 @@ impl Turn<'_> {
     }
 }
 
-/// An upper bound of the length of a journal's first line.
+/// An upper bound for the length of a journal's first line, in bytes.
 const HEADER_AT_MOST: u64 = 96;
 
-/// True if an index accepts these bytes as an item.
+/// True if these bytes can be added to the index as an item.
 pub(super) fn is_item(bytes: &[u8], checksum: ItemChecksum) -> bool {
     line::outline(bytes, checksum, |_| 0).is_some() && line::id(bytes).is_some()
 }

@@ -1,4 +1,4 @@
-//! Copies the present state of a queue for a backup, without leases. No lock is taken.
+//! Copies the current state of a queue, without leases, for a backup. Takes no lock.
 
 use std::io::{self, Read, Write};
 
@@ -13,18 +13,18 @@ use super::{CLOSING, Queues, SEPARATOR};
 
 const COPY: &str = "copy queue";
 
-/// The journal of a copy, and the number of places that are left out of the copy.
+/// The journal for a copy of a queue, and the number of damaged places that the copy leaves out.
 #[derive(Debug, Default)]
 pub(crate) struct QueueCopy {
-    /// The contents of `items.journal`: the counter continues after the numbers of the items.
+    /// The contents for `items.journal`. New changes of the copy are numbered after those of its items.
     pub(crate) journal: Vec<u8>,
     /// The number of damaged places, which are left out.
     pub(crate) damaged: u64,
 }
 
 impl Queues {
-    /// Writes a file with the present state of each item, as a compaction would. `None` if the queue does not exist or its
-    /// file belongs to another program; nothing is written then.
+    /// Writes a file of items with the current state of each item, as a compaction would. `None` if the queue does not
+    /// exist or its file belongs to another program; nothing is written then.
     pub(crate) fn copy(
         &self,
         job: &JobAddress,
@@ -49,7 +49,7 @@ impl Queues {
     }
 }
 
-/// Returns the number of items that were copied.
+/// Copies the items. Returns their number.
 fn copy_items(view: &mut View, out: &mut dyn Write, damaged: &mut u64) -> io::Result<u64> {
     let (mut line, mut before, mut items) = (Vec::new(), &b"\n"[..], 0);
     out.write_all(b"[")?;

@@ -1,4 +1,4 @@
-//! The two open files of a queue, and what this process knows of them.
+//! The two open files of a queue, and the state that this process keeps about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,31 +14,31 @@ use super::intake::{Change, Highest};
 use crate::fs::{FsFile, OpenMode};
 use crate::root::Root;
 
-/// Syncs a file once for all threads that wait for it.
+/// Syncs a file. Threads that wait for a sync at the same time share one.
 #[derive(Debug)]
 pub(super) struct Syncer {
     pub(super) path: PathBuf,
     file: Arc<dyn FsFile>,
-    /// The end of the written items or records.
+    /// The offset at which the written items or records end.
     written: AtomicU64,
-    /// The offset up to which all bytes survive power loss, as far as this process knows.
+    /// The offset up to which all bytes are known to survive power loss.
     synced: Mutex<u64>,
     failed: AtomicBool,
 }
 
 impl Syncer {
-    /// Notes that items or records are written up to `end`. Blanks behind it do not count.
+    /// Records that items or records are written up to `end`. Blanks after it need no sync.
     pub(super) fn wrote(&self, end: u64) {
         self.written.store(end, Ordering::Release);
     }
 
-    /// Notes that bytes from offset `from` on were changed, and have to be synced again.
+    /// Records that bytes from the offset `from` on were changed and have to be synced again.
     pub(super) fn changed(&self, from: u64) {
         let mut synced = self.synced.lock();
         *synced = (*synced).min(from);
     }
 
-    /// True if a sync failed: the state of the file is unknown.
+    /// True if a sync failed, so that the state of the file on the disk is unknown.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -51,7 +51,7 @@ impl Syncer {
             return Ok(());
         }
         if self.has_failed() {
-            // A second sync would succeed without storing the lost bytes.
+            // After a failed sync, a second one would succeed without storing the lost bytes.
             return Err(io::Error::other("an earlier sync of this file failed"));
         }
         let written = self.written.load(Ordering::Acquire);
@@ -69,10 +69,10 @@ impl Syncer {
     }
 }
 
-/// An open file.
+/// An open file of a queue, with its identity.
 #[derive(Clone, Debug)]
 pub(super) struct OpenFile {
-    /// Kept open, so that the system can't give its identity to another file.
+    /// The file stays open, so that the system can't give its identity to another file.
     pub(super) file: Arc<dyn FsFile>,
     pub(super) identity: (u64, u64),
     pub(super) syncer: Arc<Syncer>,
@@ -98,16 +98,16 @@ impl OpenFile {
     }
 }
 
-/// The last known bytes of a file, with the checksum of its last line. If the file has other bytes there, a backup was
-/// copied into it: the file keeps its identity, and perhaps its length.
+/// The last bytes that this process read or wrote of a file, with the checksum of the last line. If the file has other
+/// bytes at that place, a backup was copied into it, although its identity and perhaps its length are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seam([u8; SEAM]);
 
-/// The length of `","crc":"xxxxxxxx"}`, which ends a line.
+/// The length of `","crc":"xxxxxxxx"}`, with which a line ends.
 const SEAM: usize = 16;
 
 impl Seam {
-    /// The seam that ends these bytes.
+    /// Keeps the last [`SEAM`] bytes of these.
     pub(super) fn of(bytes: &[u8]) -> Self {
         let mut seam = [0; SEAM];
         for (to, from) in seam.iter_mut().rev().zip(bytes.iter().rev()) {
@@ -116,8 +116,8 @@ impl Seam {
         Self(seam)
     }
 
-    /// Reads the seam before `end`, and the bytes behind `end` into `next`. Returns the seam and the number of bytes in
-    /// `next`.
+    /// Reads the [`SEAM`] bytes before `end`, and fills `next` with the bytes after `end`. Returns the former, and the
+    /// number of bytes in `next`.
     pub(super) fn read(file: &dyn FsFile, end: u64, next: &mut [u8]) -> io::Result<(Self, usize)> {
         let mut bytes = [0; SEAM + CLOSING.len()];
         let before = usize::try_from(end).unwrap_or(SEAM).min(SEAM);
@@ -131,26 +131,26 @@ impl Seam {
     }
 }
 
-/// The file of items.
+/// The open file of items: a JSON array.
 #[derive(Debug)]
 pub(super) struct ItemsFile {
     pub(super) open: OpenFile,
-    /// The end of the last item, where the next push is written.
+    /// The offset at which the last item ends. The next push is written there.
     pub(super) end: u64,
-    /// The bytes before `end`.
+    /// The last bytes before `end`, with which a later turn checks that the file was not replaced by a backup.
     pub(super) seam: Seam,
-    /// The length of the file, with the blanks behind the closing bracket.
+    /// The length of the file, including the blanks after the closing bracket.
     pub(super) len: u64,
-    /// True if the array has an element.
+    /// True if the array has an element, so that a comma must precede the next one.
     pub(super) any: bool,
-    /// True if a new item can be written behind the last one. Otherwise the queue has to be compacted first.
+    /// True if an item can be appended after the last one. Otherwise the queue has to be compacted first.
     pub(super) plain: bool,
-    /// True if only our closing bracket and blanks are behind `end`.
+    /// True if the closing bracket that we write, and blanks, are all that comes after `end`.
     pub(super) ends_blank: bool,
 }
 
 impl ItemsFile {
-    /// A file that is open and not read yet.
+    /// A file of items that is open but not read yet.
     pub(super) fn unread(open: OpenFile) -> Self {
         Self {
             open,
@@ -163,7 +163,7 @@ impl ItemsFile {
         }
     }
 
-    /// The length of the file without the blanks at its end.
+    /// The length of the file, without the blanks at its end.
     pub(super) fn bytes(&self) -> u64 {
         match self.ends_blank {
             true => self.end + CLOSING.len() as u64,
@@ -171,36 +171,36 @@ impl ItemsFile {
         }
     }
 
-    /// Reads the bytes before `end`. True if our closing bracket is behind it.
+    /// Reads the last bytes before `end`. Also returns true if our closing bracket follows there.
     pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut closing = [0; CLOSING.len()];
         let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut closing)?;
         Ok((seam, behind == CLOSING.len() && closing == CLOSING))
     }
 
-    /// True if only blanks are behind our closing bracket.
+    /// True if only blanks follow our closing bracket.
     pub(super) fn has_only_blanks(&self) -> io::Result<bool> {
         let end = blanks::end_of_text(&*self.open.file, self.len)?;
         Ok(end == self.end + CLOSING.len() as u64)
     }
 }
 
-/// The journal.
+/// The open journal of a queue.
 #[derive(Debug)]
 pub(super) struct JournalFile {
     pub(super) open: OpenFile,
-    /// The end of the last record, where the next record is written.
+    /// The offset at which the last record ends. The next record is written there.
     pub(super) end: u64,
-    /// The bytes before `end`.
+    /// The last bytes before `end`, with which a later turn checks that the file was not replaced by a backup.
     pub(super) seam: Seam,
-    /// The length of the file, with the blanks behind the last record.
+    /// The length of the file, including the blanks after the last record.
     pub(super) len: u64,
-    /// True if the last line has no line end.
+    /// True if the last line does not end with a line break.
     pub(super) is_open: bool,
 }
 
 impl JournalFile {
-    /// A journal that is open and not read yet.
+    /// A journal that is open but not read yet.
     pub(super) fn unread(open: OpenFile) -> Self {
         Self {
             open,
@@ -211,7 +211,7 @@ impl JournalFile {
         }
     }
 
-    /// Reads the bytes before `end`. True if no record begins there.
+    /// Reads the last bytes before `end`. Also returns true if no record begins there.
     pub(super) fn look(&self) -> io::Result<(Seam, bool)> {
         let mut next = [0];
         let (seam, behind) = Seam::read(&*self.open.file, self.end, &mut next)?;
@@ -219,40 +219,41 @@ impl JournalFile {
     }
 }
 
-/// The state of a queue when this process last held its lock.
+/// The state of a queue at the end of this process's last turn (the use of the queue under its lock).
 #[derive(Debug, Default)]
 pub(super) struct QueueFiles {
     pub(super) items: Option<ItemsFile>,
     pub(super) journal: Option<JournalFile>,
     pub(super) index: Index,
-    /// The last number of the counter that was used.
+    /// The last number that the queue's counter has given to a change.
     pub(super) counter: u64,
-    /// The greatest change that is part of the array. Records up to this number are already applied.
+    /// The number of the last change that the array includes. Records of the journal up to this number have no effect.
     pub(super) folded: u64,
-    /// The counter and the number of items when the journal began, if its first line has both.
+    /// The counter and the number of items when the journal was created, if its first line states both.
     pub(super) begun: Option<(u64, u64)>,
-    /// The number of removals in the journal whose item has no line any more.
+    /// The number of removals in the journal whose item is not in the file of items any more.
     pub(super) gone: u64,
-    /// True if an item has no birth that a record could name. The queue is compacted before such an item changes.
+    /// True if the line of an item does not state its birth, so that no record can refer to it. The queue is then
+    /// compacted before such an item changes.
     pub(super) rough: bool,
-    /// Byte ranges of another program's elements in the array, which are kept as they are.
+    /// The byte ranges of array elements that another program wrote. They stay as they are.
     pub(super) others: Vec<(u64, u64)>,
-    /// True if a part of a file is damaged.
+    /// True if some bytes of a file are damaged.
     pub(super) spoilt: bool,
-    /// True if the names of both files survive power loss.
+    /// True if the names of both files are known to survive power loss.
     pub(super) linked: Arc<AtomicBool>,
-    /// The number of dead bytes at which a compaction is tried again after a failed one.
+    /// After a failed compaction: the number of dead bytes at which the next one is tried.
     pub(super) retry_at: u64,
 }
 
 impl QueueFiles {
-    /// The length of both files without the blanks at their ends.
+    /// The length of both files, without the blanks at their ends.
     pub(super) fn bytes(&self) -> u64 {
         let items = self.items.as_ref().map_or(0, ItemsFile::bytes);
         items + self.journal.as_ref().map_or(0, |journal| journal.end)
     }
 
-    /// An estimate of the bytes that a compaction would free.
+    /// Estimates the number of bytes that a compaction would free.
     pub(super) fn dead_bytes(&self) -> u64 {
         const FRAME: u64 = 64;
         let between = super::SEPARATOR.len() as u64 * self.index.len() as u64;
@@ -261,7 +262,7 @@ impl QueueFiles {
         self.bytes().saturating_sub(living)
     }
 
-    /// Cuts the blanks at the end of both files.
+    /// Cuts off the blanks at the end of both files.
     pub(super) fn cut_blanks(&mut self) -> io::Result<()> {
         if let Some(items) = &mut self.items
             && items.len > items.bytes()
@@ -279,19 +280,20 @@ impl QueueFiles {
         Ok(())
     }
 
-    /// Raises the counters to the numbers of items that were read.
+    /// Raises the counter and the last included change to the numbers found in items.
     pub(super) fn note(&mut self, highest: Highest) {
         self.counter = self.counter.max(highest.number);
         self.folded = self.folded.max(highest.change);
     }
 
-    /// Ends the reading of both files.
+    /// Completes the index after both files were read.
     pub(super) fn loaded(&mut self) {
         self.counter = self.index.bear_the_rest(self.counter);
         self.index.loaded();
     }
 
-    /// The number of items that have no line although nothing removed them. Damaged lines may be those of missing items.
+    /// The number of items whose lines are missing although no record removed them. 0 if damaged lines may be those
+    /// items.
     pub(super) fn missing(&self) -> u64 {
         match self.begun {
             Some((counter, items)) if !self.spoilt => {
@@ -301,7 +303,7 @@ impl QueueFiles {
         }
     }
 
-    /// Applies a change to the index, unless the array already includes it.
+    /// Applies a change from the journal to the index, unless the array already includes it.
     pub(super) fn apply(&mut self, change: &Change) {
         let number = change.apply(&mut self.index, self.folded);
         self.counter = self.counter.max(number);

@@ -1,7 +1,8 @@
-//! The index of a queue in a process: which items exist, where their bytes are, and which one is next.
+//! The index of a queue in a process: which items exist, where their bytes are, and which item is next.
 //!
-//! An item takes 28 bytes, and at most 8 in the table of ids. An item that was taken before also has an entry in an
-//! ordered set; the place of any other item is its birth. A lease or a delay takes more memory while it lasts.
+//! An item takes 28 bytes, and at most 8 in the table of ids. Items are ordered by place: at first this is the item's
+//! birth (the counter's number when it was added); an item that was taken before has another place, and an entry in an
+//! ordered set. A lease or a delay takes more memory while it lasts.
 
 mod holds;
 mod order;
@@ -21,42 +22,43 @@ pub(super) use slot::{Flags, Location, NewItem, Stand};
 use slot::{Hold, Slot, U48};
 use table::short;
 
-/// The number of leases and delays that a loading index gathers before it sorts them out.
+/// The number of leases and delays that an index collects during loading before it drops outdated ones.
 const LATE: usize = 16 << 10;
 
-/// The items of a queue, in the order of their births.
+/// The items of a queue, ordered by birth.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     slots: Vec<Slot>,
-    /// A hash table from ids to slots, with open addressing; its length is a power of two. 0 is a free entry, any other
-    /// value is the slot's number + 1.
+    /// A hash table from ids to slots, with open addressing; its length is a power of two. 0 marks a free entry, any
+    /// other value is the index of a slot plus 1.
     table: Vec<u32>,
     in_table: usize,
-    /// The first slot that may be ready with its birth as its place.
+    /// No slot before this one is ready with its birth as its place.
     first: usize,
-    /// The slots that are ready and whose place is not their birth, by place.
+    /// The ready slots whose place is not their birth, by place.
     moved: BTreeMap<u64, u32>,
     holds: HashMap<u32, Hold, foldhash::fast::RandomState>,
     tokens: HashMap<u64, u32, foldhash::fast::RandomState>,
-    /// Leases and delays that have not ended, by their end.
+    /// The leases and delays that have not ended, ordered by their end.
     waiting: BTreeSet<(Duration, u32)>,
-    /// Slots with a lease that ends by the wall clock.
+    /// Slots with a lease of an earlier version, which ends by the wall clock.
     by_wall: BTreeSet<u32>,
-    /// The boot to which the times in `waiting` refer.
+    /// The boot of the machine that the times in `waiting` count from.
     boot: Option<BootId>,
     living: usize,
     living_bytes: u64,
-    /// True while the order and the tokens are not kept, until [`loaded`](Self::loaded).
+    /// True until [`loaded`](Self::loaded) is called. Meanwhile the order of items and the table of tokens are not
+    /// kept.
     loading: bool,
-    /// Leases and delays of a loading index, in the order in which they were read. Of one item's entries only the last
-    /// one counts, and only if no later change ended it.
+    /// The leases and delays that were read during loading, in the order of reading. Only the last entry of an item
+    /// counts, and only if no later change ended it.
     late: Vec<(u32, Hold)>,
 }
 
 impl Index {
-    /// An index for reading a whole queue. Until [`loaded`](Self::loaded) is called, only [`push`](Self::push),
+    /// Creates an index for reading a whole queue. Before [`loaded`](Self::loaded), only [`push`](Self::push),
     /// [`find`](Self::find), [`remove`](Self::remove), [`rewrite`](Self::rewrite) and [`stand`](Self::stand) may be
-    /// used.
+    /// called.
     pub(super) fn load() -> Self {
         Self {
             loading: true,
@@ -64,7 +66,7 @@ impl Index {
         }
     }
 
-    /// Ends loading: builds the order in which items are taken, and the tokens.
+    /// Ends the loading: builds the order in which items are taken, and the table of tokens.
     pub(super) fn loaded(&mut self) {
         if !std::mem::take(&mut self.loading) {
             return;
@@ -82,12 +84,12 @@ impl Index {
         self.first = 0;
     }
 
-    /// The number of items.
+    /// The number of existing items.
     pub(super) fn len(&self) -> usize {
         self.living
     }
 
-    /// The total length of the present contents of all items.
+    /// The total length of the current contents of all items, in bytes.
     pub(super) fn living_bytes(&self) -> u64 {
         self.living_bytes
     }
@@ -132,7 +134,7 @@ impl Index {
         }
     }
 
-    /// All items, in the order of births.
+    /// All existing items, ordered by birth.
     pub(super) fn living(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots
             .iter()
@@ -141,19 +143,19 @@ impl Index {
             .map(|(at, _)| at as u32)
     }
 
-    /// The number of items with a birth up to this one, removed ones included.
+    /// The number of items with a birth up to this one, including removed ones.
     pub(super) fn born_up_to(&self, birth: u64) -> u64 {
         self.slots.partition_point(|slot| slot.birth.get() <= birth) as u64
     }
 
-    /// The greatest birth.
+    /// The greatest birth of any item; 0 without items.
     pub(super) fn last_birth(&self) -> u64 {
         self.slots.last().map_or(0, |slot| slot.birth.get())
     }
 
-    /// The item of this birth, which may have been removed.
+    /// The item with this birth. It may have been removed.
     pub(super) fn find(&self, birth: u64) -> Option<u32> {
-        // Most births are consecutive.
+        // Most births are consecutive, so the position can be guessed.
         let first = self.slots.first()?.birth.get();
         let guess = usize::try_from(birth.checked_sub(first)?).ok()?;
         if self
@@ -167,7 +169,7 @@ impl Index {
         found.ok().map(|at| at as u32)
     }
 
-    /// An item for another index, with its bytes at `location`.
+    /// The entries of an item for the index of a compacted queue, in which its bytes are at `location`.
     pub(super) fn moved_to(&self, at: u32, location: Location) -> (NewItem, Option<Stand>) {
         let slot = self.slot(at);
         let new = NewItem {
@@ -189,7 +191,7 @@ impl Index {
         (new, stand)
     }
 
-    /// Adds an item. Births ascend.
+    /// Adds an item. Each birth must be greater than the one before. `None` if the index is full.
     pub(super) fn push(&mut self, item: &NewItem) -> Option<u32> {
         let at = u32::try_from(self.slots.len()).ok().filter(|at| *at < u32::MAX)?;
         let flags = Flags::default()
@@ -210,7 +212,7 @@ impl Index {
         Some(at)
     }
 
-    /// Adds all items of another index behind its own items. Both have to be loading. False if there is no room.
+    /// Appends all items of another index. Both must be loading. Returns false if there is no room.
     pub(super) fn append(&mut self, mut other: Self) -> bool {
         let first = self.slots.len();
         let Some(first) = u32::try_from(first)
@@ -228,7 +230,7 @@ impl Index {
         true
     }
 
-    /// Sorts the items by their births, since the lines of a file may have another order.
+    /// Sorts the items by birth, since the lines of a file may be in another order.
     fn sort(&mut self) {
         if self.slots.is_sorted_by_key(|slot| slot.birth.get()) {
             return;
@@ -243,9 +245,9 @@ impl Index {
         self.slots = order.iter().map(|at| self.slot(*at)).collect();
     }
 
-    /// Gives births to items whose lines state none. If all of them precede the other items, they count from 1, as
-    /// every reader counts them. Returns the last of these births, and whether any item has no birth of its own. Only a
-    /// loading index does this.
+    /// Gives births to items whose lines state none. If all of these come before the other items, their births are
+    /// counted from 1, so that every reader gets the same ones. Returns the last of these births, and true if any line
+    /// states no birth, or one that another line has too. Does nothing unless the index is loading.
     pub(super) fn bear_the_first(&mut self) -> (u64, bool) {
         if !self.loading {
             return (0, false);
@@ -270,7 +272,7 @@ impl Index {
             }
         }
         self.sort();
-        // Two items never share a birth.
+        // Two items can't share a birth: the second one gets a new birth later.
         let again: Vec<u32> = (1u32..)
             .zip(self.slots.windows(2))
             .filter(|(_, pair)| matches!(pair, [one, two] if one.birth == two.birth && is_born(two)))
@@ -283,8 +285,8 @@ impl Index {
         (last, count > 0 || !again.is_empty())
     }
 
-    /// Gives the next numbers of the counter to the items that still have no birth. Returns the last number. Only a
-    /// loading index does this.
+    /// Gives the items that still have no birth the next numbers of the counter. Returns the last number. Does nothing
+    /// unless the index is loading.
     pub(super) fn bear_the_rest(&mut self, mut counter: u64) -> u64 {
         if self.loading {
             let count = self.slots.iter().take_while(|slot| slot.birth.get() == 0).count();
@@ -319,7 +321,7 @@ impl Index {
         }
     }
 
-    /// Gives an item new contents.
+    /// Records new contents of an item.
     pub(super) fn rewrite(&mut self, at: u32, location: Location, parked: bool, odd: bool, large: bool) {
         self.unlist(at);
         let before = u64::from(self.slot(at).len);
@@ -343,7 +345,7 @@ impl Index {
         self.list(at);
     }
 
-    /// Gives an item a new place, lease and delay.
+    /// Records the new place of an item, and its new lease or delay.
     pub(super) fn stand(&mut self, at: u32, stand: &Stand) {
         self.unlist(at);
         self.let_go(at);

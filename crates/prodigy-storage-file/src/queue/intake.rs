@@ -1,4 +1,4 @@
-//! Adds items and records of a queue's files to an index, with a second thread for long files.
+//! Reads the files of a queue into an index, with the help of a second thread for long files.
 
 use std::io;
 use std::sync::Arc;
@@ -16,27 +16,27 @@ use super::turn::STRIDE;
 use super::{Queues, SEPARATOR};
 use crate::fs::FsFile;
 
-/// A shorter file is read by one thread.
+/// The length from which a second thread helps to read a file, in bytes.
 const LONG: u64 = 8 << 20;
-/// The number of bytes in the middle of a file that are searched for the beginning of an item.
+/// The number of bytes in the middle of a file in which the beginning of an item is searched.
 const WINDOW: usize = 1 << 20;
-/// The length of the part of a journal that a thread reads at once.
+/// The length of the parts of a journal that the two threads read in turn, in bytes.
 const PART: u64 = 256 << 10;
-/// The expected number of records in a part, and the number of parts that may wait for the other thread.
+/// The expected number of records per part, and the number of finished parts that may wait for the first thread.
 const BATCH: usize = 2_048;
 const BATCHES: usize = 4;
 
-/// A piece of the file of items.
+/// A piece of the file of items, reduced to what the index keeps.
 pub(super) enum IntakePiece {
-    /// An item, with the fields of its line that the index keeps.
+    /// An item: its entry for the index, and the other fields of its line.
     Item(NewItem, Outline),
-    /// The byte range of another program's element.
+    /// The byte range of an array element that another program wrote.
     Other(u64, u64),
-    /// Bytes that are not an item.
+    /// A range of bytes that is not an item.
     Damage { start: u64, end: u64, why: &'static str },
 }
 
-/// Reads the fields of a fragment that the index keeps.
+/// Reads from a fragment of the file what the index keeps.
 pub(super) fn piece_of(queues: &Queues, scanner: &Scanner, fragment: Fragment) -> io::Result<IntakePiece> {
     let (start, len, outline, hash, large, rough) = match fragment {
         Fragment::Item {
@@ -83,12 +83,12 @@ pub(super) fn piece_of(queues: &Queues, scanner: &Scanner, fragment: Fragment) -
     Ok(IntakePiece::Item(new, outline))
 }
 
-/// The greatest numbers of the items that were read.
+/// The greatest numbers that were found in items.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Highest {
-    /// The greatest number of any kind.
+    /// The greatest number of the counter, in any field.
     pub(super) number: u64,
-    /// The greatest change that is part of a line.
+    /// The greatest number of a change that a line includes.
     pub(super) change: u64,
 }
 
@@ -101,7 +101,7 @@ impl Highest {
     }
 }
 
-/// Adds an item to an index. False if the index is full.
+/// Adds an item to an index. Returns false if the index is full.
 pub(super) fn add(index: &mut Index, highest: &mut Highest, new: &NewItem, outline: &Outline) -> bool {
     let Some(at) = index.push(new) else {
         return false;
@@ -124,16 +124,16 @@ pub(super) fn add(index: &mut Index, highest: &mut Highest, new: &NewItem, outli
     true
 }
 
-/// The items of the second half of a file: all of them are whole, in ascending order of birth.
+/// The items in the second half of a file. All of them are whole, and their births ascend.
 pub(super) struct Half {
     pub(super) index: Index,
     pub(super) highest: Highest,
-    /// The scanner at the end of the file.
+    /// The scanner, after it has reached the end of the file.
     pub(super) scanner: Scanner,
 }
 
 impl Half {
-    /// The offset at which the second half of a long file may begin.
+    /// The offset between two items at which the second half of a long file begins; `None` if the file is not split.
     pub(super) fn begin(file: &dyn FsFile, len: u64) -> io::Result<Option<u64>> {
         if len < LONG {
             return Ok(None);
@@ -146,7 +146,8 @@ impl Half {
         Ok(found.map(|at| middle + at as u64))
     }
 
-    /// Reads the second half. `None` if it is not as pushes write it; the first thread then reads it.
+    /// Reads the second half of the file. `None` if it differs from what pushes write; the first thread then reads it,
+    /// too.
     pub(super) fn read(
         queues: &Queues,
         file: Arc<dyn FsFile>,
@@ -192,7 +193,7 @@ pub(super) enum Noted {
     },
 }
 
-/// The part of a record that the index keeps.
+/// The change that a record describes, reduced to what the index keeps.
 #[derive(Debug)]
 pub(super) struct Change {
     number: u64,
@@ -202,18 +203,18 @@ pub(super) struct Change {
 
 #[derive(Debug)]
 enum What {
-    /// The record can't be read.
+    /// The change can't be read from the record.
     Nothing,
     Remove,
     Change {
-        /// The location of the new contents, and whether the item is parked, odd or large.
+        /// The location of the new contents, and three flags: true if the item is parked, odd (not readable) or large.
         contents: Option<(Location, [bool; 3])>,
         stand: Option<Stand>,
     },
 }
 
 impl Change {
-    /// The change in a record.
+    /// Reads the change that a record describes.
     pub(super) fn of(queues: &Queues, record: &Record<'_>, location: Location, large: bool) -> Self {
         let what = match record.standing.claim() {
             _ if record.verb == Verb::Remove => What::Remove,
@@ -243,7 +244,6 @@ impl Change {
         }
     }
 
-    /// The birth of the item that changed.
     /// True if the record removes its item.
     pub(super) fn is_removal(&self) -> bool {
         matches!(self.what, What::Remove)
@@ -253,7 +253,7 @@ impl Change {
         self.birth
     }
 
-    /// Applies the change, unless the array already includes it. Returns the number of the change.
+    /// Applies the change to the index, unless the array already includes it. Returns the number of the change.
     pub(super) fn apply(&self, index: &mut Index, folded: u64) -> u64 {
         let Some(at) = index.find(self.birth) else {
             return self.number;
@@ -289,7 +289,7 @@ pub(super) fn noted(queues: &Queues, scanner: &JournalScanner, piece: Piece) -> 
     }
 }
 
-/// Reads a line whose checksum matches.
+/// Reduces a line of the journal, whose checksum matches, to what the index keeps.
 fn noted_line(queues: &Queues, bytes: &[u8], start: u64) -> Noted {
     let end = start + bytes.len() as u64;
     match parse(bytes) {
@@ -321,7 +321,7 @@ fn located(start: u64, end: u64) -> Location {
 #[derive(Debug)]
 pub(super) enum Stopped {
     Read(io::Error),
-    /// The error of the function that received the pieces.
+    /// The function that received the pieces failed.
     Taken(StorageError),
 }
 
@@ -338,7 +338,7 @@ impl From<StorageError> for Stopped {
 }
 
 /// Reads a journal to its end, and passes each piece to `take`. A second thread helps with a long journal. Returns the
-/// scanner at the end.
+/// scanner, which is at the end of the journal.
 pub(super) fn read_journal(
     queues: &Queues,
     mut scanner: JournalScanner,
@@ -354,8 +354,9 @@ pub(super) fn read_journal(
     Ok(scanner)
 }
 
-/// Reads the whole parts of a long journal, up to a line that is not in our form. Returns the offset of that line, or
-/// of the end of the last part. The caller's thread reads only one part of three, because it also applies all pieces.
+/// Reads the full-length parts of a long journal, up to a line that is not in our form. Returns the offset of that
+/// line, or the end of the last part. The caller's thread reads only every third part, because it also applies all
+/// pieces.
 fn read_parts(
     queues: &Queues,
     scanner: &JournalScanner,
@@ -375,7 +376,7 @@ fn read_parts(
                     Ok(())
                 });
                 let is_whole = read.as_ref().is_ok_and(|read| read.is_whole);
-                // After an error the receiver is gone.
+                // The receiver is gone if the first thread has met an error.
                 if sender.send((batch, read)).is_err() || !is_whole {
                     return;
                 }
@@ -399,7 +400,7 @@ fn read_parts(
                 break;
             }
         }
-        // Without a receiver, a thread that waits for room in the channel ends.
+        // Without the receiver, a thread that waits for room in the channel ends.
         drop(receiver);
         Ok(end)
     })
@@ -409,7 +410,7 @@ fn read_parts(
 struct PartEnd {
     /// The offset of the next line.
     end: u64,
-    /// False if that line is not in our form.
+    /// False if the line at `end` is not in our form, so that reading stopped there.
     is_whole: bool,
 }
 
@@ -419,7 +420,7 @@ struct Parts<'q> {
     file: Arc<dyn FsFile>,
     /// The offset of the first part.
     from: u64,
-    /// The length of the longest line that is read here.
+    /// The length of the longest line that is read here, in bytes.
     limit: usize,
     buffer: Vec<u8>,
 }
@@ -431,7 +432,7 @@ impl<'q> Parts<'q> {
             file: scanner.file(),
             from: scanner.end(),
             limit: scanner.limit(),
-            // Room for one byte before the part, and for the end of its last line.
+            // Has room for one byte before the part, and for the end of its last line after it.
             buffer: vec![0; (1 + PART + PART / 4) as usize],
         }
     }
@@ -448,7 +449,8 @@ impl<'q> Parts<'q> {
         let border = usize::try_from(start + PART - base).unwrap_or(usize::MAX);
         let begin = match part {
             0 => Some(0),
-            // If no line ends here, the line belongs to the part before, which stops at it.
+            // If no line ends in these bytes, they are within a line of the part before, whose reader stops at that
+            // line.
             _ => memchr::memchr(b'\n', bytes).map(|end| end + 1),
         };
         let (mut at, mut is_whole) = (begin.unwrap_or_default(), begin.is_some());

@@ -1,4 +1,4 @@
-//! The bytes of a segment, and its lines.
+//! Fills the buffer of a segment's reader, and finds the lines in it.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ use crate::log::{archive, search, source};
 /// The result of a search for the next line.
 pub(super) enum Line {
     Whole(Range<usize>),
-    /// The end of the line is missing.
+    /// The last bytes of the segment, without a line break.
     Tail(Range<usize>),
-    /// The line is too long to be kept. It was read to its end, and is the head.
+    /// A line too long for memory. It was read to its end, and is the current item.
     TooLong,
     Nothing,
 }
 
 impl SegmentReader {
-    /// Opens the segment at an uncompressed offset, in the form that exists now.
+    /// Opens the segment at an offset of the uncompressed data, in the form that exists now.
     fn open_at(&mut self, offset: u64) -> Result<()> {
         let opened = source::open(self.at(), offset)?;
         let opened = opened.ok_or_else(|| gap(self.at()))?;
@@ -32,7 +32,7 @@ impl SegmentReader {
         Ok(())
     }
 
-    /// The next line, without its line break.
+    /// Finds the next line. Its range does not include the line break.
     pub(super) fn next_line(&mut self, clock: &mut StepClock) -> Result<Line> {
         if self.long.is_some() {
             return self.long_line(clock);
@@ -69,13 +69,14 @@ impl SegmentReader {
         }
     }
 
-    /// The length of the byte order mark with which another program may begin a file.
+    /// The length of the byte order mark at the start of the file, which another program may have written; otherwise 0.
     fn byte_order_mark(&self) -> usize {
         let begins = self.base == 0 && self.next == 0 && self.buffer.starts_with(b"\xef\xbb\xbf");
         if begins { 3 } else { 0 }
     }
 
-    /// Reads more bytes behind the pending ones, which move to the front of the buffer. Returns false at the end.
+    /// Reads more bytes, after moving those that are not part of a line yet to the front of the buffer. Returns false
+    /// at the end.
     pub(super) fn fill(&mut self, clock: &mut StepClock) -> Result<bool> {
         let path = self.path();
         clock.check(&self.root, &path)?;
@@ -85,17 +86,18 @@ impl SegmentReader {
         self.next = 0;
         let read_to = self.base + self.filled as u64;
         let left = usize::try_from(self.limit.saturating_sub(read_to)).unwrap_or(usize::MAX);
-        // Not larger than the segment: a log may have many small segments.
+        // The buffer need not be larger than the rest of the segment: a log may have many small segments.
         let longest = usize::try_from(search::longest_line(&self.root)).unwrap_or(usize::MAX);
         let wanted = (self.filled + self.chunk)
             .max((self.filled * 2).min(longest))
             .min(self.filled.saturating_add(left));
         if self.buffer.len() > wanted.saturating_mul(8) {
-            // After a long line, its memory is freed for the rest of the segment.
+            // A long line had enlarged the buffer. This memory is freed for the rest of the segment.
             self.buffer.truncate(wanted);
             self.buffer.shrink_to_fit();
         } else if self.filled == 0 && self.buffer.len() < wanted {
-            // No bytes are kept: new pages come zeroed.
+            // The buffer holds nothing to keep, so it is allocated again: new memory is zeroed by the system, at no
+            // cost.
             self.buffer = vec![0; wanted];
         } else if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
@@ -118,7 +120,7 @@ impl SegmentReader {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     clock.check(&self.root, &path)?;
                 }
-                // This error comes from the decoder and not from the operating system.
+                // The decoder found damage; the operating system reported no error.
                 Err(error) if self.form != SegmentForm::Plain && error.raw_os_error().is_none() => {
                     if !std::mem::replace(&mut self.dripping, true)
                         && let Some(again) = source::open_again(self.at(), self.form, read_to)?
@@ -135,17 +137,18 @@ impl SegmentReader {
         };
         self.filled += read;
         if read == 0 || read_to + read as u64 >= self.limit {
-            // Nothing can follow.
+            // The end of the segment is reached, so the descriptor is no longer needed.
             self.close();
         }
         Ok(read > 0)
     }
 
-    /// Moves to the damage behind which nothing can be decompressed; all whole lines before it were returned.
+    /// Makes the rest of the segment the current item, as damage: it can't be decompressed. All whole lines before it
+    /// were returned.
     pub(super) fn give_up(&mut self) {
         let start = self.base + self.next as u64;
         let told = archive::summary(self.at());
-        // In a file of another program the extent of the loss is unknown.
+        // For a file of another program, the uncompressed length is unknown, and so is the extent of the loss.
         let end = told.ok().flatten().map_or(0, |summary| summary.bytes);
         self.next = self.filled;
         self.head_start = start;

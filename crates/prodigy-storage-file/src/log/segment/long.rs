@@ -1,4 +1,4 @@
-//! Lines that are too long to be kept: their checksum is computed while they are read, and they are copied in pieces.
+//! Lines that are too long for memory: their checksum is computed while they are read, and they are copied in pieces.
 
 use prodigy_storage_backend::record::{Checksum, LineFault};
 use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, StreamedLine};
@@ -7,17 +7,17 @@ use super::fill::Line;
 use super::{Head, NO_LINE_END, NOT_INTACT, SegmentReader};
 use crate::log::clock::StepClock;
 
-/// The state of reading a line that is too long to be kept: an interrupted step continues with it.
+/// The progress in a line that is too long for memory. A step that was interrupted by its time limit continues here.
 #[derive(Debug)]
 pub(super) struct LongLine {
     pub(super) start: u64,
     seen: StreamedLine,
-    /// After the line was read to its end: true if it ends with a line break.
+    /// `None` until the end of the line is reached; then true if it ends with a line break.
     whole: Option<bool>,
 }
 
 impl SegmentReader {
-    /// Reads the record at the head, which is too large to be returned, once more, and passes it on in pieces.
+    /// Reads a record that is too large to be returned again, and passes it to `to` in pieces.
     pub(crate) fn copy_head(
         &mut self,
         clock: &mut StepClock,
@@ -48,7 +48,7 @@ impl SegmentReader {
         Ok(())
     }
 
-    /// Reads a line that is too long to be kept to its end, and checks it on the way.
+    /// Reads to the end of a line that is too long for memory, and computes its checksum meanwhile.
     pub(super) fn long_line(&mut self, clock: &mut StepClock) -> Result<Line> {
         while let Some(long) = self.long.as_mut()
             && long.whole.is_none()
@@ -67,7 +67,7 @@ impl SegmentReader {
             if !self.fill(clock)? {
                 self.ended = true;
                 if self.broken {
-                    // The damage begins where the line does.
+                    // The damage begins at the start of this line.
                     (self.base, self.filled, self.next, self.long) = (start, 0, 0, None);
                 } else if let Some(long) = self.long.as_mut() {
                     long.whole = Some(false);
@@ -104,7 +104,7 @@ impl SegmentReader {
             None => LineFault::TooLong.as_str(),
         };
         if !whole && !self.sealed {
-            // A write in progress.
+            // The line has no end yet, because a write is in progress.
             return Ok(Line::Nothing);
         }
         self.head_start = start;
@@ -127,9 +127,9 @@ impl LongLine {
         }
     }
 
-    /// For a line that was read to its end: whether it ends with a line break, whether its checksum matches (`None`
-    /// if it is not a record), and the length of the record. `None` for a line of white space and for one that was
-    /// not read to its end.
+    /// The result for a line that was read to its end: true if it ends with a line break; true if its checksum matches
+    /// (`None` if it is not a record); and the length of the record. Returns `None` for a blank line, or if the end is
+    /// not reached.
     fn outcome(&self) -> Option<(bool, Option<bool>, u64)> {
         let whole = self.whole?;
         let trim: fn(&[u8]) -> &[u8] = if whole {

@@ -1,4 +1,4 @@
-//! The segment that a new writer continues, and the repairs that it makes first.
+//! Tests which segment a new writer continues, and what it repairs first.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn the_newest_segment_that_no_one_holds_is_gone_on_in() {
     assert_eq!(place.files().len(), 2);
     let newest = std::fs::read(place.log().join(name(1, 1))).unwrap();
     assert_eq!(newest.iter().filter(|byte| **byte == b'\n').count(), 2);
-    // The newest segment is held now; the older one is not.
+    // The first store holds the newest segment, so this store continues the older one.
     let other = place.store();
     place.append(&other, &["d"]).unwrap();
     assert_eq!(place.files().len(), 2);
@@ -120,7 +120,8 @@ fn one_that_may_not_be_opened_is_passed_over() {
 #[test]
 fn an_empty_segment_older_than_another_is_not_filled() {
     let place = Place::new();
-    // The process that created it died before it noticed a newer segment, which a reader may have read already.
+    // The process that created the empty segment died before it noticed a newer one. A reader may already have read the
+    // newer one.
     let newer = place.plant(&name(5, 5), line(id(5), "a"));
     set_mode(&newer, 0o400);
     let reader = place.store();
@@ -231,7 +232,7 @@ fn a_folder_that_goes_between_the_write_and_its_acknowledgement_is_noticed() {
     let (log, away) = (place.log(), place.root().join("away"));
     reel.on(move |call, path| {
         if call == "sync" && path.extension().is_some_and(|extension| extension == "jsonl") {
-            // The segment is synced once more when its writer gives it up.
+            // The writer syncs its segment again when it stops using it.
             let _ = std::fs::rename(&log, &away);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Compressing sealed segments.
+//! Tests of the compression of sealed segments.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -93,7 +93,7 @@ fn it_is_synced_renamed_and_synced_before_the_plain_form_goes() {
 
 #[test]
 fn what_a_dead_process_left_at_any_step_is_finished_by_the_next_writer() {
-    // The compressing process dies after this number of its calls.
+    // The process that compresses dies after this number of system calls.
     for step in 0..200 {
         let place = Place::new();
         let events: Vec<_> = (0..20).map(|n| (id(n), "x")).collect();
@@ -114,7 +114,7 @@ fn what_a_dead_process_left_at_any_step_is_finished_by_the_next_writer() {
         let reader = place.store();
         assert_eq!(place.items(&reader).len(), 20, "after step {step}: counted once");
         drop(dying);
-        // The next writer appends an event of its own.
+        // The next writer appends an event.
         let (next, reel) = place.taped(place.options().compression(true));
         reel.quick.store(true, Ordering::Relaxed);
         place.give(&next, &[(id(500), "next")]).unwrap();
@@ -147,7 +147,7 @@ fn a_compressed_form_that_says_something_else_costs_the_plain_one_nothing() {
         assert!(plain.exists());
         let items = place.items(&store);
         assert_eq!(payloads(&items)[..2], ["a", "b"]);
-        // The compressed form is read as well, and its damage is reported.
+        // Readers also read the damaged compressed form, and report its damage.
         let is_packed = |damage: &Damage| damage.place.ends_with(".zst");
         assert!(damage(&items).iter().all(is_packed), "{items:?}");
     }
@@ -237,7 +237,8 @@ fn gzip_is_read() {
 #[test]
 fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
     let place = Place::new();
-    // A single line without an end, much longer than the longest line that is read.
+    // A compressed segment with one line that has no end and is much longer than the longest line that is kept in
+    // memory.
     let mut packed = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
     std::io::Write::write_all(&mut packed, &line(id(0), "a")).unwrap();
     let block = vec![b' '; 1 << 20];
@@ -254,7 +255,7 @@ fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
     assert_eq!(payloads(&items), ["a", "b"]);
     assert_eq!(damage(&items).len(), 1);
     assert_eq!(ids(&items).len(), 2);
-    // The peak of the whole process, including other tests.
+    // Compares the peak memory of the whole process, which includes other tests.
     if let (Some(before), Some(after)) = (before, super::scale::peak_memory()) {
         assert!(after - before < 500 << 20, "{} MiB", (after - before) >> 20);
     }
@@ -264,7 +265,7 @@ fn a_small_file_that_unpacks_to_much_is_read_in_bounded_memory() {
 fn one_that_is_compressed_while_a_writer_looks_still_tells_its_newest_id() {
     let place = Place::new();
     let before = packing(&place);
-    // The segment's name does not show the range of its ids; only reading it does.
+    // The segment's name does not show the range of its ids, so it has to be read.
     place.give(&before, &[(id(0), "a"), (id(60_000), "b")]).unwrap();
     drop(before);
     let sealed = place.only();

@@ -1,4 +1,4 @@
-//! Positions: a reader skips no event, and returns none twice.
+//! Tests of cursors: a reader skips no event, and returns none twice.
 
 use prodigy_storage_backend::{ErrorKind, ScanOptions};
 
@@ -27,20 +27,20 @@ fn damage_is_told_once_and_not_again_from_a_cursor_behind_it() {
 fn a_segment_that_grows_and_is_sealed_while_its_reader_sleeps_is_not_taken_as_read() {
     let place = Place::new();
     let mut options = place.options();
-    // No buffer may be kept, so all readers but one give theirs back.
+    // Without memory for buffers, only one reader at a time has one; the others free theirs.
     options.scan_memory = 0;
     let store = place.quick(options);
-    // All segments have ids from the same period.
+    // The ids of all segments are from the same period, so their events alternate.
     for segment in 0..120 {
         let events: Vec<_> = (0..4).map(|n| (id(segment + n * 1000), "x")).collect();
         place.plant(&name(segment, segment), lines(events));
     }
     let mut scan = place.scan(&store, &ScanOptions::all());
-    // All segments are open; most readers have given their buffers back.
+    // After this, all segments are open, and most of their readers have freed their buffers.
     let mut seen: Vec<_> = (0..130)
         .flat_map(|_| ids(&[take(&mut *scan).unwrap().unwrap()]))
         .collect();
-    // Each segment gets one more event and is sealed, as its writer would do it.
+    // Appends one more event to each segment and seals it, as its writer would do.
     for segment in 0..120 {
         let path = place.log().join(name(segment, segment));
         let mut bytes = std::fs::read(&path).unwrap();
@@ -60,10 +60,10 @@ fn a_segment_that_grows_and_is_sealed_while_its_reader_sleeps_is_not_taken_as_re
 fn an_empty_segment_holds_the_mark_and_costs_no_repetition() {
     let place = Place::new();
     let store = place.quick(place.options());
-    // This segment was created early and has late ids, so it is read after hundreds of others.
+    // This segment is empty, was created early, and has a late lower bound. So it is opened after hundreds of others.
     place.plant(&name(5, 5), line(id(5), "first"));
     place.plant(&name(100_000, 6), b"");
-    // The number of finished segments after which a cursor forgets them.
+    // The number of finished segments that makes the scan drop those covered by the high-water mark.
     for segment in 10..265 {
         set_mode(
             &place.plant(&name(segment, segment), line(id(segment), "x")),
@@ -119,7 +119,7 @@ fn a_segment_that_is_gone_with_what_was_unread_is_a_gap() {
         assert_eq!(error.kind(), ErrorKind::CursorGap);
         std::fs::write(&path, kept).unwrap();
     }
-    // A segment counts even if its first record was read and not returned.
+    // A removed segment is a gap even if its first record was only read ahead, and not returned.
     place.plant(&name(0, 2), line(id(3), "d"));
     let mut scan = place.scan(&store, &ScanOptions::all());
     take(&mut *scan).unwrap();
@@ -133,7 +133,8 @@ fn a_segment_that_is_gone_with_what_was_unread_is_a_gap() {
 
 #[test]
 fn a_cursor_past_the_end_of_a_segment_gives_events_again_rather_than_skipping_any() {
-    // A power loss removed the last two events, and the clock stepped back, so new ids may be below the lost ones.
+    // Events after a power loss that removed the last two events. The clock was set back, so new ids may be below the
+    // lost ones.
     let since: [&[i64]; 4] = [&[], &[7], &[1], &[1, 2, 3, 4, 7]];
     for sealed in [false, true] {
         for later in since {
@@ -179,7 +180,7 @@ fn a_cursor_that_stands_behind_lost_damage_waits_for_nothing() {
     let store = place.store();
     let (items, end) = place.after(&store, None);
     assert_eq!((payloads(&items).len(), damage(&items).len()), (0, 1));
-    // The same bytes are not returned twice.
+    // The damage before the cursor is not reported a second time.
     assert_eq!(place.after(&store, Some(end.clone())).0, []);
     std::fs::write(&path, line(id(3), "now")).unwrap();
     assert_eq!(payloads(&place.after(&store, Some(end)).0), ["now"]);
@@ -230,7 +231,7 @@ fn an_event_that_stands_again_in_a_later_segment_is_not_given_again() {
     let store = place.store();
     let (items, end) = place.after(&store, None);
     assert_eq!(payloads(&items), ["a", "b", "c", "d"]);
-    // A batch that another process stored at the same moment, or again after its sync failed.
+    // Events that another process stored under the same ids, at the same time or again after a failed sync.
     place.plant(
         &name(1, 9),
         lines([(id(1), "a"), (id(2), "b"), (id(3), "c"), (id(8), "e")]),
@@ -261,7 +262,7 @@ fn an_error_in_the_middle_passes_over_nothing() {
             Ok(())
         }
     });
-    // Continues in the same scan.
+    // Repeats failed calls of the same scan.
     let mut scan = place.scan(&store, &ScanOptions::all());
     let (mut seen, mut failed) = (Vec::new(), 0);
     loop {
@@ -276,7 +277,7 @@ fn an_error_in_the_middle_passes_over_nothing() {
     }
     assert!(failed > 10, "{failed} failures");
     assert_eq!(ids(&seen).len(), 180);
-    // Continues from the cursor in a new scan.
+    // After a failed call, continues from the cursor in a new scan.
     let (mut seen, mut scan) = (Vec::new(), place.scan(&store, &ScanOptions::all()));
     loop {
         match take(&mut *scan) {
@@ -298,7 +299,7 @@ fn an_error_in_the_middle_passes_over_nothing() {
 fn following_a_compressed_file_of_another_program_goes_on_where_it_was() {
     let place = Place::new();
     let v4 = |n: u8| format!("{n}0000000-0000-4000-8000-000000000000");
-    // The ids of another program's lines are in no order.
+    // The ids of another program's lines are not in order.
     let text: String = [9, 3, 7, 1]
         .iter()
         .map(|&n| {

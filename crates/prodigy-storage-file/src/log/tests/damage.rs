@@ -1,4 +1,4 @@
-//! Damage is found, reported and contained.
+//! Tests that damage is found and reported, and affects no other events.
 
 use prodigy_storage_backend::ScanOptions;
 
@@ -13,7 +13,7 @@ fn small() -> (Vec<u8>, Vec<String>) {
     )
 }
 
-/// Checks what a reader returns for a log of four events after one byte was flipped.
+/// Checks what a reader returns for a log of four events in which one byte was flipped.
 fn check(found: &[Item], all: &[String], flipped: usize, what: &str) {
     let read = payloads(found);
     assert!(
@@ -118,7 +118,7 @@ fn a_cut_compressed_segment_gives_what_stands_before_the_cut() {
     assert_eq!(told.len(), 1);
     assert!(told[0].place.ends_with(".zst"));
     assert!(told[0].offset > 100_000, "{told:?}");
-    // Damage does not stop a search for a given id either.
+    // An append under a given id searches for the id, and damage does not stop this search either.
     place.give(&store, &[(id(30_000), "given")]).unwrap();
     assert_eq!(payloads(&place.items(&store)).last().unwrap(), "given");
 }
@@ -147,7 +147,8 @@ fn a_damaged_line_does_not_mislead_a_search() {
     let bytes: Vec<u8> = lines.concat();
     let store = place.store();
     let path = place.plant(&name(0, 0), &bytes);
-    // Records at the places where a binary search looks first: an id from long ago, then one from the far future.
+    // Replaces records that a binary search reads first: one gets an id from long ago, another one an id from the far
+    // future.
     let target = 1000;
     for (place_of, digit) in [
         (count as usize / 2, b'0'),
@@ -201,7 +202,7 @@ fn the_last_of_joined_records_is_the_newest() {
 #[test]
 fn a_large_damaged_record_full_of_beginnings_costs_no_neighbour() {
     let place = Place::new();
-    // The payload contains many texts that look like the beginning of a record.
+    // Many texts in the payload look like the beginning of a record.
     let inner = "{\"id\":\"3\"},".repeat(200_000);
     let payload = format!("[{inner}0]");
     let mut bytes = Vec::new();
@@ -242,14 +243,14 @@ fn lines_of_other_programs_are_read_and_told_apart() {
         })
         .collect();
     assert_eq!(verified, [false, false, true]);
-    // A line of another program that is not an event is skipped, and is not damage.
+    // A line of another program that is not an event is skipped. It is not damage.
     assert!(damage(&items).is_empty());
 }
 
 #[test]
 fn times_of_other_programs_lines_are_looked_at_one_by_one() {
     let place = Place::new();
-    // Ids in no order, in a segment whose name is later than its ids.
+    // A file of another program: its ids are not in order, and its name is later than they are.
     place.plant(
         "events-20300101_000000.jsonl",
         lines([
@@ -300,7 +301,7 @@ fn a_last_line_end_that_became_white_space_costs_no_record() {
                 all,
                 "{space:?}, sealed {sealed}"
             );
-            // The next writer completes the line end, and no event is read twice.
+            // The next writer adds the missing line end, and no event is read twice.
             let store = place.store();
             place.append(&store, &["next"]).unwrap();
             let read = payloads(&place.items(&place.store()));

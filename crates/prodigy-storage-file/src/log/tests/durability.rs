@@ -6,7 +6,7 @@ use prodigy_storage_backend::{AppendOptions, Deadline, Durability};
 
 use super::support::{NEVER, Place, at, batch, id, ids, line, name, payloads};
 
-/// Checks which syncs of files and folders were made after the last write; returns the missing ones.
+/// Checks that the segment and its folders were synced after the last write; returns the missing syncs.
 fn synced_after_write(calls: &[String], segment: &str) -> Vec<String> {
     let write = format!("write events/shop/j/{segment}");
     let last = calls.iter().rposition(|call| *call == write);
@@ -35,7 +35,7 @@ fn assert_all_synced(calls: &[String], segment: &str) {
     let file = syncs.iter().position(|call| call.ends_with(segment)).unwrap();
     let folder = syncs.iter().position(|call| call == FOLDERS[0]).unwrap();
     assert!(file < folder, "a name is no use without what it names: {syncs:?}");
-    // The name of the root may have been synced together with the format file.
+    // The folders above the root were synced, perhaps when the format file was written.
     assert!(calls.iter().any(|call| call == "sync-above "), "{calls:?}");
 }
 
@@ -93,7 +93,7 @@ fn eight_threads_share_syncs() {
     let place = Place::new();
     let (store, reel) = place.taped(place.options());
     place.append(&store, &["first"]).unwrap();
-    // Each sync takes as long as on a real disk.
+    // Makes each sync take as long as on a real disk.
     reel.on(|what, _| {
         if what == "sync" {
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -144,10 +144,10 @@ fn ids_and_names_ascend_when_the_clock_steps_back() {
     let items = place.items(&next);
     assert_eq!(payloads(&items), ["a", "b", "c", "d", "e"]);
     assert!(ids(&items).is_sorted_by(|a, b| a < b));
-    // The second segment ends in the future of the third writer, which creates a new segment for each append.
+    // The last event of the second segment is ahead of the third writer's clock, so that writer creates new segments.
     assert_eq!(place.files().len(), 5);
     drop(next);
-    // Another process appends to a log with a segment that was created ahead of all clocks.
+    // Another process appends to a log that has a segment created ahead of all clocks.
     place.plant(&name(60_000, 60_000), line(id(90_000), "ahead"));
     let last = place.quick(place.options());
     place.append(&last, &["f"]).unwrap();

@@ -22,7 +22,7 @@ fn is_segment(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "jsonl")
 }
 
-/// Makes the next `times` calls of this kind on segments fail.
+/// Makes the next `times` system calls of this kind on segments fail.
 fn fail(reel: &Reel, kind: &'static str, times: u64) {
     let left = AtomicU64::new(times);
     reel.on(move |what, path| {
@@ -69,7 +69,7 @@ fn after_a_failed_sync_the_outcome_is_unknown_and_a_retry_stores_once_elsewhere(
         "what is read from the suspect segment is not taken as stored: {stored}"
     );
     assert_eq!(place.payloads(&store), ["before", "a", "b"], "each is read once");
-    // A third append of the batch is a duplicate.
+    // In a third append of the batch, the event is a duplicate.
     strict(&place, &store, &mut lost).unwrap();
     assert_eq!(place.items(&store).len(), 3);
 }
@@ -136,7 +136,8 @@ fn a_file_whose_sync_failed_once_is_never_synced_again() {
     let file = SegmentFile::new(store.root.fs.open(path, OpenMode::Write).unwrap());
     fail(&reel, "sync", 1);
     assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(5));
-    // A second sync would succeed, because the system has forgotten the failed write.
+    // On a file whose sync has failed, a second sync would succeed, because the system has forgotten the failed write.
+    // So it is refused.
     reel.take();
     assert!(file.sync().is_err());
     assert_eq!(reel.take(), Vec::<String>::new());
@@ -172,7 +173,7 @@ fn a_duplicate_that_was_not_synced_yet_is_synced_before_it_is_acknowledged() {
         calls.iter().any(|call| call.starts_with("sync events")),
         "{calls:?}"
     );
-    // Another process finds the event, and syncs it again before it acknowledges it.
+    // Another process finds the event as a duplicate, and syncs it before it acknowledges it.
     let (other, tape) = place.taped(place.options());
     strict(&place, &other, &mut relaxed).unwrap();
     let calls = tape.take();
@@ -181,7 +182,7 @@ fn a_duplicate_that_was_not_synced_yet_is_synced_before_it_is_acknowledged() {
         "{calls:?}"
     );
     assert!(calls.contains(&"sync-dir events/shop/j".to_owned()), "{calls:?}");
-    // If its own sync fails, it acknowledges nothing.
+    // If that sync fails, the other process acknowledges nothing.
     let mut again = batch(&["b"]);
     store.append(&place.job, &mut again, &options, NEVER).unwrap();
     fail(&reel, "sync", 1);
@@ -234,7 +235,7 @@ fn a_full_disk_takes_nothing_back_that_a_reader_was_given_and_the_same_handle_go
         place.append(&store, &["a"]).unwrap();
         let path = place.only();
         let reader = place.store();
-        // A follower reads just before the writer removes the torn record.
+        // A follower reads just before the writer cuts off the torn record.
         let (seen, follower, root) = (
             Arc::new(Mutex::new(Vec::new())),
             Arc::clone(&reader),
@@ -277,7 +278,7 @@ fn a_full_disk_takes_nothing_back_that_a_reader_was_given_and_the_same_handle_go
                 "room {room}: {id} was visible and is gone"
             );
         }
-        // The torn record is removed durably: a power loss does not restore it below later records.
+        // The cut is durable: after a power loss, the torn record does not reappear under later records.
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(
             bytes.trim_ascii_end().last(),
@@ -302,7 +303,7 @@ fn a_full_disk_takes_nothing_back_that_a_reader_was_given_and_the_same_handle_go
             "room {room}: each event is stored once"
         );
         assert_eq!(place.files().len(), 1, "room {room}");
-        // If only the last line end is missing, the batch is complete, and so is the next one.
+        // The batch is complete even if its last line end is missing. The next append succeeds as well.
         if outcome.is_ok() {
             acknowledged += 1;
             if acknowledged == 2 {
@@ -364,7 +365,7 @@ fn half_a_record_that_can_not_be_taken_back_is_a_tail_and_no_damage() {
     reel.room.store(0, Ordering::Relaxed);
     assert!(!std::fs::read(&torn).unwrap().ends_with(b"\n"));
     assert_eq!(mode(&torn), 0o600, "the next writer may mend it");
-    // The handle continues in another segment, and reports no damage: the bytes here were never acknowledged.
+    // The store continues in another segment. It reports no damage, since the torn bytes were never acknowledged.
     place.append(&store, &["b"]).unwrap();
     assert_eq!(place.files().len(), 2);
     assert_eq!(damage(&place.items(&store)), []);
@@ -381,7 +382,7 @@ fn a_batch_of_given_ids_that_is_stored_in_part_is_of_unknown_outcome() {
     place.give(&store, &[(id(50), "main")]).unwrap();
     let main = place.only();
     place.give(&store, &[(id(10), "late")]).unwrap();
-    // Of two events, the first goes to the segment for late ids, the second to the main one.
+    // The first of two events goes to the segment for late ids, the second to the main segment, whose write fails.
     reel.on(move |what, path| {
         if what == "write" && main.ends_with(path) {
             return Err(std::io::ErrorKind::StorageFull.into());
@@ -406,8 +407,8 @@ fn a_read_only_handle_and_an_absent_root_are_left_as_they_are() {
     assert_eq!(place.after(&store, Some(cursor)).0, []);
     store.log_summary(&place.job, NEVER).unwrap();
     assert!(!place.root().exists());
-    // A handle that may write changes nothing while it only reads: torn tails, temporary files and partly compressed
-    // segments stay.
+    // A handle that may write still changes nothing while it only reads: torn tails, temporary files and partly
+    // compressed segments stay.
     let mut torn = super::support::line(id(0), "a");
     torn.extend_from_slice(b"{\"id\":\"");
     place.plant(&super::support::name(0, 0), &torn);

@@ -1,4 +1,4 @@
-//! Appending under given ids.
+//! Tests of appends under given ids.
 
 use prodigy_storage_backend::ErrorKind;
 
@@ -14,7 +14,7 @@ fn each_is_stored_once_however_it_is_spread() {
     for chunk in all.chunks(7) {
         let events: Vec<_> = chunk.iter().map(|n| (id(*n), "x")).collect();
         place.give(&store, &events).unwrap();
-        // Repeats the events, mixed with some old ones.
+        // Appends the events a second time, together with some old ones.
         let again: Vec<_> = chunk.iter().chain(&all[..3]).map(|n| (id(*n), "x")).collect();
         let appended = place.give(&store, &again).unwrap();
         assert!(appended.stored <= 3, "{appended:?}");
@@ -22,7 +22,7 @@ fn each_is_stored_once_however_it_is_spread() {
     let found = ids(&place.items(&store));
     let wanted: Vec<_> = (0..300).map(id).collect();
     assert_eq!(found, wanted);
-    // Ids ascend within each segment: no event was stored out of order or twice.
+    // The ids in each segment ascend, so no event was stored out of order or twice.
     let mut lines = 0;
     for file in place.files() {
         let text = std::fs::read_to_string(place.log().join(&file)).unwrap();
@@ -40,7 +40,7 @@ fn what_another_process_appended_and_sealed_is_not_forgotten() {
     place.give(&one, &[(id(0), "a")]).unwrap();
     place.give(&two, &[(id(1), "b")]).unwrap();
     let (tape, reel) = place.taped(place.options());
-    // The segment grows and is sealed while the third process reads it.
+    // The segment grows and is sealed while the third process is reading it.
     let grown = std::sync::atomic::AtomicBool::new(false);
     let (root, job) = (place.root(), place.job.clone());
     let writer = one.clone();
@@ -136,7 +136,7 @@ fn late_ids_come_after_any_cursor_once() {
             prodigy_storage_backend::ScanOptions::after,
         );
         let mut scan = place.scan(&reader, &options);
-        // Some reads stop before the end.
+        // Some scans stop before the end.
         for _ in 0..random.usize(0..9) {
             match super::support::take(&mut *scan).unwrap() {
                 Some(item) => seen.push(item),
@@ -176,7 +176,7 @@ fn ids_that_the_log_gave_are_taken_back_however_far_the_clock_stepped_back() {
     let store = place.quick(place.options());
     place.append(&store, &["a"]).unwrap();
     place.clock.turn(-3 * 60 * 60 * 1000);
-    // Its id is above the newest one, three hours ahead of the clock; a retry uses the same id.
+    // The id of this event is above the newest id, three hours ahead of the clock. A retry uses the same id.
     let mut batch = super::support::batch(&["b"]);
     let options = prodigy_storage_backend::AppendOptions::default();
     store
@@ -186,7 +186,7 @@ fn ids_that_the_log_gave_are_taken_back_however_far_the_clock_stepped_back() {
         .append(&place.job, &mut batch, &options, super::support::NEVER)
         .unwrap();
     assert_eq!((again.stored, again.duplicates), (0, 1));
-    // An id ahead of the clock and of the newest id is refused.
+    // An id that is ahead of both the clock and the newest id is refused.
     let error = place.give(&store, &[(id(61 * 60 * 1000), "c")]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(payloads(&place.items(&store)), ["a", "b"]);

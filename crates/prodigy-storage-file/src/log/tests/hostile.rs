@@ -1,4 +1,4 @@
-//! Segments that try to mislead a writer, or to cost it much time or memory.
+//! Tests of segments that mislead a writer, or cost it much time or memory.
 
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ fn an_id_twice_in_a_segment_is_given_once_also_to_who_goes_on_between_the_two() 
     assert_eq!(super::support::payloads(&rest), ["c"]);
 }
 
-/// A file without a record, and a file whose only record precedes more bytes than a line may have: the number of bytes
-/// that a writer reads does not grow with the file. Both are sparse files, much larger than memory.
+/// A file without a record, and a file whose only record is followed by more bytes than a line may have: a writer reads
+/// the same number of bytes however long the file is. Both are sparse files, much larger than memory.
 #[test]
 fn a_segment_larger_than_memory_is_no_more_than_its_last_lines_to_a_writer() {
     let place = Place::new();
@@ -86,7 +86,7 @@ fn a_position_far_behind_the_end_of_a_compressed_segment_skips_no_event() {
     assert_eq!(items.len(), 1);
 }
 
-/// The first read of the segment lasts until the deadline, and no second one is made.
+/// The first read of the segment lasts until the deadline, so the writer makes no second one.
 #[test]
 fn a_writer_that_looks_for_the_last_event_ends_by_its_deadline() {
     for given in [false, true] {

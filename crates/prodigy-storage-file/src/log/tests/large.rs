@@ -1,4 +1,4 @@
-//! Records above a reader's limit: they are not damage, are reported, and are neither lost nor out of order.
+//! Tests of records above a reader's limit. They are no damage; they are reported, and neither lost nor out of order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::support::{Item, Place, at, damage, drain, id, ids, line, lines, name,
 use crate::FileOptions;
 use crate::log::Logs;
 
-/// The limit, and the size of a record that is above it, in bytes.
+/// The size of a record that is too large, and the limit, in bytes.
 const LARGE: usize = 9_000;
 const LIMIT: u64 = 2_000;
 
@@ -37,7 +37,7 @@ fn too_large(items: &[Item]) -> Vec<TooLarge> {
     found.collect()
 }
 
-/// A log of three events; the second is above the limit.
+/// Writes a log of three events, of which the second is above the limit.
 fn three(place: &Place) -> (std::path::PathBuf, Vec<u8>) {
     let bytes = lines([(id(0), "a"), (id(1), &large()), (id(2), "c")]);
     (place.plant(&name(0, 0), &bytes), bytes)
@@ -72,7 +72,7 @@ fn an_event_over_the_limit_is_reported_with_its_place_and_what_to_set_and_the_re
     let hint = error.hint().unwrap();
     let named = format!("backend_config.max_record_size` to {}", second - 1);
     assert!(hint.contains(&named), "{hint}");
-    // With the limit that the message names, the record is read; with one byte less it is not.
+    // The message names the smallest limit with which the record is read. With one byte less, the record is not read.
     for (limit, read) in [(second as u64 - 1, 3), (second as u64 - 2, 2)] {
         let items = place.items(&place.with(limited(&place, limit)));
         assert_eq!(payloads(&items).len(), read, "under a limit of {limit}");
@@ -124,7 +124,8 @@ fn a_cursor_passes_over_a_large_event_only_once_it_was_reported() {
     }
 }
 
-/// Checks that reading from the cursor after each item, and from the beginning, returns exactly the remaining items.
+/// Checks that a scan from the cursor after each item, and a scan from the beginning, return exactly the remaining
+/// items.
 fn goes_on_exactly(place: &Place, store: &Arc<Logs>, all: &[Item]) {
     let mut scan = place.scan(store, &ScanOptions::all());
     let mut cursors: Vec<Cursor> = vec![scan.cursor()];
@@ -146,7 +147,7 @@ fn ids_and_times_ascend_behind_a_last_event_over_the_limit() {
         place.clock.turn(700);
         let writer = place.store();
         place.append(&writer, &["a"]).unwrap();
-        // An id just above the first event's, and far below the last event's.
+        // The large event's id is just above that of the first event, and far below that of the last one.
         place.clock.turn(200);
         place.append(&writer, &[&large()]).unwrap();
         if sealed {
@@ -154,7 +155,7 @@ fn ids_and_times_ascend_behind_a_last_event_over_the_limit() {
         }
         drop(writer);
         let last = *ids(&place.items(&place.store())).last().unwrap();
-        // The clock steps back, and the next writer may not have the last event.
+        // The clock is set back, and the next writer may not find the last event.
         place.clock.turn(-400);
         place.append(&reader(&place), &["c"]).unwrap();
         let items = place.items(&place.store());
@@ -168,7 +169,7 @@ fn ids_and_times_ascend_behind_a_last_event_over_the_limit() {
             })
             .collect()
         };
-        // Within one segment times do not decrease.
+        // Within one segment, times do not decrease.
         assert!(sealed || times.is_sorted(), "{times:?}");
         let seen = place.items(&reader(&place));
         assert!(
@@ -193,14 +194,14 @@ fn a_large_event_that_is_still_being_written_is_not_reported() {
         std::fs::write(&path, &bytes[..written]).unwrap();
         let (items, cursor) = place.after(&store, None);
         assert_eq!(items, all[..1], "{written} bytes are written");
-        // A complete record is reported, also by a follower.
+        // Once the record is complete, it is reported, by a follower as well.
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(
             place.after(&store, Some(cursor)).0,
             all[1..],
             "from {written} bytes on"
         );
-        // A sealed segment is complete, so a torn record in it is damage.
+        // In a sealed segment, which is complete, a torn record is damage.
         std::fs::write(&path, &bytes[..written]).unwrap();
         set_mode(&path, 0o400);
         let items = place.items(&store);
@@ -211,7 +212,7 @@ fn a_large_event_that_is_still_being_written_is_not_reported() {
         );
         std::fs::remove_file(&path).unwrap();
     }
-    // A record that only lacks its line end counts, as a short one does.
+    // A record that lacks only its line end is complete, like a short one.
     std::fs::write(&path, &bytes[..end]).unwrap();
     assert_eq!(place.items(&store), all[..2]);
 }
@@ -315,7 +316,7 @@ fn a_step_that_runs_out_of_time_within_a_large_event_goes_on_in_it() {
     );
 }
 
-/// The size of a payload: mostly small, sometimes many times the limit.
+/// Sizes of payloads: mostly small, sometimes many times the limit.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 0..400usize, 2 => 400..3_000usize, 1 => 3_000..40_000usize]
 }
@@ -330,7 +331,7 @@ proptest! {
         asleep in prop::bool::ANY,
     ) {
         let place = Place::new();
-        // Three segments that overlap.
+        // Writes three segments whose ids overlap.
         let mut segments: [Vec<u8>; 3] = Default::default();
         let mut expected = Vec::new();
         for (millis, (size, segment)) in sizes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Names of segments: each is used once, and they ascend, independent of the processes' clocks.
+//! Tests of the names of segments: each name is used once, and they ascend, whatever the clocks of the processes show.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::log::segment_ref::SegmentRef;
 const HOUR: i64 = 3_600_000;
 
 impl Place {
-    /// Another process whose clock is ahead by this number of milliseconds.
+    /// Opens the store as another process, with a clock that is ahead by this number of milliseconds.
     fn process(&self, ahead: i64) -> (Arc<Logs>, Arc<Hand>) {
         let clock = Arc::new(Hand::at(ahead));
         let options = self.options().clock(clock.clone()).compression(true);
         (self.with(options), clock)
     }
 
-    /// The creation times of the segments, from their names, in order. A name that occurs in two forms must have the
-    /// same time in both: the segment is being compressed.
+    /// The creation times in the names of the segments, in order. A segment in compression has two forms, whose names
+    /// must have the same time.
     fn made(&self) -> Vec<Timestamp> {
         let (store, folder) = (self.store(), events_folder(&self.job));
         let files = self.files();
@@ -47,7 +47,7 @@ impl Place {
 #[test]
 fn a_segment_never_gets_the_name_of_a_compressed_one() {
     let place = Place::new();
-    // The log was created by a process whose clock is one hour ahead.
+    // A process with a clock that is one hour ahead creates the log.
     let (early, _) = place.process(HOUR);
     place.append(&early, &["first"]).unwrap();
     place.seal(&early);
@@ -64,7 +64,7 @@ fn a_segment_never_gets_the_name_of_a_compressed_one() {
     place.append(&b, &["b2"]).unwrap();
     let made = place.made();
     assert!(made.is_sorted_by(|one, next| one < next), "{made:?}");
-    // The ids of two processes with the same newest id are in no particular order.
+    // Two processes that start from the same newest id create ids in no particular order.
     let mut stored = place.payloads(&b);
     stored.sort();
     assert_eq!(stored, ["a1", "b1", "b2", "first"]);
@@ -74,7 +74,8 @@ fn a_segment_never_gets_the_name_of_a_compressed_one() {
 fn a_new_name_is_above_all_others_in_every_form() {
     for form in [SegmentForm::Plain, SegmentForm::Zstd, SegmentForm::Gzip] {
         let place = Place::new();
-        // A name from a clock that is a year ahead; the segment counts as late because of its creation time.
+        // A segment with a name from a clock that is a year ahead. For the order of names, its creation time counts,
+        // not its lower bound.
         let ahead = SegmentName::new(at(-5), at(365 * 24 * HOUR));
         let path = place.plant(&ahead.file_name(form), b"");
         set_mode(&path, 0o400);
@@ -106,7 +107,7 @@ fn processes_whose_clocks_step_back_and_forth_lose_nothing_and_a_follower_gets_e
             store.flush(NEVER).unwrap();
         }
         if random.u8(..) < 25 {
-            // The process ends, and another one starts with its own clock.
+            // The process ends, and another one starts with a different clock.
             processes[index] = place.process(random.i64(-5_000..5_000));
         }
         if random.u8(..) < 80 {
@@ -216,7 +217,7 @@ fn an_empty_segment_with_the_highest_name_is_adopted_and_others_but_the_first_go
     let store = place.store();
     place.append(&store, &["b"]).unwrap();
     assert!(std::fs::metadata(highest).unwrap().len() > 0);
-    // A second writer finds no segment to adopt, because a cursor may have skipped the older one.
+    // A second writer does not continue the older segment, because a cursor may already cover it.
     let other = place.store();
     place.append(&other, &["c"]).unwrap();
     assert!(!older.exists());
@@ -240,7 +241,7 @@ fn an_older_format_is_taken_over_before_anything_else_is_written() {
                 .any(|what| call.starts_with(what))
         })
         .collect();
-    // The temporary file of the new `format.json`, its rename, and only then the log.
+    // The temporary file of the new `format.json` and its rename come first, and only then the log.
     let taken_over = written
         .iter()
         .position(|call| call.ends_with("format.json"))
@@ -255,7 +256,8 @@ fn an_older_format_is_taken_over_before_anything_else_is_written() {
     assert!(format.starts_with("{\"format\":2,"), "{format}");
 }
 
-/// Resumes a process that was stopped between creating and locking a segment.
+/// Stops a process between creating and locking a segment, lets another process adopt the segment, and then runs
+/// `let_go`.
 fn a_segment_is_adopted_before_its_creator_locks_it(
     let_go: impl Fn(&Place, Arc<Logs>) + Send + Sync + 'static,
 ) {
@@ -271,7 +273,7 @@ fn a_segment_is_adopted_before_its_creator_locks_it(
         }
         Ok(())
     });
-    // A relaxed append makes no sync, which would notice that the file has no name any more.
+    // A relaxed append does not sync, so it does not notice that the name of the file is gone.
     place.relaxed(&creator, &["a"]).unwrap();
     reel.off();
     let mut read = place.payloads(&place.store());

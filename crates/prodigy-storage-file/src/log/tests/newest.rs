@@ -1,11 +1,11 @@
-//! The newest events of a log, and its end, found without reading the rest.
+//! Tests of reading the newest events of a log, and of finding its end, without reading the rest.
 
 use prodigy_storage_backend::EventId;
 
 use super::support::{Item, NEVER, Place, damage, drain, id, line, lines, name, payloads, set_mode};
 use crate::log::Logs;
 
-/// Sealed segments of `events` events each, a millisecond apart; segment `n` begins at `n` times 10 seconds.
+/// Writes sealed segments with `events` events each, one per millisecond. Segment `n` begins at `n` times 10 seconds.
 fn segments(place: &Place, count: i64, events: i64) -> Vec<String> {
     let mut all = Vec::new();
     for segment in 0..count {
@@ -26,7 +26,7 @@ fn tail(place: &Place, store: &Logs, count: usize) -> Vec<Item> {
 #[test]
 fn a_tail_reads_the_end_of_the_newest_segments_only() {
     let place = Place::new();
-    // 40 segments of about 350 KiB.
+    // Writes 40 segments of about 350 KiB.
     let all = segments(&place, 40, 4000);
     let (store, reel) = place.taped(place.options());
     for count in [1, 10, 500] {
@@ -36,10 +36,10 @@ fn a_tail_reads_the_end_of_the_newest_segments_only() {
         let (newest, others): (Vec<_>, Vec<_>) =
             gets.partition(|call| call.contains(&name(390_000, 390_000)));
         assert!(newest.len() < 40, "{} reads in the newest segment", newest.len());
-        // One read of the last record for the search, and one for the cursor.
+        // Per other segment: one read of its last record for the search, and one for the cursor.
         assert!(others.len() <= 2 * 39, "{} reads elsewhere", others.len());
     }
-    // More than a segment holds.
+    // Asks for more events than one segment holds.
     assert_eq!(payloads(&tail(&place, &store, 5000)), all[all.len() - 5000..]);
 }
 
@@ -102,7 +102,7 @@ fn a_tail_and_an_end_pass_over_compressed_segments() {
 fn a_tail_counts_the_files_of_other_programs() {
     let place = Place::new();
     segments(&place, 2, 4);
-    // A segment of another program, newer than all of ours.
+    // Adds a segment of another program that is newer than all of ours.
     place.plant(
         "events-20250101.jsonl",
         lines([(id(5_000), "foreign"), (id(50_000), "newest")]),

@@ -1,4 +1,4 @@
-//! A cursor whose events survive power loss.
+//! Tests of cursors whose events are made to survive power loss.
 
 use prodigy_storage_backend::{Cursor, ErrorKind};
 
@@ -70,7 +70,7 @@ fn a_segment_whose_sync_fails_is_not_covered() {
             let error = store.persist(&place.job, &cursor, NEVER).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Io, "{error}");
             if own {
-                // The kernel reports a failure once: the next sync would succeed, and prove nothing.
+                // The kernel reports a failed write only once. A second sync would succeed, and prove nothing.
                 reel.off();
             }
         }

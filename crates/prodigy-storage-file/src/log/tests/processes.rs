@@ -1,4 +1,4 @@
-//! Several processes on one log. Each is this test binary, run again.
+//! Tests of several processes on one log. Each process is this test binary, run again.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use crate::log::Logs;
 const ROLE: &str = "PRODIGY_TEST_ROLE";
 const ROOT: &str = "PRODIGY_TEST_ROOT";
 
-/// A child process that stops at a place and reports it, until it gets a line of input.
+/// A child process that stops at certain points, reports this, and continues when it reads a line.
 struct Actor(Child);
 
 impl Actor {
@@ -30,7 +30,7 @@ impl Actor {
         Self(child)
     }
 
-    /// Waits for the child's report.
+    /// Waits for the next report of the child.
     fn ready(&mut self) {
         let mut lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
         assert!(
@@ -75,7 +75,7 @@ fn append(store: &Arc<Logs>, payload: &str, id: Option<EventId>, durability: Dur
         .unwrap();
 }
 
-/// The work of a child, by its role; does nothing when all tests are run.
+/// Runs the role of a child process. Does nothing in an ordinary run of all tests.
 #[test]
 fn child() {
     let (Some(root), Ok(role)) = (std::env::var_os(ROOT), std::env::var(ROLE)) else {
@@ -90,7 +90,7 @@ fn child() {
         }
         "give" => {
             let store = open(options);
-            // Each child appends first, so that both have a segment of their own.
+            // Each child appends an event first, so that both have a segment of their own.
             append(&store, "begin", None, Durability::Relaxed);
             pause();
             for n in 0..300 {
@@ -119,7 +119,7 @@ fn child() {
     }
 }
 
-/// Ids of the current time, since the children use the system's clock.
+/// Ids near the current time, since the children use the system's clock.
 fn given(n: i64) -> EventId {
     EventId::floor(prodigy_storage_layout::Timestamp::from_nanos(
         1_700_000_000_000_000_000 + n * 1_000_000,

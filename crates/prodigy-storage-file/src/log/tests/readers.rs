@@ -1,4 +1,4 @@
-//! The results of readers, and their calls to the file system.
+//! Tests of the results of readers, and of their system calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ fn a_listing_that_races_with_a_rename_is_made_again() {
     let plain = place.plant(&name(0, 0), line(id(0), "a"));
     place.plant(&name(1, 1), line(id(1), "b"));
     let (store, reel) = place.taped(place.options());
-    // Hides a segment, as if the listing had missed both of its names.
+    // Hides a segment, so that the listing misses both of its names.
     let hidden = place.folder.path().join("hidden");
     std::fs::rename(&plain, &hidden).unwrap();
     let moved = AtomicBool::new(false);
@@ -93,7 +93,7 @@ fn bounds_are_looked_up_and_hold_over_any_segments() {
     let between = |since: Option<Timestamp>, until: Option<Timestamp>| {
         let mut scan = place.scan(&store, &ScanOptions::all().between(since, until));
         let read = drain(&mut *scan).len();
-        // The number of events that were read, and of events that the cursor would still return.
+        // The number of events that were read, and the number that a scan from the cursor would still return.
         (read, place.after(&store, Some(scan.cursor())).0.len())
     };
     for (since, until) in [(0, 1000), (17, 18), (500, 500), (300, 700), (999, 2000)] {
@@ -109,7 +109,7 @@ fn bounds_are_looked_up_and_hold_over_any_segments() {
 #[test]
 fn a_step_ends_by_its_timeout_and_the_scan_can_be_gone_on_with() {
     let place = Place::new();
-    // Damage without a line end, longer than any line that is kept in memory.
+    // Writes damage without a line end, longer than any line that is kept in memory.
     let mut bytes = line(id(0), "a");
     bytes.resize(80 << 20, b'x');
     bytes.push(b'\n');

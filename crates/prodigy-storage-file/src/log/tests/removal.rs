@@ -1,4 +1,4 @@
-//! Removal of the oldest segments.
+//! Tests of the removal of the oldest segments.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::support::{
 };
 use crate::log::Logs;
 
-/// Plants sealed segments, each with one event of its time.
+/// Writes sealed segments, each with one event whose time is the segment's creation time.
 fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
     for number in numbers {
         set_mode(
@@ -110,13 +110,13 @@ fn a_cursor_that_misses_removed_events_gets_a_gap_and_any_other_continues() {
         }
     }
     refused(&place, &store, &nothing);
-    // A cursor identifies the log across two removals, and so do cursors made between them.
+    // A cursor made before both removals still identifies the log, and so does a cursor made between them.
     let between = cursor(&place, &store, 2);
     remove(&place, &store, 5);
     assert_eq!(payloads(&place.after(&store, Some(between)).0), ["5"]);
     assert_eq!(payloads(&place.after(&store, Some(cursors[5].clone())).0), ["5"]);
     refused(&place, &store, &cursors[4]);
-    // Later events come after it.
+    // Later events follow the cursor.
     place.append(&store, &["new"]).unwrap();
     assert_eq!(
         payloads(&place.after(&store, Some(cursors[5].clone())).0),
@@ -165,7 +165,7 @@ fn a_removal_that_was_cut_short_at_any_call_is_whole_for_readers_and_ended_by_th
     for step in 0..200 {
         let place = Place::new();
         sealed(&place, 0..2);
-        // The compression of this segment was interrupted: both forms exist.
+        // The compression of this segment was interrupted, so both of its forms exist.
         let packed = place.log().join(
             SegmentName::parse(&name(1, 1))
                 .unwrap()
@@ -230,7 +230,7 @@ fn a_file_that_comes_back_stays_removed_and_goes_with_the_next_removal() {
     let store = place.store();
     let end = cursor(&place, &store, 4);
     remove(&place, &store, 2);
-    // A removed segment that reappears after a power loss.
+    // A removed segment reappears after a power loss.
     sealed(&place, 1..2);
     let store = place.store();
     assert_eq!(place.payloads(&store), ["2", "3"]);
@@ -263,7 +263,7 @@ fn a_disk_without_room_for_a_name_is_freed_all_the_same() {
     let marks = marks(&place);
     assert_eq!((marks.len(), segments(&place).len()), (1, 2));
     assert_eq!(std::fs::metadata(place.log().join(&marks[0])).unwrap().len(), 0);
-    // The only removed segment becomes the mark, and the next removal frees it.
+    // On a full disk the only removed segment is renamed to be the mark. The next removal frees its space.
     full.store(1, Ordering::Relaxed);
     assert_eq!(store.remove_before(&place.job, at(4), NEVER).unwrap().segments, 1);
     let mark = place.log().join(&self::marks(&place)[0]);
@@ -314,7 +314,7 @@ fn a_new_segment_is_made_after_the_removed_ones_whatever_the_clock_says() {
     let place = Place::new();
     sealed(&place, [1_000, 2_000]);
     remove(&place, &place.store(), 1_500);
-    // Another program removed the last segment, and the clock is behind all segments.
+    // Another program removes the newest segment, and the clock is behind all segments.
     std::fs::remove_file(place.log().join(name(2_000, 2_000))).unwrap();
     let store = place.store();
     let mut events = batch(&["new"]);

@@ -1,4 +1,4 @@
-//! Many segments with few descriptors and little memory.
+//! Tests with many segments, few descriptors and little memory.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use super::support::{Place, id, line, lines, name, payloads, set_mode, take};
 
 const ROOT: &str = "PRODIGY_TEST_ROOT";
 
-/// The largest memory of this process so far, in bytes; on Linux only.
+/// The peak memory of this process so far, in bytes; `None` except on Linux.
 pub(super) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -16,7 +16,7 @@ pub(super) fn peak_memory() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Runs one test of this binary in a process that is limited to 256 descriptors.
+/// Runs one test of this binary in a process that may open only 256 descriptors.
 fn child(test: &str, place: &Place) {
     let output = Command::new("sh")
         .arg("-c")
@@ -35,7 +35,7 @@ fn child(test: &str, place: &Place) {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
 
-/// The root that the parent process prepared; `None` when all tests are run.
+/// Opens the root that the parent process prepared. `None` in an ordinary run of all tests.
 fn prepared() -> Option<std::sync::Arc<crate::log::Logs>> {
     let root = std::env::var_os(ROOT)?;
     let fs = std::sync::Arc::new(crate::fs::RealFs::new(&root));
@@ -45,7 +45,7 @@ fn prepared() -> Option<std::sync::Arc<crate::log::Logs>> {
     )))
 }
 
-/// Reads all events twice: in one scan, and in many scans that continue from cursors.
+/// Reads all events twice: in one scan, and then in many scans, each from the last cursor.
 fn read_all(events: usize) {
     let Some(store) = prepared() else { return };
     let job = super::support::job("j");
@@ -140,7 +140,7 @@ fn a_merge_opens_a_segment_only_when_it_gets_there() {
     assert!(opened <= 5, "{opened} were opened");
 }
 
-/// Overlapping segments with the same total number of events, independent of their number.
+/// Writes overlapping segments. The total number of events is the same for any number of segments.
 fn overlapping(place: &Place, segments: i64, events: i64) {
     let payload = "x".repeat(100);
     for segment in 0..segments {
@@ -166,7 +166,7 @@ fn a_merge_of_many_segments_opens_and_reads_each_a_few_times_and_not_once_per_ev
         let calls = reel.take();
         let of = |kind: &str| calls.iter().filter(|call| call.starts_with(kind)).count() as i64;
         let (opens, reads) = (of("read "), of("get "));
-        // A segment out of 8,000 is read in chunks of more than 10 events.
+        // Even with 8,000 segments, each is read in chunks of more than 10 events.
         assert!(
             opens < EVENTS / 10 + segments,
             "{segments} segments: {opens} opens"
@@ -178,8 +178,8 @@ fn a_merge_of_many_segments_opens_and_reads_each_a_few_times_and_not_once_per_ev
     }
 }
 
-/// A reader that has fallen behind: one segment has ids below the newest returned id, which are spread over all
-/// segments.
+/// Tests a cursor that is behind one segment: that segment has ids below the newest returned id, and the same ids are
+/// spread over all other segments.
 #[test]
 fn a_reader_that_is_behind_opens_each_earlier_segment_a_few_times_and_not_once_per_event() {
     const SEGMENTS: i64 = 40;
@@ -199,7 +199,7 @@ fn a_reader_that_is_behind_opens_each_earlier_segment_a_few_times_and_not_once_p
         let mut scan = place.scan(&store, &ScanOptions::all());
         while scan.next().unwrap().is_some() {}
         let cursor = scan.cursor();
-        // The same ids and one more, in a segment of a late writer.
+        // A late writer's segment with the same ids, and one more.
         let late = (0..EVENTS)
             .map(|n| (id(SEGMENTS + n), "y"))
             .chain([(id(SEGMENTS - 1), "z")]);

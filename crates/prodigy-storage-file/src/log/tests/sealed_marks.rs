@@ -1,4 +1,4 @@
-//! The mark of sealed segments.
+//! Tests of the mark of sealed segments (a `.sealed-…` file).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::support::{NEVER, Place, id, ids, line, name, set_mode};
 use super::tape::Reel;
 use crate::log::Logs;
 
-/// More segments than the number that causes a new mark.
+/// A number of segments that is large enough for a new mark.
 const MANY: i64 = 300;
 
 fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
@@ -23,7 +23,7 @@ fn marks(place: &Place) -> Vec<String> {
     marks
 }
 
-/// Appends as a new process does, and waits until its background work is done.
+/// Appends as a new process, and waits until its background work is done.
 fn append(place: &Place) -> (Arc<Logs>, Arc<Reel>) {
     let (store, reel) = place.taped(place.options());
     place.append(&store, &["new"]).unwrap();
@@ -45,7 +45,7 @@ fn the_second_new_writer_of_a_long_log_looks_at_few_segments() {
     assert!(segments_examined(&append(&place).1) >= MANY as usize);
     assert_eq!(marks(&place).len(), 1);
     assert!(segments_examined(&append(&place).1) < 10);
-    // A mark is replaced after the same number of new segments.
+    // After another such number of new segments, a newer mark replaces the first one.
     place.seal(&append(&place).0);
     sealed(&place, MANY + 1..2 * MANY + 2);
     let before = marks(&place);
@@ -67,7 +67,7 @@ fn a_writer_that_sealed_many_segments_leaves_a_mark_for_the_next_one() {
     store.flush(Deadline::never()).unwrap();
     drop(store);
     assert_eq!(marks(&place).len(), 1);
-    // The mark covers the first 256 of them.
+    // The mark covers the first 256 segments, so that fewer than 64 are examined.
     assert!(segments_examined(&append(&place).1) < 64);
 }
 
@@ -95,7 +95,7 @@ fn events_under_given_ids_are_not_searched_for_in_covered_segments_with_older_id
         .filter(|call| call.contains(" events-"))
         .count();
     assert!(opened < 64, "{opened}");
-    // An event of a covered segment is still found.
+    // An event in a segment that the mark covers is still found as a duplicate.
     let again = place
         .give(&store, &[(id(MANY - 1), "x"), (now, "given")])
         .unwrap();
@@ -114,7 +114,7 @@ fn a_compression_that_was_cut_short_is_finished_in_a_covered_segment() {
     drop(store);
     append(&place);
     assert_eq!(marks(&place).len(), 1);
-    // As a process leaves it that dies before it removes the plain form.
+    // Leaves both forms of two segments, as a process does that dies before it removes the plain form.
     let (first, last) = (name(0, 0), name(MANY - 1, MANY - 1));
     for both in [&first, &last] {
         set_mode(
@@ -152,14 +152,14 @@ fn a_mark_ends_before_the_first_segment_that_is_not_sealed_which_is_still_contin
         mark[0].contains(&name(MANY - 1, MANY - 1)["events-".len()..33]),
         "{mark:?}"
     );
-    // Two segments are unsealed; both are adopted in the end.
+    // Leaves two segments unsealed. Later writers adopt both.
     let (first, _) = append(&place);
     let (second, _) = append(&place);
     assert!(std::fs::read_to_string(&open).unwrap().contains("new"));
     drop((first, second));
 }
 
-/// Holds the lock of a segment, as another process does.
+/// Takes the lock of a segment, as another process does.
 fn hold(path: &std::path::Path) -> std::fs::File {
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.try_lock().unwrap();
@@ -170,7 +170,7 @@ fn hold(path: &std::path::Path) -> std::fs::File {
 fn new_ids_are_above_those_of_the_segments_that_a_mark_covers() {
     let place = Place::new();
     sealed(&place, 0..MANY);
-    // The clock of the segment's writer has stepped back since.
+    // The clock was set back after the segment was written.
     let ahead = id(1_000_000_000);
     set_mode(&place.plant(&name(0, 0), line(ahead, "x")), 0o400);
     append(&place);

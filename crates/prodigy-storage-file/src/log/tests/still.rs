@@ -1,5 +1,5 @@
-//! A folder whose names do not change: a scan from a cursor parses only the names that it needs, and returns the same
-//! as any other scan.
+//! Tests of a folder whose names do not change: a scan from a cursor parses only the names that it needs, and returns
+//! the same items as any other scan.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use super::support::{Item, Place, id, line, lines, name, set_mode, take};
 use super::tape::Names;
 use crate::log::Logs;
 
-/// Plants a segment of a random form and age.
+/// Writes a segment of a random form and age.
 fn plant(place: &Place, random: &mut fastrand::Rng, number: i64) {
     let lower = if random.u8(..8) == 0 {
         random.i64(0..=number)
@@ -32,7 +32,7 @@ fn plant(place: &Place, random: &mut fastrand::Rng, number: i64) {
             place.plant(&(plain + ".zst"), zstd::encode_all(&bytes[..], 3).unwrap());
         }
         3 => {
-            // Either a compression is in progress, or two segments have the same name.
+            // The other form of the segment has the same events, as during a compression, or different ones.
             let other = if random.bool() {
                 bytes.clone()
             } else {
@@ -55,7 +55,7 @@ fn plant(place: &Place, random: &mut fastrand::Rng, number: i64) {
     }
 }
 
-/// Up to `most` items after a cursor, and the cursor after them.
+/// Reads up to `most` items after a cursor. Returns them, and the cursor after them.
 fn read(place: &Place, store: &Arc<Logs>, from: Option<Cursor>, most: usize) -> (Vec<Item>, Cursor) {
     let options = from.map_or(ScanOptions::all(), ScanOptions::after);
     let mut scan = place.scan(store, &options);

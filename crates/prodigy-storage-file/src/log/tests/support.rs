@@ -19,12 +19,12 @@ use crate::log::Logs;
 pub(super) const NEVER: Deadline = Deadline::never();
 pub(super) const START: i64 = 1_800_000_000_000_000_000;
 
-/// A clock that a test sets.
+/// A clock that is set by the test.
 #[derive(Debug)]
 pub(super) struct Hand(AtomicI64);
 
 impl Hand {
-    /// A clock that shows this number of milliseconds after the start.
+    /// Creates a clock that shows this number of milliseconds after the start of the tests' time.
     pub(super) fn at(millis: i64) -> Self {
         Self(AtomicI64::new(START + millis * 1_000_000))
     }
@@ -44,7 +44,7 @@ impl Clock for Hand {
     }
 }
 
-/// A folder with the log of one job.
+/// A temporary root, and a job whose log is tested.
 pub(super) struct Place {
     pub(super) folder: TempDir,
     pub(super) clock: Arc<Hand>,
@@ -68,7 +68,7 @@ impl Place {
         FileOptions::new(self.root()).clock(self.clock.clone())
     }
 
-    /// Opens the log as another process would.
+    /// Opens the store as another process would.
     pub(super) fn store(&self) -> Arc<Logs> {
         self.with(self.options())
     }
@@ -88,7 +88,7 @@ impl Place {
         )
     }
 
-    /// Opens the log on a file system whose syncs do nothing.
+    /// Opens the store on a file system whose syncs do nothing.
     pub(super) fn quick(&self, options: FileOptions) -> Arc<Logs> {
         let (store, reel) = self.taped(options);
         reel.quick.store(true, Ordering::Relaxed);
@@ -99,7 +99,7 @@ impl Place {
         self.root().join("events/shop/j")
     }
 
-    /// Names of the files in the log's folder, in order.
+    /// The names of the files in the log's folder, sorted.
     pub(super) fn files(&self) -> Vec<String> {
         let Ok(folder) = std::fs::read_dir(self.log()) else {
             return Vec::new();
@@ -111,7 +111,7 @@ impl Place {
         names
     }
 
-    /// The path of the only segment, in plain form.
+    /// The path of the log's only segment, in plain form.
     pub(super) fn only(&self) -> PathBuf {
         let files = self.files();
         assert_eq!(files.len(), 1, "{files:?}");
@@ -157,7 +157,7 @@ impl Place {
         payloads(&self.items(store))
     }
 
-    /// The events after `cursor`, and a new cursor that follows the last of them.
+    /// Reads the events after `cursor`. Returns them, and the cursor after the last one.
     pub(super) fn after(&self, store: &Arc<Logs>, cursor: Option<Cursor>) -> (Vec<Item>, Cursor) {
         let options = cursor.map_or_else(ScanOptions::all, ScanOptions::after);
         let mut scan = self.scan(store, &options);
@@ -169,7 +169,7 @@ impl Place {
         store.seal(&self.job, NEVER).unwrap();
     }
 
-    /// Writes a segment file directly.
+    /// Writes a segment file, without the code under test.
     pub(super) fn plant(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         std::fs::create_dir_all(self.log()).unwrap();
         let path = self.log().join(name);
@@ -190,7 +190,7 @@ pub(super) fn batch(payloads: &[&str]) -> Batch {
     batch
 }
 
-/// The result of a scan.
+/// An item that a scan returned.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Item {
     Event {
@@ -247,7 +247,7 @@ pub(super) fn damage(items: &[Item]) -> Vec<Damage> {
     damage.collect()
 }
 
-/// An id `millis` after the clock's start.
+/// The smallest id of the time `millis` milliseconds after the start.
 pub(super) fn id(millis: i64) -> EventId {
     EventId::floor(at(millis))
 }
@@ -256,7 +256,7 @@ pub(super) fn at(millis: i64) -> Timestamp {
     Timestamp::from_nanos(START + millis * 1_000_000)
 }
 
-/// A line as this crate writes it.
+/// The line of a segment for an event with this id and payload.
 pub(super) fn line(id: EventId, payload: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let body = format!(",\"event\":{}", Value::from(payload));
@@ -265,7 +265,7 @@ pub(super) fn line(id: EventId, payload: &str) -> Vec<u8> {
     out
 }
 
-/// Many lines as this crate writes them.
+/// The lines of a segment for these events.
 pub(super) fn lines<'a>(events: impl IntoIterator<Item = (EventId, &'a str)>) -> Vec<u8> {
     events
         .into_iter()

@@ -1,4 +1,4 @@
-//! The real file system, with a record of its calls. Calls fail or wait if a test asks for it.
+//! The real file system, with a record of its calls. A test can make calls fail or wait.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,33 +12,33 @@ use crate::fs::{
     DirEntry, FileKind, FileSystem, FolderMark, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space,
 };
 
-/// Called with each call before it is made; may fail it.
+/// A function that runs before each call, and may make the call fail.
 type Hook = Arc<dyn Fn(&str, &Path) -> io::Result<()> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Reel {
     pub(super) calls: Mutex<Vec<String>>,
     hook: Mutex<Option<Hook>>,
-    /// The number of bytes that can still be written to segments, plus 1; 0 is no limit.
+    /// The number of bytes that can still be written to segments, plus 1; 0 means no limit.
     pub(super) room: AtomicU64,
-    /// The largest number of bytes that one write accepts; 0 is no limit.
+    /// The largest number of bytes that a single write accepts; 0 means no limit.
     pub(super) most: AtomicU64,
-    /// True if syncs are recorded and not made.
+    /// True if syncs are only recorded, and not made.
     pub(super) quick: AtomicBool,
     pub(super) names: Mutex<Names>,
     /// The number of times that the names of a folder were read.
     pub(super) passes: AtomicU64,
 }
 
-/// How the names in a folder change, as its marks report it.
+/// Changes of the names in a folder, as its marks ([`FsFolder::mark`]) show them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Names {
-    /// As in the real folder.
+    /// The marks of the real folder.
     #[default]
     Real,
-    /// The names never change.
+    /// No name ever changes.
     Still,
-    /// The names change between any two calls.
+    /// A name changes between any two calls.
     Changing,
 }
 

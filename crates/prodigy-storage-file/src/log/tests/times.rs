@@ -1,4 +1,4 @@
-//! The time of an event is the time of its append by the clock. Scans by time use it, independent of the ids.
+//! Tests of the time of an event: it is the clock's time at the append. Scans by time use it, whatever the ids are.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::log::Logs;
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
-/// The time from the start of the tests' clock (January 2027) to the year 2100.
+/// The time from the start of the tests' clock (January 2027) to about the year 2100, in milliseconds.
 const FAR: i64 = 27_000 * DAY;
 
 impl Place {
-    /// Another process with the same options and a clock of its own.
+    /// Opens the store as another process with the same options, and with a clock of its own.
     fn at(&self, millis: i64) -> (Arc<Logs>, Arc<Hand>) {
         let clock = Arc::new(Hand::at(millis));
         (
@@ -30,7 +30,7 @@ impl Place {
         payloads(&drain(&mut *self.scan(store, &options)))
     }
 
-    /// The times of all events, with their payloads.
+    /// The times and the payloads of all events.
     fn times(&self, store: &Arc<Logs>) -> Vec<(Timestamp, String)> {
         let mut scan = self.scan(store, &ScanOptions::all());
         let mut times = Vec::new();
@@ -43,7 +43,7 @@ impl Place {
         times
     }
 
-    /// The times in each plain segment, in the order of the file.
+    /// The times in each plain segment, in the order of its lines.
     fn segments(&self) -> Vec<Vec<Timestamp>> {
         let plain = self.files().into_iter().filter(|file| file.ends_with(".jsonl"));
         plain
@@ -190,7 +190,7 @@ fn a_segment_that_ends_in_the_future_is_not_adopted() {
             "{ahead} ms ahead"
         );
         assert_eq!(place.payloads(&store), ["ahead", "now"], "{ahead} ms ahead");
-        // For less than an hour, the time of ids may be ahead of the clock.
+        // The time in an id may be ahead of the clock by up to an hour.
         let now = place.times(&store)[1].0;
         assert_eq!(now, at(if adopted { ahead } else { 0 }));
     }
@@ -220,7 +220,7 @@ fn scans_by_time_find_what_a_look_at_every_event_finds() {
         let clock = Arc::new(Hand::at(0));
         let mut stores = [open(&clock), open(&clock)];
         let mut random = fastrand::Rng::with_seed(11);
-        // Records of format 1: the time of each is the time of its id.
+        // Records of format 1: the time of each is the one in its id.
         place.plant(
             &name(-90, -90),
             (0..30).flat_map(|n| line(id(n - 90), "old")).collect::<Vec<u8>>(),
@@ -280,7 +280,7 @@ fn a_cursor_behind_a_scan_until_a_time_goes_on_with_the_rest() {
         let store = place.with(options.compression(compression));
         let mut stored = Vec::new();
         for n in 0..40 {
-            // Two steps forward, one step back, so that the order of times differs from the order of ids.
+            // The clock moves forward twice and then back, so that the order of times differs from the order of ids.
             clock.turn(if n % 3 == 2 { -40 * SECOND } else { 30 * SECOND });
             place.append(&store, &[&format!("{n}")]).unwrap();
         }

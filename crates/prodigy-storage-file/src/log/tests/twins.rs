@@ -1,4 +1,4 @@
-//! Segments in two forms that hold different events, as format 1 could make them.
+//! Tests of segments whose two forms hold different events, as format 1 could leave them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use crate::doctor::{Doctor, DoctorScope, Finding, FindingKind, FindingOutcome};
 use crate::log::Logs;
 
 impl Place {
-    /// A log whose segment holds `a1` and `a3` compressed, and `b2` and `b4` plain.
+    /// A log with one segment, whose compressed form holds the events `a1` and `a3`, and whose plain form `b2` and
+    /// `b4`.
     fn with_two_forms(&self) -> Arc<Logs> {
         let path = self.plant(&name(0, 0), lines([(id(1), "a1"), (id(3), "a3")]));
         set_mode(&path, 0o400);
-        // The compressed form is made by a writer that finds the segment sealed.
+        // A writer compresses the segment, because it is sealed.
         let writer = self.with(self.options().compression(true));
         self.clock.turn(1_000);
         self.append(&writer, &["newest"]).unwrap();
@@ -50,7 +51,7 @@ fn readers_return_the_events_of_both_forms() {
     let place = Place::new();
     let store = place.with_two_forms();
     assert_eq!(place.payloads(&store), ALL);
-    // A cursor in the middle continues in both forms.
+    // A cursor from the middle continues in both forms.
     let mut cursor = None;
     let mut followed = Vec::new();
     for _ in 0..ALL.len() {
@@ -88,7 +89,7 @@ fn an_id_in_either_form_is_stored_and_new_ids_lie_above_both() {
 fn the_doctor_tells_of_two_forms_and_a_repair_loses_neither() {
     let place = Place::new();
     let store = place.with_two_forms();
-    // A follower in the middle of both forms.
+    // A follower has read a part of each form.
     let mut scan = place.scan(&store, &ScanOptions::all());
     for _ in 0..2 {
         super::support::take(&mut *scan).unwrap();
@@ -138,7 +139,7 @@ fn the_doctor_tells_of_two_forms_and_a_repair_loses_neither() {
 fn a_repair_that_was_cut_short_is_ended_by_the_next_one() {
     let place = Place::new();
     let store = place.with_two_forms();
-    // The plain form has the events of both already.
+    // The plain form already has the events of both forms.
     place.plant(
         &name(0, 0),
         lines([(id(1), "a1"), (id(2), "b2"), (id(3), "a3"), (id(4), "b4")]),

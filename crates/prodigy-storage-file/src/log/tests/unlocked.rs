@@ -1,4 +1,4 @@
-//! Writers without file locks, and the segments that such writers of earlier versions marked.
+//! Tests of writers without file locks, and of the segments that such writers of earlier versions marked by their mode.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Leases and delays: which of them last, and which items become ready when one ends.
+//! Leases and delays: which of them last, and which items become ready when one of them ends.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::Index;
 use super::slot::{Flags, Hold};
 
 impl Index {
-    /// Keeps the last lease or delay of each item that was read so far.
+    /// Keeps only the last lease or delay of each item that was read so far.
     pub(super) fn take_late(&mut self) {
         let mut late = std::mem::take(&mut self.late);
         let slots = &self.slots;
@@ -24,7 +24,7 @@ impl Index {
         self.late = late;
     }
 
-    /// Registers a lease under its token, and a lease or delay under its end.
+    /// Registers a lease by its token, and a lease or delay by its end.
     pub(super) fn hold_on(&mut self, at: u32, hold: Hold) {
         if hold.token != 0 {
             self.tokens.insert(hold.token, at);
@@ -32,7 +32,7 @@ impl Index {
         match hold.end {
             End::At(end) => {
                 let boot = *self.boot.get_or_insert(end.boot);
-                // A lease of another boot has ended; the next `wake` finds it.
+                // The lease was taken before a reboot, so it has ended; the next call of `wake` finds it.
                 let since = if boot == end.boot {
                     end.since
                 } else {
@@ -46,7 +46,7 @@ impl Index {
         }
     }
 
-    /// Forgets the lease or delay of an item.
+    /// Removes the lease or delay of an item.
     pub(super) fn let_go(&mut self, at: u32) {
         if self.loading {
             self.change(at, |slot| slot.flags = slot.flags.with(Flags::WAITS, false));
@@ -65,11 +65,11 @@ impl Index {
         }
     }
 
-    /// Finds the leases and delays that have ended. An ended lease is still found by its token.
+    /// Ends the leases and delays whose time has passed. An ended lease can still be found by its token.
     pub(in crate::queue) fn wake(&mut self, clock: &dyn Clock) {
         let now = clock.uptime();
         if self.boot != Some(now.boot) {
-            // After a new boot it is decided again which of them last.
+            // The machine was rebooted, so it is decided again which leases and delays last.
             self.boot = Some(now.boot);
             let all = self.holds.iter();
             self.waiting = all
@@ -111,7 +111,7 @@ impl Index {
         self.set(at, Flags::WAITS, false);
     }
 
-    /// True if a lease or a delay held the item at the last [`wake`](Self::wake).
+    /// True if a lease or a delay was in force for the item at the last call of [`wake`](Self::wake).
     pub(in crate::queue) fn waits(&self, at: u32) -> bool {
         self.is(at, Flags::WAITS)
     }
@@ -126,7 +126,7 @@ impl Index {
     }
 }
 
-/// A lease of an earlier version, with an end by the wall clock.
+/// A lease of an earlier version, which ends by the wall clock.
 pub(in crate::queue) fn wall_lease(until: Timestamp) -> Lease {
     Lease {
         token: LeaseToken::from(String::new()),

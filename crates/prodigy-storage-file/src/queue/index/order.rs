@@ -1,16 +1,17 @@
-//! The order in which items are taken: by place. The place of an item is its birth until it is taken.
+//! The order in which items are taken, which is by place. The place of an item is its birth (the counter's number when
+//! it was added) until it is taken.
 
 use std::ops::Bound;
 
 use super::Index;
 use super::slot::{Flags, Slot};
 
-/// The position of a walk through the ready items.
+/// A position in the order of ready items.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::queue) struct Walk {
-    /// The next slot among the items whose place is their birth.
+    /// The first slot to consider among the items whose place is their birth.
     next: usize,
-    /// The place of the last item among the others.
+    /// The place of the last returned item among all other items.
     place: u64,
 }
 
@@ -21,7 +22,7 @@ impl Index {
         bits & never == 0
     }
 
-    /// Removes an item from the order.
+    /// Removes an item from the order in which items are taken.
     pub(super) fn unlist(&mut self, at: u32) {
         if self.loading {
             return;
@@ -32,7 +33,7 @@ impl Index {
         }
     }
 
-    /// Adds an item to the order, if it is ready.
+    /// Adds an item to the order in which items are taken, if it is ready.
     pub(super) fn list(&mut self, at: u32) {
         let slot = self.slot(at);
         if self.loading || !Self::is_ready(slot) {
@@ -45,10 +46,11 @@ impl Index {
         }
     }
 
-    /// The next ready item after the last one that `walk` returned.
+    /// The next ready item after the one that `walk` returned last.
     pub(in crate::queue) fn next_ready(&mut self, walk: &mut Walk) -> Option<u32> {
         let unmoved = |slot: &Slot| Self::is_ready(*slot) && slot.place == slot.birth;
-        // No slot before `first` is ready with its birth as its place: `list` lowers `first` for such a slot.
+        // Moves `first` past slots that are not ready with their birth as their place. `list` lowers it again for such
+        // a slot.
         while self.slots.get(self.first).is_some_and(|slot| !unmoved(slot)) {
             self.first += 1;
         }

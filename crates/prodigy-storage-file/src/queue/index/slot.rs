@@ -1,8 +1,8 @@
-//! An item in the index, and the changes of it.
+//! An item in the index, and the changes that can be made to it.
 
 use super::super::standing::End;
 
-/// A number of 48 bits, in six bytes.
+/// A number of 48 bits, stored in six bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct U48([u16; 3]);
 
@@ -17,7 +17,7 @@ impl U48 {
     }
 }
 
-/// A range of bytes in one of the two files.
+/// A range of bytes in the journal or in the file of items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::queue) struct Location {
     /// True for the journal, false for the file of items.
@@ -26,29 +26,29 @@ pub(in crate::queue) struct Location {
     pub(in crate::queue) len: u64,
 }
 
-/// The flags of an item.
+/// Properties of an item, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::queue) struct Flags(pub(super) u16);
 
 impl Flags {
-    /// The item was removed, or another item of its id replaced it.
+    /// The item was removed, or replaced by another item with the same id.
     pub(in crate::queue) const DEAD: Self = Self(1);
     pub(super) const IN_JOURNAL: Self = Self(1 << 1);
-    /// The item is parked.
+    /// The item is parked: set aside for a person.
     pub(in crate::queue) const PARKED: Self = Self(1 << 2);
-    /// The item's fields can't be read, so it is taken only by its id.
+    /// A field of the item that decides whether it may be taken can't be read, so it is taken only by its id.
     pub(in crate::queue) const ODD: Self = Self(1 << 3);
-    /// The item's line does not state its birth.
+    /// The item's line does not state its birth (the counter's number when it was added).
     pub(in crate::queue) const UNBORN: Self = Self(1 << 4);
     /// The item is larger than this process reads.
     pub(in crate::queue) const LARGE: Self = Self(1 << 5);
     /// The item's contents were changed since it was taken.
     pub(in crate::queue) const CHANGED: Self = Self(1 << 6);
-    /// A lease or a delay holds the item.
+    /// A lease or a delay keeps the item from being taken.
     pub(super) const WAITS: Self = Self(1 << 7);
     /// The item has changed since its line in the file of items was written.
     pub(in crate::queue) const STIRRED: Self = Self(1 << 8);
-    /// The line in the file of items does not have the form that we write.
+    /// The item's line in the file of items does not have the form that we write.
     pub(in crate::queue) const ROUGH: Self = Self(1 << 9);
 
     pub(super) fn has(self, flag: Self) -> bool {
@@ -76,7 +76,7 @@ pub(in crate::queue) struct Hold {
     /// The hash of the lease's token; 0 for a delay.
     pub(super) token: u64,
     pub(super) end: End,
-    /// The bytes that state the lease or the delay.
+    /// The location of the bytes that state the lease or the delay.
     pub(in crate::queue) text: Location,
 }
 
@@ -92,14 +92,14 @@ pub(in crate::queue) struct NewItem {
     pub(in crate::queue) rough: bool,
 }
 
-/// The new place and claim of an item.
+/// A new place of an item, and its new lease or delay.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) struct Stand {
     pub(in crate::queue) place: u64,
-    /// The hash of the lease's token, or 0 for a delay, and the end of the lease or delay.
+    /// The lease or delay: the hash of the lease's token (0 for a delay), and the end. `None` if the item has neither.
     pub(in crate::queue) hold: Option<(u64, End)>,
-    /// The bytes that state the place and the claim.
+    /// The location of the bytes that state the place and the lease or delay.
     pub(in crate::queue) text: Location,
-    /// True if this change is a take.
+    /// True if the item was taken by this change.
     pub(in crate::queue) taken: bool,
 }

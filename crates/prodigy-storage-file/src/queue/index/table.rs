@@ -24,7 +24,7 @@ impl Index {
         found
     }
 
-    /// The pairs of items whose ids may be equal, the older item first.
+    /// The pairs of items that may have equal ids, each with the older item first.
     pub(in crate::queue) fn twins(&mut self) -> Vec<(u32, u32)> {
         self.fill_table();
         let mut hashes: Vec<(u32, u32)> = Vec::new();
@@ -48,7 +48,7 @@ impl Index {
         hashes
     }
 
-    /// Adds the missing slots to the table. It is built when an id is first searched.
+    /// Adds the missing slots to the table. The first search for an id builds the table.
     pub(super) fn fill_table(&mut self) {
         let needed = (self.slots.len() + self.slots.len() / 3 + 8).next_power_of_two();
         if self.table.len() < needed {
