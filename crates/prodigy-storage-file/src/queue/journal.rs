@@ -16,27 +16,27 @@ use crate::fs::FsFile;
 
 /// The number of bytes read at once.
 const CHUNK: usize = 256 << 10;
-/// The number of bytes in the first read, which usually finds only a few records.
+/// The number of bytes in the first read. Usually it finds only a few records.
 const FIRST_CHUNK: usize = 8 << 10;
-/// The largest number of places in one damaged line that are tried as the beginning of a record.
+/// The largest number of positions in one damaged line at which the beginning of a record is tried.
 const TRIES: usize = 64;
-/// The last bytes of every line of ours.
+/// The last bytes of every line that we write.
 const CLOSED: &[u8] = b"\"}";
 
 /// A piece of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// A line whose checksum matches. [`JournalScanner::bytes`] returns its bytes until the next step.
+    /// A line whose checksum matches. [`JournalScanner::bytes`] returns its bytes until the next call of `next`.
     Line { start: u64, range: Range<usize> },
     /// Bytes that are not a line of a journal.
     Damage {
         start: u64,
         end: u64,
-        /// True if a power failure left the bytes blank. Their write was never synced, so it was acknowledged only if
-        /// it was relaxed.
+        /// True if a power failure left some of the bytes blank. Their write was never synced, so it was acknowledged
+        /// only if it was relaxed.
         hole: bool,
     },
-    /// A line that is larger than the limit and whose checksum matches, with its first bytes.
+    /// A line that is larger than the limit. Its checksum matches; `head` is its first bytes.
     TooLarge { start: u64, end: u64, head: Vec<u8> },
 }
 
@@ -45,34 +45,35 @@ pub(super) enum Piece {
 pub(super) struct JournalScanner {
     file: Arc<dyn FsFile>,
     buffer: Buffer,
-    /// The offset of the buffer in the file.
+    /// The offset in the file at which the buffer begins.
     base: u64,
     at: usize,
     len: u64,
     /// The length of the longest line that is held in memory.
     limit: usize,
-    /// The offset up to which damage was read twice, since a writer may have changed the file between two reads.
+    /// Damage before this offset was read twice, since a writer may have changed the file during the first read.
     twice: u64,
-    /// The pieces of the last damaged line that are not returned yet.
+    /// The remaining pieces of the last damaged line.
     ahead: VecDeque<Piece>,
-    /// Pieces that were read ahead, in order.
+    /// Pieces that were read ahead, and come before those in `ahead`.
     seen: VecDeque<Piece>,
-    /// True if reading ends where blanks begin.
+    /// True if reading ends at the first blank.
     stops_at_blanks: bool,
-    /// True if blanks are before the next line. Only a write whose beginning a power failure took leaves them there.
+    /// True if blanks precede the next line. Only a write of which a power failure took the beginning leaves blanks
+    /// there.
     is_behind_blanks: bool,
     /// The number of bytes in the next read.
     chunk: usize,
-    /// The end of the last whole line, with its line end.
+    /// The offset after the last whole line, including its line end.
     end: u64,
-    /// True if only the line end is missing behind the last line.
+    /// True if the last line lacks only its line end.
     open: bool,
-    /// The start of a line whose end is missing.
+    /// The offset of a last line that is incomplete.
     tail: Option<u64>,
 }
 
 impl JournalScanner {
-    /// Reads from offset `from`, which is 0 or the end of a line.
+    /// Reads from the offset `from`, which is 0 or the end of a line.
     pub(super) fn new(file: Arc<dyn FsFile>, limit: u64, from: u64) -> io::Result<Self> {
         let len = file.metadata()?.len;
         Ok(Self::of_len(file, limit, from, len))
@@ -99,7 +100,7 @@ impl JournalScanner {
         }
     }
 
-    /// Makes the scanner stop where blanks begin.
+    /// Makes the scanner stop at the first blank.
     pub(super) fn up_to_blanks(self) -> Self {
         Self {
             stops_at_blanks: true,
@@ -107,7 +108,7 @@ impl JournalScanner {
         }
     }
 
-    /// The bytes of the last line.
+    /// The bytes of the line that was returned last.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.buffer.get(range)
     }
@@ -122,38 +123,40 @@ impl JournalScanner {
         self.limit
     }
 
-    /// Continues at the beginning of a line. The caller has read everything before it, and found it whole.
+    /// Continues at this offset, the beginning of a line. The caller has read everything before it, and found no
+    /// damage.
     pub(super) fn pass_to(&mut self, offset: u64) {
         self.go_to(offset);
         self.end = offset;
     }
 
-    /// The end of the last record, where the next record is written.
+    /// The offset after the last record, where the next record is written.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// True if the last line has no line end.
+    /// True if the last line lacks only its line end.
     pub(super) fn is_open(&self) -> bool {
         self.open
     }
 
-    /// The start of a write that was cut short or is not finished.
+    /// The offset of a write that was cut short or is not finished; `None` without one.
     pub(super) fn tail(&self) -> Option<u64> {
         self.tail
     }
 
-    /// The number of bytes that are not read yet.
+    /// The number of bytes that were not read yet.
     pub(super) fn left(&self) -> u64 {
         self.len.saturating_sub(self.end)
     }
 
-    /// The length up to which the file is read.
+    /// The offset up to which the file is read.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The next piece. Holes behind the last record are part of the tail.
+    /// The next piece. Blank or zero bytes after the last record are not returned: they are part of the unfinished
+    /// write.
     pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
         if let Some(piece) = self.seen.pop_front() {
             return Ok(Some(piece));
@@ -180,7 +183,7 @@ impl JournalScanner {
         }
     }
 
-    /// Reads the next piece.
+    /// Reads the next piece from the file.
     fn read(&mut self) -> io::Result<Option<Piece>> {
         if let Some(piece) = self.ahead.pop_front() {
             return Ok(Some(piece));
@@ -230,7 +233,7 @@ impl JournalScanner {
         }
     }
 
-    /// Reads the bytes behind the last line end.
+    /// Reads the bytes after the last line end.
     fn last(&mut self) -> io::Result<Option<Piece>> {
         let range = self.at..self.buffer.len();
         let line = self.buffer.get(range.clone());
@@ -244,7 +247,7 @@ impl JournalScanner {
             return Ok(Some(Piece::Line { start, range }));
         }
         let pieces = self.split(range.clone(), true);
-        // The bytes behind the last whole record are the tail.
+        // The bytes after the last whole record are an unfinished write.
         self.tail = Some(match pieces.last() {
             Some(Piece::Line { range, .. }) => self.base + range.end as u64,
             Some(Piece::Damage { end, .. } | Piece::TooLarge { end, .. }) => *end,
@@ -257,12 +260,12 @@ impl JournalScanner {
         Ok(self.ahead.pop_front())
     }
 
-    /// Finds the records in a damaged line: line ends may be lost, and one record of several may be damaged. In the
-    /// last line of the file, the bytes behind its last record are left out.
+    /// Finds the records in a damaged line: line ends may be lost, and one of several records may be damaged. For the
+    /// last line of the file, the bytes after its last record are not returned.
     fn split(&self, line: Range<usize>, is_last: bool) -> Vec<Piece> {
         let text = self.buffer.get(line.clone());
         let starts: Vec<usize> = memchr::memmem::find_iter(text, HEAD).take(TRIES).collect();
-        // A record may end before the beginning of another one, or with the line.
+        // A record ends before the beginning of another one, or at the end of the line.
         let ends: Vec<usize> = starts
             .iter()
             .copied()
@@ -306,7 +309,7 @@ impl JournalScanner {
         pieces
     }
 
-    /// Reads a line that is longer than the limit, in pieces.
+    /// Reads a line that is longer than the limit, without keeping all of it in memory.
     fn large(&mut self) -> io::Result<Option<Piece>> {
         let start = self.base + self.at as u64;
         let (mut line, mut bytes, mut offset) = (StreamedLine::default(), vec![0; CHUNK], start);
@@ -360,7 +363,7 @@ impl JournalScanner {
         (self.base, self.at) = (offset, 0);
     }
 
-    /// Reads more bytes behind those in the buffer.
+    /// Reads more bytes into the buffer, after those that it has. Returns false at the end of the file.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.pass(self.at);
         self.base += self.at as u64;
@@ -373,14 +376,14 @@ impl JournalScanner {
         self.chunk = CHUNK;
         let read = self.buffer.read(&*self.file, self.base + old as u64, more)?;
         if read < more {
-            // The file was cut meanwhile.
+            // The file was truncated during the read.
             self.len = self.base + self.buffer.len() as u64;
         }
         Ok(read > 0)
     }
 
-    /// Returns false if the bytes behind the last whole line have to be read again, since a writer may have changed them
-    /// meanwhile. Blanks there count too: the beginning of a record may have been read before it was written over them.
+    /// Returns false if the bytes after the last whole line must be read again, since a writer may have changed them.
+    /// Blanks are read again, too: the beginning of a record may have been written over them after they were read.
     fn is_read_twice(&mut self) -> io::Result<bool> {
         let start = self.end;
         if self.twice > start {

@@ -9,28 +9,28 @@ use super::scan::trimmed;
 /// The result of reading a large object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// A whole item: its length in bytes, and the state of its checksum.
+    /// A whole item, with its length in bytes and the state of its checksum.
     Item(u64, ItemChecksum),
-    /// No item: the number of damaged bytes.
+    /// No item, but this number of damaged bytes.
     Damage(u64),
 }
 
-/// A large object that is checked in pieces and not kept in memory.
+/// A large JSON value that is checked in pieces, without being kept in memory.
 #[derive(Debug, Default)]
 pub(super) struct LargeObject {
     seen: StreamedLine,
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The length at which the object ended without a checksum. Damage may have put that end there; the line of an item
-    /// of ours shows it.
+    /// The length at which the value ended without a checksum. Damage may have moved this end; in an item of ours, the
+    /// end of the line then shows it.
     without_checksum: Option<u64>,
-    /// The length of the first line.
+    /// The length of the first line; `None` before its end.
     first_line: Option<u64>,
 }
 
 impl LargeObject {
-    /// Adds the next bytes, up to the end of the object or of its line. `None` if more bytes are needed.
+    /// Adds bytes, up to the end of the value or of its line. `None` if the value continues after them.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Option<End> {
         let mut pushed = 0;
         for (at, &byte) in bytes.iter().enumerate() {
@@ -50,7 +50,7 @@ impl LargeObject {
                 b'"' => {
                     self.in_string = !self.in_string;
                     if !self.in_string && self.depth == 0 {
-                        // A bare string, which another program wrote.
+                        // A string that is not in an object. Another program wrote it.
                         self.seen.push(bytes.get(pushed..=at).unwrap_or_default());
                         pushed = at + 1;
                         self.without_checksum = Some(self.seen.check(|end| end).1);
@@ -83,18 +83,18 @@ impl LargeObject {
         }
     }
 
-    /// True if neither the object nor a line of it has ended yet.
+    /// True if neither the value nor its first line has ended yet.
     pub(super) fn is_open(&self) -> bool {
         self.without_checksum.is_none() && self.first_line.is_none()
     }
 
-    /// The first bytes of the object.
+    /// The first bytes of the value.
     pub(super) fn head(&self) -> &[u8] {
         self.seen.head()
     }
 
-    /// Handles a line end. An object that continues behind it belongs to another program: each item of ours has its own
-    /// line and checksum, and no JSON string contains a line end.
+    /// Handles a line end. A value that continues after it belongs to another program: each item of ours has one line
+    /// with a checksum, and no JSON string contains a line end.
     fn line_end(&self) -> Option<End> {
         let (crc, len) = self.seen.check(trimmed);
         let framed = || {

@@ -1,22 +1,22 @@
-//! The leases that this process took and has not settled.
+//! Counts the leases that this process has taken and not settled.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Counts the leases of this process, which would be lost with the root.
+/// The number of leases of this process that would be lost with the root.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<Taken>);
 
 #[derive(Debug, Default)]
 struct Taken {
     count: usize,
-    /// The monotonic time at which the last of them ends.
+    /// The monotonic time at which the last one of these leases ends.
     until: Duration,
 }
 
 impl Leases {
-    /// Adds leases that end at a monotonic time.
+    /// Adds this number of leases, which end at the monotonic time `until`.
     pub(crate) fn taken(&self, count: usize, until: Duration) {
         if count > 0 {
             let mut taken = self.0.lock();
@@ -25,7 +25,7 @@ impl Leases {
         }
     }
 
-    /// Subtracts leases that were settled.
+    /// Subtracts this number of settled leases.
     pub(crate) fn settled(&self, count: usize) {
         let mut taken = self.0.lock();
         taken.count = taken.count.saturating_sub(count);
@@ -34,7 +34,7 @@ impl Leases {
         }
     }
 
-    /// True if a lease lasts at a monotonic time.
+    /// True if any lease is still in force at the monotonic time `now`.
     pub(crate) fn last_at(&self, now: Duration) -> bool {
         let taken = self.0.lock();
         taken.count > 0 && taken.until > now

@@ -1,4 +1,4 @@
-//! The format of an item in the file.
+//! The format of an item's line in the file of items.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,19 +16,20 @@ use crate::fs::FsFile;
 
 use super::standing::{Claim, End, Standing, StandingText, lease_at_the_end, number, uptime};
 
-/// The beginning of a line of ours, at which reading continues after damage.
+/// The first bytes of each line that we write. After damage, reading continues at such bytes.
 pub(super) const HEAD: &[u8] = b"{\"item_id\":\"";
-/// The length of `,"crc":"xxxxxxxx"}`.
+/// The length of `,"crc":"xxxxxxxx"}` (the frame), which ends each line that we write.
 pub(super) const TRAILER: usize = 18;
 const TRAILER_FORM: &[u8; TRAILER] = b",\"crc\":\"        \"}";
 const BIRTH: &str = ",\"queue_birth\":";
 const CHANGE: &str = ",\"queue_change\":";
 const REVISION: &str = ",\"queue_revision\":";
-/// An upper bound of the length of the queue's own fields.
+/// An upper bound for the length of the fields that the queue itself adds to an item, in bytes.
 const FIELDS_LEN: usize = 768;
-/// An upper bound of the bytes that a line adds to its item.
+/// An upper bound for the number of bytes that a line adds to its item.
 pub(super) const ROOM: usize = FIELDS_LEN + TRAILER;
-/// Every parked item of ours contains this text. An item with this text inside its data may not be parked.
+/// Each parked item of ours contains this text. An item that contains it is not necessarily parked, as it may be within
+/// data.
 const PARKED: &[u8] = b"\"reprocess_eligible\":false";
 
 /// The state of an item's checksum.
@@ -36,25 +37,25 @@ const PARKED: &[u8] = b"\"reprocess_eligible\":false";
 pub(super) enum ItemChecksum {
     /// The checksum matches.
     Valid,
-    /// The checksum matches, but the bytes around it are damaged.
+    /// The checksum matches, but some of the bytes of the frame around it are damaged.
     BadFrame,
     /// The item has no checksum: another program wrote it.
     Missing,
 }
 
-/// The numbers of the counter that an item states.
+/// The numbers of the queue's counter that the line of an item states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
-    /// The number of the first push; 0 in a line of another program or of an earlier version.
+    /// The number given when the item was first pushed; 0 in a line of another program or of an earlier version.
     pub(super) birth: u64,
-    /// The last change that a compaction made part of the line; 0 without one.
+    /// The number of the last change that a compaction included in the line; 0 without one.
     pub(super) change: u64,
-    /// The change that wrote the present contents.
+    /// The number of the change that wrote the current contents.
     pub(super) revision: u64,
 }
 
 impl Numbers {
-    /// The numbers of a new item.
+    /// The numbers of an item that was just pushed with this birth.
     pub(super) fn new(birth: u64) -> Self {
         Self {
             birth,
@@ -80,7 +81,7 @@ pub(super) fn encode(out: &mut Vec<u8>, body: &RawValue, numbers: Numbers, stand
     record::add_checksum(out, start);
 }
 
-/// The field for a birth, with the comma before it.
+/// The field that states a birth, after a comma.
 pub(super) fn birth_field(birth: u64) -> String {
     format!("{BIRTH}{birth}")
 }
@@ -94,21 +95,21 @@ pub(super) fn encode_new(out: &mut Vec<u8>, body: &RawValue, birth: u64) {
     encode(out, body, Numbers::new(birth), &standing);
 }
 
-/// True if a line contains its own checksum in a damaged frame.
+/// True if a line ends in its own checksum, although the frame around the checksum is damaged.
 pub(super) fn is_framed(line: &[u8]) -> bool {
     let Some((body, trailer)) = line.split_at_checked(line.len().wrapping_sub(TRAILER)) else {
         return false;
     };
-    // A checksum is computed only if most of the frame is intact, to save time.
+    // To save time, the checksum is computed only if most of the frame is intact.
     is_like_a_frame(trailer) && is_frame(record::checksum(body), trailer)
 }
 
-/// True if these last bytes of a line are the checksum `sum` in a damaged frame.
+/// True if the last bytes of a line are the checksum `sum` in a frame that may be damaged.
 pub(super) fn is_frame(sum: u32, trailer: &[u8]) -> bool {
     is_like_a_frame(trailer) && trailer.get(8..16) == Some(&record::hex8(sum))
 }
 
-/// True if the bytes match most of a frame.
+/// True if most bytes of the frame match: all but three at most.
 fn is_like_a_frame(trailer: &[u8]) -> bool {
     let like = trailer
         .iter()
@@ -118,7 +119,7 @@ fn is_like_a_frame(trailer: &[u8]) -> bool {
     like + 3 >= TRAILER
 }
 
-/// The id of an item.
+/// The id of the item in a line; `None` if it can't be read.
 pub(super) fn id(line: &[u8]) -> Option<Cow<'_, str>> {
     if let Some(rest) = line.strip_prefix(HEAD)
         && let Some(end) = memchr::memchr2(b'"', b'\\', rest)
@@ -129,14 +130,14 @@ pub(super) fn id(line: &[u8]) -> Option<Cow<'_, str>> {
     foreign_id(line)
 }
 
-/// The id at the beginning of an item, from the item's first bytes.
+/// The id of an item, from the item's first bytes.
 pub(super) fn head_id(head: &[u8]) -> Option<String> {
     let text = head.get(HEAD.len() - 1..).filter(|_| head.starts_with(HEAD))?;
     let mut texts = serde_json::Deserializer::from_slice(text).into_iter();
     texts.next()?.ok()
 }
 
-/// The id of an item that another program wrote; `None` if it states `item_id` twice, since either may be meant.
+/// The id of an item that another program wrote. `None` if it states `item_id` twice, since either could be meant.
 pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Id<'a> {
@@ -148,18 +149,18 @@ pub(super) fn foreign_id(line: &[u8]) -> Option<Cow<'_, str>> {
         .map(|found| found.item_id)
 }
 
-/// The parts of a line with a checksum.
+/// The parts of a line that has a checksum.
 #[derive(Clone, Copy, Debug)]
 struct Parts<'a> {
-    /// The object, without its closing brace.
+    /// The item's own fields, without the closing brace.
     body: &'a str,
     numbers: Numbers,
     standing: StandingText<'a>,
 }
 
 impl<'a> Parts<'a> {
-    /// Splits a line. A quote behind a comma is never inside a JSON string, and only the queue's own fields can end an
-    /// item with these names at its top level, so the split is always right.
+    /// Splits a line into its parts. A comma and a quote never follow each other inside a JSON string, and only the
+    /// queue's own fields can end an item with these names at its top level. So the split is always right.
     fn of(line: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
         if let Some((at, numbers, standing)) = fields_at_the_end(text.as_bytes()) {
@@ -170,7 +171,7 @@ impl<'a> Parts<'a> {
             });
         }
         let window = text.len().saturating_sub(FIELDS_LEN);
-        // A line of an earlier version has a lease or none of the queue's fields.
+        // In a line of an earlier version, the queue's own fields describe a lease, or are absent.
         let end = if text.ends_with('"') { window } else { text.len() };
         let mut start = end;
         while !text.is_char_boundary(start) {
@@ -209,20 +210,21 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The fields of an item that an index keeps.
+/// The fields of an item's line that an index keeps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outline {
     pub(super) numbers: Numbers,
     pub(super) place: u64,
-    /// The hash of the lease's token, or 0 for a delay, and the end of the lease or delay.
+    /// The lease or delay: the hash of the lease's token (0 for a delay), and the end. `None` if the item has neither.
     pub(super) hold: Option<(u64, End)>,
     /// True if the item is not eligible.
     pub(super) parked: bool,
-    /// True if the item's fields can't be read.
+    /// True if the fields that decide about its eligibility can't be read.
     pub(super) odd: bool,
 }
 
-/// Reads the numbers and the standing of an item, but not its contents. `None` if the bytes are not an item.
+/// Reads the numbers, and the place, lease and delay of an item, but not its contents. `None` if the bytes are not an
+/// item.
 pub(super) fn outline(line: &[u8], checksum: ItemChecksum, hash: impl Fn(&str) -> u64) -> Option<Outline> {
     let hold = |claim: Option<Claim<'_>>| claim.map(|claim| (claim.token.map_or(0, &hash), claim.end));
     if checksum == ItemChecksum::Missing {
@@ -272,7 +274,7 @@ pub(super) fn numbers(line: &[u8], checksum: ItemChecksum) -> Numbers {
         .unwrap_or_default()
 }
 
-/// The numbers at the end of a line that is larger than this process reads.
+/// The numbers at the end of a line that is larger than this process reads. Reads only its last bytes.
 pub(super) fn large_numbers(file: &dyn FsFile, bytes: Range<u64>) -> io::Result<Numbers> {
     let start = bytes.end.saturating_sub(ROOM as u64).max(bytes.start);
     let mut end = vec![0; (bytes.end - start) as usize];
@@ -292,8 +294,8 @@ fn numbers_at_the_end(end: &[u8]) -> Option<Numbers> {
     fields_at_the_end(body).map(|(_, numbers, _)| numbers)
 }
 
-/// The queue's own fields at the end of an item without its frame, with their offset. `None` in a line of an earlier
-/// version.
+/// Finds the queue's own fields at the end of an item, without its frame. Returns their offset and their values; `None`
+/// in a line of an earlier version.
 fn fields_at_the_end(body: &[u8]) -> Option<(usize, Numbers, StandingText<'_>)> {
     let window = body.len().saturating_sub(FIELDS_LEN);
     let at = window + memchr::memmem::rfind(body.get(window..)?, BIRTH.as_bytes())?;
@@ -301,7 +303,7 @@ fn fields_at_the_end(body: &[u8]) -> Option<(usize, Numbers, StandingText<'_>)> 
     Some((at, numbers, standing))
 }
 
-/// The numbers of an item that never changed: its line ends in its birth.
+/// The numbers of an item that was never changed, whose line therefore ends in its birth.
 fn birth_alone(body: &[u8]) -> Option<Numbers> {
     let digits = body.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let (rest, digits) = body.split_at_checked(body.len() - digits)?;
@@ -310,8 +312,8 @@ fn birth_alone(body: &[u8]) -> Option<Numbers> {
     (birth > 0).then(|| Numbers::new(birth))
 }
 
-/// Returns whether an item of ours is parked, and whether its fields can't be read. The item is parsed only if its text
-/// contains [`PARKED`].
+/// For an item of ours: true if it is parked, and true if the field for this can't be read. The item is parsed only if
+/// its text contains [`PARKED`].
 pub(super) fn eligibility(text: &[u8]) -> (bool, bool) {
     static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PARKED));
     if FINDER.find(text).is_none() {
@@ -323,7 +325,7 @@ pub(super) fn eligibility(text: &[u8]) -> (bool, bool) {
     }
 }
 
-/// A stored item with its numbers.
+/// A stored item, with the numbers that its line states.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) entry: QueueEntry,
@@ -353,7 +355,7 @@ impl Stored {
     }
 }
 
-/// Reads an item. `None` if the bytes are not a whole item.
+/// Reads an item from its line. `None` if the bytes are not a whole item.
 pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<Stored> {
     if checksum == ItemChecksum::Missing {
         return foreign(line);
@@ -369,8 +371,8 @@ pub(super) fn read(line: &[u8], checksum: ItemChecksum) -> Option<Stored> {
     Some(Stored::new(id, body, parts.numbers, standing, verified))
 }
 
-/// Reads an item of another program. Its fields may have any order and fill several lines, and it may contain the
-/// queue's own fields and a checksum at other places.
+/// Reads an item of another program. Its fields may have any order and take several lines. It may contain the queue's
+/// own fields and a checksum, at other places than in our lines.
 fn foreign(line: &[u8]) -> Option<Stored> {
     let fields: Vec<(String, &RawValue)> = serde_json::from_slice::<Pairs<'_>>(line).ok()?.0;
     let value = |name: &str| {

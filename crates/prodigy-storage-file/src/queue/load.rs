@@ -1,4 +1,4 @@
-//! Reads the files of a queue into the index of a process: whole files, or only the bytes that were added since.
+//! Reads the files of a queue into this process's index: whole files, or only the bytes that were added since.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use super::turn::{STRIDE, Turn, close, too_many};
 use crate::fs::{Metadata, OpenMode};
 use crate::root::{Ahead, Quarantine, Root, TempFile};
 
-/// The part of a file of items that was read.
+/// The extent to which a file of items was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     All,
-    /// Up to the beginning of its second half.
+    /// The file was read up to its middle; another thread reads the second half.
     Half,
-    /// Up to bytes that are not a push of ours.
+    /// Reading stopped at bytes that a push of ours does not write.
     Foreign,
 }
 
 impl Turn<'_> {
-    /// Reads the bytes that were added since this process's last turn.
+    /// Reads the bytes that were added since this process's last turn, or whole files if they were replaced.
     pub(super) fn catch_up(&mut self) -> Result<()> {
         let found_items = self.look(false)?;
         let found_journal = self.look(true)?;
@@ -43,7 +43,7 @@ impl Turn<'_> {
             (None, None) => true,
             _ => false,
         };
-        // A journal that was created since has no records of changes that this index already has.
+        // A journal that was created since then has no records of changes that this index already has.
         let is_new_journal = journal.is_none() && found_journal.is_some();
         let is_other = files.has_failed()
             || !is_same(items, found_items)
@@ -61,13 +61,14 @@ impl Turn<'_> {
         }
         if self.files.journal.is_none() && found_journal.is_some() {
             self.files.journal = Some(JournalFile::unread(self.open(&self.journal_path)?));
-            // The writer that created the file may have been relaxed, and so may not have synced the folder.
+            // The writer that created the file may not have synced the folder, if its write was relaxed.
             self.files.linked = Arc::default();
         }
         if !self.read_items(found_items.map_or(0, |found| found.len))?
             || !self.read_journal(found_journal.map_or(0, |found| found.len))?
         {
-            // Another program wrote to a file, or a backup was copied into it: everything is read again.
+            // Another program wrote to a file, or a backup was copied into it, so both files are read again from the
+            // beginning.
             self.files = QueueFiles::default();
             return self.catch_up();
         }
@@ -78,9 +79,9 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Reads, before this process has the lock, a long queue that it does not know or that another process has compacted.
-    /// Others may write meanwhile. What was read is checked under the lock, as if it were known from an earlier turn, so it
-    /// is dropped here unless it is whole. Best effort.
+    /// Reads a long queue before this process has the lock, if the queue is unknown here or another process has
+    /// compacted it. Others may write meanwhile: under the lock, the result is checked like that of an earlier turn. It
+    /// is dropped if it is not whole. Errors are ignored.
     pub(super) fn load_ahead(&mut self, ahead: Ahead) {
         match ahead {
             Ahead::Next => {
@@ -104,14 +105,15 @@ impl Turn<'_> {
         }
     }
 
-    /// Reads both files without the lock, and changes nothing in them. False if they are not as writers of ours leave them.
+    /// Reads both files without the lock, and writes nothing. Returns false if they are not as our writers leave them.
     fn load_unlocked(&mut self) -> Result<bool> {
         let root = &self.queues.root;
         let len = match root.fs.metadata(&self.items_path) {
             Ok(found) if found.len >= SMALL && found.links == 1 => found.len,
             _ => return Ok(false),
         };
-        // The journal is opened first: if a compaction comes in between, the array has all changes of that journal.
+        // Opens the journal before the array: if a compaction comes in between, the array includes all changes of that
+        // journal.
         let journal = match self.queues.is_absent(self.operation, &self.journal_path)? {
             true => None,
             false => Some(JournalFile::unread(self.open(&self.journal_path)?)),
@@ -138,11 +140,11 @@ impl Turn<'_> {
             .map_err(|error| self.queues.root.write_fault(self.operation, path, error))
     }
 
-    /// The metadata of a file. A file with a second hard link is replaced by a copy first.
+    /// The metadata of one of the two files. If the file has a second hard link, it is first replaced by a copy.
     fn look(&self, in_journal: bool) -> Result<Option<Metadata>> {
         let (open, path) = self.file(in_journal);
-        // The open file still has this path, and the lock file in the same folder was already resolved without symbolic
-        // links.
+        // The path leads to the file that is open here. The lock file in the same folder was already opened without
+        // following links, so this path need not be resolved step by step.
         if let Some(open) = open
             && let Ok(found) = self.queues.root.fs.metadata_by_path(path)
             && found.identity == open.identity
@@ -167,8 +169,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Reads what was added to the file of items, and completes its end. False if the known bytes have changed, or the
-    /// added bytes are not all pushes of ours.
+    /// Reads the bytes that were added to the file of items, and repairs its end. Returns false if the bytes before
+    /// them have changed, or if not all of them were pushed by this backend.
     fn read_items(&mut self, len: u64) -> Result<bool> {
         let (queues, operation, path) = (self.queues, self.operation, self.items_path.clone());
         let root = &queues.root;
@@ -177,7 +179,7 @@ impl Turn<'_> {
         let Some(items) = &mut files.items else {
             return Ok(true);
         };
-        // A push overwrites the closing bracket, and blanks where there are enough of them.
+        // A push overwrites the closing bracket, and blanks if there are enough, so the length alone does not show it.
         let is_as_long = items.ends_blank && len == items.len;
         let is_first = items.end == 0;
         if !is_first {
@@ -257,7 +259,7 @@ impl Turn<'_> {
         Ok(true)
     }
 
-    /// Adds the scanner's fragments to the index, up to an item that ends at `until` or to the end of the file.
+    /// Adds the scanner's fragments to the index, up to the end of the file, or to an item that ends at `until`.
     fn read_fragments(&mut self, scanner: &mut Scanner, is_first: bool, until: Option<u64>) -> Result<Read> {
         let (queues, operation, path) = (self.queues, self.operation, &self.items_path);
         let fault = |error| queues.root.write_fault(operation, path, error);
@@ -300,18 +302,18 @@ impl Turn<'_> {
         Ok(read)
     }
 
-    /// Closes the array behind the last item, after a writer that died.
+    /// Closes the array after its last item, which a writer that died did not do.
     fn mend_items(&mut self, tail: Option<u64>) -> Result<()> {
         let (root, path) = (&self.queues.root, &self.items_path);
         let fault = |error| root.write_fault(self.operation, path, error);
         let Some(items) = &mut self.files.items else {
             return Ok(());
         };
-        // The last items may be in memory only. If a power failure lost them but kept the new end, the file would have
-        // a hole.
+        // The last items may not be on the disk yet. If a power failure took them, but not the new end, the file would
+        // have a hole.
         items.open.file.sync().map_err(fault)?;
         if let Some(tail) = tail {
-            // The torn tail was never acknowledged.
+            // The bytes of the unfinished push were never acknowledged.
             let bytes = items.open.file.read_to_end(tail, u64::MAX).map_err(fault)?;
             Quarantine::of(root).keep(path, tail, bytes.trim_ascii_end())?;
         }
@@ -325,7 +327,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Reads what was added to the journal, and cuts off a torn tail. False if the known bytes have changed.
+    /// Reads the records that were added to the journal, and cuts off an unfinished one. Returns false if the bytes
+    /// before them have changed.
     fn read_journal(&mut self, len: u64) -> Result<bool> {
         let (queues, operation, path) = (self.queues, self.operation, self.journal_path.clone());
         let fault = |error| queues.root.write_fault(operation, &path, error);
@@ -388,7 +391,8 @@ impl Turn<'_> {
             Stopped::Read(error) => fault(error),
             Stopped::Taken(error) => error,
         })?;
-        // Without the lock, others may have pushed items since the array was read, or be about to end a line.
+        // Without the lock, others may have pushed items after the array was read, or may be about to write the end of
+        // a line.
         if is_unlocked && (is_of_later_items || scanner.is_open() || scanner.tail().is_some()) {
             return Ok(false);
         }
@@ -414,7 +418,7 @@ impl Turn<'_> {
         Ok(true)
     }
 
-    /// Removes the older of two items with one id. Two items of ours have one id only after damage.
+    /// Of two items of ours with the same id, removes the older one. This happens only after damage.
     fn drop_twins(&mut self) -> Result<()> {
         for (older, newer) in self.files.index.twins() {
             let is_ours =
@@ -427,7 +431,7 @@ impl Turn<'_> {
     }
 }
 
-/// Refuses a journal that a later version wrote.
+/// Fails if a later version wrote the journal.
 pub(super) fn check_version(root: &Root, operation: &'static str, path: &Path, version: u64) -> Result<()> {
     if version <= VERSION {
         return Ok(());

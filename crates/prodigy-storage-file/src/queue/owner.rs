@@ -1,9 +1,9 @@
-//! Decides who owns the file of a queue: this project or another program.
+//! Decides whether this project or another program wrote the file of a queue.
 //!
-//! Another program may keep its own file at the path of a queue. The doctor repairs or moves only files of ours. A file
-//! is ours in three cases: a journal of ours is beside it, it contains a checksum of ours, or its bytes may be left of
-//! our write after a power loss. A power loss leaves an empty file, zeros, a beginning followed by zeros, or a
-//! beginning that ends within its first item: a whole item of ours has its checksum.
+//! Another program may have its own file at the path of a queue. The doctor repairs or moves only files of ours. A file
+//! is ours in three cases: a journal of ours is beside it, it contains a checksum of ours, or it may be the rest of a
+//! write of ours after a power loss. Such a rest is empty, or consists of zeros, or begins like our file and then has
+//! only zeros, or ends within its first item, since a whole item of ours has its checksum.
 
 use std::io;
 
@@ -11,24 +11,24 @@ use super::line;
 use super::scan::{Value, value};
 use crate::fs::FsFile;
 
-/// The bytes before the checksum of each item of ours.
+/// The bytes before the checksum in the line of each item of ours.
 const CHECKSUM: &[u8] = b",\"crc\":\"";
-/// The beginning of a queue of ours: this, followed by the beginning of an item; or `EMPTY`.
+/// A file of ours begins with this text and an item, or is [`EMPTY`].
 const OPENING: &[u8] = b"[\n";
 const EMPTY: &[u8] = b"[\n]\n";
-/// The number of first bytes that decide about the owner.
+/// The number of first bytes by which the writer of a file is recognised.
 const BEGINNING: usize = OPENING.len() + line::HEAD.len();
-/// A value that does not end within this number of bytes counts as long.
+/// A JSON value that does not end within this number of bytes counts as long.
 const LONG: usize = 1 << 20;
 /// The number of bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// True if the bytes contain a checksum of an item of ours.
+/// True if the bytes contain what may be the checksum of an item of ours.
 pub(super) fn has_checksum(bytes: &[u8]) -> bool {
     memchr::memmem::find(bytes, CHECKSUM).is_some()
 }
 
-/// True if the file of a queue is ours. It is read only up to our first checksum.
+/// True if this project wrote the file of a queue. The file is read only up to the first checksum.
 pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
     let mut beginning = [0; BEGINNING];
     let read = file.read_full_at(&mut beginning, 0)?;
@@ -41,20 +41,21 @@ pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
         if has_checksum(bytes) {
             return Ok(true);
         }
-        // A push into an empty array that was cut short may leave the array's line end behind the push's first byte.
+        // If a push into an empty array was cut short, the array's own line end may follow the first byte of the push.
+        // This line end is not the end of an item's line.
         let first = if offset == 0 { EMPTY.len() } else { 0 };
         has_zeros |= bytes.contains(&0);
         has_whole_line |= bytes.get(first..).is_some_and(|rest| rest.contains(&b'\n'));
         if read < CHUNK {
             return Ok(begins && (has_zeros || !has_whole_line));
         }
-        // A checksum may cross the border of two pieces.
+        // A checksum may begin in one piece and end in the next one, so the pieces overlap.
         offset += (CHUNK - CHECKSUM.len()) as u64;
     }
 }
 
-/// True if a file that is not ours begins with a long value that is no array. Such a value contains no item, so it need
-/// not be held in memory to find its end.
+/// True if a file of another program begins with a long JSON value that is not an array. Such a value contains no item,
+/// so its end is not searched for.
 pub(super) fn is_no_array(file: &dyn FsFile) -> io::Result<bool> {
     let mut bytes = vec![0; CHUNK];
     let mut read = file.read_full_at(&mut bytes, 0)?;
@@ -73,8 +74,8 @@ pub(super) fn is_no_array(file: &dyn FsFile) -> io::Result<bool> {
     Ok(read == LONG && matches!(value(text), Value::Open) && !is_ours(file)?)
 }
 
-/// True if each of the first bytes of a file is the byte that a write of ours puts there, or zero. A power loss leaves
-/// a zero for a byte that was not stored.
+/// True if each of these first bytes of a file is the byte that we write there, or zero. After a power loss, a byte
+/// that was not stored may be zero.
 fn begins_as_ours(bytes: &[u8]) -> bool {
     bytes.iter().enumerate().all(|(at, byte)| {
         let item = OPENING.iter().chain(line::HEAD).nth(at);
@@ -106,7 +107,7 @@ mod tests {
             assert!(ours(stored), "{len}");
             assert!(ours([stored, &vec![0; lost.len()]].concat()), "{len}");
             assert!(ours([&vec![0; stored.len()], lost].concat()), "{len}");
-            // The first push into an empty array, cut short.
+            // A file after the first push into an empty array was cut short.
             let pushed = &WHOLE.as_bytes()[OPENING.len()..];
             let push = [&pushed[..len.min(pushed.len())], &[0; 9]].concat();
             let mut file = EMPTY.to_vec();
@@ -154,7 +155,7 @@ mod tests {
             items.replace('\n', "")
         )));
         assert!(is_no_array(&format!("\"{}\"", "x".repeat(2 * LONG))));
-        // A short value, an array, items on lines, and a file of ours.
+        // For these values the result is false: a short value, an array, items on lines, and a file of ours.
         assert!(!is_no_array(&format!("{{\"items\":[{item}]}}")));
         assert!(!is_no_array(&format!(" [{items}]")));
         assert!(!is_no_array(&items));

@@ -19,10 +19,10 @@ use super::turn::Turn;
 use super::{Gate, Queues};
 
 const OPERATION: &str = "queue put";
-/// An upper bound of the bytes that a line or a record adds to the contents of an item.
+/// An estimate of the number of bytes that a line or a record adds to the contents of an item.
 const FRAME: u64 = 128;
 
-/// The items of a batch with one key, in their order.
+/// The items of a batch that have the same key, in the order of the batch.
 struct Pushed<'a> {
     id: &'a ItemId,
     bodies: Vec<Cow<'a, RawValue>>,
@@ -32,13 +32,13 @@ struct Pushed<'a> {
 #[derive(Default)]
 struct Plan<'a> {
     new: Vec<(&'a ItemId, Box<RawValue>)>,
-    /// The new contents of stored items, with the births of these items.
+    /// The new contents of items that are already stored, each with the item's birth, by which the index finds it.
     merged: Vec<(u64, Box<RawValue>)>,
     report: PutReport,
 }
 
 impl Plan<'_> {
-    /// An estimate of the bytes that the changes take.
+    /// Estimates the number of bytes that the changes add to the queue.
     fn bytes(&self) -> u64 {
         let bodies = self
             .new
@@ -101,8 +101,8 @@ impl Queues {
             let mut stored = None;
             for at in turn.with_id(id)? {
                 if turn.files.index.is(at, Flags::LARGE) {
-                    // A push can't be merged into an item that is too large to read, and no second item may have its
-                    // id.
+                    // The stored item is too large to be read, so a push can't be merged into it, and a second item
+                    // with its id is not allowed.
                     return Err(self.over_limit(OPERATION, id));
                 }
                 stored = turn
@@ -141,7 +141,7 @@ impl Queues {
         Ok(plan)
     }
 
-    /// Refuses a batch that would make the queue larger than its maximum size.
+    /// Fails if a batch would make the queue larger than its maximum size.
     fn has_room(&self, turn: &mut Turn<'_>, job: &JobAddress, plan: &Plan<'_>) -> Result<()> {
         let (Some(cap), added) = (self.root.options.max_queue_size, plan.bytes()) else {
             return Ok(());
@@ -150,7 +150,7 @@ impl Queues {
         if added == 0 || !is_over(turn) {
             return Ok(());
         }
-        // A compaction at each push would cost too much if it freed only a few bytes.
+        // A compaction that frees only a few bytes is not made, since each push would then make one.
         if turn.files.dead_bytes() > cap / 8 {
             turn.compact(Unreadable::Kept)?;
         }
@@ -166,7 +166,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Checks the whole batch, and groups the items by key.
+    /// Checks all items of the batch, and groups them by key.
     fn by_key<'a>(&self, items: &'a [QueueItem]) -> Result<Vec<Pushed<'a>>> {
         let mut batch: Vec<Pushed<'a>> = Vec::with_capacity(items.len());
         let mut places: HashMap<&str, usize> = HashMap::with_capacity(items.len());
@@ -187,7 +187,8 @@ impl Queues {
         Ok(batch)
     }
 
-    /// The body in the form of a line: without line breaks, the id first, without the queue's own fields.
+    /// The body of an item as it is stored in a line: without line breaks, with the id first, and without fields of the
+    /// queue.
     fn checked<'a>(&self, item: &'a QueueItem) -> Result<Cow<'a, RawValue>> {
         let json = item.body.get().as_bytes();
         let is_normal = memchr::memchr2(b'\n', b'\r', json).is_none()
@@ -221,7 +222,7 @@ impl Queues {
         .with_hint("keep large data in a file of its own and push its path, or raise `max_record_size`"))
     }
 
-    /// The error of changing an item that is larger than this process reads.
+    /// The error for a change of an item that is larger than this process reads.
     pub(super) fn over_limit(&self, operation: &'static str, id: &ItemId) -> StorageError {
         let limit = self.root.options.max_record_size;
         StorageError::new(
@@ -234,8 +235,8 @@ impl Queues {
     }
 }
 
-/// True if the text has one `"item_id"` and no name of a field that only the queue writes, neither as a name nor inside
-/// a value.
+/// True if the text contains `"item_id"` once, and nowhere the name of a field that only the queue writes, neither as a
+/// name nor as a value.
 fn has_only_own_names(json: &[u8]) -> bool {
     let mut ids = 0;
     memchr::memchr_iter(b'"', json).all(|quote| {
@@ -249,7 +250,7 @@ fn has_only_own_names(json: &[u8]) -> bool {
                 ids += usize::from(is("item_id"));
                 ids < 2
             }
-            // The first letters of the reserved names.
+            // The reserved names begin with one of these letters.
             Some(b'q' | b'd' | b'l' | b'c') => !RESERVED.iter().any(|name| is(name)),
             _ => true,
         }

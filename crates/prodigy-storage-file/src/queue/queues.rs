@@ -1,4 +1,4 @@
-//! The queues of a root that this process knows.
+//! The queues that this process has open, and what it knows about them.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -16,7 +16,7 @@ use super::owner;
 use crate::fs::{FileKind, Metadata, OpenMode};
 use crate::root::{Replace, Root, TempFile};
 
-/// The largest number of queues that are kept open at once.
+/// The largest number of queues that are kept open at the same time.
 const OPEN: usize = 64;
 
 /// The queues of a root.
@@ -24,14 +24,14 @@ const OPEN: usize = 64;
 pub(crate) struct Queues {
     pub(super) root: Arc<Root>,
     pub(crate) leases: Leases,
-    /// The open queues of this process. Each is checked against its files, under the lock, before every use.
+    /// The open queues of this process. Before each use, under the lock, the state is checked against the files.
     open: Mutex<HashMap<PathBuf, QueueFiles>>,
-    /// Queues with a file whose sync failed.
+    /// The paths of queues that have a file whose sync failed.
     distrusted: Mutex<HashSet<PathBuf>>,
     hasher: foldhash::quality::RandomState,
-    /// True once all queues were searched for leftovers of a process that died.
+    /// True once all queues were searched for one that a process left uncompacted when it died.
     has_walked: AtomicBool,
-    /// Bits of a hash that are cleared, so that tests can make all ids collide.
+    /// The bits of each hash that are cleared. Tests set them to make all ids collide.
     #[cfg(test)]
     pub(super) ignored_bits: std::sync::atomic::AtomicU64,
 }
@@ -50,7 +50,7 @@ impl Queues {
         }
     }
 
-    /// The hash of an id.
+    /// The hash of an item's id.
     pub(super) fn hash(&self, id: &str) -> u64 {
         let hash = self.hasher.hash_one(id);
         #[cfg(test)]
@@ -58,18 +58,18 @@ impl Queues {
         hash
     }
 
-    /// The hash of a token, which is never 0.
+    /// The hash of a lease's token. It is never 0, which marks a delay.
     pub(super) fn token_hash(&self, token: &str) -> u64 {
         self.hasher.hash_one(token) | 1
     }
 
-    /// Removes and returns the state of a queue, if this process knows it. The caller returns it with
-    /// [`keep`](Self::keep).
+    /// Removes the stored state of a queue and returns it; `None` if the queue is not open here. After its use, the
+    /// caller stores it again with [`keep`](Self::keep).
     pub(super) fn known(&self, path: &Path) -> Option<QueueFiles> {
         self.open.lock().remove(path)
     }
 
-    /// Stores the state of a queue. Only a call that succeeded may store it.
+    /// Stores the state of a queue. To be called only after the operation on the queue succeeded.
     pub(super) fn keep(&self, path: &Path, files: QueueFiles) {
         let mut all = self.open.lock();
         if all.len() >= OPEN
@@ -80,8 +80,8 @@ impl Queues {
         all.insert(path.to_owned(), files);
     }
 
-    /// Forgets a queue with a file whose sync failed. Its bytes may be in memory only, and a later sync would not
-    /// report that, so the next turn writes the whole queue again.
+    /// Drops the state of a queue after a failed sync. The bytes of the file may not be on the disk, and a later sync
+    /// would not report that, so the next turn writes the whole queue again.
     pub(super) fn distrust(&self, path: &Path) {
         self.distrusted.lock().insert(path.to_owned());
         self.open.lock().remove(path);
@@ -91,13 +91,13 @@ impl Queues {
         self.distrusted.lock().contains(path)
     }
 
-    /// Notes that a distrusted queue was written again.
+    /// Records that a queue whose sync had failed was written again.
     pub(super) fn trust(&self, path: &Path) {
         self.distrusted.lock().remove(path);
     }
 
-    /// Replaces a file that has a second hard link by a copy. Queues are written in place, and the second name may be
-    /// outside of the root.
+    /// Replaces a file that has a second name (a hard link) by a copy. A queue is changed in place, and the second name
+    /// may be outside of the root.
     pub(super) fn unshare(
         &self,
         operation: &'static str,
@@ -127,13 +127,13 @@ impl Queues {
         self.root.fs.metadata(path).map_err(fault)
     }
 
-    /// The paths of the queues that this process has open.
+    /// The paths of all queues that this process has open.
     pub(super) fn worked_on(&self) -> Vec<PathBuf> {
         self.open.lock().keys().cloned().collect()
     }
 
-    /// The queues whose array may differ from their pending items: those that this process has open and, at the first
-    /// call, all queues with a journal, since a process that died may have left one.
+    /// The paths of queues whose array may differ from their pending items: those that this process has open and, at
+    /// the first call, all queues with a journal, since a process that died may have left one.
     pub(super) fn untidy(&self) -> Vec<PathBuf> {
         let mut found = self.worked_on();
         if !self.has_walked.swap(true, Ordering::AcqRel) {
@@ -175,7 +175,7 @@ impl Queues {
         jobs
     }
 
-    /// True if the queue is ours or does not exist. The caller holds its lock.
+    /// True if this project wrote the queue, or if it does not exist. The caller holds its lock.
     pub(crate) fn is_ours(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
         let (items, journal) = (
             Entry::Queue(job.clone()).path(),
@@ -193,7 +193,7 @@ impl Queues {
         }
     }
 
-    /// The health check of the queues' sizes, if a maximum size is set.
+    /// The health check for the sizes of queues; `None` if no maximum size is set.
     pub(crate) fn health(&self) -> Option<Check> {
         let cap = self.root.options.max_queue_size?;
         let len = |entry: Entry| self.root.fs.metadata(&entry.path()).map_or(0, |found| found.len);

@@ -35,13 +35,13 @@ impl Queues {
         let (mut found, mut damage, mut large) = (None, None, None);
         while let Some(step) = walk.next() {
             match step? {
-                // After damage in the journal, a later item of this id may follow.
+                // In a damaged journal, the removal of this item may be lost, and a later item with its id may follow.
                 QueueStep::Entry(entry) if !walk.view.as_ref().is_some_and(|view| view.spoilt) => {
                     return Ok(Some(entry));
                 }
                 QueueStep::Entry(entry) => found = Some(entry),
                 QueueStep::Damage(spot) => damage = damage.or(Some(spot)),
-                // An item above the limit may have this id if its own id is unknown.
+                // An item above the limit whose id can't be read may be the one with this id.
                 QueueStep::TooLarge(item) if item.id.as_deref().is_none_or(|found| found == id.as_str()) => {
                     large = large.or(Some(item));
                 }
@@ -84,8 +84,8 @@ impl Queues {
         })
     }
 
-    /// Refuses to change another program's file unless it holds only items. Only queues without a journal are checked:
-    /// a queue with a journal is ours.
+    /// Fails for a file that another program wrote, unless it is an array of items. Called only for a queue without a
+    /// journal, since a queue with a journal is ours.
     pub(super) fn check_queue(
         &self,
         operation: &'static str,
@@ -107,7 +107,7 @@ impl Queues {
             is_read = !matches!(fragment, Fragment::Damage { .. } | Fragment::Foreign { .. });
         }
         let array = scanner.array();
-        // A file without an item is empty, whichever of its brackets it has.
+        // A file without any item counts as empty, even if a bracket is missing.
         let is_empty = !array.any && array.tail.is_none();
         if is_read && (is_empty || array.is_whole()) {
             return Ok(());
@@ -190,9 +190,9 @@ impl Queues {
         Ok(summary)
     }
 
-    /// Counts the items of another program, which no operation on the queue reads. They are single files below the
-    /// queue's folder or, in an earlier layout, below the repository's state; or one file for all, or an index, in the
-    /// queue's folder. Returns false if that folder is empty.
+    /// Counts the dead letters of another program, which no operation on the queue reads. They are single files below
+    /// the queue's folder or, in an earlier layout, below the repository's state. Or a single file for all of them, or
+    /// an index, is in the queue's folder. Returns false if that folder is empty.
     pub(super) fn skip_dead_letters(
         &self,
         operation: &'static str,
@@ -221,12 +221,12 @@ impl Queues {
         if has("mapreduce") {
             skip(&folder.join(below))?;
         }
-        // The same files beside the queue.
+        // The folder of the queue may have such files, too.
         let items = match has("items") {
             true => skip(&folder.join("items"))?,
             false => 0,
         };
-        // An index lists the items, so it is counted only if no item exists.
+        // An index only lists the dead letters, so it is counted only if none of them exists as a file.
         let is_counted = |name: &str| name == "dlq-items.json" || (name == "index.json" && items == 0);
         let beside = names
             .into_iter()
@@ -237,7 +237,7 @@ impl Queues {
     }
 
     pub(super) fn is_absent(&self, operation: &'static str, path: &Path) -> Result<bool> {
-        // One call for a file that is there.
+        // If the file exists, this is the only system call.
         if self.root.fs.metadata_by_path(path).is_ok() {
             return Ok(false);
         }
@@ -253,7 +253,7 @@ fn is_json(entry: &&DirEntry) -> bool {
     entry.kind == FileKind::File && entry.name.ends_with(".json")
 }
 
-/// True if an item is selected. An item whose fields can't be read is selected.
+/// True if the selection includes the item. An item with unreadable fields is included.
 fn is_selected(select: &Select, entry: &QueueEntry) -> bool {
     select.ids.as_ref().is_none_or(|ids| ids.contains(&entry.id))
         && select.until.is_none_or(|mark| entry.place <= mark)
@@ -261,14 +261,14 @@ fn is_selected(select: &Select, entry: &QueueEntry) -> bool {
             || facts(&entry.body).map_or(true, |facts| suits(select, &facts)))
 }
 
-/// Walks through the queue as it was when the walk began, even if its files are replaced meanwhile.
+/// Walks through the state that a queue had when the walk began, even if its files are replaced meanwhile.
 struct Walk {
-    /// `None` after a failure.
+    /// The state of the queue; `None` after a failure.
     view: Option<View>,
     operation: &'static str,
-    /// The paths of the items and of the journal.
+    /// The absolute paths of the file of items and of the journal.
     places: [String; 2],
-    /// The length of the largest item that is read.
+    /// The length of the largest item that is read, in bytes.
     largest: u64,
     limit: u64,
     select: Select,
@@ -314,7 +314,7 @@ impl Walk {
         })
     }
 
-    /// The next selected step.
+    /// The next step of the walk: a selected item, or damage.
     fn find(&mut self) -> io::Result<Option<QueueStep>> {
         loop {
             let Some(view) = &mut self.view else {
@@ -332,7 +332,7 @@ impl Walk {
             else {
                 return Ok(self.step(seen));
             };
-            // An item with another id than those asked for is not worth a copy.
+            // An item whose id was not asked for is skipped before its contents are copied.
             if let Some(ids) = &self.select.ids
                 && let Some(id) = line::id(view.bytes(range.clone()))
                 && !ids.iter().any(|wanted| wanted.as_str() == id)

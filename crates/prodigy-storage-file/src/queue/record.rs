@@ -1,4 +1,4 @@
-//! The format of a change in the journal.
+//! The format of the journal, whose records describe changes of items.
 
 use prodigy_storage_backend::record;
 use serde_json::value::RawValue;
@@ -6,24 +6,24 @@ use serde_json::value::RawValue;
 use super::line::TRAILER;
 use super::standing::{Standing, StandingText, number, quoted};
 
-/// The beginning of every record, at which reading continues after damage.
+/// The first bytes of every record. After damage, reading continues at such bytes.
 pub(super) const HEAD: &[u8] = b"{\"change\":";
-/// The beginning of a journal.
+/// The first bytes of a journal.
 const HEADER: &str = "{\"journal\":";
 const COUNTER: &str = ",\"counter\":";
 const ITEMS: &str = ",\"items\":";
 const BIRTH: &str = ",\"birth\":";
 const DO: &str = ",\"do\":\"";
 const ITEM: &str = ",\"item\":";
-/// The version of the journal's format. The first line of version 1 does not have the number of items.
+/// The version of the journal's format. In version 1, the first line does not state the number of items.
 pub(super) const VERSION: u64 = 2;
 
-/// The kind of a change.
+/// The kind of change that a record describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     /// The item was taken.
     Lease,
-    /// The item's lease lasts longer.
+    /// The item's lease was made to last longer.
     Extend,
     /// The item's lease ended, and its place may have changed.
     Release,
@@ -82,7 +82,7 @@ impl Verb {
     }
 }
 
-/// Appends the first line of a journal: the counter, and the number of items that the array has at that time.
+/// Appends the first line of a journal, with the counter and the number of items that the array has at this time.
 pub(super) fn encode_header(out: &mut Vec<u8>, counter: u64, items: u64) {
     let start = out.len();
     out.extend_from_slice(format!("{HEADER}{VERSION}{COUNTER}{counter}{ITEMS}{items}").as_bytes());
@@ -90,7 +90,8 @@ pub(super) fn encode_header(out: &mut Vec<u8>, counter: u64, items: u64) {
     out.push(b'\n');
 }
 
-/// Appends a record with its line end. `standing` and `item`, the contents, are written only if the verb needs them.
+/// Appends a record with its line end. The fields of `standing` (place, lease and delay) and the contents `item` are
+/// written only for a verb that has them.
 pub(super) fn encode(
     out: &mut Vec<u8>,
     change: u64,
@@ -116,18 +117,18 @@ pub(super) fn encode(
 /// A line of a journal whose checksum matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JournalLine<'a> {
-    /// The first line.
+    /// The first line of a journal.
     Header {
         version: u64,
         counter: u64,
-        /// The number of items in the array when the journal began; `None` in version 1.
+        /// The number of items in the array when the journal was created; `None` in version 1.
         items: Option<u64>,
     },
     /// A change.
     Record(Record<'a>),
 }
 
-/// A change, as borrowed text.
+/// A change of an item. Its texts are borrowed from the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub(super) change: u64,
@@ -138,7 +139,7 @@ pub(super) struct Record<'a> {
     pub(super) item: &'a str,
 }
 
-/// Parses a line without its line end. `None` if it is malformed.
+/// Parses a line, which is given without its line end. `None` if it is malformed.
 pub(super) fn parse(line: &[u8]) -> Option<JournalLine<'_>> {
     let text = std::str::from_utf8(line.get(..line.len().checked_sub(TRAILER)?)?).ok()?;
     if let Some(rest) = text.strip_prefix(HEADER) {
@@ -148,7 +149,7 @@ pub(super) fn parse(line: &[u8]) -> Option<JournalLine<'_>> {
             Some(rest) => number(rest).map(|(items, rest)| (Some(items), rest))?,
             None => (None, rest),
         };
-        // A later version may have more fields.
+        // The first line of a later version may have more fields.
         return (rest.is_empty() || version > VERSION).then_some(JournalLine::Header {
             version,
             counter,
@@ -166,7 +167,7 @@ pub(super) fn parse(line: &[u8]) -> Option<JournalLine<'_>> {
     is_whole.then_some(JournalLine::Record(Record { item, ..record }))
 }
 
-/// Parses a record up to its contents from the beginning of `text`, and returns the text behind it.
+/// Parses the part of a record before its contents, and returns it with the rest of `text`.
 fn parse_head(text: &str) -> Option<(Record<'_>, &str)> {
     let (change, rest) = number(text.as_bytes().strip_prefix(HEAD).and(text.get(HEAD.len()..))?)?;
     let (birth, rest) = number(rest.strip_prefix(BIRTH)?)?;
@@ -187,11 +188,11 @@ fn parse_head(text: &str) -> Option<(Record<'_>, &str)> {
     Some((record, rest))
 }
 
-/// Parses the beginning of a record that is too large for memory, with the beginning of its contents.
+/// Parses the beginning of a record that is too large for memory. Its contents are then only a beginning, too.
 pub(super) fn parse_large(head: &[u8]) -> Option<Record<'_>> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // The text is cut at an arbitrary byte.
+        // The text may be cut within a character. The part before that is used.
         Err(error) => std::str::from_utf8(head.get(..error.valid_up_to())?).ok()?,
     };
     let (record, rest) = parse_head(text)?;
@@ -248,7 +249,7 @@ mod tests {
                 if verb.has_standing() {
                     assert_eq!(found.standing.read(24).unwrap(), standing, "{name}");
                 }
-                // The beginning of the line yields the same record.
+                // A record that is parsed from its first bytes only has the same fields, except for the contents.
                 if verb.has_item() {
                     let large = parse_large(&line[..line.len() - 30]).unwrap();
                     assert_eq!((large.change, large.birth, large.verb), (24, 17, verb));

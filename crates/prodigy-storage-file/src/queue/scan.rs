@@ -1,4 +1,4 @@
-//! Separates the items of a queue's file from damage.
+//! Separates items from damage in a queue's file of items.
 
 mod array;
 mod damage;
@@ -21,17 +21,17 @@ pub(crate) use damage::LOST_WRITE;
 
 /// The number of bytes read at once.
 const CHUNK: usize = 256 << 10;
-/// The number of bytes in the first read, which usually finds only one item.
+/// The number of bytes in the first read. Usually it finds only one item.
 const FIRST_CHUNK: usize = 8 << 10;
-/// The largest number of bytes that are parsed without success. After that, an item is found only if it has its own line
-/// and its checksum matches. Without this limit, each brace that is never closed would cost a pass over all bytes behind
-/// it.
+/// The largest number of bytes that are parsed without a result. After that, an item is found only if it has a line of
+/// its own and its checksum matches. Without this limit, each brace that is never closed would cost a pass over all
+/// bytes after it.
 const IN_VAIN: usize = 256 << 20;
 
 /// A piece of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fragment {
-    /// An item. [`Scanner::bytes`] returns its bytes until the next step.
+    /// An item. [`Scanner::bytes`] returns its bytes until the next call of `next`.
     Item {
         start: u64,
         range: Range<usize>,
@@ -39,9 +39,9 @@ pub(super) enum Fragment {
     },
     /// Bytes that are not an item.
     Damage { start: u64, end: u64, why: &'static str },
-    /// An element of the array that is JSON, is not an item, and has no checksum of ours: another program's.
+    /// An array element that is valid JSON, but not an item, and has no checksum of ours: another program wrote it.
     Foreign { start: u64, end: u64 },
-    /// An item that is larger than the limit: its range, the state of its checksum, and its first bytes.
+    /// An item that is larger than the limit, with the state of its checksum and with its first bytes.
     TooLarge {
         start: u64,
         end: u64,
@@ -55,33 +55,33 @@ pub(super) enum Fragment {
 pub(super) struct Scanner {
     file: Arc<dyn FsFile>,
     buffer: Buffer,
-    /// The offset of the buffer in the file.
+    /// The offset in the file at which the buffer begins.
     base: u64,
     at: usize,
-    /// The length up to which the file is read.
+    /// The offset up to which the file is read.
     len: u64,
-    /// True if only the bytes that existed at the beginning are read.
+    /// True if bytes that are added to the file during the scan are not read.
     is_bounded: bool,
-    /// True if reading ends at blanks behind the closing bracket.
+    /// True if reading ends at a blank after the closing bracket.
     stops_at_blanks: bool,
     /// The number of bytes in the next read.
     chunk: usize,
     /// The length of the longest item that is held in memory.
     limit: usize,
-    /// The next line end in the buffer from `at` on, if one was found.
+    /// The index in the buffer of the first line end after `at`, if it is known.
     line_end: Option<usize>,
-    /// True if only white space with a line end is before the next byte.
+    /// True if the next byte is the first one in its line, apart from white space.
     fresh: bool,
-    /// The offset up to which damage was read twice, since a writer may have changed the file between two reads.
+    /// Damage before this offset was read twice, since a writer may have changed the file during the first read.
     twice: u64,
-    /// The number of bytes that were parsed without success.
+    /// The number of bytes that were parsed without a result.
     in_vain: usize,
-    /// The number of bytes that were parsed for the present fragment.
+    /// The number of bytes that were parsed so far for the current fragment.
     parsed: usize,
     damage: Option<Fragment>,
     ahead: Option<Fragment>,
     array: ArrayState,
-    /// The state of the array before the damage.
+    /// The state of the array before the damage in `damage`.
     sound: ArrayState,
 }
 
@@ -92,12 +92,13 @@ enum Step {
 }
 
 impl Scanner {
-    /// Reads from the beginning of the file.
+    /// Reads a file from its beginning.
     pub(super) fn new(file: Arc<dyn FsFile>, limit: u64) -> io::Result<Self> {
         Self::resume(file, limit, 0, false)
     }
 
-    /// Reads from the end of a fragment, in a file that is plain up to there. `any` is true if a fragment precedes it.
+    /// Reads a file from the end of a fragment. Up to there, it must be in the form that we write. `any` is true if a
+    /// fragment precedes the offset.
     pub(super) fn resume(file: Arc<dyn FsFile>, limit: u64, from: u64, any: bool) -> io::Result<Self> {
         let len = file.metadata()?.len;
         Ok(Self {
@@ -128,7 +129,8 @@ impl Scanner {
         })
     }
 
-    /// Makes the scanner stop at the present end of the file, without the blanks there, which later pushes overwrite.
+    /// Makes the scanner stop at the current end of the text, before the blanks at the end of the file. Later pushes
+    /// overwrite these blanks, and are not read.
     pub(super) fn bounded(self) -> io::Result<Self> {
         Ok(Self {
             is_bounded: true,
@@ -137,7 +139,7 @@ impl Scanner {
         })
     }
 
-    /// Makes the scanner stop at blanks behind the closing bracket.
+    /// Makes the scanner stop at a blank after the closing bracket.
     pub(super) fn up_to_blanks(self) -> Self {
         Self {
             stops_at_blanks: true,
@@ -150,30 +152,32 @@ impl Scanner {
         &*self.file
     }
 
-    /// The same, to be read by another scanner.
+    /// The file that is read, for use by another scanner.
     pub(super) fn file_handle(&self) -> Arc<dyn FsFile> {
         Arc::clone(&self.file)
     }
 
-    /// The bytes of the last item.
+    /// The bytes of the item that was returned last.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.buffer.get(range)
     }
 
-    /// The state of the array; complete after [`next`](Self::next) returned `None`.
+    /// The state of the array at the end of the last fragment. It is complete after [`next`](Self::next) returned
+    /// `None`.
     pub(super) fn array(&self) -> ArrayState {
         let mut array = self.array;
-        // Damage at the end may include the closing bracket. A push behind that would not be in the array.
+        // Damage at the end may include the closing bracket. An item that is pushed after the bracket would be outside
+        // the array.
         array.plain &= array.closed || !array.damaged;
         array
     }
 
-    /// The length up to which the file is read.
+    /// The offset up to which the file is read.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The next fragment. Neighbouring damage is merged into one fragment.
+    /// The next fragment. Adjacent damaged parts are merged into one fragment.
     pub(super) fn next(&mut self) -> io::Result<Option<Fragment>> {
         if let Some(fragment) = self.ahead.take() {
             return Ok(Some(fragment));
@@ -214,8 +218,8 @@ impl Scanner {
         }
     }
 
-    /// The next item if it is as a push wrote it: behind an item, a comma and a line end, on a line that is whole in
-    /// the buffer and whose checksum matches.
+    /// The range of the next item, if it has the form that a push writes: after an item, a comma and a line end, on one
+    /// line that is completely in the buffer and whose checksum matches.
     fn pushed(&self) -> Option<Range<usize>> {
         if !self.array.is_at(self.base + self.at as u64) {
             return None;
@@ -231,7 +235,7 @@ impl Scanner {
             .then(|| start..start + line.len())
     }
 
-    /// True if the buffer may hold only a part of an item that a push wrote.
+    /// True if the buffer may end within an item that a push wrote.
     fn is_cut(&self) -> bool {
         let rest = self.buffer.from(self.at);
         let begins = match rest.split_at_checked(SEPARATOR.len()) {
@@ -245,7 +249,7 @@ impl Scanner {
         begins && rest.len() < CHUNK && self.array.is_at(self.base + self.at as u64) && !self.at_end()
     }
 
-    /// Continues behind an item that [`pushed`](Self::pushed) found.
+    /// Makes the item that [`pushed`](Self::pushed) found the next fragment.
     fn take(&mut self, range: Range<usize>) -> Fragment {
         self.at = range.end;
         self.array.end = self.base + range.end as u64;
@@ -306,7 +310,7 @@ impl Scanner {
         Ok(Step::More)
     }
 
-    /// Reads the fragment at an opening brace.
+    /// Reads the fragment that begins with the brace at the current position.
     fn object(&mut self) -> io::Result<Step> {
         let start = self.at;
         if self.line_end.is_none_or(|end| end < start) {
@@ -315,10 +319,10 @@ impl Scanner {
         }
         let whole = self.at_end();
         if let Some(end) = self.line_end.or_else(|| whole.then_some(self.buffer.len())) {
-            // The common case: one line holds one item of ours.
+            // In the common case, the line is one item of ours.
             let end = start + trimmed(self.bytes(start..end)).len();
             let text = self.bytes(start..end);
-            // A longer line may hold many items of another program.
+            // A line that is longer than any item may hold many items of another program.
             let fits = text.len() <= self.limit;
             if fits && record::check_crc(text) == Checksum::Valid {
                 return Ok(self.item(start..end, ItemChecksum::Valid));
@@ -376,7 +380,7 @@ impl Scanner {
         })
     }
 
-    /// Reads a fragment that does not begin with a brace: another program's element, or damage.
+    /// Reads a fragment that does not begin with a brace: an element of another program, or damage.
     fn other(&mut self) -> io::Result<Step> {
         let in_array = self.array.begun && self.array.brackets == 0;
         if in_array && self.in_vain < IN_VAIN {
@@ -390,7 +394,7 @@ impl Scanner {
             if is_long && matches!(rest.first(), Some(b'[' | b'"')) {
                 return self.large();
             }
-            // A number at the end of the buffer may continue behind it.
+            // The value may continue after the end of the buffer, for example a number.
             let is_open = match found {
                 Value::Whole(len) => rest.len() == len,
                 Value::Open => true,
@@ -423,13 +427,13 @@ impl Scanner {
         })
     }
 
-    /// Continues at an offset of the file.
+    /// Continues at this offset of the file, with an empty buffer.
     fn go_to(&mut self, offset: u64) {
         self.buffer.truncate(0);
         (self.base, self.at, self.line_end) = (offset, 0, None);
     }
 
-    /// Continues after a fragment.
+    /// Moves the position to the end of a fragment.
     fn pass(&mut self, end: usize) {
         let array = &mut self.array;
         array.plain &= array.commas == u32::from(array.any) && array.brackets == 0 && array.begun;
@@ -447,7 +451,7 @@ impl Scanner {
         self.base + self.buffer.len() as u64 >= self.len
     }
 
-    /// Drops the bytes before the present position from the buffer.
+    /// Removes the bytes before the current position from the buffer.
     fn pass_by(&mut self) {
         self.buffer.pass(self.at);
         self.base += self.at as u64;
@@ -455,14 +459,13 @@ impl Scanner {
         self.line_end = None;
     }
 
-    /// Reads more bytes of the present fragment.
+    /// Reads more bytes of the current fragment.
     fn more(&mut self) -> io::Result<bool> {
         self.pass_by();
         self.fill()
     }
 
-    /// Reads as many bytes as the buffer already has, so that the bytes of an item of any length are parsed a bounded
-    /// number of times.
+    /// Doubles the number of bytes in the buffer, so that even a long item is parsed only a few times.
     fn fill(&mut self) -> io::Result<bool> {
         let old = self.buffer.len();
         let left = self.len.saturating_sub(self.base + old as u64);
@@ -472,25 +475,25 @@ impl Scanner {
         self.chunk = CHUNK;
         let read = self.buffer.read(&*self.file, self.base + old as u64, more)?;
         if read < more {
-            // The file was cut meanwhile.
+            // The file was truncated during the read.
             self.len = self.base + self.buffer.len() as u64;
         }
         Ok(read > 0)
     }
 }
 
-/// A line without the white space and the comma behind it.
+/// The line without the comma at its end, and without white space there.
 pub(super) fn trimmed(line: &[u8]) -> &[u8] {
     let line = line.trim_ascii_end();
     line.strip_suffix(b",").unwrap_or(line).trim_ascii_end()
 }
 
 pub(super) enum Value {
-    /// A whole value, with its length in bytes.
+    /// A whole JSON value. The number is its length in bytes.
     Whole(usize),
-    /// The beginning of a value.
+    /// The beginning of a JSON value, which continues after the bytes.
     Open,
-    /// Anything else.
+    /// Not a JSON value.
     None,
 }
 

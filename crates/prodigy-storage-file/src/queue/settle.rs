@@ -1,4 +1,4 @@
-//! Settles items: changes that are made to stored items.
+//! Settles items: acknowledges, releases, or otherwise changes stored items.
 
 use prodigy_storage_backend::dead_letter::changed;
 use prodigy_storage_backend::{
@@ -58,14 +58,15 @@ impl Queues {
         }
         turn.commit(Durability::Strict)?;
         turn.compact_if_due();
-        // A change that was already made may be in memory only, so every settlement is strict.
+        // Always strict: if a settlement finds that its change was already made, that change may not be on the disk
+        // yet.
         turn.end(Durability::Strict)?;
         Ok(settled)
     }
 }
 
 impl Turn<'_> {
-    /// The item that a claim names.
+    /// Finds the item that a claim names; `None` if no item matches.
     fn claimed(&mut self, claim: &Claim) -> Result<Option<u32>> {
         match claim {
             Claim::Lease(token) => {
@@ -102,7 +103,7 @@ impl Turn<'_> {
                 return Ok(Settled::Kept);
             }
             Change::Remove => {
-                // A file of another program may have two items with one id.
+                // In a file of another program, two items may have the same id.
                 let all = match claim {
                     Claim::Item(id) => self.with_id(id)?,
                     Claim::Lease(_) | Claim::Revision(..) => vec![at],
@@ -144,7 +145,7 @@ impl Turn<'_> {
                         self.queues.fits(OPERATION, &entry.id, &body)?;
                         self.change(at, number, Verb::Fail, &released(number), Some(&body));
                     }
-                    // The failure is already recorded, so only the lease ends.
+                    // The failure was already recorded by an earlier call, so only the lease ends.
                     None => self.change(at, number, Verb::Release, &released(number), None),
                 }
             }
@@ -171,7 +172,7 @@ impl Turn<'_> {
         Ok(Settled::Done)
     }
 
-    /// Reads an item whose contents are needed.
+    /// Reads an item whose contents the change needs. Fails if they can't be read.
     fn entry_of(&self, at: u32, claim: &Claim) -> Result<QueueEntry> {
         if let Some(entry) = self.entry(at)? {
             return Ok(entry);

@@ -1,4 +1,4 @@
-//! The standing of an item in its queue: its place, its lease and its delay.
+//! The standing of an item in its queue, which is its place, its lease and its delay.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ const DELAY: &str = ",\"delay_until\":\"";
 const DELAY_BOOT: &str = "\",\"delay_boot\":\"";
 const DELAY_UPTIME: &str = "\",\"delay_boottime\":\"";
 
-/// The largest number of a counter: an index keeps 6 bytes of each number. A million changes a second reach it after 8
-/// years.
+/// The largest number that a queue's counter can reach, since an index stores each number in 6 bytes. At a million
+/// changes per second, the counter gets there after 8 years.
 pub(super) const MOST: u64 = (1 << 48) - 1;
 
 /// The place, lease and delay of an item. A journal record that changes one of them states all three.
@@ -27,7 +27,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Appends the fields, each with a comma before it. A place equal to `known` is left out.
+    /// Appends the fields, each after a comma. The place is left out if it equals `known`.
     pub(super) fn encode(&self, out: &mut Vec<u8>, known: u64) {
         if self.place != known {
             out.extend_from_slice(format!("{PLACE}{}", self.place).as_bytes());
@@ -36,7 +36,7 @@ impl Standing {
     }
 }
 
-/// Appends the fields of a lease and a delay.
+/// Appends the fields of a lease and of a delay, each after a comma.
 pub(super) fn encode_claims(out: &mut Vec<u8>, lease: Option<&Lease>, delay: Option<&Delay>) {
     if let Some(lease) = lease {
         let (token, until) = (lease.token.as_str(), nanos_text(lease.until));
@@ -53,7 +53,7 @@ pub(super) fn encode_claims(out: &mut Vec<u8>, lease: Option<&Lease>, delay: Opt
     }
 }
 
-/// The time in RFC 3339 with nanoseconds, as serde writes a timestamp.
+/// The time in RFC 3339 with nanoseconds, in the form in which serde writes a timestamp.
 pub(super) fn nanos_text(time: Timestamp) -> String {
     let whole = time.to_rfc3339();
     let nanos = time.as_nanos() % 1_000_000_000;
@@ -65,7 +65,7 @@ fn since_text(end: Uptime) -> String {
     format!("{}.{:09}", end.since.as_secs(), end.since.subsec_nanos())
 }
 
-/// The fields that [`Standing::encode`] wrote, as borrowed text.
+/// The fields that [`Standing::encode`] writes, as text that was not parsed further.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct StandingText<'a> {
     pub(super) place: Option<u64>,
@@ -74,7 +74,7 @@ pub(super) struct StandingText<'a> {
 }
 
 impl<'a> StandingText<'a> {
-    /// Parses the fields at the beginning of `text`, and returns the text behind them.
+    /// Splits the fields off the beginning of `text`, and returns them with the rest.
     pub(super) fn parse(text: &'a str) -> Option<(Self, &'a str)> {
         let (place, text) = match text.strip_prefix(PLACE) {
             Some(rest) => {
@@ -100,7 +100,7 @@ impl<'a> StandingText<'a> {
         Some((Self { place, lease, delay }, text))
     }
 
-    /// The parsed values; a place that is not stated is `known`. `None` if a field is malformed.
+    /// Parses the values of the fields. If no place is stated, it is `known`. `None` if a field is malformed.
     pub(super) fn read(&self, known: u64) -> Option<Standing> {
         let lease = match self.lease {
             Some(lease) => Some(lease.read()?),
@@ -118,7 +118,7 @@ impl<'a> StandingText<'a> {
     }
 }
 
-/// When a lease or a delay ends.
+/// The moment at which a lease or a delay ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     At(Uptime),
@@ -126,7 +126,7 @@ pub(super) enum End {
     Wall(Timestamp),
 }
 
-/// A lease or a delay, as an index keeps it.
+/// A lease or a delay, with the facts that an index keeps about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim<'a> {
     /// The token of a lease; a delay has none.
@@ -135,7 +135,7 @@ pub(super) struct Claim<'a> {
 }
 
 impl<'a> StandingText<'a> {
-    /// The lease or the delay. `None` if it is malformed.
+    /// The lease or the delay, or `Some(None)` if there is neither. `None` if it is malformed.
     pub(super) fn claim(&self) -> Option<Option<Claim<'a>>> {
         let (token, end) = match (&self.lease, &self.delay) {
             (Some(lease), _) => (Some(lease.token), lease.ends()?),
@@ -147,7 +147,7 @@ impl<'a> StandingText<'a> {
 }
 
 impl Standing {
-    /// The lease or the delay.
+    /// The lease or the delay; `None` if the item has neither.
     pub(super) fn claim(&self) -> Option<Claim<'_>> {
         let (token, end) = match (&self.lease, &self.delay) {
             (Some(lease), _) => (
@@ -161,7 +161,7 @@ impl Standing {
     }
 }
 
-/// A number of the counter, and the text behind its digits.
+/// Parses the digits of a number of the counter. Returns the number, and the text after it.
 pub(super) fn number(text: &str) -> Option<(u64, &str)> {
     let (mut number, mut len) = (0u64, 0);
     for byte in text.bytes() {
@@ -179,30 +179,31 @@ pub(super) fn number(text: &str) -> Option<(u64, &str)> {
     Some((number, text.get(len..)?)).filter(|_| is_plain)
 }
 
-/// Quoted text, and the text behind its closing quote. We write no text with an escape.
+/// Parses text up to its closing quote. Returns it, and the text after the quote. Fails at an escape: we write none
+/// here.
 pub(super) fn quoted(text: &str) -> Option<(&str, &str)> {
     let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
     let rest = text.get(end..)?.strip_prefix('"')?;
     let text = text.get(..end)?;
-    // Every byte is compared without a branch, which is faster for texts this short.
+    // Compares all bytes without a branch, which is faster for short texts.
     let is_plain = text.bytes().fold(true, |plain, byte| plain & (byte >= b' '));
     is_plain.then_some((text, rest))
 }
 
-/// The fields of a lease.
+/// The fields of a lease, as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LeaseText<'a> {
     pub(super) token: &'a str,
     until: &'a str,
-    /// The boot, and the time since that boot; absent in format 1.
+    /// The boot of the machine, and the time since that boot; `None` in format 1.
     end: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> LeaseText<'a> {
-    /// Parses the fields at the beginning of `text`, and returns the text behind them.
+    /// Splits the fields off the beginning of `text`, and returns them with the rest.
     pub(super) fn parse(text: &'a str) -> Option<(Self, &'a str)> {
         let (token, rest) = quoted(text.strip_prefix(TOKEN)?)?;
-        // `quoted` consumed the first quote of `UNTIL`.
+        // The call of `quoted` has already consumed the first character of `UNTIL`, a quote.
         let (until, rest) = quoted(rest.strip_prefix(UNTIL.get(1..)?)?)?;
         let Some(boot) = rest.strip_prefix(BOOT.get(1..)?) else {
             let end = None;
@@ -233,7 +234,7 @@ impl<'a> LeaseText<'a> {
     }
 }
 
-/// The fields of a delay.
+/// The fields of a delay, as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DelayText<'a> {
     until: &'a str,
@@ -242,7 +243,7 @@ pub(super) struct DelayText<'a> {
 }
 
 impl<'a> DelayText<'a> {
-    /// Parses the text behind the first name and its quote.
+    /// Parses the fields from the text after the name of the first one and the opening quote of its value.
     fn parse(text: &'a str) -> Option<(Self, &'a str)> {
         let (until, rest) = quoted(text)?;
         let (boot, rest) = quoted(rest.strip_prefix(DELAY_BOOT.get(1..)?)?)?;
@@ -271,7 +272,8 @@ pub(super) fn uptime(boot: &str, since: &str) -> Option<Uptime> {
     })
 }
 
-/// The offset of the lease fields if `text` ends in them, as a line without a birth does.
+/// The offset of a lease's fields at the end of `text`, where lines of earlier versions have them; `None` without a
+/// lease.
 pub(super) fn lease_at_the_end(text: &str) -> Option<usize> {
     let at = memchr::memmem::rfind(text.as_bytes(), TOKEN.as_bytes())?;
     let (_, rest) = LeaseText::parse(text.get(at..)?)?;

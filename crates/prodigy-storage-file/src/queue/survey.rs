@@ -1,4 +1,4 @@
-//! The doctor's examination of a queue, and the compaction that leaves out damage.
+//! Examines a queue for the doctor, and compacts it without its damage.
 
 use std::ops::Range;
 use std::path::Path;
@@ -21,10 +21,10 @@ use crate::fs::FsFile;
 
 const EXAMINE: &str = "examine queue";
 const REPAIR: &str = "repair queue";
-/// The largest number of changes that are checked for gaps, to limit memory.
+/// The largest number of the counter's numbers that are checked for gaps. It limits the memory for this.
 const NUMBERS: u64 = 1 << 27;
 
-/// Damaged bytes.
+/// A range of damaged bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     pub(crate) start: u64,
@@ -42,26 +42,26 @@ pub(crate) struct Survey {
     /// The number of readable items without a checksum.
     pub(crate) unverified: u64,
     pub(crate) spots: Vec<Spot>,
-    /// Items that are larger than the limit, which is no damage.
+    /// Items that are larger than the limit. They are not damage.
     pub(crate) too_large: Vec<TooLarge>,
-    /// The start of a write that was cut short.
+    /// The offset of a write that was cut short; `None` without one.
     pub(crate) torn: Option<u64>,
-    /// True if the array is closed.
+    /// True if the array has its closing bracket.
     pub(crate) closed: bool,
     pub(crate) len: u64,
-    /// The number of another program's elements.
+    /// The number of array elements that another program wrote.
     pub(crate) others: u64,
-    /// True if the file is ours.
+    /// True if this project wrote the file.
     pub(crate) ours: bool,
     /// The survey of the journal, if it is there.
     pub(crate) journal: Option<JournalSurvey>,
-    /// True if the array states changes of a journal that is missing.
+    /// True if the array refers to changes of a journal, and the journal is missing.
     pub(crate) has_lost_journal: bool,
-    /// True if a file of ours has no whole item, and no writer of ours leaves it so.
+    /// True if a file of ours has no item, although none of our writers leaves such a file.
     pub(crate) has_no_array: bool,
-    /// The number of items that are missing although nothing removed them, as far as the numbers show.
+    /// The number of items that are missing although no change removed them, as far as the counter's numbers show this.
     pub(crate) missing: u64,
-    /// The greatest number in both files.
+    /// The greatest number of the counter in both files.
     pub(crate) last: u64,
 }
 
@@ -69,24 +69,24 @@ pub(crate) struct Survey {
 #[derive(Debug, Default)]
 pub(crate) struct JournalSurvey {
     pub(crate) spots: Vec<Spot>,
-    /// The start of a write that was cut short.
+    /// The offset of a write that was cut short; `None` without one.
     pub(crate) torn: Option<u64>,
     pub(crate) len: u64,
-    /// True if the journal has its first line.
+    /// True if the first line of the journal is present.
     pub(crate) has_header: bool,
-    /// Ranges of numbers that neither file has: the first and the last number of each gap.
+    /// Numbers of the counter that occur in neither file: the first and the last one of each gap.
     pub(crate) gaps: Vec<(u64, u64)>,
-    /// The number of changes whose number another change already has.
+    /// The number of changes that have the same number as another change.
     pub(crate) doubles: u64,
 }
 
 impl Survey {
-    /// True if the file consists of items only.
+    /// True if everything in the file was read, and is an item.
     pub(crate) fn is_read(&self) -> bool {
         self.others == 0 && self.spots.is_empty() && self.torn.is_none()
     }
 
-    /// True if a repair would change something.
+    /// True if a repair would change the queue.
     pub(crate) fn is_damaged(&self) -> bool {
         let journal = |journal: &JournalSurvey| {
             !journal.spots.is_empty()
@@ -102,17 +102,17 @@ impl Survey {
     }
 }
 
-/// The numbers that a queue's files contain.
+/// The numbers of the counter that occur in a queue's files.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The counter at the beginning of the journal.
+    /// The value of the counter when the journal was created.
     from: Option<u64>,
-    /// The number of items at the beginning of the journal.
+    /// The number of items when the journal was created.
     items: Option<u64>,
-    /// One bit for each number above `from`: set if an item or a record has it.
+    /// One bit for each number above `from`. It is set if the number occurs in an item or a record.
     bits: Vec<u64>,
     births: Vec<u64>,
-    /// The number of items without a birth, which count as born in their order.
+    /// The number of items whose line states no birth.
     unborn: u64,
     changes: Vec<u64>,
     named: Vec<u64>,
@@ -140,7 +140,7 @@ impl Seen {
         }
     }
 
-    /// The number of items that have no line, although no change removed them.
+    /// The number of items whose line is missing although no change removed them.
     fn missing(&self) -> u64 {
         let from = self.from.unwrap_or_default();
         let mut known: Vec<u64> = self.births.iter().chain(&self.removed).copied().collect();
@@ -155,7 +155,7 @@ impl Seen {
         let uncounted = match (self.from, self.items) {
             (Some(_), Some(items)) => items.saturating_sub(old),
             (Some(_), None) => 0,
-            // Without a journal nothing was removed yet, so each number belongs to an item.
+            // Without a journal, no item was removed yet, so each number of the counter is the birth of an item.
             (None, _) => {
                 let last = known.last().copied().unwrap_or_default();
                 last.saturating_sub(known.len() as u64 + self.unborn)
@@ -164,14 +164,15 @@ impl Seen {
         uncounted.max(old_changed) + changed.len() as u64 - old_changed
     }
 
-    /// The gaps, and how many numbers occur twice.
+    /// The gaps between the numbers, and how many numbers occur twice.
     fn judge(mut self) -> (Vec<(u64, u64)>, u64) {
         let Some(from) = self.from else {
             return (Vec::new(), 0);
         };
         let own: Vec<u64> = self.births.drain(..).chain(self.changes.drain(..)).collect();
         let doubles = own.into_iter().filter(|number| self.mark(*number)).count() as u64;
-        // If a crash cut a compaction short, a removed item has no line, but the journal still names its birth.
+        // If a crash interrupted a compaction, the line of a removed item is gone, but the old journal still names the
+        // item's birth.
         for named in std::mem::take(&mut self.named) {
             self.mark(named);
         }
@@ -194,7 +195,7 @@ impl Seen {
 }
 
 impl Queues {
-    /// Examines both files of a queue without a lock; `None` if there is no array.
+    /// Examines both files of a queue without a lock; `None` if the file of items does not exist.
     pub(crate) fn queue_survey_at(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Survey>> {
         let paths = Paths::of(job);
         let Opened { items, journal } = open_both(&self.root, EXAMINE, &paths, deadline)?;
@@ -211,7 +212,7 @@ impl Queues {
         items: &Arc<dyn FsFile>,
     ) -> Result<Survey> {
         let mut seen = Seen::default();
-        // The journal is read first: later changes of items that are added meanwhile do not matter.
+        // The journal is read before the array, so the items of changes that are made meanwhile need not be found.
         let journal = match journal {
             Some(file) => Some(self.survey_journal(&paths.journal, &file, &mut seen)?),
             None => None,
@@ -223,20 +224,21 @@ impl Queues {
                 ..Survey::default()
             });
         }
-        // Up to the present length: the file then has each item that the journal names.
+        // Reads the array up to its current length, which covers each item that the journal names.
         let limit = self.root.options.largest_read();
         let scanner = Scanner::new(Arc::clone(items), limit)
             .and_then(Scanner::bounded)
             .map_err(fault)?;
         let mut survey = self.survey_items(&paths.items, scanner, &mut seen)?;
-        // Only this project keeps a journal.
+        // Another program has no journal, so the queue is ours.
         survey.ours |= journal.is_some();
         survey.has_lost_journal = journal.is_none() && survey.has_lost_journal;
         survey.has_no_array &= survey.ours;
         let lines = seen.births.len();
         seen.births.retain(|birth| *birth > 0);
         seen.unborn = (lines - seen.births.len()) as u64;
-        // A line that can't be read may be a missing item, and a lost journal has the removals.
+        // A damaged line may be the missing item, and a missing journal may have removed it. The number is then not
+        // computed.
         let is_whole = survey.spots.is_empty()
             && !survey.has_lost_journal
             && journal
@@ -252,7 +254,7 @@ impl Queues {
             .fold(seen.last.max(seen.from.unwrap_or_default()), u64::max);
         survey.journal = journal;
         if let Some(journal) = &mut survey.journal {
-            // If a line can't be read, it may have the missing number, so gaps are not reported.
+            // The numbers of damaged lines are unknown, so they show up as gaps. The caller does not report these.
             (journal.gaps, journal.doubles) = seen.judge();
         }
         Ok(survey)
@@ -381,7 +383,7 @@ impl Queues {
         Ok(survey)
     }
 
-    /// Describes an item that is larger than the limit.
+    /// Describes an item that is larger than the limit, for a report.
     fn too_large(&self, path: &Path, bytes: Range<u64>, id: Option<String>, verified: bool) -> TooLarge {
         TooLarge {
             place: self.root.absolute(path).display().to_string(),
@@ -393,8 +395,8 @@ impl Queues {
         }
     }
 
-    /// Compacts a queue without its damage, under its lock. Before that, `keep` is called with each damaged file and
-    /// its damage, and has to copy the damage. Returns false if nothing is damaged.
+    /// Compacts a queue without its damage, under its lock. First calls `keep` with each damaged file and its damage,
+    /// to copy the damage. Returns false if nothing is damaged.
     pub(crate) fn queue_rebuild(
         &self,
         job: &JobAddress,
@@ -429,7 +431,7 @@ impl Queues {
         Ok(true)
     }
 
-    /// True if the journal exists but the array does not, because somebody removed the array.
+    /// True if the journal exists but the file of items does not.
     pub(crate) fn queue_is_bare(&self, job: &JobAddress) -> bool {
         self.root.fs.metadata(&Entry::Queue(job.clone()).path()).is_err()
     }

@@ -63,11 +63,12 @@ impl Queues {
 }
 
 impl Turn<'_> {
-    /// The selected items that are not held, in the order of their places, with their births.
+    /// Finds the selected items that may be taken, ordered by place, each with its birth.
     fn find(&mut self, select: &Select, limit: usize) -> Result<Vec<(u64, QueueEntry)>> {
         let mut found = Vec::new();
         let mut walk = Walk::default();
-        // The index has the eligible items in the order of their places.
+        // A walk through the index returns eligible items in the order of their places, so no list of candidates is
+        // needed.
         let is_walk = select.ids.is_none() && select.eligible == Eligible::Yes;
         let mut others = if is_walk {
             Vec::new()
@@ -103,7 +104,7 @@ impl Turn<'_> {
             };
             let is_wanted = match facts(&entry.body) {
                 Ok(facts) => suits(select, &facts),
-                // An item of another program without readable fields is taken only by its id.
+                // An item of another program whose fields can't be read is taken only if its id is named.
                 Err(_) => {
                     self.files.index.set(at, Flags::ODD, true);
                     select.ids.is_some() && asks_for_no_facts(select)
@@ -116,7 +117,7 @@ impl Turn<'_> {
         Ok(found)
     }
 
-    /// The items that may be taken, with the named ids if any, in the order of their places.
+    /// The items that no lease or delay keeps from being taken, ordered by place. If ids are named, only these items.
     fn candidates(&mut self, select: &Select) -> Result<Vec<u32>> {
         let mut found = match &select.ids {
             Some(ids) => {
@@ -139,7 +140,7 @@ impl Turn<'_> {
     }
 }
 
-/// True if a selection needs no field from an item's contents except its eligibility.
+/// True if a selection depends on no field of an item's contents except its eligibility.
 pub(super) fn asks_for_no_facts(select: &Select) -> bool {
     select.signature.is_none()
         && select.error_type.is_none()

@@ -1,4 +1,4 @@
-//! Journals with damage, with torn and lost writes, and with a writer beside the reader.
+//! Tests of journals with damage, with torn and lost writes, and with a writer that is active during the read.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::fs::{FileSystem, OpenMode, RealFs};
 use crate::queue::record::{JournalLine, Verb, encode, encode_header, parse};
 use crate::queue::standing::Standing;
 
-/// A journal with the changes 2 to 5, and the starts of its lines.
+/// A journal with the changes 2 to 5, and the offsets of its lines.
 fn journal() -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
     encode_header(&mut bytes, 1, 1);
@@ -131,7 +131,7 @@ fn what_a_power_failure_left_empty_is_a_hole_and_costs_no_later_record() {
         assert_eq!(found.damage.len(), 1);
         assert!(found.damage[0].2, "{:?}", found.damage);
     }
-    // At the end of the file a hole is a tail, like any write that was cut short.
+    // At the end of the file, zeros count as a write that was cut short.
     let mut bytes = whole.clone();
     bytes[starts[3]..].fill(0);
     let found = read(&bytes, 1 << 20);
@@ -156,7 +156,7 @@ fn a_record_that_is_written_over_blanks_between_two_reads_is_no_damage() {
         .open(Path::new("j"), OpenMode::Read)
         .unwrap();
     let mut scanner = JournalScanner::new(Arc::from(file), 1 << 20, 0).unwrap();
-    // The header, and the records of the first read. Blanks follow them in the buffer.
+    // Returns the header and the records of the first read. The buffer also has the blanks after them.
     for _ in 1..=change {
         assert!(matches!(scanner.next().unwrap(), Some(Piece::Line { .. })));
     }

@@ -1,5 +1,5 @@
-//! Handles bytes that are not an item, and items that are larger than a scanner holds. Damage is read twice, since a
-//! writer may have changed the bytes meanwhile. The scanner then continues at the next record.
+//! Handles bytes that are not an item, and items that are larger than a scanner keeps in memory. Damage is read twice,
+//! since a writer may have changed the bytes during the first read. The scanner then continues at the next record.
 
 use std::io;
 
@@ -11,13 +11,14 @@ use super::super::line::{HEAD, ItemChecksum};
 use super::array::ArrayState;
 use super::{CHUNK, Fragment, IN_VAIN, Scanner, Step, Value, trimmed, value};
 
-/// The reason of damage between two items that lost no acknowledged data.
+/// The reason that is reported for damage between two items if it lost no acknowledged data.
 pub(crate) const LOST_WRITE: &str = "a power failure left a part of these bytes blank: they belong to a push that was relaxed or not acknowledged";
-/// The largest number of places in one line that are tried as the next record after damage.
+/// The largest number of positions in one line at which the next record after damage is tried.
 const TRIES: usize = 64;
 
 impl Scanner {
-    /// The damage behind the last item. If it may be the rest of the last write after a power failure, it is the tail.
+    /// The damage after the last item. `None` if it may be the rest of the last write before a power failure; that is
+    /// then an unfinished write.
     pub(super) fn last_damage(&mut self) -> io::Result<Option<Fragment>> {
         let Some(Fragment::Damage { start, end, why }) = self.damage.take() else {
             return Ok(None);
@@ -32,16 +33,16 @@ impl Scanner {
         Ok(Some(Fragment::Damage { start, end, why }))
     }
 
-    /// True if the damage up to `end` is the rest of a write over blanks after a power failure: a sector is blank, or
-    /// the closing bracket of the items before is still there.
+    /// True if the damage up to `end` is the rest of a write that a power failure cut short: it has a blank sector, or
+    /// the closing bracket that the write should have replaced is still there.
     pub(super) fn is_lost_write(&self, end: u64) -> io::Result<bool> {
         let sound = &self.sound;
         let was_closed = sound.closed && sound.begun && sound.plain && !sound.damaged;
         Ok(was_closed || blanks::has_blank_sector_in(&*self.file, sound.end, end)?)
     }
 
-    /// Reads an object that is longer than the limit, in pieces. It ends with the object or, for an object of ours,
-    /// with its line.
+    /// Reads a value that is longer than the limit, in pieces. It ends with its closing bracket or, if it is an item of
+    /// ours, with its line.
     pub(super) fn large(&mut self) -> io::Result<Step> {
         let start = self.base + self.at as u64;
         let (mut object, mut bytes, mut offset) = (LargeObject::default(), vec![0; CHUNK], start);
@@ -77,7 +78,7 @@ impl Scanner {
                 }))
             }
             End::Damage(_) if !self.is_read_twice()? => Ok(Step::More),
-            // The beginning of a push that was cut short or is not finished.
+            // The beginning of a push that was cut short, or is not finished yet.
             End::Damage(_) if ended && self.fresh && object.is_open() && object.head().starts_with(HEAD) => {
                 self.go_to(self.len);
                 self.array.tail = Some(start);
@@ -97,7 +98,7 @@ impl Scanner {
         }
     }
 
-    /// Returns false if the bytes from here on have to be read again, since a writer may have changed them meanwhile.
+    /// Returns false if the bytes from here on must be read again, since a writer may have changed them.
     pub(super) fn is_read_twice(&mut self) -> io::Result<bool> {
         let start = self.base + self.at as u64;
         if self.twice > start {
@@ -112,8 +113,9 @@ impl Scanner {
         Ok(false)
     }
 
-    /// Reports damage from here to `end`. Without an `end` the damage extends to our next record in the line, or to the
-    /// end of the line. A line without an end is a tail, if a push of ours may have left it.
+    /// Makes the bytes up to `end` damage. Without an `end`, the damage extends to the next record of ours in this
+    /// line, or to the end of the line. A last line without an end is not damage if it may be an unfinished push of
+    /// ours.
     pub(super) fn damaged(&mut self, why: &'static str, end: Option<usize>) -> io::Result<Step> {
         let start = self.base + self.at as u64;
         if !self.is_read_twice()? {
@@ -135,8 +137,8 @@ impl Scanner {
                     }
                 };
                 let until = line_end.unwrap_or(self.buffer.len());
-                // If the first push into an empty array was cut short, its beginning precedes the line end that was
-                // already there.
+                // If the first push into an empty array was cut short, its first byte may be followed by the line end
+                // that the file had before.
                 let stub = self.at_end() && self.buffer.from(self.at).trim_ascii_end() == b"{";
                 match self.next_record(until) {
                     Some(record) => record,
@@ -159,14 +161,14 @@ impl Scanner {
     }
 
     /// True if the bytes from here to the end of the file may be the rest of a push that was cut short: the beginning
-    /// of a line of ours, or zeros. They may also follow a bracket that was repaired without its line end.
+    /// of a line of ours, or zeros. They may directly follow a bracket if the line end after it is missing.
     pub(super) fn is_torn(&self) -> bool {
         let line = self.buffer.from(self.at).trim_ascii_end();
         line.iter().all(|byte| *byte == 0)
             || self.fresh && (line.starts_with(HEAD) || HEAD.starts_with(line) || line.starts_with(b"\0"))
     }
 
-    /// The next record before `until` whose checksum matches.
+    /// The index of the next record of ours before `until`, if its checksum matches.
     pub(super) fn next_record(&mut self, until: usize) -> Option<usize> {
         let from = self.at + 1;
         let rest = self.buffer.bytes().get(from..until)?;

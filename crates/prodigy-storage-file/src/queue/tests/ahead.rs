@@ -1,4 +1,4 @@
-//! A long queue is read before its lock is held.
+//! Tests that a long queue is read before its lock is taken.
 
 use std::sync::atomic::Ordering;
 use std::thread::ScopedJoinHandle;
@@ -13,7 +13,7 @@ use crate::queue::record::Verb;
 use crate::queue::standing::Standing;
 use crate::queue::turn::Turn;
 
-/// More than a megabyte of items.
+/// The number of items in a queue of more than a megabyte.
 const ITEMS: usize = 1_100;
 
 fn filled() -> (Place, Queues, u64) {
@@ -30,7 +30,7 @@ fn filled() -> (Place, Queues, u64) {
     (place, store, len)
 }
 
-/// Takes one item.
+/// Takes one item, and returns its id.
 fn take(place: &Place, store: &Queues) -> Vec<String> {
     let (lease, soon) = (Duration::from_secs(600), Deadline::after(Duration::from_secs(60)));
     let taken = store.queue_take(&place.job, &Select::eligible(), 1, lease, None, soon);
@@ -42,7 +42,7 @@ fn turn<'q>(store: &'q Queues, place: &Place) -> Turn<'q> {
     Turn::begin(store, "test", &place.job, "queue", NEVER).unwrap()
 }
 
-/// Removes the item of a birth, and pushes another one.
+/// Removes the item with this birth, and pushes a new item.
 fn change(turn: &mut Turn<'_>, birth: u64, new: &QueueItem) {
     let at = turn.files.index.find(birth).unwrap();
     let number = turn.next().unwrap();
@@ -85,7 +85,7 @@ fn what_others_changed_between_the_reading_and_the_lock_counts() {
     for (birth, new) in [(1, "x"), (3, "y")] {
         let mut held = turn(&one, place);
         if birth == 3 {
-            // The other handle knows the array that this replaces.
+            // Replaces the array, which the other handle has already read.
             held.compact(Unreadable::Kept).unwrap();
         }
         faults.work();
@@ -96,7 +96,7 @@ fn what_others_changed_between_the_reading_and_the_lock_counts() {
             held.end(Durability::Strict).unwrap();
             taken.join().unwrap()
         });
-        // Of the two items that are in front, the first one is removed each time.
+        // The first item in the queue was removed while the other handle read, so that handle takes the second one.
         assert_eq!(taken, [format!("n{birth:05}")], "{new}");
         let read = faults.work()[0];
         assert!(

@@ -1,4 +1,4 @@
-//! Blanks at the ends of both files.
+//! Tests of the blanks at the ends of a queue's two files.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::support::{Faulty, NEVER, Place, id, item, item_of, value};
 const MINUTE: Duration = Duration::from_secs(60);
 const SECTOR: usize = 512;
 
-/// An item whose data has `len` bytes.
+/// An item with data of `len` bytes.
 fn long(name: &str, len: usize) -> QueueItem {
     let data = "x".repeat(len);
     item_of(&format!(r#"{{"item_id":"{name}","item_data":"{data}"}}"#))
@@ -23,7 +23,7 @@ fn put(place: &Place, store: &Queues, items: &[QueueItem]) {
         .unwrap();
 }
 
-/// A queue with the items `large`, `a` and `b`, and blanks.
+/// A queue with the items `large`, `a` and `b`, whose files end in blanks.
 fn blank() -> (Place, Queues) {
     let place = Place::new();
     let store = place.store();
@@ -41,8 +41,8 @@ fn text_len(bytes: &[u8]) -> usize {
         .map_or(0, |at| at + 1)
 }
 
-/// The states that a power loss may leave of one write: each sector is old or new. Returns every state of a write with
-/// few sectors, and a sample of the states of a longer one.
+/// The states in which a power loss may leave a file after an unsynced write: each sector is old or new. Returns all of
+/// them for a write to few sectors, and a sample for a write to many.
 fn torn(before: &[u8], after: &[u8]) -> Vec<Vec<u8>> {
     assert_eq!(before.len(), after.len(), "the file did not grow");
     let changed = |sector: &usize| {
@@ -71,7 +71,7 @@ fn torn(before: &[u8], after: &[u8]) -> Vec<Vec<u8>> {
     subsets.into_iter().map(state).collect()
 }
 
-/// The ids and the damage that a reader sees.
+/// The ids of the items that a reader sees, and the number of damaged places.
 fn seen(place: &Place, store: &Queues) -> (Vec<String>, usize) {
     let (mut ids, mut damage) = (Vec::new(), 0);
     for step in place.steps(store) {
@@ -130,7 +130,7 @@ fn records_go_over_blanks_in_one_write() {
         .map(Result::unwrap)
         .collect();
     assert_eq!(records.len(), 5, "the header, three leases and a removal");
-    // Another process appends after the last record.
+    // Another process appends its record after the last one, over blanks.
     let other = place.store();
     assert_eq!(place.ids(&other).len(), 2);
     place.put(&other, &["z"]).unwrap();
@@ -188,7 +188,7 @@ fn whatever_sectors_of_a_push_a_power_failure_takes_nothing_else_is_lost_and_non
             let store = place.store();
             let (ids, damage) = seen(&place, &store);
             assert_eq!(ids[..3], ["large", "a", "b"], "{number}");
-            // A partial batch may be followed by a complete item.
+            // Within a batch that was stored in part, a complete item may follow the missing one.
             assert!(
                 damage == 0 || lens.len() > 1 && ids.len() > 3,
                 "{number}: {damage} of {ids:?}"
@@ -250,7 +250,7 @@ fn whatever_sectors_of_records_a_power_failure_takes_the_others_count_and_none_i
         };
         let before = leased(&store);
         assert_eq!(before[..2], ["large", "n00"], "{number}");
-        // A stored lease is still valid, and the other items can be taken.
+        // The stored lease is still in force, and the other items can be taken.
         let taken = store
             .queue_take(&place.job, &Select::eligible(), 100, MINUTE, None, NEVER)
             .unwrap();
@@ -334,7 +334,7 @@ fn closing_a_small_queue_and_compacting_any_leaves_no_blanks() {
         !place.journal_path().exists(),
         "no item has changed, so there is no journal"
     );
-    // The queue accepts pushes after that.
+    // After that, the queue still accepts pushes.
     place.put(&store, &["c"]).unwrap();
     place.put(&place.store(), &["d"]).unwrap();
     assert_eq!(place.ids(&store), ["large", "a", "b", "c", "d"]);

@@ -2,7 +2,7 @@ use prodigy_storage_backend::QueueStep;
 
 use super::support::{NEVER, Place, id, value};
 
-/// The file before and after a push of `ids`, and the journal.
+/// Pushes `ids` into a queue with the items `first`. Returns the file before and after the push, and the journal.
 fn push(first: &[&str], ids: &[&str]) -> (Vec<u8>, Vec<u8>, Option<Vec<u8>>) {
     let place = Place::new();
     let store = place.store();
@@ -21,7 +21,7 @@ fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
     let at = before.len() - 3;
     assert_eq!(before[..at], after[..at], "a push does not change stored bytes");
     for cut in at..=after.len() {
-        // The write was interrupted at this position.
+        // The state of the file if the push was interrupted at this position.
         let mut state = after[..cut].to_vec();
         state.extend_from_slice(before.get(cut..).unwrap_or_default());
         let place = Place::holding(&state);
@@ -52,7 +52,7 @@ fn check_cuts(first: &[&str], kept: &[&str], pushed: &[&str]) {
                 .as_str(),
             "next"
         );
-        // The cut bytes are kept in the quarantine.
+        // The bytes that were cut off are in the quarantine.
         for bytes in place.quarantined() {
             assert!(
                 state.trim_ascii_end().ends_with(&bytes) && bytes.starts_with(b"{"),
@@ -86,9 +86,11 @@ fn a_file_cut_anywhere_keeps_its_whole_items() {
             .iter()
             .filter(|step| matches!(step, QueueStep::Entry(_)))
             .count();
-        // Our first push makes the file as a whole, so a file that ends within its first item was cut.
+        // The first push writes the file as a whole. So a file that ends within its first item was damaged, and this is
+        // reported.
         assert_eq!(steps.len() - seen, usize::from(seen == 0), "cut at {cut}");
-        // The items whose whole line is in the file. Nested objects end in the same bytes.
+        // The items whose line is whole in the truncated file. The line's end is searched from the back, since nested
+        // objects end in the same bytes.
         let least = ["a", "b", "c"].iter().filter(|name| {
             let start = memchr::memmem::find(&whole, format!("{{\"item_id\":\"{name}").as_bytes()).unwrap();
             let line = memchr::memchr(b'\n', &whole[start..]).unwrap() + start;

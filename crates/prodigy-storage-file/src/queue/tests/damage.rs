@@ -27,7 +27,7 @@ fn sample() -> (Vec<u8>, HashMap<String, Value>) {
     (place.bytes(), values.collect())
 }
 
-/// The id of the item whose line contains a byte; `None` for line ends and commas.
+/// The id of the item whose line contains this byte; `None` for a byte between the lines.
 fn owner(bytes: &[u8], at: usize) -> Option<String> {
     let start = memchr::memrchr(b'\n', &bytes[..at]).map_or(0, |end| end + 1);
     let line = bytes[start..].split(|&byte| byte == b'\n').next().unwrap();
@@ -87,7 +87,7 @@ fn no_flipped_bit_gives_a_wrong_value_or_costs_a_neighbour() {
 #[test]
 fn the_next_push_goes_on_and_a_rewrite_moves_the_damage() {
     let (whole, values) = sample();
-    // Each byte costs several syncs, so only every fifth one is tried.
+    // Tries every fifth byte only, since each one costs several syncs.
     for at in (0..whole.len()).step_by(5) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x01;
@@ -111,7 +111,7 @@ fn the_next_push_goes_on_and_a_rewrite_moves_the_damage() {
             })
             .collect();
         assert_eq!(after[..after.len() - 1], readable[..], "byte {at}");
-        // A compaction.
+        // Compacts the queue.
         place.remove(&store, &[id("next")]).unwrap();
         place.compact(&store);
         let entries = place.entries(&store);
@@ -133,7 +133,7 @@ fn joined_lines_and_lost_bytes_cost_only_themselves() {
     let text = String::from_utf8(whole.clone()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let cases = [
-        // Lost line ends, with and without the comma.
+        // Lines that lost their line end, with and without the comma.
         (
             format!("[\n{}{}\n{}\n]\n", lines[1], lines[2], lines[3]),
             vec!["a", "b", "c"],
@@ -147,7 +147,7 @@ fn joined_lines_and_lost_bytes_cost_only_themselves() {
             ),
             vec!["a", "b", "c"],
         ),
-        // Half a line, joined to the next one.
+        // A line that lost its second half and is joined to the next line.
         (
             format!("[\n{}{}\n{}\n]\n", &lines[1][..60], lines[2], lines[3]),
             vec!["b", "c"],
@@ -156,12 +156,12 @@ fn joined_lines_and_lost_bytes_cost_only_themselves() {
             format!("[\n{}\n{}{}\n]\n", lines[1], &lines[2][30..], lines[3]),
             vec!["a", "c"],
         ),
-        // A block of zeros.
+        // A block of zeros in place of a line.
         (
             format!("[\n{}\n{}\n{}\n]\n", lines[1], "\0".repeat(4096), lines[3]),
             vec!["a", "c"],
         ),
-        // A file without brackets.
+        // A file without its brackets.
         (
             format!("{}\n{}\n{}\n", lines[1], lines[2], lines[3]),
             vec!["a", "b", "c"],
@@ -197,7 +197,7 @@ fn a_missing_item_may_be_the_damaged_one() {
     let error = store.queue_get(&place.job, &id("b"), NEVER).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged);
     assert!(error.to_string().contains(&format!("offset {at} ")), "{error}");
-    // The item can be pushed again, after its damaged bytes.
+    // The item can be pushed again, and is stored after the damaged bytes.
     assert_eq!(place.put(&store, &["b"]).unwrap().added, 1);
     assert!(store.queue_get(&place.job, &id("b"), NEVER).unwrap().is_some());
 }

@@ -31,7 +31,7 @@ fn a_full_disk_leaves_the_queue_as_it_was_and_the_handle_goes_on() {
             let error = place.put(&store, &["b", "c"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
             assert_eq!(place.bytes(), before);
-            // Appending records fails too.
+            // A take, which appends records to the journal, fails as well.
             faults.room.store(room, Ordering::Relaxed);
             let error = take(1).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
@@ -68,10 +68,11 @@ fn a_failed_sync_is_an_unknown_outcome_and_the_next_call_opens_afresh() {
     faults.work();
     assert_eq!(place.put(&store, &["c"]).unwrap().added, 1);
     assert!(faults.work()[0] > 100, "the queue was read again");
-    // The bytes that were read may have been in memory only, and another sync would not report that.
+    // The bytes that were read may not be on the disk, and another sync would not report that. So the queue is
+    // rewritten.
     let rewrites = &store.root.counters.queue_rewrites;
     assert_eq!(rewrites.load(Ordering::Relaxed), 1, "the queue was written again");
-    // The repeated push is merged, since the first one was stored.
+    // The first push was stored in spite of its error, so the repeated push is merged into it.
     assert_eq!(place.put(&store, &["b"]).unwrap().merged, 1);
     assert_eq!(place.ids(&store), ["a", "b", "c"]);
     assert_eq!(rewrites.load(Ordering::Relaxed), 1, "once");
@@ -124,7 +125,7 @@ fn a_full_disk_stops_no_settlement_that_has_room_for_its_record() {
         .map(|entry| entry.lease.unwrap().token)
         .collect();
     let array = place.bytes();
-    // A compaction becomes due after some of these settlements, but the disk has no room for it.
+    // After some of these settlements a compaction is due, but there is no space for it on the disk.
     for (done, some) in tokens.chunks(50).enumerate() {
         faults.room.store(8_000, Ordering::Relaxed);
         assert_eq!(place.ack(&store, some).unwrap().settled.len(), some.len());
@@ -156,7 +157,7 @@ fn a_failed_sync_of_a_record_is_an_unknown_outcome_and_the_next_call_opens_afres
     let error = place.ack(&store, std::slice::from_ref(&token)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     faults.work();
-    // The removal was stored in spite of the error.
+    // The removal was stored in spite of its error.
     assert_eq!(place.ack(&store, &[token]).unwrap().unknown.len(), 1);
     let [read, _, _, syncs] = faults.work();
     assert!(read > 300, "the queue was read again");
@@ -197,7 +198,7 @@ fn a_held_lock_is_waited_for_until_the_deadline() {
         )
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LockUnavailable);
-    // Readers are not affected.
+    // Readers need no lock, so they do not wait.
     assert_eq!(place.ids(&store), ["a"]);
     drop(held);
     place.put(&store, &["b"]).unwrap();

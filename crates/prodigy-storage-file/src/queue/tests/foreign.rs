@@ -126,7 +126,8 @@ fn empty_files_and_arrays_are_empty_queues() {
     for text in ["", "\n", "[]", "[ ]\n", "[\n]\n", "[\n\n]", "[", "[\n"] {
         let place = Place::holding(text);
         let store = place.store();
-        // No writer of ours leaves an array open without a journal, nor another program its empty array.
+        // Only an array that is cut short is reported as damage: we never leave an array open without a journal, and
+        // another program's empty array is closed.
         let is_cut = ["", "[", "[\n"].contains(&text);
         assert_eq!(place.steps(&store).len(), usize::from(is_cut), "{text:?}");
         place.put(&store, &["a"]).unwrap();
@@ -135,7 +136,7 @@ fn empty_files_and_arrays_are_empty_queues() {
     }
 }
 
-/// Elements that are not items, beside an item.
+/// Array elements that are not items. Each of them is tested next to an item.
 const ELEMENTS: [&str; 6] = [
     "{\"k\":2}",
     "{\"item_id\":7}",
@@ -281,7 +282,7 @@ fn a_long_value_of_another_program_is_skipped_as_a_whole_and_never_written_to() 
     let text = format!("{{\"items\":[{}{{}}]}}", item.repeat(100_000));
     let place = Place::holding(&text);
     let store = place.store();
-    // The file is shorter than the limit, so it would be read as one item.
+    // The file is shorter than the limit for an item, so it could be read as a single one.
     assert!(text.len() < 64 << 20);
     assert!(place.entries(&store).is_empty());
     let error = place.put(&store, &["c"]).unwrap_err();

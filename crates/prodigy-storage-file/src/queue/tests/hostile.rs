@@ -1,4 +1,4 @@
-//! Files and items that are made to cost much more time or memory than their length.
+//! Tests of files and items that would cost much more time or memory than their length suggests.
 
 use prodigy_storage_backend::{Durability, ErrorKind, QueueItem, QueueStep};
 use serde_json::value::RawValue;
@@ -78,7 +78,7 @@ fn a_name_of_an_item_within_its_data_is_data() {
     assert_eq!(place.ids(&store), ["a"]);
 }
 
-/// Each of these braces could begin an item that extends to the end of the file. Without a bound, reading the file
+/// Each of these braces could begin an item that extends to the end of the file. Without a limit, reading the file
 /// would take days.
 #[test]
 fn braces_that_are_never_closed_cost_a_bounded_number_of_passes_and_no_item_that_has_its_line() {

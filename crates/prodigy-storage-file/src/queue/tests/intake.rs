@@ -1,4 +1,4 @@
-//! Two threads read long files with the same result as one thread.
+//! Tests that two threads read a long file with the same result as one thread.
 
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ fn items(range: std::ops::Range<usize>) -> Vec<QueueItem> {
     range.map(item).collect()
 }
 
-/// A queue with two long files. Some items are leased in the array, some in the journal, and some were removed.
+/// A queue whose two files are long. Some leases are stated in the array and some in the journal, and some items were
+/// removed.
 fn long() -> (Place, Vec<LeaseToken>) {
     let place = Place::new();
     let store = place.store();
@@ -42,7 +43,7 @@ fn long() -> (Place, Vec<LeaseToken>) {
     put(0..COUNT);
     let early = take(vec![7, COUNT - 7]);
     place.compact(&store);
-    // Each push is merged, so the journal states all items again.
+    // Each of these pushes is merged, so the journal contains the contents of all items again.
     assert_eq!(put(10..COUNT).merged, COUNT - 10);
     let gone = take(vec![11, COUNT - 11]);
     assert_eq!(place.ack(&store, &gone).unwrap().settled.len(), 2);
@@ -88,7 +89,7 @@ fn two_threads_read_long_files_into_the_index_that_one_would_make() {
     let free = |name: &String| !held.contains(name) && !gone.contains(name);
     let expected: Vec<String> = (0..COUNT).map(name).filter(free).collect();
     assert_eq!(taken, expected, "in their order");
-    // An acknowledged item is kept if a push was merged into it during the lease.
+    // If a push was merged into an item during its lease, the item is kept when the lease is acknowledged.
     let settled = place.ack(&place.store(), &tokens).unwrap();
     assert_eq!((settled.settled.len(), settled.kept.len()), (3, 1));
 }
@@ -118,7 +119,7 @@ fn damage_in_either_half_of_a_long_file_costs_only_itself() {
         let fresh = place.store();
         let turn = Turn::begin(&fresh, "test", &place.job, "a test", NEVER).unwrap();
         let lost = COUNT - turn.files.index.len();
-        // An item with a damaged byte in its last bytes may still be whole.
+        // An item may still be read if the damaged byte is in the frame of its checksum.
         assert!(lost == 1 || at == from - 3 && lost == 0, "byte {at}: {lost}");
     }
 }

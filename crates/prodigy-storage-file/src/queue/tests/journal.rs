@@ -1,4 +1,4 @@
-//! The journal beside the array, after a crash, a write of another process, damage, or with a second hard link.
+//! Tests of the journal: after a crash, a write of another process, or damage, and with a second hard link.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn records(place: &Place) -> Vec<Value> {
         .collect()
 }
 
-/// A queue of six items with every kind of change, and the ids that remain.
+/// A queue with six items and every kind of change. Returns the ids of the items that remain.
 fn lively() -> (Place, Vec<&'static str>) {
     let place = Place::new();
     let store = place.store();
@@ -82,7 +82,7 @@ fn a_compaction_changes_nothing_that_is_read_and_empties_the_journal() {
     assert_eq!(records(&place)[0]["counter"], 16);
     assert_eq!(place.array().len(), 5);
     assert_eq!(place.array()[1]["queue_change"], 16);
-    // A second compaction changes nothing.
+    // A second compaction changes nothing, since nothing happened since the first one.
     let files = [place.bytes(), place.journal()];
     place.compact(&store);
     assert_eq!([place.bytes(), place.journal()], files);
@@ -126,7 +126,7 @@ fn a_crash_between_the_two_files_of_a_compaction_makes_no_change_twice_and_none_
     let before = seen(&place, &store);
     let journal = place.journal();
     place.compact(&store);
-    // The state between the two renames: the new array with the old journal.
+    // The state between the two renames of a compaction: the new array, and the old journal.
     std::fs::write(place.journal_path(), &journal).unwrap();
     let store = place.store();
     assert_eq!(seen(&place, &store), before);
@@ -187,12 +187,12 @@ fn a_queue_of_an_earlier_version_is_taken_over_at_its_first_change() {
             .collect()
     };
     assert_eq!(marks(&store), [1, 2, 3]);
-    // A push does not rewrite it.
+    // A push leaves the lines of the earlier version unchanged.
     place.put(&store, &["d"]).unwrap();
     assert!(place.bytes().starts_with(old.strip_suffix(b"\n]\n").unwrap()));
     assert_eq!(place.array()[3]["queue_birth"], 4);
     assert!(place.array()[0].get("queue_birth").is_none());
-    // A change that refers to the earlier revision is still accepted.
+    // A change on condition of the item's earlier revision is still accepted.
     let other = place.store();
     let edit = Settlement::new(
         Claim::Revision(id("b"), prodigy_storage_backend::QueueMark(2)),
@@ -293,7 +293,7 @@ fn a_doctor_finds_lost_changes_a_lost_beginning_and_a_lost_journal() {
         std::fs::write(place.journal_path(), bytes).unwrap();
         survey(&place)
     };
-    // The first record has the number 7.
+    // The first record after the header has the number 7.
     assert_eq!(without(&[3]).1, [(9, 9)]);
     assert_eq!(without(&[2, 3, 5]).1, [(8, 9), (11, 11)]);
     assert!(!without(&[0]).0.journal.unwrap().has_header);
@@ -359,7 +359,7 @@ fn a_damaged_record_is_reported_by_readers_and_goes_to_the_quarantine_with_the_n
     assert_eq!(damage.len(), 1);
     assert_eq!(damage[0].offset, start as u64);
     assert!(damage[0].place.ends_with("items.journal"));
-    // The lost record had removed the item, which is back now, still leased.
+    // The lost record was the removal of the item, which now appears again, still leased.
     assert!(
         place
             .store()
@@ -389,7 +389,7 @@ fn an_array_without_its_file_leaves_numbers_that_no_record_means() {
         let summary = store.queue_summary(&place.job, NEVER).unwrap();
         assert_eq!((summary.items, summary.damaged), (2, 1));
     }
-    // A compaction does not forget them, and a repair does.
+    // The missing items still count as missing after a compaction, but not after a repair.
     place.compact(&store);
     assert_eq!(damaged(&place.store()), 1);
     assert!(store.queue_rebuild(&place.job, NEVER, |_, _, _| Ok(())).unwrap());
@@ -412,14 +412,14 @@ fn a_process_shows_exactly_the_items_in_a_small_array_when_it_has_done_with_it()
             .collect()
     };
     assert_eq!(names(&place).len(), 6);
-    // A process that worked on the queue, and another process that opens it after a death.
+    // One process has the queue open, and another one compacts it, as a process does that finds it left uncompacted.
     let store = place.store();
     place.store().tidy(NEVER).unwrap();
     assert_eq!(names(&place), ids);
     place.remove(&store, &[id("b")]).unwrap();
     store.tidy(NEVER).unwrap();
     assert_eq!(names(&place), ids[1..]);
-    // The first change by another process after a process was killed.
+    // A process was killed, and another process makes its first change.
     place.remove(&store, &[id("c")]).unwrap();
     place.remove(&place.store(), &[id("x")]).unwrap();
     assert_eq!(names(&place), ids[2..]);
@@ -454,7 +454,7 @@ fn a_cap_refuses_a_push_and_no_settlement() {
     let tokens = take(&place, &store, pushed);
     assert_eq!(tokens.len(), pushed);
     assert_eq!(place.ack(&store, &tokens).unwrap().settled.len(), pushed);
-    // A push compacts the queue if it needs the room.
+    // A push compacts the queue if it needs the space.
     place.put(&store, &["again"]).unwrap();
     assert!(size(&place) <= 4_000);
 }

@@ -1,5 +1,5 @@
-//! Items over a reader's limit: they are reported, count as no damage, and changes of other items leave them byte for
-//! byte as they are.
+//! Tests of items above a reader's limit: they are reported, do not count as damage, and keep every byte when other
+//! items are changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn sized(id: &str, len: usize) -> QueueItem {
     ))
 }
 
-/// A queue of three items whose second one is over the limit.
+/// A queue with three items, of which the second is above the limit.
 fn three() -> Place {
     let place = Place::new();
     let items = [item("a"), sized("large", LARGE), item("c")];
@@ -41,7 +41,7 @@ fn three() -> Place {
     place
 }
 
-/// The line of the large item without its separator.
+/// The line of the large item, without what separates it from the next one.
 fn large_line(place: &Place) -> Vec<u8> {
     let bytes = place.bytes();
     let mut lines = bytes.split(|byte| *byte == b'\n');
@@ -49,7 +49,7 @@ fn large_line(place: &Place) -> Vec<u8> {
     line.strip_suffix(b",").unwrap_or(line).to_vec()
 }
 
-/// The ids of the readable items, and the items that are too large.
+/// The ids of the items that a reader returns, and the items that it reports as too large.
 fn read(place: &Place, store: &Queues) -> (Vec<String>, Vec<TooLarge>) {
     let (mut ids, mut large) = (Vec::new(), Vec::new());
     for step in place.steps(store) {
@@ -140,7 +140,7 @@ fn an_id_that_is_stored_over_the_limit_is_not_stored_again() {
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
         assert_eq!(place.bytes(), before);
     }
-    // It can be removed by its id, which needs no contents.
+    // The large item can be removed by its id, since that does not need its contents.
     let removed = place.remove(&store, &[id("large")]).unwrap();
     assert_eq!(removed.settled, [id("large")]);
     assert_eq!(place.ids(&place.store()), ["a", "c"]);
@@ -213,7 +213,7 @@ fn items_of_another_program_are_too_large_each_by_its_own_size() {
     assert_eq!(ids.len(), 201);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].len, found[0].verified), (large.len() as u64, false));
-    // The item over the limit may have this id.
+    // The id of the item above the limit can't be read, so it may be this one.
     let error = store.queue_get(&place.job, &id("none"), NEVER).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     place.remove(&store, &[id("s7")]).unwrap();

@@ -38,7 +38,7 @@ fn a_taken_item_stays_stored_and_is_not_taken_twice() {
     let array = place.array();
     assert_eq!(array[0]["lease_token"], token(&first[0]).as_str());
     assert_eq!(array[0]["lease_until"], "2027-01-15T08:01:00.000000000Z");
-    // Another process sees the leases.
+    // Another process also respects the leases.
     assert_eq!(names(&take(&place, &place.store(), 9)), ["b"]);
     assert!(take(&place, &store, 9).is_empty());
 }

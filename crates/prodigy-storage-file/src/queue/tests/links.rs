@@ -1,4 +1,4 @@
-//! A file with a second hard link, which may be outside of the root.
+//! Tests of files with a second hard link, which may be outside of the root.
 
 use super::support::Place;
 
@@ -7,7 +7,7 @@ fn a_push_and_a_mending_do_not_write_through_a_second_name() {
     for torn in [false, true] {
         let place = Place::new();
         place.put(&place.store(), &["a"]).unwrap();
-        // This handle has the file open already.
+        // This handle already has the file open.
         let known = place.store();
         place.put(&known, &["b"]).unwrap();
         let mut text = place.bytes();

@@ -1,10 +1,10 @@
-//! Items that are missing from a queue whose bytes are whole.
+//! Tests of items that are missing from a queue whose remaining bytes are undamaged.
 
 use prodigy_storage_backend::{Change, Claim, Deadline, QueueStep, Settlement};
 
 use super::support::*;
 
-/// The array without the lines of some items.
+/// The array without the lines of these items.
 fn without(place: &Place, gone: &[&str]) -> Vec<u8> {
     let text = String::from_utf8(place.bytes()).unwrap();
     let is_kept = |line: &&str| {
@@ -29,7 +29,7 @@ fn missing(place: &Place) -> u64 {
     survey.unwrap().unwrap().missing
 }
 
-/// The number of damaged places that a listing reports, which the summary counts too.
+/// The number of damaged places that a listing of the queue reports. The summary must report the same number.
 fn reported(place: &Place) -> u64 {
     let store = place.store();
     let steps = place.steps(&store);

@@ -1,4 +1,4 @@
-//! Tests of the file backend's queue, a test for each promise.
+//! Tests of the file backend's queue: one test for each promise.
 
 mod ahead;
 mod blanks;

@@ -1,4 +1,4 @@
-//! Items as this backend writes them are read by a fast path, with the same results.
+//! Tests that the fast path for lines in our own form gives the same results as the general parser.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::fs::{FileSystem, OpenMode, RealFs};
 
 const LIMIT: u64 = 1 << 20;
 
-/// The line of an item as this backend writes it.
+/// The line of an item, as this backend writes it.
 fn sealed(name: usize, data: &str, lease: Option<&Lease>) -> Vec<u8> {
     let body = raw(&format!("{{\"item_id\":\"i{name}\",\"item_data\":\"{data}\"}}"));
     old_line(&body, lease)
@@ -31,7 +31,7 @@ fn lease(token: &str, until: i64) -> Lease {
     }
 }
 
-/// The bytes between two separators.
+/// Random bytes for a place between two separators of the array.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let long = prop_oneof![9 => 0..300usize, 1 => 200_000..300_000usize];
     let ours = (0..9usize, long, any::<bool>()).prop_map(|(name, len, leased)| {
@@ -56,7 +56,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// A fragment, described by its contents.
+/// The contents of a fragment, for comparison: the state of its checksum, and its bytes.
 type Content = (Option<ItemChecksum>, Vec<u8>);
 
 fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Content {
@@ -71,7 +71,8 @@ fn found(fragment: &Fragment, scanner: &Scanner, bytes: &[u8]) -> Content {
             (Some(*checksum), line.to_vec())
         }
         Fragment::Damage { start, end, .. } => {
-            // Damage may extend over a separator.
+            // Damage may include separators, which differ between the compared files, so white space at line ends is
+            // ignored.
             let text = bytes[*start as usize..*end as usize].to_vec();
             let parts: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
             let parts: Vec<&[u8]> = parts.into_iter().map(<[u8]>::trim_ascii).collect();
@@ -90,7 +91,7 @@ fn scanner(folder: &Path, bytes: &[u8]) -> Scanner {
     Scanner::new(Arc::from(file), LIMIT).unwrap()
 }
 
-/// Reads the fragments one by one.
+/// Reads all fragments with the scanner under test.
 fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Content>, Scanner) {
     let mut scanner = scanner(folder, bytes);
     let mut all = Vec::new();
@@ -100,7 +101,7 @@ fn stepped(folder: &Path, bytes: &[u8]) -> (Vec<Content>, Scanner) {
     (all, scanner)
 }
 
-/// Describes the first difference.
+/// Describes the first difference between two lists of fragments.
 fn shown(some: &[Content], others: &[Content]) -> String {
     let at = some.iter().zip(others).take_while(|(a, b)| a == b).count();
     let text = |found: &[Content]| {
@@ -127,7 +128,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let bytes = file(&pieces, b",\n", end.as_bytes());
         let (plain, stepped_to) = stepped(folder.path(), &bytes);
-        // A blank follows each comma, so no item has the form of this backend.
+        // A blank after each comma, so that the fast path does not apply to any item.
         let spaced = file(&pieces, b", \n", end.as_bytes());
         let (general, walked_to) = stepped(folder.path(), &spaced);
         prop_assert!(plain == general, "{}", shown(&plain, &general));
@@ -177,13 +178,13 @@ proptest! {
         prodigy_storage_backend::record::add_checksum(&mut line, 0);
         let entry = line::read(&line, ItemChecksum::Valid);
         let told = entry.map(|entry| facts(&entry.entry.body).map_err(|error| error.to_string()));
-        // Bytes that can't be read yield an error.
+        // For bytes that are not an item, the expected result is an error.
         let told = told.unwrap_or_else(|| Err(facts_of_line(b"").unwrap_err().to_string()));
         prop_assert_eq!(facts_of_line(&line).map_err(|error| error.to_string()), told);
     }
 }
 
-/// A queue of this number of items that a handle has open, and the bytes of its file.
+/// A queue with this number of items, and the ids of the items.
 fn queue(items: usize) -> (Place, Vec<String>) {
     let place = Place::new();
     let names: Vec<String> = (0..items).map(|n| format!("n{n:05}")).collect();
@@ -211,7 +212,7 @@ fn whatever_happens_to_items_costs_one_write_and_one_sync_however_long_the_queue
             let taken = store.queue_take(&place.job, &Select::eligible(), limit, minute, None, NEVER);
             taken.unwrap()
         };
-        // The first take creates the journal, and leaves blanks behind it.
+        // The first take creates the journal, with blanks at its end.
         let first = [tokens(take(2)), tokens(take(1))].concat();
         let before = place.bytes();
         faults.work();
@@ -273,7 +274,7 @@ fn emptying_a_queue_writes_a_bounded_multiple_of_its_size() {
         }
         assert_eq!(done, names.len() + 1);
         let [_, written, ..] = faults.work();
-        // For items this short, the records are half of the bytes, and most of them overwrite existing blanks.
+        // The items are so short that half of the bytes are records. Most of them overwrite existing blanks.
         assert!(written <= 4 * len, "{written} of {len}");
     }
 }
@@ -356,7 +357,7 @@ fn what_ends_at_the_end_of_a_read_is_what_it_is_elsewhere() {
     let [one, two] = [sealed(1, "", None), sealed(2, "", None)];
     let cut = &one[..20];
     for to in READ - 60..READ + 60 {
-        // The filler's separator begins at `to`.
+        // The length of the first item is chosen so that its separator begins at the offset `to`.
         let filler = sealed(0, &"d".repeat(to - 2 - sealed(0, "", None).len()), None);
         let bytes = [b"[\n", &filler[..], b",\n", &one, b",\n", &two, b",\n", cut].concat();
         assert_eq!(&bytes[to..to + 2], b",\n");
@@ -371,7 +372,7 @@ fn what_ends_at_the_end_of_a_read_is_what_it_is_elsewhere() {
             );
             assert!(scanner.array().plain, "{to}");
         }
-        // Only the filler precedes the cut.
+        // The cut item directly follows the first one.
         let bytes = [b"[\n", &filler[..], b",\n", cut].concat();
         let (_, scanner) = stepped(folder.path(), &bytes);
         assert_eq!(scanner.array().tail, Some(to as u64 + 2));

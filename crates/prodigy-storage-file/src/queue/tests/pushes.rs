@@ -53,7 +53,7 @@ fn items_come_back_as_they_were_put() {
             .map(|found| found.id),
         None
     );
-    // The repeated push has the same text.
+    // The same item is pushed again.
     let again = store
         .queue_put(&place.job, &[pushed], Durability::Strict, None, NEVER)
         .unwrap();
@@ -96,7 +96,7 @@ fn a_push_costs_the_same_however_long_the_queue_is() {
 fn a_relaxed_push_is_not_synced() {
     let place = Place::new();
     let (store, faults) = Faulty::store(&place);
-    // Only a new file is synced, so that a crash leaves no part of it.
+    // Only the push that creates the file syncs it, so that no part of a file remains after a crash.
     for (name, expected) in [("a", 1), ("b", 0)] {
         store
             .queue_put(&place.job, &[item(name)], Durability::Relaxed, None, NEVER)
@@ -140,7 +140,7 @@ fn a_known_id_is_merged_and_keeps_place_and_lease() {
         ),
         (&2.into(), &2.into(), &"T".into())
     );
-    // The lines of the neighbours are unchanged.
+    // The lines before and after this item are unchanged.
     let after = String::from_utf8(place.bytes()).unwrap();
     let line = |text: &str, at: usize| text.lines().nth(at).unwrap().trim_end_matches(',').to_owned();
     assert_eq!(
@@ -198,7 +198,7 @@ fn too_large_an_item_stores_nothing_of_its_batch() {
         .queue_put(&place.job, &[item("b"), large], Durability::Strict, None, NEVER)
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    // A history may not grow past the limit either.
+    // A push is also refused if the merged history would make the item larger than the limit.
     let failure = format!(
         r#"{{"item_id":"a","item_data":1,"failure_history":[{{"stack_trace":"{}"}}]}}"#,
         "s".repeat(200)

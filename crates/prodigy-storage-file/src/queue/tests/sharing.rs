@@ -11,9 +11,9 @@ fn two_handles_see_each_other_s_pushes() {
     let (one, two) = (place.store(), place.store());
     place.put(&one, &["a"]).unwrap();
     place.put(&two, &["b"]).unwrap();
-    // The first handle reads what the other one added.
+    // The first handle reads the items that the second one added.
     assert_eq!(place.put(&one, &["b", "c"]).unwrap(), PutReport::new(1, 1, 0));
-    // The first handle added an item, and created the journal.
+    // The second handle reads the item and the journal that the first one added.
     assert_eq!(place.put(&two, &["c", "d"]).unwrap(), PutReport::new(1, 1, 0));
     place.remove(&two, &[id("a")]).unwrap();
     assert_eq!(place.put(&one, &["a"]).unwrap(), PutReport::new(1, 0, 0));
@@ -37,7 +37,7 @@ fn catching_up_reads_only_what_was_added() {
         .unwrap();
     let two = place.store();
     let [len, blanks] = [place.bytes().len() as u64, 64 << 10];
-    // The first push adds blanks to the file, the second one overwrites them.
+    // The first push adds blanks to the file, and the second one overwrites some of them.
     for (name, most) in [("x", 3 * blanks), ("y", 10_000)] {
         place.put(&two, &[name]).unwrap();
         faults.work();
@@ -104,14 +104,14 @@ fn threads_and_processes_lose_nothing_and_take_nothing_twice() {
                         let settled = place.ack(store, &tokens).unwrap();
                         assert!(settled.unknown.is_empty());
                         let ids = found.iter().map(|entry| entry.id.to_string());
-                        // Only the item `shared` is pushed during its lease.
+                        // No item except `shared` is pushed while it is leased.
                         assert!(settled.kept.len() <= 1);
                         taken.lock().extend(ids.filter(|id| id != "shared"));
                     }
                 });
             }
         }
-        // Concurrent readers see whole items only.
+        // Concurrent readers see only whole items.
         let place = &place;
         scope.spawn(move || {
             let store = place.store();

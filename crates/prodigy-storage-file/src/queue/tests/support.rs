@@ -21,11 +21,11 @@ use crate::queue::standing::encode_claims;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
-/// A clock that a test sets.
+/// A clock that is set by the test.
 #[derive(Debug)]
 pub(in crate::queue) struct Hand {
     wall: AtomicI64,
-    /// Seconds since the boot.
+    /// The time since the boot, in seconds.
     uptime: AtomicU64,
     boots: AtomicU64,
 }
@@ -39,13 +39,13 @@ impl Hand {
         }
     }
 
-    /// Advances both clocks.
+    /// Advances the wall clock and the time since the boot.
     pub(in crate::queue) fn turn(&self, seconds: u32) {
         self.set_by(i64::from(seconds));
         self.uptime.fetch_add(u64::from(seconds), Ordering::Relaxed);
     }
 
-    /// Moves the wall clock only.
+    /// Moves only the wall clock.
     pub(in crate::queue) fn set_by(&self, seconds: i64) {
         self.wall.fetch_add(seconds * 1_000_000_000, Ordering::Relaxed);
     }
@@ -85,7 +85,7 @@ impl Place {
         }
     }
 
-    /// A queue whose file has these bytes.
+    /// A queue with a file of these bytes.
     pub(super) fn holding(bytes: impl AsRef<[u8]>) -> Self {
         let place = Self::new();
         std::fs::create_dir_all(place.path().parent().unwrap()).unwrap();
@@ -101,7 +101,7 @@ impl Place {
         FileOptions::new(self.folder.path()).clock(self.clock.clone())
     }
 
-    /// A store as another process would open it.
+    /// Opens the store as another process would.
     pub(super) fn store(&self) -> Queues {
         Faulty::open(self, true).0
     }
@@ -114,14 +114,14 @@ impl Place {
         std::fs::read(self.path()).unwrap()
     }
 
-    /// The number of another program's dead letters that a store skipped.
+    /// The number of another program's dead letters that this store has skipped.
     pub(super) fn skipped(&self, store: &Queues) -> u64 {
         let mut stats = Stats::default();
         store.root.foreign.add_to(&mut stats);
         stats.get(ForeignKind::DeadLetters.counter())
     }
 
-    /// The array as a JSON parser sees it.
+    /// The array of items, as a JSON parser reads it.
     pub(super) fn array(&self) -> Vec<Value> {
         let bytes = self.bytes();
         serde_json::from_slice(&bytes)
@@ -142,7 +142,7 @@ impl Place {
         store.queue_put(&self.job, &items, Durability::Strict, None, NEVER)
     }
 
-    /// Settles items by token. Returns the settled tokens and the others.
+    /// Settles items by key or token. Returns those that were settled, and the others.
     fn settle<K: Clone>(
         &self,
         store: &Queues,
@@ -223,7 +223,7 @@ impl Place {
     }
 }
 
-/// The keys that were settled, and the others.
+/// The keys or tokens that were settled, and the others.
 #[derive(Debug)]
 pub(super) struct Outcome<K> {
     pub(super) settled: Vec<K>,
@@ -247,7 +247,7 @@ pub(super) fn item(id: &str) -> QueueItem {
 }
 
 pub(super) fn item_of(json: &str) -> QueueItem {
-    // Each push gets its own time, so it counts as a new failure.
+    // Each item gets a different time of failure, so that a push of the same id counts as a new failure.
     static TIME: AtomicI64 = AtomicI64::new(1_700_000_000_000);
     let time = Timestamp::from_millis(TIME.fetch_add(1, Ordering::Relaxed)).to_rfc3339();
     let mut fields = json.trim_end().strip_suffix('}').unwrap().to_owned();
@@ -263,8 +263,8 @@ pub(super) fn value(entry: &QueueEntry) -> Value {
     serde_json::from_str(entry.body.get()).unwrap()
 }
 
-/// A file system that counts its calls, and fails on request. A quick one skips syncs, for tests that make thousands of
-/// calls.
+/// A file system that counts its calls, and makes calls fail on request. With `quick` it skips syncs, for tests with
+/// thousands of calls.
 #[derive(Debug)]
 pub(super) struct Faulty {
     real: RealFs,
@@ -274,12 +274,12 @@ pub(super) struct Faulty {
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// The number of bytes that can still be written, plus 1; 0 is no limit.
+    /// The number of bytes that can still be written, plus 1; 0 means no limit.
     pub(super) room: AtomicU64,
-    /// The number of next syncs that fail.
+    /// The number of upcoming syncs that fail.
     pub(super) syncs: AtomicU64,
-    /// The offset of a byte that is read with another value, or 0 for none, and the number of reads that still return
-    /// the right value.
+    /// `spoilt` is the offset of a byte that is read with a wrong value; 0 means none. `sound` is the number of reads
+    /// before that, which still return the right value.
     pub(super) spoilt: AtomicU64,
     pub(super) sound: AtomicU64,
     pub(super) written: AtomicU64,
@@ -289,7 +289,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// The bytes read and written, the writes and the syncs since the last call.
+    /// The numbers since the last call: of bytes read, bytes written, writes and syncs.
     pub(super) fn work(&self) -> [u64; 4] {
         [&self.read, &self.written, &self.writes, &self.synced]
             .map(|counter| counter.swap(0, Ordering::Relaxed))
@@ -318,7 +318,7 @@ impl Faulty {
 impl FileSystem for Faulty {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FsFile>> {
         let file = self.real.open(path, mode)?;
-        // Calls on lock files and marks do not fail here.
+        // Faults apply only to the two files of a queue, and not to its lock file or to fencing marks.
         let counts = path.starts_with("dlq") && path.extension().is_none_or(|end| end != "lock");
         if !counts && !self.quick {
             return Ok(file);
@@ -479,7 +479,7 @@ impl FsFile for FaultyFile {
     }
 }
 
-/// The line of an item as an earlier version wrote it: without the fields of a journal.
+/// The line of an item as an earlier version wrote it, without birth and other numbers.
 pub(super) fn old_line(body: &RawValue, lease: Option<&Lease>) -> Vec<u8> {
     let mut line = body.get().strip_suffix('}').unwrap().as_bytes().to_vec();
     encode_claims(&mut line, lease, None);
