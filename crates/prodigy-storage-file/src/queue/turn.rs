@@ -1,12 +1,12 @@
-//! A writer's turn: it holds the lock of a queue, and its index matches both files.
+//! A writer's turn: the use of a queue under its lock, with an index that matches both files.
 //!
-//! Writers only append to the array and to the journal. So a process knows a queue once it has read the bytes that were
-//! added since its last turn. A turn adds its own writes to the index at once.
+//! Writers only append to the array and to the journal. So a process that has a queue's index only reads the bytes that
+//! were added since its last turn. A turn adds its own writes to the index at once.
 //!
 //! **Durability.** A strict writer writes under the lock, releases the lock, syncs, and then acknowledges. Its sync
-//! includes bytes that other writers left unsynced before its own in the same file. Before it writes to one file, it
-//! syncs the other one if that has unsynced bytes. So after a power failure the counter can have a gap in three cases
-//! only: the file has blanks at that change, the write was relaxed, or the gap follows all acknowledged changes.
+//! also covers bytes that other writers wrote to the same file before and did not sync. Before it writes to one file,
+//! it syncs the other one if that has unsynced bytes. So after a power failure, a number of the counter is missing in
+//! three cases only: the file has blanks at its place, its write was relaxed, or it follows all acknowledged changes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::root::{LockedFile, Replace, Root, TempFile};
 /// The number of steps between two checks of the deadline.
 pub(super) const STRIDE: usize = 256;
 
-/// A queue whose lock is held.
+/// A queue whose lock is held, with its files and its index.
 #[derive(Debug)]
 pub(super) struct Turn<'q> {
     pub(super) queues: &'q Queues,
@@ -42,15 +42,15 @@ pub(super) struct Turn<'q> {
     pub(super) journal_path: PathBuf,
     pub(super) deadline: Deadline,
     pub(super) files: QueueFiles,
-    /// Encoded records that are not written yet.
+    /// Encoded records, to be appended to the journal by [`commit`](Self::commit).
     pending: Vec<u8>,
-    /// True if the index has changes that the files do not have. The index is dropped unless all of them get written.
+    /// True if the index has changes that are not in the files yet. The index is dropped if the turn ends like this.
     pub(super) ahead: bool,
     /// True if this process had no index of the queue before this turn.
     pub(super) is_new: bool,
-    /// Files that a compaction replaced and that still have to be synced.
+    /// The files that a compaction replaced. They may still be in use after a failure, so they are synced at the end.
     pub(super) replaced: Vec<Arc<super::files::Syncer>>,
-    /// `None` while the turn reads ahead, before it has the lock.
+    /// `None` while the queue is read before this process has the lock.
     pub(super) lock: Option<LockedFile<'q>>,
 }
 
@@ -66,7 +66,7 @@ impl<'q> Turn<'q> {
         Self::begin_within(queues, operation, job, purpose, deadline, deadline)
     }
 
-    /// Like [`begin`](Self::begin), with a separate deadline for the lock.
+    /// Like [`begin`](Self::begin), with a separate deadline `wait` for taking the lock.
     pub(super) fn begin_within(
         queues: &'q Queues,
         operation: &'static str,
@@ -90,7 +90,7 @@ impl<'q> Turn<'q> {
         };
         let lock = Entry::QueueLock(job.clone()).path();
         if queues.root.fs.metadata(&lock).is_err() {
-            // Also before the lock is taken, which creates the folder of the queue.
+            // Checked here, too, because taking the lock creates the folder of the queue.
             queues.root.refuse_moved(operation, &Part::Job(job.clone()))?;
         }
         let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait, &mut |ahead| {
@@ -108,7 +108,7 @@ impl<'q> Turn<'q> {
         Ok(turn)
     }
 
-    /// Releases the lock, then syncs what was written unless `durability` is relaxed.
+    /// Releases the lock. Then syncs the written bytes, unless `durability` is relaxed.
     pub(super) fn end(mut self, durability: Durability) -> Result<()> {
         let queues = self.queues;
         let root = &queues.root;
@@ -152,7 +152,7 @@ impl<'q> Turn<'q> {
         self.files.items.is_some()
     }
 
-    /// The open journal or file of items, if it exists, and its path.
+    /// The open journal or the open file of items, or `None` if it does not exist, and its path.
     pub(super) fn file(&self, in_journal: bool) -> (Option<&OpenFile>, &Path) {
         let (items, journal) = (&self.files.items, &self.files.journal);
         match in_journal {
@@ -161,7 +161,7 @@ impl<'q> Turn<'q> {
         }
     }
 
-    /// Syncs one file before the other one is written, unless the write is relaxed.
+    /// Syncs this file before the other one is written. Does nothing for a relaxed write.
     fn sync_first(&self, in_journal: bool, durability: Durability) -> Result<()> {
         let (Some(open), path) = self.file(in_journal) else {
             return Ok(());
@@ -175,7 +175,7 @@ impl<'q> Turn<'q> {
         })
     }
 
-    /// The bytes at a location, which may be in a record that is not written yet.
+    /// The bytes at a location in a file, or in a record that is still to be written.
     fn bytes_at(&self, location: Location) -> Result<Vec<u8>> {
         let written = match location.in_journal {
             true => self.files.journal.as_ref().map_or(0, |journal| journal.end),
@@ -199,7 +199,7 @@ impl<'q> Turn<'q> {
         Ok(bytes)
     }
 
-    /// The present state of an item. `None` if its bytes can't be read or it is larger than the limit.
+    /// The current state of an item. `None` if its bytes can't be read, or if it is larger than the limit.
     pub(super) fn entry(&self, at: u32) -> Result<Option<QueueEntry>> {
         let index = &self.files.index;
         if index.is(at, Flags::LARGE) {
@@ -231,7 +231,7 @@ impl<'q> Turn<'q> {
         Ok(Some(entry))
     }
 
-    /// The token of the lease on an item.
+    /// The token of the lease on an item; `None` if it has no lease.
     pub(super) fn token_of(&self, at: u32) -> Result<Option<LeaseToken>> {
         let Some(hold) = self.files.index.hold(at) else {
             return Ok(None);
@@ -260,7 +260,7 @@ impl<'q> Turn<'q> {
         })
     }
 
-    /// The items with an id, the latest first. Files of ours have at most one.
+    /// The items with this id, the latest first. In a file of ours, at most one item has it.
     pub(super) fn with_id(&mut self, id: &ItemId) -> Result<Vec<u32>> {
         let mut found = Vec::new();
         for at in self.files.index.with_hash(self.queues.hash(id.as_str())) {
@@ -271,7 +271,7 @@ impl<'q> Turn<'q> {
         Ok(found)
     }
 
-    // Changes.
+    // Changes of items.
 
     /// The next number of the counter.
     pub(super) fn next(&mut self) -> Result<u64> {
@@ -283,7 +283,7 @@ impl<'q> Turn<'q> {
         Ok(self.files.counter)
     }
 
-    /// Encodes the record of a change, to be written by [`commit`](Self::commit), and applies it to the index.
+    /// Adds the record of a change to those that [`commit`](Self::commit) writes, and applies the change to the index.
     pub(super) fn change(
         &mut self,
         at: u32,
@@ -294,8 +294,9 @@ impl<'q> Turn<'q> {
     ) {
         if self.pending.is_empty() {
             match &self.files.journal {
-                // The header of the journal states the number before its first record. Without a journal each number is the
-                // birth of an item; after damage, only the items that can be read are known.
+                // A new journal states the counter and the number of items before its first record. Without a journal,
+                // no item was removed yet, so the counter is the number of items; after damage, only the readable items
+                // are known.
                 None => {
                     let items = match self.files.spoilt {
                         true => self.files.index.len() as u64,
@@ -327,7 +328,7 @@ impl<'q> Turn<'q> {
         }
     }
 
-    /// Writes the pending records of this turn.
+    /// Appends the encoded records of this turn to the journal.
     pub(super) fn commit(&mut self, durability: Durability) -> Result<()> {
         let bytes = std::mem::take(&mut self.pending);
         if bytes.is_empty() {
@@ -390,8 +391,8 @@ impl<'q> Turn<'q> {
         Ok(())
     }
 
-    /// Writes new items over the closing bracket and the blanks behind it, in one write, whatever the length of the
-    /// queue. `new` has each item's body, id and birth.
+    /// Writes new items over the closing bracket and the blanks after it, in one write, whatever the length of the
+    /// queue. `new` is the body, the id and the birth of each item.
     pub(super) fn push(&mut self, new: &[(&RawValue, &ItemId, u64)], durability: Durability) -> Result<()> {
         let (queues, path) = (self.queues, self.items_path.clone());
         let root = &queues.root;
@@ -434,7 +435,8 @@ impl<'q> Turn<'q> {
                 }
             }
             Some(items) => {
-                // Another program's closing may be longer than ours, and a part of it would remain.
+                // The closing bracket that another program wrote may be longer than ours. It is replaced first, so that
+                // no part remains.
                 let closed = if items.ends_blank { Ok(()) } else { close(items) };
                 let written =
                     closed.and_then(|()| blanks::write(&items.open, &bytes, items.end, items.len, queue));
@@ -491,7 +493,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Reads a line of the file of items.
+/// Parses a line of the file of items.
 pub(super) fn read_line(bytes: &[u8]) -> Option<line::Stored> {
     let checksum = match record::check_crc(bytes) {
         Checksum::Valid => ItemChecksum::Valid,
@@ -502,7 +504,7 @@ pub(super) fn read_line(bytes: &[u8]) -> Option<line::Stored> {
     line::read(bytes, checksum)
 }
 
-/// Reads the item in a line of the journal.
+/// Parses the item in a record of the journal.
 pub(super) fn contents(bytes: &[u8]) -> Option<QueueEntry> {
     if record::check_crc(bytes) != Checksum::Valid {
         return None;
@@ -521,7 +523,7 @@ pub(super) fn contents(bytes: &[u8]) -> Option<QueueEntry> {
     })
 }
 
-/// The place, lease and delay that a line of one of the files states.
+/// The place, the lease and the delay that a line of one of the files states.
 pub(super) fn standing_in(bytes: &[u8], in_journal: bool) -> Option<Standing> {
     if !in_journal {
         return read_line(bytes).map(|stored| stored.standing());
@@ -535,8 +537,9 @@ pub(super) fn standing_in(bytes: &[u8], in_journal: bool) -> Option<Standing> {
     }
 }
 
-/// Closes the array behind the last item, and cuts off everything that follows. The cut comes first, since half an item
-/// behind the bracket would be damage. It keeps the room of the bracket, which a full disk might not provide again.
+/// Closes the array after its last item, and cuts off everything after that. The file is cut before the bracket is
+/// written, since half an item after the bracket would be damage. The cut leaves space for the bracket, which a full
+/// disk might not provide again.
 pub(super) fn close(items: &mut ItemsFile) -> std::io::Result<()> {
     let len = items.end + CLOSING.len() as u64;
     let file = &items.open.file;
@@ -559,7 +562,7 @@ pub(super) fn too_many(root: &Root, operation: &'static str, path: &Path) -> Sto
     .with_hint("push to the queue of another job")
 }
 
-/// The error of a write with an unknown outcome.
+/// The error for a write whose outcome is unknown.
 pub(super) fn unknown(
     queues: &Queues,
     operation: &'static str,

@@ -1,4 +1,4 @@
-//! A queue as a reader sees it: the array with the changes of the journal applied. A reader takes no lock.
+//! The items of a queue as readers see them: the array with the changes of the journal applied. Readers take no lock.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,28 +23,28 @@ use crate::fs::FileRead;
 use crate::fs::{FsFile, OpenMode};
 use crate::root::Root;
 
-/// The reasons why bytes of a journal are damage.
+/// The reasons for reporting bytes of a journal as damage.
 pub(super) const NO_RECORD: &str = "it is no record of a change, or its checksum does not hold";
 pub(super) const HOLE: &str =
     "a power failure left these bytes blank: they belong to a change that was relaxed or not acknowledged";
-/// The reasons why a file of items as a whole is damage.
+/// The reasons for reporting a file of items as a whole as damage.
 pub(super) const FEWER: &str = "the file has fewer items than its journal counts";
 pub(crate) const NO_ARRAY: &str = "the file has no whole item: it is empty, or was cut or overwritten";
 
-/// The last changes of one item.
+/// The changes of one item that the journal states.
 #[derive(Clone, Copy, Debug, Default)]
 struct Changed {
     last: u64,
     is_gone: bool,
-    /// True if the walk came to the item.
+    /// True if the walk through the array has reached the item.
     is_seen: bool,
-    /// The last record with the item's standing, and the last one with its contents, each as offset and length. A
-    /// length of 0 means that no such record exists.
+    /// The last record that states the item's place, lease and delay, and the last one that states its contents: offset
+    /// and length each. A length of 0 means that no such record exists.
     standing: (u64, u32),
     item: (u64, u32),
 }
 
-/// A range of bytes in one of the files.
+/// A range of damaged bytes in the array or in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spot {
     pub(super) in_journal: bool,
@@ -61,7 +61,7 @@ pub(super) enum Seen {
         checksum: ItemChecksum,
     },
     Damage(Spot),
-    /// An item that is larger than the limit: its bytes, its id, and whether its checksum matches.
+    /// An item that is larger than the limit: its bytes, its id, and true if its checksum matches.
     TooLarge {
         in_journal: bool,
         bytes: Range<u64>,
@@ -70,25 +70,25 @@ pub(super) enum Seen {
     },
 }
 
-/// Walks through the items that existed when the walk began, even if the files are replaced meanwhile.
+/// Walks through the items that a queue had when the walk began, even if its files are replaced meanwhile.
 #[derive(Debug)]
 pub(super) struct View {
     items: Option<Scanner>,
     journal: Option<Arc<dyn FsFile>>,
     changes: HashMap<u64, Changed, foldhash::fast::RandomState>,
-    /// Damaged ranges of the journal.
+    /// The damaged ranges of the journal that were not returned yet.
     spots: std::vec::IntoIter<Spot>,
     pub(super) spoilt: bool,
     counter: u64,
-    /// The counter and the number of items when the journal began, if it has both.
+    /// The counter and the number of items when the journal was created, if its first line states both.
     begun: Option<(u64, u64)>,
-    /// The number of items that the walk came to and that are counted in `begun`.
+    /// The number of items that the walk has reached and that existed when the journal was created.
     counted: u64,
-    /// The length of both files.
+    /// The total length of both files, in bytes.
     pub(super) bytes: u64,
-    /// The birth of the last item that was read.
+    /// The greatest birth of the items that were read so far.
     last: u64,
-    /// Whether the file of items is ours; `None` until the first bytes that are not an item.
+    /// True if this project wrote the file of items. `None` until this has to be known.
     ours: Option<bool>,
     path: PathBuf,
     root: Arc<Root>,
@@ -110,7 +110,7 @@ impl Paths {
     }
 }
 
-/// The two files of a queue, opened together.
+/// The two files of a queue, opened so that they match.
 pub(super) struct Opened {
     pub(super) items: Option<Scanner>,
     pub(super) journal: Option<Arc<dyn FsFile>>,
@@ -132,7 +132,7 @@ pub(super) fn open_both(
         let journal = open(&paths.journal)?;
         let fault = |error| root.read_fault(operation, &paths.items, error);
         let items = match open(&paths.items)? {
-            // The length is fixed now: the open journal has the changes of every item up to it.
+            // The length is fixed here. Then the open journal has all changes of the items up to this length.
             Some(file) => Some(
                 Scanner::new(file, root.options.largest_read())
                     .and_then(Scanner::bounded)
@@ -176,7 +176,7 @@ impl View {
         let mut view = Self {
             bytes: items.as_ref().map_or(0, Scanner::len),
             items,
-            // Only this project keeps a journal.
+            // Another program has no journal, so the file of items is ours.
             ours: journal.is_some().then_some(true),
             journal,
             changes: HashMap::default(),
@@ -195,7 +195,7 @@ impl View {
         Ok(Some(view))
     }
 
-    /// Skips another program's file that is one long value.
+    /// Skips the file of another program if it is a single long JSON value.
     fn pass_over_no_array(&mut self) -> io::Result<()> {
         if let (None, Some(items)) = (self.ours, &self.items)
             && owner::is_no_array(items.file())?
@@ -263,12 +263,12 @@ impl View {
         Ok(())
     }
 
-    /// True if the file belongs to another program and not all of it is items.
+    /// True if the file belongs to another program and holds anything that is not an item.
     pub(super) fn has_others(&self) -> bool {
         self.ours == Some(false)
     }
 
-    /// True if the file of items is ours. It is checked once.
+    /// True if this project wrote the file of items. The file is examined only once.
     pub(super) fn is_ours(&mut self) -> io::Result<bool> {
         let ours = match (self.ours, &self.items) {
             (Some(ours), _) => ours,
@@ -279,7 +279,7 @@ impl View {
         Ok(ours)
     }
 
-    /// True if bytes that are not an item belong to another program; they are then counted.
+    /// True if bytes that are not an item belong to another program. They are then counted as skipped.
     fn skips(&mut self, start: u64, end: u64) -> io::Result<bool> {
         let ours = self.is_ours()?;
         if !ours {
@@ -293,12 +293,12 @@ impl View {
         foreign.skip_line(ForeignKind::DeadLetters, &self.path, start, end - start);
     }
 
-    /// The last change; complete after all items were read.
+    /// The number of the last change. It is complete after all items were read.
     pub(super) fn mark(&self) -> QueueMark {
         QueueMark(self.counter)
     }
 
-    /// The next item that was not removed, or the next bytes that can't be read.
+    /// The next item that was not removed, or the next damaged bytes.
     pub(super) fn next(&mut self) -> io::Result<Option<Seen>> {
         if let Some(spot) = self.spots.next() {
             return Ok(Some(Seen::Damage(spot)));
@@ -319,7 +319,7 @@ impl View {
                     head,
                 } => (start, end, 0..0, checksum, Some(line::head_id(&head))),
                 Fragment::Foreign { start, end } => {
-                    // Another program's elements in a file of ours are counted too.
+                    // Array elements of another program are counted as skipped, even in a file of ours.
                     self.is_ours()?;
                     self.note_foreign(start, end);
                     continue;
@@ -342,7 +342,7 @@ impl View {
                 Some(_) => line::large_numbers(items.file(), start..end)?,
             };
             let birth = match numbers.birth {
-                // Items without births count from 1.
+                // Items whose lines state no birth are numbered from 1.
                 0 => self.last + 1,
                 birth => birth,
             };
@@ -380,7 +380,7 @@ impl View {
         self.end()
     }
 
-    /// Ends the walk. Damage of the file of items as a whole is its last result.
+    /// Ends the walk. If the file of items as a whole is damaged, this is the last result.
     fn end(&mut self) -> io::Result<Option<Seen>> {
         let known = self.items.as_ref().map(|items| (items.array(), items.len()));
         let (array, end) = known.unwrap_or_default();
@@ -407,7 +407,7 @@ impl View {
         })))
     }
 
-    /// The number of removed items without a line that were there when the journal began.
+    /// The number of items that existed when the journal was created, were removed since, and have no line any more.
     fn removed_before(&self, counter: u64) -> u64 {
         let removed = self
             .changes
@@ -416,13 +416,13 @@ impl View {
         removed.count() as u64
     }
 
-    /// The bytes of the last item.
+    /// The bytes of the item that was returned last.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.items.as_ref().map_or(&[], |items| items.bytes(range))
     }
 
-    /// The present state of the last item, or the reason why it can't be read. `limit` is the length of the largest
-    /// item that is read.
+    /// The current state of the item that was returned last, or the reason why it can't be read. `limit` is the length
+    /// of the largest item that is read.
     pub(super) fn entry(
         &self,
         start: u64,
@@ -503,7 +503,8 @@ impl View {
         Ok(Ok(entry))
     }
 
-    /// Like [`entry`](Self::entry) without a limit, with the birth of the item, and whether the journal changes it.
+    /// Like [`entry`](Self::entry) without a limit. Also returns the item's birth, and true if the journal changes the
+    /// item.
     #[cfg(feature = "backup")]
     pub(super) fn current(
         &self,
@@ -523,13 +524,14 @@ impl View {
         Ok(entry.map(|entry| (entry, birth, is_changed)))
     }
 
-    /// The bytes of the file of items from an offset on.
+    /// The bytes of the file of items from this offset on.
     #[cfg(feature = "backup")]
     pub(super) fn bytes_from(&self, offset: u64) -> Option<FileRead<&dyn FsFile>> {
         Some(FileRead::new(self.items.as_ref()?.file(), offset))
     }
 
-    /// The present state of the last item, and whether it is eligible; `None` if its fields can't be read.
+    /// The current state of the item that was returned last, and true if it is eligible; `None` instead of the latter
+    /// if its fields can't be read.
     pub(super) fn state(
         &self,
         range: Range<usize>,

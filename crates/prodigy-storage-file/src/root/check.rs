@@ -1,4 +1,4 @@
-//! Checks that a root is safe to use, and that no other process claimed it exclusively.
+//! Checks that a root is safe to use, and that no other process uses it exclusively.
 #![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ fn refused(root: &Root, why: String, hint: &'static str) -> StorageError {
     StorageError::new(ErrorKind::Refused, OPEN, root.options.root.display(), why).with_hint(hint)
 }
 
-/// Refuses a root that is not safe, or that a newer version wrote. Creates nothing. An absent root passes.
+/// Fails if a root is not safe, or if a newer version wrote it. Creates nothing. An absent root passes.
 pub(crate) fn check(root: &Root) -> Result<()> {
     if !check_place(root)? {
         return Ok(());
@@ -30,9 +30,9 @@ pub(crate) fn check(root: &Root) -> Result<()> {
     check_format(root)
 }
 
-/// Refuses to write if this user does not own the root: the owner could not open the files that this user creates.
+/// Fails if this user does not own the root: the owner could not open the files that this user would create.
 ///
-/// For a root that does not exist yet, the superuser is checked against the owner of the nearest existing folder above it.
+/// If the root does not exist yet, the superuser must own the nearest existing folder above it.
 pub(crate) fn check_owner(root: &Root) -> Result<()> {
     let Some(me) = root.fs.user().filter(|_| !root.options.allow_foreign_owner) else {
         return Ok(());
@@ -43,7 +43,7 @@ pub(crate) fn check_owner(root: &Root) -> Result<()> {
             Some((above, _, owner, mode)) => (above, owner, mode),
             None => return Ok(()),
         },
-        // `check_place` reports this error.
+        // `check_place` reports such an error.
         Err(_) => return Ok(()),
     };
     if owner == me {
@@ -61,7 +61,7 @@ pub(crate) fn check_owner(root: &Root) -> Result<()> {
     )
 }
 
-/// The owner of the root, if this process writes there as another user without the right to change a file's owner.
+/// The owner of the root, if this process writes there as another user and may not give its files to the owner.
 pub(crate) fn foreign_owner(root: &Root) -> Option<u32> {
     let options = &root.options;
     if !options.allow_foreign_owner || options.read_only {
@@ -72,8 +72,8 @@ pub(crate) fn foreign_owner(root: &Root) -> Option<u32> {
     (owner != me).then_some(owner)
 }
 
-/// Refuses a root whose location, kind or mode is not safe. Returns false if the root is absent. Only reads, and ignores
-/// the contents.
+/// Fails if the location, the kind or the mode of the root is not safe. Returns false if the root is absent. Does not
+/// look at its contents.
 pub(crate) fn check_place(root: &Root) -> Result<bool> {
     let top = Path::new("");
     check_network(root)?;
@@ -106,7 +106,7 @@ pub(crate) fn check_place(root: &Root) -> Result<bool> {
                 "set another `base_dir`",
             ));
         }
-        // A user without access to the root can't write there.
+        // This user has no access to the root, so a write would fail.
         Err(error) if !root.options.read_only => return Err(root.write_fault(OPEN, top, error)),
         Err(error) => return Err(root.read_fault(OPEN, top, error)),
     }
@@ -140,14 +140,14 @@ fn check_network(root: &Root) -> Result<()> {
     }
 }
 
-/// The file system of the root, or of the nearest folder above it that exists.
+/// The kind of the file system of the root, or of the nearest existing folder above it.
 pub(super) fn file_system(root: &Root) -> network::FileSystemKind {
     network::find(&nearest(&root.options.root), &root.options.root)
 }
 
 /// True if no other machine can write to the root.
 pub(crate) fn is_of_this_machine(root: &Root) -> bool {
-    // Unless this option is set, opening refuses a root on a network file system.
+    // Without this option, a root on a network file system can't be opened.
     !root.options.allow_network_fs
         || matches!(
             file_system(root),
@@ -185,16 +185,17 @@ pub(super) fn exposed(root: &Root) -> Option<Exposed> {
     exposure::find(&root.options.root, rustix::process::geteuid().as_raw())
 }
 
-/// The roots that this process locked exclusively. Its handles, and the guards that outlive them, share each lock.
+/// The exclusive locks of this process on roots. All handles on a root share its lock, as do lock guards that outlive
+/// them.
 static ALONE: LazyLock<Mutex<Roots>> = LazyLock::new(Mutex::default);
 
-/// Locked roots by device and inode.
+/// Locked roots, by device and inode.
 type Roots = HashMap<(u64, u64), Weak<dyn FsFolder>>;
 
-/// Locks the root, so that other processes notice this one.
+/// Locks the root, so that two processes can't use it with contradictory settings for file locks.
 ///
-/// A process with file locks takes a shared lock on the root. A process without file locks promised to be the only one, and
-/// takes an exclusive lock. A read-only handle takes no lock.
+/// A process with file locks takes a shared lock on the root. A process without file locks promises to be the only one,
+/// and takes an exclusive lock. A read-only handle takes no lock.
 pub(crate) fn enter(root: &Root) -> Result<()> {
     let mut held = root.root_lock.lock();
     if held.is_none() && !root.options.read_only {
@@ -203,7 +204,7 @@ pub(crate) fn enter(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// Locks the root. Returns `None` if the root does not exist yet, or if it can't be locked and this is not an error yet.
+/// Locks the root. Returns `None` if the root does not exist yet, or if it can't be locked but may still be used.
 pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
     let (top, alone) = (Path::new(""), !root.options.file_locks);
     let folder: Arc<dyn FsFolder> = match root.fs.folder(top) {
@@ -216,7 +217,7 @@ pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
             Ok(true) => Ok(Some(folder)),
             Ok(false) => Err(occupied(root, &*folder)),
             Err(error) if has_no_locks(&error) => Err(without_locks(root, top, error)),
-            // The first operation that needs a lock reports the reason.
+            // The reason is reported by the first operation that needs a lock.
             Err(_) => Ok(None),
         };
     }
@@ -233,13 +234,13 @@ pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
             Ok(Some(folder))
         }
         Ok(false) => Err(occupied(root, &*folder)),
-        // On this file system no process can lock the root.
+        // The file system has no locks, so no process can lock the root.
         Err(error) if has_no_locks(&error) => Ok(None),
         Err(error) => Err(fault(error)),
     }
 }
 
-/// The error for a root that another process uses, when one of the two promised to be the only one.
+/// The error if another process uses the root, and one of the two promised to be the only one.
 fn occupied(root: &Root, folder: &dyn FsFolder) -> StorageError {
     let other = folder
         .lock_holder()
@@ -262,7 +263,7 @@ fn occupied(root: &Root, folder: &dyn FsFolder) -> StorageError {
     StorageError::new(ErrorKind::LockUnavailable, OPEN, root.options.root.display(), why).with_hint(hint)
 }
 
-/// The error for a file system that has no locks.
+/// The error for a file system without locks.
 fn without_locks(root: &Root, path: &Path, error: io::Error) -> StorageError {
     StorageError::new(
         ErrorKind::Unsupported,
@@ -282,7 +283,7 @@ fn check_format(root: &Root) -> Result<()> {
     let Some(format) = read_format(root)? else {
         return Ok(());
     };
-    // Some file systems lock folders but not files, so a file is tried too. No process waits for this lock.
+    // Some file systems can lock folders but not files, so a file is locked as a test. No process waits for this lock.
     if root.options.file_locks
         && !root.options.read_only
         && let Err(error) = format.file.try_lock()
@@ -294,7 +295,8 @@ fn check_format(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// The root, or the nearest existing folder above it: its path, true if it is a folder, its owner and its mode. Opens nothing.
+/// The path, true if it is a folder, the owner and the mode of the root, or of the nearest existing file or folder
+/// above it. Opens nothing.
 pub(super) fn seen_from_above(root: &Root) -> Option<(PathBuf, bool, u32, u32)> {
     root.options.root.ancestors().find_map(|path| {
         let found = std::fs::symlink_metadata(path).ok()?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::Stats;
 
-/// The counters for [`Stats`](prodigy_storage_backend::Stats).
+/// The counters of a root, from which [`Stats`](prodigy_storage_backend::Stats) are made.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) appends: AtomicU64,
@@ -14,7 +14,7 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) sealed: AtomicU64,
     pub(crate) compressed: AtomicU64,
-    /// Cursors whose event was no longer in its segment.
+    /// The number of cursors that named an event which was no longer in its segment.
     pub(crate) rewound: AtomicU64,
     pub(crate) documents: AtomicU64,
     pub(crate) queue_rewrites: AtomicU64,

@@ -1,9 +1,9 @@
-//! Jobs that are being deleted.
+//! The state of jobs that are being deleted.
 //!
-//! A job counts as deleted once its tombstone is durable: every read then finds nothing. The deletion then removes the job's
-//! files, and the tombstone last. The deleting process holds all locks of the job until the end. If it dies, the locks are
-//! free and the tombstone stays: the next write to the job, or the next deletion, removes the remaining files first. So each
-//! writer checks for a tombstone after it has taken a lock of the job.
+//! A job counts as deleted once its tombstone (a file) is durable: every read then finds nothing. The deletion then
+//! removes the job's files, and the tombstone last. The deleting process holds all locks of the job until the end. If
+//! it dies, the locks are free and the tombstone stays: the next write to the job, or the next deletion, first removes
+//! the remaining files. So each writer checks for a tombstone after it has taken a lock of the job.
 
 use std::io;
 
@@ -15,22 +15,24 @@ use serde_json::Value;
 use super::{LockedFile, Replace, Root, TempFile};
 use crate::fs::{FileKind, OpenMode, SEALED_MODE};
 
-/// The reason why a job counts as deleted.
+/// The reason for which a job has a tombstone.
 enum Tombstone {
     Deleted,
-    /// A restore that has not ended.
+    /// A restore of the job that is not complete.
     Restored,
 }
 
 impl Root {
-    /// True if a deletion or a restore of the job has begun and not ended.
+    /// True if a deletion or a restore of the job has begun and is not complete.
     ///
-    /// Fails if the file at the tombstone's path has other contents: it must neither hide the job nor cause its removal.
+    /// Fails if the file at the path of the tombstone has other contents, since such a file must neither hide the job
+    /// nor cause its removal.
     pub(crate) fn is_deleted(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
         Ok(self.tombstone(operation, job)?.is_some())
     }
 
-    /// True if the tombstone belongs to a restore that has not ended. All present files of the job then come from the archive.
+    /// True if the tombstone belongs to a restore that is not complete. All existing files of the job then come from
+    /// the archive.
     pub(crate) fn is_restored(&self, job: &JobAddress) -> bool {
         matches!(
             self.tombstone("read tombstone", job),
@@ -49,7 +51,7 @@ impl Root {
         let file = self.fs.open(&path, OpenMode::Read);
         let bytes = match file.and_then(|file| file.read_to_end(0, 4096)) {
             Ok(bytes) => bytes,
-            // The deletion ended at this moment. A link that leads nowhere stays.
+            // The deletion has just ended. A link whose target is absent is an error, however, since the link remains.
             Err(error) if is_gone(&error) && found.kind == FileKind::File => return Ok(None),
             Err(error) => return Err(self.read_fault(operation, &path, error)),
         };
@@ -72,7 +74,8 @@ impl Root {
         }
     }
 
-    /// Fails if the job is being deleted, or was moved to another store. Called under a lock of the job, before anything is written.
+    /// Fails if the job is being deleted, or was moved to another store. To be called under a lock of the job, before
+    /// the first write.
     pub(crate) fn check_takes_writes(&self, operation: &'static str, job: &JobAddress) -> Result<()> {
         self.refuse_moved(operation, &Part::Job(job.clone()))?;
         match self.is_deleted(operation, job)? {
@@ -90,8 +93,8 @@ struct DeletedLogs {
 }
 
 impl Root {
-    /// The creation time of the newest segment of the repository's deleted logs. A new log only gets segments with a later
-    /// time, whatever the clock says, so no cursor into a deleted log fits a new log of the same name.
+    /// The creation time of the newest segment in any deleted log of the repository. A new log only gets segments with
+    /// a later time, whatever the clock shows, so that no cursor into a deleted log fits a new log of the same name.
     pub(crate) fn newest_deleted(&self, repo: &RepoName) -> Result<Option<Timestamp>> {
         const READ: &str = "read deleted logs";
         let path = Entry::DeletedLogs(repo.clone()).path();
@@ -130,7 +133,7 @@ impl Root {
         let deleted = DeletedLogs {
             newest_made: made.as_nanos(),
         };
-        // One integer always serialises.
+        // An integer can always be serialised.
         let text = serde_json::to_vec(&deleted).unwrap_or_default();
         TempFile::write_whole(
             self,
@@ -144,7 +147,7 @@ impl Root {
     }
 }
 
-/// The error for a job that was deleted during a call.
+/// The error if a job was deleted during a call.
 pub(crate) fn deleted(operation: &'static str, job: &JobAddress, why: &'static str) -> StorageError {
     StorageError::new(ErrorKind::Deleted, operation, job, why)
         .with_hint("what is written to the job from now on begins it again, without anything from before")

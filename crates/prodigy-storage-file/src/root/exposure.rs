@@ -1,4 +1,4 @@
-//! Checks whether another user can replace the root with a folder of their own, or may already have done so.
+//! Checks whether another user could replace the root with a folder of their own, or may already have done so.
 //!
 //! The check covers each folder on the path that every user can reach and write to. In such a folder with the sticky bit,
 //! for example `/tmp`, any user can create a new name, but only its owner can rename it. Without the sticky bit, any user
@@ -8,12 +8,12 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A risk found on the path of the root.
+/// A risk on the path of the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Exposed {
-    /// This folder is inside one that every user can write to, and belongs to neither this user nor the superuser.
+    /// A folder that belongs to neither this user nor the superuser, in a folder that every user can write to.
     Planted { folder: PathBuf, uid: u32 },
-    /// Any user can rename the next part of the root's path, which is in this folder.
+    /// A folder in which any user can rename the next part of the root's path.
     Loose { folder: PathBuf, mode: u32 },
 }
 
@@ -33,7 +33,8 @@ pub(super) fn find(root: &Path, me: u32) -> Option<Exposed> {
             return Some(Exposed::Planted { folder, uid });
         }
         if mode & 0o001 == 0 || folder == root {
-            // Other users can't go below this folder. The mode of the root itself is checked elsewhere.
+            // Other users can't enter this folder, so the folders below it are safe. The mode of the root is checked
+            // elsewhere.
             break;
         }
         anyone = mode & 0o002 != 0;
@@ -63,7 +64,7 @@ mod tests {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Creates `top/shared/mine`; the root in it, `top/shared/mine/root`, stays absent.
+    /// Creates the folders `top/shared/mine`. The root below them, `top/shared/mine/root`, remains absent.
     fn way() -> Way {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().canonicalize().unwrap();
@@ -102,7 +103,7 @@ mod tests {
     fn a_folder_of_another_user_where_all_may_make_one_was_planted() {
         let way = way();
         if way.me == 0 {
-            // A folder of the superuser never counts as planted.
+            // A folder of the superuser is always safe, so it is given to another user.
             std::os::unix::fs::chown(way.shared.join("mine"), Some(4242), None).unwrap();
         }
         let uid = std::fs::metadata(way.shared.join("mine")).unwrap().uid();

@@ -13,16 +13,16 @@ use crate::fs::{FileKind, NotRegular};
 const IMMUTABLE: &str = "it, or its folder, may be immutable or for appending only: `lsattr -d` shows an `i` or an `a`, which \
      `chattr -i -a` takes away; or a security module refuses it";
 
-/// The hint where the limit of open files is too small.
+/// The hint if the limit of open files is too small.
 pub(super) const RAISE_FILES: &str = "raise it: `ulimit -n 1024` in the shell that starts the process, `LimitNOFILE=1024` in a unit of systemd; or look for \
      what keeps files open";
 
-/// The number of files that this process may have open; `None` if it is not limited.
+/// The number of files that this process may have open; `None` without a limit.
 pub(super) fn file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// The hint for a thing of another kind than belongs there.
+/// The hint for an entry of the wrong kind for its path, such as a link at the path of a file.
 const MISPLACED: &str = "find out who put it there; if it leads to data of the store, move the data back to this path; else move it \
      away";
 
@@ -77,7 +77,7 @@ pub(super) fn fault(
             format!("the operating system refuses it{}", owner(root, path)),
         )
         .with_hint(match raw == Some(rustix::io::Errno::PERM.raw_os_error()) {
-            // EPERM: a refusal because of mode or owner is EACCES.
+            // The error is EPERM. If the mode or the owner were the reason, it would be EACCES.
             true => IMMUTABLE,
             false => "check owner and permissions of the folder, or set another `base_dir`",
         }),
@@ -133,14 +133,15 @@ fn is_no_file(error: &io::Error) -> bool {
         || raw == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
-/// Owner and mode of the nearest file or folder on the path that can be examined, and this process's user.
+/// The owner and the mode of the nearest file or folder on the path whose metadata can be read, and the user of this
+/// process.
 fn owner(root: &Root, path: &Path) -> String {
     let below = path.ancestors().find_map(|path| {
         let found = root.fs.metadata(path).ok()?;
         let folder = found.kind == FileKind::Folder;
         Some((root.absolute(path), folder, found.uid, found.mode))
     });
-    // If the root itself can't be opened, its own mode or that of a folder above it is the reason.
+    // The root can't be opened because of its own mode, or the mode of a folder above it.
     let Some((path, folder, uid, mode)) = below.or_else(|| seen_from_above(root)) else {
         return String::new();
     };
@@ -158,7 +159,7 @@ fn has_no_inode(root: &Root) -> bool {
     root.fs.space().is_ok_and(|space| space.free_inodes == Some(0))
 }
 
-/// Free space, and the four areas of the store that use the most bytes, largest first.
+/// The free space, and the four areas of the store that use the most bytes, largest first.
 fn space(root: &Root) -> String {
     let mut text = String::new();
     if let Ok(space) = root.fs.space() {

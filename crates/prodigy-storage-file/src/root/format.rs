@@ -1,4 +1,4 @@
-//! `format.json`: the format number and the name of a store.
+//! `format.json`, which states the number of a store's format and the store's name.
 
 use std::io;
 use std::path::Path;
@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{Replace, Root, TempFile, store_name};
 use crate::fs::{FsFile, OpenMode};
 
-/// The format that this version writes. It also reads format 1; its first write to such a store changes the number to 2.
+/// The format that this version writes. It also reads format 1: the first write to such a store changes the number to
+/// 2.
 pub(crate) const FORMAT: u64 = 2;
-/// The program that writes, with its version, as files name it.
+/// The name and version of this program, which it writes to files.
 pub(crate) const WRITTEN_BY: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 #[derive(Serialize, Deserialize)]
@@ -20,15 +21,16 @@ struct FormatFile {
     format: u64,
     #[serde(default)]
     written_by: String,
-    /// The name of the store. A copy of the store keeps it; each new store gets a random one.
+    /// The name of the store. A copy of the store has the same name. A new store gets a random one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
-    /// The archive of a restore into this root that has not ended. The root can't be opened until it ends.
+    /// The id of the archive that is being restored into this root. Until the restore is complete, the root can't be
+    /// opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restoring: Option<String>,
 }
 
-/// The content of `format.json`.
+/// The contents of `format.json`.
 pub(crate) struct Format {
     pub(super) file: Box<dyn FsFile>,
     number: u64,
@@ -114,8 +116,8 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
     }))
 }
 
-/// Writes `format.json` if it is missing or names an older format. The file is replaced atomically and synced before
-/// anything else is written.
+/// Writes `format.json` if it is missing or states an older format. The file is replaced atomically, and is durable
+/// before anything else is written.
 pub(crate) fn write_format(root: &Root) -> Result<()> {
     let path = Entry::Format.path();
     loop {
@@ -133,14 +135,14 @@ pub(crate) fn write_format(root: &Root) -> Result<()> {
         };
         let text = format_text(&path, name)?;
         match TempFile::write_whole(root, "write format", &path, &[&text], replace, Durability::Strict) {
-            // Another process, perhaps of an older version, has just created the file: read it again.
+            // Another process, perhaps of an older version, has just created the file, so it is read again.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             other => other?,
         }
     }
 }
 
-/// The `format.json` of this version; the store gets a new name if it has none.
+/// The text of `format.json` in this version's format. Without a name, the store gets a new one.
 pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> {
     let name = name.unwrap_or_else(store_name::draw);
     let mut text = serde_json::to_vec(&FormatFile {
@@ -162,7 +164,7 @@ pub(crate) fn format_text(path: &Path, name: Option<String>) -> Result<Vec<u8>> 
     Ok(text)
 }
 
-/// The text of `format.json`, or of a tombstone, during a restore.
+/// The text for `format.json`, or for a job's tombstone, while the archive with this id is being restored.
 #[cfg(feature = "backup")]
 pub(crate) fn restoring_text(archive: &str) -> Result<Vec<u8>> {
     let format = FormatFile {
@@ -176,7 +178,7 @@ pub(crate) fn restoring_text(archive: &str) -> Result<Vec<u8>> {
     })
 }
 
-/// The archive of a restore into the root that has begun and not ended.
+/// The id of the archive whose restore into the root has begun and is not complete; `None` without such a restore.
 #[cfg(feature = "backup")]
 pub(crate) fn unfinished_restore(root: &Root) -> Result<Option<String>> {
     let path = Entry::Format.path();

@@ -1,4 +1,4 @@
-//! Health checks: conditions under which the next write would fail. The checks leave no files behind.
+//! Health checks, which find conditions under which the next write would fail. They leave no files behind.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,24 +13,24 @@ use super::fault::{RAISE_FILES, file_limit};
 use super::{FORMAT, InTheWay, Root, network};
 use crate::fs::{FileKind, FsFolder, Metadata};
 
-/// The folders that are written to.
+/// The top-level folders that are written to.
 const AREAS: [&str; 8] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, MOVED, ORPHANED, QUARANTINE];
-/// The largest number of files and folders below the root to check.
+/// The largest number of files and folders below the root that are checked.
 const MOST: usize = 10_000;
-/// Below this limit of open files, a process can't make every kind of write.
+/// If a process may open fewer files than this, some of its writes fail.
 const LEAST_FILES: u64 = 20;
-/// Below this limit of open files, a process that works on many jobs at once may run out.
+/// If a process may open fewer files than this, it may fail while it works on many jobs at once.
 const FEW_FILES: u64 = 256;
-/// The largest number of paths that one check names.
+/// The largest number of paths that the message of a check names.
 const NAMED: usize = 5;
-/// With fewer free inodes there is a warning.
+/// If fewer inodes than this are free, there is a warning.
 const FEW_INODES: u64 = 1_000;
-/// The most inodes that the first write of a job needs: for its folders, its file, a temporary file, a lock file, and the
-/// files of the root.
+/// The largest number of inodes that the first write of a job needs: for its folders, its file, a temporary file, a
+/// lock file, and the files of the root.
 const FIRST_WRITE_INODES: u64 = 12;
 
-/// Checks whether a write would succeed: the root and the files below it, its file system, its format, the free space. A
-/// read-only handle gets the same checks as a writing one.
+/// Checks whether a write would succeed: the root, the files below it, its file system, its format, and the free space.
+/// The checks are the same for a read-only handle.
 pub(crate) fn health(root: &Root) -> Vec<Check> {
     let top = Path::new("");
     let at = root.options.root.display().to_string();
@@ -70,7 +70,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
     checks.extend(open_files());
     checks.extend(way(root));
     checks.push(file_system(root));
-    // A read-only handle holds no lock on the root: take it here, and release it at once.
+    // A read-only handle holds no lock on the root, so the lock is taken here and released at once.
     let locks = match root.options.read_only {
         true => lock_root(root).map(drop),
         false => Ok(()),
@@ -93,7 +93,7 @@ fn failure(name: &'static str, error: &StorageError) -> Check {
     }
 }
 
-/// The check of a root that another user owns.
+/// The check that reports a root of another user; `None` if this user owns it.
 fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
     let me = root.fs.user().filter(|me| *me != owner)?;
     if let Err(error) = check_owner(root) {
@@ -111,7 +111,7 @@ fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
     }))
 }
 
-/// Writes test files to the root and to the folders in it.
+/// Checks that files can be written in the root and in its top-level folders, by writing test files.
 fn writable(root: &Root) -> Vec<Check> {
     let mut folders = vec![PathBuf::new()];
     folders.extend(AREAS.iter().map(PathBuf::from));
@@ -132,17 +132,17 @@ fn probe(root: &Root, folder: &Path) -> Option<Check> {
 /// The check of the files and folders below the root.
 struct TreeCheck<'a> {
     root: &'a Root,
-    /// The owner of the root.
+    /// The user id of the root's owner.
     owner: u32,
     left: usize,
     /// Files and folders that this user can't read, write or enter.
     closed: Examples,
-    /// Files and folders that belong to another user than the root does.
+    /// Files and folders whose owner is not the owner of the root.
     strange: Examples,
     in_the_way: InTheWay,
 }
 
-/// The number of paths in a group, and the first few of them with descriptions.
+/// The number of paths that a check found, and descriptions of the first few.
 #[derive(Default)]
 struct Examples {
     named: Vec<String>,
@@ -182,7 +182,7 @@ impl<'a> TreeCheck<'a> {
     fn checks(mut self) -> Vec<Check> {
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
-            // A folder that can't be opened or listed is reported elsewhere.
+            // If a folder can't be opened or listed, another check reports it.
             let Ok(opened) = self.root.fs.folder(&folder) else {
                 continue;
             };
@@ -249,7 +249,7 @@ impl<'a> TreeCheck<'a> {
         checks
     }
 
-    /// The names in a folder, as many as are left to check.
+    /// The names in a folder, up to the number of files and folders that may still be checked.
     fn names(&mut self, folder: &dyn FsFolder) -> Vec<String> {
         let mut names = Vec::new();
         let listed = folder.names(&mut |name, _| {
@@ -284,13 +284,13 @@ impl<'a> TreeCheck<'a> {
     }
 }
 
-/// True if writers open this file for writing: a queue or a lock file. Segments may be sealed, and documents are
-/// replaced whole.
+/// True if writers open this file for writing, so that it must be writable: a file of a queue, or a lock file. Segments
+/// may be sealed, and documents are replaced as a whole.
 fn is_opened_for_writing(path: &Path) -> bool {
     [DLQ, LOCKS].iter().any(|area| path.starts_with(area))
 }
 
-/// The check of the folders above the root: another user could replace the root if one of them is unsafe.
+/// The check of the folders above the root. If one of them is unsafe, another user could replace the root.
 fn way(root: &Root) -> Option<Check> {
     let (found, hint) = match exposed(root)? {
         Exposed::Planted { folder, uid } => (
@@ -311,7 +311,7 @@ fn way(root: &Root) -> Option<Check> {
     Some(Check::new("way to the root", Severity::Warning, found).with_hint(hint))
 }
 
-/// The check of the limit of open files of this process.
+/// The check of the number of files that this process may open; `None` without a limit.
 fn open_files() -> Option<Check> {
     let limit = file_limit()?;
     let (severity, why) = match limit {
@@ -356,7 +356,7 @@ fn file_system(root: &Root) -> Check {
     }
 }
 
-/// A size in bytes, in readable units.
+/// A size in bytes, as text with a unit.
 fn size(bytes: u64) -> String {
     match bytes >> 30 {
         0 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),

@@ -1,8 +1,8 @@
-//! The holder of a lock file.
+//! Finds the process that holds the lock on a lock file.
 //!
-//! A lock file names the process that took the lock last. That process may have died, or another program may hold the lock
-//! without writing to the file. So a process is named as the holder only if it is alive and the kernel lists its lock.
-//! Otherwise it is called the last known holder.
+//! A lock file names the process that took the lock last. That process may have died, or another program may hold the
+//! lock without writing to the file. So the named process counts as the holder only if it is alive and the kernel lists
+//! its lock. Otherwise it is called the last known holder.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use prodigy_storage_layout::Timestamp;
 use crate::fs::FsFile;
 use crate::kernel::{KernelLocks, ProcessState, host, instance, state_of};
 
-/// The signature of this process for a lock file.
+/// The description of this process that it writes to lock files.
 pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
     Holder::new(std::process::id(), host(), since, purpose).instance(instance())
 }
@@ -22,14 +22,14 @@ pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
 pub(crate) enum Who {
     /// No process holds the lock.
     Nobody,
-    /// The process that signed the file.
+    /// The process that is named in the file.
     Signer,
-    /// Another process, with its id if the kernel lists it.
+    /// A process that is not named in the file, with its id if the kernel lists it.
     Unknown(Option<u32>),
 }
 
-/// Finds the holder of a lock from its file and the kernel's list of locks. `last` is the process that signed the file
-/// last; `released` is true if it also signed its release.
+/// Finds the holder of a lock from its file and the kernel's list of locks. `last` is the process that the file names.
+/// `released` is true if the file states that this process released the lock.
 pub(crate) fn who_holds(
     file: &dyn FsFile,
     last: Option<&Holder>,
@@ -37,7 +37,7 @@ pub(crate) fn who_holds(
     kernel: &mut KernelLocks,
 ) -> io::Result<Who> {
     let pid = last.map(|last| last.pid);
-    // A file without a descriptor is simulated, so the kernel does not list it.
+    // A file without a descriptor is a simulated one, so the kernel does not list its lock.
     let listed = match file.descriptor() {
         Some(_) => kernel.holder(file.metadata()?.identity, last),
         None => None,
@@ -46,7 +46,7 @@ pub(crate) fn who_holds(
     let state = last.filter(|_| !released).map(state_of);
     Ok(match (listed, state) {
         (Some(listed), Some(ProcessState::Alive)) if Some(listed) == pid => Who::Signer,
-        // The signer may be in another container, where it has another id.
+        // The named process may be in another container, where it has another id.
         (Some(_), Some(ProcessState::OutOfSight)) => Who::Unknown(None),
         (Some(listed), _) => Who::Unknown(Some(listed).filter(|pid| *pid > 0)),
         (None, Some(ProcessState::OutOfSight)) => Who::Unknown(None),
@@ -55,8 +55,8 @@ pub(crate) fn who_holds(
     })
 }
 
-/// Describes, for an error message, the holder of a lock that could not be taken. `last` is the process that signed the
-/// file last.
+/// Describes, for an error message, the holder of a lock that could not be taken. `last` is the process that the file
+/// names.
 pub(crate) fn describe(file: &dyn FsFile, last: Option<&Holder>, released: bool) -> String {
     let who = who_holds(file, last, released, &mut KernelLocks::new()).unwrap_or(Who::Unknown(None));
     let known = last.map_or_else(

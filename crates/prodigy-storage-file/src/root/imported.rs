@@ -1,7 +1,7 @@
-//! Notes of other programs' files whose contents were imported, so that readers need not report that they skip them.
+//! Records of files of other programs whose contents were imported. Readers do not report that they skip these files.
 //!
-//! The note of a folder is `imported/{folder}/files.json`: the length and the mtime that each file had when it was read. A file
-//! that was written to since is not covered by it.
+//! The record for a folder is `imported/{folder}/files.json`. It states the length and the mtime that each file had
+//! when it was read. A file that was written to since then is not covered.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,24 +14,24 @@ use super::{Replace, Root, TempFile};
 use crate::fs::{FileKind, OpenMode};
 
 const MARK: &str = "mark as imported";
-/// A longer note is not read.
+/// The largest length of a record, in bytes. A longer one is ignored.
 const LONGEST: u64 = 64 << 20;
 
-/// A file as it was when its contents were imported.
+/// The length and mtime of a file when its contents were imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AsImported {
     pub(crate) len: u64,
     pub(crate) modified: Timestamp,
 }
 
-/// The note of one folder.
+/// The record of one folder's imported files, by name.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Imported {
     files: BTreeMap<String, AsImported>,
 }
 
 impl Imported {
-    /// The note of a folder. One that can't be read covers nothing, so its files are reported again.
+    /// The record for a folder. If it can't be read, it covers no file, so all of them are reported again.
     pub(crate) fn in_folder(root: &Root, folder: &Path) -> Self {
         let read = root.fs.open(&note_of(folder), OpenMode::Read);
         let bytes = read.and_then(|file| match file.metadata()?.len {
@@ -42,7 +42,7 @@ impl Imported {
         note.unwrap_or_default()
     }
 
-    /// True if a file is as it was when it was imported.
+    /// True if a file has not changed since it was imported.
     pub(crate) fn covers(&self, root: &Root, folder: &Path, name: &str) -> bool {
         self.files.get(name).is_some_and(|noted| {
             let found = root.fs.metadata(&folder.join(name));
@@ -52,8 +52,9 @@ impl Imported {
         })
     }
 
-    /// Notes files below the root. Files that readers read where they are need no note. Of two processes that note files of one
-    /// folder at once, one may undo the other's note: then its files are reported again.
+    /// Records these files as imported. Files that readers of the store read in place are left out. If two processes
+    /// record files of one folder at the same time, one of the records may be lost, and those files are then reported
+    /// again.
     pub(crate) fn mark(root: &Root, files: &[(PathBuf, AsImported)]) -> Result<()> {
         let mut folders: BTreeMap<&Path, Vec<(&str, AsImported)>> = BTreeMap::new();
         for (path, file) in files {

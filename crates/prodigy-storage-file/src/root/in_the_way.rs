@@ -1,5 +1,5 @@
-//! Things of another kind than a write needs at their path: a file at the path of a folder, or a link or folder at the
-//! path of a file.
+//! Finds entries of the wrong kind for their path, with which writes would fail: a file at the path of a folder, or a
+//! link or folder at the path of a file.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use prodigy_storage_layout::{Entry, Folder, JobAddress, RepoName};
 use super::is_misplaced;
 use crate::fs::FileKind;
 
-/// Collects paths during a walk. A file whose name could be a repository's or a job's is in the way only if another
-/// area has a folder of that repository or job.
+/// Collects the paths of such entries during a walk. A file that has the name of a repository or a job counts only if
+/// another area of the store has a folder for it; otherwise it may be a file of another program.
 #[derive(Debug, Default)]
 pub(crate) struct InTheWay {
     repos: BTreeSet<RepoName>,
@@ -28,7 +28,7 @@ impl InTheWay {
             FileKind::Folder => self.add_owner(path),
             FileKind::File if Folder::parse(path).is_none() => {}
             FileKind::File => drop(self.no_folders.insert(path.to_owned())),
-            // A link may lead to the data of a repository or job.
+            // The link may lead to the folder of a repository or a job.
             FileKind::Other => {
                 self.add_owner(path);
                 self.no_folders.insert(path.to_owned());
@@ -36,7 +36,7 @@ impl InTheWay {
         }
     }
 
-    /// Adds the repository and the job of a folder.
+    /// Adds the repository and the job that a folder belongs to.
     fn add_owner(&mut self, folder: &Path) {
         match Folder::parse(folder) {
             Some(Folder::Repo(repo)) => drop(self.repos.insert(repo)),
@@ -48,7 +48,7 @@ impl InTheWay {
         }
     }
 
-    /// True if a path should be a folder, because another area has one of the same repository or job.
+    /// True if a folder belongs at this path, because another area has a folder of the same repository or job.
     fn is_needed(&self, path: &Path) -> bool {
         match Folder::parse(path) {
             Some(Folder::Repo(repo)) => self.repos.contains(&repo),
@@ -57,14 +57,15 @@ impl InTheWay {
         }
     }
 
-    /// The paths that should be folders, followed by the paths that should be files.
+    /// The paths where folders belong, followed by the paths where files belong.
     pub(super) fn paths(mut self) -> Vec<PathBuf> {
         let mut no_folders = std::mem::take(&mut self.no_folders);
         no_folders.retain(|path| self.is_needed(path) || is_misplaced(path, FileKind::File));
         no_folders.into_iter().chain(self.no_files).collect()
     }
 
-    /// The files with the name of a repository or a job that has a folder in another area. [`is_misplaced`] does not know them.
+    /// The files that have the name of a repository or a job with a folder in another area. [`is_misplaced`] does not
+    /// find these.
     pub(crate) fn files(mut self) -> Vec<PathBuf> {
         let mut no_folders = std::mem::take(&mut self.no_folders);
         no_folders.retain(|path| self.is_needed(path) && !is_misplaced(path, FileKind::File));

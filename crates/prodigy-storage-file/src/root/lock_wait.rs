@@ -1,4 +1,4 @@
-//! Waits for the operating system's lock on a file or a folder. Every such wait in the backend is a [`LockWait`].
+//! Waits for the operating system's lock on a file or a folder. All such waits of the backend are made here.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::Root;
 use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 
-/// The longest time that a wait continues after it was interrupted.
+/// The longest time for which a wait still continues after it was interrupted.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// An open file or folder that can be locked.
@@ -44,20 +44,20 @@ pub(crate) struct LockWait<'r> {
     pub(crate) root: &'r Root,
     pub(crate) operation: &'static str,
     pub(crate) path: &'r Path,
-    /// The folder of the file, which is created if it is missing.
+    /// The folder that contains the file. It is created if it is missing.
     pub(crate) folder: &'r Path,
-    /// The start of the wait.
+    /// The time at which the caller began to wait.
     pub(crate) began: Instant,
     pub(crate) deadline: Deadline,
-    /// The longest pause between two tries.
+    /// The longest pause between two attempts.
     pub(crate) longest_pause: Duration,
-    /// The hint of the error after a wait without success.
+    /// The hint of the error if the lock can't be taken in time.
     pub(crate) hint: &'static str,
 }
 
 impl LockWait<'_> {
-    /// Opens the path, tries the lock until it is taken, and checks that the path still leads to the locked file or folder.
-    /// `holder` describes the present holder for the error.
+    /// Opens the file or folder, waits for its lock, and checks that the path still leads to it. `holder` describes the
+    /// current holder for the error message.
     pub(crate) fn take<L: Lockable>(
         &self,
         open: impl Fn() -> io::Result<L>,
@@ -72,7 +72,8 @@ impl LockWait<'_> {
             if self.root.leads_to(self.path, ours.identity).map_err(fault)? {
                 return Ok((opened, ours));
             }
-            // The file or folder was removed or replaced by hand, so this lock protects nothing: open the path again.
+            // The file or folder was removed or replaced by hand, so its lock protects nothing. The path is opened
+            // again.
             self.deadline.check(
                 self.operation,
                 &self.root.absolute(self.path).display(),
@@ -81,7 +82,7 @@ impl LockWait<'_> {
         }
     }
 
-    /// Tries the lock on an open file or folder until it is taken.
+    /// Tries to lock an open file or folder until this succeeds or the deadline has passed.
     pub(super) fn lock<L: Lockable>(
         &self,
         opened: &L,
@@ -97,10 +98,12 @@ impl LockWait<'_> {
                 return Err(self.refused(&holder(opened)));
             }
             if self.deadline.is_interrupted() {
-                // Wait a little longer: most locks are held for moments, and the caller can then still store its data.
+                // Waits a little longer: most locks are held only briefly, and with the lock the caller can still store
+                // its data.
                 deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
             }
-            // The pause is an eighth of the time waited so far: short waits end promptly, and long ones try rarely.
+            // Pauses for an eighth of the time waited so far: a short wait ends promptly, and a long one makes few
+            // attempts.
             let waited = self.began.elapsed() / 8;
             let pause = waited.clamp(self.longest_pause / 500, self.longest_pause);
             let left = deadline.remaining();
@@ -119,7 +122,7 @@ impl LockWait<'_> {
         )
     }
 
-    /// The error of a wait without success.
+    /// The error if the lock was not taken in time.
     pub(crate) fn refused(&self, holder: &str) -> StorageError {
         let waited = self.began.elapsed().as_millis();
         StorageError::new(
@@ -132,7 +135,7 @@ impl LockWait<'_> {
     }
 }
 
-/// The result of a single try at the lock on an existing file.
+/// The result of a single attempt to lock an existing file.
 pub(crate) enum LockNow {
     Taken(Box<dyn FsFile>, Metadata),
     Absent,
@@ -142,7 +145,7 @@ pub(crate) enum LockNow {
 }
 
 impl Root {
-    /// Opens an existing file and tries its lock once.
+    /// Opens an existing file and tries once to lock it.
     pub(crate) fn lock_now(&self, path: &Path, mode: OpenMode) -> io::Result<LockNow> {
         let file = match self.fs.open(path, mode) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LockNow::Absent),
@@ -159,7 +162,7 @@ impl Root {
         })
     }
 
-    /// Tries a lock. On a file system without locks, with `file_locks` off, it always counts as taken.
+    /// Tries to lock a file or folder. With `file_locks` off, a lock on a file system without locks always succeeds.
     pub(crate) fn try_lock(&self, opened: &impl Lockable) -> io::Result<bool> {
         match opened.try_lock() {
             Err(error) if !self.options.file_locks && has_no_locks(&error) => Ok(true),
@@ -173,10 +176,10 @@ impl Root {
         is_same(found.map(|found| found.identity), opened)
     }
 
-    /// The length of an open file if its path, walked from the root's own path, still leads to it; otherwise `None`.
+    /// The length of an open file, if a walk along its path from `/` still leads to it; otherwise `None`.
     ///
-    /// This is a single system call, which also notices a replaced root. It follows links to folders below the root, which
-    /// only [`leads_to`](Self::leads_to) refuses.
+    /// This is a single system call, which also notices if the root was replaced. It follows links to folders below the
+    /// root, which only [`leads_to`](Self::leads_to) detects.
     pub(crate) fn len_by_path(&self, path: &Path, opened: (u64, u64)) -> io::Result<Option<u64>> {
         let found = self.fs.metadata_by_path(path);
         let len = found.as_ref().map_or(0, |found| found.len);
@@ -199,7 +202,7 @@ impl Root {
     }
 }
 
-/// True if the file that was found at a path has this identity. False if the path leads nowhere.
+/// True if the file found at a path has this identity. False if the path leads to nothing.
 fn is_same(found: io::Result<(u64, u64)>, identity: (u64, u64)) -> io::Result<bool> {
     match found {
         Ok(found) => Ok(found == identity),
@@ -215,7 +218,7 @@ fn is_same(found: io::Result<(u64, u64)>, identity: (u64, u64)) -> io::Result<bo
     }
 }
 
-/// True for the errors that a file system without locks returns.
+/// True for the errors that file systems without locks return.
 pub(crate) fn has_no_locks(error: &io::Error) -> bool {
     let without = [
         Errno::NOTSUP,
@@ -223,7 +226,7 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
         Errno::NOSYS,
         Errno::NOLCK,
         Errno::INVAL,
-        // NFS returns this for an exclusive lock on a folder, since a folder can't be opened for writing.
+        // NFS returns this error for an exclusive lock on a folder, since a folder can't be opened for writing.
         Errno::BADF,
     ];
     error.kind() == io::ErrorKind::Unsupported

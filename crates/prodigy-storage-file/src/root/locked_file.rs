@@ -1,7 +1,7 @@
 //! Exclusive locks on files, with a wait that ends at a deadline.
 //!
-//! The file of a lock that is taken often stays open for up to a second. The next lock on it then needs only one lookup of
-//! its path, and signs the file only if another process signed it meanwhile.
+//! The file of a lock that is taken often stays open for up to a second. The next lock on it then needs only one system
+//! call for its path, and writes the holder's name only if another process wrote one meanwhile.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use super::lock_wait::LockWait;
 use super::place::LASTS;
 use crate::fs::{FsFile, Metadata, OpenMode};
 
-/// The longest pause between two tries at a lock.
+/// The longest pause between two attempts to take a lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(25);
 const HINT: &str = "wait for the holder, or end it: the kernel frees the lock when it dies. Never remove the lock file: two \
                     could hold it then";
 
-/// The largest number of unlocked lock files that stay open.
+/// The largest number of lock files that stay open after the release of their lock.
 const KEPT: usize = 64;
 
-/// A keyed mutex: one per path, for the threads of this process. They wait here for each other, and not in the kernel.
+/// A mutex for each path. The threads of this process wait for each other here, and not in the kernel.
 #[derive(Debug, Default)]
 pub(super) struct KeyedMutex {
     locked: Mutex<HashSet<PathBuf>>,
     unlocked: Condvar,
-    /// Open lock files whose lock was released.
+    /// Lock files that stay open after the release of their lock.
     kept: Mutex<HashMap<PathBuf, LockFile>>,
 }
 
@@ -41,18 +41,18 @@ type Opened = Box<dyn FsFile>;
 #[derive(Debug)]
 struct LockFile {
     file: Opened,
-    /// Device and inode. No other file can get them while this one is open.
+    /// Device and inode. No other file can get the same ones while this file is open.
     identity: (u64, u64),
-    /// The monotonic time at which it was opened.
+    /// The monotonic time at which the file was opened.
     opened: Duration,
-    /// The line about this process as the holder, since the file was opened.
+    /// The line that names this process as the holder, as of the opening of the file.
     line: Vec<u8>,
-    /// The mtime of the file after this process signed it.
+    /// The mtime of the file after this process wrote its line; `None` before that.
     signed: Option<Timestamp>,
 }
 
 impl KeyedMutex {
-    /// False if the deadline passed first.
+    /// Waits for the mutex of a path. Returns false if the deadline passes first.
     fn lock(&self, path: &Path, deadline: Deadline) -> bool {
         let mut locked = self.locked.lock();
         while locked.contains(path) {
@@ -84,28 +84,28 @@ impl KeyedMutex {
     }
 }
 
-/// The state of a lock that this thread is about to get.
+/// The progress of a thread that waits for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ahead {
-    /// No other thread of this process has it.
+    /// No other thread of this process holds the lock, or is before this thread.
     Next,
-    /// Another process holds it.
+    /// Another process holds the lock.
     Waits,
 }
 
-/// A lock that is held until it is dropped. The file stays: a lock file that is unlinked can be held twice.
+/// A lock that is held until this is dropped. The file is not removed: otherwise, two processes could hold the lock.
 #[derive(Debug)]
 pub(crate) struct LockedFile<'a> {
     root: &'a Root,
     path: PathBuf,
     file: Option<LockFile>,
-    /// True if the file stays open after the lock is released.
+    /// True if the file stays open for a while after the release of the lock.
     is_kept: bool,
 }
 
 impl Drop for LockedFile<'_> {
     fn drop(&mut self) {
-        // Release the kernel's lock first: otherwise the next thread would find it taken, and wait for nothing.
+        // The kernel's lock is released first. Otherwise, the next thread would find it held and pause needlessly.
         if let Some(file) = self.file.take()
             && self.is_kept
             && file.file.unlock().is_ok()
@@ -117,8 +117,8 @@ impl Drop for LockedFile<'_> {
 }
 
 impl<'r> LockedFile<'r> {
-    /// Takes the lock on a file, which is created if it is missing. On a file system without locks, with `file_locks` off,
-    /// only the threads of this process exclude each other.
+    /// Takes the lock on a file, which is created if it is missing. With `file_locks` off, on a file system without
+    /// locks, only threads of this process exclude each other.
     pub(crate) fn take(
         root: &'r Root,
         path: &Path,
@@ -129,9 +129,9 @@ impl<'r> LockedFile<'r> {
         Self::take_as(root, path, operation, purpose, deadline, None)
     }
 
-    /// Like [`take`](Self::take), for a lock that is taken often and always for this purpose: its file stays open for a while.
-    /// `ahead` does what can be done without the lock. It is called when this thread is the next one of this process to get
-    /// the lock, and once more if another process holds it then.
+    /// Like [`take`](Self::take), for a lock that is taken often and always for this purpose: its file stays open for a
+    /// while. `ahead` does work that does not need the lock. It is called when no other thread of this process is
+    /// before this one, and again if another process then holds the lock.
     pub(crate) fn take_often(
         root: &'r Root,
         path: &Path,
@@ -212,7 +212,7 @@ impl<'r> LockedFile<'r> {
 }
 
 impl LockedFile<'_> {
-    /// Removes the line about the holder, which takes a block of the disk. Best effort.
+    /// Removes the line about the holder to free a block of the disk. Errors are ignored.
     pub(crate) fn empty(&self) {
         if let Some(file) = &self.file {
             let _ = file.file.set_len(0);
@@ -221,20 +221,20 @@ impl LockedFile<'_> {
 }
 
 impl LockFile {
-    /// The metadata of the file that the path leads to, if it is this one. `None` a while after this one was opened: then
-    /// the whole path has to be walked again, since a folder on it may have become a link.
+    /// The metadata of the file at the path, if it is still this file. `None` if this file was opened a while ago: the
+    /// path must then be opened again, since a folder on it may have become a link.
     fn found(&self, root: &Root, path: &Path) -> Option<Metadata> {
         let age = root.options.clock.monotonic().saturating_sub(self.opened);
         let found = root.fs.metadata_by_path(path).ok();
         found.filter(|found| age < LASTS && found.identity == self.identity)
     }
 
-    /// Writes the holder of the lock into its file, except if the file has a hard link: then it may be a file of another
-    /// user, which can be locked but must not be overwritten. The text only informs, so a failure is ignored.
+    /// Writes the holder of the lock into its file, unless the file has a second hard link. Such a file may belong to
+    /// another user, and may be locked but not overwritten. The text only informs, so errors are ignored.
     fn sign(&mut self, found: &Metadata) {
         if found.links < 2 && self.file.write_all_at(&self.line, 0).is_ok() {
             let len = self.line.len() as u64;
-            // Truncate only a longer file: each change of a length adds work to the next sync.
+            // Truncates only if the file is longer, since each change of the length adds work to the next sync.
             if found.len > len {
                 let _ = self.file.set_len(len);
             }
@@ -243,10 +243,10 @@ impl LockFile {
     }
 }
 
-/// The line about this process as the holder of a lock from now on.
+/// The line that names this process as the holder of a lock from now on.
 fn line_about_this_process(root: &Root, purpose: &str) -> Vec<u8> {
     let holder = this_process(root.now(), purpose.to_owned());
-    // A holder always serialises.
+    // A holder can always be serialised.
     let mut line = serde_json::to_vec(&holder).unwrap_or_default();
     line.push(b'\n');
     line
@@ -262,7 +262,7 @@ impl Root {
     }
 }
 
-/// The process that holds, or held, a lock.
+/// The process that a lock file names as its holder.
 fn read_holder(file: &dyn FsFile) -> Option<Holder> {
     let bytes = file.read_to_end(0, 64 << 10).ok()?;
     serde_json::Deserializer::from_slice(&bytes)

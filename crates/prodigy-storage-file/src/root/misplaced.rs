@@ -1,5 +1,5 @@
-//! Things of another kind than belongs at their path of the layout: a link or a folder at the path of a file, a link at the path
-//! of a folder, a file at the path of a folder.
+//! Entries of the wrong kind for their path: a link or a folder at the path of a file, or a link or a file at the path
+//! of a folder.
 
 use std::io;
 use std::path::Path;
@@ -10,8 +10,9 @@ use prodigy_storage_layout::{DELETIONS, DOCUMENTS, Entry, Folder, LOCKS, STATE};
 use super::Root;
 use crate::fs::FileKind;
 
-/// True if a thing of this kind is not what belongs at the path. A file with a name that a repository or a job could have may be
-/// another program's: it counts only for [`InTheWay`](super::InTheWay), which knows of the other areas.
+/// True if an entry of this kind does not belong at the path. A file at the path of a repository's or job's folder may
+/// belong to another program, so it does not count here; [`InTheWay`](super::InTheWay), which knows the other areas,
+/// reports it.
 pub(crate) fn is_misplaced(path: &Path, kind: FileKind) -> bool {
     match (Entry::parse(path), Folder::parse(path)) {
         (Some(Entry::Worktree(..)), _) => kind == FileKind::Other,
@@ -23,7 +24,7 @@ pub(crate) fn is_misplaced(path: &Path, kind: FileKind) -> bool {
     }
 }
 
-/// True if no other program has a file at the path of this folder.
+/// True if no other program could have a file at the path of this folder.
 fn is_ours_alone(folder: &Path) -> bool {
     let parts: Vec<_> = folder.iter().collect();
     match parts[..] {
@@ -39,14 +40,14 @@ fn is_ours_alone(folder: &Path) -> bool {
 }
 
 impl Root {
-    /// Counts something that a listing skips, if it is not of the kind that belongs at its path.
+    /// Counts an entry that a listing skips, if it is of the wrong kind for its path.
     pub(crate) fn pass_over(&self, path: &Path, kind: FileKind) {
         if is_misplaced(path, kind) {
             self.foreign.skip(ForeignKind::OtherThings, path, 1);
         }
     }
 
-    /// Describes the thing at a path: for a link, where it leads.
+    /// Describes an entry of the wrong kind for its path. For a link, states its target.
     pub(crate) fn describe_misplaced(&self, path: &Path) -> String {
         match (
             self.fs.metadata(path).map(|found| found.kind),

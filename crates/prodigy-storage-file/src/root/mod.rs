@@ -1,7 +1,8 @@
-//! The open folder of a store: the base of every part of the file backend.
+//! The root of a store, with everything that the other modules need to read and write files in it.
 //!
-//! [`Root`] has the file system, the options and the syncs of folders. A [`TempFile`] writes a whole file, a [`LockedFile`]
-//! locks one, and the [`Quarantine`] keeps copies of damaged bytes. No module here knows what the files mean.
+//! [`Root`] has the file system, the options and the syncs of folders. A [`TempFile`] writes a whole file, a
+//! [`LockedFile`] is a lock on a file, and the [`Quarantine`] keeps copies of damaged bytes. No module here depends on
+//! the contents of files.
 
 mod check;
 mod counters;
@@ -64,26 +65,26 @@ pub(crate) use store_name::salvage as salvage_name;
 pub(crate) use temp_file::{Replace, TempFile};
 pub(crate) use usage::usage;
 
-/// Device and inode of a folder, and its creation time if the file system has one: a new folder may get the inode of a
-/// removed one.
+/// Device and inode of a folder, and its creation time if the file system stores it. The time distinguishes it from a
+/// removed folder with the same inode.
 pub(crate) type FolderId = ((u64, u64), Option<Timestamp>);
 
-/// One root. All handles of this process on it share this value.
+/// An open root. All handles of this process with the same path and options share it.
 #[derive(Debug)]
 pub(crate) struct Root {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) options: FileOptions,
     pub(crate) counters: Counters,
-    /// Mutual exclusion of this process's threads, by lock file.
+    /// Mutexes between the threads of this process, one for each lock file.
     keyed_mutex: KeyedMutex,
     unflushed: Unflushed,
     whereabouts: Whereabouts,
-    /// The data of other programs that readers skipped.
+    /// Counts of the data of other programs that readers skipped.
     pub(crate) foreign: Foreign,
-    /// The folders whose own names this process made durable, each with its identity at that time.
+    /// The folders whose names this process has synced, each with its identity at that time.
     durable: Mutex<HashMap<PathBuf, FolderId>>,
     ready: AtomicBool,
-    /// The root, locked, so that other processes notice this one.
+    /// The lock on the root's folder, which other processes notice.
     root_lock: Mutex<Option<Arc<dyn FsFolder>>>,
 }
 
@@ -103,7 +104,7 @@ impl Root {
         })
     }
 
-    /// The root in a folder of the operating system.
+    /// Opens a root on the real file system.
     pub(crate) fn open(options: FileOptions) -> Arc<Self> {
         let fs = RealFs::reached_by(options.given.clone(), options.root.clone());
         Self::new(Arc::new(fs), options)
@@ -113,7 +114,7 @@ impl Root {
         self.options.clock.now()
     }
 
-    /// The absolute path, for messages and for callers of the library.
+    /// The absolute form of a path relative to the root, for messages and for callers of the library.
     pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
         if path.as_os_str().is_empty() {
             return self.options.root.clone();
@@ -121,18 +122,18 @@ impl Root {
         self.options.root.join(path)
     }
 
-    /// Converts an I/O error of a read.
+    /// Converts an I/O error of a read to an error of this library.
     pub(crate) fn read_fault(&self, operation: &'static str, path: &Path, error: io::Error) -> StorageError {
         fault(self, operation, path, error, Access::Read)
     }
 
-    /// Converts an I/O error of a write.
+    /// Converts an I/O error of a write to an error of this library.
     pub(crate) fn write_fault(&self, operation: &'static str, path: &Path, error: io::Error) -> StorageError {
         fault(self, operation, path, error, Access::Write)
     }
 
-    /// Refuses a write through a read-only handle. Before the first write, checks the root, and creates it and `format.json`
-    /// if they are missing.
+    /// Fails for a read-only handle. Before the first write, checks the root, and creates it and `format.json` if they
+    /// are missing.
     pub(crate) fn prepare_write(
         &self,
         operation: &'static str,
@@ -159,7 +160,7 @@ impl Root {
         Ok(())
     }
 
-    /// Creates a folder and the missing folders above it.
+    /// Creates a folder, and the missing folders above it.
     pub(crate) fn make_folder(&self, folder: &Path) -> Result<()> {
         match self.fs.create_dir(folder) {
             Ok(()) => {
@@ -189,9 +190,9 @@ impl Root {
         }
     }
 
-    /// Makes the names in a folder survive power loss, and the name of the folder and of each folder above it, whichever
-    /// process created them. The folder itself is always synced; a folder above it only if this process has not synced the
-    /// name in it before.
+    /// Makes the names in a folder survive power loss, and the names of the folder and of all folders above it,
+    /// whichever process created them. Always syncs the folder itself. Syncs a folder above it only if this process has
+    /// not yet synced the name in it.
     pub(crate) fn sync_folder(&self, folder: &Path) -> Result<()> {
         if !cfg!(any(target_os = "linux", target_os = "macos")) {
             return Err(StorageError::new(
@@ -210,7 +211,7 @@ impl Root {
             if self.durable.lock().get(parent) == Some(&identity) {
                 break;
             }
-            // The name of a folder is an entry of the one above it.
+            // The name of a folder is stored in the folder above it.
             match parent.parent() {
                 Some(above) => self.sync_one(above)?,
                 None => {
@@ -237,7 +238,7 @@ impl Root {
             .map_err(|error| self.write_fault("sync folder", folder, error))
     }
 
-    /// The entries of a folder; empty if it is absent.
+    /// The entries of a folder; empty if the folder is absent.
     pub(crate) fn names_in(&self, operation: &'static str, folder: &Path) -> Result<Vec<DirEntry>> {
         match self.fs.list(folder) {
             Ok(entries) => Ok(entries),
@@ -246,8 +247,8 @@ impl Root {
         }
     }
 
-    /// The names of the folders in a folder that has only folders of the layout. What else is there, such as a link at the
-    /// path of a folder, is counted.
+    /// The names of the folders within a folder in which only folders belong. Anything else, such as a link in place of
+    /// a folder, is counted as skipped.
     pub(crate) fn folders_in(
         &self,
         operation: &'static str,
@@ -263,7 +264,8 @@ impl Root {
         Ok(folders.into_iter().map(|entry| entry.name))
     }
 
-    /// Calls `show` with each name in a folder and its kind, without collecting them; with none if the folder is absent.
+    /// Calls `show` with each name in a folder and its kind, without collecting them. Does nothing if the folder is
+    /// absent.
     pub(crate) fn each_name(
         &self,
         operation: &'static str,
@@ -278,7 +280,7 @@ impl Root {
             .map_err(|error| self.read_fault(operation, folder, error))
     }
 
-    /// The first `most` bytes of a file; `None` if it is absent.
+    /// The contents of a file; `None` if it is absent. Fails if it has more than `most` bytes.
     pub(crate) fn read_small(
         &self,
         operation: &'static str,

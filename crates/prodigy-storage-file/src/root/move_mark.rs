@@ -1,8 +1,8 @@
-//! Marks of what was moved to another store.
+//! Marks that state that a job, a repository or the whole store was moved to another store.
 //!
-//! A mark is a file. Each writer looks for one after it has taken its first lock of a job, or the lock of other documents. The mark of a
-//! job is made under all of its locks. That of a repository or of the whole store is made first, and taken back if a job without a
-//! mark is found then.
+//! A mark is a file. Each writer looks for one after it has taken its first lock of a job, or the lock for documents
+//! outside of jobs. The mark of a job is written under all of the job's locks. The mark of a repository or of the whole
+//! store is written first, and removed again if a job in it is then found to have no mark.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use super::{Replace, Root, TempFile};
 
 const LOOK: &str = "look for marks";
 const UNMARK: &str = "take marks away";
-/// A longer mark is not read.
+/// The largest length of a mark, in bytes. A longer one can't be read.
 const LONGEST: u64 = 64 << 10;
 
 /// The contents of a mark.
@@ -34,7 +34,7 @@ struct Contents {
     moved_at: Timestamp,
 }
 
-/// The contents of the file of a mark.
+/// The text of a mark's file.
 pub(crate) fn moved_text(operation: &'static str, path: &Path, moved: &Moved) -> Result<Vec<u8>> {
     let contents = Contents {
         moved_to: moved.to.clone(),
@@ -53,15 +53,15 @@ pub(crate) fn moved_text(operation: &'static str, path: &Path, moved: &Moved) ->
     Ok(text)
 }
 
-/// The mark in such a file.
+/// Parses the text of a mark's file.
 pub(crate) fn moved_in(part: &Part, text: &[u8]) -> serde_json::Result<Moved> {
     let found: Contents = serde_json::from_slice(text)?;
     Ok(Moved::new(part.clone(), found.moved_to, found.moved_at))
 }
 
 impl Root {
-    /// Fails if a part, or a whole that contains it, was moved to another store. Called under a lock of the part, before anything
-    /// is written.
+    /// Fails if a part of the store (such as a job), or a larger part that contains it, was moved to another store. To
+    /// be called under a lock of the part, before the first write.
     pub(crate) fn refuse_moved(&self, operation: &'static str, part: &Part) -> Result<()> {
         if !self.has_marks()? {
             return Ok(());
@@ -74,7 +74,7 @@ impl Root {
         Ok(())
     }
 
-    /// Nearly every store has no such folder, so a writer looks for one path and not for three.
+    /// True if the folder for marks exists. It rarely does, so this saves the search for three files.
     fn has_marks(&self) -> Result<bool> {
         match self.fs.metadata(Path::new(MOVED)) {
             Ok(_) => Ok(true),
@@ -83,7 +83,7 @@ impl Root {
         }
     }
 
-    /// The mark of a part itself.
+    /// The mark of exactly this part; `None` if it has none.
     pub(crate) fn move_mark(&self, part: &Part) -> Result<Option<Moved>> {
         let path = Entry::Moved(part.clone()).path();
         let Some(bytes) = self.read_small(LOOK, &path, LONGEST)? else {
@@ -102,7 +102,7 @@ impl Root {
         }
     }
 
-    /// Stores a mark, unless the part has one.
+    /// Writes a mark, unless the part already has one.
     pub(crate) fn write_moved(&self, operation: &'static str, moved: &Moved) -> Result<()> {
         let path = Entry::Moved(moved.part.clone()).path();
         let text = moved_text(operation, &path, moved)?;
@@ -119,7 +119,7 @@ impl Root {
         }
     }
 
-    /// Takes the mark of a part itself away. False if it has none.
+    /// Removes the mark of exactly this part. Returns false if it has none.
     pub(crate) fn remove_moved(&self, part: &Part) -> Result<bool> {
         let path = Entry::Moved(part.clone()).path();
         let is_removed = self.unlink(UNMARK, &path)?;
@@ -129,7 +129,7 @@ impl Root {
         Ok(is_removed)
     }
 
-    /// Takes away the marks of a part and of all parts within it.
+    /// Removes the marks of a part and of all parts within it. Returns their number.
     pub(crate) fn unmark_moved(&self, part: &Part) -> Result<u64> {
         self.prepare_write(UNMARK, part)?;
         let mut removed = 0;
@@ -141,13 +141,14 @@ impl Root {
         Ok(removed)
     }
 
-    /// The marks of a store, or that of one job: its own, or one that covers it, as a mark of the job.
+    /// All marks of a store; or for one job, its mark or that of the smallest part that contains it, as a mark of the
+    /// job.
     #[cfg(feature = "backup")]
     pub(crate) fn marks_of(&self, job: Option<&JobAddress>) -> Result<Vec<Moved>> {
         let part = job.map_or(Part::Store, |job| Part::Job(job.clone()));
         let mut marks = Entries::new(|page| self.moved_page(&part, page)).collect::<Result<Vec<_>>>()?;
         if job.is_some() {
-            // The narrowest comes last.
+            // The mark of the smallest part comes last.
             marks = marks
                 .pop()
                 .into_iter()
@@ -157,7 +158,7 @@ impl Root {
         Ok(marks)
     }
 
-    /// A page of the marks that concern a part.
+    /// A page of the marks of a part, of the parts that contain it, and of the parts within it.
     pub(crate) fn moved_page(&self, part: &Part, page: &PageOptions<Part>) -> Result<Page<Moved, Part>> {
         if !self.has_marks()? {
             return Ok(Page::new(Vec::new(), None));
@@ -167,13 +168,13 @@ impl Root {
         let parts = parts.finish();
         let mut entries = Vec::with_capacity(parts.entries.len());
         for part in &parts.entries {
-            // The listing leaves out a mark that was taken away meanwhile.
+            // A mark that was removed after its name was read is left out.
             entries.extend(self.move_mark(part)?);
         }
         Ok(Page::new(entries, parts.next))
     }
 
-    /// The parts that have a mark: this one, the wholes that contain it, and those within it.
+    /// Among a part, the parts that contain it and the parts within it: those that have a mark.
     fn marked(&self, part: &Part) -> Result<Vec<Part>> {
         let mut folders = vec![PathBuf::from(MOVED), moved_repositories_folder()];
         match part.repo() {

@@ -1,8 +1,9 @@
-//! Finds the kind of file system that holds the root, and whether other machines may reach it.
+//! Finds the kind of the file system that holds the root, and whether other machines may reach it.
 //!
-//! There are three sources: the magic number of `statfs`; the type in the mount table, for the many file systems that share
-//! the magic number of FUSE; and the mounts beneath the root, which `statfs` of the root does not show. A FUSE type that is
-//! not known to be local counts as a network file system, so that a real one is never accepted by mistake.
+//! There are three sources: the magic number of `statfs`; the type in the mount table, since many file systems share
+//! the magic number of FUSE; and the mounts beneath the root, which `statfs` of the root does not show. A FUSE type
+//! that is not known to be local counts as a network file system, so that a network file system is never accepted by
+//! mistake.
 #![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
 use std::borrow::Cow;
@@ -22,7 +23,7 @@ pub(super) enum FileSystemKind {
     Unknown(String),
 }
 
-/// Asks the operating system. `path` is the nearest folder that exists, `root` the root.
+/// Finds the kind of file system. `path` is the root or the nearest existing folder above it.
 #[cfg(target_os = "linux")]
 pub(super) fn find(path: &Path, root: &Path) -> FileSystemKind {
     let table = std::fs::read_to_string("/proc/self/mountinfo").ok();
@@ -40,7 +41,7 @@ pub(super) fn find(path: &Path, root: &Path) -> FileSystemKind {
     }
 }
 
-/// Asks the operating system. `path` is the nearest folder that exists.
+/// Finds the kind of file system. `path` is the root or the nearest existing folder above it.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn find(path: &Path, _: &Path) -> FileSystemKind {
     let found = match rustix::fs::statfs(path) {
@@ -62,7 +63,7 @@ pub(super) fn find(path: &Path, _: &Path) -> FileSystemKind {
 /// The magic number of FUSE and of file systems built on it, such as virtiofs.
 const FUSE: u32 = 0x6573_5546;
 
-/// Judges by the magic number of `path`, and by the mount table if it could be read.
+/// Decides by the magic number of `path`'s file system, and by the mount table if it could be read.
 #[cfg(any(target_os = "linux", test))]
 pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -> FileSystemKind {
     if let Some(name) = by_magic(magic) {
@@ -73,7 +74,7 @@ pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -
         .lines()
         .filter_map(Mount::parse)
         .collect();
-    // Of two mounts at one point the later one hides the earlier: `max_by_key` returns the last maximum.
+    // If two mounts have the same mount point, the later one hides the earlier one; `max_by_key` returns the later one.
     let holder = mounts
         .iter()
         .filter(|mount| path.starts_with(&mount.point))
@@ -81,7 +82,7 @@ pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -
     match holder.map(|mount| (by_type(&mount.kind), mount)) {
         Some((Some(name), _)) => return FileSystemKind::Network(name, None),
         Some((None, mount)) if magic == FUSE && !is_fuse(&mount.kind) => {
-            // The table shows another file system than `statfs` does.
+            // The mount table contradicts `statfs`, so the FUSE type is unknown.
             return FileSystemKind::Network("FUSE of a kind that is not known".into(), None);
         }
         None if magic == FUSE => {
@@ -100,7 +101,7 @@ pub(super) fn judge(magic: u32, table: Option<&str>, path: &Path, root: &Path) -
     FileSystemKind::Local
 }
 
-/// The file systems that keep everything in memory.
+/// The name of a file system that keeps everything in memory; `None` for any other.
 #[cfg(any(target_os = "linux", test))]
 fn in_memory(magic: u32) -> Option<&'static str> {
     match magic {
@@ -110,8 +111,8 @@ fn in_memory(magic: u32) -> Option<&'static str> {
     }
 }
 
-/// File systems that other machines may reach: the name; the magic numbers of linux/magic.h and of the file systems' own
-/// headers; the types in the mount table (Linux) or of `statfs` (elsewhere).
+/// File systems that other machines may reach. For each: its name; its magic numbers, from linux/magic.h or its own
+/// headers; and its types in the mount table (Linux) or in `statfs` (elsewhere).
 const NETWORKS: &[(&str, &[u32], &[&str])] = &[
     ("NFS", &[0x6969], &["nfs", "nfs4"]),
     (
@@ -153,7 +154,7 @@ fn by_magic(magic: u32) -> Option<&'static str> {
     Some(row.0)
 }
 
-/// FUSE types that keep their data on this machine, or show a folder of it.
+/// FUSE types that keep their data on this machine, or show another folder of this machine.
 const LOCAL_FUSE: &[&str] = &[
     "bindfs",
     "cryfs",
@@ -184,7 +185,7 @@ fn is_fuse(kind: &str) -> bool {
     kind == "fuse" || kind == "fuseblk" || kind.starts_with("fuse.") || kind.starts_with("fuseblk.")
 }
 
-/// Judges a type of the mount table (Linux) or of `statfs` (elsewhere).
+/// The name of the network file system with this type in the mount table (Linux) or in `statfs` (elsewhere).
 fn by_type(kind: &str) -> Option<Cow<'static, str>> {
     // `fuseblk` is backed by a block device of this machine.
     if kind == "fuseblk" || kind.starts_with("fuseblk.") {
@@ -197,7 +198,7 @@ fn by_type(kind: &str) -> Option<Cow<'static, str>> {
     Some(Cow::Borrowed(row.0))
 }
 
-/// A line of the mount table: `36 35 98:0 / /mnt/a\040b rw,noatime master:1 - ext3 /dev/root rw`.
+/// A line of the mount table, such as `36 35 98:0 / /mnt/a\040b rw,noatime master:1 - ext3 /dev/root rw`.
 #[cfg(any(target_os = "linux", test))]
 #[derive(Debug)]
 struct Mount {
@@ -216,7 +217,8 @@ impl Mount {
     }
 }
 
-/// Replaces each backslash with three octal digits by its byte: the table escapes spaces, tabs, line ends and backslashes so.
+/// Replaces each backslash and three octal digits with the byte that they mean. The mount table escapes spaces, tabs,
+/// line ends and backslashes like this.
 #[cfg(any(target_os = "linux", test))]
 fn unescape(text: &str) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
@@ -294,11 +296,11 @@ no line of a table
             (0x4750_4653, "GPFS"),
             (0x1983_0326, "BeeGFS"),
         ] {
-            // The magic number alone is enough: the table may be unreadable.
+            // The magic number alone is enough, since the mount table may be unreadable.
             let found = judge(magic, None, Path::new("/x"), Path::new("/x"));
             assert_eq!(found, FileSystemKind::Network(told.into(), None), "{magic:#x}");
         }
-        // ext4, xfs, btrfs, tmpfs, overlayfs, zfs, f2fs.
+        // The magic numbers of ext4, xfs, btrfs, tmpfs, overlayfs, zfs and f2fs.
         for magic in [
             EXT4,
             0x5846_5342,

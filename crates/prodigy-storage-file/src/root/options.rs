@@ -18,11 +18,12 @@ use crate::fs::canonical;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FileOptions {
-    /// The root of all data. It need not exist: the first write creates it.
+    /// The folder that contains all data. It need not exist: the first write creates it.
     pub root: PathBuf,
-    /// The root's path as the caller gave it, with its links. While the store is in use, this path must lead to the open root.
+    /// The path of the root as the caller gave it, in which links are not resolved. While the store is in use, this
+    /// path must lead to the open root.
     pub(crate) given: PathBuf,
-    /// Refuses every write; nothing is created, moved or repaired.
+    /// Refuses every write. Nothing is created, moved or repaired.
     pub read_only: bool,
     /// Uses the operating system's locks between processes. `false` promises that this process is the only one that writes:
     /// opening fails while another process has the store open for writing, and a file system without locks is accepted.
@@ -31,15 +32,16 @@ pub struct FileOptions {
     pub max_file_size: u64,
     /// Compresses sealed segments in the background.
     pub compression: bool,
-    /// The largest event or item that is written, in bytes. When it is read, an event or item larger than this limit and
-    /// larger than 64 MiB is reported as too large instead of returned.
+    /// The largest event or item that may be written, in bytes. A stored event or item that is larger than both this
+    /// limit and 64 MiB is not returned, but reported as too large.
     pub max_record_size: u64,
-    /// Records up to this number of bytes are always read: `max_record_size` may have been larger when they were written.
+    /// The size up to which stored records are always read, in bytes: they may have been written under a larger
+    /// `max_record_size`.
     pub(crate) always_read: u64,
-    /// The memory limit of one scan's buffers, in bytes. A larger record still gets a buffer of its own size.
+    /// The largest total size of one scan's buffers, in bytes. A larger record still gets a buffer of its own size.
     pub(crate) scan_memory: usize,
-    /// The largest checkpoint or other document that is written, in bytes. A stored document is not read if it is larger than
-    /// this limit and larger than 1 MiB.
+    /// The largest checkpoint or other document that may be written, in bytes. A stored document that is larger than
+    /// both this limit and 1 MiB is not read.
     pub max_document_size: u64,
     /// The largest size of a dead-letter queue, in bytes: a push that would exceed it is refused. `None` means no limit.
     pub max_queue_size: Option<u64>,
@@ -50,12 +52,12 @@ pub struct FileOptions {
     /// Allows writes by another user than the owner of the root. New files then get the owner of the root, if this user may
     /// change the owner of a file.
     pub allow_foreign_owner: bool,
-    /// The clock.
+    /// The clock for times and leases.
     pub clock: Arc<dyn Clock>,
 }
 
 impl FileOptions {
-    /// The default options for this root.
+    /// The default options, with this root.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
@@ -94,15 +96,15 @@ impl FileOptions {
         Ok(())
     }
 
-    /// Resolves the links on the given path again. A path that had no links stays as it is: if a link replaced the root
-    /// since, the user did not choose that link.
+    /// Resolves the links on the given path again. If the path had no links, it is not resolved: a link that has since
+    /// replaced the root was not chosen by the user.
     pub(crate) fn resolve_again(&mut self) {
         if self.given != self.root {
             self.root = canonical(&self.given);
         }
     }
 
-    /// The largest stored event or item that is returned, in bytes. A larger one is verified in pieces.
+    /// The largest stored event or item that is returned, in bytes. A larger one is only verified, in pieces.
     pub(crate) fn largest_read(&self) -> u64 {
         self.max_record_size.max(self.always_read)
     }

@@ -13,7 +13,7 @@ use prodigy_storage_layout::Entry;
 use super::Root;
 use crate::fs::{FsFile, Metadata, OpenMode, Place};
 
-/// The time for which reads and relaxed writes rely on the last check of a path.
+/// The time for which reads and relaxed writes rely on the last check of the root's path.
 pub(crate) const LASTS: Duration = Duration::from_secs(1);
 
 const LASTS_NANOS: u64 = LASTS.as_nanos() as u64;
@@ -21,28 +21,28 @@ const LASTS_NANOS: u64 = LASTS.as_nanos() as u64;
 /// When to check the path of the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// In any case: before and after an operation whose data must be in the folder that the path leads to.
+    /// Now. For an operation whose data must be in the folder that the path leads to.
     Now,
-    /// Only if the last check is at least [`LASTS`] old.
+    /// Only if the last check was at least [`LASTS`] ago.
     Soon,
 }
 
-/// The state of these checks for one root.
+/// The state of a root that these checks keep.
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
-    /// The monotonic time of the last successful check, in nanoseconds. 0: the next operation checks.
+    /// The monotonic time of the last successful check, in nanoseconds; 0 if the next operation must check.
     looked: AtomicU64,
-    /// The reason why this store must no longer be used. It is set at most once.
+    /// The reason why this store must not be used any more. It is set once and never changed.
     lost: OnceLock<String>,
-    /// The name of the store, after `format.json` was read.
+    /// The name of the store; `None` until `format.json` was read.
     name: Mutex<Option<String>>,
-    /// The `format.json` with that name, its metadata. The file stays open, so that no other file can get this
-    /// identity. No write of ours changes it in place.
+    /// The `format.json` that states the name, and its metadata. The file stays open, so that no other file can get its
+    /// identity. We never change this file in place.
     format: OnceLock<(Box<dyn FsFile>, Metadata)>,
 }
 
 impl Root {
-    /// Remembers the name of the store, and the file that contains it.
+    /// Stores the name of the store, and opens the file that states it.
     pub(super) fn note_name(&self, name: Option<String>) {
         if name.is_none() {
             return;
@@ -56,8 +56,8 @@ impl Root {
         }
     }
 
-    /// Checks that the path leads to the open folder, and that `format.json` in it is the same file: a backup may have been
-    /// restored into the same folder. A file that was cut or overwritten counts as another one.
+    /// Checks that the path leads to the open folder, and that `format.json` there is the same file with the same
+    /// length: a backup may have been restored into the folder.
     fn place(&self) -> io::Result<Place> {
         let place = self.fs.place()?;
         let (Place::Here, Some((_, format))) = (place, self.whereabouts.format.get()) else {
@@ -75,13 +75,13 @@ impl Root {
         self.options.clock.monotonic()
     }
 
-    /// The name of the store, from memory or from the open folder.
+    /// The name of the store; it is read from the open folder if it is not known yet.
     pub(crate) fn name(&self) -> Option<String> {
         let known = self.whereabouts.name.lock().clone();
         known.or_else(|| super::format::name_of_store(self))
     }
 
-    /// Finds where the path of the root leads. Fails if the store was lost before.
+    /// Finds out where the path of the root leads. Fails if the store was lost earlier.
     pub(crate) fn look_at_root(&self, operation: &'static str, look: Look) -> Result<Place> {
         if let Some(why) = self.whereabouts.lost.get() {
             return Err(self.replaced(operation, why.clone()));
@@ -94,14 +94,14 @@ impl Root {
         let place = self
             .place()
             .map_err(|error| self.read_fault(operation, "".as_ref(), error))?;
-        // After a failed check the next operation checks again, even with `Look::Soon`.
+        // After a check that did not find the open folder, the next operation checks again, even with `Look::Soon`.
         let lasts = if place == Place::Here { now.max(1) } else { 0 };
         self.whereabouts.looked.store(lasts, Ordering::Release);
         Ok(place)
     }
 
-    /// Fails if the path of the root no longer leads to the open folder. `held` names what this process holds in it, such as
-    /// a lock.
+    /// Fails if the path of the root no longer leads to the open folder. `held` describes what this process holds in
+    /// the folder, such as a lock.
     pub(crate) fn still_here(
         &self,
         operation: &'static str,
@@ -113,8 +113,8 @@ impl Root {
         }
     }
 
-    /// The error for a root whose path leads elsewhere. If this process holds anything in the old folder, every later
-    /// operation fails too, even if the path leads to that folder again.
+    /// The error if the path of the root leads elsewhere. If this process holds anything in the old folder, every later
+    /// operation fails too, even if the path leads to the old folder again.
     pub(crate) fn leave(
         &self,
         operation: &'static str,
@@ -141,11 +141,11 @@ impl Root {
     pub(crate) fn lose(&self, why: String) {
         let root = self.options.root.display();
         tracing::warn!(%root, why, "the root was replaced");
-        // The first reason stays.
+        // An earlier reason is kept.
         let _ = self.whereabouts.lost.set(why);
     }
 
-    /// The error for a file that this process holds, and whose path no longer leads to it.
+    /// The error for a file that this process has open, if its path leads to another file.
     pub(crate) fn moved(&self, operation: &'static str, path: &Path, why: &'static str) -> StorageError {
         StorageError::new(ErrorKind::Replaced, operation, self.absolute(path).display(), why).with_hint(
             "stop the work that relied on it; move no folder below the root while a process works there, and restore a \

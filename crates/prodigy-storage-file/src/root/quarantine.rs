@@ -1,4 +1,4 @@
-//! The quarantine: copies of damaged bytes that a repair is about to remove.
+//! The quarantine, which keeps copies of damaged bytes that a repair is about to remove.
 
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,10 @@ impl<'r> Quarantine<'r> {
         Self(root)
     }
 
-    /// A new path in the quarantine. Its name contains the time, the offset and the end of the original path.
+    /// A new path in the quarantine. The name contains the time, the offset, and the end of the original path.
     pub(crate) fn path_for(self, path: &Path, offset: u64) -> PathBuf {
         let flat = path.to_string_lossy().replace(['/', '\\'], "_");
-        // A name has at most 255 bytes, and the end of a path identifies the file best.
+        // A name has at most 255 bytes. The end of a path identifies the file best.
         let tail: String = {
             let mut chars: Vec<char> = flat.chars().rev().take(100).collect();
             chars.reverse();
@@ -37,7 +37,7 @@ impl<'r> Quarantine<'r> {
         ))
     }
 
-    /// Copies bytes to a new file in the quarantine. The copy survives power loss once this returns.
+    /// Copies bytes to a new file in the quarantine. The copy is durable on return.
     pub(crate) fn keep(self, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
         let kept = self.path_for(path, offset);
         TempFile::write_whole(
@@ -52,8 +52,8 @@ impl<'r> Quarantine<'r> {
         Ok(())
     }
 
-    /// Removes the files that were put into it before a moment. Returns their number and bytes. With `dry_run` nothing is
-    /// removed.
+    /// Removes the files that were put into the quarantine before a moment. Returns their number and size. With
+    /// `dry_run`, nothing is removed.
     pub(crate) fn clear(self, before: Timestamp, dry_run: bool) -> Result<(u64, u64)> {
         const CLEAR: &str = "clear quarantine";
         let folder = Path::new(QUARANTINE);
@@ -85,7 +85,7 @@ impl<'r> Quarantine<'r> {
     }
 }
 
-/// The time in the name of a quarantined file. The file itself may be older.
+/// The time at which a file was put into the quarantine, from its name. The mtime of the file may be older.
 fn put_there(name: &str) -> Option<Timestamp> {
     let (stamp, _) = name.split_once('-')?;
     Some(Stamp::parse(stamp).filter(Stamp::is_canonical)?.time())

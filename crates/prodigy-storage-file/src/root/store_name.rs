@@ -1,7 +1,7 @@
-//! The name of a store, which carries its own checksum.
+//! The name of a store, which contains its own checksum.
 //!
-//! With a changed name, the store would seem to be another store: it would refuse the tokens of live holders, and a copy of
-//! it would not be recognised as a copy.
+//! If the name were changed by damage, the store would seem to be another one: it would refuse the tokens of current
+//! holders, and a copy of it would not be recognised as a copy.
 
 use prodigy_storage_backend::record;
 
@@ -10,7 +10,7 @@ const RANDOM: usize = 32;
 /// The length of a name: the random part, a hyphen, and eight hexadecimal digits of checksum.
 const WHOLE: usize = RANDOM + 1 + 8;
 
-/// Draws a new random name.
+/// Creates a new random name.
 pub(super) fn draw() -> String {
     with_checksum(&uuid::Uuid::new_v4().simple().to_string())
 }
@@ -19,7 +19,7 @@ fn with_checksum(random: &str) -> String {
     format!("{random}-{:08x}", record::checksum(random.as_bytes()))
 }
 
-/// True if the checksum of a name matches. A name of an earlier version has no checksum, so only its form is checked.
+/// True if the checksum in a name matches. A name of an earlier version has none, so only its form is checked.
 pub(super) fn is_whole(name: &str) -> bool {
     match name.split_at_checked(RANDOM) {
         Some((random, rest)) if random.bytes().all(is_digit) => {
@@ -33,8 +33,8 @@ fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// Reads a name at the start of these bytes, up to a quotation mark. A single changed byte is restored with the help of the
-/// checksum.
+/// Parses a name at the start of these bytes, up to a quotation mark. A single changed byte is restored with the help
+/// of the checksum.
 pub(crate) fn salvage(bytes: &[u8]) -> Option<String> {
     if let Some(name) = bytes.get(..WHOLE).filter(|_| bytes.get(WHOLE) == Some(&b'"')) {
         let mut name = name.to_vec();

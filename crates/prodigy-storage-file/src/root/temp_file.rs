@@ -1,4 +1,4 @@
-//! Writes a whole file: under a temporary name, then sync, then rename. Every whole file of the backend is written this way.
+//! Writes whole files: a temporary file, a sync, and a rename. The backend writes all whole files in this way.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,24 +8,24 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use super::Root;
 use crate::fs::{FsFile, OpenMode, TEMP_PREFIX};
 
-/// The effect of a new file on an existing file of the same name.
+/// The effect of writing a file whose name exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replace {
-    /// The new file replaces it.
+    /// The new file replaces the existing one.
     Over,
-    /// The existing file stays, and the write fails with `Conflict`.
+    /// The existing file remains, and the write fails with `Conflict`.
     Never,
 }
 
-/// A new file under a temporary name. Its lock is held, so that [`sweep`](Self::sweep) does not mistake it for the file of a
-/// dead writer. A file that is dropped before it was published is removed.
+/// A new file with a temporary name. Its lock is held, so that [`sweep`](Self::sweep) does not take it for the file of
+/// a dead writer. It is removed if it is dropped before it was published.
 #[derive(Debug)]
 pub(crate) struct TempFile<'r> {
     root: &'r Root,
     operation: &'static str,
     path: PathBuf,
     file: Box<dyn FsFile>,
-    /// The offset at which the next append writes.
+    /// The offset at which the next append is written.
     len: u64,
     published: bool,
 }
@@ -41,7 +41,7 @@ impl<'r> TempFile<'r> {
                 .map_err(fault)?;
             let locked = root.try_lock(&file).map_err(fault)?;
             let linked = file.metadata().map_err(fault)?.links > 0;
-            // Otherwise a sweep took the lock first and removes the file: try again under a new name.
+            // Otherwise, a sweep has locked and removed the file, so the loop tries again with a new name.
             if locked && linked {
                 return Ok(Self {
                     root,
@@ -55,8 +55,8 @@ impl<'r> TempFile<'r> {
         }
     }
 
-    /// Writes a file whole or not at all: temporary file, sync, rename, sync of the folder. A relaxed write leaves the sync
-    /// of the folder to the next flush: a loss of power may undo the whole write, but never leaves half of a file.
+    /// Writes a file atomically: temporary file, sync, rename, sync of the folder. A relaxed write leaves the sync of
+    /// the folder to the next flush: a power loss may then undo the whole write, but never leaves half of a file.
     ///
     /// Fails with `OutcomeUnknown` if the folder can't be synced after the rename.
     pub(crate) fn write_whole(
@@ -88,7 +88,7 @@ impl<'r> TempFile<'r> {
         })
     }
 
-    /// The file, for writing at offsets.
+    /// The open file, for writes at given offsets.
     pub(crate) fn file(&self) -> &dyn FsFile {
         &*self.file
     }
@@ -98,7 +98,7 @@ impl<'r> TempFile<'r> {
         self.root.write_fault(self.operation, &self.path, error)
     }
 
-    /// Writes bytes after those appended before.
+    /// Writes bytes after those of the earlier appends.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.len)?;
         self.len += bytes.len() as u64;
@@ -162,7 +162,7 @@ impl Write for TempFile<'_> {
 impl Drop for TempFile<'_> {
     fn drop(&mut self) {
         if !self.published {
-            // A failure is ignored: a later sweep removes the file.
+            // Errors are ignored: a later sweep removes the file.
             let _ = self.root.fs.unlink(&self.path);
         }
     }

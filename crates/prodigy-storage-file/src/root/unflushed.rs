@@ -1,4 +1,4 @@
-//! The relaxed writes that the next flush has to sync. Those of logs are not here: the log's writers keep them.
+//! The relaxed writes that the next flush has to sync, except those to logs, which the logs' writers know.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,20 +11,20 @@ use super::Root;
 use crate::fs::OpenMode;
 
 const FLUSH: &str = "flush";
-/// The largest number of remembered files, and of remembered folders. Any further path is synced at once.
+/// The largest number of stored files, and of stored folders. Any further path is synced at once.
 const MOST: usize = 1024;
 
-/// The paths that a flush has to sync.
+/// The paths that the next flush has to sync.
 #[derive(Debug, Default)]
 pub(super) struct Unflushed {
-    /// Files that were written to in place.
+    /// Files that were changed in place.
     files: Mutex<BTreeSet<PathBuf>>,
-    /// Folders whose names were changed.
+    /// Folders in which names were added or removed.
     folders: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Unflushed {
-    /// Remembers a path. Returns false if there are too many paths already.
+    /// Stores a path. Returns false if too many paths are stored.
     fn keep(paths: &Mutex<BTreeSet<PathBuf>>, path: &Path) -> bool {
         let mut paths = paths.lock();
         if paths.contains(path) {
@@ -35,7 +35,7 @@ impl Unflushed {
 }
 
 impl Root {
-    /// True if relaxed writes wait for the next flush.
+    /// True if any relaxed write has not been synced yet.
     pub(crate) fn has_unflushed(&self) -> bool {
         let Unflushed { files, folders } = &self.unflushed;
         !files.lock().is_empty() || !folders.lock().is_empty()
@@ -57,11 +57,11 @@ impl Root {
         self.sync_later(path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Makes the delayed syncs. A failed sync is reported once and not repeated, as with a segment.
+    /// Makes the syncs that were left to this flush. A failed sync is reported once and not repeated, as for a segment.
     pub(crate) fn flush_files(&self, deadline: Deadline) -> Result<()> {
         let mut outcome = Ok(());
         for (paths, files) in [(&self.unflushed.files, true), (&self.unflushed.folders, false)] {
-            // Paths are removed one by one, so that a passed deadline leaves the remaining ones to the next flush.
+            // Paths are removed one by one, so that the next flush makes the remaining syncs if the deadline passes.
             loop {
                 let Some(path) = paths.lock().first().cloned() else {
                     break;
@@ -82,7 +82,7 @@ impl Root {
     fn flush_file(&self, path: &Path) -> Result<()> {
         let file = match self.fs.open(path, OpenMode::Read) {
             Ok(file) => file,
-            // The file was removed since.
+            // The file was removed since it was written.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(self.unclear(path, self.write_fault(FLUSH, path, error))),
         };

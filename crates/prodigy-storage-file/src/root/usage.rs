@@ -1,4 +1,4 @@
-//! The disk space that a store uses.
+//! Measures the disk space that a store uses.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,18 +11,18 @@ use super::{Root, is_misplaced};
 use crate::fs::{FileKind, FsFolder};
 
 const AREAS: [&str; 7] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED, LOCKS, QUARANTINE];
-/// Areas with one folder per repository at their first level.
+/// The areas that have a folder for each repository.
 const BY_REPO: [&str; 5] = [EVENTS, STATE, DLQ, WORKTREES, ORPHANED];
 
-/// The name for everything outside of these areas: `format.json`, and files of other programs.
+/// The name for everything outside of the areas: `format.json`, and files of other programs.
 const OTHER: &str = "other";
-/// The depth of folders below which a folder is closed before those in it are opened: a worktree may be deep, and each open
-/// folder takes two descriptors and a buffer.
+/// The depth from which on a folder is closed before the folders in it are opened. A worktree may be deep, and each
+/// open folder takes two descriptors and a buffer.
 const STREAMED: usize = 8;
-/// The largest number of unreadable files and folders that are named one by one.
+/// The largest number of unreadable files and folders whose paths are reported.
 const MOST_NAMED: usize = 100;
 
-/// Bytes by area.
+/// The number of bytes in each area.
 pub(super) fn by_area(root: &Root) -> Vec<(&'static str, u64)> {
     let mut measure = Measure::new(root);
     AREAS
@@ -31,7 +31,7 @@ pub(super) fn by_area(root: &Root) -> Vec<(&'static str, u64)> {
         .collect()
 }
 
-/// Files and bytes by area and repository.
+/// The number of files and bytes, by area and by repository.
 pub(crate) fn usage(root: &Root) -> Usage {
     let mut measure = Measure::new(root);
     let mut areas = Vec::new();
@@ -74,7 +74,7 @@ fn push(areas: &mut Vec<AreaUsage>, area: &str, repo: Option<RepoName>, found: S
     }
 }
 
-/// Files and their bytes.
+/// A number of files, and their total size in bytes.
 #[derive(Clone, Copy, Default)]
 struct Sum {
     files: u64,
@@ -88,7 +88,7 @@ impl Sum {
     }
 }
 
-/// Counts files and bytes, and collects the files and folders that could not be read and so are not counted.
+/// Counts files and bytes. Also collects the paths that could not be read, which are not counted.
 struct Measure<'a> {
     root: &'a Root,
     unreadable: Vec<String>,
@@ -121,13 +121,13 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// Everything below a folder. A folder that was removed meanwhile has no entries.
+    /// Counts everything below a folder. A folder that was removed meanwhile has nothing in it.
     fn below(&mut self, path: &Path, depth: usize) -> Sum {
         self.folder(path, depth, &mut |_, _| false)
     }
 
-    /// Everything below a folder, except for the entries that `is_left_out` chooses. No list of entries is in memory,
-    /// except for the folders below [`STREAMED`].
+    /// Counts everything below a folder, except the entries that `is_left_out` selects. The names in a folder are not
+    /// collected in memory, except at depths from [`STREAMED`] on.
     fn folder(
         &mut self,
         path: &Path,
@@ -163,7 +163,7 @@ impl<'a> Measure<'a> {
         sum
     }
 
-    /// A file or another thing in a folder.
+    /// Counts an entry of a folder that is not a folder itself.
     fn one(&mut self, opened: &dyn FsFolder, folder: &Path, name: &str, kind: FileKind) -> Sum {
         if kind == FileKind::File {
             match opened.metadata_of(name.as_ref()) {

@@ -1,4 +1,5 @@
-//! The suite: with file locks, with small compressed segments, and without file locks in one process.
+//! Runs the conformance suite: with file locks, with small compressed segments, and without file locks in a single
+//! process.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A restore that is interrupted at each of its calls by a kill or a power loss, and then made again.
+//! Tests of restores that are interrupted at each system call, by a kill or a power loss, and then made again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Cursor as Reader;
@@ -26,9 +26,10 @@ fn restore(
     backup.restore(&mut Reader::new(archive), job).map(drop)
 }
 
-/// The files that a store reads, without lock files and temporary files.
+/// The files of a disk that a store reads, except lock files and temporary files.
 fn files(disk: &Disk) -> BTreeMap<PathBuf, Arc<Vec<u8>>> {
-    // An interrupted restore leaves the mtime of the log's folder, and fencing marks get a new revision.
+    // Leaves out mtimes, since an interrupted restore may change that of the log's folder, and fencing marks, which get
+    // a new revision in each restore.
     let mut files: BTreeMap<_, _> = disk
         .files()
         .into_iter()
@@ -44,7 +45,7 @@ fn files(disk: &Disk) -> BTreeMap<PathBuf, Arc<Vec<u8>>> {
     files
 }
 
-/// Calls `check` with each disk that a crash of the restore may leave.
+/// Calls `check` with each disk that a crash of the restore may leave behind.
 fn each_crash(start: Disk, archive: &[u8], job: Option<&JobAddress>, mut check: impl FnMut(&Disk)) -> Disk {
     let sim = SimFs::new(start.clone());
     restore(&sim, archive, job).unwrap();
@@ -147,7 +148,7 @@ fn a_job_appears_whole_or_not_at_all() {
         }
         assert!(files(&again.disk()) == whole, "{:?}", again.disk().paths());
 
-        // If the restore did not complete, a write starts the job from the beginning.
+        // After an incomplete restore, a write starts the job with an empty log.
         let written = SimFs::new(disk.clone());
         let (backend, _) = written.open(written.options()).unwrap();
         append(&backend, &job, 0..1);

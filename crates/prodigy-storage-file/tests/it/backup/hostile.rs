@@ -1,4 +1,4 @@
-//! Archives that are damaged, truncated or made up.
+//! Tests of archives that are damaged, truncated or made up.
 
 use std::io::Cursor as Reader;
 
@@ -40,14 +40,14 @@ fn each_flipped_byte_and_each_cut_is_found() {
     }
 }
 
-/// The entries of an archive, modified and compressed again, so that the checksums of `zstd` are right.
+/// Changes the decompressed contents of an archive, and compresses them again, so that all checksums around them match.
 fn changed(whole: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut tar = zstd::decode_all(whole).unwrap();
     change(&mut tar);
     sealed(&tar)
 }
 
-/// Compresses entries, and adds the checksum at the end of an archive.
+/// Compresses the entries of an archive, and appends the checksum of the whole.
 fn sealed(tar: &[u8]) -> Vec<u8> {
     let mut archive = zstd::encode_all(tar, 1).unwrap();
     let sum = Sha256::digest(&archive);
@@ -139,7 +139,7 @@ fn other_files_are_no_archives() {
     }
 }
 
-/// An archive as a later version may write it: with another head and another kind of file.
+/// An archive of a later version, with another form of the first entry, and a file of an unknown kind.
 fn of_a_later_version() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, text) in [
@@ -170,7 +170,7 @@ fn an_archive_of_a_later_version_is_refused_and_nothing_is_written() {
         assert!(error.hint().is_some_and(|hint| hint.contains("newer")), "{error}");
     }
     assert!(!place.root("copy").exists());
-    // A damaged byte is no later version.
+    // A damaged byte is reported as damage, and not as a later version.
     let mut flipped = later;
     flipped[20] ^= 1;
     let error = Backup::check(&mut flipped.as_slice()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Backups: the contents of an archive, its restore, and the detection of its damage.
+//! Tests of backups: the contents of archives, restores, and the detection of damage.
 
 mod crashes;
 mod hostile;
@@ -26,7 +26,7 @@ pub fn job(id: &str) -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new(id).unwrap())
 }
 
-/// A temporary folder with roots.
+/// A temporary folder for several roots.
 pub struct Place(TempDir);
 
 impl Place {
@@ -88,7 +88,7 @@ pub fn append(backend: &FileBackend, job: &JobAddress, payloads: std::ops::Range
     }
 }
 
-/// The lines of a log after a cursor, and the cursor after them.
+/// The lines of a log after a cursor, and the cursor after the last of them.
 pub fn lines(backend: &FileBackend, job: &JobAddress, from: Option<Cursor>) -> (Vec<String>, Cursor) {
     let options = from.map_or_else(ScanOptions::all, ScanOptions::after);
     let mut scan = backend.scan(job, &options, NEVER).unwrap();
@@ -130,7 +130,7 @@ pub fn own(job: &JobAddress) -> Document {
     )
 }
 
-/// A job with data of each kind; returns a cursor in the middle of its log.
+/// Fills a job with data of every kind. Returns a cursor into the middle of its log.
 fn fill(backend: &FileBackend, job: &JobAddress) -> Cursor {
     append(backend, job, 0..10);
     let (_, cursor) = lines(backend, job, None);
@@ -187,7 +187,7 @@ fn body(backend: &FileBackend, document: &Document) -> Vec<u8> {
     backend.get(document, NEVER).unwrap().unwrap().body().to_vec()
 }
 
-/// Asserts that a job is the same in two roots.
+/// Asserts that a job has the same data in two roots.
 fn assert_same(one: &FileBackend, other: &FileBackend, job: &JobAddress, cursor: &Cursor) {
     for from in [None, Some(cursor.clone())] {
         assert_eq!(lines(one, job, from.clone()).0, lines(other, job, from).0);
@@ -247,7 +247,7 @@ fn a_root_is_restored_with_all_that_it_has() {
         "a copy has the name of the store"
     );
     assert!(place.is_clean("copy"));
-    // Leases are gone, tokens continue, and the queue and the log accept writes.
+    // The leases are gone, tokens continue above the earlier ones, and the queue and the log accept writes.
     let taken = copy
         .queue_take(
             &job("a"),
@@ -314,7 +314,7 @@ fn a_job_is_restored_beside_others() {
     other.put(&own(&job("a")), Body::EMPTY, &options, NEVER).unwrap();
     guard.release().unwrap();
 
-    // A deleted job is restored.
+    // Deletes the job, and restores it.
     other.seal(&job("a"), NEVER).unwrap();
     assert!(other.delete_job(&job("a"), None, NEVER).unwrap());
     place.restore("other", &of_one, None).unwrap();
@@ -464,7 +464,7 @@ fn what_was_moved_takes_no_writes_where_its_archive_is_restored() {
         "of another job"
     );
 
-    // One job, out of an archive of its own and out of one of everything.
+    // Restores one job, from an archive of this job and from an archive of the whole root.
     let (own, all) = (
         place.archive("root", Some(&job("a"))),
         place.archive("root", None),
@@ -486,7 +486,7 @@ fn what_was_moved_takes_no_writes_where_its_archive_is_restored() {
         assert!(place.is_clean(name));
     }
 
-    // Everything.
+    // Restores the whole root.
     mark(&backend, Part::Job(job("b")), NEW);
     mark(&backend, Part::Store, NEW);
     let all = place.archive("root", None);
@@ -500,7 +500,7 @@ fn what_was_moved_takes_no_writes_where_its_archive_is_restored() {
     assert_eq!(refused(&copy, &job("new")), ErrorKind::ReadOnly);
     assert!(place.is_clean("whole"));
 
-    // A job that only the mark of the whole covers gets a mark of its own.
+    // A job that only the mark of the whole store covers gets a mark of its own in the archive.
     backend.unmark_moved(&Part::Job(job("b")), NEVER).unwrap();
     let own = place.archive("root", Some(&job("b")));
     place.restore("covered", &own, None).unwrap();

@@ -1,4 +1,4 @@
-//! The rules that hold after a flip.
+//! Checks what a store returns, and what writers and repairs do, after one byte of a file was flipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,21 +21,21 @@ use super::view::{Read, View};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Everything is unchanged.
+    /// The store returns the same data as without the flip.
     Harmless,
-    /// Data is missing or unverified, and this is reported.
+    /// Some data is missing or unverified, and the store reports this.
     Reported,
 }
 
-/// The store without a flip: its files, and what it returns.
+/// The undamaged store: its files, and the data that it returns.
 pub struct Baseline {
     pub sample: Sample,
     view: View,
-    /// The place of each event: its file, and the bytes of its line there if the file is plain.
+    /// Where each event is: its file and, if the file is not compressed, the byte range of its line.
     places: BTreeMap<EventId, (PathBuf, Option<std::ops::Range<usize>>)>,
 }
 
-/// Returns an error with the text unless the condition holds.
+/// Returns the formatted text as an error unless the condition is true.
 macro_rules! hold {
     ($holds:expr, $($why:tt)*) => {
         if !$holds {
@@ -105,8 +105,8 @@ impl Baseline {
         SimFs::with_clock(disk.clone(), clock(&self.sample))
     }
 
-    /// The root can't be opened. This is allowed only for a flip in `format.json`, and a repair fixes it unless a newer
-    /// version may have written the file.
+    /// Checks the case that the root can't be opened. It may occur only for a flip in `format.json`. A repair must
+    /// solve it, unless the file may be one of a newer version.
     fn refused(
         &self,
         flip: &Flip,
@@ -164,8 +164,8 @@ impl Baseline {
                 );
                 reported = true;
             }
-            // Only the first bytes are read for the revision, so it may be wrong if the document is known to be
-            // damaged.
+            // The revision is read from the first bytes only. So it may be wrong, but only if the document itself is
+            // found to be damaged.
             let revision = found.revisions.get(document);
             hold!(
                 given.is_none() || revision == base.revisions.get(document),
@@ -180,7 +180,7 @@ impl Baseline {
         let in_journal = flip.file == Entry::QueueJournal(job()).path();
         for (id, stored) in &base.items {
             let given = found.items.get(id);
-            // A change whose record is damaged has no effect.
+            // If the record of a change is damaged, the change has no effect.
             let unchanged = in_journal && found.tells_of(&flip.file);
             hold!(
                 unchanged || given.is_none_or(|given| given == stored),
@@ -196,7 +196,7 @@ impl Baseline {
             }
         }
         let is_known = |id: &String| {
-            // The item that was removed.
+            // The record that removed this item may be the damaged one.
             base.items.contains_key(id) || (id == "item-5" && in_journal && found.tells_of(&flip.file))
         };
         hold!(found.items.keys().all(is_known), "an item that never was");
@@ -206,7 +206,7 @@ impl Baseline {
             };
             let mut given = given.clone();
             if flip.file.ends_with("format.json") {
-                // Without its key the name of the store is unknown; then a token of the store is refused.
+                // The name of the store can't be read, so its locks seem to belong to another store.
                 given.origin = stored.origin;
             }
             if given != *stored {
@@ -227,7 +227,7 @@ impl Baseline {
         })
     }
 
-    /// True if a finding concerns the events.
+    /// Compares the returned events. Returns true if the store reported or did not verify one of them.
     fn events(&self, flip: &Flip, found: &View, base: &[Read], given: &[Read]) -> Result<bool, String> {
         let mut reported = false;
         let mut rest = given.iter().peekable();
@@ -277,7 +277,7 @@ impl Baseline {
         start..start + text[start..].find('\n').unwrap()
     }
 
-    /// A new writer loses no readable data.
+    /// Checks that a new writer loses no data that was readable before.
     fn write(&self, fs: &Arc<SimFs>, before: &View) -> Result<(), String> {
         let backend = open(fs);
         said(append(&backend, 100), "append")?;
@@ -357,7 +357,7 @@ impl Baseline {
         Ok(())
     }
 
-    /// After a repair there is no damage, and no data is lost that was readable before.
+    /// Checks that after a repair no damage is left, and no data is lost that was readable before.
     fn repair(&self, disk: &Disk, before: &View) -> Result<(), String> {
         let fs = self.files(disk);
         let doctor = Doctor::new_on(fs.process(), options(&fs)).unwrap();
@@ -405,7 +405,7 @@ impl Baseline {
     }
 }
 
-/// Everything that was returned before is still returned, except one acknowledged item.
+/// Checks that the store still returns everything that it returned before, except the item `gone`, if any.
 fn kept(before: &View, after: &View, gone: Option<&str>) -> Result<(), String> {
     for (what, before, after) in [
         ("event", &before.events, &after.events),
@@ -432,7 +432,7 @@ fn kept(before: &View, after: &View, gone: Option<&str>) -> Result<(), String> {
         );
     }
     for (document, stored) in &before.documents {
-        // A lost registry entry is replaced; everything else is unchanged.
+        // The document must be unchanged.
         let found = after.documents.get(document);
         hold!(found == Some(stored), "{document:?} is lost");
     }
@@ -452,7 +452,7 @@ fn examine(fs: &Arc<SimFs>) -> (DoctorSummary, Vec<Finding>) {
     (summary, findings)
 }
 
-/// The file and the byte range of each event.
+/// The file of each event, and the byte range of its line if the file is plain.
 fn places(disk: &Disk, view: &View) -> BTreeMap<EventId, (PathBuf, Option<std::ops::Range<usize>>)> {
     let mut places = BTreeMap::new();
     for file in disk.files().into_iter().filter(|file| file.starts_with("events")) {

@@ -1,8 +1,8 @@
-//! Every byte of a store flipped, one at a time.
+//! Tests that flip every byte of a store, one at a time.
 //!
-//! After each flip, a reader without earlier state reads everything. It returns only stored data, and reports missing
-//! data with its file. A flip affects no data in other files, and no other record in the same file. Then a writer
-//! writes data of every kind, and a doctor examines and repairs: neither loses data that was readable before.
+//! After each flip, a reader without earlier state reads everything. It must return only stored data, and report
+//! missing data with its file. A flip must not affect data in other files, nor other records in the same file. Then a
+//! writer writes data of every kind, and a doctor examines and repairs: neither may lose data that was readable before.
 
 mod check;
 mod store;
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use check::{Baseline, Outcome};
 
-/// Flips of one byte.
+/// A flip of one or more bits of one byte.
 #[derive(Clone, Debug)]
 struct Flip {
     file: PathBuf,
@@ -24,29 +24,29 @@ struct Flip {
     mask: u8,
 }
 
-/// The number of flips. A debug build makes at most a hundred per second.
+/// How many flips are made. A debug build makes at most a hundred per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// Every line end, and one bit of every fifth byte.
+    /// Every fifth byte, with one bit flipped, and every line end.
     Sample,
-    /// One bit of every byte, and every bit of the bytes that structure a file.
+    /// Every byte, with one bit flipped; each bit of the bytes that structure a file.
     Bytes,
-    /// Every bit of every byte, and every other value for line ends.
+    /// Each bit of every byte, and each other value for line ends.
     Bits,
 }
 
-/// The masks that flip the byte at `offset`.
+/// The masks that are applied to the byte at `offset`, one after the other.
 fn masks(bytes: &[u8], offset: usize, form: Form) -> Vec<u8> {
     let bits = (0..8).map(|bit| 1 << bit);
     let one = vec![1 << (offset % 8)];
     match (bytes[offset], form) {
         (b'\n', Form::Bits) => (1..=255).collect(),
-        // A line end is also replaced by white space.
+        // Line ends are also replaced with white space.
         (b'\n', _) => bits
             .chain([b' ', b'\t', b'\r'].map(|byte| byte ^ b'\n'))
             .collect(),
         (_, Form::Bits) => bits.collect(),
-        // The padding of a lock's slots is skipped.
+        // Most of the padding in lock files is skipped.
         (b' ', _) if bytes.len() > 4096 && !offset.is_multiple_of(64) => Vec::new(),
         (_, Form::Sample) if !offset.is_multiple_of(5) => Vec::new(),
         (_, Form::Sample) => one,
@@ -121,14 +121,14 @@ fn no_flipped_byte_is_served_lost_unseen_or_costs_a_neighbour() {
     run(Form::Sample);
 }
 
-/// `cargo test --release -p prodigy-storage-file --test it every_byte -- --ignored --nocapture`: a minute.
+/// Takes a minute: `cargo test --release -p prodigy-storage-file --test it every_byte -- --ignored --nocapture`.
 #[test]
 #[ignore = "a minute of a release build"]
 fn of_every_byte_a_flip_is_harmless_or_told() {
     run(Form::Bytes);
 }
 
-/// `cargo test --release -p prodigy-storage-file --test it every_bit -- --ignored --nocapture`: several minutes.
+/// Takes several minutes: `cargo test --release -p prodigy-storage-file --test it every_bit -- --ignored --nocapture`.
 #[test]
 #[ignore = "minutes of a release build"]
 fn of_every_bit_a_flip_is_harmless_or_told() {

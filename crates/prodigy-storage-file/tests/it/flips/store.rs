@@ -18,11 +18,11 @@ use crate::letters::{released, removed};
 
 pub const NEVER: fn() -> Deadline = Deadline::never;
 
-/// The files of the store, and the facts that the test needs about them.
+/// The files of the store, and facts about them that the test needs.
 pub struct Sample {
     pub disk: Disk,
     pub clock: Arc<SimClock>,
-    /// A position in the middle of the log.
+    /// A cursor into the middle of the log.
     pub cursor: Cursor,
     pub documents: Vec<Document>,
 }
@@ -38,7 +38,7 @@ pub fn lock_names() -> [LockName; 2] {
     ]
 }
 
-/// Options of a backend over these files.
+/// The options for a backend on these files.
 pub fn options(fs: &Arc<SimFs>) -> FileOptions {
     fs.options().max_file_size(400)
 }
@@ -67,7 +67,7 @@ pub fn item(id: &str) -> QueueItem {
         "last_attempt": "2026-01-01T00:00:00Z", "failure_count": 1, "failure_history": [], "error_signature": "e",
         "reprocess_eligible": true, "manual_review_required": false,
     });
-    // In a line of ours, the key comes first.
+    // A queue stores the key of an item first in its line, so the item is built in this order.
     let text = body.to_string();
     QueueItem {
         id: ItemId::new(id).unwrap(),
@@ -75,8 +75,8 @@ pub fn item(id: &str) -> QueueItem {
     }
 }
 
-/// Two compressed segments (one by gzip), two sealed plain ones, one of late ids, one unsealed; a queue with taken,
-/// released, failed and removed items; documents of every kind; locks that were held.
+/// A store with two compressed segments (one by gzip), two sealed plain ones, one with late ids and an unsealed one; a
+/// queue with taken, released, failed and removed items; documents of every kind; and locks that were held.
 pub fn sample() -> Sample {
     let fs = SimFs::new(Disk::default());
     let clock = fs.clock();
@@ -206,7 +206,7 @@ fn ids(backend: &FileBackend) -> Vec<EventId> {
     ids
 }
 
-/// Turns the first sealed plain segment into a `.gz`, as another program does.
+/// Compresses the first sealed plain segment with gzip, as another program does.
 fn gzip_one(disk: &mut Disk) {
     let sealed = disk
         .files()

@@ -1,4 +1,4 @@
-//! Everything that a store returns.
+//! Reads everything that a store returns.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use prodigy_storage_layout::{Document, DocumentScope, Phase};
 
 use super::store::{NEVER, job};
 
-/// A record that was read.
+/// An event that the store returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     pub id: EventId,
@@ -21,7 +21,7 @@ pub struct Read {
 }
 
 impl Read {
-    /// The line without the frame of its checksum.
+    /// The line of the event, without its checksum.
     pub fn text(&self) -> &str {
         &self.line[..self.line.len() - 18]
     }
@@ -32,16 +32,16 @@ impl Read {
 pub struct View {
     pub events: Vec<Read>,
     pub after: Vec<Read>,
-    /// Body and revision of each returned document.
+    /// The body and the revision of each document that was returned.
     pub documents: BTreeMap<Document, (Vec<u8>, String)>,
     pub revisions: BTreeMap<Document, String>,
     pub listed: Vec<Document>,
-    /// Each item's id, and its other facts as text.
+    /// For each item, its id, and its other fields as text.
     pub items: BTreeMap<String, String>,
     pub locks: BTreeMap<String, LockInfo>,
     pub repos: Vec<String>,
     pub jobs: Vec<String>,
-    /// Reported damage: file, offset and length.
+    /// The damage that was reported: file, offset and length.
     pub told: Vec<(String, u64, u64)>,
 }
 
@@ -69,7 +69,7 @@ impl View {
                 QueueStep::Entry(entry) => {
                     let said = format!("{} {:?}", entry.body, entry.lease);
                     view.items.insert(entry.id.as_str().to_owned(), said);
-                    // A look-up by id must return the same as the scan.
+                    // A read by id must find the same item as the scan.
                     assert!(backend.queue_get(&job(), &entry.id, NEVER())?.is_some());
                 }
                 QueueStep::Damage(damage) => view.told.push((damage.place, damage.offset, damage.len)),
@@ -138,7 +138,7 @@ impl View {
         Ok(())
     }
 
-    /// True if damage of this file is reported; for a segment, also under the name of its other form.
+    /// True if damage of this file was reported. For a segment, its other form counts as well.
     pub fn tells_of(&self, file: &Path) -> bool {
         let name = file.to_string_lossy();
         self.told.iter().any(|(place, ..)| place.ends_with(&*name))
