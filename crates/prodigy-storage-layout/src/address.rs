@@ -57,9 +57,9 @@ impl fmt::Display for JobAddress {
     }
 }
 
-/// A part of a store: all of it, a repository, or a job.
+/// A part of a store: the whole store, a repository, or a job.
 ///
-/// Parts are ordered by their names; a whole comes before its parts.
+/// Parts are ordered by their names; a larger part comes before the parts that it contains.
 ///
 /// ```
 /// use prodigy_storage_layout::{JobAddress, JobId, Part, RepoName};
@@ -76,9 +76,9 @@ impl fmt::Display for JobAddress {
     reason = "it is complete: a store has no other parts"
 )]
 pub enum Part {
-    /// Everything.
+    /// The whole store.
     Store,
-    /// A repository: its jobs and its own documents.
+    /// A repository, with its jobs and its own documents.
     Repository(RepoName),
     /// A job.
     Job(JobAddress),
@@ -107,7 +107,7 @@ impl Part {
         }
     }
 
-    /// The repository, unless it is the whole store.
+    /// The repository of this part, or that contains it; `None` for the whole store.
     #[must_use]
     pub fn repo(&self) -> Option<&RepoName> {
         match self {
@@ -117,7 +117,7 @@ impl Part {
         }
     }
 
-    /// The job, if it is one.
+    /// The job; `None` for a larger part.
     #[must_use]
     pub fn job(&self) -> Option<&JobId> {
         match self {
@@ -126,7 +126,7 @@ impl Part {
         }
     }
 
-    /// True if the other part is this one, or within it.
+    /// True if the other part is the same as this one, or within it.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         match self {
@@ -136,8 +136,8 @@ impl Part {
         }
     }
 
-    /// The part and the wholes that contain it, the widest first. The audit log stays with the store when all else is moved, so
-    /// it is no part of the whole.
+    /// This part and the larger parts that contain it, the largest first. The audit log remains in a store from which
+    /// everything else was moved, so the whole store is not among them for the audit log.
     pub fn wholes(&self) -> impl Iterator<Item = Self> + use<> {
         let is_audit = self.repo().is_some_and(|repo| repo.as_str() == RepoName::AUDIT);
         let store = (!is_audit).then_some(Self::Store);
@@ -159,7 +159,7 @@ impl PartialOrd for Part {
     }
 }
 
-/// Writes the name, or words for the whole store.
+/// Writes the kind and the name of the part, such as `the job shop/job-7`.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

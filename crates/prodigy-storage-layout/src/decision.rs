@@ -1,6 +1,6 @@
-//! Decides from evidence which registered name a repository has.
+//! Decides from evidence under which registered name a repository stores its data.
 //!
-//! `docs/explanation/identity.md` has the table of these decisions, with a row for each case.
+//! The table of these decisions is in `docs/explanation/identity.md`, with a row for each case.
 
 use crate::evidence::{Evidence, Relation};
 
@@ -18,7 +18,7 @@ use crate::evidence::{Evidence, Relation};
 pub enum NameRole {
     /// The name that the repository's folder suggests.
     Suggested,
-    /// The suggested name with a short hash of the path.
+    /// The suggested name, followed by a short hash of the path.
     Distinct,
     /// Any other name.
     Other,
@@ -36,11 +36,11 @@ pub enum NameRole {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a registry has to say which it found")]
 pub enum Present {
-    /// No repository, or one whose directory has another path.
+    /// The path leads to no repository, or to one whose directory has another path.
     Nothing,
     /// A repository, or a plain folder that is its own identity.
     Found(Evidence),
-    /// The path can't be read, so it is unknown. The entry then keeps its name.
+    /// The path can't be read, so it is not known what it leads to. The entry then keeps its name.
     Unreadable,
 }
 
@@ -89,24 +89,25 @@ pub struct KnownRepo {
 pub enum Decision {
     /// The repository is the one of this entry.
     Same {
-        /// The entry.
+        /// The position of the entry in the list.
         index: usize,
-        /// The evidence that the entry should record from now on, if it differs.
+        /// The evidence that the entry should record from now on; `None` if it does not change.
         record: Option<Evidence>,
     },
     /// The repository is a fresh clone of the project of this entry. It continues under the name, and the user should be
     /// informed.
     FreshClone {
-        /// The entry.
+        /// The position of the entry in the list.
         index: usize,
         /// The evidence that the entry should record from now on.
         record: Evidence,
     },
-    /// No entry belongs to the repository. It gets the name of this role, which no entry has. Never [`NameRole::Other`].
+    /// No entry belongs to the repository. It is registered under the name of this role, which no entry has. The role
+    /// is never [`NameRole::Other`].
     Register(NameRole),
     /// The repository may or may not be the one of this entry. The user has to decide.
     Conflict {
-        /// The entry.
+        /// The position of the entry in the list.
         index: usize,
     },
     /// The repository is new, and other repositories have both possible names. The user has to choose a name.
@@ -114,7 +115,7 @@ pub enum Decision {
 }
 
 impl KnownRepo {
-    /// True if the recorded path still leads to the entry's own directory, or if the path can't be read.
+    /// True if the recorded path still leads to the directory of the entry, or if the path can't be read.
     #[must_use]
     pub fn is_home(&self) -> bool {
         match &self.present {
@@ -127,8 +128,8 @@ impl KnownRepo {
         }
     }
 
-    /// True if the recorded path leads to the directory that was found: two directories that exist at the same time never
-    /// have the same device and inode.
+    /// True if the recorded path leads to the directory that was found. Device and inode decide this, since two
+    /// directories that exist at the same time never share them.
     fn leads_to(&self, found: &Evidence) -> bool {
         match &self.present {
             Present::Found(present) => {
@@ -141,7 +142,7 @@ impl KnownRepo {
     }
 }
 
-/// Decides which name the repository that was found has. The first matching row of the table counts.
+/// Decides which name the repository that was found has. The first row of the table that matches decides.
 #[must_use]
 pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     let relations: Vec<Relation> = known.iter().map(|known| known.recorded.relation(found)).collect();
@@ -150,14 +151,15 @@ pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
         all.filter(move |(_, (relation, _))| **relation == wanted)
             .map(|(index, (_, known))| (index, known))
     };
-    // The same directory at the same path.
+    // The row for the same directory at the same path.
     if let Some((index, known)) = having(Relation::Same)
         .next()
         .or_else(|| having(Relation::Incomplete).next())
     {
         return same(index, known, found.clone(), found);
     }
-    // The same directory at another path. If it is mounted twice, the entry keeps the recorded path.
+    // The rows for the same directory at another path. If the directory is mounted twice, the entry keeps its recorded
+    // path.
     let mounted = having(Relation::Elsewhere)
         .chain(having(Relation::PerhapsElsewhere))
         .find(|(_, known)| known.leads_to(found));
@@ -176,7 +178,7 @@ pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     if let Some((index, known)) = having(Relation::Elsewhere).next() {
         return same(index, known, found.clone(), found);
     }
-    // Another directory at the same path.
+    // The rows for another directory at the same path.
     let mut clones = having(Relation::Replaced { same_origin: true });
     if let Some((index, known)) = clones.next() {
         if clones.next().is_some() || known.active {
@@ -191,7 +193,7 @@ pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     if let Some((index, _)) = unclear {
         return Decision::Conflict { index };
     }
-    // No entry belongs to this repository: it gets a name that no other repository has.
+    // The rows for a repository without an entry. It gets a name that no other repository has.
     for role in [NameRole::Suggested, NameRole::Distinct] {
         let holder = known.iter().position(|known| known.role == role);
         let Some(index) = holder else {
@@ -206,7 +208,7 @@ pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     Decision::NoName
 }
 
-/// The decision for an entry of the same repository. Facts that can't be read now are kept as recorded.
+/// The decision that the repository is the one of this entry. Facts that can't be read now are recorded as before.
 fn same(index: usize, known: &KnownRepo, mut record: Evidence, found: &Evidence) -> Decision {
     record.born = found.born.or(known.recorded.born);
     record.file_id = found.file_id.or(known.recorded.file_id);

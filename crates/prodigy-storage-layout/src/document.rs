@@ -1,4 +1,4 @@
-//! The addresses of documents.
+//! The addresses of documents, and the scopes of their listings.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ impl DocumentOwner {
         }
     }
 
-    /// The repository: the owner itself, or that of the job.
+    /// The repository that is the owner, or to which the owning job belongs.
     #[must_use]
     pub fn repo(&self) -> &RepoName {
         match self {
@@ -47,7 +47,7 @@ impl DocumentOwner {
     }
 }
 
-/// `shop` or `shop/mapreduce-7`.
+/// Writes `shop` for a repository, and `shop/mapreduce-7` for a job.
 impl fmt::Display for DocumentOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -75,24 +75,25 @@ pub enum Document {
     Setup(JobAddress),
     /// A map checkpoint of a job.
     Map(JobAddress, Stamp),
-    /// A reduce checkpoint (version 1) of a job.
+    /// A reduce checkpoint of a job.
     Reduce(JobAddress, Stamp),
     /// A checkpoint of a job in a caller-defined phase.
     OwnPhase(JobAddress, PhaseName, Stamp),
-    /// The orphaned worktrees of a job.
+    /// The list of the orphaned worktrees of a job.
     Orphans(JobAddress),
-    /// The mark that a job is finished.
+    /// The document that marks a job as finished.
     Finished(JobAddress),
-    /// The fencing marks of a job. Only the store writes them.
+    /// The fencing marks of a job: the greatest token of each lock. Only the store writes this document.
     Fencing(JobAddress),
-    /// The registry entry of a name: the repository that owns it.
+    /// The registry entry of a name, which identifies the repository that has this name.
     Repository(RepoName),
     /// A caller-defined document of a job or of a repository.
     Own(DocumentOwner, DocumentKind, DocumentName),
 }
 
 impl Document {
-    /// A checkpoint of a phase. A job has only one setup checkpoint, so the stamp is ignored for it.
+    /// The address of a checkpoint in a phase. A job has only one setup checkpoint, so for that phase the stamp is
+    /// ignored.
     #[must_use]
     pub fn checkpoint(job: &JobAddress, phase: Phase, stamp: Stamp) -> Self {
         match phase {
@@ -103,7 +104,7 @@ impl Document {
         }
     }
 
-    /// The job of the document; `None` for a registry entry and for a repository's document.
+    /// The job of the document; `None` for a registry entry and for a document of a repository.
     #[must_use]
     pub fn job(&self) -> Option<&JobAddress> {
         match self {
@@ -184,9 +185,9 @@ pub enum DocumentScope {
     Checkpoints(JobAddress, Phase),
     /// The checkpoints of a job, of every phase.
     Job(JobAddress),
-    /// The checkpoints of a job with this key in their names.
+    /// The checkpoints of a job whose names contain this key.
     Keyed(JobAddress, CheckpointKey),
-    /// The orphan documents of a repository's jobs.
+    /// The lists of orphaned worktrees of a repository's jobs.
     Orphans(RepoName),
     /// The registry entries of all repositories.
     Repositories,

@@ -55,18 +55,19 @@ pub enum Entry {
     Segment(JobAddress, SegmentName, SegmentForm),
     /// `dlq/{repo}/{job}/items.json`.
     Queue(JobAddress),
-    /// `dlq/{repo}/{job}/items.journal`: the changes of stored items since `items.json` was last rewritten.
+    /// `dlq/{repo}/{job}/items.journal`: the changes of items since `items.json` was last rewritten.
     QueueJournal(JobAddress),
-    /// `dlq/{repo}/{job}/items.lock`.
+    /// `dlq/{repo}/{job}/items.lock`: guards a job's queue.
     QueueLock(JobAddress),
-    /// A document: a checkpoint, a mark, a list of orphans, a registry entry, or a caller-defined document.
+    /// A document: a checkpoint, the mark of a finished job, a list of orphans, a registry entry, or a caller-defined
+    /// document.
     Document(Document),
     /// A superseded checkpoint in compressed form: its name with `.zst` appended.
     Compressed(Document),
-    /// `worktrees/{repo}/session-{id}`: a folder that git fills.
+    /// `worktrees/{repo}/session-{id}`: a folder whose contents git writes.
     Worktree(RepoName, SessionId),
-    /// `locks/{n}/a/b.lock`, where n is the number of parts of the name. So no lock file has a path at which another lock
-    /// needs a folder.
+    /// `locks/{n}/a/b.lock`, where n is the number of parts of the name. So the file of a lock never has the path of a
+    /// folder that another lock needs.
     Lock(LockName),
     /// `locks/state/{repo}/{job}.lock`: guards a job's documents.
     StateLock(JobAddress),
@@ -74,12 +75,12 @@ pub enum Entry {
     DocumentsLock(RepoName),
     /// `locks/registry.lock`: guards the registry of repositories.
     RegistryLock,
-    /// `deletions/{repo}/{job}.json`: the job is being deleted.
+    /// `deletions/{repo}/{job}.json`: exists while the job is being deleted.
     Tombstone(JobAddress),
-    /// `deletions/{repo}.json`: the newest segment of the repository's deleted logs.
+    /// `deletions/{repo}.json`: the creation time of the newest segment in the repository's deleted logs.
     DeletedLogs(RepoName),
-    /// `moved/store.json`, `moved/repositories/{repo}.json` or `moved/jobs/{repo}/{job}.json`: the part was moved to another
-    /// store.
+    /// `moved/store.json`, `moved/repositories/{repo}.json` or `moved/jobs/{repo}/{job}.json`: marks a part of the
+    /// store that was moved to another store.
     Moved(Part),
     /// `format.json`: the version of the whole layout.
     Format,
@@ -179,12 +180,12 @@ impl Entry {
             }
             _ => return None,
         };
-        // `components` ignores doubled and trailing slashes and `.`, so other spellings are refused here.
+        // `components` ignores doubled and trailing slashes and `.`, so other spellings of the path are refused here.
         (entry.path().as_os_str() == path.as_os_str()).then_some(entry)
     }
 }
 
-/// A file of a job's queue. Its path is made at each call of the queue, so it is joined at once.
+/// The path of a file of a job's queue. It is needed at each call for the queue, so it is built in one step.
 fn queue_file(job: &JobAddress, name: &str) -> PathBuf {
     [DLQ, job.repo.as_str(), job.job.as_str(), name].join("/").into()
 }
@@ -258,7 +259,7 @@ impl Document {
     }
 }
 
-/// Shows the path of the document.
+/// Writes the path of the document.
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path().display().fmt(f)
@@ -266,8 +267,8 @@ impl fmt::Display for Document {
 }
 
 impl Phase {
-    /// Parses the file name of a checkpoint: its phase, and the text of its stamp. `None` for the setup checkpoint, which has
-    /// no stamp.
+    /// Parses the file name of a checkpoint. Returns its phase, and the text of its stamp. `None` for the setup
+    /// checkpoint, which has no stamp.
     #[must_use]
     pub fn in_file(file: &str) -> Option<(Self, &str)> {
         let text = file.strip_suffix(JSON)?;
@@ -277,7 +278,7 @@ impl Phase {
         if let Some(stamp) = text.strip_prefix(REDUCE) {
             return Some((Self::Reduce, stamp));
         }
-        // Split at the first occurrence: a key after the stamp may contain this text, the name of a phase can't.
+        // Splits at the first occurrence: a key after the stamp may contain this text, but the name of a phase can't.
         let (name, stamp) = text.split_once(CHECKPOINT)?;
         Some((Self::Own(PhaseName::new(name).ok()?), stamp))
     }

@@ -1,4 +1,4 @@
-//! Evidence that distinguishes the directory of one repository from that of another.
+//! Evidence that distinguishes the directories of repositories from each other.
 
 use std::path::PathBuf;
 
@@ -47,17 +47,17 @@ pub struct Evidence {
     reason = "the table of decisions has a row for each"
 )]
 pub enum Relation {
-    /// The path, inode and creation time are the same, on whatever device: the same directory.
+    /// The path, the inode and the creation time are the same, on any device: the same directory.
     Same,
-    /// The path is the same, and so are the inode and creation time as far as both sides know them. At least one of these is
-    /// unknown on one side. Counts as the same directory.
+    /// The path is the same. The inode and the creation time are the same or unknown, and at least one of them is
+    /// unknown. This counts as the same directory.
     Incomplete,
     /// The device, inode and creation time are the same, the path differs: the same directory, moved or mounted twice.
     Elsewhere,
     /// The device and inode are the same, the path differs, and the creation time is unknown on one side. This is either the
     /// same directory, moved or mounted twice, or a new directory with the inode number of a deleted one.
     PerhapsElsewhere,
-    /// The path is the same, but the directory is another one.
+    /// The path is the same, but it leads to another directory.
     Replaced {
         /// True if both have the same remote `origin`.
         same_origin: bool,
@@ -65,12 +65,12 @@ pub enum Relation {
     /// The device and inode are the same, but the path and the creation time differ: a new directory with the inode number of
     /// a deleted one.
     Reused,
-    /// No fact connects the two.
+    /// No fact shows that the two are the same directory.
     Unrelated,
 }
 
 impl Evidence {
-    /// The relation of this recorded evidence to the evidence that was found.
+    /// Compares this recorded evidence with evidence that was found later.
     #[must_use]
     pub fn relation(&self, found: &Self) -> Relation {
         let device = known_equal(self.file_id.map(|id| id.0), found.file_id.map(|id| id.0));
@@ -98,7 +98,7 @@ impl Evidence {
     }
 }
 
-/// Compares two facts. `None` if either is unknown.
+/// True if the two facts are equal. `None` if one of them is unknown.
 fn known_equal<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<bool> {
     Some(one? == other?)
 }

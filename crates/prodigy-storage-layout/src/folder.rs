@@ -14,24 +14,24 @@ pub const DLQ: &str = "dlq";
 pub const STATE: &str = "state";
 /// The folder of the sessions' worktrees.
 pub const WORKTREES: &str = "worktrees";
-/// The folder of the records of orphaned worktrees.
+/// The folder of the lists of orphaned worktrees.
 pub const ORPHANED: &str = "orphaned_worktrees";
 /// The folder of the lock files.
 pub const LOCKS: &str = "locks";
-/// The folder of the tombstones of jobs that are being deleted.
+/// The folder of the tombstones, which mark jobs that are being deleted.
 pub const DELETIONS: &str = "deletions";
-/// The folder of the marks of what was moved to another store.
+/// The folder of the marks of jobs and repositories that were moved to another store.
 pub const MOVED: &str = "moved";
 /// The folder of damaged data that repairs moved away.
 pub const QUARANTINE: &str = "quarantine";
 
-/// The folder of the notes about files of other programs whose contents were imported.
+/// The folder of the records about files of other programs whose contents were imported.
 pub const IMPORTED: &str = "imported";
 
 /// The folder of the caller-defined documents, below the state of a repository or of a job.
 pub const DOCUMENTS: &str = "documents";
 
-/// A folder of the layout, by the data that needs it.
+/// A folder of the layout, with the part of the store that needs it.
 ///
 /// ```
 /// use std::path::Path;
@@ -45,13 +45,14 @@ pub const DOCUMENTS: &str = "documents";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Folder {
-    /// The store itself needs it, and no other program has a file at its path.
+    /// The store itself needs the folder, and no other program has a file at its path.
     Store,
-    /// A repository needs it.
+    /// A repository needs the folder.
     Repo(RepoName),
-    /// A job needs it.
+    /// A job needs the folder.
     Job(JobAddress),
-    /// A part of a store needs it: one kind of documents, one lock, the worktrees of a repository, or an import.
+    /// Something smaller or larger needs the folder: a kind of documents, a lock, the worktrees of a repository, or an
+    /// import.
     Part,
 }
 
@@ -70,7 +71,7 @@ impl Folder {
             | [LOCKS, STATE]
             | [MOVED, MOVED_REPOSITORIES | MOVED_JOBS] => Some(Self::Store),
             [LOCKS, STATE, name] => repo(name).map(|_| Self::Store),
-            // A lock with a name of several parts is in folders of these parts, except for the last.
+            // The file of a lock whose name has several parts is in folders named after all parts but the last.
             [LOCKS, count, ref parts @ ..] => {
                 let count = count
                     .parse()
@@ -162,7 +163,8 @@ pub fn worktrees_folder(repo: &RepoName) -> PathBuf {
 
 /// `deletions/{repo}`: one tombstone for each job that is being deleted.
 ///
-/// A name that ends with `.json` has a dot before it: `deletions/shop.json` is the file of the deleted logs of `shop`.
+/// The name of the folder begins with a dot if the repository's name ends with `.json`: otherwise `deletions/shop.json`
+/// could be both the folder of a repository `shop.json` and the file about the deleted logs of `shop`.
 #[must_use]
 pub fn tombstones_folder(repo: &RepoName) -> PathBuf {
     let dot = if looks_like_a_file(repo) { "." } else { "" };
@@ -181,9 +183,9 @@ fn looks_like_a_file(repo: &RepoName) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
-/// Below [`MOVED`].
+/// The folder below [`MOVED`] for the marks of repositories.
 pub(crate) const MOVED_REPOSITORIES: &str = "repositories";
-/// Below [`MOVED`].
+/// The folder below [`MOVED`] for the marks of jobs.
 pub(crate) const MOVED_JOBS: &str = "jobs";
 
 /// `moved/repositories`: one mark for each repository that was moved to another store.
@@ -192,7 +194,7 @@ pub fn moved_repositories_folder() -> PathBuf {
     Path::new(MOVED).join(MOVED_REPOSITORIES)
 }
 
-/// `moved/jobs`: one folder for each repository.
+/// `moved/jobs`: one folder for each repository of which jobs were moved to another store.
 #[must_use]
 pub fn all_moved_jobs_folder() -> PathBuf {
     Path::new(MOVED).join(MOVED_JOBS)
@@ -216,7 +218,7 @@ pub fn state_locks_folder(repo: &RepoName) -> PathBuf {
     locks_folder().join(STATE).join(repo.as_str())
 }
 
-/// `quarantine`: damaged data that repairs moved away.
+/// `quarantine`: damaged data that repairs moved there.
 #[must_use]
 pub fn quarantine_folder() -> PathBuf {
     PathBuf::from(QUARANTINE)

@@ -1,22 +1,22 @@
-//! Parses the parts of git's configuration format that identity needs.
+//! Parses the parts of git's configuration format that are needed to identify a repository.
 //!
-//! Sections, subsections, quotes, escapes, comments and continued lines are read like git reads them. `include` and
+//! Sections, subsections, quotes, escapes, comments and continued lines are read as git reads them. `include` and
 //! `includeIf` are not followed. A line that git would refuse is skipped.
 
 /// A setting: `key = value` below `[section "subsection"]`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Setting {
-    /// In lower case.
+    /// The name of the section, in lower case.
     pub(crate) section: Vec<u8>,
     pub(crate) subsection: Option<Vec<u8>>,
-    /// The key in lower case.
+    /// The name of the key, in lower case.
     pub(crate) key: Vec<u8>,
-    /// `None` for a key without `=`, which means true.
+    /// The value; `None` for a key without `=`, which means true.
     pub(crate) value: Option<Vec<u8>>,
 }
 
 impl Setting {
-    /// True for this key of this section.
+    /// True if this setting has this section, subsection and key.
     pub(crate) fn is(&self, section: &str, subsection: Option<&str>, key: &str) -> bool {
         self.section == section.as_bytes()
             && self.subsection.as_deref() == subsection.map(str::as_bytes)
@@ -24,7 +24,7 @@ impl Setting {
     }
 }
 
-/// Every setting of a file, in order.
+/// All settings in the contents of a file, in their order.
 pub(crate) fn settings(content: &[u8]) -> Vec<Setting> {
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let mut reader = Reader { content, at: 0 };
@@ -163,7 +163,7 @@ impl Reader<'_> {
             match byte {
                 b'"' => quoted = !quoted,
                 b'\\' => match self.next()? {
-                    // The line continues.
+                    // A backslash at the end of a line: the value continues in the next line.
                     b'\n' => continue,
                     b'n' => value.push(b'\n'),
                     b't' => value.push(b'\t'),

@@ -1,4 +1,4 @@
-//! Recognises git directories by the same rules as git, only by reading files.
+//! Recognises git directories by the same rules as git. Only reads files.
 #![expect(
     clippy::disallowed_methods,
     reason = "the identity of a repository is read from its folder"
@@ -13,23 +13,23 @@ use crate::git_config::settings;
 use crate::identity::IdentityError;
 use crate::origin::without_credentials;
 
-/// The number of bytes read of a `.git` or `commondir` file: more than the longest path in one.
+/// The largest number of bytes that are read of a `.git` or `commondir` file: more than the longest path has.
 const MAX_POINTER_BYTES: u64 = 64 * 1024;
-/// The number of bytes read of a `config` file: more than any hand-written one has.
+/// The largest number of bytes that are read of a `config` file: more than any hand-written one has.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
-/// The kind of `.git` that a folder has.
+/// The `.git` of a folder.
 pub(crate) enum DotGit {
-    /// Absent, or not a repository for git.
+    /// It does not exist, or is no repository for git.
     None,
     /// A git directory, or a link to one. The path is canonical.
     Folder(PathBuf),
-    /// A file that names a git directory, with the canonical path of this directory.
+    /// A file that names a git directory. The path is the canonical one of this directory.
     File(PathBuf),
 }
 
 impl DotGit {
-    /// Examines `.git` in a canonical folder.
+    /// Examines `.git` in a folder, whose path is canonical.
     pub(crate) fn of(folder: &Path) -> Result<Self, IdentityError> {
         let dot_git = folder.join(".git");
         let broken = |problem| IdentityError::BrokenGitFile {
@@ -104,8 +104,8 @@ pub(crate) fn is_git_dir(folder: &Path) -> Result<bool, IdentityError> {
     })
 }
 
-/// The canonical path of the common directory of a repository's worktrees: the one that `commondir` names, or the git
-/// directory itself if there is no `commondir`.
+/// The canonical path of the directory that all worktrees of a repository share: the one that `commondir` names or,
+/// without `commondir`, the git directory itself.
 pub(crate) fn common_dir(git_dir: &Path) -> Result<PathBuf, IdentityError> {
     let file = git_dir.join("commondir");
     let Some(content) = read(&file, MAX_POINTER_BYTES)? else {
@@ -130,8 +130,8 @@ pub(crate) struct CoreConfig {
 }
 
 impl CoreConfig {
-    /// Reads `config` in the common directory, then `config.worktree`: git moves `core.worktree` and `core.bare` there when
-    /// a repository gets settings per worktree.
+    /// Reads `config` in the common directory, and then `config.worktree`, to which git moves `core.worktree` and
+    /// `core.bare` if a repository has settings per worktree.
     pub(crate) fn of(common_dir: &Path) -> Result<Self, IdentityError> {
         let mut config = Self::default();
         for name in ["config", "config.worktree"] {
@@ -145,7 +145,7 @@ impl CoreConfig {
     fn read(&mut self, content: &[u8]) {
         for setting in settings(content) {
             if setting.is("core", None, "bare") {
-                // A key without a value means true.
+                // In git, a key without a value means true.
                 let value = setting.value.as_deref().unwrap_or(b"true");
                 self.bare = Some(
                     [&b"true"[..], b"yes", b"on", b"1"]
@@ -159,8 +159,8 @@ impl CoreConfig {
     }
 }
 
-/// The address of the remote `origin` in a common directory's `config`, without credentials. Of several addresses the first
-/// one counts, since git fetches from it. An empty address cancels those before it.
+/// The address of the remote `origin` in the `config` of a common directory, without credentials. If it has several
+/// addresses, the first one counts, since git fetches from it. An empty address cancels the addresses before it.
 pub(crate) fn origin(common_dir: &Path) -> Result<Option<String>, IdentityError> {
     let content = read(&common_dir.join("config"), MAX_CONFIG_BYTES)?.unwrap_or_default();
     let mut first: Option<Vec<u8>> = None;

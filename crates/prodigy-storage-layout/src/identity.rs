@@ -70,9 +70,9 @@ pub struct Identity {
     pub worktree: Option<PathBuf>,
     /// The name of the folder that names the repository. It is the same from every folder of the repository:
     ///
-    /// - the folder that contains `.git` or another hidden git directory;
-    /// - a submodule's folder in its superproject;
-    /// - otherwise the git directory's own name without a final `.git`.
+    /// - the folder that contains `.git`, or another hidden git directory;
+    /// - for a submodule, its folder in the superproject;
+    /// - in any other case, the git directory itself, without `.git` at the end of its name.
     ///
     /// Empty for the root of the file system.
     pub folder_name: OsString,
@@ -123,7 +123,7 @@ impl Ceilings {
         Self(ceilings)
     }
 
-    /// The lowest ceiling above a folder.
+    /// The lowest ceiling above a folder; `None` if no ceiling is above it.
     fn above(&self, folder: &Path) -> Option<&Path> {
         let above = |ceiling: &&PathBuf| folder != ceiling.as_path() && folder.starts_with(ceiling);
         let ceilings = self.0.iter().filter(above);
@@ -134,8 +134,8 @@ impl Ceilings {
 }
 
 impl Identity {
-    /// The identity of the nearest repository that contains a file or folder. The search goes up to the root of the file
-    /// system.
+    /// The identity of the nearest repository that contains a file or folder. The search goes up to the root of the
+    /// file system.
     ///
     /// # Errors
     /// [`IdentityError`] if the path does not exist, if a `.git` file or a `commondir` on the path is broken, or if something
@@ -148,7 +148,7 @@ impl Identity {
     /// Like [`at`](Self::at), but the search ends below a ceiling.
     ///
     /// # Errors
-    /// The same as those of [`at`](Self::at).
+    /// The errors of [`at`](Self::at).
     pub fn below(path: &Path, ceilings: &Ceilings) -> Result<Self, IdentityError> {
         let start = fs::canonicalize(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => IdentityError::NotFound {
@@ -183,7 +183,8 @@ impl Identity {
         })
     }
 
-    /// The evidence that distinguishes this repository from another one at the same path, and recognises it at another path.
+    /// The facts by which this repository is distinguished from another one at the same path, and recognised at another
+    /// path.
     #[must_use]
     pub fn evidence(&self) -> Evidence {
         Evidence {
@@ -206,7 +207,7 @@ impl Identity {
     /// - the name is truncated, and `-` and 8 hexadecimal digits of a hash of the folder name's bytes are appended, so that
     ///   two folder names don't get the same name.
     ///
-    /// The root of the file system, which has no name, is `repository`.
+    /// The root of the file system has no name, so its suggested name is `repository`.
     #[must_use]
     pub fn suggested_name(&self) -> RepoName {
         suggested::from_folder_name(&self.folder_name)
@@ -233,7 +234,7 @@ impl Identity {
         suggested::with_hash(self.suggested_name().as_str(), &hashed)
     }
 
-    /// The identity of a git directory. `checkout` is the folder whose `.git` led to it.
+    /// The identity of the repository with this git directory. `checkout` is the folder whose `.git` led to it.
     fn of_git_dir(git_dir: &Path, checkout: Option<&Path>) -> Result<Self, IdentityError> {
         let common = common_dir(git_dir)?;
         let config = CoreConfig::of(&common)?;
@@ -248,7 +249,7 @@ impl Identity {
         } else {
             IdentityKind::Repository
         };
-        // If a `.git` file leads to a bare repository, the folder of this file is not a worktree.
+        // If a `.git` file leads to a bare repository, the folder with this file is not a worktree of it.
         let in_worktree = linked || kind != IdentityKind::BareRepository;
         let (file_id, born) = file_id(&common)?;
         Ok(Self {
@@ -263,7 +264,8 @@ impl Identity {
     }
 }
 
-/// True if a git directory is in `modules` of another one, at any depth: a submodule's name may contain slashes.
+/// True if a git directory is in the `modules` folder of another one, at any depth, since a submodule's name may have
+/// slashes.
 fn is_submodule(common: &Path) -> Result<bool, IdentityError> {
     for folder in common.ancestors().skip(1) {
         if folder.file_name() == Some(OsStr::new("modules"))
@@ -282,7 +284,7 @@ fn naming_folder(kind: IdentityKind, common: &Path, config: &CoreConfig) -> OsSt
     if kind == IdentityKind::Submodule
         && let Some(worktree) = &config.worktree
     {
-        // Git writes this path relative to the git directory. It always ends with the name of the submodule's folder.
+        // Git stores this path relative to the git directory. It always ends with the name of the submodule's folder.
         let worktree = common.join(worktree);
         let worktree = canonical(&worktree).unwrap_or(worktree);
         if let Some(name) = worktree.file_name() {
@@ -301,7 +303,7 @@ fn naming_folder(kind: IdentityKind, common: &Path, config: &CoreConfig) -> OsSt
     }
 }
 
-/// Device and inode, and the creation time.
+/// Device and inode of a folder, and its creation time.
 type FileId = (Option<(u64, u64)>, Option<Timestamp>);
 
 fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
@@ -310,7 +312,7 @@ fn file_id(folder: &Path) -> Result<FileId, IdentityError> {
     Ok((Some((meta.dev(), meta.ino())), born(folder, &meta)))
 }
 
-/// The creation time by `statx`, which works with every C library.
+/// The creation time of a folder, read with `statx`, which is available with every C library.
 #[cfg(target_os = "linux")]
 fn born(folder: &Path, _: &fs::Metadata) -> Option<Timestamp> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -328,12 +330,12 @@ fn born(_: &Path, meta: &fs::Metadata) -> Option<Timestamp> {
     stamp(i64::try_from(since.as_nanos()).ok()?)
 }
 
-/// Converts a creation time. File systems that store none may return 0.
+/// Converts a creation time. Some file systems that store none return 0, which becomes `None`.
 fn stamp(nanos: i64) -> Option<Timestamp> {
     (nanos > 0).then(|| Timestamp::from_nanos(nanos))
 }
 
-/// The reason why the repository of a path cannot be determined.
+/// The reason why the repository of a path can't be determined.
 ///
 /// ```
 /// use prodigy_storage_layout::{Identity, IdentityError};
@@ -377,7 +379,7 @@ pub enum IdentityError {
     /// A file or folder could not be read.
     #[error("failed to read {path:?} while looking for the repository: {source}")]
     Io {
-        /// The file or folder that could not be read.
+        /// The path of the file or folder that can't be read.
         path: PathBuf,
         /// The system's error.
         source: io::Error,

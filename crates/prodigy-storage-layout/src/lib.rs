@@ -16,8 +16,8 @@
 //! # Limitations
 //!
 //! - Nothing here touches the file system except [`Identity::at`], which only reads.
-//! - Two names that differ only in case are different here. On a file system that ignores case they share a folder, so the
-//!   code that creates folders has to tell them apart.
+//! - Two names that differ only in case are different here. On a file system that ignores case they share a folder, so
+//!   the code that creates folders has to distinguish them.
 //! - Names are checked against one version of Unicode: newer characters are refused as unassigned.
 //! - A [`Timestamp`] is between 1970 and 2262.
 //! - An identity describes the files at the time of the call. [`decide`] finds its entry in a registry from [`Evidence`].

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::name_error::{NameError, NameProblem};
 use crate::name_rule::check;
 
-/// Implements the traits of all names, for a type with an inherent `new`.
+/// Implements the traits that all names have, for a type with a method `new`.
 macro_rules! checked_text {
     ($name:ident) => {
         impl fmt::Debug for $name {
@@ -48,7 +48,7 @@ macro_rules! checked_text {
             }
         }
 
-        /// Checks the same rules as `new`.
+        /// Checks the rules of `new`.
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
@@ -57,7 +57,7 @@ macro_rules! checked_text {
     };
 }
 
-/// Implements the names that are written exactly as they are stored.
+/// Implements `Display` and `Serialize` for names whose written form is the stored text.
 macro_rules! written_as_kept {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -104,19 +104,20 @@ macro_rules! single_name {
 }
 
 single_name!(
-    /// The name of a repository's namespace: a folder name under `events/`, `dlq/`, `state/` and the others.
+    /// The name of a repository, which is the name of its folders under `events/`, `dlq/`, `state/` and others.
     RepoName,
     "repository name"
 );
 
 impl RepoName {
-    /// The repository of the audit log, whose job is `clean`.
+    /// The reserved repository of the audit log, which is the log of its job `clean`.
     pub const AUDIT: &'static str = "_audit";
 
-    /// The repository of the document by which a copy of a store recognises the store itself.
+    /// The reserved repository of a document by which a copy to another store notices that both are the same store.
     pub const PROBE: &'static str = "_copy";
 
-    /// True for a name under which the store keeps data of its own, in any case: no git repository gets it.
+    /// True for a name under which the store keeps data of its own, in upper or lower case. No git repository gets such
+    /// a name.
     ///
     /// ```
     /// use prodigy_storage_layout::RepoName;
@@ -132,7 +133,7 @@ impl RepoName {
             .any(|own| self.as_str().eq_ignore_ascii_case(own))
     }
 
-    /// A name made of a word and a number, which is always valid.
+    /// Creates a name from a word and a number. Such a name is always valid.
     pub(crate) fn numbered(word: &'static str, number: u64) -> Self {
         Self(Arc::from(format!("{word}-{number:016x}")))
     }
@@ -151,13 +152,13 @@ single_name!(
 );
 
 single_name!(
-    /// The name under which a caller can find a checkpoint again.
+    /// A name that a caller gives a checkpoint, to find it again.
     CheckpointKey,
     "checkpoint key"
 );
 
 single_name!(
-    /// A kind of caller-defined documents. It is the name of the folder with all documents of this kind.
+    /// A kind of caller-defined documents. All documents of a kind are in a folder of this name.
     DocumentKind,
     "document kind"
 );
@@ -185,7 +186,7 @@ single_name!(
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
-    /// The text before the id in the name of the session's folder.
+    /// The text that precedes the id in the name of the session's folder.
     pub const PREFIX: &'static str = "session-";
 
     /// Creates an id from a text with or without the prefix.
@@ -285,7 +286,7 @@ impl LockName {
 checked_text!(LockName);
 written_as_kept!(LockName);
 
-/// Converts the problem of a part: offsets are counted from the start of the whole name.
+/// Converts the problem of a part into one of the whole name, in which offsets are counted from the start.
 fn of_part(problem: NameProblem, whole: &str, start: usize) -> NameProblem {
     match problem {
         NameProblem::Empty if !whole.is_empty() => NameProblem::EmptyPart,

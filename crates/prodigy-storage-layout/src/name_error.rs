@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::name_rule::{MAX_NAME_BYTES, is_unprintable};
 
-/// The largest number of characters of a refused name in a message.
+/// The largest number of characters of a refused name that a message shows.
 const SHOWN: usize = 48;
 
 /// The error for a text that is not a valid name.
@@ -40,13 +40,13 @@ impl NameError {
         self.kind
     }
 
-    /// The name as in the message: quoted, escaped and truncated.
+    /// The name as it appears in the message: quoted, escaped and truncated.
     #[must_use]
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// The rule that the text breaks. If it breaks several rules, the first one found.
+    /// The rule that the text breaks. If it breaks several, the first one that was checked.
     #[must_use]
     pub fn reason(&self) -> NameProblem {
         self.problem
@@ -94,7 +94,7 @@ pub enum NameProblem {
     EmptyPart,
     /// The name is longer than 128 bytes.
     TooLong {
-        /// Its length in bytes.
+        /// The length of the name in bytes.
         bytes: usize,
     },
     /// The name is `.` or `..`.
@@ -105,21 +105,21 @@ pub enum NameProblem {
     Separator {
         /// The character.
         char: char,
-        /// The byte that it starts at.
+        /// The offset of the character in the name, in bytes.
         at: usize,
     },
     /// The name contains a control, format, private-use or unassigned character, or a line or paragraph separator.
     Control {
         /// The character.
         char: char,
-        /// The byte that it starts at.
+        /// The offset of the character in the name, in bytes.
         at: usize,
     },
     /// The name contains white space other than U+0020, or starts or ends with a space.
     Space {
         /// The character.
         char: char,
-        /// The byte that it starts at.
+        /// The offset of the character in the name, in bytes.
         at: usize,
     },
     /// The name is not in Unicode normalisation form C.
@@ -128,7 +128,7 @@ pub enum NameProblem {
     ReservedOnWindows,
     /// The lock name has more than 4 parts.
     TooManyParts {
-        /// The number of its parts.
+        /// The number of parts in the name.
         parts: usize,
     },
 }
@@ -163,8 +163,8 @@ impl fmt::Display for NameProblem {
     }
 }
 
-/// Quotes a name for a message. Every character that is not plainly printable is escaped: the escapes of `str` leave some
-/// invisible characters unchanged.
+/// Quotes a name for a message, and escapes every character that is not plainly printable. The escapes of `str` would
+/// leave some invisible characters unchanged.
 fn show(name: &str) -> String {
     let mut out = String::from("\"");
     for c in name.chars().take(SHOWN) {

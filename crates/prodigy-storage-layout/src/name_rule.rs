@@ -5,8 +5,8 @@ use unicode_normalization::is_nfc;
 
 use crate::name_error::NameProblem;
 
-/// The length of the longest name, in bytes. With the longest suffix that a path adds, it is below the limit of 255 bytes
-/// that file systems have.
+/// The length of the longest name, in bytes. Even with the longest suffix that a path adds, it is below 255 bytes, the
+/// limit of file systems.
 pub(crate) const MAX_NAME_BYTES: usize = 128;
 
 /// Checks one name. The length is checked first, so that the other checks never process a very long text.
@@ -69,8 +69,8 @@ pub(crate) fn is_unprintable(char: char) -> bool {
     )
 }
 
-/// True if Windows treats the name as a device. It compares the part before the first dot, ignoring case and spaces at its
-/// end.
+/// True if Windows treats the name as a device. Windows compares the part before the first dot, and ignores case and
+/// spaces at the end of that part.
 pub(crate) fn is_reserved_on_windows(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
     if ["CON", "PRN", "AUX", "NUL"]

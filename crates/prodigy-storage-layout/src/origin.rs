@@ -1,10 +1,10 @@
-//! The address of a remote, without credentials.
+//! Removes credentials from the address of a remote.
 
-/// The length of the longest address that is read, in bytes: more than any hand-written one has.
+/// The length of the longest address that is accepted, in bytes: more than any hand-written one has.
 const MAX_BYTES: usize = 4096;
 
-/// Removes user, password, query and fragment from an address. `None` for an empty one, for one that is not UTF-8, and for a
-/// command (`ext::…`), whose arguments may contain secrets.
+/// Removes user, password, query and fragment from an address. `None` for an empty address, for one that is not UTF-8,
+/// and for a command (`ext::…`), whose arguments may contain secrets.
 pub(crate) fn without_credentials(address: &[u8]) -> Option<String> {
     let address = std::str::from_utf8(address).ok()?.trim();
     if address.is_empty() || address.len() > MAX_BYTES || address.starts_with("ext::") {
@@ -12,7 +12,7 @@ pub(crate) fn without_credentials(address: &[u8]) -> Option<String> {
     }
     if let Some((transport, rest)) = address.split_once("://") {
         let scheme = transport.rsplit("::").next()?;
-        // A password that contains an unescaped slash must be removed too.
+        // A password may contain an unescaped slash, and must still be removed.
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         let port = authority.split_once(':').map(|(_, port)| port);
         let is_whole = authority.contains('@')
@@ -27,7 +27,7 @@ pub(crate) fn without_credentials(address: &[u8]) -> Option<String> {
         };
         return Some(format!("{transport}://{rest}"));
     }
-    // `user@host:path`. A slash before the first colon means a local path.
+    // The form `user@host:path`. If a slash precedes the first colon, the address is a local path instead.
     let first = address.split('/').next().unwrap_or(address);
     let user = match first.contains(':') {
         true => first.rfind('@').map_or(0, |at| at + 1),

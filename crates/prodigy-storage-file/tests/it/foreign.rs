@@ -1,5 +1,5 @@
-//! Both programs work in a root that the Prodigy program, version 0.4.4, wrote: `tests/fixtures/prodigy-0.4.4`, as that
-//! program left it.
+//! Tests with a root that the Prodigy program, version 0.4.4, wrote, and in which both programs work. The fixture
+//! `tests/fixtures/prodigy-0.4.4` is the root as that program left it.
 
 mod skipped;
 
@@ -26,10 +26,10 @@ const ORPHANS: &str = "orphaned_worktrees/shop/mapreduce-1001.json";
 const ROTATED: &str = "events-20261128_110000.20261128_120000.jsonl.gz";
 const CURRENT: &str = "events-20261128_130446.jsonl";
 
-/// Larger than the default limit for documents.
+/// A length above the default limit for documents, in bytes.
 const OVER_LIMIT: u64 = 66 << 20;
 
-/// Makes a file larger than the limit by a hole.
+/// Extends a file beyond the limit, without writing to it.
 fn make_large(path: &Path) {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(OVER_LIMIT).unwrap();
@@ -39,7 +39,7 @@ struct Place {
     folder: TempDir,
 }
 
-/// Bytes, mode, modification time in nanoseconds, and inode of each file.
+/// For each file: its contents, mode, mtime in nanoseconds, and inode.
 type Files = BTreeMap<PathBuf, (Vec<u8>, u32, i128, u64)>;
 
 fn job() -> JobAddress {
@@ -50,7 +50,7 @@ fn never() -> Deadline {
     Deadline::never()
 }
 
-/// Copies a folder with the modes that the other program's files have.
+/// Copies a folder, and gives the copy the modes of the other program's files.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -126,7 +126,7 @@ impl Place {
         (summary.unwrap(), findings)
     }
 
-    /// All events of the job, as lines, and the number of reports of damage.
+    /// The lines of the job's events, the number of damaged places that the scan reports, and the cursor at the end.
     fn events(&self, options: &ScanOptions) -> (Vec<String>, usize, prodigy_storage_backend::Cursor) {
         let backend = self.backend();
         let mut scan = backend.scan(&job(), options, never()).unwrap();
@@ -142,14 +142,14 @@ impl Place {
     }
 }
 
-/// The number of skipped things of a kind.
+/// The number of files or lines of this kind that the backend has skipped.
 fn skipped(backend: &FileBackend, kind: ForeignKind) -> u64 {
     let mut stats = Stats::default();
     backend.stats(&mut stats);
     stats.get(kind.counter())
 }
 
-/// Writes data of this project to the other program's job.
+/// Writes data of every kind with this project, to the job of the other program.
 fn work(backend: &FileBackend) {
     let mut batch = Batch::new();
     batch.push(&"ours").unwrap();
@@ -318,7 +318,7 @@ fn what_another_program_writes_at_this_moment_is_not_moved() {
         &format!("state/shop/mapreduce/jobs/{JOB}/setup-checkpoint.json"),
         "{\n  \"",
     );
-    // An empty file is another program's if only that program gives such a name.
+    // An empty file with a name that only the other program uses belongs to that program.
     place.write(
         &format!("state/shop/mapreduce/jobs/{JOB}/map-checkpoint-20261128_140000.json"),
         "",
@@ -406,7 +406,7 @@ fn what_another_program_stored_stays_when_a_job_is_deleted() {
     assert!(backend.delete_job(&job(), None, never()).unwrap());
     let after = place.files();
     for (path, facts) in &before {
-        // This project appends to the array of the other program.
+        // This project appends an item to the other program's array, so that file changes.
         if !path.ends_with("items.json") {
             assert_eq!(after.get(path), Some(facts), "{}", path.display());
         }
@@ -426,7 +426,7 @@ fn what_another_program_stored_stays_when_a_job_is_deleted() {
     );
 }
 
-/// The mark of a deletion, as a deletion writes it.
+/// The contents of a tombstone, as a deletion writes it.
 const TOMBSTONE: &str = "{\"deleted_at\":\"2026-11-28T15:00:00Z\"}\n";
 
 #[test]
@@ -462,7 +462,7 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
     append("after");
     assert_eq!((count(), jobs()), (1, 1));
     assert!(!place.root().join("deletions/ours/job-1.json").exists());
-    // A mark of sealed segments belongs to the log.
+    // A mark of sealed segments (a `.sealed-…` file) is part of a log, so the doctor does not report it.
     let mark = ".sealed-20261128T150000.000000000Z-00000000-0000-7000-8000-000000000000";
     place.write(&format!("events/ours/job-1/{mark}"), "");
     let (_, findings) = place.look(false);
@@ -470,7 +470,7 @@ fn an_unfinished_deletion_hides_the_job_and_the_next_write_finishes_it() {
         findings.iter().all(|finding| !finding.place.contains(".sealed")),
         "{findings:?}"
     );
-    // Deleting the job again also completes an interrupted deletion.
+    // An interrupted deletion is completed by deleting the job again.
     place.write("deletions/ours/job-1.json", TOMBSTONE);
     assert!(backend.delete_job(&ours, None, never()).unwrap());
     assert_eq!((count(), jobs()), (0, 0));

@@ -1,4 +1,4 @@
-//! The format of a store: format 1 is read and taken over, a newer one is refused.
+//! Tests of the format of a store: format 1 is read and upgraded, and a newer format is refused.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const OLD: &str = "{\"format\":1,\"written_by\":\"prodigy-storage-file 0.1.0\"}\n";
 const NEVER: Deadline = Deadline::never();
 
-/// A root with one event, as a version of this format wrote it; without `format.json` if `format` is `None`.
+/// A root with one event, with a `format.json` that states this format; without `format.json` if `format` is `None`.
 fn root(format: Option<&str>) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
@@ -90,7 +90,7 @@ fn a_file_that_a_power_loss_left_empty_or_full_of_zeros_is_repaired_where_there_
         append(&root, "new").unwrap();
         assert_eq!(events(FileOptions::new(&root)).unwrap(), 2);
 
-        // In a folder without data of ours, the file may be another program's.
+        // In a folder without data of this project, the file may belong to another program, so it is not repaired.
         let other = folder.path().join("other");
         std::fs::create_dir(&other).unwrap();
         std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

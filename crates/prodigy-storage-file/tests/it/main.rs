@@ -1,4 +1,4 @@
-//! The file backend through its public interface.
+//! Tests of the file backend through its public interface.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! A folder below the root is moved, removed or replaced under a process that holds a file in it.
+//! Tests of a folder below the root that is moved, removed or replaced while a process has a file in it open.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,23 +9,23 @@ use prodigy_storage_file::FileBackend;
 
 use super::replaced::{NEVER, Place, append, append_given, events, files, job, lock, save};
 
-/// A way to take a folder or file away.
+/// A way in which a folder or file disappears from its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Moved,
-    /// A copy replaces it.
+    /// It is moved away, and a copy takes its place.
     Restored,
     Removed,
-    /// A link to it replaces it.
+    /// It is moved away, and a link to it takes its place.
     Linked,
-    /// A file replaces it.
+    /// It is moved away, and an empty file takes its place.
     File,
 }
 
 const WAYS: [Way; 5] = [Way::Moved, Way::Restored, Way::Removed, Way::Linked, Way::File];
 
 impl Way {
-    /// Takes a path below the root away; returns its new path.
+    /// Moves or removes a path below the root. Returns the path to which it is moved.
     fn go(self, place: &Place, below: &Path) -> PathBuf {
         let (path, away) = (place.root().join(below), place.path("away"));
         match self {
@@ -46,12 +46,12 @@ impl Way {
     }
 }
 
-/// The segment of the log and the folders above it, from the top down.
+/// The paths of a segment and of the folders that contain it, from the outermost folder to the segment.
 fn above_the_segment(place: &Place) -> Vec<PathBuf> {
     let log = Path::new("events/shop/mapreduce-7");
     let segments = std::fs::read_dir(place.root().join(log)).unwrap();
-    // If another test starts a process at this moment, that process holds a copy of the first writer's lock. Then the
-    // second writer creates a segment of its own, which is the newest.
+    // Usually the log has one segment. If another test starts a process at this moment, that process inherits the first
+    // writer's lock. The second writer then creates a segment of its own, which is the newest.
     let segment = log.join(
         segments
             .map(|segment| segment.unwrap().file_name())
@@ -64,8 +64,8 @@ fn above_the_segment(place: &Place) -> Vec<PathBuf> {
     found
 }
 
-/// The number of events in the segments beside this one; 0 beside a folder. There are some if the second writer created
-/// a segment of its own.
+/// The number of events in the other segments of the log; 0 if `segment` is the path of a folder. It is above 0 if the
+/// second writer created a segment of its own.
 fn events_beside(place: &Place, segment: &Path) -> usize {
     let is_segment = segment.extension().is_some();
     let folder = place.root().join(segment.parent().unwrap());
@@ -102,7 +102,7 @@ fn no_event_is_acknowledged_in_a_folder_that_was_moved_away() {
                 let why = error.why();
                 assert!(error.hint().is_some(), "{case}: {error}");
                 if way == Way::Linked && depth < 3 {
-                    // An append of given ids notices the change when it lists the log; any other append notices it
+                    // An append under given ids notices the link when it lists the log. Any other append notices it
                     // after the write, before it acknowledges the event.
                     let expected = if what == "given ids" {
                         (ErrorKind::Refused, "a symbolic link")
@@ -116,7 +116,7 @@ fn no_event_is_acknowledged_in_a_folder_that_was_moved_away() {
                     assert!(why.contains("while this process wrote to it"), "{case}: {error}");
                     assert_eq!(files(&away), before, "{case}");
                 }
-                // The next append uses the folder that the path leads to now.
+                // The next append uses the folder that the path now leads to.
                 match append(&backend) {
                     Ok(()) => {
                         let found = events(&place.open(5 << 20)).unwrap();
@@ -216,7 +216,7 @@ fn what_holds_nothing_below_the_root_goes_on_with_what_is_there() {
             lock(&backend).unwrap().release().unwrap();
         }
     }
-    // This process has sealed a segment of the log.
+    // A process that has sealed its segment holds nothing in the folder, so its next append succeeds.
     for way in [Way::Moved, Way::Restored, Way::Removed] {
         let place = Place::filled();
         let backend = place.open(1 << 20);

@@ -1,5 +1,5 @@
-//! The root is replaced while a handle is open: restored from a copy, moved, removed, created again, linked, mounted
-//! over.
+//! Tests of a root that is replaced while a handle is open: restored from a copy, moved, removed, created again,
+//! replaced with a link, or hidden by a mount.
 
 mod in_place;
 mod links;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 pub(super) const NEVER: Deadline = Deadline::never();
 
-/// A clock whose monotonic time a test sets. The time of day is real.
+/// A clock whose monotonic time is set by the test. It shows the real time of day.
 #[derive(Debug, Default)]
 struct Turned(AtomicU64);
 
@@ -62,13 +62,13 @@ impl Place {
         self.path("root")
     }
 
-    /// Opens a handle. Handles with different sizes share no state, like handles of two processes.
+    /// Opens a handle. Handles with different `max_file_size` share no state, like those of two processes.
     pub(super) fn open(&self, max_file_size: u64) -> FileBackend {
         let options = FileOptions::new(self.root()).max_file_size(max_file_size);
         FileBackend::open(options.clock(self.clock.clone())).unwrap()
     }
 
-    /// A store with a checkpoint, an event, a dead letter and a lock, written by a process that has ended.
+    /// A store with a checkpoint, an event, a dead letter and a lock, which a process wrote that has ended.
     pub(super) fn filled() -> Self {
         let place = Self::new();
         let backend = place.open(1 << 20);
@@ -79,26 +79,26 @@ impl Place {
         place
     }
 
-    /// Advances the clock, so that the last check of the root is outdated.
+    /// Advances the clock by two seconds, so that the last check of the root is outdated.
     pub(super) fn second_passes(&self) {
         self.clock.0.fetch_add(2_000, Ordering::SeqCst);
     }
 }
 
-/// A way to take the folder away.
+/// A way in which the root's folder disappears from its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// A copy replaces it.
+    /// It is moved away, and a copy takes its place.
     Restored,
     Moved,
     Removed,
-    /// It is removed, and another process creates a store there.
+    /// It is removed, and another process creates a store at its path.
     CreatedAgain,
-    /// It is moved, and another process creates a store there.
+    /// It is moved away, and another process creates a store at its path.
     MovedAndCreated,
-    /// It is moved, and a dangling link replaces it.
+    /// It is moved away, and a dangling link takes its place.
     Linked,
-    /// A file replaces it.
+    /// It is moved away, and an empty file takes its place.
     File,
 }
 
@@ -158,10 +158,10 @@ pub(super) fn append(backend: &FileBackend, durability: Durability) -> Result<()
     Ok(())
 }
 
-/// The distance of the next id from the clock, in nanoseconds.
+/// The time in the next given id, in nanoseconds ahead of the clock.
 static AHEAD: AtomicU64 = AtomicU64::new(1_000_000_000);
 
-/// Appends an event under a given id above all earlier ids.
+/// Appends an event under a given id, which is above all earlier ids.
 pub(super) fn append_given(backend: &FileBackend) -> Result<()> {
     let mut batch = Batch::new();
     batch.push("an event")?;
@@ -194,8 +194,8 @@ pub(super) fn push(backend: &FileBackend) -> Result<()> {
     Ok(())
 }
 
-/// Takes a lock that is free. A process that another test starts at this moment has a copy of a released lock until its own
-/// program begins.
+/// Takes a lock that is free, waiting if it still seems held: a process that another test starts at this moment
+/// inherits the descriptor of a released lock until it executes its own program.
 pub(super) fn lock(backend: &FileBackend) -> Result<Box<dyn prodigy_storage_backend::LockGuard>> {
     let name = LockName::new("shop/resume").unwrap();
     backend.lock(
@@ -214,7 +214,7 @@ pub(super) fn events(backend: &FileBackend) -> Result<usize> {
     Ok(events)
 }
 
-/// Every kind of read, with the number of things that it found.
+/// Runs every kind of read. Returns the name of each, and the number of things that it found.
 fn reads(backend: &FileBackend) -> Vec<(&'static str, Result<usize>)> {
     let newest = backend.newest(&job(), Phase::Map, None, NEVER);
     let items = backend
@@ -293,7 +293,7 @@ fn a_reader_never_takes_a_replaced_root_for_an_empty_one() {
             for (what, found) in reads(&backend) {
                 match (way, found) {
                     (Way::Restored, found) => assert_ne!(found.unwrap(), 0, "{way:?} {what}"),
-                    // For one second, the old folder may still be read.
+                    // The last check of the root is valid for one second, so the old folder may still be read.
                     (_, Ok(found)) => assert!(found > 0 && seconds == 0, "{way:?} {what}"),
                     (_, Err(error)) => assert!(is_lost(&error), "{way:?} {what}: {error}"),
                 }
@@ -302,7 +302,7 @@ fn a_reader_never_takes_a_replaced_root_for_an_empty_one() {
         }
         let health = backend.health(NEVER).unwrap().severity();
         assert_eq!(health == Severity::Failure, way != Way::Restored, "{way:?}");
-        // The tool and a new process use the new contents.
+        // A new handle, like the tool or a new process, uses the copy.
         if way == Way::Restored {
             assert_eq!(events(&place.open(1 << 20)).unwrap(), 1, "{way:?}");
         }
@@ -349,7 +349,7 @@ fn a_log_that_is_open_for_writing_is_lost_with_its_folder() {
         let error = append(&backend, Durability::Strict).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Replaced, "{way:?}");
         assert!(error.why().contains("open for writing"), "{error}");
-        // This holds even if the path leads to the old folder again later.
+        // The handle stays lost even if the path leads to the old folder again.
         if way == Way::Moved {
             std::fs::rename(place.path("old"), place.root()).unwrap();
         }
@@ -380,7 +380,7 @@ fn a_lock_of_the_old_root_is_not_held_and_its_token_is_not_accepted() {
             let other = lock(&place.open(7 << 20)).unwrap();
             assert_eq!(other.fencing(), guard.fencing(), "a new store counts afresh");
         }
-        // The lock's holder can write neither in the old folder nor in the new one.
+        // The holder of the lock can write neither to the old folder nor to the new one.
         let new = files(&place.root());
         for error in [
             save(&backend, Durability::Strict).unwrap_err(),
@@ -392,7 +392,7 @@ fn a_lock_of_the_old_root_is_not_held_and_its_token_is_not_accepted() {
         }
         assert_eq!(files(&place.root()), new, "{way:?}");
         assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
-        // It can't write after it released the lock either.
+        // It still can't write after it has released the lock.
         let error = save(&backend, Durability::Strict).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Replaced);
     }
@@ -415,7 +415,7 @@ fn a_lease_of_the_old_root_is_lost() {
         assert_eq!(error.kind(), ErrorKind::Replaced, "{way:?}");
         assert!(error.why().contains("a lease"), "{error}");
     }
-    // A lease that ended is not counted as lost with the root.
+    // A lease that has ended is not lost with the root.
     let place = Place::filled();
     let backend = place.open(1 << 20);
     let lease = Duration::from_millis(500);
@@ -470,7 +470,7 @@ fn a_scan_under_way_does_not_end_as_if_it_were_complete() {
 
 #[test]
 fn what_a_process_knows_of_the_old_root_is_not_taken_for_the_new_one() {
-    // The handle remembers synced folders and newest checkpoints by path. In the copy they are different ones.
+    // The handle stores the folders that it has synced by path. In the copy, the same paths are other folders.
     let place = Place::filled();
     let copied = Command::new("cp")
         .arg("-a")
@@ -546,7 +546,7 @@ fn in_a_mount_namespace() {
     let unmounted = Command::new("umount").arg(place.root()).status().unwrap();
     assert!(unmounted.success());
 
-    // The root's file system becomes read-only: it is the same store, and a write reports the reason.
+    // The root's file system becomes read-only. It is still the same store, and a write fails with that reason.
     let disk = place.path("disk");
     std::fs::create_dir(&disk).unwrap();
     mount(&["-t", "tmpfs", "none"], &disk);
@@ -557,7 +557,7 @@ fn in_a_mount_namespace() {
     assert!(newest.is_some());
     let error = save(&backend, Durability::Strict).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotWritable, "{error}");
-    // The mount is removed before the folder.
+    // The file system must be unmounted before its folder is removed.
     drop(backend);
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! A survey of jobs: what it finds, and how few calls of the file system it takes.
+//! Tests of surveys of jobs: what they find, and that they make few system calls.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn append(backend: &FileBackend, job: &JobAddress) {
         .unwrap();
 }
 
-/// The calls that `work` makes below the folder of an area.
+/// The number of system calls that `work` makes.
 fn calls(root: &Path, work: impl FnOnce(&FileBackend)) -> usize {
     let made = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&made);
@@ -73,13 +73,13 @@ fn a_job_that_has_a_log_only_is_not_asked_for_anything_else() {
     let (few, few_sizes) = (survey_of(10), usage());
     fill(10..40);
     let (many, many_sizes) = (survey_of(40), usage());
-    // Of each job: the folder of its log, the lock of its segment, and whether the job is being deleted. A folder that changed
-    // within the last second is listed twice.
+    // The calls for each job: to list the folder of its log, lock its segment, and find out whether it is being
+    // deleted. A folder that changed within the last second is listed twice.
     assert!(many - few <= 30 * 4, "{few} calls for 10 jobs, {many} for 40");
     assert_eq!(many_sizes - few_sizes, 30, "the folder of its log");
 }
 
-/// Puts one part into a job.
+/// A function that writes data of one kind to a job.
 type Part = fn(&FileBackend, &JobAddress);
 
 #[test]
@@ -124,7 +124,7 @@ fn a_job_of_one_part_alone_has_the_facts_of_single_calls() {
         DocumentName::new("one").unwrap(),
     );
     put(Document::Own(owner, kind, name));
-    // A lock is no part that makes a job. Of one that is there, it is seen.
+    // A lock makes no job exist. But the survey of an existing job shows whether a lock of it is held.
     let held: Vec<_> = ["shop/log", "shop/letters/a", "shop/finished/a/b", "shop/nothing"]
         .map(|name| {
             let name = LockName::new(name).unwrap();

@@ -1,4 +1,4 @@
-//! Fencing tokens after a root was restored or created again, and after a lock file was removed.
+//! Tests of fencing tokens after a root was restored or created again, and after a lock file was removed.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ impl Place {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Opens the store as another process: handles with different sizes share no state.
+    /// Opens the store as another process would: handles with different `max_file_size` share no state.
     fn open(&self, process: u64) -> FileBackend {
         let options = FileOptions::new(self.0.path().join("root")).max_file_size(process << 20);
         FileBackend::open(options).unwrap()
@@ -65,7 +65,7 @@ fn save(backend: &FileBackend, fence: &Fence) -> Result<(), StorageError> {
     backend.add(&job(), Phase::Map, body, &options, NEVER).map(drop)
 }
 
-/// Takes the lock, and returns the token as a process would pass it on.
+/// Takes and releases the lock. Returns its token in the form in which it is passed between processes.
 fn take(backend: &FileBackend) -> Fence {
     let guard = lock(backend).unwrap();
     let text = Fence::of(&*guard).unwrap().to_string();
@@ -90,10 +90,10 @@ fn a_token_of_a_root_that_was_created_again_counts_no_more() {
         save(&backend, &new).unwrap();
     }
     assert!(refused(&backend, &old).contains("another store"));
-    // An origin without the name of its lock proves nothing after a restore.
+    // A token with an origin but without the name of its lock is refused when it is parsed.
     let unnamed = old.token_text().parse::<Fence>();
     assert_eq!(unnamed, Err(InvalidFence::WithoutLock));
-    // A number that a person typed, without an origin.
+    // A token that a person typed as a bare number has no origin, and is accepted.
     save(&backend, &"shop/resume=3".parse().unwrap()).unwrap();
 }
 
@@ -106,14 +106,14 @@ fn a_token_of_a_root_that_was_restored_from_an_older_copy_counts_no_more() {
     place.remove("root");
     place.copy("copy", "root");
     let backend = place.open(2);
-    // The newest holder in the copy can continue.
+    // The token of the newest holder in the restored copy is still accepted.
     save(&backend, &first).unwrap();
     assert!(refused(&backend, &later).contains("restored"));
     let new = take(&backend);
     assert_eq!(new.token(), same.token());
     assert!(refused(&backend, &same).contains("restored"));
     save(&backend, &new).unwrap();
-    // The old token is refused also when its number is below the newest one.
+    // The token from before the restore stays refused, even when newer tokens exceed its number.
     take(&backend);
     assert!(refused(&backend, &same).contains("restored"));
     take(&backend);
@@ -216,7 +216,7 @@ fn an_append_that_is_overtaken_while_it_is_written_is_fenced_and_its_event_carri
     let root = place.0.path().join("root");
     let (other, waits) = (place.open(2), AtomicBool::new(true));
     let (older, newer) = (take(&other), take(&other));
-    // The token was checked when the log was opened.
+    // Lets another process save under a newer token when the log is opened, after the older token was checked.
     let hooked = Hooked::new(&root, move |call, path| {
         if call == "open" && path.starts_with("events") && waits.swap(false, Ordering::SeqCst) {
             save(&other, &newer).unwrap();

@@ -1,5 +1,5 @@
-//! Waiting for events of another process. Handles on different file systems share no writer and no notification, so
-//! each of them acts as a separate process here.
+//! Tests of waiting for events of another process. Handles on different file systems share no writer and no
+//! notifications, so each of them acts as a process of its own.
 
 use std::fmt::{self, Write};
 use std::path::Path;
@@ -21,7 +21,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use super::replaced::{NEVER, append, job};
 use super::security::hooked::{Hooked, Watching};
 
-/// The warnings of this thread, as text.
+/// Collects the warnings that this thread logs, as text.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -60,7 +60,7 @@ impl Subscriber for Warnings {
 struct Place {
     folder: TempDir,
     clock: Arc<ManualClock>,
-    /// The number of calls that listed a folder.
+    /// The number of times that a folder was listed.
     lists: Arc<AtomicUsize>,
 }
 
@@ -87,8 +87,8 @@ impl Place {
         FileBackend::open_on(Arc::new(fs), options).unwrap()
     }
 
-    /// Waits until a poll of the log that began after `before` calls has ended: either no call was made for a while, or
-    /// the calls of a further poll were made.
+    /// Waits until a poll of the log that began after `before` listings has ended: either no listing was made for a
+    /// while, or enough listings for a further poll were made.
     fn is_looked_into(&self, before: usize) {
         let mut last = before;
         loop {
@@ -106,10 +106,10 @@ impl Place {
     }
 }
 
-/// The largest number of times that a poll opens the folder of a log.
+/// The largest number of times that one poll lists the folder of the log.
 const CALLS_OF_A_LOOK: usize = 6;
 
-/// Options with which only a notification ends the pause.
+/// Options with such a long pause between polls that only a notification can end a wait in time.
 fn rarely() -> WaitOptions {
     WaitOptions::new().poll(Duration::from_secs(3600))
 }
@@ -122,7 +122,7 @@ fn end(backend: &FileBackend) -> Cursor {
     backend.end(&job(), NEVER).unwrap()
 }
 
-/// Waits in a thread, and calls `act` after the first poll.
+/// Waits for an event in a thread, and calls `act` after the first poll. Returns the result of the wait.
 fn wait_while(place: &Place, watching: Watching, options: &WaitOptions, act: impl FnOnce()) -> bool {
     let backend = place.open(watching);
     let from = end(&backend);
@@ -212,7 +212,7 @@ fn a_report_that_is_lost_delays_an_event_and_loses_none() {
         place.is_looked_into(before);
         place.append();
         place.clock.advance(Duration::from_secs(10));
-        // Nothing is reported, and the wait has no deadline: only a poll finds the event.
+        // The watch reports nothing, and the wait has no deadline, so only a poll can find the event.
         for _ in 0..3_000 {
             if waiting.is_finished() {
                 break;
@@ -254,7 +254,7 @@ fn an_idle_wait_looks_into_the_log_once_and_not_at_every_poll() {
     let deadline = Deadline::after(Duration::from_millis(200));
     assert!(!backend.wait(&job(), &from, &often(), deadline).unwrap());
     let lists = place.lists.load(Ordering::SeqCst) - before;
-    // Only the first poll and the last one were made.
+    // The folder was listed only by the first poll and by the last one.
     assert!(
         lists <= 2 * CALLS_OF_A_LOOK,
         "the folder was opened {lists} times"

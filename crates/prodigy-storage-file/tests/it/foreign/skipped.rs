@@ -1,4 +1,4 @@
-//! Things of other programs that can't be read: readers skip and count them, and report each kind once. They are not
+//! Tests of data of other programs that can't be read: readers skip and count it, and report each kind once. It is no
 //! damage.
 
 use super::*;
@@ -133,7 +133,7 @@ fn the_counters_of_skipped_files_leave_out_those_that_were_imported() {
     assert_eq!(count(), 1);
     place.write(&format!("{items}/item_1.json"), "{}");
     assert_eq!(count(), 2, "the other program wrote to it again");
-    // An unreadable record of imports hides no file.
+    // A record of imports that can't be read covers no file.
     place.write(&format!("imported/{items}/files.json"), "{");
     assert_eq!(count(), 3);
 }
@@ -249,7 +249,7 @@ fn a_pipe_or_a_link_under_the_name_of_another_programs_event_file_is_skipped_and
     let mut scan = backend.scan(&job(), &ScanOptions::all(), never()).unwrap();
     while scan.next().unwrap().is_some() {}
     assert_eq!(skipped(&backend, ForeignKind::OtherThings), 2);
-    // If events of this project can't be read, the log must not appear to be empty.
+    // If a segment of this project can't be read, the scan fails: the log must not appear to be empty.
     make("events-20270115T080000.000000000Z.jsonl");
     let scan = place.backend().scan(&job(), &ScanOptions::all(), never());
     assert!(scan.map(drop).is_err());

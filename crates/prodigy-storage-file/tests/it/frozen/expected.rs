@@ -1,4 +1,4 @@
-//! The expected result of reading the fixture.
+//! The results that reading the fixture must give.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,7 +30,7 @@ pub struct Contents {
     pub items: Vec<Item>,
 }
 
-/// An event; the payload and the metadata as text.
+/// An event, with its payload and its metadata as text.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
@@ -100,13 +100,13 @@ impl Frozen {
         }
     }
 
-    /// The end of the leases.
+    /// The time at which the leases in the fixture end.
     pub fn lease_end(&self) -> Timestamp {
         let items = self.jobs.values().flat_map(|contents| &contents.items);
         items.filter_map(|item| item.lease_until).max().unwrap()
     }
 
-    /// Asserts that the findings are the expected ones; the only damage is the expected one.
+    /// Asserts that the doctor's findings are exactly the expected ones.
     pub fn check_findings(&self, root: &Path, found: &[Finding]) {
         let expected: BTreeSet<_> = self.findings.iter().map(ExpectedFinding::key).collect();
         let found: BTreeSet<_> = found

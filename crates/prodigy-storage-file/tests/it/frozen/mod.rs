@@ -1,4 +1,4 @@
-//! A store that format 1 wrote: it can be read completely, upgraded by writers, and repaired.
+//! Tests with a store that format 1 wrote: it can be read completely, upgraded by writers, and repaired.
 
 mod expected;
 mod view;
@@ -28,7 +28,7 @@ use view::View;
 
 const NEVER: fn() -> Deadline = Deadline::never;
 
-/// A copy of the store with its modes, at a time half an hour before its leases end.
+/// A copy of the fixture. The clock shows half an hour before its leases end.
 struct Copy {
     folder: TempDir,
     clock: Arc<ManualClock>,
@@ -80,7 +80,7 @@ impl Copy {
     }
 }
 
-/// Path, mode and bytes of everything below a folder.
+/// The path, mode and contents of everything below a folder.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -162,7 +162,7 @@ fn a_store_of_format_1_is_taken_over_by_writers_and_nothing_is_lost() {
     let backend = FileBackend::open(options).unwrap();
     let mut frozen = copy.frozen.clone();
     for (job, contents) in &mut frozen.jobs {
-        // A stored event is acknowledged under its id and not stored again.
+        // An append of a stored event under its id is acknowledged, but not stored again.
         if let Some(event) = contents.events.first() {
             let mut batch = Batch::new();
             batch.push(&event.event).unwrap();
@@ -313,7 +313,7 @@ fn a_store_of_format_1_is_repaired_as_before() {
     for (path, (_, bytes)) in before.iter().filter(quarantined) {
         assert!(kept.contains(&bytes), "{} is lost", path.display());
     }
-    // The bytes that a repair moved are in the quarantine.
+    // The bytes that the repair removed are in the quarantine.
     for taken in copy
         .frozen
         .findings

@@ -1,4 +1,4 @@
-//! The data that a backend returns from the fixture.
+//! Reads the data that a backend returns for the fixture.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::expected::{Contents, Event, Frozen, Item};
 pub struct View {
     jobs: BTreeMap<JobAddress, Contents>,
     documents: BTreeMap<Document, (Value, String)>,
-    /// The ids that follow each cursor.
+    /// For each cursor of the fixture, the ids of the events after it.
     after: Vec<Vec<EventId>>,
 }
 
@@ -80,7 +80,7 @@ impl View {
         self.check_repaired(frozen);
     }
 
-    /// Asserts that the store has the data of the fixture; each cursor may return more events than in the fixture.
+    /// Asserts that the store has the data of the fixture, except that more events may follow each cursor.
     pub fn check_repaired(&self, frozen: &Frozen) {
         let names = |jobs: &BTreeMap<JobAddress, Contents>| jobs.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&self.jobs), names(&frozen.jobs));
@@ -102,8 +102,8 @@ impl View {
         assert_eq!(self.documents, expected);
     }
 
-    /// Checks that the store has the fixture's data and `more` events at the end of each log, which also follow each
-    /// cursor.
+    /// Asserts that the store has the data of the fixture, and `more` events at the end of each log, which also follow
+    /// each cursor.
     pub fn check_grown(&self, frozen: &Frozen, more: usize) {
         for (job, contents) in &frozen.jobs {
             let read = &self.jobs[job].events;

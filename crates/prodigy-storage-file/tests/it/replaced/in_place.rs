@@ -1,4 +1,4 @@
-//! A backup is copied into a folder that is in use: each file keeps its inode, and gets its old contents.
+//! Tests of a backup that is copied over a folder in use: each file keeps its inode, and gets its earlier contents.
 
 use prodigy_storage_backend::{QueueStep, Stats};
 use prodigy_storage_file::{Doctor, DoctorScope};
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-/// Pushes items of the same size.
+/// Pushes an item for each number. Items whose numbers have as many digits have the same size.
 fn push_numbers(backend: &FileBackend, numbers: std::ops::Range<u32>) -> Result<()> {
     let items: Result<Vec<_>> = numbers
         .map(|number| {
@@ -67,7 +67,7 @@ fn numbered(numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
         .collect()
 }
 
-/// Takes and acknowledges items.
+/// Takes and acknowledges this number of items.
 fn finish(backend: &FileBackend, count: usize) {
     let taken = backend
         .queue_take(
@@ -111,7 +111,7 @@ fn a_writer_finds_its_segment_cut_and_leaves_no_hole_in_it() {
 
 #[test]
 fn a_queue_goes_on_with_what_is_there() {
-    // A queue of few items has no blanks at its end, a queue of many has.
+    // A small queue has no blanks at its end, and a large one has.
     for count in [3, 40, 400] {
         let place = Place::new();
         let backend = place.open(1 << 20);
@@ -134,7 +134,7 @@ fn a_queue_goes_on_with_what_is_there() {
 fn a_queue_of_the_same_length_is_not_taken_for_the_one_that_was_known() {
     let place = Place::new();
     let backend = place.open(1 << 20);
-    // From here on all numbers have three digits, so that all items have the same size.
+    // All later numbers have three digits, so that all later items have the same size.
     push_numbers(&backend, 0..100).unwrap();
     finish(&backend, 100);
     push_numbers(&backend, 100..110).unwrap();
@@ -147,7 +147,7 @@ fn a_queue_of_the_same_length_is_not_taken_for_the_one_that_was_known() {
     let after = std::fs::read(&items).unwrap();
     assert_eq!(before.len(), after.len());
     assert_ne!(before, after);
-    // Writing to a file does not change its inode.
+    // Writes the earlier contents to the file, which keeps its inode.
     std::fs::write(&items, before).unwrap();
     push_numbers(&backend, 120..121).unwrap();
     assert_eq!(ids(&backend), numbered((100..110).chain([120])));
@@ -165,7 +165,7 @@ fn a_holder_that_its_lock_file_does_not_name_any_more_has_lost_the_lock() {
     let error = guard.check().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Replaced);
     assert_eq!(guard.release().unwrap_err().kind(), ErrorKind::Replaced);
-    // The handle still works, and the next holder's token is accepted.
+    // The handle still works, and the token of the lock's next holder is accepted.
     let next = lock(&backend).unwrap();
     next.check().unwrap();
 }

@@ -1,8 +1,8 @@
-//! The root's path contains a link, which is changed to another target.
+//! Tests of a root whose path contains a link that is changed to another target.
 
 use super::*;
 
-/// A root behind the link `link`, whose first target is `v1`.
+/// Options for a root behind the link `link`, whose first target is `to`.
 fn linked(place: &Place, to: &str) -> FileOptions {
     point(place, to);
     FileOptions::new(place.path("link")).clock(place.clock.clone())
@@ -15,7 +15,7 @@ fn point(place: &Place, to: &str) {
     std::fs::rename(new, link).unwrap();
 }
 
-/// A root at `v1`, and at `v2` a copy of it or another root.
+/// A root at `v1`; and at `v2`, a copy of it or a different root.
 fn two(copy: bool) -> Place {
     let place = Place::filled();
     std::fs::rename(place.root(), place.path("v1")).unwrap();

@@ -1,4 +1,4 @@
-//! The real file system, with a hook that is called before every call. Syncs of folders are left out.
+//! The real file system, with a hook that runs before every call. Folders are not synced.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,18 +13,18 @@ type Hook = Box<dyn Fn(&'static str, &Path) + Send + Sync>;
 pub struct Hooked {
     real: RealFs,
     before: Hook,
-    /// The result of trying the lock on the root, instead of the real one.
+    /// If set, gives the result of each attempt to lock the root, which is then not locked.
     pub locks: Option<fn() -> io::Result<()>>,
     pub watching: Watching,
 }
 
-/// The kind of watch on a folder.
+/// How the file system answers a request to watch a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watching {
     Really,
-    /// The watch exists and reports nothing.
+    /// The watch is accepted, but reports nothing.
     Deaf,
-    /// The system's limit of watches is reached.
+    /// The request fails, as if the system's limit of watches were reached.
     Refused,
 }
 
@@ -133,7 +133,7 @@ impl FileSystem for Hooked {
     }
 }
 
-/// A folder whose lock calls return the test's result.
+/// A folder that can't really be locked: attempts give the result that the test chose.
 #[derive(Debug)]
 struct Lockless {
     real: Box<dyn FsFolder>,

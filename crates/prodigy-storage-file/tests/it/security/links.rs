@@ -1,5 +1,5 @@
-//! Files that another user plants in the root: no operation follows them out of the root or hangs, and they are
-//! reported.
+//! Tests of files that another user puts into the root: no operation follows them out of the root or hangs, and they
+//! are reported.
 
 use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -22,7 +22,7 @@ fn full() -> World {
     world
 }
 
-/// All paths in the root, without the root itself.
+/// All paths below the root.
 fn places(world: &World) -> Vec<PathBuf> {
     paths(&world.root()).into_iter().skip(1).collect()
 }
@@ -31,7 +31,7 @@ fn repair(world: &World) {
     let Ok(doctor) = Doctor::new(world.options()) else {
         return;
     };
-    // The result does not matter here.
+    // The result of the repair does not matter here.
     let _ = doctor.repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {});
 }
 
@@ -96,7 +96,7 @@ fn a_file_that_has_a_second_name_outside_is_not_written_to() {
         repair(&world);
         assert_eq!(world.seen_outside(), before, "{}, after a repair", path.display());
         if path.starts_with("locks/2") {
-            // Tokens of this lock would have to be written into the planted file.
+            // A token of this lock can't be written, since it would be written to the other user's file.
             assert_eq!(run.errors.len(), 1, "{:?}", run.errors);
             assert_eq!(run.errors[0].kind(), ErrorKind::Refused);
             assert!(run.errors[0].hint().unwrap().contains("find -samefile"));
@@ -110,8 +110,8 @@ fn a_file_that_has_a_second_name_outside_is_not_written_to() {
 #[test]
 fn links_that_come_between_the_calls_are_not_followed() {
     let full = full();
-    // Without compression, which runs in the background, so that every run makes the same calls. Collects the distinct
-    // calls, by kind and path; the test below intercepts each of them once.
+    // Collects the distinct calls of a run, by kind and path; below, each of them is intercepted once. Compression runs
+    // in the background, so it is off: then every run makes the same calls.
     let calls = Arc::new(Mutex::new(Vec::new()));
     let world = full.copy();
     let noted = Arc::clone(&calls);
@@ -198,7 +198,7 @@ fn a_root_that_is_a_link_when_it_is_opened_is_the_users_choice() {
     symlink(&target, world.root()).unwrap();
     assert!(Run::on(world.options()).errors.is_empty());
     assert!(target.join("format.json").is_file());
-    // A dangling link is reported.
+    // A dangling link at the path of the root is refused, and its target is not created.
     let world = World::new();
     symlink(world.outside().join("new"), world.root()).unwrap();
     let error = FileBackend::open(world.options()).unwrap_err();
@@ -219,7 +219,7 @@ fn a_quarantine_that_is_a_link_takes_nothing_in() {
     assert!(run.errors.iter().any(|error| error.kind() == ErrorKind::Refused));
 }
 
-/// Gives a segment and a checkpoint torn ends, which are moved to the quarantine.
+/// Appends a torn record to the log's plain segments, which the next writer or a repair moves to the quarantine.
 fn tear(world: &World) {
     let events = world.root().join("events/shop").join(job().job.as_str());
     for entry in std::fs::read_dir(events).unwrap() {
@@ -239,7 +239,7 @@ fn temporary_names_can_not_be_guessed_and_what_has_one_is_not_used() {
     let planted = Arc::new(AtomicUsize::new(0));
     let (seen, count, root) = (Arc::clone(&names), Arc::clone(&planted), world.root());
     let target = world.outside().join("file");
-    // An attacker who learns a temporary name creates it first.
+    // An attacker who knows the name of a temporary file creates it first.
     let fs = Hooked::new(&world.root(), move |what, path| {
         let name = path
             .file_name()
@@ -260,8 +260,8 @@ fn temporary_names_can_not_be_guessed_and_what_has_one_is_not_used() {
     let names = names.lock();
     let mut seen = HashSet::new();
     for name in names.iter() {
-        // A UUID of version 4 has 122 random bits from the operating system. Of 8 digits of several names, none is
-        // always the same.
+        // A UUID of version 4 has 122 random bits from the operating system. So two names never have the same first or
+        // last digits.
         let digits = name.strip_prefix(".tmp-").unwrap();
         let id = uuid::Uuid::try_parse(digits).unwrap();
         assert_eq!(id.get_version_num(), 4);
@@ -281,7 +281,7 @@ fn a_device_in_the_place_of_a_file_is_told() {
         let whole = world.root().join(path);
         std::fs::remove_file(&whole).unwrap();
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        // The device number of `/dev/zero`, which is endless.
+        // The device number of `/dev/zero`, from which a reader would read forever.
         let device = rustix::fs::makedev(1, 5);
         let kind = rustix::fs::FileType::CharacterDevice;
         if rustix::fs::mknodat(rustix::fs::CWD, &whole, kind, mode, device).is_err() {

@@ -1,4 +1,4 @@
-//! Security of the root: its contents, its permissions, and its file system.
+//! Tests of security: the contents of the root, its permissions, and its file system.
 
 pub mod hooked;
 mod links;

@@ -1,4 +1,4 @@
-//! Only their owner has access to folders and files, for any umask.
+//! Tests that only the owner has access to folders and files, whatever the umask is.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -13,12 +13,12 @@ use super::world::{Run, World, mode, options, paths};
 
 const ROOT: &str = "PRODIGY_TEST_ROOT";
 
-/// The paths in a root (and the root itself) whose mode is wrong.
+/// The paths of the root, and of everything below it, whose mode gives other users access.
 fn too_open(root: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
     for path in paths(root) {
         let whole = root.join(&path);
-        // A temporary file may be removed meanwhile.
+        // A temporary file may have been removed since its name was read.
         let Ok(seen) = std::fs::symlink_metadata(&whole) else {
             continue;
         };
@@ -44,7 +44,7 @@ fn too_open(root: &Path) -> Vec<String> {
     wrong
 }
 
-/// Runs this program again, with a umask and possibly as another user, in [`the_process_with_the_umask`].
+/// Runs [`the_process_with_the_umask`] in a new process of this program, with a umask and possibly as another user.
 fn under(umask: &str, user: Option<u32>, root: &Path) {
     let mut command = Command::new("sh");
     command
@@ -72,7 +72,7 @@ fn the_process_with_the_umask() {
     let Some(root) = std::env::var_os(ROOT).map(PathBuf::from) else {
         return;
     };
-    // Checks before each call, when lock files and temporary files exist, too.
+    // Checks all modes before each call, so that lock files and temporary files are included.
     let looked = root.clone();
     let fs = Hooked::new(&root, move |_, _| {
         if looked.exists() {
@@ -83,7 +83,7 @@ fn the_process_with_the_umask() {
     let fs: Arc<dyn FileSystem> = Arc::new(fs);
     let run = Run::on_file_system(fs, options(&root).compression(false));
     assert!(run.errors.is_empty(), "{:?}", run.errors);
-    // With compression, which runs in the background, checks only at the end.
+    // Compression runs in the background, so with it the modes are checked only at the end.
     let run = Run::on(options(&root));
     assert!(run.errors.is_empty(), "{:?}", run.errors);
 }
@@ -93,7 +93,7 @@ fn hold(umask: &str, user: Option<u32>) {
     if let Some(user) = user {
         chown(world.top(), Some(user), Some(user)).unwrap();
     }
-    // Folders above the root are created, too.
+    // The folders above the root do not exist, so they are created, too.
     let root = world.top().join("a/b/root");
     under(umask, user, &root);
     assert_eq!(too_open(&root), [] as [String; 0], "umask {umask}");
@@ -135,7 +135,7 @@ fn modes_hold_under_a_umask_that_takes_everything() {
 fn a_user_like_any_other_can_work_under_a_umask_that_takes_everything() {
     let world = World::new();
     if std::fs::metadata(world.top()).unwrap().uid() != 0 {
-        // This process ran the test above, as its child.
+        // Without the superuser's rights, the test above already ran as an ordinary user.
         return;
     }
     let program = std::env::current_exe().unwrap();

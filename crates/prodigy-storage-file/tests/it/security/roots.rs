@@ -1,4 +1,4 @@
-//! The rules for a root: its writers, its owner, and its file system.
+//! Tests of the rules for a root: its writers, its owner, and its file system.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -39,7 +39,7 @@ fn a_root_that_any_user_may_write_to_is_refused_unless_it_is_allowed() {
         assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
         let run = Run::on(world.options().allow_shared_root(true));
         assert!(run.errors.is_empty(), "{:?}", run.errors);
-        // Below the root, nothing is open to other users.
+        // The files below the root are closed to other users, although the root is not.
         for path in paths(&world.root()).into_iter().skip(1) {
             let mode = std::fs::metadata(world.root().join(&path)).unwrap().mode();
             assert_eq!(mode & 0o077, 0, "{}", path.display());
@@ -60,7 +60,7 @@ fn a_root_that_is_opened_to_all_later_is_refused_at_the_next_opening() {
     let first = FileBackend::open(world.options()).unwrap();
     std::fs::create_dir(world.root()).unwrap();
     set(&world.root(), 0o777);
-    // This holds also for an open handle, and for a root that was created after the handle was opened.
+    // An open handle refuses such a root as well, even if the root was created after the handle was opened.
     assert_eq!(
         FileBackend::open(world.options()).unwrap_err().kind(),
         ErrorKind::Refused
@@ -110,7 +110,7 @@ fn a_root_of_another_user_is_told_and_one_where_anybody_could_plant_it_is_refuse
     let checks = health(world.options().allow_foreign_owner(true));
     assert_eq!(named(&checks, "owner").unwrap().severity, Severity::Warning);
 
-    // In a folder like `/tmp`, the first user may create the root.
+    // In a folder like `/tmp`, in which any user can create names, the root may be created.
     set(world.top(), 0o1777);
     for options in [world.options(), options(&world.root().join("deeper"))] {
         let error = FileBackend::open(options).unwrap_err();
@@ -155,11 +155,11 @@ fn a_file_system_without_locks_is_refused_at_open_with_what_to_set() {
             open_with_locks(answer, world.options()),
             Some(ErrorKind::Unsupported)
         );
-        // A reader takes no locks, so it does not need them.
+        // A reader takes no locks, so it may open the root.
         assert_eq!(open_with_locks(answer, world.options().read_only(true)), None);
         assert_eq!(open_with_locks(answer, world.options().file_locks(false)), None);
     }
-    // An error that does not concern locks is reported when the first lock is needed.
+    // An error that does not mean that locks are missing is reported when the first lock is needed.
     assert_eq!(open_with_locks(|| fails(Errno::IO), world.options()), None);
     assert_eq!(paths(&world.root()).len(), 1, "nothing was made");
 }
@@ -192,12 +192,12 @@ fn a_process_without_file_locks_opens_a_root_only_alone() {
         assert_eq!(error.kind(), ErrorKind::LockUnavailable, "{error}");
         assert!(error.why().contains("enable_file_locks"), "{error}");
         assert!(!error.is_transient() && error.hint().is_some());
-        // Health reports the missing locks, and a reader may open the root.
+        // Health reports that the root can't be used, although a reader may open it.
         let reader = FileBackend::open(world.options().file_locks(locks).read_only(true)).unwrap();
         let health = reader.health(NEVER).unwrap();
         assert_eq!(health.severity(), Severity::Failure);
     };
-    // The lock on the root as a process with file locks holds it, and as a process without holds it.
+    // Locks the root as another process with file locks does, and then as one without file locks does.
     root.lock_shared().unwrap();
     drop(open(true).unwrap());
     refused(false);
@@ -206,7 +206,7 @@ fn a_process_without_file_locks_opens_a_root_only_alone() {
     refused(true);
     refused(false);
     root.unlock().unwrap();
-    // The lock is held until the last handle is dropped.
+    // The lock is held until the last handle of the process is dropped.
     let (one, two) = (open(true).unwrap(), open(true).unwrap());
     drop(one);
     assert!(root.try_lock().is_err());
@@ -271,7 +271,7 @@ fn what_the_superuser_creates_gets_the_owner_of_the_root() {
         eprintln!("SKIPPED: only the superuser may give a folder away");
         return;
     }
-    // A root that does not exist yet will belong to the owner of the folder above.
+    // A root that does not exist yet will belong to the owner of the nearest folder above it.
     let deep = world.root().join("deeper");
     let here = || options(&deep).allow_shared_root(true);
     let error = Run::on(here()).errors.remove(0);

@@ -1,4 +1,4 @@
-//! A root, files outside of it, and a run of all operations of a backend.
+//! A root, files outside of it, and a run of all operations of a backend on it.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub const NEVER: Deadline = Deadline::never();
 
-/// The state of a path, without following links: kind and mode, owner, mtime, contents.
+/// The state of a path, without following links: kind and mode, owner, mtime, and contents.
 type Seen = (u32, u32, (i64, i64), Vec<u8>);
 
 pub struct World {
@@ -27,7 +27,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world without a root; outside there are a file and a folder.
+    /// Creates a world without a root. Outside of the root's path, there are a file and a folder.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("outside/folder")).unwrap();
@@ -52,14 +52,14 @@ impl World {
         options(&self.root())
     }
 
-    /// Another world with a copy of the root.
+    /// Creates another world, with a copy of the root.
     pub fn copy(&self) -> Self {
         let copy = Self::new();
         copy_tree(&self.root(), &copy.root());
         copy
     }
 
-    /// The state of everything outside.
+    /// The state of all files and folders outside of the root.
     pub fn seen_outside(&self) -> BTreeMap<PathBuf, Seen> {
         let mut all = BTreeMap::new();
         for path in paths(&self.outside()) {
@@ -69,12 +69,12 @@ impl World {
     }
 }
 
-/// Options with small compressed segments.
+/// Options with small segments, which are compressed.
 pub fn options(root: &Path) -> FileOptions {
     FileOptions::new(root).max_file_size(700).compression(true)
 }
 
-/// The paths below a folder, relative to it; the first one is empty, for the folder itself.
+/// The paths below a folder, relative to it. The first path is empty, for the folder itself.
 pub fn paths(top: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     let mut next = 0;
@@ -108,7 +108,7 @@ fn look(path: &Path) -> Seen {
     )
 }
 
-/// Copies a tree with its modes.
+/// Copies a folder with everything in it, including the modes.
 pub fn copy_tree(from: &Path, to: &Path) {
     let seen = std::fs::symlink_metadata(from).unwrap();
     if seen.is_dir() {
@@ -131,21 +131,21 @@ pub fn remove(path: &Path) {
     }
 }
 
-/// A thing with which another user replaces a file or folder.
+/// An object that another user puts at the path of a file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// A link to a copy of the file, outside.
+    /// A link to a copy of the file, which is outside of the root.
     LinkToCopy,
-    /// A link to a file outside.
+    /// A link to another file outside of the root.
     LinkToFile,
-    /// A link to a folder outside.
+    /// A link to a folder outside of the root.
     LinkToFolder,
-    /// A dangling link into a folder outside.
+    /// A dangling link into a folder outside of the root.
     Dangling,
-    /// A hard link to a copy of the file outside.
+    /// A hard link to a copy of the file, which is outside of the root.
     HardLink,
     Fifo,
-    /// A folder in place of a file, or a file in place of a folder.
+    /// A folder instead of a file, or a file instead of a folder.
     Wrong,
 }
 
@@ -157,7 +157,7 @@ impl Plant {
         Self::Dangling,
     ];
 
-    /// Creates the thing at a path.
+    /// Puts this object at a path of the root, in place of the file or folder there.
     pub fn at(self, world: &World, path: &Path) {
         let whole = world.root().join(path);
         let twin = world.outside().join("twin");
@@ -193,11 +193,11 @@ pub fn job() -> JobAddress {
     JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("mapreduce-7").unwrap())
 }
 
-/// The result of running all operations of a backend, with their errors.
+/// The result of running all operations of a backend.
 #[derive(Default)]
 pub struct Run {
     pub errors: Vec<StorageError>,
-    /// The number of payloads that a scan returned.
+    /// The number of events that a scan returned.
     pub events: usize,
 }
 
