@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The text after the name of the phase in the file name of a checkpoint.
+/// The text that follows the name of the phase in a checkpoint's file name.
 const CHECKPOINT: &str = "-checkpoint";
 /// The names of the phases that every job has.
 const BUILT_IN: [&str; 3] = ["setup", "map", "reduce"];
@@ -94,12 +94,12 @@ impl<'de> Deserialize<'de> for Phase {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PhaseName {
-    /// The text, padded with zeros.
+    /// The text of the name, followed by zeros.
     bytes: [u8; Self::MAX_BYTES],
 }
 
 impl PhaseName {
-    /// The longest name, in bytes.
+    /// The length of the longest name, in bytes.
     pub const MAX_BYTES: usize = 32;
 
     /// Creates a name from a text.

@@ -1,4 +1,4 @@
-//! The files with a job's events.
+//! The names of the files that hold a job's events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,12 +43,12 @@ impl SegmentForm {
 
 /// The name of a segment, the same for all its forms.
 ///
-/// A segment of this store is named by the lower bound of its ids: `events-{lower}`. A late segment, whose creation time is
-/// not its lower bound, is named `events-{lower}-{made}`. Both parts are canonical stamps.
+/// A segment of this store is named after the lower bound of its ids: `events-{lower}`. A late segment, whose creation
+/// time is not its lower bound, is named `events-{lower}-{made}`. Both parts are canonical stamps.
 ///
-/// The name of another program's segment has one stamp in any form that [`Stamp`] parses. It is used as both times, but as a
-/// lower bound it is only as reliable as that program. A file that such a program rotated has a second stamp,
-/// `events-{begun}.{rotated}`, which is ignored.
+/// The name of another program's segment has one stamp, in any form that [`Stamp`] parses. It is used both as the lower
+/// bound and as the creation time; as a lower bound it is only as reliable as that program. A file that such a program
+/// rotated has a second stamp, `events-{begun}.{rotated}`, which is ignored.
 ///
 /// Names are ordered by lower bound, then by creation time.
 ///
@@ -66,7 +66,7 @@ pub struct SegmentName {
     made: Timestamp,
     stem: Arc<str>,
     canonical: bool,
-    /// The form of a twin; `None` if this is not a twin.
+    /// The form of a twin (see [`SegmentName::twin`]); `None` for any other segment.
     twin: Option<SegmentForm>,
 }
 
@@ -106,7 +106,8 @@ impl SegmentName {
             && let Some(made) = made.strip_prefix('-')
             && let (Some(lower), Some(made)) = (canonical(lower), canonical(made))
         {
-            // A pair of equal stamps is never written: it would be a second name for the same segment.
+            // A pair of equal stamps is never written. It is refused, since it would be a second name for the same
+            // segment.
             return (lower != made).then(|| Self {
                 lower,
                 made,
@@ -115,7 +116,7 @@ impl SegmentName {
                 twin: None,
             });
         }
-        // A file that another program rotated has a second stamp: the time of the rotation.
+        // The name of a file that another program rotated ends in a second stamp, the time of the rotation.
         let stamp = Stamp::parse(stamps).or_else(|| {
             let (begun, rotated) = stamps.split_once('.')?;
             let begun = Stamp::parse(begun).filter(|stamp| !stamp.is_canonical())?;
@@ -133,8 +134,9 @@ impl SegmentName {
         })
     }
 
-    /// The twin of this segment: a compressed file with the same name as a plain file, but with other events. It is treated as
-    /// a separate segment. Twins exist only in stores of the first on-disk format, which could use a name twice.
+    /// The twin of this segment: a compressed file with the same name as a plain file, but with other events. It is
+    /// treated as a segment of its own. Twins exist only in stores of the first on-disk format, which could use a name
+    /// twice.
     #[must_use]
     pub fn twin(&self, form: SegmentForm) -> Self {
         Self {
@@ -143,13 +145,13 @@ impl SegmentName {
         }
     }
 
-    /// The form that a twin is read from; `None` for a segment that is not a twin.
+    /// The form of the file with a twin's events; `None` for a segment that is not a twin.
     #[must_use]
     pub fn twin_form(&self) -> Option<SegmentForm> {
         self.twin
     }
 
-    /// The segment with the same name that is not a twin.
+    /// The segment with the same name that is not a twin. It is this segment itself unless this is a twin.
     #[must_use]
     pub fn base(&self) -> Self {
         Self {
@@ -182,7 +184,7 @@ impl SegmentName {
         &self.stem
     }
 
-    /// The file name in a form.
+    /// The name of the segment's file in this form.
     #[must_use]
     pub fn file_name(&self, form: SegmentForm) -> String {
         format!("{}{}", self.stem, form.ending())
@@ -195,7 +197,7 @@ impl fmt::Debug for SegmentName {
     }
 }
 
-/// The file name without its extension.
+/// Writes the file name without its extension.
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.stem)

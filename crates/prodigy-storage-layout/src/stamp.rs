@@ -19,8 +19,8 @@ use crate::time::Timestamp;
 ///
 /// A text without an offset counts as UTC.
 ///
-/// Stamps are ordered by time. At the same time, the canonical stamp comes first, then those with a key, then the others by
-/// their text.
+/// Stamps are ordered by time. Among stamps of the same time, the canonical one without a key comes first, then the
+/// canonical ones with a key, then the others, ordered by their text.
 ///
 /// ```
 /// use prodigy_storage_layout::{Stamp, Timestamp};
@@ -34,18 +34,18 @@ use crate::time::Timestamp;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stamp {
     time: Timestamp,
-    /// The text, if it is not canonical.
+    /// The text of a stamp that is not canonical; `None` for a canonical one.
     foreign: Option<Arc<str>>,
-    /// The key after a canonical stamp.
+    /// The key that follows a canonical stamp, if any.
     key: Option<CheckpointKey>,
 }
 
 impl Stamp {
-    /// Parses a stamp in the canonical form or in that of another program. `None` for any other text.
+    /// Parses a stamp in the canonical form, or in a form of another program. `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let time = Timestamp::parse(text)?;
-        // A leap second is read as the second before it, which has another canonical text.
+        // A leap second has the canonical form, but is read as the second before it, whose canonical text differs.
         let canonical = Self::is_canonical_form(text) && text.get(13..15) != Some("60");
         Some(Self {
             time,
@@ -87,7 +87,7 @@ impl Stamp {
         let Ok(text) = <&[u8; CANONICAL_BYTES]>::try_from(text.as_bytes()) else {
             return false;
         };
-        // No early return, so that the compiler can check many bytes at once.
+        // Checks all bytes without an early return, so that the compiler can check several at once.
         let digits = text.iter().enumerate().fold(true, |digits, (at, byte)| {
             digits & (byte.is_ascii_digit() | matches!(at, 8 | 15 | 25))
         });

@@ -9,9 +9,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::name::RepoName;
 use crate::name_rule::{MAX_NAME_BYTES, is_allowed, is_reserved_on_windows};
 
-/// The name for a folder without a usable name.
+/// The name for a folder whose own name has no usable characters.
 const FALLBACK: &str = "repository";
-/// The length of `-` and 8 hexadecimal digits.
+/// The length of `-` and 8 hexadecimal digits, in bytes.
 const HASH_BYTES: usize = 9;
 
 pub(crate) fn from_folder_name(folder: &OsStr) -> RepoName {
@@ -28,14 +28,15 @@ pub(crate) fn from_folder_name(folder: &OsStr) -> RepoName {
     let name: String = text.nfc().map(|c| if is_allowed(c) { c } else { '-' }).collect();
     let mut name = name.trim_matches(' ').trim_start_matches(['.', ' ']).to_owned();
     if is_reserved_on_windows(&name) {
-        // The appended hash makes a reserved name valid, but not one with an extension: it only changes the extension.
+        // The hash that is appended makes a reserved name such as `con` valid. In `con.txt` it would only change the
+        // extension, so the dot is replaced.
         name = name.replacen('.', "-", 1);
     }
     with_hash(if name.is_empty() { FALLBACK } else { &name }, folder)
 }
 
-/// The name, truncated if necessary, with a hash of `hashed` appended. Registries store such names, so the hash (the low 32
-/// bits of XXH3-64) is part of the on-disk format.
+/// The name, truncated if necessary, with a hash of `hashed` appended. Registries store such names, so the hash (the
+/// low 32 bits of XXH3-64) must never change.
 pub(crate) fn with_hash(name: &str, hashed: &OsStr) -> RepoName {
     let hash = xxh3_64(hashed.as_encoded_bytes()) & 0xffff_ffff;
     let mut end = MAX_NAME_BYTES - HASH_BYTES;
@@ -46,7 +47,7 @@ pub(crate) fn with_hash(name: &str, hashed: &OsStr) -> RepoName {
     named(&format!("{}-{hash:08x}", name.trim_end_matches(' ')), hashed)
 }
 
-/// Converts a text to a name. The mapping only produces valid names; an invalid one would be replaced by a hash.
+/// Converts a text to a name. The text should always be a valid name; if it is not, a hash takes its place.
 fn named(name: &str, hashed: &OsStr) -> RepoName {
     RepoName::new(name).unwrap_or_else(|_| RepoName::numbered(FALLBACK, xxh3_64(hashed.as_encoded_bytes())))
 }
@@ -66,7 +67,7 @@ mod tests {
         }
     }
 
-    /// Registries store these names: another hash or rule would give a repository a second name.
+    /// Registries store these names. With another hash or rule, a repository would get a second name.
     #[test]
     fn the_mapping_is_frozen() {
         assert_eq!(suggested(""), "repository");

@@ -12,7 +12,7 @@ use crate::time_text;
 
 /// A point in time: nanoseconds since the start of 1970 UTC, never negative.
 ///
-/// Its text (`Display`) is compact, has a fixed width, and sorts like the time: `20251115T073606.123456789Z`. Serde writes
+/// Its text (`Display`) is compact, has a fixed width, and sorts by time: `20251115T073606.123456789Z`. Serde writes
 /// RFC 3339 in UTC with nanoseconds, and reads every form that [`Timestamp::parse`] reads.
 ///
 /// ```
@@ -37,38 +37,38 @@ impl Timestamp {
         Self::from(SystemTime::now())
     }
 
-    /// From nanoseconds since 1970. A negative number becomes [`Timestamp::MIN`].
+    /// Creates a timestamp from nanoseconds since 1970. A negative number becomes [`Timestamp::MIN`].
     #[must_use]
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(if nanos < 0 { 0 } else { nanos })
     }
 
-    /// Nanoseconds since 1970, never below 0.
+    /// The nanoseconds since 1970, never below 0.
     #[must_use]
     pub const fn as_nanos(self) -> i64 {
         self.0
     }
 
-    /// From milliseconds since 1970. A negative number becomes [`Timestamp::MIN`], and one that is too large
-    /// [`Timestamp::MAX`].
+    /// Creates a timestamp from milliseconds since 1970. A negative number becomes [`Timestamp::MIN`], and one that is
+    /// too large becomes [`Timestamp::MAX`].
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self::from_nanos(millis.saturating_mul(1_000_000))
     }
 
-    /// Milliseconds since 1970, rounded down.
+    /// The milliseconds since 1970, rounded down.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0 / 1_000_000
     }
 
-    /// One nanosecond later; [`Timestamp::MAX`] stays itself.
+    /// The time one nanosecond later; for [`Timestamp::MAX`] the same time.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// RFC 3339 in UTC, truncated to microseconds: `2026-11-24T21:01:58.123456Z`.
+    /// The time in RFC 3339, in UTC, truncated to microseconds: `2026-11-24T21:01:58.123456Z`.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         let mut text = Vec::with_capacity(27);
@@ -111,7 +111,7 @@ impl Timestamp {
     }
 }
 
-/// A time before 1970 becomes [`Timestamp::MIN`], one past 2262 [`Timestamp::MAX`].
+/// Converts the time. A time before 1970 becomes [`Timestamp::MIN`], and one after 2262 becomes [`Timestamp::MAX`].
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let nanos = time
@@ -136,7 +136,7 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// A time before 1970 becomes [`Timestamp::MIN`], one past 2262 [`Timestamp::MAX`].
+/// Converts the time. A time before 1970 becomes [`Timestamp::MIN`], and one after 2262 becomes [`Timestamp::MAX`].
 impl From<jiff::Timestamp> for Timestamp {
     fn from(time: jiff::Timestamp) -> Self {
         let nanos = time.as_nanosecond().clamp(0, i128::from(i64::MAX));
@@ -203,7 +203,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // jiff writes a civil time without an offset, and with as many digits as requested.
+        // jiff writes a civil time without an offset, with the requested number of digits after the second.
         serializer.collect_str(&format_args!("{:.9}Z", self.civil()))
     }
 }

@@ -3,7 +3,7 @@
 use jiff::civil::{Date, Time};
 use jiff::tz::Offset;
 
-/// The length of the longest text that is parsed as a time. It limits the length of file names with a time.
+/// The length of the longest text that is parsed as a time, in bytes. It limits the length of file names with a time.
 const MAX_BYTES: usize = 64;
 
 const SECOND: i64 = 1_000_000_000;
@@ -27,8 +27,9 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     i64::try_from(nanos).ok().filter(|nanos| *nanos >= 0)
 }
 
-/// Parses a text of digits only. Its length determines its meaning: 8 digits are a date, 14 are a date with a time. From 1973
-/// on, seconds, milliseconds, microseconds and nanoseconds since 1970 have other lengths, and all different ones.
+/// Parses a text that consists of digits. Its length determines its meaning: 8 digits are a date, and 14 are a date
+/// with a time. Seconds, milliseconds, microseconds and nanoseconds since 1970 have other lengths, each its own, for
+/// times from 1973.
 fn plain_digits(text: &str) -> Option<i128> {
     let mut scan = Scan {
         rest: text.as_bytes(),
@@ -75,7 +76,8 @@ fn date(scan: &mut Scan<'_>, dashed: bool) -> Option<Date> {
     .ok()
 }
 
-/// Parses hours, minutes, seconds (separated by `:`, `-` or nothing) and a fraction, which is truncated to nanoseconds.
+/// Parses hours, minutes and seconds, separated by `:`, `-` or nothing, and a fraction, which is truncated to
+/// nanoseconds.
 fn clock(scan: &mut Scan<'_>) -> Option<Time> {
     let hour = scan.number(2)?;
     let between = scan.one_of(b":-");
@@ -150,7 +152,7 @@ impl Scan<'_> {
         Some(*first)
     }
 
-    /// Parses the digits of a fraction of a second, at least one, to nanoseconds.
+    /// Parses the digits of a fraction of a second, of which there must be at least one, to nanoseconds.
     fn fraction(&mut self) -> Option<u32> {
         let (mut value, mut unit) = (self.number(1)? * 100_000_000, 10_000_000);
         while let Some(digit) = self.number(1) {

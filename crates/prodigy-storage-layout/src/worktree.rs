@@ -6,10 +6,10 @@ use crate::git_dir::{CoreConfig, canonical};
 use crate::identity::{Identity, IdentityError, IdentityKind};
 
 impl Identity {
-    /// The main worktree of the repository, the same from each of its worktrees. `None` for a plain folder.
+    /// The main worktree of the repository. It is the same from each of its worktrees. `None` for a plain folder.
     ///
-    /// The git directory of a bare repository, or one outside of its worktree, does not name a main worktree. For these, the
-    /// folder that contains the git directory is returned.
+    /// For a bare repository, or a git directory outside of its worktree, the folder that contains the git directory is
+    /// returned, since such a git directory does not name a main worktree.
     ///
     /// # Errors
     /// [`IdentityError`] if the repository's `config` can't be read.

@@ -1,4 +1,4 @@
-//! The traits of a backend, implemented over the store that all handles share.
+//! Implements the backend's traits on the store that all handles share.
 
 mod catalog;
 
@@ -26,8 +26,9 @@ use crate::store::{Store, count};
 
 /// A backend that keeps all data in memory and behaves like the file backend.
 ///
-/// A clone is another handle on the same data. The data is dropped with the last handle, lock guard or scan. With a
-/// [persistence file](MemoryOptions::persistence) it is saved then, and on [`flush`](prodigy_storage_backend::Catalog::flush).
+/// A clone is another handle on the same data. The data is dropped with the last handle, lock guard or scan. If a
+/// [persistence file](MemoryOptions::persistence) is set, the data is saved to it at that time, and on
+/// [`flush`](prodigy_storage_backend::Catalog::flush).
 ///
 /// ```
 /// use prodigy_storage_backend::{Catalog, Deadline};
@@ -44,8 +45,8 @@ pub struct MemoryBackend {
 }
 
 impl MemoryBackend {
-    /// A new store, with the data of the persistence file if there is one. The loaded data may exceed
-    /// [`max_memory`](MemoryOptions::max_memory): it can be read, but writes are refused.
+    /// Opens a new store, with the data of the persistence file if that exists. The loaded data may exceed
+    /// [`max_memory`](MemoryOptions::max_memory): it can then be read, but writes that add data are refused.
     ///
     /// # Errors
     /// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) if another store has the snapshot open
@@ -55,7 +56,7 @@ impl MemoryBackend {
     pub fn new(options: MemoryOptions) -> Result<Self> {
         let mut store = Store::new(options);
         if let Err(error) = store.lock_snapshot().and_then(|()| store.load()) {
-            // Without this, the drop of the store would overwrite the snapshot with the part that was loaded.
+            // Otherwise, the drop of the store would overwrite the snapshot with the part of it that was loaded.
             store.options.persistence = None;
             return Err(error);
         }
@@ -202,7 +203,7 @@ impl LogStore for MemoryBackend {
     }
 
     fn persist(&self, job: &JobAddress, cursor: &Cursor, deadline: Deadline) -> Result<()> {
-        // No event outlives the process, so there is nothing to flush: only the cursor is checked, as in a read.
+        // No event outlives the process, so there is nothing to sync. Only the cursor is checked, as by a read.
         self.scan(job, &ScanOptions::after(cursor.clone()), deadline)
             .map(drop)
     }
@@ -418,7 +419,7 @@ impl QueueStore for MemoryBackend {
             .unwrap_or_default())
     }
 
-    /// No other program keeps dead letters in memory, so there is nothing to check first.
+    /// Takes items. Unlike on files, there are no dead letters of other programs to count first.
     fn queue_take(
         &self,
         job: &JobAddress,
@@ -469,7 +470,7 @@ impl QueueStore for MemoryBackend {
         Ok(settled)
     }
 
-    /// A settled item takes no space, so there is nothing to free.
+    /// Returns the size twice: settled items take no space in memory, so nothing can be freed.
     fn queue_compact(&self, job: &JobAddress, deadline: Deadline) -> Result<Compaction> {
         let bytes = self.queue_summary(job, deadline)?.bytes;
         Ok(Compaction::new(bytes, bytes))
@@ -487,7 +488,7 @@ impl LockStore for MemoryBackend {
     }
 }
 
-/// A watch. This process makes all appends, so all of them are reported.
+/// A watch on logs. All appends are made by this process, so all of them are reported.
 #[derive(Debug)]
 struct Watching {
     _reporting: Reporting,

@@ -1,23 +1,25 @@
-//! The memory that the data takes, and its limit.
+//! Counts the memory that the data uses, and enforces its limit.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
-/// The bytes of a record besides its line: its entries in the order of arrival and of ids (vectors double, so each
-/// counts twice), and the allocation of the line.
+/// The number of bytes that a record uses besides its line: its entries in the orders of arrival and of ids (counted
+/// twice, since vectors double their capacity), and the allocation of the line.
 pub(crate) const RECORD_COST: u64 = 144;
-/// The bytes of a document besides key and body: tree node, revision, times, allocation.
+/// The number of bytes that a document uses besides its key and body: tree node, revision, times, and allocation.
 pub(crate) const DOCUMENT_COST: u64 = 256;
-/// The bytes of an item besides key and body: entries by order, key and token, the lease, the fields, allocations.
+/// The number of bytes that an item uses besides its key and body: entries by order, key and token, the lease, the
+/// parsed fields, and allocations.
 pub(crate) const ITEM_COST: u64 = 512;
-/// The bytes of a lock besides its name: tree node, holder, waiting callers.
+/// The number of bytes that a lock uses besides its name: tree node, holder, and waiting callers.
 pub(crate) const LOCK_COST: u64 = 512;
-/// The bytes of an empty job besides its address.
+/// The number of bytes that an empty job uses besides its address.
 pub(crate) const JOB_COST: u64 = 1024;
 
-/// Counts bytes, and refuses writes over the limit. Aligned to its own cache lines, since every write changes it.
+/// Counts bytes, and refuses writes above the limit. It is aligned so that no other value shares its cache lines, since
+/// every write changes it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Budget {
@@ -45,12 +47,12 @@ impl Budget {
         self.max.saturating_sub(self.used())
     }
 
-    /// Reserves bytes for a write, before it changes anything.
+    /// Reserves bytes for a write. Called before the write changes anything.
     pub(crate) fn reserve(&self, bytes: u64, operation: &'static str, target: &dyn Display) -> Result<()> {
         self.replace(0, bytes, operation, target)
     }
 
-    /// Reserves the bytes that a write adds to those it frees. A write that adds nothing is never refused.
+    /// Reserves the bytes that a write adds, less those that it frees. A write that adds nothing is never refused.
     pub(crate) fn replace(
         &self,
         old: u64,
@@ -85,7 +87,7 @@ impl Budget {
         }
     }
 
-    /// Counts loaded data, even over the limit.
+    /// Counts loaded data, even above the limit.
     pub(crate) fn force(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::AcqRel);
     }

@@ -1,4 +1,4 @@
-//! Positions in a log.
+//! Positions in a log, and their text form.
 
 use std::fmt::Write as _;
 
@@ -10,22 +10,21 @@ use crate::log::{EventLog, Removed};
 const PREFIX: &str = "v1.memory.";
 const READ: &str = "read cursor";
 
-/// A range of lines in the order of arrival, and the id up to which its lines were returned.
+/// A range of lines in the order of arrival. Its lines with ids up to `given` were returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// The end of the range; it begins at the end of the window before.
+    /// The end of the range. The range begins at the end of the previous window.
     pub(crate) end: usize,
-    /// The id up to which lines of the range were returned.
+    /// The id up to which the lines of the range were returned.
     pub(crate) given: EventId,
 }
 
-/// A position in the order of arrival: all lines before `from` were returned, and of each window the lines up to its
-/// id.
+/// A position in the order of arrival: all lines before `from` were returned, and so were, in each window, the lines up
+/// to the id of the window.
 ///
 /// A scan returns lines in the order of ids, and a late line arrives after lines with greater ids. So a cursor in the
-/// middle of a scan needs the window of that scan, and if that scan itself began at such a cursor, it may need both
-/// windows. The ids descend from window to window; otherwise two windows are merged. At the end of a scan only `from`
-/// is left.
+/// middle of a scan needs a window for that scan, and another one if the scan itself began at such a cursor. The ids
+/// descend from window to window; otherwise two windows are merged. At the end of a scan, only `from` is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) from: usize,
@@ -33,7 +32,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// The end of the lines that the position covers.
+    /// The position after the last line that `from` or a window covers.
     pub(crate) fn end(&self) -> usize {
         self.windows.last().map_or(self.from, |window| window.end)
     }
@@ -48,7 +47,7 @@ impl Position {
                 .is_some_and(|window| id <= window.given)
     }
 
-    /// The position after the id `given` in a scan that starts here and ends at `end`.
+    /// The position after the line with the id `given`, in a scan that starts at this position and ends before `end`.
     pub(crate) fn behind(&self, given: EventId, end: usize) -> Self {
         let mut windows: Vec<Window> = Vec::with_capacity(self.windows.len() + 1);
         let last = (self.end() < end).then_some(Window { end, given });
@@ -76,7 +75,7 @@ impl Position {
         }
     }
 
-    /// True if removed lines may not have been returned. A scan returns the greatest id last.
+    /// True if some removed lines may not have been returned. A scan returns the line with the greatest id last.
     fn misses(&self, removed: Removed) -> bool {
         let last = removed.lines.checked_sub(1);
         last.is_some_and(|last| !self.has_given(last, removed.newest))
@@ -105,7 +104,7 @@ impl Position {
         Cursor::new(text)
     }
 
-    /// Parses a cursor of this log.
+    /// Parses a cursor. Fails if the cursor belongs to another log.
     pub(crate) fn decode(cursor: &Cursor, log: Option<&EventLog>, job: &JobAddress) -> Result<Self> {
         let Some(rest) = cursor.as_str().strip_prefix(PREFIX) else {
             return Err(foreign(cursor, job));
@@ -139,7 +138,7 @@ impl Position {
     }
 }
 
-/// The error for a position that lacks removed lines.
+/// The error for a position before the end of the removed lines.
 pub(crate) fn gap(removed: Removed, job: &JobAddress) -> StorageError {
     let why = format!(
         "events that were not read yet are removed: the first {} of this log are gone",
@@ -149,7 +148,7 @@ pub(crate) fn gap(removed: Removed, job: &JobAddress) -> StorageError {
         .with_hint("begin without a cursor: the scan then starts with the oldest event that is left")
 }
 
-/// The id of the last line before `end`. It is verified when the cursor is used.
+/// The id of the last line before `end`. When the cursor is used, the id shows whether the line is still the same.
 fn anchor(log: &EventLog, end: usize) -> EventId {
     if end == log.removed().lines {
         return log.removed().last;
@@ -207,7 +206,7 @@ mod tests {
                 given: id(5)
             }]
         );
-        // Late lines below 5 were added: the first window keeps its bound, the second has its own.
+        // Late lines with ids below 5 arrived since. The first window keeps its id, and the second one has its own.
         let second = first.behind(id(3), 12);
         assert_eq!(second.windows.len(), 2);
         assert!(second.has_given(9, id(4)) && !second.has_given(11, id(4)) && second.has_given(11, id(3)));

@@ -24,17 +24,17 @@ fn is_marks(document: &Document) -> bool {
     matches!(document, Document::Fencing(_))
 }
 
-/// Documents by address: those of a job, or the entries of the registry.
+/// The documents of one job, or all registry entries, by address.
 #[derive(Debug, Default)]
 pub(crate) struct Documents(BTreeMap<Document, Kept>);
 
 impl Documents {
-    /// True if there are only fencing marks.
+    /// True if no document except fencing marks (the greatest token of each lock) exists.
     pub(crate) fn are_marks_only(&self) -> bool {
         self.0.keys().all(is_marks)
     }
 
-    /// Removes all documents except fencing marks, and returns the number of bytes that this freed in the budget.
+    /// Removes all documents except fencing marks. Returns the number of bytes that this frees in the budget.
     pub(crate) fn keep_marks_only(&mut self) -> u64 {
         let mut freed = 0;
         self.0.retain(|document, kept| {
@@ -45,7 +45,7 @@ impl Documents {
         freed
     }
 
-    /// The time of the last write of a document that is work on the job.
+    /// The time of the last write to a document, except the fencing marks and the mark of a finished job.
     pub(crate) fn last_write(&self) -> Option<Timestamp> {
         let work = |document: &&Document| !matches!(document, Document::Finished(_) | Document::Fencing(_));
         let entries = self.0.iter().filter(|(document, _)| work(document));
@@ -70,7 +70,7 @@ impl Documents {
         self.0.get(document).map(|kept| kept.revision)
     }
 
-    /// Restores a document from a snapshot.
+    /// Adds a document from a snapshot.
     pub(crate) fn restore(&mut self, document: Document, kept: Kept) {
         self.0.insert(document, kept);
     }
@@ -125,7 +125,8 @@ impl Documents {
         check_expected(ADD, &target, options.expected, newest.map(|(_, kept)| kept))?;
         let stamps = self.series(job).into_iter().filter_map(|of| {
             let (document, _) = self.newest_kept(job, of, None)?;
-            // The name of another program's document has its writer's clock, so it counts only in its own series.
+            // Stamps of other phases count only if this store gave them: those of another program come from its own
+            // clock.
             document
                 .stamp()
                 .filter(|stamp| of == phase || stamp.is_canonical())
@@ -141,7 +142,7 @@ impl Documents {
         Ok(Added { document, revision })
     }
 
-    /// Refuses an overtaken token. Returns the body of the marks if the token raises one.
+    /// Refuses a token below the mark of its lock. Returns the new body of the marks if the token raises a mark.
     fn pass_fence(
         &self,
         operation: &'static str,
@@ -169,7 +170,8 @@ impl Documents {
         Ok(Some((document, body)))
     }
 
-    /// Refuses an overtaken token of a write that is not a document, and raises the mark.
+    /// Checks the token of a write that is not a document: refuses it if it is below the mark of its lock, or raises
+    /// the mark.
     pub(crate) fn raise_mark(
         &mut self,
         operation: &'static str,
@@ -245,7 +247,7 @@ impl Documents {
         Some(entry(document, kept))
     }
 
-    /// The phases that have stamps. Phases of the caller's own come behind the others.
+    /// The phases whose checkpoints have stamps. Caller-defined phases come after the built-in ones.
     fn series(&self, job: &JobAddress) -> Vec<Phase> {
         let end = |phase| Document::checkpoint(job, phase, Stamp::from(Timestamp::MAX));
         let mut found = vec![Phase::Map, Phase::Reduce];
@@ -263,8 +265,8 @@ impl Documents {
         }
     }
 
-    /// Reads only one document: the documents of a phase are adjacent, in the order of their stamps, and the phases are
-    /// in the order of `Document`.
+    /// Finds the newest document of a phase, and reads no other document: the documents of a phase are adjacent,
+    /// ordered by their stamps, and the phases are in the order of `Document`.
     fn newest_kept(
         &self,
         job: &JobAddress,
@@ -297,7 +299,7 @@ fn entry(document: &Document, kept: &Kept) -> DocumentEntry {
     DocumentEntry::new(document.clone(), kept.body.len() as u64, kept.modified)
 }
 
-/// The bytes of the budget that a document uses.
+/// The number of bytes that a document counts in the budget.
 pub(crate) fn cost(document: &Document, body: usize) -> u64 {
     let job = document.job().map_or(0, |job| job.job.as_str().len());
     let own = match document {

@@ -8,12 +8,12 @@ use crate::document::Documents;
 use crate::log::EventLog;
 use crate::queue::Queue;
 
-/// A random number that no other log has. Cursors contain it.
+/// A random number that distinguishes a log from all others. Cursors contain it.
 pub(crate) fn new_incarnation() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().1
 }
 
-/// A job behind its own lock: threads on different jobs never wait for each other.
+/// A job with a lock of its own, so that threads that use different jobs never wait for each other.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) data: Mutex<JobData>,
@@ -43,12 +43,12 @@ impl Job {
 }
 
 impl JobData {
-    /// True if nothing is stored, except what a deletion keeps.
+    /// True if the job has no data, except what a deletion keeps (fencing marks).
     pub(crate) fn is_empty(&self) -> bool {
         self.log.is_empty() && self.documents.are_marks_only() && self.queue.is_empty()
     }
 
-    /// Removes everything except the fencing marks, and returns the number of bytes that this freed in the budget.
+    /// Removes all data except the fencing marks. Returns the number of bytes that this frees in the budget.
     pub(crate) fn clear(&mut self) -> u64 {
         let freed = self.log.cost() + self.queue.cost() + self.documents.keep_marks_only();
         self.log = EventLog::new(new_incarnation());

@@ -23,12 +23,12 @@ pub(crate) struct Line {
     pub(crate) text: Arc<str>,
 }
 
-/// The lines that were removed from the old end of a log.
+/// The lines that were removed from the beginning of a log.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Removed {
-    /// Their number. The positions of other lines do not change.
+    /// The number of removed lines. The positions of the remaining lines do not change.
     pub(crate) lines: usize,
-    /// The newest id among them.
+    /// The newest id among the removed lines.
     pub(crate) newest: EventId,
     /// The id of the removed line that arrived last.
     pub(crate) last: EventId,
@@ -44,26 +44,26 @@ impl Default for Removed {
     }
 }
 
-/// An event log: lines in the order of arrival, which never change.
+/// An event log: its lines in the order of arrival. A line never changes.
 ///
 /// Most ids arrive in ascending order. A line whose id is above the ids of all earlier lines belongs to the *spine*.
-/// The other lines arrived late, under given ids, and are few. So a lookup is a binary search, and a merge of a range
-/// by id is the spine's part of the range with the late lines sorted in.
+/// The other lines are late lines, which arrived under given ids, and are few. So a lookup is a binary search, and a
+/// range of lines is ordered by id by sorting its late lines into its part of the spine.
 #[derive(Debug)]
 pub(crate) struct EventLog {
-    /// Distinguishes the log from a log of the same address in another store. Cursors contain it.
+    /// A random number that distinguishes this log from others with the same address. Cursors contain it.
     pub(crate) incarnation: u64,
     lines: Vec<Line>,
     removed: Removed,
-    /// Positions of the spine; their ids ascend.
+    /// The positions of the lines of the spine. Their ids ascend.
     spine: Vec<usize>,
     /// The number of lines of the spine that were removed.
     spine_removed: usize,
-    /// Positions of the late lines, ascending.
+    /// The positions of the late lines, ascending.
     late: Vec<usize>,
     late_ids: BTreeSet<EventId>,
     bytes: u64,
-    /// The ends of the sealed segments.
+    /// The positions at which the sealed segments end.
     sealed: Vec<usize>,
     open: bool,
     ids: IdSource,
@@ -90,7 +90,7 @@ impl EventLog {
         }
     }
 
-    /// Restores a log from a snapshot, without a writer; `None` if a line is not a record.
+    /// Creates a log from a snapshot, with all segments sealed; `None` if a line is not a record.
     pub(crate) fn restore(
         incarnation: u64,
         removed: Removed,
@@ -108,14 +108,14 @@ impl EventLog {
             log.push(id, time, Arc::from(text));
         }
         log.sealed = sealed;
-        // No process writes to the last segment any more.
+        // No writer continues the last segment, so it is sealed.
         log.open = !log.is_empty() && log.sealed.last() != Some(&log.len());
         log.seal();
         log.ids.raise(log.newest());
         Some(log)
     }
 
-    /// The position after the last line; removed lines count.
+    /// The position after the last line. Removed lines are included in the count.
     pub(crate) fn len(&self) -> usize {
         self.removed.lines + self.lines.len()
     }
@@ -141,12 +141,12 @@ impl EventLog {
         self.lines.last().map(|line| line.time)
     }
 
-    /// The bytes of the budget that the lines use.
+    /// The number of bytes that the lines count in the budget.
     pub(crate) fn cost(&self) -> u64 {
         self.bytes + self.lines.len() as u64 * RECORD_COST
     }
 
-    /// The ends of the sealed segments.
+    /// The positions at which the sealed segments end.
     pub(crate) fn segments(&self) -> &[usize] {
         &self.sealed
     }
@@ -171,7 +171,7 @@ impl EventLog {
         self.spine.get(index.checked_sub(self.spine_removed)?).copied()
     }
 
-    /// True if a line of the spine was removed.
+    /// True if this line of the spine was removed.
     pub(crate) fn is_removed(&self, index: usize) -> bool {
         index < self.spine_removed
     }
@@ -181,7 +181,7 @@ impl EventLog {
         newest.map_or(self.removed.newest, |line| line.id.max(self.removed.newest))
     }
 
-    /// The newest id before the newest `count` ids; `None` if there are at most `count` ids.
+    /// The greatest id that is older than the newest `count` ids; `None` if the log has at most `count` ids.
     pub(crate) fn before_newest(&self, count: usize) -> Option<EventId> {
         let mut spine = self.spine.iter().rev().filter_map(|&at| self.get(at));
         let mut spine_id = spine.next().map(|line| line.id);
@@ -218,7 +218,7 @@ impl EventLog {
         self.lines.push(Line { id, time, text });
     }
 
-    /// Stores a batch, whole or not at all.
+    /// Stores a batch completely or not at all.
     pub(crate) fn append(
         &mut self,
         job: &JobAddress,
@@ -234,7 +234,7 @@ impl EventLog {
         }
         let given = !batch.ids().is_empty();
         let time = record::stated_time(now);
-        // The new events of the batch: all of them if the log assigned the ids.
+        // The events of the batch that are not stored yet: all of them, if the log chose their ids.
         let mut fresh = Vec::new();
         let mut cost = 0;
         let mut in_batch = BTreeSet::new();
@@ -262,7 +262,7 @@ impl EventLog {
             }
             self.scratch.clear();
             self.encoder.encode(&mut self.scratch, id, time, body);
-            // A batch contains serialised JSON, so this never replaces a character.
+            // A batch contains serialised JSON, which is always Unicode.
             let text: Arc<str> = match record::text(&self.scratch) {
                 Some(text) => text.into(),
                 None => String::from_utf8_lossy(&self.scratch).into(),
@@ -280,8 +280,8 @@ impl EventLog {
         }
     }
 
-    /// The oldest sealed segments whose lines are all before `before`, without the newest segment: their number, and
-    /// their end.
+    /// The number of the oldest sealed segments that have only lines before `before`, and the position at which they
+    /// end. The newest segment is not included.
     fn removable(&self, before: Timestamp) -> (usize, usize) {
         let sealed = self.sealed.len() - usize::from(!self.open && !self.sealed.is_empty());
         let (mut segments, mut end) = (0, self.removed.lines);
@@ -294,7 +294,7 @@ impl EventLog {
         (segments, end)
     }
 
-    /// The size of the oldest sealed segments up to `end`.
+    /// The size of the oldest `segments` sealed segments, which end at `end`.
     fn size_of(&self, segments: usize, end: usize) -> LogSummary {
         let lines = (self.removed.lines..end).filter_map(|at| self.get(at));
         LogSummary {
@@ -305,13 +305,13 @@ impl EventLog {
         }
     }
 
-    /// The size of what [`remove_before`](Self::remove_before) would remove.
+    /// The size of the segments that [`remove_before`](Self::remove_before) would remove.
     pub(crate) fn removable_before(&self, before: Timestamp) -> LogSummary {
         let (segments, end) = self.removable(before);
         self.size_of(segments, end)
     }
 
-    /// Removes sealed segments from the old end.
+    /// Removes the oldest sealed segments that have only lines before `before`. Returns their size.
     pub(crate) fn remove_before(&mut self, before: Timestamp, budget: &Budget) -> LogSummary {
         let (segments, end) = self.removable(before);
         let summary = self.size_of(segments, end);
@@ -339,7 +339,7 @@ impl EventLog {
         summary
     }
 
-    /// True while the last segment is not sealed.
+    /// True if the last segment is not sealed.
     pub(crate) fn is_open(&self) -> bool {
         self.open
     }

@@ -21,7 +21,7 @@ struct State {
     held: bool,
     holder: Option<Holder>,
     fencing: u64,
-    /// The waiting callers, in order of arrival.
+    /// The callers that wait for the lock, in order of arrival.
     waiting: VecDeque<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct LockTable {
 }
 
 impl LockTable {
-    /// Takes a lock. Callers get it in order of arrival.
+    /// Takes a lock. Callers that wait get it in order of arrival.
     pub(crate) fn lock(
         store: &Arc<Store>,
         name: &LockName,
@@ -98,7 +98,7 @@ impl LockTable {
                 state.waiting.retain(|&waiting| waiting != ticket);
                 let error = unavailable(name, state, began);
                 drop(table);
-                // The next caller may now be the first.
+                // The caller gives up, and the next one may now be the first in line.
                 this.changed.notify_all();
                 return Err(error);
             }
@@ -127,7 +127,7 @@ impl LockTable {
         Page::up_to(limit, found.collect(), |last| last.name.clone())
     }
 
-    /// Restores a lock from a snapshot: it is free and keeps its token.
+    /// Adds a lock from a snapshot. It is free, and its tokens continue.
     pub(crate) fn restore(&self, name: LockName, holder: Option<Holder>, fencing: u64) {
         let state = State {
             fencing,
@@ -138,7 +138,7 @@ impl LockTable {
     }
 }
 
-/// The entries of the listing. A lock without a fencing token was never acquired: callers only waited for it.
+/// The listing's entries for locks. A lock without a token was never taken: callers have only waited for it.
 fn acquired<'a>(locks: impl Iterator<Item = (&'a LockName, &'a State)>) -> impl Iterator<Item = LockInfo> {
     locks.filter(|(_, state)| state.fencing > 0).map(|(name, state)| {
         let holder = state.holder.clone().filter(|_| state.held);
@@ -146,7 +146,7 @@ fn acquired<'a>(locks: impl Iterator<Item = (&'a LockName, &'a State)>) -> impl 
     })
 }
 
-/// The bytes of the budget that a lock uses.
+/// The number of bytes that a lock counts in the budget.
 pub(crate) fn cost(name: &LockName) -> u64 {
     name.as_str().len() as u64 + LOCK_COST
 }
@@ -165,7 +165,7 @@ fn unavailable(name: &LockName, state: &State, began: Instant) -> StorageError {
     .with_hint("wait longer, or end its holder, which releases the lock")
 }
 
-/// A held lock.
+/// The guard of a held lock.
 #[derive(Debug)]
 struct Guard {
     store: Arc<Store>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Clock, SystemClock, setters};
 
-/// The options of a [`MemoryBackend`](crate::MemoryBackend); `Default` has 100 MiB and no persistence.
+/// The options of a [`MemoryBackend`](crate::MemoryBackend). The default is 100 MiB of memory and no persistence file.
 ///
 /// ```
 /// use prodigy_storage_memory::MemoryOptions;
@@ -16,19 +16,20 @@ use prodigy_storage_backend::{Clock, SystemClock, setters};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MemoryOptions {
-    /// The largest memory of all data and its structures, in bytes. A write over it is refused.
+    /// The largest memory of all data with its structures, in bytes. A write that would exceed it is refused.
     pub max_memory: u64,
-    /// The file for a snapshot of all data: loaded at open, written on flush and when the last handle is dropped.
+    /// The file for a snapshot of all data. It is loaded at open, and written on flush and when the last handle is
+    /// dropped.
     pub persistence: Option<PathBuf>,
-    /// True if the snapshot is only loaded. Otherwise the store locks it and writes it.
+    /// True if the snapshot is only loaded. Otherwise, the store locks the snapshot and writes it.
     pub read_only: bool,
-    /// The largest event or item in bytes; a larger one is refused.
+    /// The largest event or item, in bytes. A larger one is refused.
     pub max_record_size: u64,
-    /// The largest checkpoint or other document in bytes; a larger one is refused.
+    /// The largest checkpoint or other document, in bytes. A larger one is refused.
     pub max_document_size: u64,
-    /// The largest size of a queue in bytes: a push that would exceed it is refused. `None` for no limit.
+    /// The largest size of a queue, in bytes. A push that would exceed it is refused. `None` means no limit.
     pub max_queue_size: Option<u64>,
-    /// The clock of the store.
+    /// The clock for times and leases.
     pub clock: Arc<dyn Clock>,
 }
 

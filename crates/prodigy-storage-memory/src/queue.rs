@@ -1,4 +1,4 @@
-//! The queue of a job: keyed items that are taken under a lease.
+//! The queue of a job: items with keys, which are taken under a lease.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::budget::{Budget, ITEM_COST};
 const PUT: &str = "put items";
 const SETTLE: &str = "settle items";
 
-/// A stored item. It is replaced, never changed, so that a scan keeps what it saw.
+/// A stored item. A change replaces it with a new one, so that running scans keep the item that they found.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub(crate) id: ItemId,
     pub(crate) body: Arc<RawValue>,
     pub(crate) lease: Option<Lease>,
     pub(crate) delay: Option<Delay>,
-    /// The number of the change that added the item.
+    /// The number of the change that added the item. It identifies the item.
     pub(crate) birth: QueueMark,
     pub(crate) revision: QueueMark,
     pub(crate) place: QueueMark,
@@ -32,7 +32,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// A new item with this number.
+    /// Creates an item that was added by the change with this number.
     fn new(id: ItemId, body: &RawValue, birth: QueueMark) -> Result<Self> {
         Ok(Self {
             facts: dead_letter::facts(body)?,
@@ -46,7 +46,7 @@ impl Item {
         })
     }
 
-    /// An item from a snapshot.
+    /// Creates an item from a snapshot.
     pub(crate) fn restored(
         id: ItemId,
         body: &RawValue,
@@ -63,7 +63,7 @@ impl Item {
         })
     }
 
-    /// The same item with other contents.
+    /// A copy of the item with other contents.
     fn with_body(&self, body: &RawValue) -> Result<Self> {
         Ok(Self {
             facts: dead_letter::facts(body)?,
@@ -77,7 +77,7 @@ impl Item {
     }
 
     fn cost(&self) -> u64 {
-        // The key is stored in the order, in the index and in the body.
+        // The key is stored in the index and with the item, besides the body.
         self.bytes() + 2 * self.id.as_str().len() as u64 + ITEM_COST
     }
 
@@ -85,7 +85,7 @@ impl Item {
         ItemState::of(self.lease.as_ref(), self.delay.as_ref(), clock)
     }
 
-    /// True if the item is selected. The caller has already compared the key.
+    /// True if the selection includes the item. The caller has already compared the key.
     fn is_selected(&self, select: &Select) -> bool {
         select.until.is_none_or(|mark| self.place <= mark) && dead_letter::suits(select, &self.facts)
     }
@@ -103,29 +103,30 @@ impl Item {
     }
 }
 
-/// A queue.
+/// The items of a job's queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// The items by birth: in the order of their first push.
+    /// The items by birth, and so in the order of their first push.
     items: BTreeMap<QueueMark, Arc<Item>>,
-    /// The births of the items by key, by place and by token.
+    /// The births of items, by key. The next fields have them by place and by token.
     keys: HashMap<ItemId, QueueMark>,
     places: BTreeMap<QueueMark, QueueMark>,
     tokens: HashMap<LeaseToken, QueueMark>,
     /// The number of the last change.
     counter: QueueMark,
-    /// The length of all bodies in bytes.
+    /// The total length of all bodies, in bytes.
     bytes: u64,
     /// The time of the last change.
     changed: Option<Timestamp>,
 }
 
-/// The changes of a call that are not applied yet. They are applied only after the whole call is known to succeed.
+/// The changes of a call that are not applied yet. They are applied only when it is certain that the whole call
+/// succeeds.
 #[derive(Default)]
 struct Staged {
-    /// The changed items by birth; `None` for a removed item.
+    /// The changed items, by birth; `None` for an item that is removed.
     items: BTreeMap<QueueMark, Option<Item>>,
-    /// The births of new items by key.
+    /// The births of the items that are added, by key.
     new: HashMap<ItemId, QueueMark>,
     counter: QueueMark,
 }
@@ -168,7 +169,7 @@ impl Staged {
     }
 }
 
-/// The rules that a change is checked against.
+/// The limits and the clock that a change is checked against.
 pub(crate) struct Rules<'a> {
     pub(crate) job: &'a JobAddress,
     pub(crate) now: Timestamp,
@@ -215,17 +216,17 @@ impl Queue {
         self.changed
     }
 
-    /// The bytes of the budget that the items use.
+    /// The number of bytes that the items count in the budget.
     pub(crate) fn cost(&self) -> u64 {
         self.items.values().map(|item| item.cost()).sum()
     }
 
-    /// The length of all bodies in bytes.
+    /// The total length of all bodies, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Restores a queue from a snapshot.
+    /// Creates a queue from a snapshot.
     pub(crate) fn restored(counter: QueueMark, items: impl IntoIterator<Item = Item>) -> Self {
         let mut queue = Self::default();
         for item in items {
@@ -258,7 +259,7 @@ impl Queue {
         }
     }
 
-    /// The bytes of the staged items, and of the items that they replace.
+    /// The total sizes of the staged items, and of the items that they replace, by the size function `of`.
     fn difference(&self, staged: &Staged, of: impl Fn(&Item) -> u64) -> (u64, u64) {
         let old = staged.items.keys().filter_map(|birth| self.items.get(birth));
         let new = staged.items.values().flatten();
@@ -279,7 +280,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Pushes a batch, whole or not at all.
+    /// Pushes a batch of items completely or not at all.
     pub(crate) fn put(&mut self, items: &[QueueItem], rules: &Rules<'_>) -> Result<PutReport> {
         let (mut report, mut staged) = (PutReport::default(), Staged::over(self));
         for pushed in items {
@@ -312,7 +313,7 @@ impl Queue {
         Ok(report)
     }
 
-    /// Refuses a push that would make the queue exceed its maximum size.
+    /// Fails if a push would make the queue exceed its maximum size.
     fn has_room(&self, staged: &Staged, rules: &Rules<'_>) -> Result<()> {
         let Some(max) = rules.max_queue_size else {
             return Ok(());
@@ -337,11 +338,11 @@ impl Queue {
         self.items.get(birth).map(|item| item.entry())
     }
 
-    /// The selected items, by birth.
+    /// The selected items, ordered by birth.
     pub(crate) fn select(&self, select: &Select) -> Vec<Arc<Item>> {
         let selected = |item: &&Arc<Item>| item.is_selected(select);
         match &select.ids {
-            // With a few keys, only these are looked up, even in a long queue.
+            // If the selection names keys, only these are looked up, even in a long queue.
             Some(ids) => {
                 let found = ids.iter().filter_map(|id| self.keys.get(id));
                 let found: BTreeMap<_, _> = found
@@ -391,7 +392,7 @@ impl Queue {
         taken
     }
 
-    /// Makes all changes or none.
+    /// Makes all changes, or none of them.
     pub(crate) fn settle(&mut self, settlements: &[Settlement], rules: &Rules<'_>) -> Result<Vec<Settled>> {
         let mut staged = Staged::over(self);
         let settled = settlements

@@ -1,4 +1,4 @@
-//! Scans of a log: merges by id.
+//! Scans of a log, which return its lines in the order of ids.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,23 +13,23 @@ use crate::cursor::{Position, gap};
 use crate::job::Job;
 use crate::log::{EventLog, Line};
 
-/// The number of lines that a scan copies each time it takes the job's lock.
+/// The number of lines that a scan copies each time it locks the job.
 const FETCH: usize = 128;
 
-/// A running scan. It takes the job's lock briefly for every [`FETCH`] lines.
+/// A running scan. It locks the job briefly for every [`FETCH`] lines.
 pub(crate) struct MemoryScan {
     job: Arc<Job>,
     address: JobAddress,
-    /// The incarnation of the log that is read.
+    /// The number that identifies the log. If the job has another one now, the log was deleted.
     incarnation: u64,
     start: Position,
     end: usize,
-    /// The index of the spine's next line.
+    /// The index of the next line in the spine (the lines whose ids were the greatest when they arrived).
     spine: usize,
-    /// The late lines of the range that were not returned yet, by id; the next one is last.
+    /// The late lines that were not returned yet, by descending id, so that the next one is last.
     late: Vec<(EventId, usize)>,
     fetched: VecDeque<Line>,
-    /// The line that `next` returned.
+    /// The line that `next` returned last.
     current: Option<Line>,
     done: bool,
     cursor: Cursor,
@@ -46,8 +46,7 @@ impl MemoryScan {
             None => Position::start_of(log),
         };
         let end = log.len();
-        // In the spine, ids and positions ascend together, so the lines that a window returned are a prefix of the
-        // spine.
+        // In the spine, ids and positions ascend together, so the lines before the cursor are at its beginning.
         let spine = log.spine_from(start.from, None);
         let mut late: Vec<(EventId, usize)> = log
             .late_in(start.from, end)
@@ -84,7 +83,7 @@ impl MemoryScan {
         })
     }
 
-    /// A scan of the newest `count` lines.
+    /// Creates a scan of the newest `count` lines.
     pub(crate) fn tail(job: Arc<Job>, address: &JobAddress, count: usize) -> Result<Self> {
         let data = job.data.lock();
         let log = &data.log;
@@ -186,7 +185,7 @@ impl Scan for MemoryScan {
         self.start
             .behind(current.id, self.end)
             .encode(&self.job.data.lock().log)
-            // A text that this module makes is always a valid cursor. The earlier cursor is behind it, never ahead.
+            // The text is always a valid cursor. If it were not, the earlier cursor would repeat lines, but skip none.
             .unwrap_or_else(|_| self.cursor.clone())
     }
 }
@@ -200,12 +199,12 @@ impl fmt::Debug for MemoryScan {
     }
 }
 
-/// A scan of a log that does not exist.
+/// A scan of a log that does not exist, with the cursor that it returns.
 #[derive(Debug)]
 pub(crate) struct EmptyScan(pub(crate) Cursor);
 
 impl EmptyScan {
-    /// A scan from the beginning, or from a cursor that was made before the log existed.
+    /// Creates a scan from the beginning, or from a cursor that was made before the log existed.
     pub(crate) fn open(address: &JobAddress, options: &ScanOptions) -> Result<Self> {
         if let Some(cursor) = &options.from {
             Position::decode(cursor, None, address)?;

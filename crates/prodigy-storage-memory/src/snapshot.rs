@@ -1,7 +1,7 @@
-//! The snapshot: all data in one file, which is written whole or not at all, and verified before it is used.
+//! The snapshot: all data in one file, which is written atomically, and verified before its data is used.
 //!
 //! The file has JSON lines: a head that names the format, a line for each job, the registry, the locks, and a foot with
-//! the XXH3-128 hash of all bytes before it. Records and bodies are stored as strings, byte for byte.
+//! the XXH3-128 hash of all bytes before it. Records and bodies are stored as strings, unchanged.
 #![expect(clippy::disallowed_methods, reason = "the snapshot is a file")]
 
 use std::fs::{File, Permissions};
@@ -29,7 +29,8 @@ use crate::snapshot_lock::SnapshotLock;
 use crate::store::{Store, count, job_cost};
 
 const FORMAT: &str = "prodigy-storage-memory";
-/// Version 1 lacks the numbers of a queue. Version 2 lacks the ends of segments and the removed events.
+/// The version of the format that is written. In version 1, items have no numbers. In version 2, the ends of segments
+/// and the removed events are missing.
 const VERSION: u32 = 3;
 const SAVE: &str = "write snapshot";
 const LOAD: &str = "load snapshot";
@@ -61,7 +62,7 @@ struct SavedJob {
     incarnation: u64,
     #[serde(default)]
     removed: Removed,
-    /// The ends of the sealed segments.
+    /// The positions at which the sealed segments end.
     #[serde(default)]
     sealed: Vec<usize>,
     events: Vec<String>,
@@ -83,7 +84,7 @@ struct SavedDocument {
 #[derive(Serialize, Deserialize)]
 struct SavedItem {
     id: ItemId,
-    /// Birth, revision and place of the item.
+    /// The birth, the revision and the place of the item; `None` in version 1.
     #[serde(default)]
     numbers: Option<[QueueMark; 3]>,
     lease: Option<Lease>,
@@ -100,7 +101,7 @@ struct SavedLock {
 }
 
 impl Store {
-    /// Writes a snapshot, if a file is configured and something changed since the last snapshot.
+    /// Writes a snapshot, if a file is configured and anything has changed since the last snapshot.
     pub(crate) fn save(&self) -> Result<()> {
         let Some(path) = self
             .options
@@ -156,7 +157,7 @@ impl Store {
         File::open(folder)?.sync_all()
     }
 
-    /// Takes the snapshot's lock, unless the snapshot is only read.
+    /// Locks the snapshot, unless the store is read-only or no file is configured.
     pub(crate) fn lock_snapshot(&mut self) -> Result<()> {
         if let Some(path) = self
             .options
@@ -170,7 +171,7 @@ impl Store {
         Ok(())
     }
 
-    /// Loads the snapshot, if it exists.
+    /// Loads the snapshot, if its file exists.
     pub(crate) fn load(&self) -> Result<()> {
         let Some(path) = &self.options.persistence else {
             return Ok(());
@@ -221,7 +222,7 @@ impl Store {
         }
         for line in summed.lines().skip(1) {
             let line = serde_json::from_str(line).map_err(|error| {
-                // The messages of the parser contain stored data, so only the column is reported.
+                // The parser's messages contain stored data, so only the column is reported.
                 let column = error.column();
                 Fault::Damaged(format!("a line of it can't be read, at its column {column}"))
             })?;
@@ -287,11 +288,11 @@ impl Store {
     }
 }
 
-/// The data of a job; `None` if it is empty. The job is locked only while pointers are copied.
+/// The saved form of a job; `None` if the job is empty. The job is locked only while pointers to its data are copied.
 fn save_job(address: JobAddress, job: &Job) -> Option<SavedJob> {
     let data = job.data.lock();
     let queue_counter = data.queue.counter();
-    // The numbers of an empty queue continue later, so they are saved.
+    // The counter of an empty queue is saved, since it must continue.
     if data.is_empty() && data.documents.iter().next().is_none() && queue_counter == QueueMark::default() {
         return None;
     }
@@ -327,7 +328,7 @@ fn save_documents(documents: &Documents) -> Vec<SavedDocument> {
         path: document.path().to_string_lossy().into_owned(),
         revision: kept.revision,
         modified: kept.modified,
-        // The body was checked when it was put.
+        // The body was checked to be Unicode when it was stored.
         body: String::from_utf8_lossy(&kept.body).into_owned(),
     };
     documents.iter().map(save).collect()
@@ -346,7 +347,7 @@ fn hex(hash: u128) -> String {
     format!("{hash:032x}")
 }
 
-/// Writes to `inner`, and hashes all bytes.
+/// Passes bytes on to `inner`, and hashes them.
 struct Hashing<W> {
     inner: W,
     hash: Xxh3,
@@ -371,7 +372,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// The folder of a snapshot.
+/// The folder that contains the snapshot.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -379,7 +380,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Checks that this user may create a file at the path, or the missing folders above it.
+/// Fails if this user may not create a file at the path, or the missing folders above it.
 pub(crate) fn may_write(path: &Path) -> io::Result<()> {
     let mut folder = folder_of(path);
     loop {
@@ -390,7 +391,7 @@ pub(crate) fn may_write(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates a folder and the missing folders above it, for this user only, whatever the umask.
+/// Creates a folder and the missing folders above it. Only this user has access to them, whatever the umask is.
 pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -399,14 +400,15 @@ pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
         make_folders(above)?;
     }
     match std::fs::create_dir(folder) {
-        // Another process created the folder meanwhile.
+        // Another process has just created the folder.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
         Ok(()) => std::fs::set_permissions(folder, Permissions::from_mode(0o700)),
     }
 }
 
-/// A new file for this user only, with 122 random bits of the operating system in its name.
+/// A new temporary file to which only this user has access. Its name contains 122 random bits from the operating
+/// system.
 fn private_temp(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let temp = tempfile::Builder::new()
         .prefix(&format!(".tmp-{}", uuid::Uuid::new_v4().simple()))
@@ -416,7 +418,7 @@ fn private_temp(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     Ok(temp)
 }
 
-/// Reads a whole file. Only a regular file is opened: opening a pipe could wait forever.
+/// Reads a whole file. Only a regular file is opened, since opening a pipe could wait forever.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));

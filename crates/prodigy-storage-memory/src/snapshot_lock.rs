@@ -1,4 +1,4 @@
-//! The lock on a snapshot: one store at a time may write it.
+//! The lock on a snapshot, which only one store at a time may write.
 #![expect(clippy::disallowed_methods, reason = "the snapshot is a file")]
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 
-/// The longest text of a holder in a lock file, in bytes.
+/// The largest number of bytes that are read of a lock file's text about the holder.
 const LONGEST_HOLDER: u64 = 256;
 
-/// The lock of a snapshot, which is held until this value is dropped. The lock file is never removed: two processes
-/// could then hold the lock at once.
+/// The lock on a snapshot. It is held until this value is dropped. The lock file is never removed, since otherwise two
+/// processes could hold the lock at the same time.
 #[derive(Debug)]
 pub(crate) struct SnapshotLock {
     _file: Option<File>,
 }
 
-/// The lock file of a snapshot.
+/// The path of the lock file for a snapshot.
 fn lock_path(snapshot: &Path) -> PathBuf {
     let mut name = snapshot.as_os_str().to_owned();
     name.push(".lock");
@@ -26,14 +26,14 @@ fn lock_path(snapshot: &Path) -> PathBuf {
 }
 
 impl SnapshotLock {
-    /// Takes the lock of a snapshot whose folder exists.
+    /// Takes the lock on a snapshot, whose folder must exist.
     pub(crate) fn take(snapshot: &Path) -> Result<Self> {
         let path = lock_path(snapshot);
         let mut file = open(&path).map_err(|error| super::snapshot::io_error(LOCK, &path, error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(held(&path, &file)),
-            // On a file system without locks no other store can hold one either.
+            // The file system has no locks, so no other store can hold the lock either.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 tracing::warn!(path = %path.display(), "the file system supports no locks: one process only may use the snapshot");
                 return Ok(Self { _file: None });
@@ -42,7 +42,7 @@ impl SnapshotLock {
                 return Err(super::snapshot::io_error(LOCK, &path, error));
             }
         }
-        // The kernel holds the lock; the text is only information, so a failed write is ignored.
+        // The text only informs: the kernel holds the lock. So a failed write is ignored.
         let _ = file
             .set_len(0)
             .and_then(|()| write!(file, "process {}", std::process::id()));

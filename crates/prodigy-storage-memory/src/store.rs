@@ -1,4 +1,4 @@
-//! The state that all handles on one memory store share.
+//! The data and the state that all handles on one memory store share.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -17,16 +17,16 @@ use crate::named_lock::LockTable;
 use crate::options::MemoryOptions;
 use crate::snapshot_lock::SnapshotLock;
 
-/// The number of shards: large enough that threads on different jobs rarely share one, even while jobs are created.
+/// The number of shards. It is large enough that threads rarely wait for each other, even while jobs are created.
 const SHARDS: usize = 64;
 
 type Shard = RwLock<HashMap<JobAddress, Arc<Job>>>;
 
-/// Operation counters, which every write changes. The alignment keeps other fields out of their cache lines.
+/// Counters that every write changes. They are aligned so that no other values share their cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Counters {
-    /// The number of all writes so far.
+    /// The number of writes to the store so far.
     changes: AtomicU64,
     pub(crate) appends: AtomicU64,
     pub(crate) events: AtomicU64,
@@ -36,7 +36,7 @@ pub(crate) struct Counters {
     pub(crate) snapshots: AtomicU64,
 }
 
-/// Adds to a counter.
+/// Adds a number to a counter.
 pub(crate) fn count(counter: &AtomicU64, by: u64) {
     if by > 0 {
         counter.fetch_add(by, Ordering::Relaxed);
@@ -53,9 +53,9 @@ pub(crate) struct Store {
     /// The entries of the registry, which belong to no job.
     pub(crate) registry: Mutex<Documents>,
     pub(crate) counters: Counters,
-    /// The number of writes that the newest snapshot includes; locked while a snapshot is written.
+    /// The number of writes that the newest snapshot includes. Locked while a snapshot is written.
     pub(crate) saved: Mutex<Option<u64>>,
-    /// Dropped, and so released, after the last snapshot is written.
+    /// The lock on the snapshot. It is released after the last snapshot was written.
     pub(crate) snapshot_lock: Option<SnapshotLock>,
     shards: Vec<Shard>,
     hasher: RandomState,
@@ -77,7 +77,7 @@ impl Store {
         }
     }
 
-    /// Notes a change.
+    /// Counts a write, so that the next snapshot is written.
     pub(crate) fn touch(&self) {
         self.counters.changes.fetch_add(1, Ordering::AcqRel);
     }
@@ -91,12 +91,12 @@ impl Store {
         self.shards.get(index as usize)
     }
 
-    /// The job, if it exists.
+    /// The job with this address; `None` if it does not exist.
     pub(crate) fn job(&self, address: &JobAddress) -> Option<Arc<Job>> {
         self.shard(address)?.read().get(address).cloned()
     }
 
-    /// The job, which is created if it does not exist.
+    /// The job with this address. It is created if it does not exist.
     pub(crate) fn job_or_new(&self, address: &JobAddress, operation: &'static str) -> Result<Arc<Job>> {
         if let Some(job) = self.job(address) {
             return Ok(job);
@@ -114,7 +114,7 @@ impl Store {
         Ok(job)
     }
 
-    /// Restores a job from a snapshot.
+    /// Adds a job from a snapshot.
     pub(crate) fn restore_job(&self, address: JobAddress, job: Job) {
         if let Some(shard) = self.shard(&address) {
             shard.write().insert(address, Arc::new(job));
@@ -144,7 +144,7 @@ impl Store {
         jobs
     }
 
-    /// Calls a function with the documents to which `document` belongs.
+    /// Calls a function with the group of documents that `document` belongs to, those of its job or the registry.
     pub(crate) fn read_documents<T: Default>(
         &self,
         document: &Document,
@@ -159,7 +159,7 @@ impl Store {
         }
     }
 
-    /// Calls a function with the documents to which `document` belongs, for a write.
+    /// Calls a function with the group of documents that `document` belongs to, for a write to them.
     pub(crate) fn write_documents<T>(
         &self,
         document: &Document,
@@ -203,7 +203,7 @@ impl Store {
     }
 }
 
-/// The bytes of the budget that an empty job uses.
+/// The number of bytes that an empty job counts in the budget.
 pub(crate) fn job_cost(address: &JobAddress) -> u64 {
     (address.repo.as_str().len() + address.job.as_str().len()) as u64 + JOB_COST
 }

@@ -9,8 +9,8 @@ use crate::snapshot::may_write;
 use crate::store::Store;
 
 impl Store {
-    /// The bytes of lines, bodies and keys by area and repository. The memory of the surrounding structures only shows
-    /// in the difference of capacity and free bytes.
+    /// The number of bytes of lines, bodies and keys, by area and repository. The memory of the structures around them
+    /// is not included; it only reduces the free bytes.
     pub(crate) fn usage(&self) -> Usage {
         let mut areas: BTreeMap<(&'static str, Option<RepoName>), (u64, u64)> = BTreeMap::new();
         let mut add = |area: &'static str, repo: Option<RepoName>, files: u64, bytes: u64| {

@@ -70,7 +70,7 @@ fn same_path_inode_and_birth_time_on_any_device_is_the_same_repository() {
 fn same_path_and_inode_with_an_unknown_birth_time_is_the_same_and_completed() {
     let (full, bare) = (evidence("/a", 1, 10, 100), evidence("/a", 1, 10, 0));
     assert_eq!(decide(&full, &[at_home(SUGGESTED, &bare)]), recorded(0, &full));
-    // Recorded facts are kept while they can't be read.
+    // Facts that can't be read now are kept as they were recorded.
     assert_eq!(decide(&bare, &[at_home(SUGGESTED, &full)]), same(0));
     let nothing = Evidence {
         file_id: None,
@@ -93,7 +93,8 @@ fn the_same_directory_at_another_path_was_moved_and_its_new_path_is_recorded() {
 fn a_directory_that_is_mounted_twice_keeps_the_recorded_path() {
     let (one, two) = (evidence("/one", 1, 10, 100), evidence("/two", 1, 10, 100));
     assert_eq!(decide(&two, &[at_home(SUGGESTED, &one)]), same(0));
-    // Both exist at the same time, so no creation time is needed.
+    // Both paths exist at the same time, so the equal inode shows that they lead to the same directory. No creation
+    // time is needed.
     let unborn = evidence("/one", 1, 10, 0);
     let completed = known(SUGGESTED, &unborn, Present::Found(one.clone()));
     assert_eq!(decide(&two, &[completed]), recorded(0, &one));
@@ -106,7 +107,7 @@ fn a_name_whose_repository_is_still_there_goes_to_no_other_one() {
         decide(&two, &[at_home(SUGGESTED, &one)]),
         Decision::Register(DISTINCT)
     );
-    // An unreadable path counts as present.
+    // A recorded path that can't be read counts as still in use.
     assert_eq!(
         decide(&two, &[known(SUGGESTED, &one, Present::Unreadable)]),
         Decision::Register(DISTINCT)
@@ -128,13 +129,13 @@ fn a_fresh_clone_of_the_same_project_continues_unless_a_job_is_active() {
         record: new.clone(),
     };
     assert_eq!(decide(&new, std::slice::from_ref(&entry)), clone);
-    // The inode of the old directory was reused.
+    // The new directory has the inode of the deleted one.
     let reused = with_origin(evidence("/a", 1, 10, 200), "host:a");
     assert!(matches!(
         decide(&reused, std::slice::from_ref(&entry)),
         Decision::FreshClone { index: 0, .. }
     ));
-    // With two such entries, it is unknown which one it is.
+    // Two such entries match, so it is unknown which one is the repository's.
     assert_eq!(
         decide(&new, &[entry.clone(), entry.clone()]),
         Decision::Conflict { index: 0 }
@@ -182,7 +183,7 @@ fn a_reused_inode_number_is_a_different_repository() {
         decide(&new, &[known(OTHER, &deleted, Present::Nothing)]),
         Decision::Register(SUGGESTED)
     );
-    // A repository with the same folder name gets a distinct name.
+    // A repository with the same folder name is registered under a distinct name.
     assert_eq!(
         decide(&new, &[known(SUGGESTED, &deleted, Present::Nothing)]),
         Decision::Register(DISTINCT)
@@ -210,7 +211,7 @@ fn a_name_whose_repository_is_gone_is_a_conflict() {
         decide(&new, &[there, known(DISTINCT, &old, Present::Nothing)]),
         Decision::Conflict { index: 1 }
     );
-    // An entry with another name has no effect.
+    // An entry with an unrelated name has no effect.
     assert_eq!(
         decide(&new, &[known(OTHER, &old, Present::Nothing)]),
         Decision::Register(SUGGESTED)
@@ -286,7 +287,7 @@ proptest! {
                 if recorded.path != found.path {
                     prop_assert!(recorded.file_id.is_some() && recorded.file_id == found.file_id);
                 }
-                // The recorded evidence matches the repository: at its path, or as the same directory at another path.
+                // The recorded evidence matches the repository at its path, or at another path as the same directory.
                 if let Some(record) = record {
                     prop_assert!(matches!(
                         record.relation(&found),
@@ -311,7 +312,8 @@ proptest! {
         }
     }
 
-    /// After a decision, its recorded evidence matches the first row, whatever else is registered.
+    /// After the evidence of a decision is recorded, the next decision finds the same directory again, whatever else is
+    /// registered.
     #[test]
     fn a_decision_is_stable(found in any_evidence(), mut known in prop::collection::vec(any_known(), 0..5)) {
         let (index, record) = match decide(&found, &known) {

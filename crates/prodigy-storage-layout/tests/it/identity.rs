@@ -14,7 +14,7 @@ fn make_git_dir(folder: &Path) {
     fs::write(folder.join("HEAD"), "ref: refs/heads/main\n").unwrap();
 }
 
-/// A new folder and its canonical path: a temporary folder may be behind a link.
+/// A new temporary folder and its canonical path, since the temporary folder may be behind a link.
 fn fresh() -> (tempfile::TempDir, PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     let root = fs::canonicalize(temp.path()).unwrap();
@@ -84,7 +84,7 @@ fn a_git_folder_that_is_no_repository_is_passed_over() {
     let inner = root.join("shop/inner");
     fs::create_dir_all(inner.join(".git")).unwrap();
     assert_eq!(Identity::at(&inner).unwrap().common_dir, root.join("shop/.git"));
-    // An invalid HEAD does not make one either.
+    // A folder with an invalid `HEAD` is no git directory.
     make_git_dir(&inner.join(".git"));
     for head in ["", "main", "ref: heads/main", "0123"] {
         fs::write(inner.join(".git/HEAD"), head).unwrap();
@@ -216,7 +216,7 @@ fn links_lead_to_one_identity() {
     assert_eq!(Identity::at(&root.join("linked")).unwrap(), identity);
     assert_eq!(Identity::at(&root.join("src")).unwrap(), identity);
 
-    // `.git` itself is a link.
+    // `.git` is a link to the git directory of another folder.
     fs::create_dir(root.join("other")).unwrap();
     symlink(root.join("shop/.git"), root.join("other/.git")).unwrap();
     let other = Identity::at(&root.join("other")).unwrap();
@@ -246,7 +246,7 @@ fn paths_that_are_no_unicode() {
     use std::os::unix::ffi::OsStrExt;
     let (_temp, root) = fresh();
     let odd = root.join(OsStr::from_bytes(b"sh\xffop"));
-    // Some file systems accept only Unicode names.
+    // Some file systems accept only Unicode names. There, the test is skipped.
     if fs::create_dir(&odd).is_err() {
         return;
     }
@@ -286,7 +286,7 @@ proptest! {
             None => {
                 let (base, hash) = name.as_str().rsplit_once('-').unwrap();
                 prop_assert!(!base.is_empty());
-                // The hash has eight digits; the replacement for an invalid name would have sixteen.
+                // The hash has eight digits. The replacement for a name that came out invalid would have sixteen.
                 prop_assert!(hash.len() == 8 && hash.bytes().all(|digit| digit.is_ascii_hexdigit()), "{}", name);
             }
         }
@@ -344,7 +344,7 @@ fn the_origin_is_read_from_the_common_directory_without_credentials() {
         None,
         "includes are not followed"
     );
-    // A linked worktree has the origin of the common directory.
+    // A linked worktree has the origin that the common directory states.
     let git_dir = root.join("shop/.git/worktrees/wt");
     make_git_dir(&git_dir);
     fs::write(git_dir.join("commondir"), "../..\n").unwrap();
@@ -370,7 +370,7 @@ fn a_git_directory_that_cannot_be_resolved_is_an_error_and_no_plain_folder() {
     }
 }
 
-/// Set while one test runs again as another user than root.
+/// The environment variable that is set when a test runs again as a user other than root.
 #[cfg(target_os = "linux")]
 const AS_OTHER: &str = "LAYOUT_TEST_FOLDER";
 
@@ -397,7 +397,7 @@ fn an_unreadable_git_directory_is_an_error_and_no_plain_folder() {
             let error = Identity::at(&shop).unwrap_err();
             assert!(matches!(error, IdentityError::Io { .. }), "{error}");
         }
-        // Root can read everything, so the test runs as another user.
+        // Root can read everything, so the test runs again as another user.
         Ok(_) => {
             let test = "identity::an_unreadable_git_directory_is_an_error_and_no_plain_folder";
             let run = std::process::Command::new("setpriv")
@@ -437,7 +437,7 @@ fn a_git_entry_that_is_no_folder_and_no_file_is_an_error() {
     ];
     for (what, make) in ways {
         let (_temp, root) = fresh();
-        // The search also fails if a folder above is a repository: its name would be that of another repository.
+        // The search must not continue to a repository further up, whose name would be the wrong one.
         make_git_dir(&root.join("above/.git"));
         for folder in ["shop", "above/shop"] {
             let shop = root.join(folder);
@@ -468,7 +468,7 @@ fn the_search_ends_below_a_ceiling() {
     for ceiling in ["~/a", "~/a/b", "~/x:~/a/b", ":~/a", "~:~/a"] {
         assert_eq!(kind(ceiling, "a/b/c"), IdentityKind::Folder, "{ceiling}");
     }
-    // The first folder is searched whatever the ceiling, and a ceiling that is not above it has no effect.
+    // The folder where the search begins is always searched. A ceiling that is not above it has no effect.
     for ceiling in [
         "~",
         "/",

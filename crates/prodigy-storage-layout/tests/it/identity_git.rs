@@ -1,4 +1,4 @@
-//! Tests of the identities of repositories that git made. Without `git` they do nothing.
+//! Tests of the identities of repositories that git made. They are skipped if `git` is not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ struct Git {
 }
 
 impl Git {
-    /// A new folder; `None` if git is not installed.
+    /// Creates a temporary folder; `None` if git is not installed.
     fn fresh() -> Option<Self> {
         if Command::new("git").arg("--version").output().is_err() {
             eprintln!("no git: nothing checked");
@@ -59,7 +59,7 @@ impl Git {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A repository with one commit, so that worktrees can be added.
+    /// Creates a repository with one commit, so that worktrees can be added to it.
     fn repository(&self, folder: &str) {
         self.run(".", &["init", "--quiet", folder]);
         self.run(folder, &["commit", "--quiet", "--allow-empty", "-m", "first"]);
@@ -103,7 +103,7 @@ fn worktrees_in_any_folder() {
         same_repository(&identity, &main);
         assert_eq!(identity.worktree, Some(git.path(worktree)));
     }
-    // From the worktree's own folder in the git directory.
+    // The folder within the git directory in which git describes the worktree leads to the same repository.
     same_repository(&git.at("shop/.git/worktrees/one"), &main);
     assert_eq!(git.at("shop/.git/worktrees/one").worktree, None);
 }
@@ -215,7 +215,7 @@ fn submodules_and_their_worktrees() {
     );
     same_repository(&git.at("lib-two"), &module);
 
-    // Settings per worktree move `core.worktree` to another file.
+    // With settings per worktree, git moves `core.worktree` to another file.
     git.run("shop/libs/lib", &["sparse-checkout", "set", "--cone", "src"]);
     same_repository(&git.at("lib-two"), &module);
 }

@@ -29,8 +29,8 @@ fn every_rule_has_its_own_reason() {
     assert_eq!(problem(" a"), NameProblem::Space { char: ' ', at: 0 });
     assert_eq!(problem("a "), NameProblem::Space { char: ' ', at: 1 });
     assert_eq!(problem(" "), NameProblem::Space { char: ' ', at: 0 });
-    // NUL, tab, escape, delete, C1 control; soft hyphen, zero-width space, bidirectional override and isolate, byte order
-    // mark, tag; private use; unassigned.
+    // In order: NUL, tab, escape, delete, a C1 control; soft hyphen, zero-width space, bidirectional override and
+    // isolate, byte order mark, tag; a private-use character; an unassigned one.
     for control in [
         '\0',
         '\t',

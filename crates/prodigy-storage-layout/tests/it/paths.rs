@@ -308,7 +308,7 @@ fn phases_are_read_and_written() {
     }
 }
 
-/// Paths that are similar to those of entries.
+/// Paths that resemble those of entries.
 fn near_path() -> BoxedStrategy<String> {
     let fragment = prop_oneof![
         strategy::text(),
@@ -394,7 +394,7 @@ proptest! {
         let path = entry.path();
         prop_assert!(path.components().all(|component| matches!(component, Component::Normal(_))));
         prop_assert!(path.components().all(|component| component.as_os_str().len() <= 255));
-        // A dot distinguishes the folder of tombstones from a file in the same folder.
+        // Only the name of the folder for tombstones may begin with a dot, to distinguish it from a file next to it.
         let may_have_dot = matches!(entry, Entry::Tombstone(_));
         prop_assert!(may_have_dot || path.components().all(|c| !c.as_os_str().to_str().unwrap().starts_with('.')));
     }

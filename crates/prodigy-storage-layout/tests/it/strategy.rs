@@ -1,4 +1,5 @@
-//! Generated ids and entries. Each strategy is boxed: nested by value, they would overflow the stack of a test thread.
+//! Strategies for ids and entries. Each is boxed, since strategies nested by value would overflow the stack of a test
+//! thread.
 
 use prodigy_storage_layout::{
     CheckpointKey, Document, DocumentKind, DocumentName, DocumentOwner, Entry, JobAddress, JobId, LockName,
@@ -7,7 +8,7 @@ use prodigy_storage_layout::{
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Texts that are often valid names, and often names that also occur in paths.
+/// Texts that are often valid names, and often names that also have a meaning in paths.
 pub fn text() -> BoxedStrategy<String> {
     let hard = select(vec![
         "session-",
@@ -58,7 +59,7 @@ pub fn text() -> BoxedStrategy<String> {
     .boxed()
 }
 
-/// A valid name.
+/// Valid names.
 fn name() -> BoxedStrategy<String> {
     text()
         .prop_filter_map("no name", |text| RepoName::new(&text).is_ok().then_some(text))
@@ -108,7 +109,7 @@ pub fn time() -> BoxedStrategy<Timestamp> {
     .boxed()
 }
 
-/// A stamp in a form of another program.
+/// Stamps in the forms of other programs.
 pub fn foreign_stamp_text() -> BoxedStrategy<String> {
     let parts = (
         1970..2262,
@@ -156,7 +157,7 @@ pub fn segment() -> BoxedStrategy<SegmentName> {
     .boxed()
 }
 
-/// A caller-defined document.
+/// Caller-defined documents.
 fn own_document() -> BoxedStrategy<Document> {
     let owner = prop_oneof![
         job().prop_map(DocumentOwner::Job),
@@ -179,7 +180,7 @@ pub fn phase() -> BoxedStrategy<Phase> {
     prop_oneof![select(Phase::ALL.to_vec()), own].boxed()
 }
 
-/// The stamp of a checkpoint, perhaps followed by a key.
+/// Stamps of checkpoints, some of them followed by a key.
 fn keyed_stamp() -> BoxedStrategy<Stamp> {
     let hard = select(vec!["json", "a.json", "x-checkpoint-1", "20251115", "v1-"]).prop_map(str::to_owned);
     let key = prop_oneof![name(), hard].prop_map(|name| CheckpointKey::new(name).unwrap());

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::strategy;
 
-/// 2025-11-15T07:36:06Z, in seconds since 1970.
+/// The time 2025-11-15T07:36:06Z, in seconds since 1970.
 const SECONDS: i64 = 1_763_192_166;
 
 fn at(nanos: i64) -> Timestamp {
@@ -170,7 +170,8 @@ fn segment_names() {
         "events-20251115_073606.jsonl.bz2",
         "events-20251115_073606.jsonl.zst.jsonl",
         ".events-20251115_073606.jsonl",
-        // A second spelling of a short name, and pairs of stamps that are not both canonical.
+        // The lower bound and the creation time are equal, which is only valid in the short form; or one of them is not
+        // canonical.
         "events-20251115T073606.000000000Z-20251115T073606.000000000Z.jsonl",
         "events-20251115T073606.000000000Z-20251115_073606.jsonl",
         "events-20251115_073606-20251115T073606.000000000Z.jsonl",

@@ -1,4 +1,4 @@
-//! The conformance suite, with and without a snapshot.
+//! Runs the conformance suite, with and without a snapshot.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -118,7 +118,7 @@ fn every_property_holds_over_a_snapshot() {
     let factory = Factory { persistent: true };
     run_all(&factory);
     for property in properties() {
-        // Nothing is moved out of a store in memory.
+        // A memory store does not support moves, so these properties are skipped.
         let expected = match property.topic {
             "moved" => Outcome::Skipped,
             _ => Outcome::Held,

@@ -1,4 +1,4 @@
-//! The limit, and threads on many jobs.
+//! Tests of the memory limit, and of threads that use many jobs.
 
 use std::sync::Arc;
 
@@ -147,7 +147,7 @@ fn a_queue_near_its_cap_is_a_warning_and_a_full_one_a_failure() {
     let error = push("3", 2000).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
     assert!(backend.usage(Deadline::never()).unwrap().bytes() < 10_000);
-    // Without a maximum size nothing is checked.
+    // Without a maximum size, health does not check the sizes of queues.
     let free = MemoryBackend::new(MemoryOptions::new()).unwrap();
     assert!(
         free.health(Deadline::never())

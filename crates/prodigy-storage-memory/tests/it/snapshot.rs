@@ -1,4 +1,4 @@
-//! The snapshot on disk.
+//! Tests of the snapshot on disk.
 
 use prodigy_storage_backend::{Catalog, Deadline, ErrorKind, LockOptions, LockStore, PageOptions};
 use prodigy_storage_layout::LockName;
@@ -11,7 +11,7 @@ fn open(folder: &TempDir) -> prodigy_storage_backend::Result<MemoryBackend> {
     MemoryBackend::new(MemoryOptions::new().persistence(folder.path().join("sub/store.jsonl")))
 }
 
-/// A read-only handle, as another process would open it.
+/// Opens the snapshot read-only, as another process would.
 fn read(folder: &TempDir) -> MemoryBackend {
     let options = MemoryOptions::new().persistence(folder.path().join("sub/store.jsonl"));
     MemoryBackend::new(options.read_only(true)).unwrap()
@@ -106,7 +106,7 @@ fn a_place_that_cannot_be_written_is_an_error_of_the_flush() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    // A file is at the path of a needed folder.
+    // A file is at the path of a folder that the snapshot needs.
     let error = MemoryBackend::new(MemoryOptions::new().persistence(file.join("store.jsonl")))
         .and_then(|backend| backend.flush(Deadline::never()))
         .unwrap_err();
@@ -160,7 +160,8 @@ fn what_is_no_file_is_refused_and_does_not_hang() {
     std::fs::create_dir_all(&path).unwrap();
     assert_eq!(open(&folder).unwrap_err().kind(), ErrorKind::Io);
     std::fs::remove_dir(&path).unwrap();
-    // Set by this process: a child process could hold the lock of another test's snapshot until its exec.
+    // Creates the pipe without a child process: before its exec, a child could hold the lock on the snapshot of another
+    // test.
     let (kind, mode) = (
         rustix::fs::FileType::Fifo,
         rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
