@@ -142,7 +142,7 @@ impl KnownRepo {
     }
 }
 
-/// Decides which name the repository that was found has. The first row of the table that matches decides.
+/// Decides which name the repository that was found has. The first case below that applies decides.
 #[must_use]
 pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     let relations: Vec<Relation> = known.iter().map(|known| known.recorded.relation(found)).collect();
@@ -151,14 +151,14 @@ pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
         all.filter(move |(_, (relation, _))| **relation == wanted)
             .map(|(index, (_, known))| (index, known))
     };
-    // The row for the same directory at the same path.
+    // The case of the same directory at the same path.
     if let Some((index, known)) = having(Relation::Same)
         .next()
         .or_else(|| having(Relation::Incomplete).next())
     {
         return same(index, known, found.clone(), found);
     }
-    // The rows for the same directory at another path. If the directory is mounted twice, the entry keeps its recorded
+    // The cases of the same directory at another path. If the directory is mounted twice, the entry keeps its recorded
     // path.
     let mounted = having(Relation::Elsewhere)
         .chain(having(Relation::PerhapsElsewhere))
@@ -178,7 +178,7 @@ pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     if let Some((index, known)) = having(Relation::Elsewhere).next() {
         return same(index, known, found.clone(), found);
     }
-    // The rows for another directory at the same path.
+    // The cases of another directory at the same path.
     let mut clones = having(Relation::Replaced { same_origin: true });
     if let Some((index, known)) = clones.next() {
         if clones.next().is_some() || known.active {
@@ -193,7 +193,7 @@ pub fn decide(found: &Evidence, known: &[KnownRepo]) -> Decision {
     if let Some((index, _)) = unclear {
         return Decision::Conflict { index };
     }
-    // The rows for a repository without an entry. It gets a name that no other repository has.
+    // The cases of a repository without an entry. It gets a name that no other repository has.
     for role in [NameRole::Suggested, NameRole::Distinct] {
         let holder = known.iter().position(|known| known.role == role);
         let Some(index) = holder else {

@@ -25,7 +25,7 @@ use crate::root::{self, LockedFile, Replace, Root, TempFile};
 const CHUNK: usize = 256 << 10;
 const SEALED: u32 = crate::fs::SEALED_MODE;
 
-/// A root that a whole archive is restored into.
+/// Restores a whole archive into an empty root.
 pub(super) struct WholeRoot<'r> {
     root: &'r Root,
     archive: &'r Verified,
@@ -104,7 +104,7 @@ impl Receiver for WholeRoot<'_> {
     }
 }
 
-/// A job that is restored beside others.
+/// Restores one job into a root that may have other jobs.
 pub(super) struct OneJob<'s> {
     store: &'s Stores,
     job: &'s JobAddress,

@@ -1,4 +1,4 @@
-//! A repair keeps readable data, and leaves everything else unchanged.
+//! Tests of the doctor: a repair keeps readable data, and leaves everything undamaged unchanged.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod large;

@@ -43,7 +43,8 @@ impl Turn<'_> {
             (None, None) => true,
             _ => false,
         };
-        // A journal that was created since then has no records of changes that this index already has.
+        // A journal that was created after this process's last turn has no records of changes that are already in the
+        // index.
         let is_new_journal = journal.is_none() && found_journal.is_some();
         let is_other = files.has_failed()
             || !is_same(items, found_items)

@@ -103,7 +103,7 @@ mod tests {
     fn a_folder_of_another_user_where_all_may_make_one_was_planted() {
         let way = way();
         if way.me == 0 {
-            // A folder of the superuser is always safe, so it is given to another user.
+            // A folder of the superuser always counts as safe, so this one is given to another user.
             std::os::unix::fs::chown(way.shared.join("mine"), Some(4242), None).unwrap();
         }
         let uid = std::fs::metadata(way.shared.join("mine")).unwrap().uid();

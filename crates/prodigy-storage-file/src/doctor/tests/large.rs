@@ -1,4 +1,4 @@
-//! Records and documents above the doctor's size limits: they cause a warning, and are never moved.
+//! Tests of records and documents above the doctor's size limits: they cause a warning, and are never moved.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Conditions, names and fencing.
+//! Tests of conditional writes to documents, and of their names and fencing tokens.
 
 use super::*;
 

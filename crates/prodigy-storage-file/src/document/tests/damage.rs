@@ -1,4 +1,4 @@
-//! Damage, newer formats and failed syncs.
+//! Tests of damaged documents, of documents of newer formats, and of failed syncs.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Fencing marks.
+//! Tests of a job's fencing marks: the greatest token of each lock.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Acknowledged events are durable.
+//! Tests that acknowledged events are durable.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! Writes and syncs that fail.
+//! Tests of writes and syncs that fail.
 
 use std::path::Path;
 use std::sync::Arc;
