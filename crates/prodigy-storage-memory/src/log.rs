@@ -166,7 +166,7 @@ impl EventLog {
         self.spine_removed + left
     }
 
-    /// The position of a line of the spine.
+    /// The position of the line with this index in the spine; `None` if it was removed.
     pub(crate) fn spine_at(&self, index: usize) -> Option<usize> {
         self.spine.get(index.checked_sub(self.spine_removed)?).copied()
     }

@@ -1,4 +1,4 @@
-//! Finds the segments that the high-water mark of a cursor covers by their names, without parsing each name.
+//! Finds the segments that the high-water mark of a cursor covers, as their names show, without parsing every name.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
