@@ -14,7 +14,7 @@ const CHECK: &str = "check fencing token";
 
 /// The fencing token of one holder of a lock, with the name of that lock and the origin of the token.
 ///
-/// Two stores may give out equal numbers, such as a store and its restored copy. The origin tells them apart: it
+/// Two stores may give out equal numbers, such as a store and its restored copy. The origin is then different: it
 /// says which store gave out the token. It is compared with the file of the lock, so a token with an origin always
 /// has the name of its lock. A token without an origin is valid in every store.
 ///

@@ -19,7 +19,7 @@ use crate::tree::Parsed;
 /// The largest configuration file that is read, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Finds the configuration file in a folder. `None` if there is none; several files are an error.
+/// Finds the configuration file in a folder. `None` if no file is there; several files are an error.
 pub(crate) fn discover(folder: &Path, errors: &mut Vec<ConfigError>) -> Option<PathBuf> {
     let mut found = Vec::new();
     for name in ["config.yml", "config.yaml", "config.toml"] {

@@ -13,7 +13,7 @@
 //! The caller passes the variables as an [`Environment`]. Only [`ProcessEnvironment`] reads those of the process.
 //!
 //! # Limitations
-//! - Positions are those of keys, not of values. For a key from a YAML alias or merge key, the position is the one
+//! - A position is where a key is written, not its value. For a key from a YAML alias or merge key, the position is the one
 //!   at which the key is written.
 //! - After a syntax error, the rest of a YAML file is not read. The rest of a TOML file is read.
 //! - A configuration file has at most 1 MiB and 64 levels of nesting.

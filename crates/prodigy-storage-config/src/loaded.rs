@@ -36,7 +36,7 @@ pub struct Loaded {
 impl Loaded {
     /// The origin of the effective value of a key; [`Origin::Default`] for a path that is not a key.
     ///
-    /// If `base_dir` results from `use_global: false`, its origin is that of `use_global`. If it results from
+    /// If `base_dir` results from `use_global: false`, its origin is the origin of `use_global`. If it results from
     /// `PRODIGY_HOME`, its origin is that variable.
     #[must_use]
     pub fn origin(&self, key: &str) -> &Origin {

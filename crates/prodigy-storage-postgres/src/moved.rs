@@ -32,7 +32,7 @@ pub(crate) fn is_covered(repo: &str, name: &str) -> String {
     )
 }
 
-/// A part as the columns `repo` and `name` of a mark. Empty text stands for all.
+/// A part as the columns `repo` and `name` of a mark. Empty text means all.
 fn names(part: &Part) -> (String, String) {
     let repo = part.repo().map(|repo| repo.as_str().to_owned());
     let job = part.job().map(|job| job.as_str().to_owned());

@@ -35,7 +35,7 @@ pub(crate) struct Link {
     /// Set to true when the server reports that a commit no longer waits for its synchronous standby.
     pub(crate) unreplicated: Arc<AtomicBool>,
     idle_since: Instant,
-    /// A clone of [`Pool::open`], whose number of clones is that of the open connections.
+    /// A clone of [`Pool::open`], which has as many clones as there are open connections.
     counted: Option<Arc<()>>,
     /// The statements that are prepared on this connection; `None` behind a pooler, where none may be.
     prepared: Option<Mutex<HashMap<String, Statement>>>,

@@ -179,7 +179,7 @@ impl Orphans {
         })
     }
 
-    /// Removes the records that are older than `before`. Returns false if there are none.
+    /// Removes the records that are older than `before`. Returns false if no record is older.
     pub(crate) fn remove_older(&self, before: Timestamp) -> Result<bool> {
         self.change("remove old orphaned worktrees", |orphans| {
             let count = orphans.len();

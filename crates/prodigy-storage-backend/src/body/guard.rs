@@ -135,7 +135,7 @@ impl<'a> Guard<'a> {
         Err(io::ErrorKind::InvalidData.into())
     }
 
-    /// Checks raw text that is written in the place of a value.
+    /// Checks raw text that is written as a value.
     fn check_raw(&mut self, raw: &str) -> io::Result<()> {
         self.step(Place::Value, Place::Done);
         if self.raw == Raw::Checked

@@ -17,7 +17,7 @@ pub enum Outcome {
     Skipped,
 }
 
-/// What a property needs besides a fresh store.
+/// A condition of a property besides a fresh store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Need {

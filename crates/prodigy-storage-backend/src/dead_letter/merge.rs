@@ -24,7 +24,7 @@ use crate::error::{ErrorKind, Result, StorageError};
 /// `timestamp` gets `now`. The failure count is raised by the number of new failures. A push without failures
 /// raises it by 1 if its `last_attempt` differs from the stored one; without `last_attempt` the push counts as no
 /// attempt, and only its other fields are merged. `first_attempt` is kept, `last_attempt` is the later of the two,
-/// and the signature is that of the last failure.
+/// and the signature follows from the last failure.
 ///
 /// For all other fields (data, artifacts, unknown fields) the pushed value replaces the stored one, and fields
 /// that only the stored item has are kept. A push may park an item but never unpark it: the merged item is

@@ -6,7 +6,7 @@
 //! compares. All of them are pure functions over JSON text, and keep `item_data` byte for byte. [`DeadLetter`] is the
 //! same item as a Rust type.
 //!
-//! The names in [`RESERVED`] are those of fields that the queue adds. At the top level of a pushed item such
+//! The queue adds the fields that are named in [`RESERVED`]. At the top level of a pushed item such
 //! fields are removed, so that lines of a queue's file can be pushed again.
 //!
 //! ```

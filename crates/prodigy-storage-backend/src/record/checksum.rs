@@ -31,7 +31,7 @@ pub fn hex8(crc: u32) -> [u8; 8] {
     out
 }
 
-/// Appends `,"crc":"<8 hex>"}` to `out`. The checksum is that of `out[start..]`, a JSON object without its closing
+/// Appends `,"crc":"<8 hex>"}` to `out`. The checksum is computed of `out[start..]`, a JSON object without its closing
 /// brace.
 pub fn add_checksum(out: &mut Vec<u8>, start: usize) {
     let crc = crc32c::crc32c(out.get(start..).unwrap_or_default());

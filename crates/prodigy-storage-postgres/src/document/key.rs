@@ -1,4 +1,4 @@
-//! The sort key of a document's row: bytes whose order is that of the listings, first by stamp and then by
+//! The sort key of a document's row: bytes that sort as the listings do, first by stamp and then by
 //! address.
 
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, Phase, Stamp};
@@ -47,7 +47,7 @@ pub(crate) fn key(document: &Document) -> Vec<u8> {
     key
 }
 
-/// The number that stands for the document's kind in the table.
+/// The number of the document's kind in the table.
 pub(crate) fn kind(document: &Document) -> i16 {
     match document {
         Document::Setup(_) => 0,

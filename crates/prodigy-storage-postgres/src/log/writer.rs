@@ -59,7 +59,7 @@ pub(crate) struct Row {
 
 /// The appends of a process to a log: the state that its threads and the task share.
 pub(crate) struct Writer {
-    /// Stores batches. Whoever holds the lock stores one group of batches.
+    /// Stores batches. The task that holds the lock stores one group of batches.
     store: Arc<AsyncMutex<Store>>,
     requests: UnboundedSender<Request>,
     /// The row under which events are stored, if one is registered now.
@@ -396,7 +396,7 @@ impl Store {
     }
 }
 
-/// Stores a single event under an assigned id. The conditions and the columns of the answer are those of
+/// Stores a single event under an assigned id. It has the conditions and the columns of the answer of
 /// [`Columns::insert`], but there is no row if a condition is not met. This costs the server less.
 ///
 /// The statement compares with the newest id only. If it asked for any id above the parameter, the server would

@@ -148,7 +148,7 @@ impl Checkpoints {
         self.newest_of(phase, None)
     }
 
-    /// The latest valid checkpoint of the same phase that is older than this one; `None` if there is none. So a
+    /// The latest valid checkpoint of the same phase that is older than this one; `None` without one. So a
     /// program can step back from a checkpoint whose state has another type:
     ///
     /// ```no_run

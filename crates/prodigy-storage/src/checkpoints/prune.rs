@@ -70,7 +70,7 @@ pub(crate) fn prune(
             continue;
         }
         if newest_place(inner, &kept)?.is_none() {
-            // None of the newest checkpoints is valid. The newest valid one among the old ones is kept, since a
+            // No newest checkpoint is valid. The newest valid one among the old ones is kept, since a
             // resume needs it.
             match newest_place(inner, &old)? {
                 Some(at) => drop(old.remove(at)),

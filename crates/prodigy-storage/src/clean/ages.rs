@@ -122,7 +122,7 @@ fn documents(storage: &Storage) -> Result<Documents> {
     storage.repo(AUDIT.0)?.documents(RUNS.0)
 }
 
-/// The stored times. If the document can't be read, there are none.
+/// The stored times. Empty if the document can't be read.
 fn runs(documents: &Documents) -> Runs {
     let stored = documents.get::<Runs>(RUNS.1).ok().flatten();
     stored.map(|stored| stored.data).unwrap_or_default()
