@@ -54,7 +54,7 @@ use crate::storage::Inner;
 #[derive(Clone, Debug)]
 pub struct Documents {
     inner: Arc<Inner>,
-    owner: DocumentOwner,
+    pub(crate) owner: DocumentOwner,
     kind: DocumentKind,
     /// The fencing token that each write carries.
     fence: Option<Fence>,

@@ -124,7 +124,7 @@ pub(crate) struct OrphansDocument {
 #[derive(Clone, Debug)]
 pub struct Orphans {
     inner: Arc<Inner>,
-    job: JobAddress,
+    pub(crate) job: JobAddress,
     /// The fencing token that each write carries.
     fence: Option<Fence>,
 }

@@ -14,6 +14,7 @@ use prodigy_storage_layout::JobAddress;
 
 use super::pool;
 use super::queues::Queues;
+use super::target::{OfCall, OfFuture, Target};
 use super::threads::{Reply, Threads, reply};
 use crate::storage::Inner;
 
@@ -48,6 +49,7 @@ pub(super) struct Append {
     reply: Reply<Ids>,
     /// Keeps a flush waiting until this append has ended.
     _hold: pool::Batch,
+    _of_call: OfCall,
 }
 
 /// How to append a batch.
@@ -72,17 +74,23 @@ impl Threads {
             given: !batch.ids().is_empty(),
             fence: batch.fence().map(ToString::to_string),
         };
+        let (target, deadline) = (Target::job(job), inner.deadline());
+        self.given_up.ended(target).await;
         let (reply, answer) = reply(self, drop);
+        let of_future = OfFuture::new(self, target);
         let append = Append {
             inner: Arc::clone(inner),
             batch,
             alone: how.alone,
-            deadline: inner.deadline(),
+            deadline,
             reply,
             _hold: self.appends.hold(),
+            _of_call: of_future.of_call(),
         };
         self.appends.push(key, append);
-        answer.get(APPEND).await
+        let result = answer.get(APPEND).await;
+        of_future.answered();
+        result
     }
 }
 

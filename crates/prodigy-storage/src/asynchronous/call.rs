@@ -9,7 +9,8 @@ use prodigy_storage_backend::StorageError;
 /// The future of a call. It does nothing until it is polled, needs no particular runtime, and owns its arguments.
 ///
 /// Dropping the future cancels the call. If the call has not begun on its thread, it never begins. If it has
-/// begun, it runs to its end, so an append may still be stored; a lease or a lock that it takes is released.
+/// begun, it runs to its end, so an append may still be stored; a lease or a lock that it takes is released. Later calls
+/// of the handle for the same job begin after that end, so a call that was given up never undoes a newer one.
 ///
 /// ```
 /// # use prodigy_storage::{AsyncStorage, Call, EventId};

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 use super::mirror::{method, mirror, rows};
+use super::target::HasTarget;
 use super::{Call, ItemStream};
 use crate::checkpoints::{
     Checkpoint, CheckpointEntry, CheckpointId, Checkpoints, PruneOptions, SaveOptions, SavedCheckpoint,
@@ -59,7 +60,9 @@ impl AsyncCheckpoints {
         Call::new(async move {
             let state = state?;
             threads
-                .call("save", move || blocking.save(phase, &*state, options))
+                .call(blocking.target(), "save", move || {
+                    blocking.save(phase, &*state, options)
+                })
                 .await
         })
     }

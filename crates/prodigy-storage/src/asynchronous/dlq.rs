@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::mirror::{method, mirror, rows};
+use super::target::{HasTarget, Target};
 use super::threads::Threads;
 use super::{Call, ItemStream, Wrap};
 use crate::dlq::{
@@ -80,7 +81,9 @@ impl AsyncDlq {
         let (blocking, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
         Call::new(async move {
             let items = items?;
-            threads.call("push", move || blocking.put(&items)).await
+            threads
+                .call(blocking.target(), "push", move || blocking.put(&items))
+                .await
         })
     }
 
@@ -88,7 +91,9 @@ impl AsyncDlq {
     pub fn list(&self, select: &Select) -> Call<ItemStream<DlqSummary>> {
         let (blocking, threads, select) = (self.blocking.clone(), Arc::clone(&self.threads), select.clone());
         Call::new(async move {
-            let summaries = threads.call("list", move || blocking.list(&select)).await?;
+            let summaries = threads
+                .call(blocking.target(), "list", move || blocking.list(&select))
+                .await?;
             Ok(ItemStream::new(summaries, &threads))
         })
     }
@@ -97,8 +102,9 @@ impl AsyncDlq {
     pub fn take(&self, select: &Select, limit: usize, lease: Duration) -> Call<Vec<AsyncTaken>> {
         let (blocking, threads, select) = (self.blocking.clone(), Arc::clone(&self.threads), select.clone());
         Call::new(async move {
+            let target = blocking.target();
             let take = move || blocking.take(&select, limit, lease);
-            let taken = threads.call_or_undo("take", take, release_all).await?;
+            let taken = threads.call_or_undo(target, "take", take, release_all).await?;
             Ok(taken.into_iter().map(|taken| taken.wrap(&threads)).collect())
         })
     }
@@ -254,6 +260,12 @@ impl Wrap for Taken {
 struct InTask {
     taken: Taken,
     threads: Arc<Threads>,
+}
+
+impl HasTarget for Arc<InTask> {
+    fn target(&self) -> Target {
+        self.taken.target()
+    }
 }
 
 impl Deref for InTask {

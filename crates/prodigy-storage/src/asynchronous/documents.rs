@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::mirror::{method, mirror, rows};
+use super::target::HasTarget;
 use super::{Call, ItemStream};
 use crate::documents::{DocumentInfo, DocumentOptions, Documents, Stored};
 
@@ -50,7 +51,9 @@ impl AsyncDocuments {
         Call::new(async move {
             let value = value?;
             threads
-                .call("put", move || blocking.put(name, &*value, options))
+                .call(blocking.target(), "put", move || {
+                    blocking.put(name, &*value, options)
+                })
                 .await
         })
     }

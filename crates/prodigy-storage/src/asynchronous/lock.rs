@@ -7,6 +7,7 @@ use prodigy_storage_backend::{Fence, Result};
 use prodigy_storage_layout::LockName;
 
 use super::Call;
+use super::target::Target;
 use super::threads::{Threads, no_thread};
 use crate::lock::StorageLock;
 
@@ -77,7 +78,11 @@ impl AsyncStorageLock {
     pub fn release(mut self) -> Call<()> {
         Call::new(async move {
             match self.held.take() {
-                Some(held) => self.threads.call("release", move || release(held)).await,
+                Some(held) => {
+                    self.threads
+                        .call(Target::ANY, "release", move || release(held))
+                        .await
+                }
                 None => Ok(()),
             }
         })
@@ -91,7 +96,7 @@ impl AsyncStorageLock {
         let (held, threads) = (self.held.clone(), Arc::clone(&self.threads));
         Call::new(async move {
             let held = held.ok_or_else(|| no_thread(name))?;
-            threads.call(name, move || call(&held)).await
+            threads.call(Target::ANY, name, move || call(&held)).await
         })
     }
 }

@@ -116,7 +116,8 @@ macro_rules! method {
             $($own)*
             let (blocking, threads) = (self.blocking.clone(), std::sync::Arc::clone(&self.threads));
             crate::asynchronous::Call::new(async move {
-                threads.call(stringify!($name), move || blocking.$name($($pass)*)).await
+                let target = crate::asynchronous::target::HasTarget::target(&blocking);
+                threads.call(target, stringify!($name), move || blocking.$name($($pass)*)).await
             })
         }
     };
@@ -126,7 +127,8 @@ macro_rules! method {
             $($own)*
             let (blocking, threads) = (self.blocking.clone(), std::sync::Arc::clone(&self.threads));
             crate::asynchronous::Call::new(async move {
-                let result = threads.call(stringify!($name), move || blocking.$name($($pass)*)).await?;
+                let target = crate::asynchronous::target::HasTarget::target(&blocking);
+                let result = threads.call(target, stringify!($name), move || blocking.$name($($pass)*)).await?;
                 Ok(crate::asynchronous::Wrap::wrap(result, &threads))
             })
         }

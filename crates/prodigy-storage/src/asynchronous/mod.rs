@@ -20,6 +20,7 @@ mod queues;
 mod repo;
 mod storage;
 mod stream;
+mod target;
 #[cfg(all(test, feature = "file", feature = "memory"))]
 mod tests;
 mod threads;

@@ -8,6 +8,7 @@ use prodigy_storage_layout::{LockName, Part, RepoName};
 use serde::de::DeserializeOwned;
 
 use super::mirror::{method, mirror, rows};
+use super::target::Target;
 use super::threads::{Threads, open};
 use super::{AsyncEvents, AsyncRepo, AsyncStorageLock, Call, FollowAllStream, ItemStream};
 use crate::builder::StorageBuilder;
@@ -146,7 +147,11 @@ impl AsyncStorage {
     #[cfg(feature = "file")]
     pub fn doctor(&self) -> Call<Doctor> {
         let (blocking, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
-        Call::new(async move { threads.call("doctor", move || blocking.doctor()).await })
+        Call::new(async move {
+            threads
+                .call(Target::ANY, "doctor", move || blocking.doctor())
+                .await
+        })
     }
 
     /// Like [`Storage::flush`]. First it waits for the calls of this handle that have begun, and for the releases
@@ -155,7 +160,7 @@ impl AsyncStorage {
         let (blocking, threads) = (self.blocking.clone(), Arc::clone(&self.threads));
         Call::new(async move {
             threads.ended().await;
-            threads.call("flush", move || blocking.flush()).await
+            threads.call(Target::ANY, "flush", move || blocking.flush()).await
         })
     }
 

@@ -15,6 +15,7 @@ use prodigy_storage_layout::JobAddress;
 use serde::de::DeserializeOwned;
 
 use super::Wrap;
+use super::target::Target;
 use super::threads::Threads;
 use crate::events::{Event, EventReader, Follow, FollowAll, FollowHandle};
 use crate::listing::Listing;
@@ -111,7 +112,7 @@ impl<T: Send + 'static> Chunks<T> {
                     let (threads, pace) = (Arc::clone(&self.threads), self.pace);
                     self.source = Source::Reading(Box::pin(async move {
                         match pace {
-                            Pace::Reads => threads.call("read", || Ok(read(steps))).await,
+                            Pace::Reads => threads.call(Target::ANY, "read", || Ok(read(steps))).await,
                             Pace::Waits => threads.wait("follow events", || read(steps)).await,
                         }
                     }));

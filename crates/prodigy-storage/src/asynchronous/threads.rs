@@ -13,6 +13,7 @@ use super::appends::{self, Appends};
 use super::locks::{self, LockWaits};
 use super::pool::{Batch, Pool};
 use super::queues::Queues;
+use super::target::{GivenUp, OfFuture, Target};
 use crate::storage::Storage;
 
 thread_local! {
@@ -35,6 +36,7 @@ pub(super) struct Threads {
     pub(super) waits: Pool,
     pub(super) appends: Arc<Appends>,
     pub(super) locks: Arc<LockWaits>,
+    pub(super) given_up: GivenUp,
     timeout: Duration,
 }
 
@@ -50,29 +52,36 @@ impl Threads {
             waits: Pool::new(NAME, usize::MAX),
             appends: Queues::new(Pool::new(NAME, limit), appends::serve),
             locks: Queues::new(Pool::new(NAME, limit), locks::serve),
+            given_up: GivenUp::default(),
             timeout: config.timeout,
         })
     }
 
-    /// Runs `call` on one of the threads. If the future is dropped before the call has begun, it never begins.
+    /// Runs `call` on one of the threads, after the calls of the target whose futures were dropped while they ran. If the
+    /// future is dropped before the call has begun, it never begins.
     pub(super) async fn call<T: Send + 'static>(
         self: &Arc<Self>,
+        target: Target,
         name: &'static str,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.call_or_undo(name, call, drop).await
+        self.call_or_undo(target, name, call, drop).await
     }
 
     /// Like [`call`](Self::call). If the future is dropped after the call has begun, `undo` is called with the
     /// call's result.
     pub(super) async fn call_or_undo<T: Send + 'static>(
         self: &Arc<Self>,
+        target: Target,
         name: &'static str,
         call: impl FnOnce() -> Result<T> + Send + 'static,
         undo: fn(T),
     ) -> Result<T> {
         let (begun, timeout) = (Instant::now(), self.timeout);
+        self.given_up.ended(target).await;
         let (reply, answer) = reply(self, undo);
+        let of_future = OfFuture::new(self, target);
+        let of_call = of_future.of_call();
         self.operations.submit(move || {
             let waited = begun.elapsed();
             reply.give(move || {
@@ -88,8 +97,11 @@ impl Threads {
                 WAITED.set(Duration::ZERO);
                 result
             });
+            drop(of_call);
         });
-        answer.get(name).await
+        let result = answer.get(name).await;
+        of_future.answered();
+        result
     }
 
     /// Runs a call without a time limit on a thread of its own. If the future is dropped, the call has to end soon
@@ -274,6 +286,8 @@ mod tests {
     use std::task::{Context, Waker};
     use std::thread;
 
+    use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+
     use super::super::AsyncStorage;
     use super::*;
     use crate::{DeadLetter, ItemId, Select};
@@ -301,6 +315,10 @@ mod tests {
     }
 
     fn call(threads: &Arc<Threads>) -> Call {
+        call_of(threads, Target::ANY)
+    }
+
+    fn call_of(threads: &Arc<Threads>, target: Target) -> Call {
         let ((begin, begun), (may_end, end), (undo, undone)) = (channel(), channel(), channel());
         let threads = Arc::clone(threads);
         let future = async move {
@@ -310,7 +328,7 @@ mod tests {
                 Ok(undo)
             };
             threads
-                .call_or_undo("test", work, |undo: Sender<()>| undo.send(()).unwrap())
+                .call_or_undo(target, "test", work, |undo: Sender<()>| undo.send(()).unwrap())
                 .await
         };
         let future = Box::pin(future);
@@ -335,6 +353,32 @@ mod tests {
         drop(call.future);
         call.may_end.send(()).unwrap();
         assert_eq!(call.undone.recv(), Ok(()));
+    }
+
+    #[test]
+    fn a_call_is_not_overtaken_by_an_earlier_one_whose_future_was_dropped() {
+        let threads = threads();
+        let job = |id: &str| {
+            Target::job(&JobAddress::new(
+                RepoName::new("shop").unwrap(),
+                JobId::new(id).unwrap(),
+            ))
+        };
+        let mut first = call_of(&threads, job("a"));
+        assert!(poll(&mut first.future).is_pending());
+        first.begun.recv().unwrap();
+        drop(first.future);
+        let (mut second, mut other) = (call_of(&threads, job("a")), call_of(&threads, job("b")));
+        for call in [&mut second, &mut other] {
+            call.may_end.send(()).unwrap();
+            assert!(poll(&mut call.future).is_pending());
+        }
+        wait_for(other.future).unwrap();
+        assert!(poll(&mut second.future).is_pending());
+        assert!(second.begun.try_recv().is_err());
+        first.may_end.send(()).unwrap();
+        wait_for(second.future).unwrap();
+        assert_eq!(first.undone.recv(), Ok(()));
     }
 
     #[test]

@@ -56,7 +56,7 @@ const STEPS: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     inner: Arc<Inner>,
-    job: JobAddress,
+    pub(crate) job: JobAddress,
     /// The fencing token that each write carries.
     fence: Option<Fence>,
 }

@@ -50,7 +50,7 @@ use crate::storage::Inner;
 #[derive(Clone, Debug)]
 pub struct Dlq {
     inner: Arc<Inner>,
-    job: JobAddress,
+    pub(crate) job: JobAddress,
     /// The fencing token that each write carries.
     fence: Option<Fence>,
 }

@@ -36,7 +36,7 @@ pub struct Taken {
     pub item: DlqItem,
     /// The lease under which the item was taken.
     pub lease: Lease,
-    dlq: Dlq,
+    pub(crate) dlq: Dlq,
 }
 
 impl Taken {

@@ -217,6 +217,42 @@ fn a_future_that_is_dropped_before_its_call_begins_does_nothing() {
 }
 
 #[test]
+fn a_call_that_was_given_up_undoes_no_newer_one() {
+    run(async {
+        for tasks in [Tasks::new(memory_with(|b| b)), Tasks::new(file_with(|b| b))] {
+            let job = tasks.job();
+            let (documents, dlq) = (job.documents("sessions").unwrap(), job.dlq());
+            let letter = DeadLetter::new(ItemId::new("a").unwrap(), 1);
+            for round in 0..200 {
+                let mut old = documents.put("a", &"old", DocumentOptions::new());
+                let mut deletion = documents.delete("b", DocumentOptions::new());
+                let mut pushed = dlq.push(&letter);
+                let _ = (
+                    poll_once(&mut old),
+                    poll_once(&mut deletion),
+                    poll_once(&mut pushed),
+                );
+                drop((old, deletion, pushed));
+                for name in ["a", "b"] {
+                    documents.put(name, &round, DocumentOptions::new()).await.unwrap();
+                }
+                dlq.remove(&[ItemId::new("a").unwrap()]).await.unwrap();
+                tasks.storage.flush().await.unwrap();
+                for name in ["a", "b"] {
+                    let stored = documents.get::<Value>(name).await.unwrap();
+                    assert_eq!(
+                        stored.map(|stored| stored.data),
+                        Some(Value::from(round)),
+                        "{name}"
+                    );
+                }
+                assert_eq!(dlq.summary().await.unwrap().items, 0, "in round {round}");
+            }
+        }
+    });
+}
+
+#[test]
 fn no_more_calls_run_at_once_than_the_pool_has_connections() {
     run(async {
         let tasks = Tasks::new(memory_with(|builder| builder.set("connection_pool_size", "2")));
