@@ -52,6 +52,7 @@ impl Advice {
             | FindingKind::DamagedFormat
             | FindingKind::LockBehindMark
             | FindingKind::Temporary
+            | FindingKind::UntrueMark
             | FindingKind::TwoForms => Some(self.repair.clone()),
             FindingKind::DamagedLock if finding.severity > FindingSeverity::Note => Some(self.repair.clone()),
             FindingKind::Registry if finding.severity == FindingSeverity::Damage => Some(self.repair.clone()),

@@ -143,6 +143,9 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::OverLimit => "readers skip it, and say so",
         FindingKind::MissingEvents => "a resume continues with a state whose events can't be read any more",
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
+        FindingKind::UntrueMark => {
+            "if writers trusted it, new events could come before older ones, and repeated ones be stored twice"
+        }
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
         FindingKind::Moved => "writes to it are refused here, and reads give what it was before the move",
         FindingKind::Mode => "other users of this machine may read or change it",

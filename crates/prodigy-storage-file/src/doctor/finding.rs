@@ -114,6 +114,8 @@ pub enum FindingKind {
     MissingEvents,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
+    /// A mark of sealed segments that does not belong to the log, or is untrue.
+    UntrueMark,
     /// A job whose deletion was started and has not ended.
     UnfinishedDeletion,
     /// A mark that a job or repository was moved to another store, so that this store accepts no more writes to it.

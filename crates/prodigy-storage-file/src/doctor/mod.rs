@@ -25,6 +25,7 @@ mod foreign;
 mod keep;
 mod lock;
 mod log;
+mod marks;
 mod place;
 mod queue;
 mod segment;

@@ -61,8 +61,19 @@ pub(crate) fn adopt(
                 .map_err(|error| root.read_fault("adopt segment", folder, error))?,
         ),
     };
-    let mark = listing.marks.iter().max();
+    let mark = listing.mark;
     newest = newest.max(mark.map_or(EventId::MIN, |mark| mark.newest));
+    let untrue: Vec<_> = listing
+        .marks
+        .iter()
+        .copied()
+        .filter(|other| Some(*other) != mark)
+        .collect();
+    if !untrue.is_empty() {
+        // Before this process appends to a segment: such a mark may become plausible again when a copy by hand continues.
+        sealed_mark::remove(root, folder, untrue.into_iter())?;
+        root.sync_folder(folder)?;
+    }
     let mut looked_at = 0;
     for (age, (name, forms)) in names.into_iter().enumerate() {
         if mark.is_some_and(|mark| mark.covers(name)) {

@@ -25,8 +25,7 @@ pub(super) struct Covered<'p> {
     oldest: Option<(String, String)>,
     /// Names, without their endings, of the segments that the cursor states a position for.
     named: HashSet<&'p str>,
-    /// Dates that are known to be valid, as the first nine bytes of a stamp.
-    days: HashSet<[u8; 8]>,
+    stamps: Stamps,
     /// The newest covered names, each after its creation time. The oldest of them is at the top of the heap.
     newest: BinaryHeap<Reverse<(String, String)>>,
 }
@@ -38,7 +37,7 @@ impl<'p> Covered<'p> {
             begun: position.begun.map(|begun| begun.to_string()),
             oldest: None,
             named: position.segments.keys().map(SegmentName::stem).collect(),
-            days: HashSet::new(),
+            stamps: Stamps::default(),
             newest: BinaryHeap::new(),
         }
     }
@@ -49,7 +48,7 @@ impl<'p> Covered<'p> {
         let Some(stem) = stem(name) else {
             return false;
         };
-        let Some(made) = self.made(stem) else {
+        let Some(made) = self.stamps.made(stem) else {
             return false;
         };
         let is_begun = self.begun.as_deref() == Some(made);
@@ -73,8 +72,26 @@ impl<'p> Covered<'p> {
         true
     }
 
+    /// The newest names, and the oldest one.
+    pub(super) fn kept(self) -> impl Iterator<Item = String> {
+        let oldest = self.oldest.map(|(_, name)| name);
+        self.newest
+            .into_iter()
+            .map(|Reverse((_, name))| name)
+            .chain(oldest)
+    }
+}
+
+/// Reads the creation times in names without parsing each stamp.
+#[derive(Debug, Default)]
+pub(super) struct Stamps {
+    /// Dates that are known to be valid, as the first nine bytes of a stamp.
+    days: HashSet<[u8; 8]>,
+}
+
+impl Stamps {
     /// The creation time in the name of a segment of ours; `None` if the name may have another form.
-    fn made<'n>(&mut self, stem: &'n str) -> Option<&'n str> {
+    pub(super) fn made<'n>(&mut self, stem: &'n str) -> Option<&'n str> {
         let stamps = stem.strip_prefix(PREFIX)?;
         let (lower, made) = match stamps.split_once('-') {
             Some((lower, made)) if lower != made => (lower, made),
@@ -102,18 +119,9 @@ impl<'p> Covered<'p> {
             exists && self.days.insert(*day)
         }
     }
-
-    /// The newest names, and the oldest one.
-    pub(super) fn kept(self) -> impl Iterator<Item = String> {
-        let oldest = self.oldest.map(|(_, name)| name);
-        self.newest
-            .into_iter()
-            .map(|Reverse((_, name))| name)
-            .chain(oldest)
-    }
 }
 
-fn stem(name: &str) -> Option<&str> {
+pub(super) fn stem(name: &str) -> Option<&str> {
     SegmentForm::ALL
         .into_iter()
         .find_map(|form| name.strip_suffix(form.ending()))

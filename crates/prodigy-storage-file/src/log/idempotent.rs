@@ -88,7 +88,7 @@ impl LogWriter {
             return Ok(stored);
         };
         let listing = listing::list_if_changed(&self.root, &self.folder, &mut state.listed, deadline)?;
-        let mark = listing.marks.iter().max().filter(|mark| mark.newest < smallest);
+        let mark = listing.mark.filter(|mark| mark.newest < smallest);
         let clock = &mut StepClock::until(deadline);
         for (name, forms) in &listing.segments {
             if mark.is_some_and(|mark| mark.covers(name)) {

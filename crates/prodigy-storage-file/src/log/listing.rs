@@ -8,12 +8,12 @@ use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::clock::StepClock;
-use super::covered::Covered;
+use super::covered::{self, Covered, Stamps};
 use super::cursor::Position;
 use super::removed_mark::RemovedMark;
 use super::sealed_mark::SealedMark;
 use super::segment_ref::SegmentRef;
-use super::{archive, search, source};
+use super::{archive, sealed_mark, search, source};
 use crate::fs::{FileKind, FolderMark, FsFolder, NotRegular};
 use crate::root::Root;
 
@@ -52,7 +52,9 @@ pub(crate) struct Listing {
     /// Names of temporary files.
     pub(crate) temps: Vec<String>,
     /// The marks of sealed segments: one, except while it is renewed.
-    pub(super) marks: Vec<SealedMark>,
+    pub(crate) marks: Vec<SealedMark>,
+    /// The mark that a writer may trust. Only listings for writers look for it.
+    pub(super) mark: Option<SealedMark>,
     /// The marks of removed segments: one, except while it is renewed.
     pub(super) removed_marks: Vec<RemovedMark>,
     /// Removed segments whose files still exist.
@@ -65,6 +67,30 @@ impl Listing {
     /// The mark of removed segments.
     pub(super) fn removed(&self) -> Option<RemovedMark> {
         self.removed_marks.iter().copied().max_by_key(|mark| mark.up_to)
+    }
+
+    /// The stems of our segments.
+    pub(super) fn stems(&self) -> impl Iterator<Item = &str> + Clone {
+        let ours = self
+            .segments
+            .keys()
+            .filter(|name| name.is_canonical() && name.twin_form().is_none());
+        ours.map(SegmentName::stem)
+    }
+
+    /// The mark of sealed segments that a writer may trust, in a listing of all segments.
+    pub(super) fn trusted_mark(&self, root: &Root, folder: &Path) -> Option<SealedMark> {
+        self.trusted_of(root, folder, &self.marks)
+    }
+
+    /// True if a mark of sealed segments belongs to this folder and to the segments in it.
+    pub(crate) fn trusts(&self, root: &Root, folder: &Path, mark: SealedMark) -> bool {
+        self.trusted_of(root, folder, &[mark]).is_some()
+    }
+
+    fn trusted_of(&self, root: &Root, folder: &Path, marks: &[SealedMark]) -> Option<SealedMark> {
+        let removed = self.removed().map(|mark| mark.up_to);
+        sealed_mark::trusted(root, folder, marks, removed, &self.stems())
     }
 
     /// The time at which our first segment was created, removed ones included. It distinguishes this log from earlier and later
@@ -216,7 +242,7 @@ fn made_of(name: &str) -> Option<Timestamp> {
     segment.map(|(segment, _)| segment.made()).or_else(removed)
 }
 
-/// Reads the folder once, without the segments that the mark of sealed segments covers, as a new writer needs it. Of the
+/// Reads the folder once, without the segments that a trusted mark of sealed segments covers, as a new writer needs it. Of the
 /// covered ones the newest and the oldest are listed, and those that may be left to compress. In a log of thousands, the
 /// other names are not parsed.
 fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
@@ -224,9 +250,23 @@ fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Li
     opened
         .names(&mut |name, kind| names.push((name.into(), kind)))
         .map_err(|error| root.read_fault(LIST, folder, error))?;
-    let marks = names.iter().filter_map(|(name, _)| SealedMark::parse(name));
+    let marks: Vec<_> = names
+        .iter()
+        .filter_map(|(name, _)| SealedMark::parse(name))
+        .collect();
+    let mark = match marks.is_empty() {
+        true => None,
+        false => {
+            let removed = names.iter().filter_map(|(name, _)| RemovedMark::parse(name));
+            let removed = removed.map(|mark| mark.up_to).max();
+            let mut stamps = Stamps::default();
+            let stems = names.iter().filter_map(|(name, _)| covered::stem(name));
+            let ours: Vec<&str> = stems.filter(|stem| stamps.made(stem).is_some()).collect();
+            sealed_mark::trusted(root, folder, &marks, removed, &ours.iter().copied())
+        }
+    };
     let position = Position::default();
-    let mut covered = marks.max().map(|mark| Covered::new(mark.made, &position));
+    let mut covered = mark.map(|mark| Covered::new(mark.made, &position));
     let is_packed = |name: &str| {
         [SegmentForm::Zstd, SegmentForm::Gzip]
             .iter()
@@ -234,7 +274,10 @@ fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Li
     };
     let compresses = root.options.compression;
     let none_is_packed = !compresses && !names.iter().any(|(name, _)| is_packed(name));
-    let mut listing = Listing::default();
+    let mut listing = Listing {
+        mark,
+        ..Listing::default()
+    };
     for (name, kind) in &names {
         let needs_no_work = if is_packed(name) {
             compresses
@@ -319,7 +362,7 @@ pub(super) struct KnownListing {
     listing: Arc<Listing>,
 }
 
-/// Lists as [`list`] does, unless the folder has not changed since it was listed for `known`.
+/// Lists for a writer as [`list`] does, unless the folder has not changed since it was listed for `known`.
 pub(super) fn list_if_changed(
     root: &Arc<Root>,
     folder: &Path,
@@ -330,7 +373,9 @@ pub(super) fn list_if_changed(
     if let Some(known) = known.as_ref().filter(|known| before == Some(known.mark)) {
         return Ok(Arc::clone(&known.listing));
     }
-    let listing = Arc::new(list(root, folder, deadline)?);
+    let mut listing = list(root, folder, deadline)?;
+    listing.mark = listing.trusted_mark(root, folder);
+    let listing = Arc::new(listing);
     *known = before
         .filter(|before| mark(root, folder) == Some(*before))
         .map(|mark| KnownListing {

@@ -47,6 +47,17 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     .with_hint("begin without a cursor, or with one of this job")
 }
 
+/// The error of a log whose newest segments are gone. The cursor would count new segments with older names as read.
+pub(super) fn covers_gone(root: &Root, folder: &Path) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        root.absolute(folder).display(),
+        "the newest segments that the cursor covers are gone",
+    )
+    .with_hint("begin without a cursor, and look into how the segments were removed")
+}
+
 /// Opens a segment at a cursor's position in it.
 pub(crate) fn resume(
     segment: SegmentRef<'_>,

@@ -1,23 +1,28 @@
 //! The mark of sealed segments: a summary of the older segments of a log for a new writer.
 //!
-//! It is an empty file in the folder of the log, `.sealed-{made}-{newest id}`. It says that each segment of ours that
-//! was created up to `made` is sealed, and that none of their ids is above the newest id. Both stay true: nothing is
+//! It is an empty file in the folder of the log, `.sealed-{made}-{newest id}-{check}`. It says that each segment of ours
+//! that was created up to `made` is sealed, and that none of their ids is above the newest id. Both stay true: nothing is
 //! appended to a sealed segment, and a new segment is created after all others. So a new writer does not have to
 //! examine thousands of segments. The mark is a hint: it is not synced, and a log without a mark is complete.
+//!
+//! A person may copy the mark into another folder, or leave it behind where the segments were removed. So `check` is a
+//! hash of the identity of the folder and of the names of the covered segments. A mark with another hash is ignored, and
+//! the next new writer removes it before it writes.
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, EventId, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Stamp, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::clock::StepClock;
 use super::segment_ref::SegmentRef;
 use super::{listing, search};
 use crate::fs::OpenMode;
-use crate::root::Root;
+use crate::root::{FolderId, Root};
 
 const PREFIX: &str = ".sealed-";
 /// The number of segments that a new writer may examine, and the least number that a mark adds to the one before it.
@@ -30,27 +35,98 @@ const PART: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SealedMark {
     pub(super) made: Timestamp,
-    pub(super) newest: EventId,
+    pub(crate) newest: EventId,
+    /// A mark of an earlier version has none, and is never trusted.
+    check: Option<u64>,
 }
 
 impl SealedMark {
     /// Reads the name of a mark; `None` for any other name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let (made, newest) = name.strip_prefix(PREFIX)?.split_once('-')?;
+        let (made, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
         let made = Stamp::parse(made).filter(Stamp::is_canonical)?.time();
-        let newest: EventId = newest.parse().ok()?;
-        let mark = Self { made, newest };
+        let (newest, check) = match rest.parse() {
+            Ok(newest) => (newest, None),
+            Err(_) => {
+                let (newest, check) = rest.rsplit_once('-')?;
+                (newest.parse().ok()?, Some(u64::from_str_radix(check, 16).ok()?))
+            }
+        };
+        let mark = Self { made, newest, check };
         (mark.name() == name).then_some(mark)
     }
 
     fn name(self) -> String {
-        format!("{PREFIX}{}-{}", self.made, self.newest)
+        let check = self
+            .check
+            .map(|check| format!("-{check:016x}"))
+            .unwrap_or_default();
+        format!("{PREFIX}{}-{}{check}", self.made, self.newest)
+    }
+
+    pub(crate) fn path(self, folder: &Path) -> PathBuf {
+        folder.join(self.name())
     }
 
     /// True if a segment is known to be sealed.
-    pub(super) fn covers(self, name: &SegmentName) -> bool {
+    pub(crate) fn covers(self, name: &SegmentName) -> bool {
         name.is_canonical() && name.twin_form().is_none() && name.made() <= self.made
     }
+}
+
+/// The newest of the marks that belong to this folder and to the segments in it, by their stems. Segments that were made
+/// up to `removed` do not count.
+pub(super) fn trusted<'n>(
+    root: &Root,
+    folder: &Path,
+    marks: &[SealedMark],
+    removed: Option<Timestamp>,
+    stems: &(impl Iterator<Item = &'n str> + Clone),
+) -> Option<SealedMark> {
+    let mut marks = marks.to_vec();
+    marks.sort_unstable();
+    let id = root.folder_id(folder).ok().filter(|_| !marks.is_empty())?;
+    marks
+        .into_iter()
+        .rfind(|mark| mark.check == Some(check(id, mark.made, removed, stems.clone())))
+}
+
+/// A hash of the identity of a folder, and of the names of the segments that a mark covers there.
+fn check<'n>(
+    ((_, inode), born): FolderId,
+    made: Timestamp,
+    removed: Option<Timestamp>,
+    stems: impl Iterator<Item = &'n str>,
+) -> u64 {
+    // Canonical stamps sort as text.
+    let (made, removed) = (made.to_string(), removed.map(|up_to| up_to.to_string()));
+    let is_covered = |stem: &&str| {
+        let at = stem.len().saturating_sub(made.len());
+        let its = stem.get(at..).unwrap_or_default();
+        its <= made.as_str() && removed.as_deref().is_none_or(|removed| its > removed)
+    };
+    let mut hashes: Vec<u64> = stems
+        .filter(is_covered)
+        .map(|stem| xxh3_64(stem.as_bytes()))
+        .collect();
+    // While a segment is compressed it has two names with one stem.
+    hashes.sort_unstable();
+    hashes.dedup();
+    let born = born.map_or(0, Timestamp::as_nanos);
+    let all: Vec<u8> = [inode, born.cast_unsigned()]
+        .into_iter()
+        .chain(hashes)
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    xxh3_64(&all)
+}
+
+/// Removes marks. A missing one is no error.
+pub(super) fn remove(root: &Root, folder: &Path, marks: impl Iterator<Item = SealedMark>) -> Result<()> {
+    for mark in marks {
+        root.unlink("remove mark of sealed segments", &mark.path(folder))?;
+    }
+    Ok(())
 }
 
 /// Writes a mark that covers all sealed segments before the first one that is not sealed, if it covers enough new
@@ -65,7 +141,10 @@ pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
 fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let clock = &mut StepClock::default();
     let listing = listing::list(root, folder, Deadline::never())?;
-    let before = listing.marks.iter().max().copied();
+    let before = listing.trusted_mark(root, folder);
+    let id = root
+        .folder_id(folder)
+        .map_err(|error| root.read_fault("mark sealed segments", folder, error))?;
     let opened = root
         .fs
         .folder(folder)
@@ -95,7 +174,13 @@ fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let Some(made) = made.filter(|_| added >= WORTH) else {
         return Ok(false);
     };
-    let path = folder.join(SealedMark { made, newest }.name());
+    let removed = listing.removed().map(|mark| mark.up_to);
+    let mark = SealedMark {
+        made,
+        newest,
+        check: Some(check(id, made, removed, listing.stems())),
+    };
+    let path = mark.path(folder);
     match root.fs.open(&path, OpenMode::CreateNew) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -103,14 +188,7 @@ fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(root.write_fault("mark sealed segments", &path, error)),
     }
-    for mark in listing.marks {
-        match root.fs.unlink(&folder.join(mark.name())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(root.write_fault("mark sealed segments", folder, error));
-            }
-            _ => {}
-        }
-    }
+    remove(root, folder, listing.marks.into_iter().filter(|old| *old != mark))?;
     Ok(added == PART)
 }
 
@@ -124,8 +202,12 @@ mod tests {
         let mark = SealedMark {
             made,
             newest: EventId::floor(made),
+            check: Some(7),
         };
-        assert_eq!(SealedMark::parse(&mark.name()), Some(mark));
+        let old = SealedMark { check: None, ..mark };
+        for mark in [mark, old] {
+            assert_eq!(SealedMark::parse(&mark.name()), Some(mark));
+        }
         for name in [
             mark.name() + "x",
             mark.name().replace(".sealed", "sealed"),

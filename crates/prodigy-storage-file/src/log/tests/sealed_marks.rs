@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Deadline, EventId};
+use prodigy_storage_backend::{Deadline, ErrorKind, EventId, ScanOptions};
 
-use super::support::{NEVER, Place, id, ids, line, name, set_mode};
+use super::support::{NEVER, Place, at, id, ids, line, name, payloads, set_mode};
 use super::tape::Reel;
+use crate::doctor::{Doctor, DoctorScope, Finding, FindingKind, FindingSeverity};
 use crate::log::Logs;
 
 /// A number of segments that is large enough for a new mark.
@@ -191,4 +192,149 @@ fn covered_segments_are_compressed_when_compression_is_turned_on() {
     store.flush(NEVER).unwrap();
     let packed = place.files().iter().filter(|name| name.ends_with(".zst")).count();
     assert_eq!(packed as i64, MANY);
+}
+
+/// Appends under given ids, which are older than the clock, into a segment for each, as a process does that ends then.
+fn append_given_to_many(place: &Place) {
+    let mut options = place.options();
+    options.max_file_size = 1;
+    let (store, reel) = place.taped(options);
+    reel.quick.store(true, std::sync::atomic::Ordering::Relaxed);
+    for number in 0..MANY {
+        place.give(&store, &[(id(number), "given")]).unwrap();
+    }
+    store.flush(NEVER).unwrap();
+    drop(store);
+    assert_eq!(marks(place).len(), 1);
+}
+
+/// Appends by processes that begin one after the other and live on, with clocks that differ by two seconds. Each event
+/// comes after all before it, for a new reader and for a follower.
+fn append_in_turn(place: &Place) {
+    let (items, mut cursor) = place.after(&place.store(), None);
+    let (mut processes, mut wanted, mut followed) = (Vec::new(), payloads(&items), Vec::new());
+    let before = wanted.len();
+    for turn in 0..8 {
+        place.clock.turn(if turn % 2 == 0 { 2_100 } else { -2_000 });
+        let store = place.store();
+        let payload = format!("turn {turn}");
+        place.append(&store, &[&payload]).unwrap();
+        wanted.push(payload);
+        processes.push(store);
+        let (items, next) = place.after(&place.store(), Some(cursor));
+        followed.extend(payloads(&items));
+        cursor = next;
+    }
+    assert_eq!(place.payloads(&place.store()), wanted);
+    assert_eq!(followed, wanted[before..]);
+}
+
+#[test]
+fn a_mark_that_is_left_of_removed_files_is_ignored_and_goes() {
+    let place = Place::new();
+    place.clock.turn(3_600_000);
+    append_given_to_many(&place);
+    for file in place.files() {
+        if file.starts_with("events-") {
+            std::fs::remove_file(place.log().join(file)).unwrap();
+        }
+    }
+    assert_eq!(marks(&place).len(), 1);
+    // The clock was ahead.
+    place.clock.turn(-3_500_000);
+    append_in_turn(&place);
+    assert!(marks(&place).is_empty());
+}
+
+/// Copies the files of a log that a name begins so, and gives them the mode of new files.
+fn copy(from: &Place, to: &Place, begins: &str) {
+    std::fs::create_dir_all(to.log()).unwrap();
+    for file in from.files() {
+        if file.starts_with(begins) && !to.log().join(&file).exists() {
+            std::fs::copy(from.log().join(&file), to.log().join(&file)).unwrap();
+            set_mode(&to.log().join(&file), 0o600);
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_copied_by_hand_with_its_mark_or_before_it_is_in_order() {
+    let of = Place::new();
+    sealed(&of, 0..MANY);
+    of.clock.turn(1_000_000);
+    append(&of);
+    of.seal(&append(&of).0);
+    let mark = marks(&of);
+    assert_eq!(mark.len(), 1);
+    for begins in ["", "events-"] {
+        let place = Place::new();
+        place.clock.turn(1_000_000 + 10_000);
+        copy(&of, &place, begins);
+        // The mark comes when processes have continued the newest segments.
+        let early = [(); 8].map(|()| place.store());
+        for store in &early {
+            place.append(store, &["early"]).unwrap();
+        }
+        copy(&of, &place, ".sealed-");
+        place.clock.turn(-2_000);
+        append_in_turn(&place);
+        assert_ne!(marks(&place), mark, "{begins}");
+        drop(early);
+    }
+}
+
+#[test]
+fn a_follower_learns_that_the_newest_segments_of_a_log_were_removed_by_hand() {
+    let place = Place::new();
+    sealed(&place, 0..20);
+    place.clock.turn(1_000_000);
+    place.store().remove_before(&place.job, at(10), NEVER).unwrap();
+    let (_, cursor) = place.after(&place.store(), None);
+    for file in place.files() {
+        if file.starts_with("events-") {
+            std::fs::remove_file(place.log().join(file)).unwrap();
+        }
+    }
+    // The clock was ahead, so the name of the new segment is below those that the cursor covers.
+    place.clock.turn(-1_000_000);
+    place.append(&place.store(), &["new"]).unwrap();
+    let fault = place.store().scan(&place.job, &ScanOptions::after(cursor), NEVER);
+    assert_eq!(fault.err().map(|error| error.kind()), Some(ErrorKind::CursorGap));
+}
+
+fn findings(place: &Place, repair: bool) -> Vec<FindingSeverity> {
+    let (doctor, mut severities) = (Doctor::new(place.options()).unwrap(), Vec::new());
+    let note = &mut |finding: Finding| {
+        if finding.kind == FindingKind::UntrueMark {
+            severities.push(finding.severity);
+        }
+    };
+    let done = match repair {
+        true => doctor.repair(&DoctorScope::all(), std::time::Duration::ZERO, note),
+        false => doctor.examine(&DoctorScope::all(), note),
+    };
+    done.unwrap();
+    severities
+}
+
+#[test]
+fn the_doctor_reports_a_mark_that_was_copied_or_is_untrue_and_removes_it() {
+    let of = Place::new();
+    sealed(&of, 0..MANY);
+    append(&of);
+    assert_eq!(findings(&of, false), []);
+    let copied = Place::new();
+    copy(&of, &copied, "");
+    assert_eq!(findings(&copied, false), [FindingSeverity::Note]);
+    let covered = of.log().join(name(7, 7));
+    set_mode(&covered, 0o600);
+    assert_eq!(findings(&of, false), [FindingSeverity::Warning]);
+    std::fs::write(&covered, line(id(7_000_000), "x")).unwrap();
+    set_mode(&covered, 0o400);
+    assert_eq!(findings(&of, false), [FindingSeverity::Warning]);
+    for place in [of, copied] {
+        assert_eq!(findings(&place, true).len(), 1);
+        assert!(marks(&place).is_empty());
+        assert_eq!(findings(&place, false), []);
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use prodigy_storage_layout::Timestamp;
 
 use crate::fs::{
     DirEntry, FileKind, FileSystem, FolderMark, FsFile, FsFolder, Metadata, OpenMode, RealFs, Space,
@@ -165,6 +166,10 @@ impl FileSystem for Tape {
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.reel.call("stat", path)?;
         self.real.metadata(path)
+    }
+
+    fn born(&self, path: &Path) -> io::Result<Option<Timestamp>> {
+        self.real.born(path)
     }
 
     fn space(&self) -> io::Result<Space> {
