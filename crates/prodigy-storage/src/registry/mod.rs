@@ -264,8 +264,15 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
             );
         }
     }
-    // The repository's other entries are removed before the new one is written. So it never has two names; if this
-    // is cut short, its name is searched again.
+    let expected = match holder {
+        Ok(None) => Expected::Absent,
+        Ok(Some((_, revision))) => Expected::Revision(revision),
+        Err(_) => Expected::Any,
+    };
+    let entry = Entry::new(name, &identity, &found, inner.clock.now());
+    put(inner, name, &entry, expected, deadline)?;
+    // The other entries are removed last: if this is interrupted, the repository still has one of its names, and the next
+    // relink removes the other entries.
     for (other, listed) in entries(inner, deadline)? {
         let Ok((entry, revision)) = listed else { continue };
         if other != *name && is_same(&found, &entry.known(NameRole::Other, &found)) {
@@ -276,13 +283,6 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
                 .delete(&document, expected, inner.config.durability, None, deadline)?;
         }
     }
-    let expected = match holder {
-        Ok(None) => Expected::Absent,
-        Ok(Some((_, revision))) => Expected::Revision(revision),
-        Err(_) => Expected::Any,
-    };
-    let entry = Entry::new(name, &identity, &found, inner.clock.now());
-    put(inner, name, &entry, expected, deadline)?;
     Ok(identity)
 }
 

@@ -137,6 +137,21 @@ fn a_name_in_use_is_not_relinked_and_a_relink_leaves_one_name() {
 }
 
 #[test]
+fn a_relink_that_fails_leaves_the_old_name() {
+    let fixture = file_with(|b| b);
+    let shop = plain(&fixture, "a/shop");
+    fixture.storage.relink(&shop, "outlet").unwrap();
+    // Nothing can be written under the new name.
+    let annex =
+        prodigy_storage_layout::Part::Repository(fixture.storage.repo("annex").unwrap().name().clone());
+    let moved = prodigy_storage_backend::Moved::new(annex, "elsewhere", prodigy_storage::Timestamp::MIN);
+    let backend = fixture.storage.backend();
+    backend.mark_moved(&moved, None, Deadline::never()).unwrap();
+    fixture.storage.relink(&shop, "annex").unwrap_err();
+    assert_eq!(fixture.storage.repo_at(&shop).unwrap().name().as_str(), "outlet");
+}
+
+#[test]
 fn a_folder_stands_for_itself_and_an_absent_one_for_nothing() {
     on_each(|fixture| {
         let folder = fixture.folder.path().join("plain");

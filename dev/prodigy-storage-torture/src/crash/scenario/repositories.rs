@@ -1,4 +1,4 @@
-//! Scenarios of the first write of a git repository, which registers the repository's name.
+//! Scenarios of the registry: the first write of a git repository, which registers its name, and another name for it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -10,6 +10,10 @@ use crate::segment;
 const APPEND: &[&str] = &["events", "append", "--job", JOB, "--ack"];
 const CAT: &[&str] = &["events", "cat", "--job", JOB];
 const IDENTIFY: &[&str] = &["--json", "repo", "identify"];
+
+const RELINK: &[&str] = &["repo", "relink", "--new", NEW];
+const OLD: &str = "outlet";
+const NEW: &str = "annex";
 
 /// The folder in which the tool runs, a git repository.
 const HERE: &str = "here/shop";
@@ -33,6 +37,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
         act: |scene, _| Act::new(APPEND, scene.text(0..1)),
         check,
+        ..BASE
+    },
+    Scenario {
+        name: "give a repository another name",
+        place: HERE,
+        prepare: |scene| {
+            repositories(scene)?;
+            scene.look(&["repo", "relink", "--new", OLD])?;
+            scene.go(APPEND, &scene.text(0..1), &[])?;
+            Ok(Before::default())
+        },
+        act: |_, _| Act::new(RELINK, b""),
+        check: relinked,
         ..BASE
     },
 ];
@@ -92,6 +109,28 @@ fn check(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
     );
     let other = self::name(&there)?;
     ensure!(name != other, "two repositories have the name {name}");
+    Ok(())
+}
+
+/// Checks that the repository has its old name or the new one, and that the command can be repeated.
+fn relinked(scene: &Scene<'_>, _: &Before, said: &[u8]) -> Result<()> {
+    let now = name(scene)?;
+    ensure!(now == NEW || now == OLD, "the repository has the name {now}");
+    ensure!(
+        now == NEW || said.is_empty(),
+        "the new name was acknowledged, and is {now}"
+    );
+    ensure!(
+        events(scene, 0)? == usize::from(now == OLD),
+        "the name {now} does not have the events that it had"
+    );
+    scene.look(RELINK)?;
+    ensure!(name(scene)? == NEW, "the command can't be repeated");
+    scene.look(&["doctor"])?;
+    scene.look(&["repo", "relink", OLD])?;
+    ensure!(events(scene, 0)? == 1, "the event is not there");
+    let entry = scene.tool.base().join("state").join(NEW).join("repository.json");
+    ensure!(!entry.exists(), "the repository has two names");
     Ok(())
 }
 
