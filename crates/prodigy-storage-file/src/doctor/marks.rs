@@ -15,13 +15,14 @@ use crate::log::segment_ref::SegmentRef;
 const REPAIR: &str = "repair mark of sealed segments";
 
 impl Examination<'_> {
-    /// Reports the marks that writers ignore, and those that are untrue.
+    /// Reports the marks that writers ignore, and those that are untrue. Marks of earlier versions are silently replaced by
+    /// the next new writer.
     pub(super) fn sealed_marks(&mut self, folder: &Path, listing: &Listing) {
-        for mark in &listing.marks {
+        for mark in listing.marks.iter().filter(|mark| mark.has_check()) {
             let path = mark.path(folder);
             let finding = if !listing.trusts(self.root, folder, *mark) {
                 let why = "a mark of sealed segments that does not belong to the segments here: it was copied or left \
-                           behind, or is of an earlier version, or segments were removed since";
+                           behind, or segments were removed since";
                 self.note(FindingKind::UntrueMark, &path, why)
                     .advice("nothing: writers ignore it, and the next new one removes it")
             } else if let Some(why) = self.refutes(folder, listing, *mark) {

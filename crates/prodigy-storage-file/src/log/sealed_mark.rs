@@ -64,6 +64,11 @@ impl SealedMark {
         format!("{PREFIX}{}-{}{check}", self.made, self.newest)
     }
 
+    /// False for a mark of an earlier version.
+    pub(crate) fn has_check(self) -> bool {
+        self.check.is_some()
+    }
+
     pub(crate) fn path(self, folder: &Path) -> PathBuf {
         folder.join(self.name())
     }
