@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use prodigy_storage_backend::record::checksum_on;
-use prodigy_storage_backend::{ErrorKind, EventId, ItemId, Result, StorageError, StoredDocument};
+use prodigy_storage_backend::{Cursor, ErrorKind, EventId, ItemId, Result, StorageError, StoredDocument};
 use prodigy_storage_layout::{Document, JobAddress};
 
 use super::job::{documents, get, letters};
-use super::positions::{cursor_in, next_record, with_cursor};
+use super::positions::{are_equal, cursor_in, next_record, with_cursor};
 use super::{COPY, lines};
 use crate::storage::Storage;
 
@@ -98,19 +98,35 @@ fn events(source: &Storage, target: &Storage, job: &JobAddress, same: &mut Same)
     }
 }
 
-/// Compares the checkpoints and documents of a job. Only the cursors of checkpoints may differ. Returns the number
-/// of documents.
+/// Compares the checkpoints and documents of a job. Only the cursors of checkpoints may differ, and the same events
+/// have to be behind them. Returns the number of documents.
 fn same_documents(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u64> {
     let all: HashSet<Document> = documents(source, job)?
         .into_iter()
         .chain(documents(target, job)?)
         .chain([Document::Orphans(job.clone())])
         .collect();
-    let mut count = 0;
+    let (mut count, mut compared) = (0, HashMap::new());
     for document in &all {
         let is_same = match (get(source, document)?, get(target, document)?) {
             (None, None) => continue,
-            (Some(theirs), Some(ours)) => is_copy(document, &theirs, &ours),
+            (Some(theirs), Some(ours)) => {
+                theirs.body() == ours.body()
+                    || match moved_cursors(document, &theirs, &ours) {
+                        None => false,
+                        Some((old, new)) => {
+                            let pair = (old.as_str().to_owned(), new.as_str().to_owned());
+                            match compared.get(&pair) {
+                                Some(is_same) => *is_same,
+                                None => {
+                                    let is_same = are_equal(job, (source, &old), (target, &new))?;
+                                    compared.insert(pair, is_same);
+                                    is_same
+                                }
+                            }
+                        }
+                    }
+            }
             _ => false,
         };
         if !is_same {
@@ -121,10 +137,15 @@ fn same_documents(source: &Storage, target: &Storage, job: &JobAddress) -> Resul
     Ok(count)
 }
 
-/// True if two documents are equal byte for byte, except for the cursor of a checkpoint.
-fn is_copy(document: &Document, theirs: &StoredDocument, ours: &StoredDocument) -> bool {
-    let is_moved = |cursor| with_cursor(theirs, document, &cursor).is_ok_and(|body| body == ours.body());
-    theirs.body() == ours.body() || cursor_in(ours.body()).is_some_and(is_moved)
+/// The cursors of a checkpoint and of its copy, if nothing else differs.
+fn moved_cursors(
+    document: &Document,
+    theirs: &StoredDocument,
+    ours: &StoredDocument,
+) -> Option<(Cursor, Cursor)> {
+    let (old, new) = (cursor_in(theirs.body())?, cursor_in(ours.body())?);
+    let is_moved = with_cursor(theirs, document, &new).is_ok_and(|body| body == ours.body());
+    is_moved.then_some((old, new))
 }
 
 /// The checksum of the contents of each dead letter, by its key.

@@ -79,9 +79,7 @@ pub(super) fn copy(
         copy.log_and_documents()?;
         copy.letters()?;
         if job(source).status()?.last_activity != before.last_activity {
-            let why = "it was written to while it was copied";
-            return Err(StorageError::new(ErrorKind::Conflict, COPY, address, why)
-                .with_hint("end the process that writes to it, then copy again"));
+            return Err(positions::written_to(address));
         }
         // The flush comes before the job is finished, since a write at the flush counts as a write to the job.
         target.flush()?;
@@ -196,7 +194,7 @@ pub(super) fn get(storage: &Storage, document: &Document) -> Result<Option<Store
     inner.caller.get(document, inner.deadline())
 }
 
-fn put(target: &Storage, document: &Document, body: &[u8]) -> Result<()> {
+pub(super) fn put(target: &Storage, document: &Document, body: &[u8]) -> Result<()> {
     let body = Body::parse(body).map_err(|fault| fault.refused(COPY, document))?;
     let inner = target.inner();
     let options = PutOptions::new(Durability::Strict);
@@ -347,7 +345,7 @@ impl Copy<'_> {
                 found += 1;
             }
             if found != self.covered {
-                let why = "a checkpoint was saved since the copy that was cut short, at a position within what that copy stored";
+                let why = "a checkpoint is missing in the target at a position within the events that an earlier copy stored there: it was saved since then, or deleted there";
                 return Err(StorageError::new(ErrorKind::Conflict, COPY, self.job, why)
                     .with_hint("delete the job in the target, and copy again"));
             }

@@ -4,9 +4,13 @@
 //! the earliest cursor covers, takes the end of the new log as the new cursor, and stores the checkpoints that had
 //! the old one. Then it continues with the next cursor. No later event is stored before these checkpoints are, so
 //! a copy that was cut short can continue exactly.
+//!
+//! A process may append to the log meanwhile. The copy then fails in the end, and the next one continues with what
+//! this one stored. So everything that is stored has to be right at any moment.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use prodigy_storage_backend::{
     Cursor, ErrorKind, EventId, Record, Result, ScanItem, StorageError, StoredDocument,
@@ -17,7 +21,14 @@ use serde::de::IgnoredAny;
 
 use super::{COPY, lines};
 use crate::events::EventLines;
+use crate::job::Job;
 use crate::storage::Storage;
+
+/// The number of events, and of their bytes, that are looked for behind a position at once.
+const HELD: usize = 512;
+const HELD_BYTES: usize = 4 << 20;
+/// The number of times that positions are put in order, if the log grows meanwhile.
+const TRIES: usize = 8;
 
 /// A cursor, with the checkpoints that were saved with it.
 #[derive(Debug)]
@@ -41,22 +52,41 @@ pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document])
             found.entry(text).or_default().push(document.clone());
         }
     }
-    let mut positions = Vec::new();
-    for (text, documents) in found {
-        let cursor = Cursor::new(text)?;
-        match count(source, job, &cursor) {
-            Ok(behind) => positions.push(Position {
-                cursor,
-                documents,
-                behind,
-            }),
-            // The cursor can't be used in the source either, so the checkpoint is copied unchanged.
-            Err(error) if matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput) => {}
-            Err(error) => return Err(error),
+    let job_of = |storage: &Storage| Job::new(Arc::clone(storage.inner()), job.clone());
+    for _ in 0..TRIES {
+        let end = job_of(source).events().end()?;
+        let mut positions = Vec::new();
+        for (text, documents) in &found {
+            let cursor = Cursor::new(text.as_str())?;
+            match count(source, job, &cursor) {
+                Ok(behind) => positions.push(Position {
+                    cursor,
+                    documents: documents.clone(),
+                    behind,
+                }),
+                // The cursor can't be used in the source either, so the checkpoint is copied unchanged.
+                Err(error) if matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        positions.sort_by_key(|position| std::cmp::Reverse(position.behind));
+        // An event that was appended between two counts was counted behind one of the positions only.
+        if positions.len() < 2 || job_of(source).events().end()? == end {
+            return Ok(positions);
         }
     }
-    positions.sort_by_key(|position| std::cmp::Reverse(position.behind));
-    Ok(positions)
+    Err(written_to(job))
+}
+
+/// The error of a job that a process writes to.
+pub(super) fn written_to(job: &JobAddress) -> StorageError {
+    StorageError::new(
+        ErrorKind::Conflict,
+        COPY,
+        job,
+        "it was written to while it was copied",
+    )
+    .with_hint("end the process that writes to it, then copy again")
 }
 
 fn count(source: &Storage, job: &JobAddress, cursor: &Cursor) -> Result<u64> {
@@ -90,21 +120,135 @@ pub(super) fn between(
     mut give: impl FnMut(&Record<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut all = lines(source, job, from)?;
-    let mut rest = to.map(|to| lines(source, job, Some(to))).transpose()?;
-    let mut skipped = rest.as_mut().map_or(Ok(None), next_id)?;
-    while let Some(record) = next_record(&mut all)? {
-        match skipped {
-            Some(id) if id == record.id => skipped = rest.as_mut().map_or(Ok(None), next_id)?,
-            Some(id) if id < record.id => break,
-            _ => give(&record)?,
+    let Some(to) = to else {
+        while let Some(record) = next_record(&mut all)? {
+            give(&record)?;
+        }
+        return Ok(());
+    };
+    let mut behind = Behind {
+        source,
+        job,
+        from,
+        cursor: to.clone(),
+        ahead: Vec::new(),
+    };
+    loop {
+        let (mut held, is_end) = Held::read(&mut all)?;
+        // Only now: what was appended behind `to` until an event was read is found by a look after that.
+        behind.take_from(&mut held, is_end)?;
+        for (id, (line, verified)) in &held.events {
+            give(&Record {
+                id: *id,
+                line,
+                verified: *verified,
+            })?;
+        }
+        if is_end {
+            return Ok(());
         }
     }
-    match skipped {
-        None => Ok(()),
-        Some(id) => {
-            let why = format!("event {id} is behind one of its checkpoints and in front of an earlier one");
-            Err(StorageError::new(ErrorKind::Conflict, COPY, job, why)
-                .with_hint("delete one of the two checkpoints, or use `export` and `import`"))
+}
+
+/// Some events of a scan, in their order: the line of each, and whether it was verified.
+#[derive(Default)]
+struct Held {
+    events: BTreeMap<EventId, (String, bool)>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Reads the next events; true at the end of the scan.
+    fn read(all: &mut EventLines) -> Result<(Self, bool)> {
+        let mut held = Self::default();
+        while held.events.len() < HELD && held.bytes < HELD_BYTES {
+            let Some(record) = next_record(all)? else {
+                return Ok((held, true));
+            };
+            held.bytes += record.line.len();
+            held.events
+                .insert(record.id, (record.line.to_owned(), record.verified));
+        }
+        Ok((held, false))
+    }
+}
+
+/// The events behind a position, in their order.
+struct Behind<'a> {
+    source: &'a Storage,
+    job: &'a JobAddress,
+    /// The position before it.
+    from: Option<&'a Cursor>,
+    /// The events up to here were read.
+    cursor: Cursor,
+    /// Those of them that come after all events that were looked for.
+    ahead: Vec<EventId>,
+}
+
+impl Behind<'_> {
+    /// Removes the events behind the position from some of all events. At the end of all events, no other may be behind it.
+    fn take_from(&mut self, held: &mut Held, is_end: bool) -> Result<()> {
+        let last = held.events.keys().next_back().copied().filter(|_| !is_end);
+        let mut others = BTreeSet::new();
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.retain(|id| held.events.remove(id).is_none());
+        for id in ahead {
+            match last {
+                Some(last) if id > last => self.ahead.push(id),
+                _ => _ = others.insert(id),
+            }
+        }
+        let mut rest = lines(self.source, self.job, Some(&self.cursor))?;
+        while let Some(id) = next_id(&mut rest)? {
+            if last.is_some_and(|last| id > last) {
+                self.ahead.push(id);
+                break;
+            }
+            if held.events.remove(&id).is_none() {
+                others.insert(id);
+            }
+            if others.len() >= HELD {
+                self.check_new(std::mem::take(&mut others))?;
+            }
+        }
+        self.cursor = rest.cursor();
+        self.check_new(others)
+    }
+
+    /// Checks that events which are behind the position and were not read were appended since. They are copied behind it.
+    fn check_new(&self, mut others: BTreeSet<EventId>) -> Result<()> {
+        if others.is_empty() {
+            return Ok(());
+        }
+        let mut all = lines(self.source, self.job, self.from)?;
+        while let Some(first) = others.first().copied() {
+            match next_id(&mut all)? {
+                Some(id) if id <= first => _ = others.remove(&id),
+                _ => {
+                    let why = format!(
+                        "event {first} is behind one of its checkpoints and in front of an earlier one"
+                    );
+                    return Err(StorageError::new(ErrorKind::Conflict, COPY, self.job, why)
+                        .with_hint("delete one of the two checkpoints, or use `export` and `import`"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True if the same events are behind two cursors.
+pub(super) fn are_equal(
+    job: &JobAddress,
+    (source, theirs): (&Storage, &Cursor),
+    (target, ours): (&Storage, &Cursor),
+) -> Result<bool> {
+    let (mut theirs, mut ours) = (lines(source, job, Some(theirs))?, lines(target, job, Some(ours))?);
+    loop {
+        match (next_id(&mut theirs)?, next_id(&mut ours)?) {
+            (None, None) => return Ok(true),
+            (one, other) if one != other => return Ok(false),
+            _ => {}
         }
     }
 }

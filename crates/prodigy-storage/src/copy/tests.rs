@@ -247,6 +247,69 @@ fn a_copy_that_dies_at_any_call_is_made_whole_by_the_next() {
     assert!(calls > 40, "the copy took only {calls} calls");
 }
 
+#[test]
+fn an_event_that_is_appended_meanwhile_is_not_in_front_of_a_checkpoint() {
+    const EVENTS: i64 = 3_100;
+    let folders = Folders::new();
+    // A reader opens the last of many segments late, and events are appended to it.
+    let file = folders.at("source").flag("backend_config.max_file_size", "64KB");
+    let file = file.open().unwrap();
+    let memory = over(memory()).open().unwrap();
+    for source in [file, memory] {
+        let job = job(&source);
+        let ids: Vec<EventId> = (1..=EVENTS).map(given).collect();
+        append(&job, &ids[..5]);
+        let middle = job.events().end().unwrap();
+        for ids in ids[5..].chunks(500) {
+            append(&job, ids);
+        }
+        let end = job.events().end().unwrap();
+        let mut found = Vec::new();
+        positions::between(&source, job.address(), None, Some(&end), |record| {
+            if found.len() % 1_000 == 0 {
+                // Another process appends: one event after all others, and one before them.
+                let number = found.len() as i64;
+                append(&job, &[given(EVENTS + 1 + number), given(-1 - number)]);
+            }
+            found.push(record.id);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found, ids);
+        // An event behind the earlier one of two positions, and in front of the later one, comes from two readers.
+        let fault = positions::between(&source, job.address(), Some(&end), Some(&middle), |_| Ok(()));
+        assert_eq!(fault.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+}
+
+#[test]
+fn a_checkpoint_whose_cursor_is_at_another_place_in_the_copy_is_found() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let kept = CopyOptions::new().keep_source(true);
+    source.copy_to(folders.at("copy"), kept.clone()).unwrap();
+    // A copy of an earlier version, beside a process that appended.
+    let copy = folders.at("copy").open().unwrap();
+    let entry = job(&copy).checkpoints().list().next().unwrap().unwrap();
+    let end = job(&copy).events().end().unwrap();
+    let document = job::documents(&copy, job(&copy).address())
+        .unwrap()
+        .into_iter()
+        .find(|document| {
+            let stored = job::get(&copy, document).unwrap();
+            stored
+                .is_some_and(|stored| positions::cursor_in(stored.body()).is_some_and(|cursor| cursor != end))
+        });
+    let document = document.unwrap_or_else(|| panic!("{entry:?} has no cursor"));
+    let stored = job::get(&copy, &document).unwrap().unwrap();
+    let changed = positions::with_cursor(&stored, &document, &end).unwrap();
+    job::put(&copy, &document, &changed).unwrap();
+    drop(copy);
+    let report = source.copy_to(folders.at("copy"), kept).unwrap();
+    assert_eq!(report.refused[0].1.kind(), ErrorKind::Conflict);
+}
+
 /// The kind of the error with which the only job was refused.
 fn refusal(source: &Storage, target: StorageBuilder) -> ErrorKind {
     let report = source.copy_to(target, CopyOptions::new()).unwrap();
