@@ -11,8 +11,8 @@ use prodigy_storage::config::Notice;
 #[cfg(feature = "file")]
 use prodigy_storage::doctor::Doctor;
 use prodigy_storage::{
-    ForeignKind, IdentityKind, Job, Repo, RepoName, Storage, StorageBuilder, StorageError, StorageNotice,
-    TooLarge, escape,
+    ErrorKind, ForeignKind, IdentityKind, Job, Repo, RepoName, Storage, StorageBuilder, StorageError,
+    StorageNotice, TooLarge, escape,
 };
 
 use crate::cli::{Command, Global};
@@ -391,6 +391,11 @@ impl<'c> App<'c> {
         self.damaged
     }
 
+    /// True if skipped data was reported.
+    pub(crate) fn is_skipped(&self) -> bool {
+        self.skipped
+    }
+
     /// Reports damage. A run without another failure then ends with exit code 5.
     pub(crate) fn damaged(&mut self, what: &str) {
         self.damaged = true;
@@ -458,9 +463,30 @@ impl<'c> App<'c> {
 
     /// Reports data that was skipped because of an error of storage.
     pub(crate) fn skipped_by(&mut self, error: &StorageError) {
-        self.skipped(&format!("{}: {}", error.target(), error.why()));
+        let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+        self.skipped(&format!("{}: {}{cause}", error.target(), error.why()));
         if let Some(hint) = error.hint() {
             self.hint(hint);
+        }
+    }
+
+    /// Reports data that can't be read, so that a listing continues with the rest: damage, another thing in the way, and data that
+    /// the system refuses to this process. Any other error is about more than this data, and is returned.
+    pub(crate) fn pass_over(&mut self, error: StorageError) -> Result<()> {
+        match error.kind() {
+            ErrorKind::Damaged => self.damaged_by(&error),
+            ErrorKind::Refused => self.skipped_by(&error),
+            ErrorKind::Io if !error.is_transient() => self.skipped_by(&error),
+            _ => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The same for a failure of a part of the command.
+    pub(crate) fn pass_over_failure(&mut self, failure: Failure) -> Result<()> {
+        match failure {
+            Failure::Storage(error) => self.pass_over(error),
+            failure => Err(failure),
         }
     }
 

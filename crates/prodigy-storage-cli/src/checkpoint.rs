@@ -208,15 +208,14 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
         if let Some(error) = all_damaged {
             return Err(error.into());
         }
+        if let Some(phase) = arguments.phase {
+            return Err(no_phase(&opened, phase)?);
+        }
         opened.must_be_known()?;
-        let of = arguments
-            .phase
-            .map(|phase| format!("{phase} "))
-            .unwrap_or_default();
         let job = &opened.job.address().job;
         let what = match &arguments.key {
             Some(key) => format!("no checkpoint of job `{job}` was saved under the name `{key}`"),
-            None => format!("no {of}checkpoint of job `{job}`"),
+            None => format!("no checkpoint of job `{job}`"),
         };
         return Err(Failure::new(Exit::Missing, what));
     };
@@ -358,6 +357,22 @@ fn named(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<Check
     Err(missing(opened, name).hint(near.hint("checkpoints", "`prodigy-storage checkpoint list` lists them")))
 }
 
+/// The failure for a phase without a checkpoint. It lists the phases that have one, or says that the job does not exist.
+fn no_phase(opened: &Opened, phase: Phase) -> Result<Failure> {
+    opened.must_be_known()?;
+    let phase = phase.to_string();
+    let mut near = Near::to(&phase);
+    for found in opened.job.checkpoints().phases()? {
+        near.offer(&found.to_string());
+    }
+    let what = format!("no {phase} checkpoint of job `{}`", opened.job.address().job);
+    let hint = near.hint(
+        "phases with checkpoints",
+        "`prodigy-storage checkpoint list` lists the checkpoints of all",
+    );
+    Ok(Failure::new(Exit::Missing, what).hint(hint))
+}
+
 fn missing(opened: &Opened, name: &str) -> Failure {
     let what = format!("no checkpoint `{name}` of job `{}`", opened.job.address().job);
     Failure::new(Exit::Missing, what)
@@ -383,7 +398,12 @@ fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
         })?;
     }
     if removed.is_empty() {
-        opened.must_be_known()?;
+        match arguments.phase {
+            Some(phase) if checkpoints.list_phase(phase).next().is_none() => {
+                return Err(no_phase(&opened, phase)?);
+            }
+            _ => opened.must_be_known()?,
+        }
     }
     print(app, &removed)?;
     if !app.json() {

@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use prodigy_storage::config::RetentionSettings;
-use prodigy_storage::{CleanOptions, JobId, Removal, RemovalOutcome, Storage, Timestamp};
+use prodigy_storage::{CleanOptions, JobId, Removal, RemovalKind, RemovalOutcome, Storage, Timestamp};
 use serde_json::json;
 
 use crate::app::{Access, App};
+use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::output::{Table, bytes, counted};
@@ -108,6 +109,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     if arguments.log {
         return log(app, &storage);
     }
+    must_be_there(&storage, repo.as_ref(), job.as_ref())?;
     let rules = arguments.rules.over(&storage.config().retention);
     let is_without_rule = rules == RetentionSettings::default();
     let limits = limits(&rules);
@@ -198,8 +200,9 @@ fn limits(rules: &RetentionSettings) -> String {
 fn oldest(storage: &Storage) -> Result<Option<Timestamp>> {
     let mut oldest: Option<Timestamp> = None;
     for repo in storage.repositories() {
-        for job in storage.repo(repo?)?.survey() {
-            let last = job?.ok().and_then(|job| job.status.last_activity);
+        // A job that can't be read was reported as one that is not removed.
+        for job in storage.repo(repo?)?.survey().flatten().flatten() {
+            let last = job.status.last_activity;
             oldest = [oldest, last].into_iter().flatten().min();
         }
     }
@@ -208,6 +211,9 @@ fn oldest(storage: &Storage) -> Result<Option<Timestamp>> {
 
 fn name(removal: &Removal) -> String {
     match owner(removal) {
+        Some(owner) if removal.kind == RemovalKind::Job && removal.job.is_none() => {
+            format!("jobs of {owner}")
+        }
         Some(owner) => format!("{} of {owner}", removal.kind.as_str()),
         None => removal.kind.as_str().to_owned(),
     }

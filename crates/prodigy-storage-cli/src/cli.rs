@@ -32,7 +32,7 @@ use crate::worktree::WorktreeCommand;
 
 const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 command line or configuration refused; 3 lock not acquired; \
                      4 no such job or item; 5 damaged data found, the rest was printed; \
-                     6 data skipped that is another program's or over a limit, the rest was printed.";
+                     6 data skipped that is another program's, over a limit or not readable for this user, the rest was printed.";
 
 /// The storage of Prodigy's jobs: events, checkpoints, dead letters, worktrees and locks.
 #[derive(Debug, Parser)]

@@ -151,6 +151,7 @@ pub(crate) fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Opt
 
 /// Removes the marks of moved jobs, so that this store takes writes again.
 fn reopen(app: &mut App<'_>, storage: &Storage, repo: Option<RepoName>, job: Option<JobId>) -> Result<Exit> {
+    let names = (repo.clone(), job.clone());
     let parts = match (repo, job) {
         (None, None) => vec![Part::Store],
         (Some(repo), None) => vec![Part::Repository(repo)],
@@ -163,6 +164,9 @@ fn reopen(app: &mut App<'_>, storage: &Storage, repo: Option<RepoName>, job: Opt
     let mut marks = 0;
     for part in &parts {
         marks += storage.reopen(part)?;
+    }
+    if marks == 0 {
+        must_be_there(storage, names.0.as_ref(), names.1.as_ref())?;
     }
     match app.json() {
         true => app.json_line(&json!({"reopened": marks}))?,

@@ -1,5 +1,7 @@
 //! The command `document`.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use prodigy_storage::{
     DocumentInfo, DocumentKind, DocumentName, DocumentOptions, Documents, Expected, Fence, JobId, Listing,
@@ -12,6 +14,7 @@ use serde_json::value::RawValue;
 use crate::app::{Access, App};
 use crate::audit::Audited;
 use crate::checkpoint::expected;
+use crate::copy::must_be_there;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::InputArgs;
@@ -106,6 +109,8 @@ struct Owner {
     storage: Storage,
     repo: Repo,
     job: Option<JobId>,
+    /// True if the command line names the repository.
+    is_named: bool,
 }
 
 impl OwnerArgs {
@@ -115,7 +120,12 @@ impl OwnerArgs {
         let job = self.job.as_ref().map(JobId::new).transpose()?;
         let storage = app.open(access)?;
         let repo = app.repo(&storage, name.as_ref())?;
-        Ok(Owner { storage, repo, job })
+        Ok(Owner {
+            storage,
+            repo,
+            job,
+            is_named: name.is_some(),
+        })
     }
 }
 
@@ -165,8 +175,35 @@ impl Owner {
         }
     }
 
+    /// Fails with [`Exit::Missing`] if nothing is stored for the job, or under the name of the repository.
+    fn must_be_known(&self) -> Result<()> {
+        match (&self.job, self.is_named) {
+            (Some(job), _) => must_be_there(&self.storage, Some(self.repo.name()), Some(job)),
+            (None, true) => must_be_there(&self.storage, Some(self.repo.name()), None),
+            (None, false) => Ok(()),
+        }
+    }
+
+    /// The failure for a kind without a document. It lists the kinds that have one.
+    fn no_kind(&self, kind: &str) -> Result<Failure> {
+        self.must_be_known()?;
+        let mut kinds = BTreeSet::new();
+        for found in self.all()? {
+            kinds.insert(found?.kind.to_string());
+        }
+        let mut near = Near::to(kind);
+        kinds.iter().for_each(|kind| near.offer(kind));
+        let what = format!("no document of kind `{kind}` in {}", self.words());
+        let hint = near.hint(
+            "kinds",
+            "`prodigy-storage document list` lists the documents of all",
+        );
+        Ok(Failure::new(Exit::Missing, what).hint(hint))
+    }
+
     /// The failure for a document that does not exist. It lists some that do.
     fn missing(&self, at: &NameArgs) -> Result<Failure> {
+        self.must_be_known()?;
         let what = format!(
             "no document `{}` of kind `{}` in {}",
             at.name,
@@ -191,8 +228,10 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         None => owner.all()?,
     };
     let mut table = Table::new(&["KIND", "STORED", "SIZE", "NAME"]);
+    let mut any = false;
     for entry in entries {
         let entry = entry?;
+        any = true;
         if entry.bytes == 0 {
             app.damaged(&format!(
                 "the document {}/{} is an empty file",
@@ -217,7 +256,11 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         }
     }
     table.print(app)?;
-    Ok(Exit::Done)
+    match &arguments.kind {
+        _ if any => Ok(Exit::Done),
+        Some(kind) => Err(owner.no_kind(kind)?),
+        None => owner.must_be_known().map(|()| Exit::Done),
+    }
 }
 
 /// The output of `show`; the value comes last.

@@ -12,12 +12,12 @@ pub enum Exit {
     Usage,
     /// 3: a lock was not acquired within the wait.
     Locked,
-    /// 4: the job or item does not exist.
+    /// 4: the job, item or other name does not exist.
     Missing,
     /// 5: damaged data was found; the other data was printed.
     Damaged,
-    /// 6: data was skipped, because it is of another program, larger than `max_record_size`, or behind a link; the
-    /// other data was printed.
+    /// 6: data was skipped, because it is of another program, larger than `max_record_size`, behind a link, or refused to
+    /// this user by the system; the other data was printed.
     Skipped,
     /// 7: the lock was lost while the command of `lock run` ran.
     LockLost,

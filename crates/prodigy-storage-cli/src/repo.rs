@@ -178,15 +178,14 @@ impl Registered {
         Ok(match repo.registration() {
             Ok(None) => Self::No,
             Ok(Some(found)) => Self::For(found.path.map(|path| path.to_string_lossy().into_owned())),
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::InvalidInput) => {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 app.damaged_by(&error);
                 Self::For(None)
             }
-            Err(error) if error.kind() == ErrorKind::Refused => {
-                app.skipped_by(&error);
+            Err(error) => {
+                app.pass_over(error)?;
                 Self::For(None)
             }
-            Err(error) => return Err(error.into()),
         })
     }
 

@@ -7,6 +7,7 @@ use prodigy_storage::{ErrorKind, JobId, JobOrphans, SessionId};
 use serde_json::json;
 
 use crate::app::{Access, App};
+use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::RepoArgs;
@@ -57,9 +58,15 @@ fn path(app: &mut App<'_>, arguments: &PathArgs) -> Result<Exit> {
 }
 
 fn list(app: &mut App<'_>, arguments: &RepoArgs) -> Result<Exit> {
-    let repo = arguments.open(app, Access::Read)?;
+    let name = arguments.name()?;
+    let storage = app.open(Access::Read)?;
+    let repo = app.repo(&storage, name.as_ref())?;
     let worktrees = repo.worktrees();
-    for session in worktrees.list()? {
+    let sessions = worktrees.list()?;
+    if sessions.is_empty() {
+        must_be_there(&storage, name.as_ref(), None)?;
+    }
+    for session in sessions {
         if app.json() {
             print_path(app, &session, &worktrees.path(&session)?)?;
         } else {
@@ -82,12 +89,18 @@ fn print_path(app: &mut App<'_>, session: &SessionId, path: &Path) -> Result<()>
 
 fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
     let job = arguments.job.as_ref().map(JobId::new).transpose()?;
-    let repo = arguments.repo.open(app, Access::Read)?;
+    let name = arguments.repo.name()?;
+    let storage = app.open(Access::Read)?;
+    let repo = app.repo(&storage, name.as_ref())?;
+    let mut any = false;
     let mut table = Table::new(&["JOB", "AGENT", "ITEM", "LEFT", "PATH", "ERROR"]);
-    match job {
+    match &job {
         Some(id) => {
             match repo.job(id.as_str())?.orphans().list() {
-                Ok(orphans) => print_job(app, &mut table, &JobOrphans::new(id, orphans))?,
+                Ok(orphans) => {
+                    any = !orphans.is_empty();
+                    print_job(app, &mut table, &JobOrphans::new(id.clone(), orphans))?;
+                }
                 // Skipped data is reported at the end.
                 Err(error) if error.kind() == ErrorKind::Foreign => {}
                 Err(error) => return Err(error.into()),
@@ -95,17 +108,22 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
         }
         None => {
             for of_job in repo.orphans() {
+                any = true;
                 match of_job {
                     Ok(of_job) => print_job(app, &mut table, &of_job)?,
-                    Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
                     // Skipped data is reported at the end.
                     Err(error) if error.kind() == ErrorKind::Foreign => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) => app.pass_over(error)?,
                 }
             }
         }
     }
     table.print(app)?;
+    match &job {
+        _ if any => {}
+        Some(_) => must_be_there(&storage, Some(repo.name()), job.as_ref())?,
+        None => must_be_there(&storage, name.as_ref(), None)?,
+    }
     Ok(Exit::Done)
 }
 

@@ -2,7 +2,7 @@
 
 use prodigy_storage::ErrorKind;
 
-use super::{ListArgs, as_json};
+use super::{ListArgs, as_json, no_phase};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
@@ -48,7 +48,10 @@ pub(super) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         table.row(app, [phase, age, size, checksum.to_owned(), document])?;
     }
     if !any {
-        opened.must_be_known()?;
+        match arguments.phase {
+            Some(phase) => return Err(no_phase(&opened, phase)?),
+            None => opened.must_be_known()?,
+        }
     }
     table.print(app)?;
     Ok(Exit::Done)

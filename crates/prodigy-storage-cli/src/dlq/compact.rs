@@ -17,6 +17,9 @@ pub(crate) struct CompactArgs {
 pub(crate) fn run(app: &mut App<'_>, arguments: &CompactArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let compaction = opened.job.dlq().compact()?;
+    if compaction.before == 0 {
+        opened.must_be_known()?;
+    }
     if app.json() {
         app.json_line(&json!({"before": compaction.before, "after": compaction.after}))?;
     } else {

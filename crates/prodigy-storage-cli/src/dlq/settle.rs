@@ -94,7 +94,7 @@ pub(crate) fn ack(app: &mut App<'_>, arguments: &AckArgs) -> Result<Exit> {
     let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
         by_token(key, Change::Remove)
     })?;
-    outcome.print(app, "acknowledged", NO_TOKEN, None)
+    outcome.print(app, &opened, "acknowledged", NO_TOKEN)
 }
 
 pub(crate) fn renew(app: &mut App<'_>, arguments: &RenewArgs) -> Result<Exit> {
@@ -103,7 +103,7 @@ pub(crate) fn renew(app: &mut App<'_>, arguments: &RenewArgs) -> Result<Exit> {
     let outcome = settle(&opened.job.dlq(), &arguments.tokens, |key| {
         by_token(key, Change::Extend(arguments.lease))
     })?;
-    outcome.print(app, "renewed", NO_TOKEN, None)
+    outcome.print(app, &opened, "renewed", NO_TOKEN)
 }
 
 pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit> {
@@ -114,7 +114,7 @@ pub(crate) fn release(app: &mut App<'_>, arguments: &ReleaseArgs) -> Result<Exit
     let dlq = opened.job.dlq();
     let before = Named::of(&dlq, &arguments.keys)?;
     let outcome = settle_either(&dlq, &arguments.keys, &change)?;
-    let exit = outcome.print(app, "released", NEITHER, Some(&dlq))?;
+    let exit = outcome.print(app, &opened, "released", NEITHER)?;
     app.flush()?;
     for named in before.iter().filter(|named| outcome.settled.contains(&named.key)) {
         if named.state == State::Parked || named.is_parked {
@@ -173,7 +173,7 @@ pub(crate) fn park(app: &mut App<'_>, arguments: &ParkArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let dlq = opened.job.dlq();
     if named {
-        return settle_either(&dlq, &arguments.keys, &change)?.print(app, "parked", NEITHER, Some(&dlq));
+        return settle_either(&dlq, &arguments.keys, &change)?.print(app, &opened, "parked", NEITHER);
     }
     let select = arguments.filters.select(Eligible::Yes);
     bulk(app, &opened, &select, &arguments.filters, &change, "parked")
@@ -189,7 +189,7 @@ pub(crate) fn unpark(app: &mut App<'_>, arguments: &UnparkArgs) -> Result<Exit> 
         let keys = bulk::texts(&arguments.select.ids);
         let dlq = opened.job.dlq();
         let outcome = settle(&dlq, &keys, |key| by_id(key, Change::Unpark))?;
-        return outcome.print(app, "unparked", NO_ITEM, Some(&dlq));
+        return outcome.print(app, &opened, "unparked", NO_ITEM);
     }
     let missing = print_missing(app, &opened, &arguments.select.ids)?;
     let select = arguments.select.select(Eligible::No).with(Eligible::No);
@@ -231,7 +231,7 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> 
                 .make(app, |_| settle(&dlq, &keys, |key| by_id(key, Change::Remove)))?
         }
     };
-    Ok(match outcome.print(app, "removed", NO_ITEM, Some(&dlq))? {
+    Ok(match outcome.print(app, &opened, "removed", NO_ITEM)? {
         Exit::Done => recorded,
         failed => failed,
     })
@@ -258,12 +258,15 @@ impl Outcome {
     }
 
     /// Prints the counts, and the keys that match no item. If ids are accepted, also prints existing ids.
-    fn print(&self, app: &mut App<'_>, done: &str, unknown: &str, ids: Option<&Dlq>) -> Result<Exit> {
+    fn print(&self, app: &mut App<'_>, opened: &Opened, done: &str, unknown: &str) -> Result<Exit> {
+        if self.settled.is_empty() && self.kept.is_empty() && self.already.is_empty() {
+            opened.must_be_known()?;
+        }
         for key in &self.unknown {
             app.error(&format!("{unknown} `{key}`"));
         }
-        if let (Some(dlq), Some(key)) = (ids, self.unknown.first()) {
-            app.hint(&list::hint(dlq, key)?);
+        if let Some(key) = self.unknown.first().filter(|_| unknown != NO_TOKEN) {
+            app.hint(&list::hint(&opened.job.dlq(), key)?);
         }
         for key in &self.kept {
             app.note(&format!(

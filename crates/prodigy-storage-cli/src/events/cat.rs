@@ -48,6 +48,10 @@ impl RangeArgs {
         self.since.is_none() && self.until.is_none() && self.filters.all().next().is_none()
     }
 
+    pub(super) fn filter_args(&self) -> &FilterArgs {
+        &self.filters
+    }
+
     pub(super) fn filters(&self) -> Vec<EventFilter> {
         let time = self
             .original_time
@@ -70,16 +74,22 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
     if let Some(count) = arguments.last {
         return tail::newest(app, &jobs, count, &arguments.range, form, |_, _| ());
     }
-    print(app, &jobs, &arguments.range.options(), form)
+    print(app, &jobs, &arguments.range, &arguments.range.options(), form)
 }
 
 /// Prints the selected events, job after job.
-pub(super) fn print(app: &mut App<'_>, jobs: &Jobs, options: &ReadOptions, form: Form) -> Result<Exit> {
+pub(super) fn print(
+    app: &mut App<'_>,
+    jobs: &Jobs,
+    range: &RangeArgs,
+    options: &ReadOptions,
+    form: Form,
+) -> Result<Exit> {
     let begin = |events: &Events| events.read_lines(options.clone());
     let read = jobs.read(app, begin, |app, job, item| match item {
         ScanItem::Record(record) => shown::print(app, &shown::line(record, jobs.shown(job), form)?, form),
         _ => Ok(()),
     })?;
     read.note_unverified(app);
-    read.end(app)
+    read.end(app, jobs, range.filter_args())
 }

@@ -60,6 +60,16 @@ pub(crate) struct FilterArgs {
 }
 
 impl FilterArgs {
+    /// The worktree that `--worktree` names.
+    pub(super) fn worktree(&self) -> Option<&str> {
+        self.worktree.as_deref()
+    }
+
+    /// The agent that `--agent` names.
+    pub(super) fn agent(&self) -> Option<&str> {
+        self.agent.as_deref()
+    }
+
     /// All filters of the flags.
     pub(super) fn all(&self) -> impl Iterator<Item = EventFilter> {
         let has = self.has.iter().map(EventFilter::exists);

@@ -1,10 +1,13 @@
 //! The jobs whose events a command reads: one, several, or all of a repository.
 
 use prodigy_storage::{
-    EventLines, Events, FollowOptions, Job, JobAddress, JobId, Repo, ScanItem, Storage, escape,
+    EventLines, Events, FollowOptions, Job, JobAddress, JobId, ReadOptions, Record, Repo, ScanItem, Storage,
+    escape,
 };
 
+use super::filter::FilterArgs;
 use super::follow::Lines;
+use super::names;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -83,13 +86,37 @@ impl Jobs {
         (!self.is_one()).then(|| job.address())
     }
 
+    fn ids(&self) -> Box<dyn Iterator<Item = prodigy_storage::Result<JobId>> + '_> {
+        match self.named.is_empty() {
+            true => Box::new(self.repo.jobs()),
+            false => Box::new(self.named.iter().cloned().map(Ok)),
+        }
+    }
+
+    /// Calls a function with each event that the options select, as far as they can be read.
+    pub(super) fn each_event(&self, options: &ReadOptions, mut event: impl FnMut(&Record<'_>)) {
+        for id in self.ids().flatten() {
+            let Ok(job) = self.repo.job(id.as_str()) else {
+                continue;
+            };
+            let Ok(mut lines) = job.events().read_lines(options.clone()) else {
+                continue;
+            };
+            while let Ok(Some(item)) = lines.next() {
+                if let ScanItem::Record(record) = item {
+                    event(&record);
+                }
+            }
+        }
+    }
+
     /// Follows the jobs.
     pub(super) fn follow(&self, options: FollowOptions) -> Result<Lines> {
         Lines::of_jobs(&self.repo, &self.named, options)
     }
 
-    /// Reads the events of each job with `begin`, passes them to `give`, and reports damage. If a job does not exist,
-    /// the others are read, and its failure is part of the result.
+    /// Reads each job with `begin`, passes its events on, and reports damage. If a job does not exist, the others are
+    /// read, and its failure is part of the result. Of several jobs, those that can't be read are reported and skipped.
     pub(super) fn read(
         &self,
         app: &mut App<'_>,
@@ -97,19 +124,42 @@ impl Jobs {
         mut give: impl FnMut(&mut App<'_>, &Job, &ScanItem<'_>) -> Result<()>,
     ) -> Result<Read> {
         let mut read = Read::default();
-        let ids: Box<dyn Iterator<Item = prodigy_storage::Result<JobId>>> = match self.named.is_empty() {
-            true => Box::new(self.repo.jobs()),
-            false => Box::new(self.named.iter().cloned().map(Ok)),
-        };
-        for id in ids {
-            let job = self.repo.job(id?.as_str())?;
-            let mut lines = begin(&job.events())?;
+        for id in self.ids() {
+            let id = match id {
+                Ok(id) => id,
+                Err(error) => {
+                    app.pass_over(error)?;
+                    continue;
+                }
+            };
+            let job = self.repo.job(id.as_str())?;
+            let mut lines = match begin(&job.events()) {
+                Ok(lines) => lines,
+                Err(error) if !self.is_one() => {
+                    app.pass_over(error)?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let mut any = false;
-            while let Some(item) = lines.next()? {
+            loop {
+                let item = match lines.next() {
+                    Ok(Some(item)) => item,
+                    Ok(None) => break,
+                    Err(error) if !self.is_one() => {
+                        app.pass_over(error)?;
+                        any = true;
+                        break;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 any = true;
                 give(app, &job, &item)?;
                 match item {
-                    ScanItem::Record(record) => read.unverified += usize::from(!record.verified),
+                    ScanItem::Record(record) => {
+                        read.records += 1;
+                        read.unverified += usize::from(!record.verified);
+                    }
                     ScanItem::Damage(damage) => app.damaged(&escape(&damage.to_string())),
                     ScanItem::TooLarge(record) => app.too_large(&record),
                 }
@@ -140,6 +190,7 @@ impl Jobs {
 pub(super) struct Read {
     /// The number of jobs.
     pub(super) jobs: usize,
+    records: usize,
     unverified: usize,
     missing: Vec<Failure>,
 }
@@ -158,12 +209,19 @@ impl Read {
         }
     }
 
-    /// Ends the command, with the failures for jobs that do not exist.
-    pub(super) fn end(mut self, app: &mut App<'_>) -> Result<Exit> {
+    /// Ends the command, with the failures for jobs that do not exist, or for a filter that names what no event has.
+    pub(super) fn end(mut self, app: &mut App<'_>, jobs: &Jobs, filters: &FilterArgs) -> Result<Exit> {
         let last = self.missing.pop();
         for missing in &self.missing {
             missing.print(&mut app.err);
         }
-        last.map_or(Ok(Exit::Done), Err)
+        if let Some(last) = last {
+            return Err(last);
+        }
+        if self.records == 0 && !jobs.may_be_missing {
+            app.flush()?;
+            names::must_exist(jobs, filters)?;
+        }
+        Ok(Exit::Done)
     }
 }

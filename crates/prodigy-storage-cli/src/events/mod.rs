@@ -8,6 +8,7 @@ mod facts;
 mod filter;
 mod follow;
 mod jobs;
+mod names;
 mod rates;
 mod search;
 mod shown;

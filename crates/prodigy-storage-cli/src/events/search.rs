@@ -31,5 +31,5 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &SearchArgs) -> Result<Exit> {
     let form = arguments.form.form(app);
     let jobs = arguments.jobs.open(app)?;
     let options = arguments.range.options().filter(arguments.pattern.clone());
-    cat::print(app, &jobs, &options, form)
+    cat::print(app, &jobs, &arguments.range, &options, form)
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatsArgs) -> Result<Exit> {
         ahead::warn(app, counts.newest);
         print(&counts, &rates, app, &log, read.jobs)?;
     }
-    read.end(app)
+    read.end(app, &jobs, arguments.range.filter_args())
 }
 
 fn print(

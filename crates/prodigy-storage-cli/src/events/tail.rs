@@ -97,5 +97,5 @@ pub(super) fn newest(
         shown::print(app, &line, form)?;
     }
     read.note_unverified(app);
-    read.end(app)
+    read.end(app, jobs, range.filter_args())
 }

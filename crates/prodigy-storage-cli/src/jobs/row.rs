@@ -1,6 +1,6 @@
 //! A job as a row of a listing.
 
-use prodigy_storage::{DocumentCount, ErrorKind, JobOverview, JobState, LogSummary, QueueSummary, Repo};
+use prodigy_storage::{DocumentCount, JobOverview, JobState, LogSummary, QueueSummary, Repo};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -93,22 +93,19 @@ pub(super) fn print_damage(app: &mut App<'_>, row: &JobOverview) {
 }
 
 /// Calls a function with each job of a repository, in the order of their ids. A job with damaged data, or data that
-/// can't be opened, is reported, and the others follow. Memory is bounded.
+/// can't be opened, is reported, and the others follow. Jobs that can't be listed are reported, too. Memory is bounded.
 pub(crate) fn each_row(
     app: &mut App<'_>,
     repo: &Repo,
     mut row: impl FnMut(&mut App<'_>, JobOverview) -> Result<()>,
 ) -> Result<()> {
     for found in repo.survey() {
-        match found? {
+        match found.flatten() {
             Ok(found) => {
                 print_damage(app, &found);
                 row(app, found)?;
             }
-            Err(error) if error.kind() == ErrorKind::Damaged => app.damaged_by(&error),
-            // `Refused`: a symbolic link, or a folder at the path of a file.
-            Err(error) if error.kind() == ErrorKind::Refused => app.skipped_by(&error),
-            Err(error) => return Err(error.into()),
+            Err(error) => app.pass_over(error)?,
         }
     }
     Ok(())

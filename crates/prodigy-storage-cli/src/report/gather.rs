@@ -130,12 +130,17 @@ impl Report {
     pub(super) fn add(&mut self, app: &mut App<'_>, repo: &Repo, row: &JobOverview) -> Result<()> {
         let job = repo.job(row.address.job.as_str())?;
         let before = self.counts.events;
-        self.add_events(app, &job, row.log.bytes)?;
-        self.add_letters(app, &job)?;
+        self.add_events(app, &job, row.log.bytes)
+            .or_else(|failure| app.pass_over_failure(failure))?;
+        self.add_letters(app, &job)
+            .or_else(|failure| app.pass_over_failure(failure))?;
         self.read += read_of(row);
         self.progress.at(self.read);
         for entry in job.checkpoints().list() {
-            self.add_checkpoint(&row.address.job, &entry?);
+            match entry {
+                Ok(entry) => self.add_checkpoint(&row.address.job, &entry),
+                Err(error) => app.pass_over(error)?,
+            }
         }
         self.letters.add(row);
         self.space.add(row);

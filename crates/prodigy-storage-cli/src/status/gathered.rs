@@ -39,6 +39,8 @@ pub(super) struct Gathered {
     most_letters: Option<(u64, JobAddress)>,
     /// True if some data of a job could not be counted.
     damaged: bool,
+    /// True if a job could not be read.
+    skipped: bool,
 }
 
 impl Gathered {
@@ -68,6 +70,7 @@ impl Gathered {
             with_letters: 0,
             most_letters: None,
             damaged: false,
+            skipped: false,
         })
     }
 
@@ -94,7 +97,7 @@ impl Gathered {
             })?;
             self.repos.push((repo.name().clone(), counts));
         }
-        self.damaged = app.is_damaged();
+        (self.damaged, self.skipped) = (app.is_damaged(), app.is_skipped());
         let recent = recent.into_sorted();
         self.recent = recent.map(|row| Recent::new(storage, row)).collect();
         // The repository with the newest write comes first.
@@ -129,9 +132,11 @@ impl Gathered {
                 (word, what, check.hint.clone().filter(|hint| !hint.is_empty()))
             })
             .collect();
-        if self.damaged {
-            let what = "data is damaged: it is not in the counts above".to_owned();
-            problems.push(("failure", what, Some(format!("{} doctor", self.tool))));
+        for (found, what) in [(self.damaged, "is damaged"), (self.skipped, "can't be read")] {
+            if found {
+                let what = format!("data {what}: it is not in the counts above");
+                problems.push(("failure", what, Some(format!("{} doctor", self.tool))));
+            }
         }
         problems.sort_by_key(|(word, ..)| *word);
         if let Some((items, address)) = &self.most_letters {

@@ -42,6 +42,7 @@ mod lock;
 mod memory;
 #[cfg(feature = "postgres")]
 mod moves;
+mod names;
 mod output;
 #[cfg(unix)]
 mod pages;

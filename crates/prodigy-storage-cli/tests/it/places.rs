@@ -294,13 +294,10 @@ fn worktrees_have_a_place_and_those_that_are_there_are_listed() {
         path
     );
     assert!(!bench.root().exists());
-    assert!(
-        bench
-            .run(&["worktree", "list", "--repo", "shop"])
-            .code(0)
-            .out
-            .is_empty()
-    );
+    bench
+        .run(&["worktree", "list", "--repo", "shop"])
+        .code(4)
+        .says("no repository `shop`");
     fs::create_dir_all(&expected).unwrap();
     assert_eq!(
         bench.run(&["worktree", "list", "--repo", "shop"]).code(0).out,

@@ -154,6 +154,84 @@ fn health_and_usage_do_not_pass_over_what_the_user_cannot_enter() {
 }
 
 #[test]
+fn a_job_that_cannot_be_read_is_named_and_the_others_are_listed() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    for (repo, job) in [("shop", "other"), ("yard", "third")] {
+        let append = ["events", "append", "--repo", repo, "--job", job];
+        as_user(&bench, &append, "2\n").code(0);
+    }
+    set(&bench.path("here"), 0o777);
+    let orphans = bench.write("home/.prodigy/orphaned_worktrees/shop/job.json", "[]");
+    chown(orphans.parent().unwrap(), Some(4242), Some(4242)).unwrap();
+    chown(&orphans, Some(0), Some(0)).unwrap();
+    set(&orphans, 0o644);
+    let lists: [(&[&str], i32); 11] = [
+        (&["status"], 6),
+        (&["job", "list", "--all-repos"], 6),
+        (&["repo", "list"], 6),
+        (&["usage", "--jobs"], 6),
+        (&["usage"], 1),
+        (&["clean", "--idle-jobs", "0s"], 1),
+        (&["report", "--repo", "shop", "--output", "report.html"], 6),
+        (&["backup", "all.tar.zst"], 6),
+        (&["events", "cat", "--repo", "shop", "--all-jobs"], 6),
+        (&["events", "tail", "--repo", "shop", "--all-jobs"], 6),
+        (&["events", "stats", "--repo", "shop", "--all-jobs"], 6),
+    ];
+    // The unreadable place, the job that is still listed, and the number of commands above that read the place.
+    for (below, owner, other, count) in [
+        ("events/shop/job", 4242, "other", 11),
+        ("events/shop/job", 0, "other", 11),
+        ("state/shop/mapreduce/jobs/job", 4242, "other", 8),
+        ("dlq/shop/job", 4242, "other", 8),
+        ("events/shop", 4242, "third", 8),
+    ] {
+        let folder = bench.root().join(below);
+        let before = std::fs::metadata(&folder).unwrap().permissions();
+        chown(&folder, Some(owner), Some(owner)).unwrap();
+        set(&folder, 0o000);
+        for (arguments, code) in lists.into_iter().take(count) {
+            let listed = as_user(&bench, arguments, "")
+                .code(code)
+                .says(folder.to_str().unwrap());
+            let remedy = match owner {
+                4242 => format!("chmod u+rwx {}", folder.display()),
+                _ => format!("chown -R 4242 {}", folder.display()),
+            };
+            match arguments {
+                ["backup", ..] => assert!(listed.err.contains("doctor"), "{}", listed.err),
+                ["usage"] => {}
+                _ => assert!(listed.err.contains(&remedy), "{arguments:?}: {}", listed.err),
+            }
+            let shown = match arguments {
+                ["events", "stats", ..] => "events      1".to_owned(),
+                ["events", ..] => "\"event\":2".to_owned(),
+                ["report", ..] if other == "other" => "1 job".to_owned(),
+                ["report", ..] => "0 jobs".to_owned(),
+                ["backup", ..] => "written to".to_owned(),
+                ["repo", ..] | ["usage"] => "yard".to_owned(),
+                _ => other.to_owned(),
+            };
+            assert!(listed.out.contains(&shown), "{arguments:?}: {}", listed.out);
+            for file in ["report.html", "all.tar.zst"] {
+                let _ = std::fs::remove_file(bench.path("here").join(file));
+            }
+        }
+        chown(&folder, Some(4242), Some(4242)).unwrap();
+        std::fs::set_permissions(&folder, before).unwrap();
+    }
+    set(&orphans, 0o000);
+    as_user(&bench, &["worktree", "orphans", "--repo", "shop"], "")
+        .code(6)
+        .says(orphans.to_str().unwrap());
+    let one = ["backup", "--repo", "shop", "--job", "job", "one.tar.zst"];
+    as_user(&bench, &one, "").code(1).says(orphans.to_str().unwrap());
+    set(&orphans, 0o644);
+    as_user(&bench, &["status"], "").code(0);
+}
+
+#[test]
 fn health_names_what_can_be_read_and_not_written() {
     let Some(bench) = bench() else { return };
     fill(&bench);

@@ -19,7 +19,7 @@ use super::BACKUP;
 use super::archive::{ArchiveWriter, Failed, FileHead, IN_MEMORY, unwritten};
 use super::job_of::{job_of, may_be_archived};
 use crate::backend::Stores;
-use crate::fs::{FileKind, FileRead, FsFile, Metadata, OpenMode};
+use crate::fs::{DirEntry, FileKind, FileRead, FsFile, Metadata, OpenMode};
 use crate::log::sealed_mark::SealedMark;
 use crate::log::tail::whole_lines;
 use crate::root::{self, FolderId, InTheWay, is_misplaced};
@@ -37,7 +37,8 @@ pub(super) struct Copy<'c, 'w> {
     /// The number of damaged places: damaged items of queues, which are left out, and damaged events, which are copied
     /// unchanged.
     damaged: u64,
-    /// The paths of links and other things that are left out, each with a description.
+    /// Everything else that is left out: links, other things at the path of a file, and files and folders that the system refuses
+    /// to this process, each with a description.
     left_out: Vec<String>,
     in_the_way: InTheWay,
 }
@@ -169,6 +170,27 @@ impl<'c, 'w> Copy<'c, 'w> {
             .push(format!("{}: {what}", root.absolute(path).display()));
     }
 
+    /// Names a file or folder that the system refuses to this process: an archive of everything lacks it. An archive of one job
+    /// would be of no use without it, so that the error is returned.
+    fn leave_out_refused(&mut self, path: &Path, error: StorageError) -> Result<()> {
+        if self.job.is_some() || !is_refused(&error) {
+            return Err(error);
+        }
+        let what = format!("{}: {}", self.store.root.absolute(path).display(), error.why());
+        if !self.left_out.contains(&what) {
+            self.left_out.push(what);
+        }
+        Ok(())
+    }
+
+    /// The entries of a folder; none of one that is left out.
+    fn names_in(&mut self, folder: &Path) -> Result<Vec<DirEntry>> {
+        match self.store.root.names_in(BACKUP, folder) {
+            Ok(names) => Ok(names),
+            Err(error) => self.leave_out_refused(folder, error).map(|()| Vec::new()),
+        }
+    }
+
     /// True if a top-level folder exists. Anything else at its path is added to the list of what is left out.
     fn is_folder(&mut self, path: &Path) -> Result<bool> {
         match self.store.root.fs.metadata(path) {
@@ -185,7 +207,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         depth: usize,
         copy: &mut dyn FnMut(&mut Self, &Path) -> Result<()>,
     ) -> Result<()> {
-        let mut entries = self.store.root.names_in(BACKUP, folder)?;
+        let mut entries = self.names_in(folder)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         for entry in entries {
             let path = folder.join(&entry.name);
@@ -220,6 +242,8 @@ impl<'c, 'w> Copy<'c, 'w> {
             Ok(found) => Ok(Some(found)),
             // A file at the path of the folder is left out of the copy and reported.
             Err(error) if is_no_folder(&error) => Ok(None),
+            // The folder above it is left out, and named.
+            Err(error) if self.job.is_none() && error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
             Err(error) => Err(self.store.root.read_fault(BACKUP, &folder, error)),
         }
     }
@@ -229,7 +253,10 @@ impl<'c, 'w> Copy<'c, 'w> {
         for (job, log) in &self.jobs {
             let is_gone = self.store.root.is_deleted(BACKUP, job)?
                 || (log.is_some() && self.log_folder(job)? != *log)
-                || !self.store.is_anything_of(BACKUP, job)?;
+                || match self.store.is_anything_of(BACKUP, job) {
+                    Err(error) if self.job.is_none() && is_refused(&error) => false,
+                    found => !found?,
+                };
             if is_gone {
                 self.archive.closing.deleted.push(job.into());
             }
@@ -238,9 +265,10 @@ impl<'c, 'w> Copy<'c, 'w> {
     }
 
     /// True if the queue of a job has a file of items. Its journal is then copied with the items.
-    fn has_queue(&self, job: &JobAddress) -> Result<bool> {
+    fn has_queue(&mut self, job: &JobAddress) -> Result<bool> {
         let path = Entry::Queue(job.clone()).path();
-        Ok(self.open(&path)?.is_some())
+        let left_out = self.left_out.len();
+        Ok(self.open(&path)?.is_some() || self.left_out.len() > left_out)
     }
 
     /// Copies the items and the journal of a queue. Leaves out leases, which are valid only in their own store.
@@ -250,8 +278,10 @@ impl<'c, 'w> Copy<'c, 'w> {
         let Some((_, found)) = self.open(&items)? else {
             return Ok(());
         };
-        let Some(copy) = self.store.queues.copy(job, &mut copied, Deadline::never())? else {
-            return self.file(&items);
+        let copy = match self.store.queues.copy(job, &mut copied, Deadline::never()) {
+            Ok(Some(copy)) => copy,
+            Ok(None) => return self.file(&items),
+            Err(error) => return self.leave_out_refused(&items, error),
         };
         self.damaged += copy.damaged;
         let journal = Entry::QueueJournal(job.clone()).path();
@@ -269,7 +299,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         // Lists the names twice: while a segment is compressed, one listing may miss both of its names.
         let mut names = BTreeMap::new();
         for _ in 0..2 {
-            let found = self.store.root.names_in(BACKUP, folder)?;
+            let found = self.names_in(folder)?;
             names.extend(found.into_iter().map(|entry| (entry.name, entry.kind)));
         }
         let mut segments = Vec::new();
@@ -374,12 +404,16 @@ impl<'c, 'w> Copy<'c, 'w> {
         self.add(&head, FileRead::new(file, 0))
     }
 
-    fn open(&self, path: &Path) -> Result<Option<(Box<dyn FsFile>, Metadata)>> {
+    /// A file; `None` if it is gone, or left out.
+    fn open(&mut self, path: &Path) -> Result<Option<(Box<dyn FsFile>, Metadata)>> {
         let opened = self.store.root.fs.open(path, OpenMode::Read);
         match opened.and_then(|file| file.metadata().map(|found| (file, found))) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.store.root.read_fault(BACKUP, path, error)),
+            Err(error) => {
+                let error = self.store.root.read_fault(BACKUP, path, error);
+                self.leave_out_refused(path, error).map(|()| None)
+            }
         }
     }
 
@@ -396,6 +430,12 @@ impl<'c, 'w> Copy<'c, 'w> {
             Failed::Source(error) => self.store.root.read_fault(BACKUP, head.path, error),
         })
     }
+}
+
+/// True if the system refuses a file or folder to this process.
+fn is_refused(error: &StorageError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn is_no_folder(error: &io::Error) -> bool {

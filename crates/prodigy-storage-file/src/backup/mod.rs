@@ -95,7 +95,8 @@ pub struct BackupSummary {
     /// The number of marks that say what was [moved](prodigy_storage_backend::Catalog::mark_moved) to another store.
     /// The marked jobs and repositories take no writes.
     pub moved: u64,
-    /// The paths that a backup left out, each with a description: links, and entries of the wrong kind for their path.
+    /// The paths that a backup left out, with a description each: links, other things at the path of a file or
+    /// folder, and of a backup of everything also the files and folders that the system refuses to this process.
     pub left_out: Vec<String>,
 }
 
@@ -140,7 +141,7 @@ impl Backup {
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if nothing is stored; errors of the operating system about a file or the
-    /// archive.
+    /// archive. A file that the system refuses to this process is an error only in an archive of one job.
     pub fn write(&self, job: Option<&JobAddress>, out: &mut dyn Write) -> Result<BackupSummary> {
         let root = &self.store.root;
         root::check(root)?;

@@ -1,7 +1,7 @@
 //! Turns an error of the operating system into a [`StorageError`] with a hint.
 
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use prodigy_storage_backend::{ErrorKind, StorageError};
 
@@ -69,18 +69,23 @@ pub(super) fn fault(
             "its file system is mounted for reading only".into(),
         )
         .with_hint("mount it for writing, or set another `base_dir`"),
-        K::PermissionDenied => make(
-            match access {
+        K::PermissionDenied => {
+            let owner = Owner::of(root, path);
+            let seen = owner.as_ref().map_or_else(String::new, ToString::to_string);
+            let kind = match access {
                 Access::Write => ErrorKind::NotWritable,
                 Access::Read => ErrorKind::Io,
-            },
-            format!("the operating system refuses it{}", owner(root, path)),
-        )
-        .with_hint(match raw == Some(rustix::io::Errno::PERM.raw_os_error()) {
-            // The error is EPERM. If the mode or the owner were the reason, it would be EACCES.
-            true => IMMUTABLE,
-            false => "check owner and permissions of the folder, or set another `base_dir`",
-        }),
+            };
+            let made = make(kind, format!("the operating system refuses it{seen}"));
+            // EPERM: a refusal because of mode or owner is EACCES.
+            match raw == Some(rustix::io::Errno::PERM.raw_os_error()) {
+                true => made.with_hint(IMMUTABLE),
+                false => made.with_hint(owner.map_or_else(
+                    || "check owner and permissions of the folder, or set another `base_dir`".to_owned(),
+                    |owner| owner.remedy(),
+                )),
+            }
+        }
         K::NotFound => make(ErrorKind::NotFound, "there is no such file or folder".into()),
         K::TimedOut | K::StaleNetworkFileHandle | K::Interrupted | K::WouldBlock => make(
             ErrorKind::Io,
@@ -133,25 +138,73 @@ fn is_no_file(error: &io::Error) -> bool {
         || raw == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
-/// The owner and the mode of the nearest file or folder on the path whose metadata can be read, and the user of this
-/// process.
-fn owner(root: &Root, path: &Path) -> String {
-    let below = path.ancestors().find_map(|path| {
-        let found = root.fs.metadata(path).ok()?;
-        let folder = found.kind == FileKind::Folder;
-        Some((root.absolute(path), folder, found.uid, found.mode))
-    });
-    // The root can't be opened because of its own mode, or the mode of a folder above it.
-    let Some((path, folder, uid, mode)) = below.or_else(|| seen_from_above(root)) else {
-        return String::new();
-    };
-    let kind = if folder { "folder" } else { "file" };
-    let me = root.fs.user().map(|me| format!(", this is user {me}"));
-    format!(
-        ": the {kind} {} belongs to user {uid} and has mode {mode:04o}{}",
-        path.display(),
-        me.unwrap_or_default()
-    )
+/// Owner and mode of the nearest file or folder on a path that can be examined, and this process's user.
+struct Owner {
+    path: PathBuf,
+    is_folder: bool,
+    uid: u32,
+    mode: u32,
+    me: Option<u32>,
+}
+
+impl Owner {
+    fn of(root: &Root, path: &Path) -> Option<Self> {
+        let below = path.ancestors().find_map(|path| {
+            let found = root.fs.metadata(path).ok()?;
+            let folder = found.kind == FileKind::Folder;
+            Some((root.absolute(path), folder, found.uid, found.mode))
+        });
+        // If the root itself can't be opened, its own mode or that of a folder above it is the reason.
+        let (path, is_folder, uid, mode) = below.or_else(|| seen_from_above(root))?;
+        let me = root.fs.user();
+        Some(Self {
+            path,
+            is_folder,
+            uid,
+            mode,
+            me,
+        })
+    }
+
+    /// The command that gives access, and the user who may run it.
+    fn remedy(&self) -> String {
+        let path = quoted(&self.path);
+        let rights = if self.is_folder { "rwx" } else { "rw" };
+        let needed = if self.is_folder { 0o700 } else { 0o600 };
+        match self.me {
+            Some(me) if me != self.uid => format!(
+                "run it as user {}, or let the superuser give what is there to this user: `chown -R {me} {path}`",
+                self.uid
+            ),
+            _ if self.mode & needed != needed => {
+                format!("give the owner access again: `chmod u+{rights} {path}`")
+            }
+            _ => "owner and mode allow it: look at access lists (`getfacl`) and security modules, or set another `base_dir`"
+                .to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_folder { "folder" } else { "file" };
+        let (path, uid, mode) = (self.path.display(), self.uid, self.mode);
+        write!(
+            f,
+            ": the {kind} {path} belongs to user {uid} and has mode {mode:04o}"
+        )?;
+        self.me.map_or(Ok(()), |me| write!(f, ", this is user {me}"))
+    }
+}
+
+/// A path as a word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// True if the file system has a fixed number of inodes and no inode is free.

@@ -75,7 +75,17 @@ impl Clean<'_> {
         }
         let repo = self.storage.repo(repo)?;
         for id in repo.jobs() {
-            let id = id?;
+            let id = match id {
+                Ok(id) => id,
+                Err(error) if error.kind() == ErrorKind::Io && !error.is_transient() => {
+                    let mut removal = self.of(RemovalKind::Job, "retention", self.now);
+                    removal.repo = Some(repo.name().clone());
+                    removal.outcome = kept(&error);
+                    self.report.removals.push(removal);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if self.options.job.as_ref().is_some_and(|job| *job != id) {
                 continue;
             }
@@ -262,7 +272,8 @@ impl Clean<'_> {
 }
 
 fn kept(error: &StorageError) -> RemovalOutcome {
+    let hint = error.hint().map_or_else(String::new, |hint| format!("; {hint}"));
     RemovalOutcome::Kept {
-        why: format!("{error:#}"),
+        why: format!("{error:#}{hint}"),
     }
 }
