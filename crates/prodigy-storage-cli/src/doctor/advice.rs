@@ -3,16 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
+use prodigy_storage::{JobState, Storage};
 
 use super::DoctorArgs;
 use super::problems::SET_CLOCK;
 use crate::app::{Access, App};
 use crate::shell::{as_word, tool};
 
+/// The most jobs, or documents, of a repository that a command names.
+const MOST_NAMED: usize = 100;
+
 /// The tool's name and global flags, so that the printed commands reach the same store.
 pub(super) struct Advice {
     tool: String,
     repair: String,
+    storage: Option<Storage>,
     root: Option<PathBuf>,
     /// The present time, which makes the name of a moved file unique.
     now: String,
@@ -28,13 +33,14 @@ impl Advice {
             }
         }
         let storage = app.open_quietly(Access::Read).ok();
-        let root = storage.and_then(|storage| storage.capabilities().root);
+        let root = storage.as_ref().and_then(|storage| storage.capabilities().root);
         let now = prodigy_storage::Timestamp::now()
             .to_rfc3339()
             .replace([':', '-'], "");
         Self {
             tool,
             repair,
+            storage,
             root,
             now,
         }
@@ -64,21 +70,11 @@ impl Advice {
                 (!path.exists()).then(|| format!("rm {place}"))
             }
             FindingKind::Stray | FindingKind::Imported | FindingKind::Link | FindingKind::InTheWay => {
-                let quarantine = self.root.as_ref()?.join("quarantine");
-                let name = path
-                    .strip_prefix(self.root.as_ref()?)
-                    .ok()?
-                    .to_str()?
-                    .replace('/', "_");
-                // The time in the name keeps files of the same name apart. `touch` resets the age, by which the
-                // quarantine is emptied.
-                let to = quarantine.join(format!("{}-{name}", self.now));
-                let (folder, to) = (as_word(quarantine.to_str()?), as_word(to.to_str()?));
-                Some(format!(
-                    "mkdir -p -m 0700 {folder} && mv {place} {to} && touch -h {to}"
-                ))
+                self.move_away(path, self.root.as_ref()?)
             }
-            // Only a damaged mark of a moved job is removed. An intact mark needs no repair.
+            // Such a root can't be opened.
+            FindingKind::UnknownFormat => self.move_away(path, path.parent()?),
+            // The mark itself is as it should be.
             FindingKind::Moved if finding.severity == FindingSeverity::Damage => Some(format!("rm {place}")),
             FindingKind::NameCollision => self.rename(path),
             FindingKind::UnfinishedDeletion => {
@@ -92,28 +88,95 @@ impl Advice {
         }
     }
 
-    /// The command that gives a job a free name. `None` for a repository: it also has a registry entry, documents and
-    /// worktrees.
+    /// Moves a file to the quarantine.
+    fn move_away(&self, path: &Path, root: &Path) -> Option<String> {
+        let quarantine = root.join("quarantine");
+        let name = path.strip_prefix(root).ok()?.to_str()?.replace('/', "_");
+        // Two such files may have one name; and the quarantine is emptied by the age of its files.
+        let to = quarantine.join(format!("{}-{name}", self.now));
+        let (folder, to) = (as_word(quarantine.to_str()?), as_word(to.to_str()?));
+        let place = as_word(path.to_str()?);
+        Some(format!(
+            "mkdir -p -m 0700 {folder} && mv {place} {to} && touch -h {to}"
+        ))
+    }
+
+    /// True if this command is the repair itself, which can't help where it left something.
+    pub(super) fn is_repair(&self, command: &str) -> bool {
+        command == self.repair
+    }
+
+    /// The command that gives a repository or a job a free name.
     fn rename(&self, path: &Path) -> Option<String> {
-        let (job, repo) = (path.file_name()?.to_str()?, path.parent()?);
-        let repo = match repo.file_name()?.to_str()? {
-            "jobs" => repo.parent()?.parent()?.file_name()?.to_str()?,
-            name => name,
-        };
+        let (name, parent) = (path.file_name()?.to_str()?, path.parent()?);
         let areas = self
             .root
             .iter()
             .flat_map(|root| ["events", "dlq", "state"].map(|area| root.join(area)));
-        if areas.into_iter().any(|area| path.parent() == Some(&area)) {
-            return None;
+        if areas.into_iter().any(|area| parent == area) {
+            return self.rename_repo(name);
         }
-        let free = (2..).map(|number| format!("{job}-{number}"));
+        let repo = match parent.file_name()?.to_str()? {
+            "jobs" => parent.parent()?.parent()?.file_name()?.to_str()?,
+            name => name,
+        };
+        let free = (2..).map(|number| format!("{name}-{number}"));
         let mut free = free.filter(|name| !path.with_file_name(name).exists());
         let (new, tool) = (free.next()?, &self.tool);
-        let (new, job, repo) = (as_word(&new), as_word(job), as_word(repo));
+        let (new, job, repo) = (as_word(&new), as_word(name), as_word(repo));
         Some(format!(
             "file=$(mktemp -d)/job.jsonl && {tool} export --repo {repo} --job {job} \"$file\" && \
              {tool} import \"$file\" --repo {repo} --job {new} && {tool} job delete {job} --repo {repo} --yes"
         ))
+    }
+
+    /// Copies a repository, imports the copy under a free name, and removes what was copied. `None` for one with worktrees, whose
+    /// paths git knows, with more parts than a command should name, or with an active job.
+    fn rename_repo(&self, name: &str) -> Option<String> {
+        let repo = self.storage.as_ref()?.repo(name).ok()?;
+        let jobs = repo
+            .survey()
+            .take(MOST_NAMED + 1)
+            .collect::<Result<Vec<_>, _>>()
+            .ok()?;
+        let jobs = jobs.into_iter().collect::<Result<Vec<_>, _>>().ok()?;
+        let documents = repo.all_documents().take(MOST_NAMED + 1);
+        let documents = documents.collect::<Result<Vec<_>, _>>().ok()?;
+        let is_active = jobs.iter().any(|job| job.status.state == JobState::Active);
+        let is_large = jobs.len() > MOST_NAMED || documents.len() > MOST_NAMED;
+        if is_active || is_large || !repo.worktrees().list().ok()?.is_empty() {
+            return None;
+        }
+        let registered = repo.registration().ok()?;
+        let known = self.storage.as_ref()?.repositories().all().ok()?;
+        let free = (2..).map(|number| format!("{name}-{number}"));
+        let mut free = free.filter(|name| known.iter().all(|known| known.as_str() != name));
+        let (new, tool) = (free.next()?, &self.tool);
+        let (new, old) = (as_word(&new), as_word(name));
+        let mut command = format!(
+            "folder=$(mktemp -d)/copy && {tool} copy --to \"$folder\" --repo {old} --keep-source && \
+             {tool} import \"$folder\" --repo {new}"
+        );
+        if !jobs.is_empty() {
+            let jobs: Vec<_> = jobs.iter().map(|job| as_word(job.address.job.as_str())).collect();
+            command.push_str(&format!(
+                " && {tool} job delete {} --repo {old} --yes",
+                jobs.join(" ")
+            ));
+        }
+        for document in documents {
+            let (kind, name) = (as_word(document.kind.as_str()), as_word(document.name.as_str()));
+            command.push_str(&format!(
+                " && {tool} document delete --repo {old} --kind {kind} --name {name}"
+            ));
+        }
+        if let Some(registration) = registered {
+            command.push_str(&format!(" && {tool} repo unregister {old} --yes"));
+            if let Some(path) = registration.path.filter(|path| path.exists()) {
+                let path = as_word(path.to_str()?);
+                command.push_str(&format!(" && {tool} repo register --as {new} {path}"));
+            }
+        }
+        Some(command)
     }
 }

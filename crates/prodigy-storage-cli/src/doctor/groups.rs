@@ -86,7 +86,12 @@ impl Group {
             ))?;
         }
         match &self.left {
-            Some(why) => app.line(format!("         left: {}", escape(why))),
+            Some(why) => {
+                app.line(format!("         left: {}", escape(why)))?;
+                self.command
+                    .as_deref()
+                    .map_or(Ok(()), |command| print_remedy(app, Some(command), ""))
+            }
             None if self.repaired > 0 => Ok(()),
             None => print_remedy(app, self.command.as_deref(), &first.advice),
         }
@@ -132,7 +137,7 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::LockBehindMark => {
             "writes of the next holder are refused, as if another process had overtaken it"
         }
-        FindingKind::DamagedFormat => "nothing can open this root",
+        FindingKind::DamagedFormat | FindingKind::UnknownFormat => "nothing can open this root",
         FindingKind::DamagedSnapshot => "the store begins empty, or can't be opened",
         FindingKind::Unverified => "damage in this data can't be detected",
         FindingKind::TornEnd => {

@@ -53,7 +53,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     let advice = Advice::new(app, arguments);
     let (mut printed, mut groups) = (Ok(()), Groups::default());
     let looked = look(&doctor, arguments, &scope, &mut |finding| {
+        let is_left = matches!(finding.outcome, FindingOutcome::Left { .. });
         let command = advice.command(&finding);
+        let command = command.filter(|command| !(is_left && advice.is_repair(command)));
         if app.json() || app.global.verbose {
             if printed.is_ok() {
                 printed = print(app, &finding, command.as_deref());
@@ -125,7 +127,10 @@ fn print(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<
             escape(kept)
         )),
         FindingOutcome::Repaired { kept: None } => app.line("         repaired"),
-        FindingOutcome::Left { why } => app.line(format!("         left: {}", escape(why))),
+        FindingOutcome::Left { why } => {
+            app.line(format!("         left: {}", escape(why)))?;
+            command.map_or(Ok(()), |command| print_remedy(app, Some(command), ""))
+        }
         _ => print_remedy(app, command, &finding.advice),
     }
 }

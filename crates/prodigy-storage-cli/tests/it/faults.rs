@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::planted::shell;
 use crate::support::{Bench, Run, SAVE};
 
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];
@@ -251,8 +252,17 @@ fn half_a_format_file_stops_a_writer_and_is_repaired() {
     }
     fs::write(&format, "another program's").unwrap();
     let left = bench.run(&["doctor", "--repair"]).code(5);
-    left.prints("left: too much of it is damaged")
-        .prints("or move it away: the next write makes another one");
+    left.prints("left: too much of it is damaged").prints(&format!(
+        "run: mkdir -p -m 0700 {}",
+        bench.root().join("quarantine").display()
+    ));
+    fs::write(&format, "{\"format\":99}").unwrap();
+    for words in [&["status"][..], &["doctor"], &["doctor", "--repair"]] {
+        let hint = format!("`mv {0} {0}.damaged`", format.display());
+        bench.run(words).code(1).says(&hint);
+    }
+    shell(&bench, &format!("mv {0} {0}.damaged", format.display())).code(0);
+    bench.run(&["status"]).code(0);
 }
 
 #[test]

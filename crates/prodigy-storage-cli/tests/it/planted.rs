@@ -28,7 +28,7 @@ enum Harm {
 /// The planted problems: the path below the root, with `*` for a part of the name; the damage; the severity and kind of
 /// the finding.
 #[rustfmt::skip]
-const PLANTED: [(&str, Harm, &str); 37] = [
+const PLANTED: [(&str, Harm, &str); 40] = [
     ("events/shop/job/events-*", Harm::Flip("\"event\":"), "damage   damaged events"),
     ("events/shop/job/events-*", Harm::Flip("\"crc\":\""), "damage   damaged events"),
     ("events/shop/job/events-*", Harm::Mode(0o644), "warning  mode"),
@@ -67,6 +67,9 @@ const PLANTED: [(&str, Harm, &str); 37] = [
     ("deletions/shop/job.json", Harm::Write(""), "damage   damaged document"),
     ("format.json", Harm::Flip("\"format\""), "damage   damaged format"),
     ("format.json", Harm::Cut(60), "damage   damaged format"),
+    ("format.json", Harm::Write("{"), "damage   damaged format"),
+    ("format.json", Harm::Write("{\"format\":0}"), "damage   unknown format"),
+    ("format.json", Harm::Write("another program's"), "damage   unknown format"),
     ("old-copy.tar", Harm::Write("mine"), "note     stray"),
     ("queues/list.txt", Harm::Write("mine"), "note     stray"),
     ("", Harm::Mode(0o720), "warning  mode: others may write"),

@@ -229,6 +229,49 @@ fn repositories_whose_names_differ_by_case_are_noted_once() {
         .into_iter()
         .filter(|line| line.starts_with("note     name collision: "));
     assert_eq!(found.count(), 1, "{}", run.out);
+    // Whichever of the two is moved has a registry entry and a document of its own.
+    for repo in ["shop", "Shop"] {
+        let at = bench.path(repo);
+        fs::create_dir(&at).unwrap();
+        bench.run(&["repo", "relink", repo, at.to_str().unwrap()]).code(0);
+        let put = [
+            "document", "put", "--repo", repo, "--kind", "plans", "--name", "one",
+        ];
+        bench.feed(&put, "7").code(0);
+    }
+    let left = is_fixed(&bench, "note     name collision: ");
+    assert!(left.out.contains(" 0 notes"), "{}", left.out);
+    let repos = bench.run(&["repo", "list", "--json"]).code(0).jsonl();
+    let jobs = |name: &str| {
+        let of_name = repos.iter().find(|repo| repo["repo"] == name);
+        of_name.map_or(0, |repo| repo["jobs"].as_u64().unwrap())
+    };
+    for (repo, job, event) in [("shop", "job", "{\"n\":1}\n"), ("Shop", "other", "1\n")] {
+        let moved = format!("{repo}-2");
+        let (there, gone) = match jobs(&moved) {
+            1 => (moved.as_str(), repo),
+            _ => (repo, moved.as_str()),
+        };
+        assert_eq!((jobs(there), jobs(gone)), (1, 0), "{repos:?}");
+        let cat = ["events", "cat", "--payload", "--repo", there, "--job", job];
+        assert_eq!(bench.run(&cat).code(0).out, event);
+        let show = [
+            "document",
+            "show",
+            "--payload",
+            "--repo",
+            there,
+            "--kind",
+            "plans",
+            "--name",
+            "one",
+        ];
+        assert_eq!(bench.run(&show).code(0).out, "7\n");
+        let at = bench.path(repo).display().to_string();
+        let identify = bench.run(&["repo", "identify", &at]).code(0);
+        identify.prints(&format!("name      {there}\n"));
+    }
+    assert_eq!(jobs("shop-2") + jobs("Shop-2"), 1, "{repos:?}");
 }
 
 /// The path of the library that replaces a program's clock. If it is not installed, prints a notice and returns

@@ -536,6 +536,26 @@ fn a_folder_in_which_nothing_can_be_created_is_found() {
     } else {
         eprintln!("SKIPPED: this file system has no immutable folders");
     }
+    // One reason is named once, with the folders that it is true of.
+    chown(bench.root(), Some(0), Some(0)).unwrap();
+    for entry in std::fs::read_dir(bench.root()).unwrap() {
+        let entry = entry.unwrap().path();
+        chown(&entry, Some(0), Some(0)).unwrap();
+        set(&entry, if entry.is_dir() { 0o755 } else { 0o644 });
+    }
+    set(&bench.root(), 0o755);
+    let health = as_user(&bench, &["health"], "").code(1);
+    let writable = health
+        .out
+        .lines()
+        .filter(|line| line.contains("failure  writable: "));
+    let writable: Vec<_> = writable.collect();
+    assert_eq!(writable.len(), 1, "{}", health.out);
+    assert!(
+        writable[0].contains("; the same in events, dlq, state"),
+        "{}",
+        health.out
+    );
     // The root does not exist, and its folder belongs to another user.
     let deep = bench.path("deep/root");
     let health = as_user(&bench, &["health", "--base-dir", deep.to_str().unwrap()], "").code(1);

@@ -96,8 +96,10 @@ pub enum FindingKind {
     DamagedLock,
     /// A lock whose next tokens are not above the fencing mark of a job.
     LockBehindMark,
-    /// A `format.json` that differs from what was written.
+    /// A `format.json` that differs from what was written. A repair writes it again.
     DamagedFormat,
+    /// A `format.json` that no repair can recognise as one of this backend: it has to be restored, or moved away.
+    UnknownFormat,
     /// A snapshot file of the memory backend that differs from what was written.
     DamagedSnapshot,
     /// Data without a checksum: another program wrote it, or the checksum itself is damaged.

@@ -41,28 +41,42 @@ impl Examination<'_> {
                 return Ok(());
             }
         }
-        let mut finding = self
-            .damage(FindingKind::DamagedFormat, &path, error.why().to_owned())
-            .lost("no data, but this root can't be opened until the file is repaired")
-            .advice("repair writes it again if the root is plainly ours; otherwise restore it from a backup, or move it away: the next write makes another one");
+        let recognised = self.recognised(&path);
+        let kind = match recognised {
+            Ok(None) => FindingKind::UnknownFormat,
+            _ => FindingKind::DamagedFormat,
+        };
+        let finding = self
+            .damage(kind, &path, error.why().to_owned())
+            .lost("no data, but this root can't be opened until the file is repaired");
+        let mut finding = match kind {
+            FindingKind::UnknownFormat => {
+                finding.advice("restore it from a backup, or move it away: the next write makes another one")
+            }
+            _ => finding.advice("repair writes it again"),
+        };
         if !self.repairs() {
             self.report(finding);
             return Ok(());
         }
-        let repaired = self.repair_format(&path);
-        if let Ok(None) = repaired {
-            finding.outcome = FindingOutcome::Left {
-                why: "too much of it is damaged to know that it was ours: restore it from a backup, or move it away: the next write makes another one".into(),
-            };
-            self.report(finding);
-        } else {
-            self.report_repaired(finding, &repaired);
+        match recognised {
+            Ok(None) => {
+                finding.outcome = FindingOutcome::Left {
+                    why: "too much of it is damaged to know that it was ours".into(),
+                };
+                self.report(finding);
+            }
+            Ok(Some(bytes)) => {
+                let repaired = self.repair_format(&path, &bytes).map(Some);
+                self.report_repaired(finding, &repaired);
+            }
+            Err(error) => self.report_repaired(finding, &Err(error)),
         }
         Ok(())
     }
 
-    /// Repairs `format.json`. Returns `None` if it is not certain that this backend wrote the file.
-    fn repair_format(&self, path: &Path) -> Result<Option<String>> {
+    /// The bytes of a damaged `format.json`; `None` if the file was not certainly written by this backend.
+    fn recognised(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         let root = self.root;
         let fault = |error| root.read_fault("repair", path, error);
         let file = root.fs.open(path, OpenMode::Read).map_err(fault)?;
@@ -79,18 +93,23 @@ impl Examination<'_> {
             false if bytes.len() < OURS.len() => wrong == 0 && self.has_data(),
             false => wrong <= MOST_WRONG,
         };
-        if !is_ours {
-            return Ok(None);
-        }
+        Ok(is_ours.then_some(bytes))
+    }
+
+    /// Writes `format.json` again, and returns the copy of the damaged one.
+    fn repair_format(&self, path: &Path, bytes: &[u8]) -> Result<String> {
+        let root = self.root;
+        let fault = |error| root.read_fault("repair", path, error);
+        let file = root.fs.open(path, OpenMode::Read).map_err(fault)?;
         let kept = keep(
             root,
             path,
             &*file,
             &[whole(bytes.len() as u64, "it is not a format file")],
         )?;
-        let text = root::format_text(path, name_in(&bytes))?;
+        let text = root::format_text(path, name_in(bytes))?;
         TempFile::write_whole(root, "repair", path, &[&text], Replace::Over, Durability::Strict)?;
-        Ok(Some(kept))
+        Ok(kept)
     }
 
     /// True if the root has a folder of events, dead letters or documents.

@@ -225,7 +225,12 @@ impl<'a> Examination<'a> {
                 continue;
             };
             let path = folder.join(&entry.name);
-            if !self.in_scope(&path) || !self.collisions.insert(of.join(&entry.name)) {
+            // Empty folders, as a deletion leaves them, mix no data.
+            let is_data = |name: &str| self.has_files(&folder.join(name), 0);
+            if !self.in_scope(&path) || !is_data(first) || !is_data(&entry.name) {
+                continue;
+            }
+            if !self.collisions.insert(of.join(&entry.name)) {
                 continue;
             }
             let why = format!("`{first}` and `{}` are two names here", entry.name);
@@ -235,6 +240,18 @@ impl<'a> Examination<'a> {
             );
             self.report(finding);
         }
+    }
+
+    /// True if a folder has a file below it, or can't be listed.
+    fn has_files(&self, folder: &Path, depth: usize) -> bool {
+        let Ok(entries) = self.root.fs.list(folder) else {
+            return true;
+        };
+        let holds = |entry: &DirEntry| match entry.kind {
+            FileKind::Folder if depth < DEEPEST => self.has_files(&folder.join(&entry.name), depth + 1),
+            _ => true,
+        };
+        entries.iter().any(holds)
     }
 
     /// Reports an entry of the wrong kind for its path, such as a file where a folder belongs.

@@ -17,6 +17,10 @@ const IMMUTABLE: &str = "it, or its folder, may be immutable or for appending on
 pub(super) const RAISE_FILES: &str = "raise it: `ulimit -n 1024` in the shell that starts the process, `LimitNOFILE=1024` in a unit of systemd; or look for \
      what keeps files open";
 
+/// The hint for a full disk.
+pub(super) const FREE_SPACE: &str = "`prodigy-storage usage --jobs --top 10` shows what takes the space, and `prodigy-storage clean --finished-jobs 30d \
+     --quarantine 30d` what can go; with `--yes` it removes that, also on a full disk";
+
 /// The number of files that this process may have open; `None` without a limit.
 pub(super) fn file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
@@ -59,10 +63,10 @@ pub(super) fn fault(
                 K::QuotaExceeded => "this user's quota is used up",
                 _ => "the file would pass the limit of the process or the file system",
             };
-            make(ErrorKind::DiskFull, format!("{why}{}", space(root))).with_hint(
-                "nothing that was acknowledged is lost; free space (old events, checkpoints, quarantine), enable \
-                 compression, or move the root, then continue with the same handle",
-            )
+            make(ErrorKind::DiskFull, format!("{why}{}", space(root))).with_hint(format!(
+                "nothing that was acknowledged is lost; {FREE_SPACE}; or enable compression, or move the root; then continue with \
+                 the same handle"
+            ))
         }
         K::ReadOnlyFilesystem if access == Access::Write => make(
             ErrorKind::NotWritable,
@@ -198,7 +202,7 @@ impl fmt::Display for Owner {
 }
 
 /// A path as a word of a shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
     match text.chars().all(is_plain) {

@@ -7,6 +7,7 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::Entry;
 use serde::{Deserialize, Serialize};
 
+use super::fault::quoted;
 use super::{Replace, Root, TempFile, store_name};
 use crate::fs::{FsFile, OpenMode};
 
@@ -62,7 +63,7 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
             "it is not a format file",
         )
         .with_hint(format!(
-            "it should hold {{\"format\":{FORMAT}}}; `prodigy-storage doctor --repair` repairs it if the damage is plain"
+            "it should hold {{\"format\":{FORMAT}}}; `prodigy-storage doctor` names the command that helps"
         ))
         .with_source(error)
     })?;
@@ -86,7 +87,11 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
                 format.format
             ),
         )
-        .with_hint("use the version that wrote it, or a newer one"));
+        .with_hint(format!(
+            "use the version that wrote it, or a newer one; if no newer one ever ran here, the number is damaged: restore the file \
+             from a backup, or move it away (`mv {0} {0}.damaged`), and the next write makes another one",
+            quoted(&at)
+        )));
     }
     if format.format == 0 {
         return Err(StorageError::new(
@@ -94,7 +99,8 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
             "read format",
             at.display(),
             "there is no format 0",
-        ));
+        )
+        .with_hint("`prodigy-storage doctor` names the command that helps"));
     }
     if format
         .store

@@ -9,12 +9,17 @@ use prodigy_storage_layout::{DELETIONS, DLQ, EVENTS, LOCKS, MOVED, ORPHANED, QUA
 
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
-use super::fault::{RAISE_FILES, file_limit};
+use super::fault::{FREE_SPACE, RAISE_FILES, file_limit};
 use super::{FORMAT, InTheWay, Root, network};
 use crate::fs::{FileKind, FsFolder, Metadata};
 
 /// The top-level folders that are written to.
 const AREAS: [&str; 8] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, MOVED, ORPHANED, QUARANTINE];
+/// The root itself, and those folders.
+const PLACES: [&str; 9] = [
+    ROOT, EVENTS, DLQ, STATE, LOCKS, DELETIONS, MOVED, ORPHANED, QUARANTINE,
+];
+const ROOT: &str = "";
 /// The largest number of files and folders below the root that are checked.
 const MOST: usize = 10_000;
 /// If a process may open fewer files than this, some of its writes fail.
@@ -53,7 +58,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                     .with_hint(format!("run `chmod go-w {at}`")),
                 );
             }
-            checks.extend(writable(root));
+            checks.extend(writable(root, &PLACES));
             checks.extend(TreeCheck::new(root, found.uid).checks());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -63,7 +68,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                 format!("{at} does not exist yet; the first write creates it"),
             ));
             checks.extend(check_owner(root).err().map(|error| failure("owner", &error)));
-            checks.extend(probe(root, top));
+            checks.extend(writable(root, &[ROOT]));
         }
         Err(error) => checks.push(failure("root", &root.write_fault("check health", top, error))),
     }
@@ -111,22 +116,33 @@ fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
     }))
 }
 
-/// Checks that files can be written in the root and in its top-level folders, by writing test files.
-fn writable(root: &Root) -> Vec<Check> {
-    let mut folders = vec![PathBuf::new()];
-    folders.extend(AREAS.iter().map(PathBuf::from));
-    folders.iter().filter_map(|folder| probe(root, folder)).collect()
-}
-
-fn probe(root: &Root, folder: &Path) -> Option<Check> {
-    match root.fs.probe_write(folder) {
-        Ok(()) => None,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => Some(failure(
-            "writable",
-            &root.write_fault("check health", folder, error),
-        )),
+/// Writes test files to these folders. Folders that fail for the same reason share one check.
+fn writable(root: &Root, folders: &[&str]) -> Vec<Check> {
+    let mut failures: Vec<(io::ErrorKind, Check, Vec<&str>)> = Vec::new();
+    for folder in folders {
+        let error = match root.fs.probe_write(Path::new(folder)) {
+            Ok(()) => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => error,
+        };
+        let kind = error.kind();
+        match failures.iter_mut().find(|failure| failure.0 == kind) {
+            Some((_, _, others)) => others.push(folder),
+            None => {
+                let error = root.write_fault("check health", Path::new(folder), error);
+                failures.push((kind, failure("writable", &error), Vec::new()));
+            }
+        }
     }
+    let check = |(_, mut check, others): (_, Check, Vec<&str>)| {
+        if !others.is_empty() {
+            check
+                .found
+                .push_str(&format!("; the same in {}", others.join(", ")));
+        }
+        check
+    };
+    failures.into_iter().map(check).collect()
 }
 
 /// The check of the files and folders below the root.
@@ -380,7 +396,7 @@ fn space(root: &Root) -> Vec<Check> {
     let check = Check::new("space", severity, found);
     checks.push(match severity {
         Severity::Ok => check,
-        _ => check.with_hint("free space: old events, checkpoints, quarantine"),
+        _ => check.with_hint(FREE_SPACE),
     });
     if let Some(free) = space.free_inodes
         && free < FEW_INODES
