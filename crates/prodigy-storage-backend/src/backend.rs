@@ -245,6 +245,15 @@ pub trait DocumentStore: fmt::Debug + Send + Sync {
         deadline: Deadline,
     ) -> Result<bool>;
 
+    /// Raises the mark of a lock in a job to a token, and writes nothing else. So a new holder reads the job after the last
+    /// write of an earlier one: a document that is written and an append that is acknowledged after the call are refused
+    /// under an older token of that lock. A write to the queue that was under way may still be accepted; the next take or
+    /// settlement sees it. The mark is durable when the call returns. A job of which only marks are stored is not listed.
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::ErrorKind::Fenced) if the token is overtaken itself.
+    fn raise_mark(&self, job: &JobAddress, fence: &Fence, deadline: Deadline) -> Result<()>;
+
     /// A page of the documents of a scope, oldest first by stamp, without their bodies. Documents without a stamp come
     /// first; those of one stamp are ordered by their address.
     fn list(

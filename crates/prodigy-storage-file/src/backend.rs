@@ -242,6 +242,7 @@ const APPEND: &str = "append events";
 const PUT: &str = "put document";
 const ADD: &str = "add checkpoint";
 const DELETE: &str = "delete document";
+const RAISE: &str = "raise fencing mark";
 
 /// Runs a write under a fencing token, after a check that this store issued the token.
 fn fenced<T>(
@@ -365,6 +366,16 @@ impl DocumentStore for FileBackend {
                     store
                         .documents
                         .delete(document, expected, durability, fence, deadline)
+                })
+            })
+        })
+    }
+
+    fn raise_mark(&self, job: &JobAddress, fence: &Fence, deadline: Deadline) -> Result<()> {
+        self.handle.write(RAISE, Durability::Strict, |store| {
+            store.past_deletion(Some(job), deadline, || {
+                fenced(store, RAISE, job, Some(fence), || {
+                    store.documents.pass_mark(RAISE, job, fence, deadline)
                 })
             })
         })

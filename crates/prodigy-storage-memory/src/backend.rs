@@ -295,6 +295,17 @@ impl DocumentStore for MemoryBackend {
         Ok(deleted)
     }
 
+    fn raise_mark(&self, job: &JobAddress, fence: &Fence, deadline: Deadline) -> Result<()> {
+        const RAISE: &str = "raise fencing mark";
+        Store::check(deadline, RAISE, job)?;
+        let store = &self.store;
+        let now = time_to_store(&*store.options.clock, RAISE, job)?;
+        let marks = Document::Fencing(job.clone());
+        store.write_documents(&marks, RAISE, |documents| {
+            documents.raise_mark(RAISE, job, Some(fence), now, &store.budget)
+        })
+    }
+
     fn list(
         &self,
         scope: &DocumentScope,

@@ -9,7 +9,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, DocumentOwner, JobAddress, Part, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::call::operation::{ACTIVITY, DELETE_JOB, DELETE_OLD_JOB, LIST_MOVED, SEAL, SURVEY};
+use crate::call::operation::{ACTIVITY, DELETE_JOB, DELETE_OLD_JOB, LIST_MOVED, RAISE_MARK, SEAL, SURVEY};
 use crate::checkpoints::Checkpoints;
 use crate::dlq::Dlq;
 use crate::documents::{self, DocumentInfo, Documents};
@@ -199,9 +199,13 @@ impl Job {
         }
     }
 
-    /// The same job, with the fencing token of a held lock on all writes: appends, saves, pushes, takes,
-    /// settlements, and puts and deletions of documents. Once the job was written to under a newer token of the
-    /// same lock, such a write fails as [`Fenced`](ErrorKind::Fenced).
+    /// The same job, with the fencing token of a held lock on all writes: appends, saves, pushes, takes, settlements,
+    /// and puts and deletions of documents. A write is refused as [`Fenced`](ErrorKind::Fenced) once this was called, or the
+    /// job was written to, with a newer token of that lock.
+    ///
+    /// So a new holder calls this first, and then reads: no save, put or acknowledged append of an earlier holder comes
+    /// after what it reads. The call stores the token, with a sync. A push or settlement of an earlier holder that was under way
+    /// may still be accepted; the first take sees it.
     ///
     /// For each lock, the job remembers the greatest token. An append is checked before it is written and again
     /// before it is acknowledged. So an append under an overtaken token may be stored; its events carry the token
@@ -218,20 +222,32 @@ impl Job {
     /// lock.release()?;
     ///
     /// let lock = storage.lock("shop/mapreduce-7/coordinator")?;
-    /// job.fenced(&lock)?.events().append(&"took over")?;
+    /// let new = job.fenced(&lock)?;
+    /// assert_eq!(new.events().read::<String>()?.count(), 1);
     /// assert_eq!(old.events().append(&"planned again").unwrap_err().kind(), ErrorKind::Fenced);
     /// # Ok::<(), prodigy_storage::StorageError>(())
     /// ```
     ///
     /// # Errors
-    /// [`Refused`](ErrorKind::Refused) for an inert guard, which has no token; [`Replaced`](ErrorKind::Replaced)
-    /// if the lock was lost.
+    /// [`Refused`](ErrorKind::Refused) for an inert guard, which has no token; [`Replaced`](ErrorKind::Replaced) for a lock that
+    /// is lost; [`Fenced`](ErrorKind::Fenced) if a newer holder has called this; other errors of the backend.
     pub fn fenced(&self, guard: &StorageLock) -> Result<Self> {
-        Ok(self.with_fence(guard.fencing()?))
+        self.under(guard.fencing()?)
     }
 
-    /// The same job, with this token on all writes, like [`fenced`](Self::fenced). Use it for a token that another
-    /// process has taken and passed on as text.
+    /// The same job under a token, which the store knows from now on.
+    pub(crate) fn under(&self, fence: Fence) -> Result<Self> {
+        let deadline = self.inner.deadline();
+        self.inner
+            .caller
+            .call(RAISE_MARK, &self.address, deadline, |backend| {
+                backend.raise_mark(&self.address, &fence, deadline)
+            })?;
+        Ok(self.with_fence(fence))
+    }
+
+    /// The same job, with this token on all writes: for a token that another process took and passed on as text. Unlike
+    /// [`fenced`](Self::fenced), it stores nothing: the first write under the token overtakes earlier holders.
     #[must_use]
     pub fn with_fence(&self, fence: impl Into<Option<Fence>>) -> Job {
         Self {

@@ -16,14 +16,16 @@ use crate::document::{Expected, PutOptions};
 use crate::error::{ErrorKind, Result as StorageResult};
 use crate::fence::Fence;
 use crate::log::{AppendOptions, Appended, Durability, ScanItem, ScanOptions};
+use crate::page::PageOptions;
 use crate::queue::{Change, Claim, Select, Settlement};
 
 topic! { "fence":
-    every_write_is_fenced "an append, a push, a take, a settlement, a put, an addition and a deletion under an overtaken token are refused, and change nothing",
+    every_write_is_fenced "an append, a push, a take, a settlement, a put, an addition, a deletion and a rise of the mark under an overtaken token are refused, and change nothing",
     every_write_raises_the_mark "each kind of write raises the mark of its lock for all other kinds",
     a_write_without_a_token_is_accepted "each kind of write is accepted without a token, and does not change the mark",
     tokens_of_two_locks_are_not_compared "a write under the token of one lock does not overtake the token of another lock",
     marks_belong_to_one_job "a write to another job overtakes no token",
+    a_mark_alone_is_no_job "a raised mark refuses older tokens in a job of which nothing is stored, and the job is not listed",
     an_event_carries_its_token "an event is read with the token under which it was appended, or without a token",
     an_event_is_stored_once_under_two_tokens "an event that is appended again under a newer token is stored once, with the first token",
 }
@@ -67,9 +69,10 @@ enum Write {
     Put,
     Add,
     Delete,
+    Raise,
 }
 
-const WRITES: [Write; 7] = [
+const WRITES: [Write; 8] = [
     Write::Append,
     Write::Push,
     Write::Take,
@@ -77,6 +80,7 @@ const WRITES: [Write; 7] = [
     Write::Put,
     Write::Add,
     Write::Delete,
+    Write::Raise,
 ];
 
 /// Makes a write of this kind to a job.
@@ -117,6 +121,10 @@ fn write(
         Write::Delete => backend
             .delete(&Document::Orphans(job), Expected::Any, STRICT, fence, soon())
             .map(drop),
+        Write::Raise => match fence {
+            Some(fence) => backend.raise_mark(&job, fence, soon()),
+            None => Ok(()),
+        },
     })
 }
 
@@ -131,6 +139,22 @@ fn prepare(harness: &dyn Harness, name: &str) -> Check {
         object("{}")?,
         &PutOptions::default(),
         soon(),
+    )?;
+    Ok(())
+}
+
+fn a_mark_alone_is_no_job(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    backend.raise_mark(&job, &fence("shop/a=5")?, soon())?;
+    let jobs = backend.jobs(&job.repo, &PageOptions::default(), soon())?;
+    ensure!(jobs.entries.is_empty(), "{:?} are listed", jobs.entries);
+    backend.raise_mark(&job, &fence("shop/a=5")?, soon())?;
+    let old = append(&*harness.open(), "a", "x", Some(&fence("shop/a=4")?));
+    refused(old, ErrorKind::Fenced, "an append under an older token")?;
+    refused(
+        backend.raise_mark(&job, &fence("shop/a=4")?, soon()),
+        ErrorKind::Fenced,
+        "a rise to an older token",
     )?;
     Ok(())
 }

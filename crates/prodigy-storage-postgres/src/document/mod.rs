@@ -23,6 +23,7 @@ use crate::sql::{Sql, column, first, rows, server_now};
 const PUT: &str = "put document";
 const ADD: &str = "add document";
 const DELETE: &str = "delete document";
+const RAISE: &str = "raise fencing mark";
 
 /// The revision of the document that marks a job as finished.
 pub(crate) async fn end_mark(session: &mut Session, job: &JobAddress) -> Result<Option<Revision>> {
@@ -426,6 +427,16 @@ impl DocumentStore for PostgresBackend {
             self.counters().documents();
         }
         Ok(deleted)
+    }
+
+    fn raise_mark(&self, job: &JobAddress, fence: &Fence, deadline: Deadline) -> Result<()> {
+        let (of, fence) = (job.clone(), fence.clone());
+        self.db()
+            .call(RAISE, job, deadline, move |mut session| async move {
+                let strict = Durability::Strict;
+                let locked = job::begin(&mut session, &of, Some(&fence), strict, Vec::new).await?;
+                locked.finish(&mut session, []).await.map(drop)
+            })
     }
 
     fn list(

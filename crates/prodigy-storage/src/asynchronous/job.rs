@@ -6,7 +6,9 @@ use prodigy_storage_backend::{Fence, Moved, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 
 use super::mirror::{method, mirror, rows};
-use super::{AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, AsyncStorageLock, Call, ItemStream};
+use super::{
+    AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, AsyncStorageLock, Call, ItemStream, Wrap,
+};
 use crate::documents::DocumentInfo;
 use crate::job::{Job, JobOverview, JobStatus};
 use crate::orphans::{OrphanedWorktree, Orphans};
@@ -53,7 +55,11 @@ impl AsyncJob {
     /// Like [`Job::fenced`], with a guard for tasks.
     pub fn fenced(&self, guard: &AsyncStorageLock) -> Call<Self> {
         let (job, token) = (self.clone(), guard.fencing());
-        Call::new(async move { Ok(job.with_fence(token.await?)) })
+        Call::new(async move {
+            let (blocking, token) = (job.blocking.clone(), token.await?);
+            let fenced = job.threads.call("fenced", move || blocking.under(token)).await?;
+            Ok(fenced.wrap(&job.threads))
+        })
     }
 }
 

@@ -81,6 +81,7 @@ operations! {
     PUT:               "put document",           Write, Permit, Transient;
     ADD:               "add checkpoint",         Write, Permit, Transient;
     DELETE:            "delete document",        Write, Permit, Transient;
+    RAISE_MARK:        "raise fencing mark",     Write, Permit, Transient;
     LIST:              "list documents",         Read,  Permit, Transient;
     NEWEST:            "find newest document",   Read,  Permit, Transient;
     PUSH:              "put items",              Write, Permit, Transient;

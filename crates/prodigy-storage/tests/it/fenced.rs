@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use prodigy_storage::config::MapEnvironment;
 use prodigy_storage::{
-    DeadLetter, DocumentOptions, ErrorKind, Event, Fence, ItemId, Job, OrphanedWorktree, Phase, Result,
-    SaveOptions, Select, Storage,
+    DeadLetter, DocumentOptions, ErrorKind, Event, Fence, ItemId, Job, JobState, OrphanedWorktree, Phase,
+    Result, SaveOptions, Select, Storage,
 };
 use serde_json::Value;
 
@@ -96,6 +96,45 @@ fn every_write_of_a_coordinator_that_was_replaced_fails_as_fenced() {
     });
 }
 
+/// A new holder calls `fenced` and then reads: nothing may come after what it reads.
+#[test]
+fn once_a_new_coordinator_has_a_fenced_job_no_write_of_the_old_one_is_accepted() {
+    on_each(|fixture| {
+        let job = prepare(fixture);
+        let hold = || fixture.storage.lock(LOCK).unwrap();
+        let lock = hold();
+        let old = job.fenced(&lock).unwrap();
+        old.events().append(&"planned").unwrap();
+        drop(lock);
+        let new = job.fenced(&hold()).unwrap();
+        let read = new.events().read::<Value>().unwrap().count();
+        let saved = new.checkpoints().latest_map::<Value>().unwrap().unwrap();
+        for (name, write) in WRITES {
+            let error = write(&old).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::Fenced, "{name}: {error}");
+        }
+        assert_eq!(new.events().read::<Value>().unwrap().count(), read);
+        let again = new.checkpoints().latest_map::<Value>().unwrap().unwrap();
+        assert_eq!(again.id, saved.id);
+        assert_eq!(new.dlq().summary().unwrap().items, 1);
+    });
+}
+
+#[test]
+fn a_fenced_job_alone_stores_no_job_and_reopens_no_finished_one() {
+    on_each(|fixture| {
+        let repo = fixture.storage.repo("shop").unwrap();
+        let lock = fixture.storage.lock("coordinator").unwrap();
+        repo.job("empty").unwrap().fenced(&lock).unwrap();
+        assert_eq!(repo.jobs().all().unwrap(), []);
+        let job = fixture.job();
+        job.events().append(&1).unwrap();
+        job.finish().unwrap();
+        job.fenced(&lock).unwrap();
+        assert_eq!(job.status().unwrap().state, JobState::Finished);
+    });
+}
+
 #[test]
 fn each_kind_of_write_raises_the_mark_for_the_next_coordinator() {
     for (name, write) in WRITES {
@@ -103,7 +142,8 @@ fn each_kind_of_write_raises_the_mark_for_the_next_coordinator() {
             let job = prepare(fixture);
             let hold = || fixture.storage.lock(LOCK).unwrap();
             let old = job.fenced(&hold()).unwrap();
-            write(&job.fenced(&hold()).unwrap()).expect(name);
+            let token = hold().fencing().unwrap();
+            write(&job.with_fence(token)).expect(name);
             let error = old.events().append(&1).expect_err(name);
             assert_eq!(error.kind(), ErrorKind::Fenced, "{name}: {error}");
         });

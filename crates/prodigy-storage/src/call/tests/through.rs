@@ -384,6 +384,12 @@ impl DocumentStore for Through {
             .delete(document, expected, durability, fence, deadline)
     }
 
+    fn raise_mark(&self, job: &JobAddress, fence: &Fence, deadline: Deadline) -> Result<()> {
+        self.run(operation::RAISE_MARK, deadline, |inner| {
+            inner.raise_mark(job, fence, deadline)
+        })
+    }
+
     fn list(
         &self,
         scope: &DocumentScope,
