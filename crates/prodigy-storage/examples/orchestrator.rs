@@ -2,9 +2,7 @@
 //! that is killed and resumes; a redrive. `docs/tutorial/orchestrator.md` explains it part by part.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{collections::BTreeSet, path::Path, path::PathBuf, time::Duration};
 
 use prodigy_storage::{AsyncJob, AsyncStorage, Cursor, DeadLetter, DlqItem, Failure, FollowOptions, ItemId};
 use prodigy_storage::{Outcome, ReadOptions, RedriveOptions, SaveOptions, Select};
@@ -78,17 +76,15 @@ async fn watch(job: AsyncJob, mut done: BTreeSet<u32>, from: Cursor) -> Result<B
     while let Some(event) = events.next().await {
         let Done { item, commit } = event?.event.event;
         done.insert(item);
-        println!(
-            "item {item} is done in commit {commit}: {} of {ITEMS}",
-            done.len()
-        );
+        println!("item {item} is done ({commit}): {} of {ITEMS}", done.len());
         let position = SaveOptions::at(events.cursor());
         job.checkpoints().save_map(&done, position).await?;
     }
     Ok(done)
 }
 
-/// Works on the remaining items, three at once; retries failed items once; then finishes the job.
+/// Works on the remaining items, three at once; then on those that failed, until none can come back; then finishes
+/// the job.
 async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
     let (mut agents, mut left) = (JoinSet::new(), (0..ITEMS).filter(|item| !done.contains(item)));
     loop {
@@ -119,17 +115,26 @@ async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
             Err(error) => Outcome::failed(Failure::new("agent", error.to_string())),
         }
     };
-    let options = RedriveOptions::new();
-    let report = dlq.redrive(Select::eligible(), &options, work).await?;
-    println!("redrive: {} done, {} failed again", report.done, report.failed);
-    Ok(job.finish().await?)
+    // The lease is extended while the work lasts. After a kill, the items in hand come back when it ends.
+    let lease = Duration::from_secs(1);
+    let options = RedriveOptions::new().lease(lease).max_attempts(Some(5));
+    loop {
+        let report = dlq.redrive(Select::eligible(), &options, work.clone()).await?;
+        println!("redrive: {} done, {} failed again", report.done, report.failed);
+        let queue = dlq.summary().await?;
+        // Parked items wait for a person. Any other one can come back, so the job is not finished.
+        if queue.items == queue.parked {
+            return Ok(job.finish().await?);
+        }
+        tokio::time::sleep(lease / 4).await;
+    }
 }
 
 /// Completes a job, from the point that the earlier coordinator had reached.
 async fn coordinate(storage: AsyncStorage, project: PathBuf) -> Result<BTreeSet<u32>> {
     let job = storage.repo_at(&project).await?.job("tutorial")?;
     let lock = storage.lock("tutorial").await?;
-    // From here on, an earlier coordinator can no longer write to the job.
+    // From here on, no write of an earlier coordinator is accepted.
     let job = job.fenced(&lock).await?;
     let (mut done, mut read) = (BTreeSet::new(), ReadOptions::new());
     if let Some(saved) = job.checkpoints().latest_map::<BTreeSet<u32>>().await? {
@@ -157,9 +162,10 @@ async fn main() -> Result {
         println!("{}", work(Path::new("."), item.parse()?).await?);
         return Ok(());
     }
-    let folder = tempfile::tempdir()?;
-    let project = folder.path().join("shop");
-    git(folder.path(), "init --quiet shop").await?;
+    // A folder that stays: a run that was killed is continued by the next one.
+    let home = std::env::home_dir().ok_or("there is no home folder")?;
+    let project = home.join("prodigy-tutorial/shop");
+    git(&home, "init --quiet prodigy-tutorial/shop").await?;
     git(&project, "commit --quiet --allow-empty --message begin").await?;
 
     let storage = AsyncStorage::open().await?;

@@ -1,7 +1,10 @@
 //! Runs each example of the facade crate, and some of them on each backend.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -18,6 +21,8 @@ const SAME: &str = "job";
 const WITH_GIT: &str = "orchestrator";
 /// The backends that an example runs on.
 const BACKENDS: [&str; 3] = ["file", "memory", "postgres"];
+/// The number of homes in which that example is killed, and of kills in each.
+const KILLED: (u64, u64) = (8, 5);
 /// The largest number of lines of code, without comments and blank lines, of the examples that are promised to be
 /// short.
 const SHORT: [(&str, usize); 2] = [("orchestrator", 150), ("third_party_store/ours", 150)];
@@ -58,6 +63,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         let why = format!("there is no git here, and the example `{WITH_GIT}` makes a repository");
         return Ok(Outcome::Partly(why));
     }
+    survives_kills(project)?;
     let server = Server::start();
     for backend in BACKENDS {
         let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
@@ -88,6 +94,46 @@ fn are_short(project: &Project) -> Result<()> {
             bail!("example `{name}` has {lines} lines of code, and promises at most {most}");
         }
     }
+    Ok(())
+}
+
+/// Kills the example that needs git, at moments in each of its phases, and starts it again in the same home. At the end
+/// it has to find each item done and no dead letter left, and so does each run that ends before its kill.
+fn survives_kills(project: &Project) -> Result<()> {
+    let (homes, kills) = KILLED;
+    let (mut killed, mut random) = (0, 14_u64);
+    let mut below = |most: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % most
+    };
+    println!("$ {WITH_GIT}, killed {kills} times in each of {homes} homes");
+    for _ in 0..homes {
+        let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
+        for _ in 0..kills {
+            let mut child = example(project, WITH_GIT, home.path())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let mut printed = BufReader::new(child.stdout.take().context("no output")?).lines();
+            // It prints a line for each item, and a few around them.
+            let most = usize::try_from(1 + below(16))?;
+            let is_at_work = printed.by_ref().take(most).count() == most;
+            if is_at_work {
+                thread::sleep(Duration::from_millis(below(40)));
+                child.kill()?;
+                killed += 1;
+            }
+            let status = child.wait()?;
+            if !is_at_work && !status.success() {
+                bail!("example `{WITH_GIT}` after {killed} kills: {status}");
+            }
+        }
+        let mut command = example(project, WITH_GIT, home.path());
+        must(&mut command).with_context(|| format!("example `{WITH_GIT}` after {killed} kills"))?;
+        must(&mut command).with_context(|| format!("example `{WITH_GIT}` on a finished job"))?;
+    }
+    println!("`{WITH_GIT}` was killed {killed} times, and each item is done");
     Ok(())
 }
 

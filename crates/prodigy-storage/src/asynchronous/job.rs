@@ -6,6 +6,7 @@ use prodigy_storage_backend::{Fence, Moved, Result};
 use prodigy_storage_layout::{JobAddress, Timestamp};
 
 use super::mirror::{method, mirror, rows};
+use super::target::HasTarget;
 use super::{
     AsyncCheckpoints, AsyncDlq, AsyncDocuments, AsyncEvents, AsyncStorageLock, Call, ItemStream, Wrap,
 };
@@ -57,7 +58,11 @@ impl AsyncJob {
         let (job, token) = (self.clone(), guard.fencing());
         Call::new(async move {
             let (blocking, token) = (job.blocking.clone(), token.await?);
-            let fenced = job.threads.call("fenced", move || blocking.under(token)).await?;
+            let target = blocking.target();
+            let fenced = job
+                .threads
+                .call(target, "fenced", move || blocking.under(token))
+                .await?;
             Ok(fenced.wrap(&job.threads))
         })
     }
