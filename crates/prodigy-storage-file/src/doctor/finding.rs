@@ -116,7 +116,7 @@ pub enum FindingKind {
     MissingEvents,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
-    /// A mark of sealed segments that does not belong to the log, or is untrue.
+    /// A mark of sealed segments (a `.sealed-…` file) that does not belong to the log, or is untrue.
     UntrueMark,
     /// A job whose deletion was started and has not ended.
     UnfinishedDeletion,

@@ -15,8 +15,8 @@ use crate::log::segment_ref::SegmentRef;
 const REPAIR: &str = "repair mark of sealed segments";
 
 impl Examination<'_> {
-    /// Reports the marks that writers ignore, and those that are untrue. Marks of earlier versions are silently replaced by
-    /// the next new writer.
+    /// Reports the marks that writers ignore, and the untrue ones. Marks of earlier versions are not reported: the next
+    /// new writer replaces them.
     pub(super) fn sealed_marks(&mut self, folder: &Path, listing: &Listing) {
         for mark in listing.marks.iter().filter(|mark| mark.has_check()) {
             let path = mark.path(folder);
@@ -41,7 +41,7 @@ impl Examination<'_> {
         }
     }
 
-    /// The reason why a mark is untrue for one of the segments that it covers.
+    /// The reason why a mark is untrue, for the first segment that refutes it; `None` if no segment does.
     fn refutes(&self, folder: &Path, listing: &Listing, mark: SealedMark) -> Option<String> {
         let covered = listing.segments.iter().filter(|(name, _)| mark.covers(name));
         covered
@@ -64,7 +64,7 @@ impl Examination<'_> {
                 name.stem()
             ));
         }
-        // A segment that can't be read is reported by its own examination.
+        // A segment that can't be read is reported when it is examined itself.
         let last = search::last_id_of(segment, &mut StepClock::default()).ok()??;
         (last > mark.newest).then(|| {
             format!(

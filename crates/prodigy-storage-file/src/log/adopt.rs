@@ -70,7 +70,7 @@ pub(crate) fn adopt(
         .filter(|other| Some(*other) != mark)
         .collect();
     if !untrue.is_empty() {
-        // Before this process appends to a segment: such a mark may become plausible again when a copy by hand continues.
+        // Done before this process appends: while a copy by hand continues, such a mark could match the segments again.
         sealed_mark::remove(root, folder, untrue.into_iter())?;
         root.sync_folder(folder)?;
     }

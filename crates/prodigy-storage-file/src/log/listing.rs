@@ -1,4 +1,4 @@
-//! The segments of a log, by its folder.
+//! Lists the segments of a log, by the names in its folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::root::Root;
 
 const LIST: &str = "list log";
 
-/// The forms in which a segment was seen.
+/// The forms in which a segment exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forms {
     pub(crate) plain: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Forms {
 }
 
 impl Forms {
-    /// A form that exists, the plain one if possible.
+    /// One form that exists: the plain one, if it does.
     pub(crate) fn any(self) -> SegmentForm {
         match (self.plain, self.zstd) {
             (true, _) => SegmentForm::Plain,
@@ -43,33 +43,33 @@ impl Forms {
     }
 }
 
-/// A listing of a log's folder.
+/// The contents of a log's folder, by the names in it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
-    /// The segments by lower bound. A compressed file beside a plain one with other events is a segment of its own, a
-    /// twin.
+    /// The segments, ordered by lower bound. A twin (a compressed file beside a plain one with other events) is a
+    /// segment of its own.
     pub(crate) segments: BTreeMap<SegmentName, Forms>,
-    /// Names of temporary files.
+    /// The names of temporary files.
     pub(crate) temps: Vec<String>,
-    /// The marks of sealed segments: one, except while it is renewed.
+    /// The marks of sealed segments (`.sealed-…` files): at most one, except while it is being replaced.
     pub(crate) marks: Vec<SealedMark>,
-    /// The mark that a writer may trust. Only listings for writers look for it.
+    /// The mark of sealed segments that a writer may trust. `None` in a listing that is not for a writer.
     pub(super) mark: Option<SealedMark>,
-    /// The marks of removed segments: one, except while it is renewed.
+    /// The marks of removed segments (`.removed-…` files): at most one, except while it is being replaced.
     pub(super) removed_marks: Vec<RemovedMark>,
-    /// Removed segments whose files still exist.
+    /// Segments that were removed, but whose files still exist.
     pub(crate) leftovers: Vec<(SegmentName, Forms)>,
-    /// The files of events with names that no segment has.
+    /// The names of files with events that are not the names of segments.
     pub(crate) others: Vec<String>,
 }
 
 impl Listing {
-    /// The mark of removed segments.
+    /// The newest mark of removed segments, if any.
     pub(super) fn removed(&self) -> Option<RemovedMark> {
         self.removed_marks.iter().copied().max_by_key(|mark| mark.up_to)
     }
 
-    /// The stems of our segments.
+    /// The stems of our segments: their names without an ending.
     pub(super) fn stems(&self) -> impl Iterator<Item = &str> + Clone {
         let ours = self
             .segments
@@ -78,7 +78,7 @@ impl Listing {
         ours.map(SegmentName::stem)
     }
 
-    /// The mark of sealed segments that a writer may trust, in a listing of all segments.
+    /// The mark of sealed segments that a writer may trust; `self` must list all segments.
     pub(super) fn trusted_mark(&self, root: &Root, folder: &Path) -> Option<SealedMark> {
         self.trusted_of(root, folder, &self.marks)
     }
@@ -93,34 +93,34 @@ impl Listing {
         sealed_mark::trusted(root, folder, marks, removed, &self.stems())
     }
 
-    /// The time at which our first segment was created, removed ones included. It distinguishes this log from earlier and later
-    /// logs in the same folder.
+    /// The creation time of the log's first segment, including removed ones. It distinguishes this log from earlier and
+    /// later logs in the same folder.
     pub(crate) fn begun(&self) -> Option<Timestamp> {
         self.removed()
             .map_or_else(|| self.oldest_made(), |mark| Some(mark.begun))
     }
 
-    /// The time at which the oldest of our segments that are left was created.
+    /// The creation time of the oldest segment of ours that was not removed.
     pub(crate) fn oldest_made(&self) -> Option<Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
         ours.map(SegmentName::made).min()
     }
 
-    /// True if one of our segments was created at this time.
+    /// True if a segment of ours has this creation time.
     pub(crate) fn has_made(&self, made: Timestamp) -> bool {
         self.segments
             .keys()
             .any(|name| name.is_canonical() && name.made() == made)
     }
 
-    /// The time at which the newest of our segments was created, whatever its lower bound, removed ones included.
+    /// The latest creation time of any segment of ours, including removed ones.
     pub(crate) fn newest_made(&self) -> Option<Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
         let newest = ours.map(SegmentName::made).max();
         newest.max(self.removed().map(|mark| mark.up_to))
     }
 
-    /// Drops the removed segments from the listing, even if files of them still exist.
+    /// Moves the removed segments from `segments` to `leftovers`.
     fn set_aside_removed(&mut self) {
         let Some(mark) = self.removed() else { return };
         let (gone, left) = std::mem::take(&mut self.segments)
@@ -133,7 +133,7 @@ impl Listing {
     fn add(&mut self, root: &Root, folder: &Path, name: &str, kind: FileKind) -> Result<()> {
         if kind != FileKind::File {
             match SegmentName::parse(name) {
-                // Missing events of ours must not look like an empty log.
+                // A segment of ours that is not a file is an error: its events must not seem to be missing.
                 Some((segment, _)) if segment.is_canonical() => {
                     return Err(root.read_fault(LIST, &folder.join(name), NotRegular.into()));
                 }
@@ -161,13 +161,13 @@ impl Listing {
     }
 }
 
-/// Reads the folder once; a missing folder has no segments. A name that is created or removed at the same time may be
-/// missed.
+/// Lists the folder with one pass over its names. An absent folder has no segments. A name that is created or removed
+/// during the pass may be missed.
 pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
     read_folder(list_opened, root, folder)
 }
 
-/// Reads an open folder once.
+/// A function that lists an open folder with one pass over its names.
 type Pass = fn(&Root, &Path, &dyn FsFolder) -> Result<Listing>;
 
 fn read_folder(pass: Pass, root: &Root, folder: &Path) -> Result<Listing> {
@@ -188,19 +188,19 @@ fn list_opened(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<List
     added.map(|()| listing)
 }
 
-/// The newest segment of a log while its folder had a change stamp.
+/// The latest creation time in a log, and the state of the folder for which it is right.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownNewest {
     mark: Mark,
     made: Option<Timestamp>,
 }
 
-/// The greatest `made` among the names of our segments, in any form, and of the removed ones. The folder is not read if
-/// it has not changed since `known`.
+/// The latest creation time in the names of our segments, in any form, including removed ones. The folder is not read
+/// if it has not changed since `known`.
 ///
-/// It is called for each new segment, in logs of thousands, and parses only the names that are greater than all
-/// before them. The caller has locked the folder, so no segment is created in between. It makes two passes: a segment
-/// that is being compressed may show neither of its names to one pass, and that happens only once to a segment.
+/// Called for each new segment, in folders with thousands of names: parses only names that are greater than all before
+/// them. The caller has locked the folder, so no segment is created meanwhile. Two passes are made: a segment in
+/// compression may show neither of its names to one of them, but this happens only once to a segment.
 pub(crate) fn newest_made(
     root: &Root,
     folder: &Path,
@@ -216,8 +216,8 @@ pub(crate) fn newest_made(
         let opened = root.fs.folder(folder);
         let pass = opened.and_then(|opened| {
             opened.names(&mut |name, _| {
-                // In every form of a name the last stamp states when the segment was created, and stamps sort as
-                // text.
+                // The last stamp in a name, in every form, is the creation time of the segment. The texts of stamps
+                // sort by time.
                 let stem = name.split(".jsonl").next().unwrap_or_default();
                 let stamp = stem.len().checked_sub(width).and_then(|at| stem.get(at..));
                 if let Some(stamp) =
@@ -242,9 +242,9 @@ fn made_of(name: &str) -> Option<Timestamp> {
     segment.map(|(segment, _)| segment.made()).or_else(removed)
 }
 
-/// Reads the folder once, without the segments that a trusted mark of sealed segments covers, as a new writer needs it. Of the
-/// covered ones the newest and the oldest are listed, and those that may be left to compress. In a log of thousands, the
-/// other names are not parsed.
+/// Lists the folder for a new writer, without the segments that a trusted mark of sealed segments covers. Of the
+/// covered ones, only the newest, the oldest, and those that may still be compressed are listed. In a folder with
+/// thousands of names, the other ones are not parsed.
 fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
     let mut names: Vec<(Box<str>, FileKind)> = Vec::new();
     opened
@@ -294,17 +294,18 @@ fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Li
     Ok(listing)
 }
 
-/// Lists all segments. One pass is enough if the folder did not change. Otherwise lists until two passes agree.
+/// Lists all segments. One pass is enough if the folder did not change. Otherwise, passes are made until two agree.
 ///
-/// A folder that changes while it is read may show neither of the two names of a segment that is being renamed. A
-/// segment is renamed only once, so two passes that agree have missed none.
+/// A pass over a folder that changes may miss both names of a segment that is being renamed. A segment is renamed only
+/// once, so two passes that agree have missed none.
 pub(crate) fn list(root: &Arc<Root>, folder: &Path, deadline: Deadline) -> Result<Listing> {
     let listed = open_and_list(root, folder, deadline)?;
     Ok(listed.map(|(_, listing)| listing).unwrap_or_default())
 }
 
-/// Lists as [`list`] does the segments that a new writer examines: those that the mark of sealed segments does not cover,
-/// and some that it covers. Also returns the newest segment, if the folder did not change meanwhile.
+/// Like [`list`], but lists only the segments that a new writer has to examine: those that the mark of sealed segments
+/// does not cover, and some that it covers. Also returns the latest creation time, if the folder did not change
+/// meanwhile.
 pub(super) fn list_for_writer(
     root: &Arc<Root>,
     folder: &Path,
@@ -318,7 +319,7 @@ pub(super) fn list_for_writer(
     Ok((listing, known.map(|mark| KnownNewest { mark, made })))
 }
 
-/// Lists as [`list`] does, and returns the open folder too; `None` if it is absent.
+/// Like [`list`], but also returns the open folder. `None` if the folder is absent.
 pub(super) fn open_and_list(
     root: &Arc<Root>,
     folder: &Path,
@@ -355,14 +356,15 @@ fn list_by(
     }
 }
 
-/// A listing that was true while the folder had a change stamp.
+/// A listing, and the state of the folder for which it is right.
 #[derive(Debug)]
 pub(super) struct KnownListing {
     mark: Mark,
     listing: Arc<Listing>,
 }
 
-/// Lists for a writer as [`list`] does, unless the folder has not changed since it was listed for `known`.
+/// Like [`list`], for a writer: also finds the trusted mark. Returns the listing in `known` if the folder has not
+/// changed since.
 pub(super) fn list_if_changed(
     root: &Arc<Root>,
     folder: &Path,
@@ -385,19 +387,19 @@ pub(super) fn list_if_changed(
     Ok(listing)
 }
 
-/// The identity of a folder, and its change stamp.
+/// The identity of a folder, and a value that changes with its names.
 type Mark = ((u64, u64), FolderMark);
 
-/// The folder at a path, and its change stamp, if the file system gives one.
+/// The identity of a log's folder, and the value that changes with its names; `None` if the file system gives none.
 fn mark(root: &Root, folder: &Path) -> Option<Mark> {
     let opened = root.fs.folder(folder).ok()?;
     let mark = mark_of(root, &*opened)?;
     Some((opened.metadata().ok()?.identity, mark))
 }
 
-/// The change stamp of a folder's names, if the file system gives one.
+/// The value that changes with a folder's names; `None` if the file system gives none.
 fn mark_of(root: &Root, opened: &dyn FsFolder) -> Option<FolderMark> {
-    // A network file system may answer from its cache.
+    // A network file system may answer from a cache, so an equal value proves nothing.
     match root.options.allow_network_fs {
         true => None,
         false => opened.mark().ok()?,
@@ -405,8 +407,8 @@ fn mark_of(root: &Root, opened: &dyn FsFolder) -> Option<FolderMark> {
 }
 
 /// Lists the segments that a scan from `position` needs: all that the position does not cover, all that it names, the
-/// newest of the covered ones for the replay filter, and the oldest one, which identifies the log. In a log of
-/// thousands, the other names are not parsed.
+/// newest of the covered ones for the replay filter, and the oldest one, which identifies the log. In a folder with
+/// thousands of names, the other ones are not parsed.
 pub(crate) fn list_after(
     root: &Arc<Root>,
     folder: &Path,
@@ -437,15 +439,15 @@ pub(crate) fn list_after(
     finished(root, folder, listing, deadline)
 }
 
-/// A listing without the removed segments, and with the twins.
+/// Completes a listing: leaves out removed segments, and adds twins.
 fn finished(root: &Arc<Root>, folder: &Path, mut listing: Listing, deadline: Deadline) -> Result<Listing> {
     listing.set_aside_removed();
     add_twins(root, folder, &mut listing, deadline)?;
     Ok(listing)
 }
 
-/// Adds the twins. Format 1 could give a plain segment the name of a compressed one. During a compression, or after
-/// its process died, both forms have the same content.
+/// Adds the twins: compressed files beside plain ones with other events, which format 1 could leave. During a
+/// compression, or after its process died, both files have the same events, and are one segment.
 fn add_twins(root: &Arc<Root>, folder: &Path, listing: &mut Listing, deadline: Deadline) -> Result<()> {
     let mut twins = Vec::new();
     for (name, forms) in &listing.segments {
@@ -468,7 +470,8 @@ fn add_twins(root: &Arc<Root>, folder: &Path, listing: &mut Listing, deadline: D
     Ok(())
 }
 
-/// True if a compressed form has other events than the plain one. Our header answers this without decompression.
+/// True if the compressed form has other events than the plain one. A compressed file of ours shows this in its first
+/// frame.
 fn differ(segment: SegmentRef<'_>, form: SegmentForm, deadline: Deadline) -> Result<bool> {
     let Some((file, found)) = source::open_form(segment, SegmentForm::Plain)? else {
         return Ok(false);

@@ -47,7 +47,8 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     .with_hint("begin without a cursor, or with one of this job")
 }
 
-/// The error of a log whose newest segments are gone. The cursor would count new segments with older names as read.
+/// The error for a cursor that covers removed segments at the end of the log. It would also cover new segments with
+/// older names.
 pub(super) fn covers_gone(root: &Root, folder: &Path) -> StorageError {
     StorageError::new(
         ErrorKind::CursorGap,

@@ -1,13 +1,14 @@
-//! The mark of sealed segments: a summary of the older segments of a log for a new writer.
+//! The mark of sealed segments, which saves a new writer the examination of the older segments of a log.
 //!
-//! It is an empty file in the folder of the log, `.sealed-{made}-{newest id}-{check}`. It says that each segment of ours
-//! that was created up to `made` is sealed, and that none of their ids is above the newest id. Both stay true: nothing is
-//! appended to a sealed segment, and a new segment is created after all others. So a new writer does not have to
-//! examine thousands of segments. The mark is a hint: it is not synced, and a log without a mark is complete.
+//! It is an empty file in the folder of the log, `.sealed-{made}-{newest id}-{check}`. Its name states that all
+//! segments of ours that were created up to `made` are sealed, and that none of their ids is above the newest id. Both
+//! remain true: nothing is appended to a sealed segment, and a new segment gets a later creation time than all others.
+//! So a new writer does not have to examine thousands of segments. The mark is a hint: it is not synced, and a log
+//! without a mark is complete.
 //!
-//! A person may copy the mark into another folder, or leave it behind where the segments were removed. So `check` is a
-//! hash of the identity of the folder and of the names of the covered segments. A mark with another hash is ignored, and
-//! the next new writer removes it before it writes.
+//! A person may copy the mark to another folder, or remove the segments but not the mark. So `check` is a hash of the
+//! identity of the folder and of the names of the covered segments. A mark with another hash is ignored, and the next
+//! new writer removes it before it appends.
 
 use std::ffi::OsStr;
 use std::io;
@@ -25,23 +26,24 @@ use crate::fs::OpenMode;
 use crate::root::{FolderId, Root};
 
 const PREFIX: &str = ".sealed-";
-/// The number of segments that a new writer may examine, and the least number that a mark adds to the one before it.
+/// The number of segments that is worth a new mark. A new writer examines about this many segments at most.
 pub(super) const WORTH: usize = 256;
 
-/// The number of segments that a mark adds at most to the one before it.
+/// The largest number of segments that a mark covers in addition to the mark before it.
 const PART: usize = 1024;
 
-/// A mark, as its name states it.
+/// The contents of a mark's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SealedMark {
     pub(super) made: Timestamp,
     pub(crate) newest: EventId,
-    /// A mark of an earlier version has none, and is never trusted.
+    /// The hash that shows that the mark belongs to the folder. A mark of an earlier version has none, and is never
+    /// trusted.
     check: Option<u64>,
 }
 
 impl SealedMark {
-    /// Reads the name of a mark; `None` for any other name.
+    /// Parses the name of a mark; `None` for any other name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (made, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
         let made = Stamp::parse(made).filter(Stamp::is_canonical)?.time();
@@ -64,7 +66,7 @@ impl SealedMark {
         format!("{PREFIX}{}-{}{check}", self.made, self.newest)
     }
 
-    /// False for a mark of an earlier version.
+    /// False for a mark of an earlier version, whose name has no hash.
     pub(crate) fn has_check(self) -> bool {
         self.check.is_some()
     }
@@ -73,14 +75,14 @@ impl SealedMark {
         folder.join(self.name())
     }
 
-    /// True if a segment is known to be sealed.
+    /// True if the mark states that this segment is sealed.
     pub(crate) fn covers(self, name: &SegmentName) -> bool {
         name.is_canonical() && name.twin_form().is_none() && name.made() <= self.made
     }
 }
 
-/// The newest of the marks that belong to this folder and to the segments in it, by their stems. Segments that were made
-/// up to `removed` do not count.
+/// The newest of the marks that belong to this folder and its segments. `stems` are the names of the segments, without
+/// their endings. Segments that were created up to `removed` are ignored.
 pub(super) fn trusted<'n>(
     root: &Root,
     folder: &Path,
@@ -96,14 +98,14 @@ pub(super) fn trusted<'n>(
         .rfind(|mark| mark.check == Some(check(id, mark.made, removed, stems.clone())))
 }
 
-/// A hash of the identity of a folder, and of the names of the segments that a mark covers there.
+/// A hash of the identity of a folder, and of the names of the segments that a mark up to `made` covers there.
 fn check<'n>(
     ((_, inode), born): FolderId,
     made: Timestamp,
     removed: Option<Timestamp>,
     stems: impl Iterator<Item = &'n str>,
 ) -> u64 {
-    // Canonical stamps sort as text.
+    // The texts of canonical stamps sort by time.
     let (made, removed) = (made.to_string(), removed.map(|up_to| up_to.to_string()));
     let is_covered = |stem: &&str| {
         let at = stem.len().saturating_sub(made.len());
@@ -114,7 +116,7 @@ fn check<'n>(
         .filter(is_covered)
         .map(|stem| xxh3_64(stem.as_bytes()))
         .collect();
-    // While a segment is compressed it has two names with one stem.
+    // A segment in compression has two files, which have the same stem.
     hashes.sort_unstable();
     hashes.dedup();
     let born = born.map_or(0, Timestamp::as_nanos);
@@ -126,7 +128,7 @@ fn check<'n>(
     xxh3_64(&all)
 }
 
-/// Removes marks. A missing one is no error.
+/// Removes marks. A mark that is already gone is no error.
 pub(super) fn remove(root: &Root, folder: &Path, marks: impl Iterator<Item = SealedMark>) -> Result<()> {
     for mark in marks {
         root.unlink("remove mark of sealed segments", &mark.path(folder))?;
@@ -134,15 +136,15 @@ pub(super) fn remove(root: &Root, folder: &Path, marks: impl Iterator<Item = Sea
     Ok(())
 }
 
-/// Writes a mark that covers all sealed segments before the first one that is not sealed, if it covers enough new
-/// ones, and removes the older marks. A mark is written after every [`PART`] segments, so that the work of a process
-/// that ends early is not lost.
+/// Writes a mark that covers all sealed segments before the first unsealed one, if these are enough new ones, and
+/// removes the older marks. A mark is written after every [`PART`] segments, so that the work of a process that ends
+/// early is not lost.
 pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
     while renew_by_a_part(root, folder)? {}
     Ok(())
 }
 
-/// True if there may be more segments to cover.
+/// Writes at most one mark. Returns true if there may be more segments to cover.
 fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let clock = &mut StepClock::default();
     let listing = listing::list(root, folder, Deadline::never())?;
@@ -166,7 +168,7 @@ fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
         match opened.metadata_of(OsStr::new(&name.file_name(SegmentForm::Plain))) {
             Ok(found) if !found.is_sealed() || found.is_unlocked() => break,
             Ok(_) => {}
-            // It is compressed, and so it is sealed.
+            // The plain form is gone, so the segment is compressed, and therefore sealed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(root.read_fault("mark sealed segments", folder, error)),
         }

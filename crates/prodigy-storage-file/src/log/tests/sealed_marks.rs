@@ -194,7 +194,7 @@ fn covered_segments_are_compressed_when_compression_is_turned_on() {
     assert_eq!(packed as i64, MANY);
 }
 
-/// Appends under given ids, which are older than the clock, into a segment for each, as a process does that ends then.
+/// Appends events with given ids, older than the clock, each into its own segment. Then the process ends.
 fn append_given_to_many(place: &Place) {
     let mut options = place.options();
     options.max_file_size = 1;
@@ -208,8 +208,8 @@ fn append_given_to_many(place: &Place) {
     assert_eq!(marks(place).len(), 1);
 }
 
-/// Appends by processes that begin one after the other and live on, with clocks that differ by two seconds. Each event
-/// comes after all before it, for a new reader and for a follower.
+/// Appends from several processes, which start one after the other and stay open, with clocks that differ by two
+/// seconds. Checks that a new reader and a follower return each event after all earlier ones.
 fn append_in_turn(place: &Place) {
     let (items, mut cursor) = place.after(&place.store(), None);
     let (mut processes, mut wanted, mut followed) = (Vec::new(), payloads(&items), Vec::new());
@@ -240,13 +240,13 @@ fn a_mark_that_is_left_of_removed_files_is_ignored_and_goes() {
         }
     }
     assert_eq!(marks(&place).len(), 1);
-    // The clock was ahead.
+    // The clock was ahead until now.
     place.clock.turn(-3_500_000);
     append_in_turn(&place);
     assert!(marks(&place).is_empty());
 }
 
-/// Copies the files of a log that a name begins so, and gives them the mode of new files.
+/// Copies the files of a log whose names start with `begins`, and gives them the mode of new files.
 fn copy(from: &Place, to: &Place, begins: &str) {
     std::fs::create_dir_all(to.log()).unwrap();
     for file in from.files() {
@@ -270,7 +270,7 @@ fn a_log_that_was_copied_by_hand_with_its_mark_or_before_it_is_in_order() {
         let place = Place::new();
         place.clock.turn(1_000_000 + 10_000);
         copy(&of, &place, begins);
-        // The mark comes when processes have continued the newest segments.
+        // The mark is copied only after processes have continued the newest segments.
         let early = [(); 8].map(|()| place.store());
         for store in &early {
             place.append(store, &["early"]).unwrap();
@@ -295,7 +295,7 @@ fn a_follower_learns_that_the_newest_segments_of_a_log_were_removed_by_hand() {
             std::fs::remove_file(place.log().join(file)).unwrap();
         }
     }
-    // The clock was ahead, so the name of the new segment is below those that the cursor covers.
+    // The clock was ahead until now, so the name of the new segment is below the names that the cursor covers.
     place.clock.turn(-1_000_000);
     place.append(&place.store(), &["new"]).unwrap();
     let fault = place.store().scan(&place.job, &ScanOptions::after(cursor), NEVER);
