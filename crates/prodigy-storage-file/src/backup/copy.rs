@@ -37,8 +37,8 @@ pub(super) struct Copy<'c, 'w> {
     /// The number of damaged places: damaged items of queues, which are left out, and damaged events, which are copied
     /// unchanged.
     damaged: u64,
-    /// Everything else that is left out: links, other things at the path of a file, and files and folders that the system refuses
-    /// to this process, each with a description.
+    /// The paths that are left out, with a description each: links, other things at the path of a file, and files and
+    /// folders that this process may not read.
     left_out: Vec<String>,
     in_the_way: InTheWay,
 }
@@ -170,8 +170,8 @@ impl<'c, 'w> Copy<'c, 'w> {
             .push(format!("{}: {what}", root.absolute(path).display()));
     }
 
-    /// Names a file or folder that the system refuses to this process: an archive of everything lacks it. An archive of one job
-    /// would be of no use without it, so that the error is returned.
+    /// Leaves out a file or folder that this process may not read, and reports it. In an archive of one job, this is an
+    /// error instead.
     fn leave_out_refused(&mut self, path: &Path, error: StorageError) -> Result<()> {
         if self.job.is_some() || !is_refused(&error) {
             return Err(error);
@@ -183,7 +183,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         Ok(())
     }
 
-    /// The entries of a folder; none of one that is left out.
+    /// The entries of a folder. If the folder is left out, no entries.
     fn names_in(&mut self, folder: &Path) -> Result<Vec<DirEntry>> {
         match self.store.root.names_in(BACKUP, folder) {
             Ok(names) => Ok(names),
@@ -242,7 +242,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             Ok(found) => Ok(Some(found)),
             // A file at the path of the folder is left out of the copy and reported.
             Err(error) if is_no_folder(&error) => Ok(None),
-            // The folder above it is left out, and named.
+            // This user may not search the folder above. That folder is left out and reported.
             Err(error) if self.job.is_none() && error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
             Err(error) => Err(self.store.root.read_fault(BACKUP, &folder, error)),
         }
@@ -404,7 +404,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         self.add(&head, FileRead::new(file, 0))
     }
 
-    /// A file; `None` if it is gone, or left out.
+    /// Opens a file. `None` if it does not exist or is left out.
     fn open(&mut self, path: &Path) -> Result<Option<(Box<dyn FsFile>, Metadata)>> {
         let opened = self.store.root.fs.open(path, OpenMode::Read);
         match opened.and_then(|file| file.metadata().map(|found| (file, found))) {
@@ -432,7 +432,7 @@ impl<'c, 'w> Copy<'c, 'w> {
     }
 }
 
-/// True if the system refuses a file or folder to this process.
+/// True if the operating system denied this process access.
 fn is_refused(error: &StorageError) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)

@@ -95,8 +95,8 @@ pub struct BackupSummary {
     /// The number of marks that say what was [moved](prodigy_storage_backend::Catalog::mark_moved) to another store.
     /// The marked jobs and repositories take no writes.
     pub moved: u64,
-    /// The paths that a backup left out, with a description each: links, other things at the path of a file or
-    /// folder, and of a backup of everything also the files and folders that the system refuses to this process.
+    /// The paths that a backup left out, each with a description: links, and other things at the path of a file or
+    /// folder. A backup of everything also leaves out files and folders that this process may not read.
     pub left_out: Vec<String>,
 }
 

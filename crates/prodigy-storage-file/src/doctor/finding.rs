@@ -98,7 +98,7 @@ pub enum FindingKind {
     LockBehindMark,
     /// A `format.json` that differs from what was written. A repair writes it again.
     DamagedFormat,
-    /// A `format.json` that no repair can recognise as one of this backend: it has to be restored, or moved away.
+    /// A `format.json` that is too damaged for a repair: it has to be restored, or moved away.
     UnknownFormat,
     /// A snapshot file of the memory backend that differs from what was written.
     DamagedSnapshot,

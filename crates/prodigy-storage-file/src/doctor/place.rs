@@ -96,7 +96,7 @@ impl Examination<'_> {
         Ok(is_ours.then_some(bytes))
     }
 
-    /// Writes `format.json` again, and returns the copy of the damaged one.
+    /// Writes `format.json` again. Returns the path of the copy of the damaged file.
     fn repair_format(&self, path: &Path, bytes: &[u8]) -> Result<String> {
         let root = self.root;
         let fault = |error| root.read_fault("repair", path, error);

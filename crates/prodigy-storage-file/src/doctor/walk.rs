@@ -225,7 +225,7 @@ impl<'a> Examination<'a> {
                 continue;
             };
             let path = folder.join(&entry.name);
-            // Empty folders, as a deletion leaves them, mix no data.
+            // A deletion leaves empty folders. They hold no data that could be mixed.
             let is_data = |name: &str| self.has_files(&folder.join(name), 0);
             if !self.in_scope(&path) || !is_data(first) || !is_data(&entry.name) {
                 continue;
@@ -242,7 +242,7 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// True if a folder has a file below it, or can't be listed.
+    /// True if there are files below a folder, or if it can't be searched completely.
     fn has_files(&self, folder: &Path, depth: usize) -> bool {
         let Ok(entries) = self.root.fs.list(folder) else {
             return true;

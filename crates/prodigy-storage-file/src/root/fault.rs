@@ -81,7 +81,7 @@ pub(super) fn fault(
                 Access::Read => ErrorKind::Io,
             };
             let made = make(kind, format!("the operating system refuses it{seen}"));
-            // EPERM: a refusal because of mode or owner is EACCES.
+            // The error is EPERM. If the mode or the owner were the reason, it would be EACCES.
             match raw == Some(rustix::io::Errno::PERM.raw_os_error()) {
                 true => made.with_hint(IMMUTABLE),
                 false => made.with_hint(owner.map_or_else(
@@ -142,7 +142,8 @@ fn is_no_file(error: &io::Error) -> bool {
         || raw == Some(rustix::io::Errno::NXIO.raw_os_error())
 }
 
-/// Owner and mode of the nearest file or folder on a path that can be examined, and this process's user.
+/// The owner and the mode of the nearest file or folder on a path whose metadata can be read, and the user of this
+/// process.
 struct Owner {
     path: PathBuf,
     is_folder: bool,
@@ -158,7 +159,7 @@ impl Owner {
             let folder = found.kind == FileKind::Folder;
             Some((root.absolute(path), folder, found.uid, found.mode))
         });
-        // If the root itself can't be opened, its own mode or that of a folder above it is the reason.
+        // The root can't be opened because of its own mode, or the mode of a folder above it.
         let (path, is_folder, uid, mode) = below.or_else(|| seen_from_above(root))?;
         let me = root.fs.user();
         Some(Self {
@@ -170,7 +171,7 @@ impl Owner {
         })
     }
 
-    /// The command that gives access, and the user who may run it.
+    /// The advice that gives this process access: a command, or the user to run as.
     fn remedy(&self) -> String {
         let path = quoted(&self.path);
         let rights = if self.is_folder { "rwx" } else { "rw" };
@@ -201,7 +202,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A path as a word of a shell.
+/// Quotes a path for use in a shell command, if necessary.
 pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);

@@ -15,7 +15,7 @@ use crate::fs::{FileKind, FsFolder, Metadata};
 
 /// The top-level folders that are written to.
 const AREAS: [&str; 8] = [EVENTS, DLQ, STATE, LOCKS, DELETIONS, MOVED, ORPHANED, QUARANTINE];
-/// The root itself, and those folders.
+/// The root itself, and the top-level folders that are written to.
 const PLACES: [&str; 9] = [
     ROOT, EVENTS, DLQ, STATE, LOCKS, DELETIONS, MOVED, ORPHANED, QUARANTINE,
 ];
@@ -116,7 +116,7 @@ fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
     }))
 }
 
-/// Writes test files to these folders. Folders that fail for the same reason share one check.
+/// Checks that files can be written in these folders, by writing test files. Failures of the same kind share one check.
 fn writable(root: &Root, folders: &[&str]) -> Vec<Check> {
     let mut failures: Vec<(io::ErrorKind, Check, Vec<&str>)> = Vec::new();
     for folder in folders {
