@@ -84,7 +84,7 @@ impl Rules {
 }
 
 impl CleanArgs {
-    /// True if the output is the result of the command.
+    /// True if the command removes nothing: what it prints is then its whole result.
     pub(crate) fn prints(&self) -> bool {
         !self.removes()
     }

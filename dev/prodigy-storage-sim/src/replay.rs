@@ -50,7 +50,7 @@ impl fmt::Display for CallOutcome {
 }
 
 impl Moment {
-    /// A disk whose contents are durable.
+    /// Begins with the contents of `disk`, all of them durable.
     #[must_use]
     pub fn new(disk: Disk) -> Self {
         Self {

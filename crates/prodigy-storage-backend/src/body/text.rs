@@ -42,8 +42,8 @@ pub(super) fn is_json(text: &str) -> Result<(), serde_json::Error> {
     serde_json::from_str::<IgnoredAny>(text).map(drop)
 }
 
-/// Checks the limits beyond JSON itself: at most `deepest` levels of nesting, of which `above` are around this
-/// text, and well-formed Unicode.
+/// Checks the limits beyond JSON itself: at most `deepest` levels of nesting, `above` of which already surround
+/// this text, and well-formed Unicode.
 pub(super) fn check(json: &[u8], above: usize, deepest: usize) -> Result<(), BodyError> {
     match deepest.checked_sub(above) {
         Some(left) if !nesting_exceeds(json, left) => {}

@@ -34,7 +34,8 @@ struct Job {
     log: Log<EventId, u64>,
     cursor: Option<Cursor>,
     followed: Reading<EventId>,
-    /// The documents of the series, oldest first, each with the model's number for it.
+    /// The documents that were added to the tested series, oldest first, each with the number that the reference
+    /// model gave it.
     series: Vec<(u64, Added)>,
     tokens: Vec<(LeaseToken, ItemId)>,
     mark: QueueMark,

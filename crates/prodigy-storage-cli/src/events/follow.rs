@@ -93,7 +93,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     follow_all(app, lines, Printed::new(), &stop, arguments.time, Form::Json)
 }
 
-/// Prints the followed events in this form, except those in `printed`.
+/// Prints the followed events in the form `form`, except those in `printed`.
 pub(super) fn follow_behind(
     app: &mut App<'_>,
     lines: Lines,

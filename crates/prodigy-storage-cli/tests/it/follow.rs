@@ -82,7 +82,7 @@ fn it_gives_what_is_appended_while_it_waits_and_ends_when_nobody_reads() {
         assert!(line.contains(&format!("\"event\":{number}")), "{line}");
     }
     drop(output);
-    // The tool ends by itself: no further event is appended.
+    // The tool ends without waiting for another event.
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let cursor = cursor_of(&rest(child.stderr.take().unwrap()));
     assert!(

@@ -59,7 +59,7 @@ pub(crate) struct State {
     pub(super) found: HashMap<SegmentName, u64>,
     /// The number of segments that this writer has sealed.
     sealed: usize,
-    /// The monotonic time of the last full check that the paths of the segments lead to their files.
+    /// The monotonic time of the last check that the path of each segment still names the open file.
     looked: Option<Duration>,
     /// The identity of the log's folder at the last append under given ids.
     pub(super) folder: Option<(u64, u64)>,

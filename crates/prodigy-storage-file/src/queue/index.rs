@@ -285,8 +285,8 @@ impl Index {
         (last, count > 0 || !again.is_empty())
     }
 
-    /// Gives the items that still have no birth the next numbers of the counter. Returns the last number. Does nothing
-    /// unless the index is loading.
+    /// Gives each item without a birth (its number in the order of the pushes) the next number of the counter. Returns
+    /// the last number. Does nothing unless the index is loading.
     pub(super) fn bear_the_rest(&mut self, mut counter: u64) -> u64 {
         if self.loading {
             let count = self.slots.iter().take_while(|slot| slot.birth.get() == 0).count();

@@ -310,8 +310,8 @@ impl Turn<'_> {
         let Some(items) = &mut self.files.items else {
             return Ok(());
         };
-        // The last items may not be on the disk yet. If a power failure took them, but not the new end, the file would
-        // have a hole.
+        // The last items may not be on the disk yet. If a power failure lost them but kept what is written behind them,
+        // the file would have a hole.
         items.open.file.sync().map_err(fault)?;
         if let Some(tail) = tail {
             // The bytes of the unfinished push were never acknowledged.

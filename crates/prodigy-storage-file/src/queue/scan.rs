@@ -465,7 +465,8 @@ impl Scanner {
         self.fill()
     }
 
-    /// Doubles the number of bytes in the buffer, so that even a long item is parsed only a few times.
+    /// Reads more of the file, at least as many bytes as the unread part of the buffer has, so that even a long item is
+    /// parsed only a few times. False at the end of the file.
     fn fill(&mut self) -> io::Result<bool> {
         let old = self.buffer.len();
         let left = self.len.saturating_sub(self.base + old as u64);

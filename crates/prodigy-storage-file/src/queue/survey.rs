@@ -230,7 +230,7 @@ impl Queues {
             .and_then(Scanner::bounded)
             .map_err(fault)?;
         let mut survey = self.survey_items(&paths.items, scanner, &mut seen)?;
-        // Another program has no journal, so the queue is ours.
+        // Only this library writes a journal, so a queue that has one is ours.
         survey.ours |= journal.is_some();
         survey.has_lost_journal = journal.is_none() && survey.has_lost_journal;
         survey.has_no_array &= survey.ours;

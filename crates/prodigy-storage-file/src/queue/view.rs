@@ -176,7 +176,7 @@ impl View {
         let mut view = Self {
             bytes: items.as_ref().map_or(0, Scanner::len),
             items,
-            // Another program has no journal, so the file of items is ours.
+            // Only this library writes a journal. Beside one, the file of items is ours, too.
             ours: journal.is_some().then_some(true),
             journal,
             changes: HashMap::default(),

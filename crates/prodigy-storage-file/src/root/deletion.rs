@@ -51,7 +51,7 @@ impl Root {
         let file = self.fs.open(&path, OpenMode::Read);
         let bytes = match file.and_then(|file| file.read_to_end(0, 4096)) {
             Ok(bytes) => bytes,
-            // The deletion has just ended. A link whose target is absent is an error, however, since the link remains.
+            // The file is gone, so the deletion has just ended. A link whose target is absent is an error, however, since the link remains.
             Err(error) if is_gone(&error) && found.kind == FileKind::File => return Ok(None),
             Err(error) => return Err(self.read_fault(operation, &path, error)),
         };

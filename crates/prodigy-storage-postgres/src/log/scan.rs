@@ -133,7 +133,7 @@ struct Part {
     given: EventId,
     /// True if the part is read along the index of ids.
     by_id: bool,
-    /// True if the part is the whole log, up to the end of the scan.
+    /// True if this part has every event of the log up to the end of the scan.
     is_whole: bool,
 }
 

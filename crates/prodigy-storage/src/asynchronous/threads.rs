@@ -17,11 +17,11 @@ use super::target::{GivenUp, OfFuture, Target};
 use crate::storage::Storage;
 
 thread_local! {
-    /// The time for which the call that begins now waited for this thread.
+    /// How long the call that this thread is about to run had to wait for the thread.
     static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// The time for which the present call waited for its thread; it counts towards the `timeout` of the call's first
+/// How long the present call had to wait for its thread. This time counts towards the `timeout` of the call's first
 /// step. Later calls of this function return zero, and so do calls on other threads.
 pub(crate) fn waited() -> Duration {
     WAITED.take()

@@ -193,7 +193,7 @@ pub(crate) fn parse<T: DeserializeOwned>(
     })
 }
 
-/// The time that a checkpoint of another program states.
+/// The time stated in a checkpoint that another program wrote.
 fn stated_time(body: &[u8]) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Bare {

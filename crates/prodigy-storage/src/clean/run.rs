@@ -156,7 +156,7 @@ impl Clean<'_> {
         Ok(())
     }
 
-    /// True if ages are computed from the clock: a person watches the clean, or nothing is removed.
+    /// True if ages are computed from the clock alone: a person has seen the plan, or nothing is removed.
     fn trusts_clock(&self) -> bool {
         self.options.dry_run || !self.options.unattended
     }

@@ -244,8 +244,8 @@ struct Copy<'s> {
 }
 
 impl Copy<'_> {
-    /// Copies the events, each checkpoint when the events that its cursor covers are copied, and then all other
-    /// documents.
+    /// Copies the events, each checkpoint once the events that its cursor covers have been copied, and then all
+    /// other documents.
     fn log_and_documents(&mut self) -> Result<()> {
         let mut documents = documents(self.source, self.job)?;
         let positions = positions::find(self.source, self.job, &documents)?;

@@ -24,7 +24,7 @@ struct Flip {
     mask: u8,
 }
 
-/// How many flips are made. A debug build makes at most a hundred per second.
+/// Which bits of the store's files are flipped, one at a time. A debug build tests at most a hundred per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// Every fifth byte, with one bit flipped, and every line end.

@@ -245,7 +245,7 @@ impl Round<'_> {
         Ok(given.len())
     }
 
-    /// Checks that a process without a lock continues in the same store in the end.
+    /// Checks that the last read of a process without a lock succeeded, if its root still leads to a store.
     fn continues(&self) -> Result<()> {
         let last = self.ops.iter().rfind(|op| op.word() == "latest");
         let last = last.context("nobody read")?;
