@@ -146,7 +146,9 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::Temporary => "it takes space, and nothing else",
         FindingKind::TwoForms => "it takes space twice; readers return the events of both forms, each once",
         FindingKind::OverLimit => "readers skip it, and say so",
-        FindingKind::MissingEvents => "a resume continues with a state whose events can't be read any more",
+        FindingKind::MissingEvents => {
+            "events that were stored can't be read any more; a resume may continue with a state that contains them"
+        }
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UntrueMark => {
             "if writers trusted it, new events could come before older ones, and repeated ones be stored twice"

@@ -123,6 +123,32 @@ fn a_queue_of_pushes_alone_that_was_emptied_is_a_warning() {
 }
 
 #[test]
+fn a_job_that_was_finished_behind_the_end_of_its_log_is_damage() {
+    let bench = Bench::new();
+    bench.append("{\"n\":1}\n{\"n\":2}\n");
+    bench.run(&["job", "finish", "job", "--repo", "shop"]).code(0);
+    assert!(findings(&bench, 0).is_empty());
+    let log = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let whole = fs::read(&log).unwrap();
+    let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    fs::remove_file(&log).unwrap();
+    fs::write(&log, &whole[..first]).unwrap();
+    let found = findings(&bench, 5);
+    assert_eq!(found[0]["kind"], "missing_events", "{found:?}");
+    assert!(
+        found[0]["place"].as_str().unwrap().ends_with("finished.json"),
+        "{found:?}"
+    );
+    // It is finished with what is left.
+    bench.run(&["job", "finish", "job", "--repo", "shop"]).code(0);
+    assert!(
+        !findings(&bench, 0)
+            .iter()
+            .any(|found| found["kind"] == "missing_events")
+    );
+}
+
+#[test]
 fn a_checkpoint_whose_position_is_past_the_end_of_the_log_is_damage() {
     let bench = filled();
     let log = bench.only_file("events/shop/job", "events-", ".jsonl");

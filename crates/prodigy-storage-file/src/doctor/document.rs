@@ -40,9 +40,10 @@ struct Registered {
     kind: String,
 }
 
-/// The field of a checkpoint that the doctor reads.
+/// The field of a checkpoint, or of the mark of a finished job, that the doctor reads.
 #[derive(Deserialize)]
 struct Positioned {
+    #[serde(alias = "end")]
     cursor: Option<String>,
 }
 
@@ -110,7 +111,8 @@ impl Examination<'_> {
         self.damaged_document(document, path, &error);
     }
 
-    /// Compares the position of a checkpoint with its log, and reports the first checkpoint of a job that is ahead of it.
+    /// Compares the position of a checkpoint, or of the mark of a finished job, with the log. Reports the first document of a
+    /// job that is ahead of it.
     fn position(&mut self, document: &Document, path: &Path, body: &[u8]) {
         let cursor = serde_json::from_slice::<Positioned>(body)
             .ok()
@@ -139,13 +141,23 @@ impl Examination<'_> {
         let Some(why) = lacks.filter(|_| !is_reported) else {
             return;
         };
+        let (what, lost, advice) = match document {
+            Document::Finished(_) => (
+                "the job was finished behind the end of its log",
+                "events that were stored before the job was finished",
+                "compare the log with a backup; if the events are lost, finish the job again",
+            ),
+            _ => (
+                "the checkpoint is ahead of its log",
+                "events that were stored before this checkpoint; its state contains what they led to",
+                "compare the log with a backup; if the events are lost, save a checkpoint with a new position, and remove those \
+                 that are ahead (`prodigy-storage checkpoint prune`)",
+            ),
+        };
         let mut finding = self
-            .damage(FindingKind::MissingEvents, path, format!("the checkpoint is ahead of its log: {why}"))
-            .lost("events that were stored before this checkpoint; its state contains what they led to")
-            .advice(
-                "compare the log with a backup; if the events are lost, save a checkpoint with a new position, and remove those that \
-                 are ahead (`prodigy-storage checkpoint prune`)",
-            );
+            .damage(FindingKind::MissingEvents, path, format!("{what}: {why}"))
+            .lost(lost)
+            .advice(advice);
         if self.repairs() {
             finding.outcome = FindingOutcome::Left {
                 why: "events that are gone are in no file of the store".into(),

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use prodigy_storage_backend::record::LineFault;
 use prodigy_storage_backend::{Deadline, EventId, Result, TooLarge};
-use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName};
+use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp};
 
 use super::finding::{Finding, FindingKind, FindingOutcome};
 use super::foreign::Group;
@@ -22,6 +23,8 @@ use crate::log::tail;
 
 /// The number of bytes that are read at once.
 const CHUNK: usize = 256 << 10;
+/// The longest time between the creation of a segment and the first write to it that is no sign of a later change.
+const CREATION: Duration = Duration::from_secs(1);
 
 /// The fault of a damaged line that is longer than the size limit.
 const TOO_LONG: &str = LineFault::TooLong.as_str();
@@ -140,6 +143,9 @@ impl Examination<'_> {
             if !found.is_sealed() {
                 self.torn(&segment, &found);
             }
+            if found.len == 0 {
+                self.empty(&segment, &found);
+            }
             self.plain(&segment, &contents);
             for (there, other) in [(forms.zstd, SegmentForm::Zstd), (forms.gzip, SegmentForm::Gzip)] {
                 if there {
@@ -211,6 +217,27 @@ impl Examination<'_> {
                 .advice("nothing: the next writer repairs it");
             self.report(finding);
         }
+    }
+
+    /// Reports an empty segment that had events. No writer seals an empty one, and a writer that creates a segment writes to it
+    /// at once.
+    fn empty(&mut self, segment: &Segment<'_>, found: &Metadata) {
+        let born = self.root.fs.born(&segment.path).ok().flatten();
+        let is_changed = |born: Timestamp| {
+            found.modified.as_nanos().saturating_sub(born.as_nanos()) > CREATION.as_nanos() as i64
+        };
+        let why = if found.is_sealed() {
+            "it is sealed, and has no event"
+        } else if born.is_some_and(is_changed) {
+            "it has no event, and was changed after it was created"
+        } else {
+            return;
+        };
+        let finding = self
+            .warning(FindingKind::MissingEvents, &segment.path, why)
+            .lost("its events, if a program emptied it or a loss of power took them; none if the first write to it failed")
+            .advice("compare it with a backup; nothing in the store has these events");
+        self.report(finding);
     }
 
     fn plain(&mut self, segment: &Segment<'_>, contents: &Contents) {

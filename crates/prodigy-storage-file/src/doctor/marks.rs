@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_backend::EventId;
+use prodigy_storage_layout::SegmentForm;
 
 use super::finding::FindingKind;
 use super::walk::Examination;
 use crate::log::clock::StepClock;
-use crate::log::listing::{Forms, Listing};
+use crate::log::listing::Listing;
 use crate::log::sealed_mark::SealedMark;
 use crate::log::search;
 use crate::log::segment_ref::SegmentRef;
@@ -25,9 +26,17 @@ impl Examination<'_> {
                            behind, or segments were removed since";
                 self.note(FindingKind::UntrueMark, &path, why)
                     .advice("nothing: writers ignore it, and the next new one removes it")
-            } else if let Some(why) = self.refutes(folder, listing, *mark) {
-                self.warning(FindingKind::UntrueMark, &path, why)
-                    .advice("repair removes the mark: without it, new writers examine each segment")
+            } else if let Some((kind, why)) = self.refutes(folder, listing, *mark) {
+                let finding = self.warning(kind, &path, why);
+                match kind {
+                    FindingKind::MissingEvents => {
+                        finding.lost("the newest events of a segment, at least").advice(
+                            "compare the log with a backup; repair removes the mark, which alone shows it",
+                        )
+                    }
+                    _ => finding
+                        .advice("repair removes the mark: without it, new writers examine each segment"),
+                }
             } else {
                 continue;
             };
@@ -41,37 +50,39 @@ impl Examination<'_> {
         }
     }
 
-    /// The reason why a mark is untrue, for the first segment that refutes it; `None` if no segment does.
-    fn refutes(&self, folder: &Path, listing: &Listing, mark: SealedMark) -> Option<String> {
-        let covered = listing.segments.iter().filter(|(name, _)| mark.covers(name));
-        covered
-            .filter_map(|(name, forms)| self.refuted_by(folder, name, *forms, mark))
-            .next()
-    }
-
-    fn refuted_by(
-        &self,
-        folder: &Path,
-        name: &SegmentName,
-        forms: Forms,
-        mark: SealedMark,
-    ) -> Option<String> {
-        let segment = SegmentRef::new(self.root, folder, name);
-        let found = self.root.fs.metadata(&segment.path(SegmentForm::Plain)).ok();
-        if found.is_some_and(|found| forms.only_plain() && !found.is_sealed()) {
-            return Some(format!(
-                "a mark says that the segment {} is sealed, and its mode says that it is not",
-                name.stem()
-            ));
+    /// The reason why a mark is untrue, or shows that events are missing.
+    fn refutes(&self, folder: &Path, listing: &Listing, mark: SealedMark) -> Option<(FindingKind, String)> {
+        let (mut newest, clock) = (EventId::MIN, &mut StepClock::default());
+        for (name, forms) in listing.segments.iter().filter(|(name, _)| mark.covers(name)) {
+            let segment = SegmentRef::new(self.root, folder, name);
+            let found = self.root.fs.metadata(&segment.path(SegmentForm::Plain)).ok();
+            if found.is_some_and(|found| forms.only_plain() && !found.is_sealed()) {
+                let why = format!(
+                    "a mark says that the segment {} is sealed, and its mode says that it is not",
+                    name.stem()
+                );
+                return Some((FindingKind::UntrueMark, why));
+            }
+            // A segment that can't be read is reported when it is examined itself.
+            let last = search::last_id_of(segment, clock).ok()?;
+            if last.is_some_and(|last| last > mark.newest) {
+                let why = format!(
+                    "the segment {} has later ids than {}, although a mark names that one as the newest",
+                    name.stem(),
+                    mark.newest
+                );
+                return Some((FindingKind::UntrueMark, why));
+            }
+            newest = newest
+                .max(EventId::floor(name.lower()))
+                .max(last.unwrap_or(EventId::MIN));
         }
-        // A segment that can't be read is reported when it is examined itself.
-        let last = search::last_id_of(segment, &mut StepClock::default()).ok()??;
-        (last > mark.newest).then(|| {
-            format!(
-                "the segment {} ends with the id {last}, and a mark says that no id is above {}",
-                name.stem(),
+        (newest < mark.newest).then(|| {
+            let why = format!(
+                "a mark says that the log had the event {}, which is gone",
                 mark.newest
-            )
+            );
+            (FindingKind::MissingEvents, why)
         })
     }
 }

@@ -318,6 +318,40 @@ fn a_lock_that_is_held_is_waited_for_and_left() {
 }
 
 #[test]
+fn an_emptied_segment_is_noticed_and_a_new_one_is_not() {
+    let place = Place::new();
+    let backend = place.open();
+    append(&backend, 0..1);
+    let missing = || {
+        let (summary, findings) = place.examine();
+        let found = findings
+            .iter()
+            .filter(|finding| finding.kind == FindingKind::MissingEvents);
+        assert_eq!(summary.damage, 0);
+        found.count()
+    };
+    let [segment] = &place.files(".jsonl")[..] else {
+        panic!("one segment")
+    };
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    let created = file.metadata().unwrap().created().unwrap();
+    file.set_len(0).unwrap();
+    // As a writer leaves it that died before its first record.
+    file.set_modified(created).unwrap();
+    assert_eq!(missing(), 0);
+    // As another program leaves it that empties it later.
+    file.set_modified(created + Duration::from_secs(60)).unwrap();
+    assert_eq!(missing(), 1);
+    // As a copy of it is that keeps its times.
+    file.set_modified(created - Duration::from_secs(60)).unwrap();
+    assert_eq!(missing(), 0);
+    let mut permissions = file.metadata().unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(segment, permissions).unwrap();
+    assert_eq!(missing(), 1);
+}
+
+#[test]
 fn a_root_opened_for_reading_or_held_by_another_process_is_not_repaired() {
     let place = Place::new();
     let repair = |options| {

@@ -181,7 +181,7 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The creation time of a folder, if the file system stores it. It distinguishes a folder from a removed one with the
+    /// The creation time of a file or folder, if the file system stores it. It distinguishes a folder from a removed one with the
     /// same inode.
     fn born(&self, path: &Path) -> io::Result<Option<Timestamp>> {
         let _ = path;

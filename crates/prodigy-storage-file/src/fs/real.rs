@@ -360,8 +360,8 @@ impl FileSystem for RealFs {
     #[cfg(target_os = "linux")]
     fn born(&self, path: &Path) -> io::Result<Option<Timestamp>> {
         use rustix::fs::{StatxFlags, statx};
-        let folder = self.open_beneath(path, OFlags::PATH | OFlags::DIRECTORY, 0)?;
-        let found = statx(&folder, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
+        let opened = self.open_beneath(path, OFlags::PATH, 0)?;
+        let found = statx(&opened, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
         let nanos = found.stx_btime.tv_sec.saturating_mul(1_000_000_000);
         let nanos = nanos.saturating_add(i64::from(found.stx_btime.tv_nsec));
         let is_known = found.stx_mask & StatxFlags::BTIME.bits() != 0 && nanos > 0;

@@ -374,6 +374,10 @@ impl LogWriter {
     /// Syncs a segment, seals it and releases it. If the sync fails, the segment is not used any more. Compression is
     /// queued last: it locks the segment, and is skipped if another process has the lock.
     fn close(&self, state: &mut State, active: Active) -> Result<()> {
+        // An empty segment is not sealed: the next writer can use it.
+        if active.last.is_none() {
+            return Ok(());
+        }
         if let Err(error) = self.sync_and_seal(&active) {
             self.fail(state, &[active], &format!("{error:#}"));
             return Err(error);
@@ -548,10 +552,7 @@ impl LogWriter {
         let held = std::mem::take(&mut state.open);
         let mut outcome = Ok(());
         for active in held {
-            // An empty segment is not sealed: the next writer can use it.
-            if active.last.is_some() {
-                outcome = outcome.and(self.close(&mut state, active));
-            }
+            outcome = outcome.and(self.close(&mut state, active));
         }
         outcome
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, EventId, ScanOptions};
 
-use super::support::{NEVER, Place, at, id, ids, line, name, payloads, set_mode};
+use super::support::{NEVER, Place, at, id, ids, line, lines, name, payloads, set_mode};
 use super::tape::Reel;
-use crate::doctor::{Doctor, DoctorScope, Finding, FindingKind, FindingSeverity};
+use crate::doctor::{Doctor, DoctorScope, Finding, FindingSeverity};
 use crate::log::Logs;
 
 /// A number of segments that is large enough for a new mark.
@@ -302,10 +302,11 @@ fn a_follower_learns_that_the_newest_segments_of_a_log_were_removed_by_hand() {
     assert_eq!(fault.err().map(|error| error.kind()), Some(ErrorKind::CursorGap));
 }
 
+/// The severities of the findings about marks.
 fn findings(place: &Place, repair: bool) -> Vec<FindingSeverity> {
     let (doctor, mut severities) = (Doctor::new(place.options()).unwrap(), Vec::new());
     let note = &mut |finding: Finding| {
-        if finding.kind == FindingKind::UntrueMark {
+        if finding.place.contains("/.sealed-") {
             severities.push(finding.severity);
         }
     };
@@ -318,7 +319,7 @@ fn findings(place: &Place, repair: bool) -> Vec<FindingSeverity> {
 }
 
 #[test]
-fn the_doctor_reports_a_mark_that_was_copied_or_is_untrue_and_removes_it() {
+fn the_doctor_reports_a_mark_that_was_copied_or_is_untrue_or_knows_more_and_removes_it() {
     let of = Place::new();
     sealed(&of, 0..MANY);
     append(&of);
@@ -332,7 +333,19 @@ fn the_doctor_reports_a_mark_that_was_copied_or_is_untrue_and_removes_it() {
     std::fs::write(&covered, line(id(7_000_000), "x")).unwrap();
     set_mode(&covered, 0o400);
     assert_eq!(findings(&of, false), [FindingSeverity::Warning]);
-    for place in [of, copied] {
+    // The newest event of the log is gone, and only the mark shows it.
+    let cut = Place::new();
+    sealed(&cut, 0..MANY);
+    let newest = cut.log().join(name(MANY - 1, MANY - 1));
+    set_mode(&newest, 0o600);
+    let events = [(id(MANY - 1), "x"), (id(MANY + 7), "newest")];
+    std::fs::write(&newest, lines(events)).unwrap();
+    set_mode(&newest, 0o400);
+    append(&cut);
+    assert_eq!(findings(&cut, false), []);
+    std::fs::write(&newest, lines([events[0]])).unwrap();
+    assert_eq!(findings(&cut, false), [FindingSeverity::Warning]);
+    for place in [of, copied, cut] {
         assert_eq!(findings(&place, true).len(), 1);
         assert!(marks(&place).is_empty());
         assert_eq!(findings(&place, false), []);
