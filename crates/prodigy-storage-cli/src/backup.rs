@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::app::{Access, App};
 use crate::copy::must_be_there;
@@ -48,7 +48,7 @@ struct OfJob {
 impl BackupArgs {
     /// True if the archive goes to standard output.
     pub(crate) fn prints(&self) -> bool {
-        self.file == Path::new("-")
+        new_file::is_standard(&self.file)
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
 /// Runs the command `restore`.
 pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit> {
     let path = &arguments.file;
-    if path == Path::new("-") {
+    if new_file::is_standard(path) {
         if !arguments.check {
             return Err(Failure::usage(
                 "an archive is read twice: store it in a file, and restore that",

@@ -121,16 +121,27 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         .unattended(arguments.auto);
     let report = storage.clean(options)?;
     let mut table = Table::new(&["DATA", "COUNT", "SIZE", "OLDER THAN", "JOB"]);
-    let mut exit = Exit::Done;
+    let (mut exit, mut made) = (Exit::Done, 0_usize);
     for removal in &report.removals {
+        let kept = match &removal.outcome {
+            RemovalOutcome::Kept { why } => Some(why),
+            _ => None,
+        };
         if app.json() {
             app.json_line(removal)?;
-        } else {
+        } else if kept.is_none() {
             table.row(app, row(removal))?;
         }
-        if let RemovalOutcome::Kept { why } = &removal.outcome {
-            app.error(&format!("not removed: {}: {why}", name(removal)));
-            exit = Exit::Failed;
+        match kept {
+            Some(why) => {
+                let size = match removal.count {
+                    0 => String::new(),
+                    count => format!(", {count} with {}", bytes(removal.bytes)),
+                };
+                app.error(&format!("not removed: {}{size}: {why}", name(removal)));
+                exit = Exit::Failed;
+            }
+            None => made += 1,
         }
     }
     table.print(app)?;
@@ -154,8 +165,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         ));
     }
     let size = bytes(report.bytes());
-    let text = match report.removals.len() {
+    let text = match made {
         0 if arguments.auto => return Ok(exit),
+        0 if !report.removals.is_empty() => "nothing was removed".to_owned(),
         0 if is_without_rule => "nothing is removed without a rule: set keys below `retention`, or give one \
                                  such as `--finished-jobs 30d`"
             .to_owned(),

@@ -24,7 +24,7 @@ pub(crate) const VERSION: u64 = 1;
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// The file to create; by default standard output.
+    /// The file to create; standard output if it is `-` or missing.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -32,7 +32,12 @@ pub(crate) struct ExportArgs {
 impl ExportArgs {
     /// True if the lines go to standard output.
     pub(crate) fn prints(&self) -> bool {
-        self.file.is_none()
+        self.created().is_none()
+    }
+
+    /// The file to create; `None` for standard output.
+    fn created(&self) -> Option<&PathBuf> {
+        self.file.as_ref().filter(|file| !new_file::is_standard(file))
     }
 }
 
@@ -90,7 +95,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Read)?;
     opened.must_be_known()?;
     let mut damaged = Vec::new();
-    let lines = match &arguments.file {
+    let lines = match arguments.created() {
         None => {
             let lines = write(&opened.job, &mut app.out, &mut damaged)?;
             app.flush()?;
@@ -101,7 +106,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
     for error in &damaged {
         app.damaged_by(error);
     }
-    if let Some(file) = &arguments.file {
+    if let Some(file) = arguments.created() {
         let lines = counted(lines, "line");
         app.line(format!("written to {}: {lines}", file.display()))?;
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::console::ready;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::new_file::is_standard;
 use crate::progress::Progress;
 use crate::signals::Stop;
 
@@ -48,7 +49,7 @@ impl InputArgs {
     }
 
     fn open<'c>(&self, app: &mut App<'c>) -> Result<Source<'c>> {
-        let Some(path) = self.file.as_deref().filter(|path| *path != Path::new("-")) else {
+        let Some(path) = self.file.as_deref().filter(|path| !is_standard(path)) else {
             return Ok(Source {
                 reader: std::mem::replace(&mut app.input, Box::new(std::io::empty())),
                 ready: Box::new(app.ready),

@@ -12,6 +12,12 @@ use crate::exit::Exit;
 /// The size of the write buffer, in bytes.
 const BUFFER: usize = 256 << 10;
 
+/// True if the output goes to standard output. Each argument that names a file to write has this rule, and one that names a file to
+/// read takes standard input in the same way.
+pub(crate) fn is_standard(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 /// Writes a new file. An existing file is never replaced.
 pub(crate) fn write<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("write {}: {error}", path.display()));

@@ -203,13 +203,6 @@ pub(crate) fn load(path: &Path, source: Source) -> Layer {
 }
 
 fn content(path: &Path, source: Source) -> Result<Parsed, Box<ConfigError>> {
-    let Some(format) = Format::of(path) else {
-        return Err(
-            ConfigError::new(whole(path), "the configuration file's format is not known")
-                .why("its name ends neither in .yaml or .yml nor in .toml")
-                .into(),
-        );
-    };
     let file = open(path).map_err(|error| match (error.kind(), source) {
         (io::ErrorKind::NotFound, Source::Named(by)) => {
             ConfigError::new(whole(path), "the configuration file does not exist")
@@ -233,6 +226,13 @@ fn content(path: &Path, source: Source) -> Result<Parsed, Box<ConfigError>> {
                 .into(),
         );
     }
+    let Some(format) = Format::of(path) else {
+        return Err(
+            ConfigError::new(whole(path), "the configuration file's format is not known")
+                .why("its name ends neither in .yaml or .yml nor in .toml")
+                .into(),
+        );
+    };
     if let Source::Project { user } = source {
         check_owner(path, &metadata, user)?;
     }

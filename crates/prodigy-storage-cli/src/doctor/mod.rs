@@ -35,7 +35,7 @@ pub(crate) struct DoctorArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
-    let mut scope = DoctorScope::all();
+    let mut scope = DoctorScope::all().each(app.global.verbose);
     let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
     let job = arguments.job.as_ref().map(JobId::new).transpose()?;
     if let Some(repo) = &repo {

@@ -88,8 +88,12 @@ pub(super) struct Export {
 }
 
 /// Calls `give` with each line of a file and its number.
-pub(super) fn each(path: &Path, mut give: impl FnMut(u64, &Line<'_>) -> Result<()>) -> Result<()> {
-    let failed = |why: String| Failure::new(Exit::Damaged, format!("read {}: {why}", path.display()));
+pub(super) fn each(
+    path: &Path,
+    shown: &str,
+    mut give: impl FnMut(u64, &Line<'_>) -> Result<()>,
+) -> Result<()> {
+    let failed = |why: String| Failure::new(Exit::Damaged, format!("read {shown}: {why}"));
     let mut file = BufReader::new(File::open(path).map_err(|error| failed(error.to_string()))?);
     let (mut text, mut number) = (Vec::new(), 0);
     loop {
@@ -109,10 +113,10 @@ pub(super) fn each(path: &Path, mut give: impl FnMut(u64, &Line<'_>) -> Result<(
 }
 
 /// Reads an export to its end, since nothing of a truncated export must be stored.
-pub(super) fn check(path: &Path) -> Result<Export> {
-    let failed = |why: &str| Failure::new(Exit::Damaged, format!("read {}: {why}", path.display()));
+pub(super) fn check(path: &Path, shown: &str) -> Result<Export> {
+    let failed = |why: &str| Failure::new(Exit::Damaged, format!("read {shown}: {why}"));
     let (mut export, mut end) = (None, None);
-    each(path, |number, line| {
+    each(path, shown, |number, line| {
         if number == 1 {
             let (Some(VERSION), Some(repo), Some(job)) = (line.version, &line.repo, &line.job) else {
                 return Err(failed(

@@ -8,16 +8,19 @@ mod own;
 mod store;
 mod text;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage::{Job, JobId, RepoName, Storage, escape};
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::unreadable;
 use crate::job::not_reserved;
+use crate::new_file::is_standard;
 use crate::output::{Table, counted};
 use crate::progress::Progress;
 use find::{Files, ImportFile, Kind};
@@ -26,7 +29,7 @@ use store::Importer;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// A root of Prodigy, the folder `.prodigy` of a project, or a copy of one; or a file that `export` wrote.
+    /// A root of Prodigy, the folder `.prodigy` of a project, or a copy of one; or a file that `export` wrote, `-` for standard input.
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Import everything under this repository's name; by default, under the names in the folder.
@@ -67,15 +70,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     if let Some(repo) = &arguments.repo {
         not_reserved(&RepoName::new(repo)?)?;
     }
+    if is_standard(path) {
+        // The lines are read more than once.
+        let kept = keep(app).map_err(|error| unreadable("standard input", &error))?;
+        return file(app, arguments, kept.path(), "standard input");
+    }
     if path.is_file() {
-        lines::check(path)?;
-        let storage = app.open(arguments.access())?;
-        let mut importer = Importer::new(&storage, arguments.dry_run);
-        let (repo, job) = (arguments.repo.as_deref(), arguments.job.as_deref());
-        let shown = path.display().to_string();
-        import_lines(&storage, &mut importer, (path, &shown), repo, job)?;
-        print_refusals(app, &importer);
-        return report(app, &importer, arguments.dry_run);
+        return file(app, arguments, path, &path.display().to_string());
     }
     if arguments.job.is_some() {
         let what = format!(
@@ -167,6 +168,24 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     report(app, &importer, arguments.dry_run)
 }
 
+/// Copies standard input to a temporary file.
+fn keep(app: &mut App<'_>) -> io::Result<NamedTempFile> {
+    let mut kept = NamedTempFile::new()?;
+    io::copy(&mut app.input, &mut kept)?;
+    Ok(kept)
+}
+
+/// Imports a file of `export`, whose name in messages is `shown`.
+fn file(app: &mut App<'_>, arguments: &ImportArgs, path: &Path, shown: &str) -> Result<Exit> {
+    lines::check(path, shown)?;
+    let storage = app.open(arguments.access())?;
+    let mut importer = Importer::new(&storage, arguments.dry_run);
+    let (repo, job) = (arguments.repo.as_deref(), arguments.job.as_deref());
+    import_lines(&storage, &mut importer, (path, shown), repo, job)?;
+    print_refusals(app, &importer);
+    report(app, &importer, arguments.dry_run)
+}
+
 /// Imports a file that `export` wrote; `shown` is its name in messages. Events come first, so that checkpoints find
 /// their positions in the log.
 fn import_lines(
@@ -176,7 +195,7 @@ fn import_lines(
     repo: Option<&str>,
     job: Option<&str>,
 ) -> Result<()> {
-    let mut export = lines::check(path)?;
+    let mut export = lines::check(path, shown)?;
     let job = storage
         .repo(repo.unwrap_or(&export.repo))?
         .job(job.unwrap_or(&export.job))?;
@@ -184,7 +203,7 @@ fn import_lines(
     importer.keys = std::mem::take(&mut export.keys);
     let place = |number: u64| format!("{shown} line {number}");
     let mut events = store::Events::default();
-    lines::each(path, |number, line| {
+    lines::each(path, shown, |number, line| {
         if let Some(record) = line.record {
             importer.event_line(&job, &place(number), record.get().as_bytes(), &mut events)?;
         }
@@ -195,7 +214,7 @@ fn import_lines(
     importer.count_as(words(Kind::Events));
     let cursors = lines::cursors(&export, &job)?;
     let mut is_finished = false;
-    lines::each(path, |number, line| {
+    lines::each(path, shown, |number, line| {
         let place = place(number);
         let kind = match line.kind.as_str() {
             "checkpoint" => {

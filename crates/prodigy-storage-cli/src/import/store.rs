@@ -6,9 +6,11 @@ use std::io::BufRead;
 use std::path::Path;
 
 use prodigy_storage::backend::Annotations;
+use prodigy_storage::backend::dead_letter::{first, merge, normalise};
 use prodigy_storage::{
-    Batch, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, EventId, Expected, Job, JobAddress,
-    OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Select, Storage, StorageError, Timestamp,
+    Batch, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, EventId, Expected, ItemId, Job,
+    JobAddress, OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Select, Storage, StorageError,
+    Timestamp,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -69,8 +71,8 @@ pub(super) struct Importer<'a> {
     /// The ids of the dead letters that were pushed to a job. A new one has the checksum of its data, for the
     /// comparison.
     letters: HashMap<String, Option<u128>>,
-    /// The checkpoints that a dry run would save, by job and key: two files may contain the same state.
-    planned: HashSet<(JobAddress, String)>,
+    /// The plan of a dry run.
+    planned: Planned,
     /// The checkpoint keys of the export that is imported.
     pub(super) keys: HashSet<String>,
     /// The number of records imported since the last call of [`count_as`](Self::count_as).
@@ -80,6 +82,19 @@ pub(super) struct Importer<'a> {
     pub(super) refusals: Vec<Refusal>,
     /// The number of states that are older than a checkpoint of their job.
     pub(super) superseded: usize,
+}
+
+/// The values that a dry run would store: two files may contain the same one.
+#[derive(Default)]
+struct Planned {
+    /// The number of events of the job at hand, each repeated one included.
+    events: u64,
+    /// The checkpoints, by job and key.
+    states: HashSet<(JobAddress, String)>,
+    /// The dead letters, by job and id.
+    letters: HashMap<(JobAddress, ItemId), Box<RawValue>>,
+    /// The orphaned worktrees.
+    orphans: Vec<(JobAddress, OrphanedWorktree)>,
 }
 
 type Outcome<T = ()> = Result<T, StorageError>;
@@ -129,7 +144,7 @@ impl<'a> Importer<'a> {
             dry,
             events: HashMap::new(),
             letters: HashMap::new(),
-            planned: HashSet::new(),
+            planned: Planned::default(),
             keys: HashSet::new(),
             count: Count::default(),
             counts: BTreeMap::new(),
@@ -273,7 +288,8 @@ impl<'a> Importer<'a> {
             return Ok(());
         }
         if self.dry {
-            self.count.stored += batch.len() as u64;
+            // They are counted when the log is read.
+            self.planned.events += batch.len() as u64;
         } else {
             batch.set_ids(ids.iter().copied());
             let appended = job.events().append_prepared(batch, Some(Durability::Relaxed))?;
@@ -285,22 +301,38 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
-    /// Makes the events of a job durable, and compares each with what a read returns.
+    /// Makes the events of a job durable, and compares each with what a read returns. A dry run reads which of them are stored
+    /// already.
     pub(super) fn verify_events(&mut self, job: &Job) -> Outcome {
         let mut expected = std::mem::take(&mut self.events);
-        if self.dry || expected.is_empty() {
+        let planned = std::mem::take(&mut self.planned.events);
+        if expected.is_empty() {
             return Ok(());
         }
-        self.storage.flush()?;
+        if !self.dry {
+            self.storage.flush()?;
+        }
+        let (all, mut found, mut differs) = (expected.len() as u64, 0, Vec::new());
         let mut lines = job.events().read_lines(ReadOptions::new())?;
         while let Some(item) = lines.next()? {
             if let ScanItem::Record(record) = item
                 && let Some(sum_of) = expected.get(&record.id)
-                && let Ok(parsed) = record.parse_event::<Box<RawValue>>()
-                && sum(parsed.event.get().as_bytes()) == *sum_of
             {
-                expected.remove(&record.id);
+                let parsed = record.parse_event::<Box<RawValue>>();
+                let is_same = parsed.is_ok_and(|parsed| sum(parsed.event.get().as_bytes()) == *sum_of);
+                found += u64::from(self.dry);
+                if is_same {
+                    expected.remove(&record.id);
+                } else if self.dry {
+                    differs.push(record.id);
+                }
             }
+        }
+        if self.dry {
+            let new = all.saturating_sub(found);
+            self.count.stored += new;
+            self.count.known += planned.saturating_sub(new);
+            expected.retain(|id, _| differs.contains(id));
         }
         if let Some(id) = expected.keys().next() {
             let why = format!(
@@ -328,8 +360,13 @@ impl<'a> Importer<'a> {
     /// Imports a dead letter.
     pub(super) fn letter(&mut self, job: &Job, place: &str, item: &RawValue) -> Outcome {
         if self.dry {
-            self.count.stored += 1;
-            return Ok(());
+            return match self.plan_letter(job, item) {
+                Err(error) if is_about_the_value(&error) => {
+                    self.refuse(place, format!("{error:#}"));
+                    Ok(())
+                }
+                planned => planned,
+            };
         }
         match job.dlq().push_raw(item) {
             Ok(report) => {
@@ -344,6 +381,28 @@ impl<'a> Importer<'a> {
             Err(error) if is_about_the_value(&error) => self.refuse(place, format!("{error:#}")),
             Err(error) => return Err(error),
         }
+        Ok(())
+    }
+
+    /// Counts a dead letter as a push would.
+    fn plan_letter(&mut self, job: &Job, item: &RawValue) -> Outcome {
+        let (pushed, now) = (normalise(item)?, Timestamp::now());
+        let key = (job.address().clone(), pushed.id.clone());
+        let before = match self.planned.letters.remove(&key) {
+            Some(body) => Some(body),
+            None => job.dlq().get(&pushed.id)?.map(|item| item.body.clone()),
+        };
+        let made = match &before {
+            None => Some(first(&pushed.body, now)?.into_owned()),
+            Some(stored) => merge(stored, &pushed.body, now)?,
+        };
+        match made {
+            Some(_) => self.count.stored += 1,
+            None => self.count.known += 1,
+        }
+        self.planned
+            .letters
+            .extend(made.or(before).map(|body| (key, body)));
         Ok(())
     }
 
@@ -401,11 +460,14 @@ impl<'a> Importer<'a> {
 
     /// Imports an orphaned worktree.
     pub(super) fn orphan(&mut self, job: &Job, orphan: &OrphanedWorktree) -> Outcome {
-        if !self.dry && job.orphans().list()?.contains(orphan) {
+        let planned = (job.address().clone(), orphan.clone());
+        if job.orphans().list()?.contains(orphan) || self.planned.orphans.contains(&planned) {
             self.count.known += 1;
             return Ok(());
         }
-        if !self.dry {
+        if self.dry {
+            self.planned.orphans.push(planned);
+        } else {
             job.orphans().record(orphan)?;
             if !job.orphans().list()?.contains(orphan) {
                 self.refuse(
@@ -440,18 +502,12 @@ impl<'a> Importer<'a> {
     pub(super) fn state(&mut self, job: &Job, place: &str, state: State<'_>) -> Outcome {
         let text = state.data.get();
         let key = state.key.clone().unwrap_or_else(|| derived_key(text.as_bytes()));
-        if self.dry {
-            match self.planned.insert((job.address().clone(), key)) {
-                true => self.count.stored += 1,
-                false => self.count.known += 1,
-            }
-            return Ok(());
-        }
+        let is_planned = self.dry && !self.planned.states.insert((job.address().clone(), key.clone()));
         let is_there = |job: &Job| -> Outcome<bool> {
             let found = job.checkpoints().find::<Box<RawValue>>(&key)?;
             Ok(found.is_some_and(|found| found.data.get() == text))
         };
-        if is_there(job)? {
+        if is_planned || is_there(job)? {
             self.count.known += 1;
             return Ok(());
         }
@@ -464,6 +520,10 @@ impl<'a> Importer<'a> {
             let why =
                 format!("the job has the newer checkpoint {newer}: it would resume from an older state");
             self.refuse(place, why);
+            return Ok(());
+        }
+        if self.dry {
+            self.count.stored += 1;
             return Ok(());
         }
         let name = CheckpointKey::new(&key)
@@ -502,15 +562,15 @@ impl<'a> Importer<'a> {
             let of = |text: &str| serde_json::from_str::<Value>(text).ok();
             of(stored.get()) == of(value.get())
         };
-        if self.dry {
-            self.count.stored += 1;
-            return Ok(());
-        }
         if let Some(stored) = documents.get_raw(name)? {
             match same(&stored.data) {
                 true => self.count.known += 1,
                 false => self.refuse(place, format!("another document has the name `{name}`: it stays")),
             }
+            return Ok(());
+        }
+        if self.dry {
+            self.count.stored += 1;
             return Ok(());
         }
         let absent = DocumentOptions::new().expected_revision(Expected::Absent);

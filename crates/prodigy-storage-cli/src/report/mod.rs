@@ -5,6 +5,7 @@ mod kept;
 mod page;
 mod timeline;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use prodigy_storage::{JobId, JobOverview, Repo};
@@ -27,19 +28,33 @@ pub(crate) struct ReportArgs {
     /// Only this job; by default all jobs of the repository.
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
-    /// The file to create.
+    /// The file to create; `-` for standard output.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
 
+impl ReportArgs {
+    /// True if the page goes to standard output.
+    pub(crate) fn prints(&self) -> bool {
+        new_file::is_standard(&self.output)
+    }
+}
+
 pub(crate) fn run(app: &mut App<'_>, arguments: &ReportArgs) -> Result<Exit> {
-    new_file::must_be_free(&arguments.output)?;
+    if !arguments.prints() {
+        new_file::must_be_free(&arguments.output)?;
+    }
     let report = match &arguments.job {
         Some(job) => of_job(app, &arguments.repo, job)?,
         None => of_repo(app, &arguments.repo)?,
     };
     let jobs = report.jobs();
     let page = page::of(&report.into_shown()?)?;
+    if arguments.prints() {
+        app.out.write_all(page.as_bytes()).map_err(Failure::output)?;
+        app.flush()?;
+        return Ok(Exit::Done);
+    }
     new_file::write(&arguments.output, |out| {
         let written = out.write_all(page.as_bytes());
         written.map_err(|error| {

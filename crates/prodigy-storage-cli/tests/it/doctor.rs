@@ -168,3 +168,24 @@ fn a_repair_that_leaves_something_is_no_success() {
     bench.run(&["doctor", "--repair"]).code(0);
     bench.run(&["doctor"]).code(0);
 }
+
+#[test]
+fn each_stray_is_printed_with_its_command_on_demand() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    for name in ["one", "two", "three"] {
+        bench.write(&format!("home/.prodigy/{name}.txt"), "mine");
+    }
+    let counted = bench.run(&["doctor"]).code(0).prints("stray (3; the first)");
+    let each = bench.run(&["doctor", "--verbose"]).code(0);
+    for name in ["one", "two", "three"] {
+        each.out
+            .lines()
+            .find(|line| {
+                line.contains("run: ") && line.contains(&format!("mv {}", bench.root().join(name).display()))
+            })
+            .unwrap_or_else(|| panic!("no command for {name}: {}", each.out));
+    }
+    let last = |out: &str| out.lines().last().unwrap().to_owned();
+    assert_eq!(last(&each.out), last(&counted.out), "the summary is the same");
+}

@@ -72,6 +72,12 @@ fn contents(bench: &Bench, root: &Path, job: &[&str]) -> Vec<BTreeSet<String>> {
     ]
 }
 
+/// The kinds, each with the numbers of what was stored, known and left out.
+fn counts(lines: &[Value]) -> Vec<[Value; 4]> {
+    let count = |line: &Value| ["kind", "stored", "known", "left_out"].map(|field| line[field].clone());
+    lines.iter().map(count).collect()
+}
+
 #[test]
 fn a_root_of_another_program_is_imported_once_with_its_ids_and_times() {
     let (bench, old) = bench();
@@ -92,6 +98,12 @@ fn a_root_of_another_program_is_imported_once_with_its_ids_and_times() {
         assert_eq!(number(&planned, kind, "stored"), count, "{kind}");
         assert_eq!(number(&first, kind, "stored"), count, "{kind}");
     }
+    // A dry run counts as the import does: before the first one, and after it.
+    assert_eq!(counts(&planned), counts(&first));
+    let planned = import(&bench, &[path, "--dry-run"]).code(0).jsonl();
+    let second = import(&bench, &[path]).code(0).jsonl();
+    assert_eq!(counts(&planned), counts(&second));
+    assert!(number(&planned, "events", "known") == 14 && number(&planned, "events", "stored") == 0);
     let events = bench
         .run(&[&["events", "cat"], &JOB[..]].concat())
         .code(0)

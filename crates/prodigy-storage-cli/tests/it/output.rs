@@ -78,3 +78,27 @@ fn a_command_whose_result_is_what_it_stores_needs_no_output() {
         redirected(&bench, "1<> /dev/null", &arguments, input).code(0);
     }
 }
+
+#[test]
+fn a_dash_in_the_place_of_a_file_is_standard_output_or_input() {
+    let bench = Bench::new();
+    bench.append("{\"n\":1}\n");
+    let job = ["--repo", "shop", "--job", "job"];
+    let plain = bench.run(&[&["export"][..], &job].concat()).code(0);
+    let dash = bench.run(&[&["export"][..], &job, &["-"]].concat()).code(0);
+    let without_time = |run: &Run| run.lines()[1..].join("\n");
+    assert_eq!(without_time(&dash), without_time(&plain));
+    for words in [&["report", "--output", "-"][..], &["report", "-o", "-", "--json"]] {
+        let page = bench.run(&[words, &job].concat()).code(0);
+        assert!(page.out.starts_with("<!doctype html>"), "{:.80}", page.out);
+        assert!(page.out.trim_end().ends_with("</html>"), "{}", page.err);
+    }
+    let import = ["import", "-", "--repo", "other", "--json"];
+    let run = bench.feed(&import, dash.out.as_str()).code(0);
+    assert_eq!(run.jsonl()[0]["stored"], 1);
+    bench
+        .feed(&import, "no line of an export\n")
+        .code(5)
+        .says("read standard input: line 1");
+    assert!(!bench.path("here/-").exists());
+}

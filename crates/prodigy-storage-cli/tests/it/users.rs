@@ -232,6 +232,81 @@ fn a_job_that_cannot_be_read_is_named_and_the_others_are_listed() {
 }
 
 #[test]
+fn a_clean_that_fails_half_way_counts_what_it_removed() {
+    let Some(bench) = bench() else { return };
+    fill(&bench);
+    for state in ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"] {
+        as_user(&bench, &SAVE, state).code(0);
+    }
+    let folder = bench.root().join("state/shop/mapreduce/jobs/job");
+    let files = || {
+        let entries = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.collect();
+        files.sort();
+        files
+    };
+    // In such a folder, a user can remove only files of their own.
+    let theirs = files()[1].clone();
+    chown(&theirs, Some(0), Some(4242)).unwrap();
+    set(&theirs, 0o640);
+    chown(&folder, Some(0), Some(0)).unwrap();
+    set(&folder, 0o1777);
+    let clean = ["clean", "--keep-checkpoints", "1", "--yes", "--json"];
+    let run = as_user(&bench, &clean, "")
+        .code(1)
+        .says("not removed: checkpoints of shop/job, 1 with");
+    let counts: Vec<_> = run.jsonl().iter().map(|line| line["count"].clone()).collect();
+    assert_eq!(counts, [2, 1], "{}", run.out);
+    assert_eq!(
+        files().len(),
+        2,
+        "the newest checkpoint, and the one of another user"
+    );
+    let log = as_user(&bench, &["clean", "--log", "--json"], "").code(0).jsonl();
+    let kept = log
+        .iter()
+        .filter(|line| line["removal"]["outcome"]["kept"].is_object());
+    let kept: Vec<_> = kept.map(|line| &line["removal"]["count"]).collect();
+    assert_eq!(kept, [1], "{log:?}");
+    let run = as_user(&bench, &clean, "")
+        .code(1)
+        .says("note: nothing was removed");
+    let lines = run.jsonl();
+    assert_eq!(lines.len(), 1, "{}", run.out);
+    assert_eq!(lines[0]["count"], 1);
+    // The deletion of a job that stops in the middle: the job is gone for readers, and its files are not.
+    let events = bench.root().join("events/shop/job");
+    for entry in std::fs::read_dir(&events).unwrap() {
+        let entry = entry.unwrap().path();
+        chown(&entry, Some(0), Some(0)).unwrap();
+        set(&entry, 0o644);
+    }
+    chown(&folder, Some(4242), Some(4242)).unwrap();
+    chown(&theirs, Some(4242), Some(4242)).unwrap();
+    chown(&events, Some(0), Some(0)).unwrap();
+    set(&events, 0o1777);
+    let idle = ["clean", "--idle-jobs", "1ns", "--yes", "--json"];
+    let run = as_user(&bench, &idle, "").code(1).says("its deletion has begun");
+    let counts: Vec<_> = run
+        .jsonl()
+        .iter()
+        .map(|line| (line["count"].clone(), line["bytes"] == 0))
+        .collect();
+    assert_eq!(counts, [(1.into(), true), (0.into(), false)], "{}", run.out);
+    chown(&events, Some(4242), Some(4242)).unwrap();
+    let ends = run
+        .err
+        .split('`')
+        .find(|text| text.contains("job delete"))
+        .unwrap();
+    let ends: Vec<_> = ends.split(' ').skip(1).collect();
+    as_user(&bench, &ends, "").code(0);
+    assert!(!events.exists());
+}
+
+#[test]
 fn health_names_what_can_be_read_and_not_written() {
     let Some(bench) = bench() else { return };
     fill(&bench);

@@ -172,6 +172,7 @@ fn a_named_file_must_be_there_and_be_a_file() {
     fixture.write("huge.toml", &"#\n".repeat(600_000));
     for (name, what) in [
         ("missing.yaml", "the configuration file does not exist"),
+        ("missing", "the configuration file does not exist"),
         (
             "folder.yaml",
             "the path leads to a folder, not to a configuration file",

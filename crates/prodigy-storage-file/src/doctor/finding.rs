@@ -20,6 +20,8 @@ pub struct DoctorScope {
     pub repo: Option<RepoName>,
     /// The job to examine, in the chosen repository or in every one; `None` for all jobs.
     pub job: Option<JobId>,
+    /// True if each file of a group of similar ones is a finding of its own; otherwise one finding counts them.
+    pub each: bool,
 }
 
 impl DoctorScope {
@@ -40,6 +42,14 @@ impl DoctorScope {
     #[must_use]
     pub fn job(mut self, job: JobId) -> Self {
         self.job = Some(job);
+        self
+    }
+
+    /// Reports each file of a group of similar ones, such as strays, as a finding of its own. The summary counts the group once in
+    /// either case.
+    #[must_use]
+    pub fn each(mut self, each: bool) -> Self {
+        self.each = each;
         self
     }
 

@@ -177,6 +177,14 @@ impl Group {
 impl Examination<'_> {
     /// Counts a file or a folder of a group.
     pub(super) fn group(&mut self, group: Group, path: &Path) {
+        if self.scope.each {
+            let (severity, kind, why, advice) = group.texts(1);
+            let finding = self.finding(severity, kind, path, why).advice(advice);
+            match self.groups.0.contains_key(&group) {
+                true => (self.found)(finding),
+                false => self.report(finding),
+            }
+        }
         let tally = self.groups.0.entry(group).or_insert_with(|| Tally {
             first: path.to_owned(),
             count: 0,
@@ -187,6 +195,9 @@ impl Examination<'_> {
     /// Reports a finding for each group.
     pub(super) fn report_groups(&mut self) {
         for (group, tally) in std::mem::take(&mut self.groups).0 {
+            if self.scope.each {
+                continue;
+            }
             let (severity, kind, why, advice) = group.texts(tally.count);
             let mut finding = self.finding(severity, kind, &tally.first, why).advice(advice);
             finding.count = tally.count;

@@ -32,10 +32,10 @@ const DEEPEST: usize = 8;
 pub(super) struct Examination<'a> {
     pub(super) root: &'a Arc<Root>,
     pub(super) parts: &'a Parts,
-    scope: &'a DoctorScope,
+    pub(super) scope: &'a DoctorScope,
     /// The longest wait for a lock during a repair; `None` if nothing is repaired.
     wait: Option<Duration>,
-    found: &'a mut dyn FnMut(Finding),
+    pub(super) found: &'a mut dyn FnMut(Finding),
     pub(super) summary: DoctorSummary,
     /// For the last checkpoint: its job, the extent of the job's log, and true if a checkpoint ahead of the log was
     /// reported.

@@ -86,7 +86,7 @@ pub(super) fn fault(
                 true => made.with_hint(IMMUTABLE),
                 false => made.with_hint(owner.map_or_else(
                     || "check owner and permissions of the folder, or set another `base_dir`".to_owned(),
-                    |owner| owner.remedy(),
+                    |owner| owner.remedy(root),
                 )),
             }
         }
@@ -171,16 +171,26 @@ impl Owner {
         })
     }
 
-    /// The advice that gives this process access: a command, or the user to run as.
-    fn remedy(&self) -> String {
+    /// The advice that gives this process access: a command, or the user to run as. It names no command for what is not
+    /// part of the store, or for a store of another user.
+    fn remedy(&self, root: &Root) -> String {
         let path = quoted(&self.path);
         let rights = if self.is_folder { "rwx" } else { "rw" };
         let needed = if self.is_folder { 0o700 } else { 0o600 };
+        let is_ours = root
+            .fs
+            .metadata(Path::new(""))
+            .is_ok_and(|found| Some(found.uid) == self.me);
         match self.me {
-            Some(me) if me != self.uid => format!(
-                "run it as user {}, or let the superuser give what is there to this user: `chown -R {me} {path}`",
-                self.uid
-            ),
+            _ if !self.path.starts_with(&root.options.root) => {
+                "check owner and permissions of the folder, or set another `base_dir`".to_owned()
+            }
+            Some(me) if me != self.uid && is_ours && self.path != root.options.root => {
+                format!("let the superuser give it to this user, who owns the root: `chown -R {me} {path}`")
+            }
+            Some(me) if me != self.uid => {
+                format!("run it as user {}, or set another `base_dir`", self.uid)
+            }
             _ if self.mode & needed != needed => {
                 format!("give the owner access again: `chmod u+{rights} {path}`")
             }

@@ -98,11 +98,7 @@ impl Dues<'_> {
         if last >= self.ages.before(age) {
             return Ok(false);
         }
-        let checkpoints = self.job.checkpoints().list();
-        let mut bytes = self.job.events().summary()?.bytes + self.job.dlq().summary()?.bytes;
-        for entry in checkpoints {
-            bytes += entry?.bytes;
-        }
+        let bytes = bytes_of(self.job)?;
         self.add(RemovalKind::Job, rule, age, (1, bytes), Act::Job(last));
         Ok(true)
     }
@@ -212,6 +208,53 @@ impl Due {
         or_full(self.make()?, full)
     }
 
+    /// The number and the bytes of what is left of the removal after it was kept, wholly or in part.
+    pub(super) fn left(&self) -> Result<(u64, u64)> {
+        let removal = &self.removal;
+        Ok(match &self.act {
+            // How much of it is freed is not known.
+            Act::Job(_) if self.has_begun()? => (0, removal.bytes),
+            Act::Job(_) => (1, bytes_of(&self.job)?),
+            Act::Events => {
+                let left = self.job.events().removable_before(removal.before)?;
+                (left.segments, left.bytes)
+            }
+            Act::Checkpoints(ids) => {
+                let (mut count, mut bytes) = (0, 0);
+                for entry in self.job.checkpoints().list() {
+                    let entry = entry?;
+                    if ids.contains(&entry.id) {
+                        count += 1;
+                        bytes += entry.bytes;
+                    }
+                }
+                (count, bytes)
+            }
+            Act::DeadLetters(claims) => {
+                let ids = claims.iter().filter_map(|claim| match claim {
+                    Claim::Revision(id, _) => Some(id.clone()),
+                    _ => None,
+                });
+                let (mut count, mut bytes) = (0, 0);
+                for item in self.job.dlq().scan(&Select::ids(ids))? {
+                    count += 1;
+                    bytes += item.map_or(0, |item| item.body.get().len() as u64);
+                }
+                (count, bytes)
+            }
+            Act::Orphans => {
+                let mut old = self.job.orphans().list()?;
+                old.retain(|orphan| orphan.timestamp < removal.before);
+                (old.len() as u64, 0)
+            }
+        })
+    }
+
+    /// True if this is the removal of a job whose deletion has begun: readers no longer see the job.
+    pub(super) fn has_begun(&self) -> Result<bool> {
+        Ok(matches!(self.act, Act::Job(_)) && self.job.status()?.last_activity.is_none())
+    }
+
     fn try_once(&self) -> Result<RemovalOutcome> {
         let changed = || RemovalOutcome::Kept {
             why: "it was changed meanwhile".to_owned(),
@@ -226,9 +269,13 @@ impl Due {
                 RemovalOutcome::Removed
             }
             Act::Checkpoints(ids) => {
+                // A checkpoint that can't be deleted does not keep the others.
+                let mut deleted = Ok(());
                 for id in ids {
-                    self.job.checkpoints().delete(id)?;
+                    let outcome = self.job.checkpoints().delete(id);
+                    deleted = deleted.and(outcome.map(drop));
                 }
+                deleted?;
                 RemovalOutcome::Removed
             }
             Act::DeadLetters(claims) => {
@@ -248,6 +295,15 @@ impl Due {
             }
         })
     }
+}
+
+/// The bytes of a job's events, dead letters and checkpoints.
+fn bytes_of(job: &Job) -> Result<u64> {
+    let mut bytes = job.events().summary()?.bytes + job.dlq().summary()?.bytes;
+    for entry in job.checkpoints().list() {
+        bytes += entry?.bytes;
+    }
+    Ok(bytes)
 }
 
 /// The outcome of a second try. If it was kept, the first try may have removed a part. So the full disk is given

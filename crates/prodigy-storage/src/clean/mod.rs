@@ -141,7 +141,7 @@ pub enum RemovalOutcome {
     Due,
     /// The data was removed.
     Removed,
-    /// The data was kept, all or a part of it.
+    /// The data was kept. The part of it that was removed before a failure is a removal of its own.
     Kept {
         /// The reason.
         why: String,

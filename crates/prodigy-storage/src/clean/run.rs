@@ -2,7 +2,7 @@
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_config::RetentionSettings;
-use prodigy_storage_layout::{RepoName, Timestamp};
+use prodigy_storage_layout::{JobAddress, RepoName, Timestamp};
 
 use super::ages::{self, Ages};
 use super::due::{self, Due};
@@ -45,7 +45,7 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
     // The removals that a full disk refused are made again: others have freed space since.
     for (due, full) in std::mem::take(&mut clean.postponed) {
         let outcome = due.make_after(full).unwrap_or_else(|error| kept(&error));
-        clean.end(due.removal, outcome);
+        clean.end_due(due, outcome);
     }
     clean.record(None);
     clean.report.unrecorded = clean.unrecorded.len() as u64;
@@ -139,11 +139,14 @@ impl Clean<'_> {
             return Ok(());
         }
         self.record(Some(&removal));
-        let outcome = match doctor.clear_quarantine(before, false) {
-            Ok(_) => RemovalOutcome::Removed,
-            Err(error) => kept(&error),
+        let (outcome, left) = match doctor.clear_quarantine(before, false) {
+            Ok(_) => (RemovalOutcome::Removed, (0, 0)),
+            Err(error) => {
+                let left = doctor.clear_quarantine(before, true);
+                (kept(&error), left.unwrap_or((removal.count, removal.bytes)))
+            }
         };
-        self.end(removal, outcome);
+        self.end(removal, outcome, left);
         Ok(())
     }
 
@@ -238,14 +241,44 @@ impl Clean<'_> {
         }
         self.record(Some(&due.removal));
         match due.make() {
-            Ok(outcome) => self.end(due.removal, outcome),
+            Ok(outcome) => self.end_due(due, outcome),
             Err(error) if error.kind() == ErrorKind::DiskFull => self.postponed.push((due, error)),
-            Err(error) => self.end(due.removal, kept(&error)),
+            Err(error) => self.end_due(due, kept(&error)),
         }
         Ok(())
     }
 
-    fn end(&mut self, mut removal: Removal, outcome: RemovalOutcome) {
+    fn end_due(&mut self, due: Due, mut outcome: RemovalOutcome) {
+        if let RemovalOutcome::Kept { why } = &mut outcome
+            && due.has_begun().unwrap_or(false)
+        {
+            let JobAddress { repo, job, .. } = due.job.address();
+            why.push_str(&format!(
+                "; its deletion has begun, so that readers no longer see the job: `prodigy-storage job delete {job} --repo {repo} \
+                 --yes` ends it"
+            ));
+        }
+        let left = match outcome {
+            // If that can't be read, nothing shows that anything is gone.
+            RemovalOutcome::Kept { .. } => due.left().unwrap_or((due.removal.count, due.removal.bytes)),
+            _ => (0, 0),
+        };
+        self.end(due.removal, outcome, left);
+    }
+
+    /// Reports a removal. The part of a kept one that is gone is reported as a removal of its own.
+    fn end(&mut self, mut removal: Removal, outcome: RemovalOutcome, left: (u64, u64)) {
+        if matches!(outcome, RemovalOutcome::Kept { .. }) {
+            let gone = (
+                removal.count.saturating_sub(left.0),
+                removal.bytes.saturating_sub(left.1),
+            );
+            if gone != (0, 0) {
+                let part = removal.clone().size(gone.0, gone.1);
+                self.report.removals.push(part.outcome(RemovalOutcome::Removed));
+            }
+            removal = removal.size(left.0, left.1);
+        }
         removal.outcome = outcome;
         if removal.outcome != RemovalOutcome::Removed {
             self.record(Some(&removal));
