@@ -174,8 +174,8 @@ impl Batch {
         self.ids.extend(ids);
     }
 
-    /// Checks the ids of the batch for a backend. `latest` is the present time or the time of the log's newest id,
-    /// whichever is later: the clock may have stepped back since that id was made.
+    /// Checks the ids for a backend. `newest` is the newest id of the log. An id that is at most a second above it passes
+    /// whatever the clock says: the log may have given it itself, if its newest id is ahead of the clock.
     ///
     /// ```
     /// use prodigy_storage_backend::{Batch, EventId};
@@ -186,19 +186,25 @@ impl Batch {
     /// let mut batch = Batch::new();
     /// batch.push("planned")?;
     /// batch.set_ids([EventId::for_key(Timestamp::from_millis(now.as_millis() + 7_200_000), "planned")]);
-    /// assert!(batch.check_ids(&job, now).is_err());
+    /// assert!(batch.check_ids(&job, now, EventId::MIN).is_err());
+    /// let newest = batch.ids()[0];
+    /// assert!(batch.check_ids(&job, now, newest).is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the number of ids differs from the number of events,
-    /// for an id that is not of version 7, and for an id that is [more than an hour ahead](EventId::is_ahead_of),
-    /// since all later ids would have to be above it.
-    pub fn check_ids(&self, job: &JobAddress, latest: Timestamp) -> Result<()> {
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for another number of ids than of events, for an id that is not of
+    /// version 7, and for an id that is [more than an hour ahead](EventId::is_ahead_of) of `now` and more than a second above
+    /// `newest`: all later ids would have to be above it.
+    pub fn check_ids(&self, job: &JobAddress, now: Timestamp, newest: EventId) -> Result<()> {
+        const SECOND: i64 = 1_000_000_000;
+        let given_by_log = newest.time().as_nanos().saturating_add(SECOND);
         let refused = |why| StorageError::invalid("append events", job, why);
         if !self.ids.is_empty() && self.ids.len() != self.len() {
             let why = format!("{} ids were given for {} events", self.ids.len(), self.len());
-            return Err(refused(why));
+            return Err(refused(why).with_hint(
+                "give one id for each event, in the order of the events, or none: then the log gives them",
+            ));
         }
         for id in &self.ids {
             if !id.is_v7() {
@@ -208,13 +214,12 @@ impl Batch {
                     ),
                 );
             }
-            if id.is_ahead_of(latest) {
+            if id.is_ahead_of(now) && id.time().as_nanos() > given_by_log {
                 let time = id.time().to_rfc3339();
-                return Err(
-                    refused(format!("the id {id} was made at {time}, over an hour from now")).with_hint(
-                        "check the clock of the machine that made it, or the time that it was made of",
-                    ),
-                );
+                return Err(refused(format!(
+                    "the id {id} was made at {time}, over an hour ahead of the clock"
+                ))
+                .with_hint("check the clock of the machine that made it, or the time that it was made of"));
             }
         }
         Ok(())

@@ -227,7 +227,7 @@ impl EventLog {
         max_record_size: u64,
         budget: &Budget,
     ) -> Result<Appended> {
-        batch.check_ids(job, now.max(self.newest().time()))?;
+        batch.check_ids(job, now, self.newest())?;
         check_batch(job, batch, max_record_size)?;
         if batch.is_empty() {
             return Ok(Appended::default());

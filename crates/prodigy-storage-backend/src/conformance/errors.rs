@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prodigy_storage_layout::{Document, Phase, Timestamp};
 
-use super::failure::{ensure, ensure_eq};
+use super::failure::{Failure, ensure, ensure_eq};
 use super::harness::Harness;
 use super::property::topic;
 use super::tools::{Check, append, batch, given, job, payloads, read, refused, soon};
@@ -19,7 +19,7 @@ use crate::log::AppendOptions;
 topic! { "error":
     a_passed_deadline_is_a_timeout "a call whose deadline has passed either succeeds or fails with a timeout, and is never done in part",
     ids_of_another_version_are_refused "given ids that are not of version 7 are refused, and nothing is stored",
-    ids_of_the_future_are_refused "a given id that was made more than an hour from now, and from the newest id of the log, is refused, and nothing is stored",
+    ids_of_the_future_are_refused "a given id that is more than an hour ahead of the clock is refused, and nothing is stored, unless it is at most a second above the newest id of the log",
     ids_of_another_number_are_refused "more or fewer ids than events are refused, and nothing is stored",
     a_conflict_names_what_it_is_about "a conflict names the job, the reason and the remedy",
     a_refusal_leaves_the_store_usable "a handle can be used after a refused write",
@@ -86,14 +86,35 @@ fn ids_of_the_future_are_refused(harness: &dyn Harness) -> Check {
     refused(append(61)?, ErrorKind::InvalidInput, "an id of an hour from now")?;
     ensure_eq!(read(&*backend, &job)?.len(), 0, "events");
     append(59)??;
-    // Now the limit is an hour after the newest stored id, since the clock may have stepped back.
-    append(61)??;
-    refused(
-        append(122)?,
-        ErrorKind::InvalidInput,
-        "an id of an hour from the newest one",
-    )?;
-    ensure_eq!(read(&*backend, &job)?.len(), 2, "events");
+    // Else each id would be the bound of the next one.
+    refused(append(61)?, ErrorKind::InvalidInput, "an id of an hour from now")?;
+    ensure_eq!(read(&*backend, &job)?.len(), 1, "events");
+    // After the clock has stepped back, the log gives out ids that are ahead of it. They may come again.
+    let clock = harness.clock();
+    clock.set(Timestamp::from_millis(now.as_millis() - 120 * MINUTE));
+    let backend = harness.open();
+    let mut given = batch(&["2", "3"])?;
+    backend.append(&job, &mut given, &AppendOptions::default(), soon())?;
+    let again = backend.append(&job, &mut given, &AppendOptions::default(), soon())?;
+    ensure_eq!((again.stored, again.duplicates), (0, 2), "the same batch again");
+    let newest = *given
+        .ids()
+        .last()
+        .ok_or_else(|| Failure::new("the log gave no ids"))?;
+    let above = |millis: i64| EventId::floor(Timestamp::from_millis(newest.time().as_millis() + millis));
+    for (millis, is_refused) in [(900, false), (2_500, true)] {
+        let mut batch = batch(&["4"])?;
+        batch.set_ids([above(millis)]);
+        let appended = backend.append(&job, &mut batch, &AppendOptions::default(), soon());
+        match is_refused {
+            true => drop(refused(
+                appended,
+                ErrorKind::InvalidInput,
+                "an id of seconds above the newest one",
+            )?),
+            false => drop(appended?),
+        }
+    }
     Ok(())
 }
 

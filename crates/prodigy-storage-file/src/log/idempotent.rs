@@ -31,7 +31,7 @@ impl LogWriter {
         self.still_here(&mut state, durability)?;
         state.notice_folder(&self.root, &self.folder);
         self.adopt_first(&mut state, durability, deadline)?;
-        batch.check_ids(&self.job, self.root.now().max(state.newest_id().time()))?;
+        batch.check_ids(&self.job, self.root.now(), state.newest_id())?;
         let wanted: Vec<EventId> = records.iter().map(|(id, _)| *id).collect();
         let stored = self.find_stored(&mut state, &wanted, deadline)?;
         records.retain(|(id, _)| !stored.contains_key(id));

@@ -114,13 +114,13 @@ impl LogStore for PostgresBackend {
         deadline.check(APPEND, job, "its turn")?;
         self.check_batch(job, batch)?;
         let now = time_to_store(&*self.options().clock, APPEND, job)?;
-        let mut latest = now;
+        let mut newest = EventId::MIN;
         if batch.ids().iter().any(|id| id.is_ahead_of(now))
-            && let Some(ScanItem::Record(newest)) = self.tail(job, 1, None, deadline)?.next()?
+            && let Some(ScanItem::Record(last)) = self.tail(job, 1, None, deadline)?.next()?
         {
-            latest = latest.max(newest.id.time());
+            newest = last.id;
         }
-        batch.check_ids(job, latest)?;
+        batch.check_ids(job, now, newest)?;
         if batch.is_empty() {
             return Ok(Appended::default());
         }

@@ -75,9 +75,9 @@ impl Default for AppendOptions<'_> {
 }
 
 impl<'a, M> AppendOptions<'a, M> {
-    /// Sets the id of the event, under which it is stored once. [`EventId::for_key`] makes an id that a program
-    /// can compute again after a restart. The id decides the event's place in the log. An id that is over an hour
-    /// ahead of the clock is refused.
+    /// Stores the event under this id, once. [`EventId::for_key`] makes an id that a program computes again after a
+    /// restart. The id decides the event's place in the log. One that is over an hour ahead of the clock is refused, unless it is
+    /// at most a second above the newest id of the log, which may be ahead itself.
     #[must_use]
     pub fn id(mut self, id: EventId) -> Self {
         self.id = Some(id);

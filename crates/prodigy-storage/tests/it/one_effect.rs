@@ -5,11 +5,12 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use prodigy_storage::{
-    AppendOptions, DeadLetter, EventId, Failure, ItemId, Job, ReadOptions, SaveOptions, Select, Timestamp,
+    AppendOptions, DeadLetter, Event, EventId, Failure, ItemId, Job, ReadOptions, SaveOptions, Select,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::support::on_each;
+use crate::support::{on_each, on_each_with_clock};
 
 #[derive(Serialize, Deserialize)]
 struct Added {
@@ -98,6 +99,30 @@ fn an_event_that_is_appended_again_under_its_id_counts_once() {
                 .unwrap();
         }
         assert_eq!(resume(&job).0, BTreeMap::from([(0, 10)]));
+    });
+}
+
+/// The second event of an item takes its place from the id of the first one, not from its timestamp.
+#[test]
+fn an_event_a_millisecond_after_the_id_of_another_follows_it_also_where_the_log_is_ahead_of_the_clock() {
+    on_each_with_clock(|fixture, clock| {
+        let job = fixture.job();
+        job.events().append(&"earlier").unwrap();
+        clock.advance_secs(-2 * 3600);
+        job.events().append(&"started").unwrap();
+        let events: Vec<Event<String>> = job.events().read().unwrap().map(Result::unwrap).collect();
+        let started = events.last().unwrap();
+        assert!(started.timestamp < started.id.time(), "the log is ahead");
+        let behind = Timestamp::from_nanos(started.id.time().as_nanos() + 1_000_000);
+        let id = EventId::for_key(behind, "item-7 is done");
+        for _ in 0..2 {
+            job.events()
+                .append_with(&"done", AppendOptions::new().id(id))
+                .unwrap();
+        }
+        let events = job.events().read::<String>().unwrap();
+        let events: Vec<String> = events.map(|event| event.unwrap().event).collect();
+        assert_eq!(events, ["earlier", "started", "done"]);
     });
 }
 
