@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
@@ -27,7 +28,9 @@ const DELETE: &str = "delete job";
 const LOOK: &str = "look at job";
 /// The longest wait for a lock that writers hold only briefly.
 const MOMENT: Duration = Duration::from_secs(5);
-/// The file name of the document with a job's fencing marks (the greatest token of each lock).
+/// The pause before another attempt to end a deletion.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The name of the document that keeps the fencing marks.
 const MARKS: &str = "fencing.json";
 const HINT: &str = "end the process, or let it finish the job; then try again";
 
@@ -68,8 +71,9 @@ impl Stores {
     ) -> Result<T> {
         loop {
             match (write(), job) {
-                (Err(error), Some(job)) if error.kind() == ErrorKind::Deleted => {
-                    self.finish_deletion(job, deadline)?;
+                (Err(gone), Some(job)) if gone.kind() == ErrorKind::Deleted => {
+                    self.finish_deletion(job, deadline)
+                        .map_err(|error| still_deleted(&gone, error))?;
                 }
                 (answer, _) => return answer,
             }
@@ -288,15 +292,26 @@ impl Stores {
         Ok(true)
     }
 
-    /// Completes a deletion that a process began before it died.
+    /// Ends a deletion whose process died, or waits until a living process has ended it.
+    ///
+    /// Named locks do not matter here: it is decided that the job goes, and their holders may be about to begin it again.
     pub(crate) fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
-        if !self.root.is_deleted(DELETE, job)? {
-            return Ok(());
-        }
-        let _held = self.hold(DELETE, job, deadline)?;
-        // While this call waited for the locks, the process that held them may have finished the deletion.
-        if self.root.is_deleted(DELETE, job)? {
-            self.remove(job, deadline)?;
+        while self.root.is_deleted(DELETE, job)? {
+            match self.hold_parts(DELETE, job, Vec::new(), deadline) {
+                Ok(_held) => {
+                    // While this call waited for the locks, the process that held them may have finished the deletion.
+                    return match self.root.is_deleted(DELETE, job)? {
+                        true => self.remove(job, deadline),
+                        false => Ok(()),
+                    };
+                }
+                // The deletion may have ended at this moment, and a writer begun the job again.
+                Err(error) if error.kind() == ErrorKind::LockUnavailable && !deadline.has_passed() => {
+                    thread::sleep(PAUSE);
+                }
+                Err(error) if self.root.is_deleted(DELETE, job)? => return Err(error),
+                Err(_) => return Ok(()),
+            }
         }
         Ok(())
     }
@@ -403,8 +418,6 @@ impl Stores {
         job: &JobAddress,
         deadline: Deadline,
     ) -> Result<HeldJob<'_>> {
-        let moment = deadline.min(Deadline::after(MOMENT));
-        let lock = |entry: Entry| LockedFile::take(&self.root, &entry.path(), operation, operation, moment);
         let mut named = Vec::new();
         for LockInfo { name, .. } in self.locks.of_job(job, &mut KernelLocks::new(), deadline)? {
             let path = Entry::Lock(name.clone()).path();
@@ -421,6 +434,19 @@ impl Stores {
                 }
             }
         }
+        self.hold_parts(operation, job, named, deadline)
+    }
+
+    /// Takes the locks of the job's documents, queue and log. `named` are its named locks, which come before them.
+    fn hold_parts(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        named: Vec<Box<dyn FsFile>>,
+        deadline: Deadline,
+    ) -> Result<HeldJob<'_>> {
+        let moment = deadline.min(Deadline::after(MOMENT));
+        let lock = |entry: Entry| LockedFile::take(&self.root, &entry.path(), operation, operation, moment);
         let documents = lock(Entry::StateLock(job.clone()))?;
         let queue = lock(Entry::QueueLock(job.clone()))?;
         let Some(log) = self.logs.hold(job, moment)? else {
@@ -529,6 +555,17 @@ fn remove_folder(root: &Root, folder: &Path, is_ours: &dyn Fn(&DirEntry) -> Resu
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => root.sync_folder(folder),
         Err(error) => Err(root.write_fault(DELETE, folder, error)),
     }
+}
+
+/// The error of a write to a job that is being deleted, if the deletion can't be ended before the deadline.
+fn still_deleted(gone: &StorageError, error: StorageError) -> StorageError {
+    if !matches!(error.kind(), ErrorKind::LockUnavailable | ErrorKind::Timeout) {
+        return error;
+    }
+    let why = "the job is being deleted, and this did not end in time; nothing of this call is stored";
+    StorageError::new(error.kind(), gone.operation(), gone.target(), why)
+        .with_hint("try again: what is written after the deletion begins the job again")
+        .with_source(error)
 }
 
 fn active(operation: &'static str, job: &JobAddress, why: &str) -> StorageError {

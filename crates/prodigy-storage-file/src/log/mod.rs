@@ -332,12 +332,14 @@ impl Logs {
     /// Locks the folder and each segment, so that no process writes to the log. `None` if a process writes to it.
     pub(crate) fn hold(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<LockedLog>> {
         let folder = events_folder(job);
-        let locked = LockedFolder::take(&self.root, &folder, deadline)?;
-        if let Some(writer) = self.existing(job)
-            && writer.holds_a_segment(deadline)?
-        {
+        let writer = self.existing(job);
+        // A thread that appends takes the folder's lock while it has the writer's, so this is the order.
+        let state = writer.as_ref().map(|writer| writer.enter(deadline)).transpose()?;
+        if state.as_ref().is_some_and(|state| !state.open.is_empty()) {
             return Ok(None);
         }
+        let locked = LockedFolder::take(&self.root, &folder, deadline)?;
+        drop(state);
         let mut segments = Vec::new();
         let listed = listing::list(&self.root, &folder, deadline)?.segments;
         for (name, _) in listed.iter().filter(|(_, forms)| forms.plain) {

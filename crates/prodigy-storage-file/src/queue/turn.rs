@@ -8,6 +8,7 @@
 //! it syncs the other one if that has unsynced bytes. So after a power failure, a number of the counter is missing in
 //! three cases only: the file has blanks at its place, its write was relaxed, or it follows all acknowledged changes.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -135,9 +136,17 @@ impl<'q> Turn<'q> {
             })?;
         }
         if !linked.load(Ordering::Acquire) {
-            root.sync_folder(&folder).map_err(|error| {
-                unknown(queues, operation, &path, "its folder could not be synced", error)
-            })?;
+            root.sync_folder(&folder)
+                .map_err(|error| match is_absent(&error) {
+                    // The lock was free, and a deletion of the job took it.
+                    true => StorageError::new(
+                        ErrorKind::Deleted,
+                        operation,
+                        root.absolute(&path).display(),
+                        "the job was deleted during the call",
+                    ),
+                    false => unknown(queues, operation, &path, "its folder could not be synced", error),
+                })?;
             linked.store(true, Ordering::Release);
         }
         Ok(())
@@ -560,6 +569,14 @@ pub(super) fn too_many(root: &Root, operation: &'static str, path: &Path) -> Sto
         "the counter of the queue has reached its largest number, so the queue takes no more items or changes",
     )
     .with_hint("push to the queue of another job")
+}
+
+/// True if the system found nothing at the path of a call.
+fn is_absent(error: &StorageError) -> bool {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The error for a write whose outcome is unknown.

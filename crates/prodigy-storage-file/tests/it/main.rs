@@ -10,6 +10,7 @@
 #[cfg(feature = "backup")]
 mod backup;
 mod conformance;
+mod deletion;
 #[cfg(feature = "compression")]
 mod flips;
 mod foreign;

@@ -1,0 +1,223 @@
+//! Writes to a job that other processes delete meanwhile.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use prodigy_storage_backend::{
+    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, ItemId, LockOptions,
+    LockStore, LogStore, PutOptions, QueueItem, QueueStep, QueueStore, Result, Select,
+};
+use prodigy_storage_file::{FileBackend, FileOptions};
+use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, LockName, RepoName};
+use serde_json::value::RawValue;
+
+use crate::security::hooked::Hooked;
+
+const NEVER: Deadline = Deadline::never();
+const WRITES: usize = 60;
+
+fn job() -> JobAddress {
+    JobAddress::new(RepoName::new("shop").unwrap(), JobId::new("job-1").unwrap())
+}
+
+/// Backends of equal options share their locks and writers, so another limit makes one that is as separate as that of another
+/// process.
+fn process(root: &Path, number: u64) -> FileBackend {
+    let mut options = FileOptions::new(root);
+    options.max_record_size -= number;
+    FileBackend::open(options).unwrap()
+}
+
+fn append(backend: &FileBackend, _: usize) -> Result<()> {
+    let mut batch = Batch::new();
+    batch.push("1")?;
+    backend.append(&job(), &mut batch, &AppendOptions::default(), NEVER)?;
+    // Lets go of the segment, so that a deletion finds a job that nobody is active in.
+    backend.seal(&job(), NEVER)
+}
+
+fn push(backend: &FileBackend, number: usize) -> Result<()> {
+    let text = format!("{{\"item_id\":\"item-{number}\",\"item_data\":1}}");
+    let item = QueueItem {
+        id: ItemId::new(format!("item-{number}"))?,
+        body: RawValue::from_string(text).unwrap(),
+    };
+    backend
+        .queue_put(&job(), &[item], Durability::Strict, None, NEVER)
+        .map(drop)
+}
+
+fn save(backend: &FileBackend, _: usize) -> Result<()> {
+    let body = Body::parse(b"{}").unwrap();
+    backend
+        .put(&Document::Orphans(job()), body, &PutOptions::default(), NEVER)
+        .map(drop)
+}
+
+type Write = fn(&FileBackend, usize) -> Result<()>;
+
+/// Pushes, appends and saves while two threads delete the job again and again. No write may fail.
+fn write_beside_deletions(backend: impl Fn(u64) -> FileBackend + Sync) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (backend, stop) = (&backend, &stop);
+        let writes: [(u64, Write); 3] = [(1, push), (2, append), (3, save)];
+        let writers = writes.map(|(number, write)| {
+            scope.spawn(move || {
+                let backend = backend(number);
+                (0..WRITES).try_for_each(|number| write(&backend, number))
+            })
+        });
+        let deleters = [4, 5].map(|number| {
+            scope.spawn(move || {
+                let backend = backend(number);
+                let mut deleted = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    match backend.delete_job(&job(), None, NEVER) {
+                        // It is active.
+                        Err(error) if error.kind() == ErrorKind::LockUnavailable => {}
+                        done => deleted += usize::from(done?),
+                    }
+                    thread::yield_now();
+                }
+                Ok(deleted)
+            })
+        });
+        let written = writers.map(|writer| writer.join().unwrap());
+        stop.store(true, Ordering::SeqCst);
+        let deleted: [Result<usize>; 2] = deleters.map(|deleter| deleter.join().unwrap());
+        for written in written {
+            written.unwrap();
+        }
+        let deleted: usize = deleted.into_iter().map(Result::unwrap).sum();
+        assert!(deleted > 0, "the job was never deleted");
+    });
+}
+
+#[test]
+fn a_write_beside_deletions_by_other_processes_begins_the_job_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    write_beside_deletions(|number| process(&root, number));
+}
+
+#[test]
+fn a_write_beside_deletions_by_other_threads_begins_the_job_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    write_beside_deletions(|_| process(&root, 0));
+}
+
+/// A backend in which `work` runs once, before the first call of this kind at a path.
+fn hooked(
+    root: &Path,
+    call: &'static str,
+    at: PathBuf,
+    work: impl Fn() + Send + Sync + 'static,
+) -> FileBackend {
+    let is_over = AtomicBool::new(false);
+    let hooked = Hooked::new(root, move |made, path| {
+        if made == call && path == at && !is_over.swap(true, Ordering::SeqCst) {
+            work();
+        }
+    });
+    FileBackend::open_on(Arc::new(hooked), FileOptions::new(root)).unwrap()
+}
+
+fn keys(backend: &FileBackend) -> Vec<String> {
+    let items = backend.queue_scan(&job(), &Select::any(), NEVER).unwrap();
+    let key = |step| match step {
+        Ok(QueueStep::Entry(entry)) => entry.id.to_string(),
+        other => panic!("{other:?}"),
+    };
+    items.map(key).collect()
+}
+
+#[test]
+fn a_push_whose_job_is_deleted_before_its_folder_is_synced_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let other = process(&root, 1);
+    // A process that finds the files of another one does not know whether their folder is synced.
+    push(&other, 0).unwrap();
+    let queue = Entry::Queue(job()).path().parent().unwrap().to_owned();
+    let backend = hooked(&root, "sync folder", queue, move || {
+        assert!(other.delete_job(&job(), None, NEVER).unwrap());
+    });
+    push(&backend, 1).unwrap();
+    assert_eq!(keys(&backend), ["item-1"]);
+}
+
+#[test]
+fn a_push_that_finds_a_deletion_which_ends_meanwhile_does_not_mind_a_new_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let tombstone = half_deleted(&root);
+    let other = Arc::new(process(&root, 1));
+    let (writer, path) = (Arc::clone(&other), tombstone.clone());
+    let backend = hooked(&root, "open", Entry::StateLock(job()).path(), move || {
+        fs::remove_file(&path).unwrap();
+        let mut batch = Batch::new();
+        batch.push("1").unwrap();
+        // The segment stays open, so the job is active.
+        writer
+            .append(&job(), &mut batch, &AppendOptions::default(), NEVER)
+            .unwrap();
+    });
+    push(&backend, 1).unwrap();
+    assert!(!tombstone.exists());
+    assert_eq!(keys(&backend), ["item-1"]);
+}
+
+#[test]
+fn a_push_that_can_not_end_a_deletion_in_time_says_so_in_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    half_deleted(&root);
+    let backend = process(&root, 0);
+    let held = root.join(Entry::StateLock(job()).path());
+    fs::create_dir_all(held.parent().unwrap()).unwrap();
+    let held = fs::File::create(held).unwrap();
+    held.lock().unwrap();
+    let text = "{\"item_id\":\"item-1\",\"item_data\":1}";
+    let item = QueueItem {
+        id: ItemId::new("item-1").unwrap(),
+        body: RawValue::from_string(text.to_owned()).unwrap(),
+    };
+    let soon = Deadline::after(Duration::from_millis(50));
+    let error = backend
+        .queue_put(&job(), &[item], Durability::Strict, None, soon)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LockUnavailable, "{error}");
+    assert_ne!(error.operation(), "delete job", "{error}");
+    assert!(error.why().contains("the job is being deleted"), "{error}");
+    assert!(error.hint().unwrap().contains("try again"), "{error}");
+}
+
+/// Plants the tombstone of a deletion whose process died.
+fn half_deleted(root: &Path) -> PathBuf {
+    drop(process(root, 0));
+    let tombstone = root.join(Entry::Tombstone(job()).path());
+    fs::create_dir_all(tombstone.parent().unwrap()).unwrap();
+    fs::write(&tombstone, "{\"deleted_at\":\"2026-11-24T21:01:58Z\"}\n").unwrap();
+    tombstone
+}
+
+/// A deletion whose process died leaves its tombstone. The writer may hold a named lock of the job.
+#[test]
+fn the_holder_of_a_lock_of_a_job_that_is_half_deleted_writes_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let backend = process(&root, 0);
+    push(&backend, 1).unwrap();
+    let tombstone = half_deleted(&root);
+    let lock = LockName::new("shop/job-1/coordinator").unwrap();
+    let _lock = backend.lock(&lock, &LockOptions::new("test"), NEVER).unwrap();
+    push(&backend, 2).unwrap();
+    assert!(!tombstone.exists());
+    assert_eq!(backend.queue_summary(&job(), NEVER).unwrap().items, 1);
+}
