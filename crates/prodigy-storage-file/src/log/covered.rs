@@ -45,12 +45,14 @@ impl<'p> Covered<'p> {
     /// True if the high-water mark covers the segment with this name and the cursor states no position for it. Returns
     /// false if this is uncertain, and the caller then parses the name.
     pub(super) fn takes(&mut self, name: &str, kind: FileKind) -> bool {
-        let Some(stem) = stem(name) else {
-            return false;
-        };
-        let Some(made) = self.stamps.made(stem) else {
-            return false;
-        };
+        match self.stamps.of(name) {
+            Some(its) => self.takes_ours(name, its, kind),
+            None => false,
+        }
+    }
+
+    /// [`takes`](Self::takes), for a name of our form with what [`Stamps::of`] returns for it.
+    pub(super) fn takes_ours(&mut self, name: &str, (stem, made): (&str, &str), kind: FileKind) -> bool {
         let is_begun = self.begun.as_deref() == Some(made);
         if kind != FileKind::File || made > &*self.mark || is_begun || self.named.contains(stem) {
             return false;
@@ -90,15 +92,19 @@ pub(super) struct Stamps {
 }
 
 impl Stamps {
-    /// The creation time in the name of a segment of ours; `None` if the name may have another form.
-    pub(super) fn made<'n>(&mut self, stem: &'n str) -> Option<&'n str> {
+    /// The name of a segment of ours without its ending, and the creation time in it. `None` if the name may have another
+    /// form.
+    pub(super) fn of<'n>(&mut self, name: &'n str) -> Option<(&'n str, &'n str)> {
+        let stem = SegmentForm::ALL
+            .into_iter()
+            .find_map(|form| name.strip_suffix(form.ending()))?;
         let stamps = stem.strip_prefix(PREFIX)?;
         let (lower, made) = match stamps.split_once('-') {
             Some((lower, made)) if lower != made => (lower, made),
             Some(_) => return None,
             None => (stamps, stamps),
         };
-        (self.is_time(lower) && self.is_time(made)).then_some(made)
+        (self.is_time(lower) && self.is_time(made)).then_some((stem, made))
     }
 
     /// True if the text is a canonical stamp of a valid time.
@@ -119,12 +125,6 @@ impl Stamps {
             exists && self.days.insert(*day)
         }
     }
-}
-
-pub(super) fn stem(name: &str) -> Option<&str> {
-    SegmentForm::ALL
-        .into_iter()
-        .find_map(|form| name.strip_suffix(form.ending()))
 }
 
 #[cfg(test)]

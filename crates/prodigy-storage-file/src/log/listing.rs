@@ -8,10 +8,10 @@ use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::clock::StepClock;
-use super::covered::{self, Covered, Stamps};
+use super::covered::{Covered, Stamps};
 use super::cursor::Position;
 use super::removed_mark::RemovedMark;
-use super::sealed_mark::SealedMark;
+use super::sealed_mark::{SealedMark, SealedNames};
 use super::segment_ref::SegmentRef;
 use super::{archive, sealed_mark, search, source};
 use crate::fs::{FileKind, FolderMark, FsFolder, NotRegular};
@@ -69,13 +69,17 @@ impl Listing {
         self.removed_marks.iter().copied().max_by_key(|mark| mark.up_to)
     }
 
-    /// The stems of our segments: their names without an ending.
-    pub(super) fn stems(&self) -> impl Iterator<Item = &str> + Clone {
+    /// The names of our segments, for a mark of sealed segments.
+    pub(super) fn sealed_names(&self) -> SealedNames<impl Iterator<Item = &str> + Clone> {
         let ours = self
             .segments
             .keys()
             .filter(|name| name.is_canonical() && name.twin_form().is_none());
-        ours.map(SegmentName::stem)
+        SealedNames {
+            removed: self.removed().map(|mark| mark.up_to),
+            stems: ours.map(SegmentName::stem),
+            may_repeat: false,
+        }
     }
 
     /// The mark of sealed segments that a writer may trust; `self` must list all segments.
@@ -89,8 +93,7 @@ impl Listing {
     }
 
     fn trusted_of(&self, root: &Root, folder: &Path, marks: &[SealedMark]) -> Option<SealedMark> {
-        let removed = self.removed().map(|mark| mark.up_to);
-        sealed_mark::trusted(root, folder, marks, removed, &self.stems())
+        sealed_mark::trusted(root, folder, marks, &self.sealed_names())
     }
 
     /// The creation time of the log's first segment, including removed ones. It distinguishes this log from earlier and
@@ -246,45 +249,64 @@ fn made_of(name: &str) -> Option<Timestamp> {
 /// covered ones, only the newest, the oldest, and those that may still be compressed are listed. In a folder with
 /// thousands of names, the other ones are not parsed.
 fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
-    let mut names: Vec<(Box<str>, FileKind)> = Vec::new();
+    // All names in one text: a folder may have thousands.
+    let (mut text, mut ends) = (String::new(), Vec::new());
     opened
-        .names(&mut |name, kind| names.push((name.into(), kind)))
+        .names(&mut |name, kind| {
+            text.push_str(name);
+            ends.push((text.len(), kind));
+        })
         .map_err(|error| root.read_fault(LIST, folder, error))?;
-    let marks: Vec<_> = names
-        .iter()
-        .filter_map(|(name, _)| SealedMark::parse(name))
+    let mut at = 0;
+    let names: Vec<(&str, FileKind)> = ends
+        .into_iter()
+        .map(|(end, kind)| {
+            let start = std::mem::replace(&mut at, end);
+            (text.get(start..end).unwrap_or_default(), kind)
+        })
         .collect();
-    let mark = match marks.is_empty() {
-        true => None,
-        false => {
-            let removed = names.iter().filter_map(|(name, _)| RemovedMark::parse(name));
-            let removed = removed.map(|mark| mark.up_to).max();
-            let mut stamps = Stamps::default();
-            let stems = names.iter().filter_map(|(name, _)| covered::stem(name));
-            let ours: Vec<&str> = stems.filter(|stem| stamps.made(stem).is_some()).collect();
-            sealed_mark::trusted(root, folder, &marks, removed, &ours.iter().copied())
-        }
-    };
-    let position = Position::default();
-    let mut covered = mark.map(|mark| Covered::new(mark.made, &position));
     let is_packed = |name: &str| {
         [SegmentForm::Zstd, SegmentForm::Gzip]
             .iter()
             .any(|form| name.ends_with(form.ending()))
     };
+    let some_are_packed = names.iter().any(|(name, _)| is_packed(name));
+    let marks: Vec<_> = names
+        .iter()
+        .filter_map(|(name, _)| SealedMark::parse(name))
+        .collect();
+    let (mut ours, mut mark) = (Vec::new(), None);
+    if !marks.is_empty() {
+        let mut stamps = Stamps::default();
+        ours.extend(names.iter().map(|(name, _)| stamps.of(name)));
+        let removed = names.iter().filter_map(|(name, _)| RemovedMark::parse(name));
+        let covered = SealedNames {
+            removed: removed.map(|mark| mark.up_to).max(),
+            stems: ours.iter().flatten().map(|(stem, _)| *stem),
+            // A segment that is being compressed has two files.
+            may_repeat: some_are_packed,
+        };
+        mark = sealed_mark::trusted(root, folder, &marks, &covered);
+    }
+    let position = Position::default();
+    let mut covered = mark.map(|mark| Covered::new(mark.made, &position));
     let compresses = root.options.compression;
-    let none_is_packed = !compresses && !names.iter().any(|(name, _)| is_packed(name));
+    let none_is_packed = !compresses && !some_are_packed;
     let mut listing = Listing {
         mark,
         ..Listing::default()
     };
-    for (name, kind) in &names {
+    for (index, (name, kind)) in names.iter().enumerate() {
         let needs_no_work = if is_packed(name) {
             compresses
         } else {
             none_is_packed
         };
-        if !(needs_no_work && covered.as_mut().is_some_and(|covered| covered.takes(name, *kind))) {
+        let its = ours.get(index).copied().flatten().filter(|_| needs_no_work);
+        let is_covered = its
+            .zip(covered.as_mut())
+            .is_some_and(|(its, covered)| covered.takes_ours(name, its, *kind));
+        if !is_covered {
             listing.add(root, folder, name, *kind)?;
         }
     }

@@ -81,48 +81,54 @@ impl SealedMark {
     }
 }
 
-/// The newest of the marks that belong to this folder and its segments. `stems` are the names of the segments, without
-/// their endings. Segments that were created up to `removed` are ignored.
+/// The names of the segments in a folder, as far as a mark depends on them.
+pub(super) struct SealedNames<S> {
+    /// Segments that were created up to then were removed, and are ignored.
+    pub(super) removed: Option<Timestamp>,
+    /// The names without their endings.
+    pub(super) stems: S,
+    /// True if a segment may have two of them.
+    pub(super) may_repeat: bool,
+}
+
+/// The newest of the marks that belong to this folder and its segments.
 pub(super) fn trusted<'n>(
     root: &Root,
     folder: &Path,
     marks: &[SealedMark],
-    removed: Option<Timestamp>,
-    stems: &(impl Iterator<Item = &'n str> + Clone),
+    names: &SealedNames<impl Iterator<Item = &'n str> + Clone>,
 ) -> Option<SealedMark> {
     let mut marks = marks.to_vec();
     marks.sort_unstable();
     let id = root.folder_id(folder).ok().filter(|_| !marks.is_empty())?;
     marks
         .into_iter()
-        .rfind(|mark| mark.check == Some(check(id, mark.made, removed, stems.clone())))
+        .rfind(|mark| mark.check == Some(check(id, mark.made, names)))
 }
 
 /// A hash of the identity of a folder, and of the names of the segments that a mark up to `made` covers there.
 fn check<'n>(
     ((_, inode), born): FolderId,
     made: Timestamp,
-    removed: Option<Timestamp>,
-    stems: impl Iterator<Item = &'n str>,
+    names: &SealedNames<impl Iterator<Item = &'n str> + Clone>,
 ) -> u64 {
     // The texts of canonical stamps sort by time.
-    let (made, removed) = (made.to_string(), removed.map(|up_to| up_to.to_string()));
+    let (made, removed) = (made.to_string(), names.removed.map(|up_to| up_to.to_string()));
     let is_covered = |stem: &&str| {
         let at = stem.len().saturating_sub(made.len());
         let its = stem.get(at..).unwrap_or_default();
         its <= made.as_str() && removed.as_deref().is_none_or(|removed| its > removed)
     };
-    let mut hashes: Vec<u64> = stems
-        .filter(is_covered)
-        .map(|stem| xxh3_64(stem.as_bytes()))
-        .collect();
-    // A segment in compression has two files, which have the same stem.
-    hashes.sort_unstable();
-    hashes.dedup();
-    let born = born.map_or(0, Timestamp::as_nanos);
-    let all: Vec<u8> = [inode, born.cast_unsigned()]
+    let stems = names.stems.clone().filter(is_covered);
+    let mut hashes: Vec<u64> = stems.map(|stem| xxh3_64(stem.as_bytes())).collect();
+    if names.may_repeat {
+        hashes.sort_unstable();
+        hashes.dedup();
+    }
+    let segments = hashes.into_iter().fold(0_u64, u64::wrapping_add);
+    let born = born.map_or(0, Timestamp::as_nanos).cast_unsigned();
+    let all: Vec<u8> = [inode, born, segments]
         .into_iter()
-        .chain(hashes)
         .flat_map(u64::to_le_bytes)
         .collect();
     xxh3_64(&all)
@@ -181,11 +187,10 @@ fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let Some(made) = made.filter(|_| added >= WORTH) else {
         return Ok(false);
     };
-    let removed = listing.removed().map(|mark| mark.up_to);
     let mark = SealedMark {
         made,
         newest,
-        check: Some(check(id, made, removed, listing.stems())),
+        check: Some(check(id, made, &listing.sealed_names())),
     };
     let path = mark.path(folder);
     match root.fs.open(&path, OpenMode::CreateNew) {
