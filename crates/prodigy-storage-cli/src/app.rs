@@ -62,6 +62,8 @@ pub(crate) struct App<'c> {
     /// The width of the terminal that the output goes to.
     pub(crate) width: Option<usize>,
     colour: bool,
+    /// The offset of the local times that were printed last.
+    pub(crate) offset: Option<jiff::tz::Offset>,
     pub(crate) closed: fn() -> bool,
     closed_from_start: bool,
     opened: Option<Storage>,
@@ -93,6 +95,7 @@ impl<'c> App<'c> {
             terminal: console.terminal,
             width: console.width,
             colour: console.colour,
+            offset: None,
             closed: console.closed,
             closed_from_start: console.closed_from_start,
             opened: None,

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::civil::Time;
 use jiff::fmt::temporal::Pieces;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use prodigy_storage::Timestamp;
 use prodigy_storage::config::parse_duration;
 
@@ -54,6 +54,19 @@ fn date(text: &str, local: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
     let nanos = zone.to_timestamp(civil).ok()?.as_nanosecond();
     let nanos = i64::try_from(nanos).ok()?;
     (nanos >= 0).then(|| Timestamp::from_nanos(nanos))
+}
+
+/// A time as RFC 3339: on a terminal in the local zone, with its offset; elsewhere in UTC.
+pub(crate) fn shown(time: Timestamp, terminal: bool) -> String {
+    let local = |time: Timestamp| {
+        let time = jiff::Timestamp::from_nanosecond(time.as_nanos().into()).ok()?;
+        let zone = TimeZone::system();
+        let offset = zone.to_offset(time);
+        let text = zone.to_datetime(time).strftime("%Y-%m-%dT%H:%M:%S");
+        (offset != Offset::UTC).then(|| format!("{text}{offset}"))
+    };
+    let local = terminal.then(|| local(time)).flatten();
+    local.unwrap_or_else(|| time.to_rfc3339())
 }
 
 /// The time that has passed since then; zero if it is in the future.

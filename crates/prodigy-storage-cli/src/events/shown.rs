@@ -1,6 +1,7 @@
 //! The output forms of an event.
 
 use clap::ValueEnum;
+use jiff::tz::{Offset, TimeZone};
 use prodigy_storage::{JobAddress, Record, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
@@ -19,6 +20,16 @@ pub(super) enum Form {
     Json,
     /// Only the payload, byte for byte.
     Payload,
+    /// `short` on a terminal: the time is local, as that of `--since`.
+    #[value(skip)]
+    Local,
+}
+
+/// An event in one of the forms.
+pub(super) struct Line {
+    text: String,
+    /// The offset of the local time in it.
+    offset: Option<Offset>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,8 +46,9 @@ impl FormArgs {
     pub(super) fn form(&self, app: &App<'_>) -> Form {
         match self.output {
             _ if self.payload => Form::Payload,
+            Some(Form::Short) if app.width.is_some() => Form::Local,
             Some(form) => form,
-            None if app.width.is_some() && !app.json() => Form::Short,
+            None if app.width.is_some() && !app.json() => Form::Local,
             None => Form::Json,
         }
     }
@@ -50,15 +62,16 @@ struct Payload<'a> {
 
 /// An event in this form. With `job`, which is set if there are several jobs, JSON is an object with `repo`, `job` and
 /// `record`, as in `events follow --all-jobs`.
-pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) -> Result<String> {
+pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) -> Result<Line> {
+    let plain = |text: String| Line { text, offset: None };
     if form == Form::Json {
-        return Ok(match job {
+        return Ok(plain(match job {
             None => record.line.to_owned(),
             Some(JobAddress { repo, job, .. }) => {
                 let (repo, job, record) = (json!(repo), json!(job), record.line);
                 format!("{{\"repo\":{repo},\"job\":{job},\"record\":{record}}}")
             }
-        });
+        }));
     }
     let found: Payload<'_> = record.parse().map_err(|error| {
         let what = format!("read event {}: {error}", record.id);
@@ -66,27 +79,47 @@ pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) ->
     })?;
     let payload = found.event.get();
     if form == Form::Payload {
-        return Ok(payload.to_owned());
+        return Ok(plain(payload.to_owned()));
     }
     let of = job.map(|job| format!("  {}", job.job)).unwrap_or_default();
-    Ok(format!("{}{of}  {payload}", seconds(record.time())))
+    let zone = match form {
+        Form::Local => TimeZone::system(),
+        _ => TimeZone::UTC,
+    };
+    let (time, offset) = seconds(record.time(), &zone);
+    Ok(Line {
+        text: format!("{time}{of}  {payload}"),
+        offset: offset.filter(|_| form == Form::Local),
+    })
 }
 
-/// A time to the second: `2026-11-24 21:01:58Z`. An event of another program may lack one.
-fn seconds(time: Timestamp) -> String {
-    if time == Timestamp::MIN {
-        return "-                   ".to_owned();
-    }
-    let text = time.to_rfc3339();
-    let seconds = text.split('.').next().unwrap_or_default();
-    format!("{}Z", seconds.trim_end_matches('Z').replace('T', " "))
+/// A time to the second, and its offset: `2026-11-24 21:01:58`, with a `Z` in UTC. An event of another program may lack one.
+fn seconds(time: Timestamp, zone: &TimeZone) -> (String, Option<Offset>) {
+    let known = (time != Timestamp::MIN)
+        .then(|| jiff::Timestamp::from_nanosecond(time.as_nanos().into()).ok())
+        .flatten();
+    let Some(known) = known else {
+        return ("-                   ".to_owned(), None);
+    };
+    let (local, offset) = (zone.to_datetime(known), zone.to_offset(known));
+    let mark = if offset == Offset::UTC { 'Z' } else { ' ' };
+    let text = local.strftime("%Y-%m-%d %H:%M:%S");
+    (format!("{text}{mark}"), Some(offset))
 }
 
-/// Prints a line in this form.
-pub(super) fn print(app: &mut App<'_>, line: &str, form: Form) -> Result<()> {
+/// Prints a line in this form. Before the first local time, and where the offset changes, a line of its own has the offset; times with
+/// a `Z` need none.
+pub(super) fn print(app: &mut App<'_>, line: &Line, form: Form) -> Result<()> {
     match form {
-        Form::Short => app.cut_line(line),
-        Form::Json | Form::Payload => app.line(line),
+        Form::Short | Form::Local => {
+            let shown = app.offset.unwrap_or(Offset::UTC);
+            if let Some(offset) = line.offset.filter(|offset| *offset != shown) {
+                app.offset = Some(offset);
+                app.line(format!("-- local times, UTC{offset} --"))?;
+            }
+            app.cut_line(&line.text)
+        }
+        Form::Json | Form::Payload => app.line(&line.text),
     }
 }
 
@@ -95,9 +128,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_shown_to_the_second() {
+    fn a_time_is_shown_to_the_second_in_its_zone() {
         let time = Timestamp::parse("2026-11-24T21:01:58.123456Z").unwrap();
-        assert_eq!(seconds(time), "2026-11-24 21:01:58Z");
-        assert_eq!(seconds(Timestamp::MIN).len(), seconds(time).len());
+        let text = |time, zone: TimeZone| seconds(time, &zone).0;
+        assert_eq!(text(time, TimeZone::UTC), "2026-11-24 21:01:58Z");
+        let kabul = TimeZone::posix("XYZ-4:30").unwrap();
+        assert_eq!(text(time, kabul), "2026-11-25 01:31:58 ");
+        assert_eq!(text(Timestamp::MIN, TimeZone::UTC).len(), 20);
     }
 }

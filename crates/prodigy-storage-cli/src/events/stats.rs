@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::output::bytes;
+use crate::time::shown;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatsArgs {
@@ -75,6 +76,8 @@ fn print(
         return app.json_line(&json);
     }
     let none = || "-".to_owned();
+    let terminal = app.width.is_some();
+    let time = |time: Option<Timestamp>| time.map(|time| shown(time, terminal));
     if jobs != 1 {
         app.line(format!("jobs        {jobs}"))?;
     }

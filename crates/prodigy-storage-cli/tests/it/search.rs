@@ -200,6 +200,48 @@ fn on_a_terminal_an_event_is_one_line_that_fits() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_times_are_local_with_their_offset_once() {
+    let bench = Bench::new().with("TZ", "XYZ+5");
+    bench.append("1\n2\n");
+    let stored = bench.run(&[&["events", "cat"], &OF[..]].concat()).code(0);
+    let zone = jiff::tz::TimeZone::posix("XYZ+5").unwrap();
+    let local = |line: &serde_json::Value, form: &str| {
+        let stored: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+        zone.to_datetime(stored).strftime(form).to_string()
+    };
+    let events = stored.jsonl();
+    let shown = |words: &[&str]| {
+        let script = bench.on_terminal(&[words, &OF[..]].concat())?;
+        Some(run(script, "").code(0).out.replace('\r', ""))
+    };
+    let Some(cat) = shown(&["events", "cat"]) else {
+        return;
+    };
+    let times: Vec<_> = events
+        .iter()
+        .map(|line| local(line, "%Y-%m-%d %H:%M:%S"))
+        .collect();
+    let wanted = format!("-- local times, UTC-05 --\n{}   1\n{}   2\n", times[0], times[1]);
+    assert_eq!(cat, wanted);
+    let stats = shown(&["events", "stats"]).unwrap();
+    let last = format!("last        {}-05", local(&events[1], "%Y-%m-%dT%H:%M:%S"));
+    assert!(stats.contains(&last), "{stats}");
+    // In a pipe the same form is in UTC.
+    let piped = bench
+        .run(&[&["events", "cat", "-o", "short"], &OF[..]].concat())
+        .code(0);
+    let utc = events[0]["timestamp"]
+        .as_str()
+        .unwrap()
+        .split('.')
+        .next()
+        .unwrap()
+        .replace('T', " ");
+    assert!(piped.out.starts_with(&format!("{utc}Z  1\n")), "{}", piped.out);
+}
+
 #[test]
 fn stats_count_kinds_and_worktrees_and_a_worktree_selects_events() {
     let bench = Bench::new();

@@ -639,4 +639,5 @@ fn a_folder_in_which_nothing_can_be_created_is_found() {
         "{}",
         health.out
     );
+    assert!(!health.out.contains("chown"), "above the root: {}", health.out);
 }
