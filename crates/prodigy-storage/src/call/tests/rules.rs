@@ -213,7 +213,7 @@ fn a_read_only_handle_refuses_every_write_and_no_read() {
     let writes = operation::ALL
         .iter()
         .filter(|operation| operation.access == Access::Write);
-    assert_eq!(writes.count(), 16);
+    assert_eq!(writes.count(), 17);
 }
 
 #[test]
