@@ -70,10 +70,17 @@ impl fmt::Debug for Revision {
 ///
 /// assert!("latest".parse::<Revision>().is_err());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a revision is 32 hexadecimal digits, lower case")]
 #[non_exhaustive]
 pub struct InvalidRevision;
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for InvalidRevision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl FromStr for Revision {
     type Err = InvalidRevision;

@@ -156,8 +156,9 @@ impl fmt::Display for ErrorKind {
 /// assert!(format!("{error:#}").ends_with("the revision is another one: device lost"));
 /// ```
 ///
-/// A clone shares the source. It is meant for another caller that waited for the same work.
-#[derive(Clone, Debug)]
+/// A clone is meant for another caller of the same failed work, and shares the source. `Debug` is for people, too, because a `main` that
+/// returns the error prints it so, and `unwrap` as well: the message with all causes, and the hint on a line of its own.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct StorageError {
     // Boxed, so that a `Result` stays small.
@@ -214,6 +215,16 @@ impl fmt::Display for Inner {
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.inner, f)
+    }
+}
+
+impl fmt::Debug for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:#}")?;
+        match self.hint() {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -425,6 +436,23 @@ mod tests {
             "{many}"
         );
         assert!(many.ends_with(" and 8 more"), "{many}");
+    }
+
+    #[test]
+    fn the_debug_form_is_the_message_with_causes_and_hint() {
+        let error = StorageError::new(
+            ErrorKind::Io,
+            "put document",
+            "shop/job-1 map",
+            "the write failed",
+        );
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let error = error
+            .with_source(std::io::Error::other("device lost"))
+            .with_hint("look at the disk");
+        let expected = "input/output error: put document shop/job-1 map: the write failed: device lost\n  hint: look at the disk";
+        assert_eq!(format!("{error:?}"), expected);
+        assert_eq!(format!("{error:#?}"), expected);
     }
 
     #[test]

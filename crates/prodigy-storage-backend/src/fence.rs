@@ -155,7 +155,7 @@ impl fmt::Display for Fence {
 ///
 /// assert!("0".parse::<Fence>().is_err());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidFence {
     /// The text does not have the form of a fencing token.
@@ -173,6 +173,13 @@ pub enum InvalidFence {
          \"$PRODIGY_LOCK_NAME=$PRODIGY_LOCK_FENCING\""
     )]
     WithoutLock,
+}
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for InvalidFence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl FromStr for Fence {

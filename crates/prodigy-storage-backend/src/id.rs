@@ -33,9 +33,16 @@ pub struct EventId(Uuid);
 /// let error = "event-7".parse::<EventId>().unwrap_err();
 /// assert!(error.to_string().contains("`event-7`"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no event id: a UUID such as 0197f4e2-8a3b-7c1d-9e2f-3a4b5c6d7e8f is expected")]
 pub struct InvalidEventId(String);
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for InvalidEventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 const RANDOM_BITS: u32 = 62;
 const RANDOM_MASK: u128 = (1 << RANDOM_BITS) - 1;

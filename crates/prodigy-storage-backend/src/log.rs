@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use prodigy_storage_layout::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::record::Record;
@@ -109,8 +109,12 @@ pub struct Appended {
 ///     Ok(ScanOptions::after(kept.parse::<Cursor>()?))
 /// }
 /// assert!(resume("").is_err());
+/// assert!(serde_json::from_str::<Cursor>("\"two words\"").is_err());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// A text that no cursor can be is refused where it is parsed or deserialised: see [`new`](Self::new). Whether it is a cursor of
+/// this log, only the backend can tell: the first read refuses another one as [`InvalidInput`](crate::ErrorKind::InvalidInput).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Cursor(String);
 
@@ -145,6 +149,12 @@ impl Cursor {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

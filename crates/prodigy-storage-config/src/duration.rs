@@ -1,5 +1,6 @@
 //! Durations as text: `30s`, `500ms`, `1h 30m`.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::text::shown;
@@ -20,11 +21,18 @@ pub const MAX_DURATION: Duration = Duration::from_secs(100 * 31_557_600);
 /// assert!(error.to_string().contains("soon"), "{error}");
 /// # Ok::<(), prodigy_storage_config::InvalidDuration>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is {problem}")]
 pub struct InvalidDuration {
     text: String,
     problem: String,
+}
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for InvalidDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Parses a duration: numbers with units, in the form that `humantime` parses, and at most [`MAX_DURATION`].

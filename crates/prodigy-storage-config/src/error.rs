@@ -19,13 +19,20 @@ use crate::origin::Origin;
 /// assert_eq!((error.line(), error.suggestion()), (Some(2), Some("did you mean `timeout`?")));
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
     what: String,
     origin: Origin,
     key: Option<String>,
     why: Option<String>,
     hint: Option<String>,
+}
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl ConfigError {
@@ -131,8 +138,15 @@ impl std::error::Error for ConfigError {}
 /// assert_eq!(errors.len(), 2);
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl ConfigErrors {
     #[cfg(any(feature = "yaml", feature = "toml"))]

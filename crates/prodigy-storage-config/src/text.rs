@@ -1,6 +1,8 @@
 //! Makes text from users safe to show, and finds similar words.
 
-/// The largest number of characters of a user's text that a message shows.
+use crate::keys::sections;
+
+/// The largest number of characters of a caller's text in a message.
 const SHOWN: usize = 200;
 
 /// The text as a message shows it: control and direction-changing characters are escaped, and a long text is cut.
@@ -32,20 +34,34 @@ pub(crate) fn nearest_by<'w, T>(
     known: impl IntoIterator<Item = T>,
     word: impl Fn(&T) -> &'w str,
 ) -> Option<T> {
-    let typed = typed.to_lowercase().replace('-', "_");
-    // A word as long as this is not a misspelt key, and comparing it would take too long.
+    let typed = typed.to_lowercase().replace(['-', '.'], "_");
+    // Such a long word is not a misspelling of a key, and computing the distance takes quadratic time.
     if typed.len() > 100 {
         return None;
     }
     known
         .into_iter()
         .map(|known| {
-            let word = word(&known).to_lowercase();
-            (strsim::damerau_levenshtein(&typed, &word), word.len(), known)
+            let word = word(&known).to_lowercase().replace('.', "_");
+            let (typed, word) = below_section(&typed, &word);
+            let most = 1.max(typed.len().min(word.len()) / 3);
+            (strsim::damerau_levenshtein(typed, word), most, known)
         })
-        .filter(|(distance, length, _)| *distance <= 1.max(typed.len().min(*length) / 3))
+        .filter(|(distance, most, _)| distance <= most)
         .min_by_key(|(distance, ..)| *distance)
         .map(|(.., known)| known)
+}
+
+/// Both words without the longest section that they have in common: a right section makes a wrong name no more similar.
+fn below_section<'w>(typed: &'w str, word: &'w str) -> (&'w str, &'w str) {
+    let rest = |text: &'w str, section: &str| text.strip_prefix(section)?.strip_prefix('_');
+    sections()
+        .filter_map(|section| {
+            let section = section.replace('.', "_");
+            Some((rest(typed, &section)?, rest(word, &section)?))
+        })
+        .min_by_key(|(typed, _)| typed.len())
+        .unwrap_or((typed, word))
 }
 
 #[cfg(test)]
@@ -67,5 +83,22 @@ mod tests {
         assert_eq!(nearest("jiter", known), Some("jitter"));
         assert_eq!(nearest("colour", known), None);
         assert_eq!(nearest(&"j".repeat(100_000), known), None);
+        let known = [
+            "backend_config.url",
+            "backend_config.base_dir",
+            "retention.events.max_age",
+        ];
+        assert_eq!(nearest("backend_config.foo", known), None);
+        assert_eq!(nearest("backend_config_foo", known), None);
+        assert_eq!(nearest("backend_config.ur", known), Some("backend_config.url"));
+        assert_eq!(
+            nearest("backend-config.base-dri", known),
+            Some("backend_config.base_dir")
+        );
+        assert_eq!(nearest("retention.events.foo_bar", known), None);
+        assert_eq!(
+            nearest("backnd_config.base_dir", known),
+            Some("backend_config.base_dir")
+        );
     }
 }

@@ -235,9 +235,16 @@ pub(crate) fn assigned<'a>(
             continue;
         }
         let mut error = ConfigError::new(origin(path), format!("unknown key `{}`", shown(path))).key(path);
-        if let Some(near) = nearest(path, KEYS.iter().map(|spec| spec.path)) {
-            error = error.hint(format!("did you mean `{near}`?"));
-        }
+        let there: Vec<_> = KEYS
+            .iter()
+            .filter(|spec| path.rsplit_once('.').map(|(section, _)| section) == spec.section())
+            .map(KeySpec::name)
+            .collect();
+        error = match nearest(path, KEYS.iter().map(|spec| spec.path)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None if there.is_empty() => error,
+            None => error.hint(format!("known keys there are {}", there.join(", "))),
+        };
         layer.errors.push(error);
     }
     layer.check_clashes();

@@ -5,6 +5,7 @@
 )]
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -345,7 +346,7 @@ fn stamp(nanos: i64) -> Option<Timestamp> {
 ///     other => panic!("{other:?}"),
 /// }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
     /// The path does not exist.
@@ -384,6 +385,13 @@ pub enum IdentityError {
         /// The system's error.
         source: io::Error,
     },
+}
+
+/// The message and the hint: a `main` that returns the error prints it so.
+impl fmt::Debug for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}\n  hint: {}", self.hint())
+    }
 }
 
 impl IdentityError {

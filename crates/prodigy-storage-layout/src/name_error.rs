@@ -17,12 +17,19 @@ const SHOWN: usize = 48;
 /// let error = JobId::new(".hidden").unwrap_err();
 /// assert_eq!((error.kind(), error.reason()), ("job id", NameProblem::LeadingDot));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {shown} is refused: {problem}")]
 pub struct NameError {
     kind: &'static str,
     shown: String,
     problem: NameProblem,
+}
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl NameError {

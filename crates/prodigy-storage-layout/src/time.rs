@@ -188,10 +188,17 @@ impl fmt::Debug for Timestamp {
 /// let error = "yesterday".parse::<Timestamp>().unwrap_err();
 /// assert!(error.to_string().contains("RFC 3339"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a time between 1970 and 2262: expected RFC 3339, such as 2026-11-24T21:01:58Z")]
 #[non_exhaustive]
 pub struct TimestampError {}
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for TimestampError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl FromStr for Timestamp {
     type Err = TimestampError;

@@ -26,13 +26,19 @@ pub(super) const CUT: &str = "the program that made it cut a string in the middl
 /// let error = error.refused("save checkpoint", "shop/mapreduce-7");
 /// assert_eq!(error.operation(), "save checkpoint");
 /// ```
-#[derive(Debug)]
 pub struct BodyError {
     why: Cow<'static, str>,
     at: Option<usize>,
     field: Option<Path>,
     hint: Option<&'static str>,
     source: Option<serde_json::Error>,
+}
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl BodyError {

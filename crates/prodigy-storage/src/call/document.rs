@@ -151,10 +151,10 @@ impl Caller {
         deleted
     }
 
-    /// Logs a warning if a document is larger than a tenth of the limit.
+    /// Logs a warning if a document is larger than a tenth of the limit, and is not refused.
     fn warn_if_large(&self, target: &dyn std::fmt::Display, body: Body<'_>) {
         let bytes = body.as_bytes().len() as u64;
-        if bytes > self.large_document {
+        if self.large_documents.contains(&bytes) {
             tracing::warn!(
                 %target,
                 bytes,

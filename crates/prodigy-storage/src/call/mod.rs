@@ -12,6 +12,7 @@ pub(crate) mod operation;
 pub(crate) mod tests;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -39,8 +40,8 @@ pub(crate) struct Caller {
     retry: Retry,
     semaphore: Semaphore,
     cache: Option<DocumentCache>,
-    /// The size in bytes above which a document causes a warning.
-    large_document: u64,
+    /// The sizes in bytes of the documents that cause a warning. A larger document is refused.
+    large_documents: RangeInclusive<u64>,
     counters: Counters,
     /// The statistics of each operation, in the order of the table.
     meters: Vec<Meter>,
@@ -94,7 +95,10 @@ impl Caller {
             cache: config
                 .enable_cache
                 .then(|| DocumentCache::new(&config.cache_config)),
-            large_document: config.file.max_document_size / LARGE_SHARE,
+            large_documents: {
+                let most = config.file.max_document_size;
+                most / LARGE_SHARE + 1..=most
+            },
             counters: Counters::default(),
             meters: operation::ALL.iter().map(|_| Meter::default()).collect(),
         }

@@ -85,7 +85,8 @@ pub struct PassedOver {
     pub why: String,
 }
 
-/// The error of a redrive that ended early because the backend failed. Its source is the backend's error.
+/// A redrive that ended early because the backend failed. Its source is the backend's error; with `{:#}` the message ends with it. `Debug` is for
+/// people, too: the message with all causes, and the hint.
 ///
 /// ```
 /// use prodigy_storage::{Dlq, Outcome, RedriveOptions, Select};
@@ -96,7 +97,6 @@ pub struct PassedOver {
 ///     }
 /// }
 /// ```
-#[derive(Debug)]
 pub struct RedriveError {
     report: Box<RedriveReport>,
     error: StorageError,
@@ -130,7 +130,21 @@ impl RedriveError {
 
 impl fmt::Display for RedriveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the redrive ended early, after {} items", self.report.taken)
+        write!(f, "the redrive ended early, after {} items", self.report.taken)?;
+        match f.alternate() {
+            true => write!(f, ": {:#}", self.error),
+            false => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for RedriveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the redrive ended early, after {} items: {:?}",
+            self.report.taken, self.error
+        )
     }
 }
 
@@ -144,5 +158,21 @@ impl Error for RedriveError {
 impl From<RedriveError> for StorageError {
     fn from(error: RedriveError) -> Self {
         error.error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_early_end_says_why_where_one_error_is_all_that_is_printed() {
+        let why =
+            StorageError::invalid("take items", "shop/job-1", "the queue is gone").with_hint("look again");
+        let message = format!("the redrive ended early, after 0 items: {why}");
+        let error = RedriveError::unbegun(why);
+        assert_eq!(error.to_string(), "the redrive ended early, after 0 items");
+        assert_eq!(format!("{error:#}"), message);
+        assert_eq!(format!("{error:?}"), format!("{message}\n  hint: look again"));
     }
 }
