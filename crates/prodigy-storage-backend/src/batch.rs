@@ -34,14 +34,20 @@ pub struct Batch {
     fence_field: Vec<u8>,
 }
 
-/// Optional fields of an event besides its payload.
+/// Optional fields of an event besides its payload, for [`Batch::push_with`].
 ///
 /// ```
+/// use std::collections::BTreeMap;
 /// use prodigy_storage_backend::{Annotations, Batch};
 ///
-/// let mut batch = Batch::new();
-/// let annotations = Annotations { correlation_id: Some("run-7"), metadata: Some(&["eu"]) };
-/// batch.push_with("agent started", annotations)?;
+/// let (mut batch, metadata) = (Batch::new(), BTreeMap::from([("region", "eu")]));
+/// for agent in ["agent 1 started", "agent 2 started"] {
+///     let annotations = Annotations { correlation_id: Some("run-7"), metadata: Some(&metadata) };
+///     batch.push_with(agent, annotations)?;
+/// }
+/// // Without metadata its type has to be named.
+/// batch.push_with("ended", Annotations::<()> { correlation_id: Some("run-7"), ..Default::default() })?;
+/// assert_eq!(batch.len(), 3);
 /// # Ok::<(), prodigy_storage_backend::StorageError>(())
 /// ```
 #[derive(Debug)]

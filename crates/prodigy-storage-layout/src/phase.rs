@@ -37,6 +37,22 @@ impl Phase {
     /// The phases that every job has, in their order.
     pub const ALL: [Self; 3] = [Self::Setup, Self::Map, Self::Reduce];
 
+    /// A caller-defined phase. Unlike a parsed text, the name can't be that of a phase that every job has.
+    ///
+    /// ```
+    /// use prodigy_storage_layout::Phase;
+    ///
+    /// assert_eq!(Phase::own("review")?.as_str(), "review");
+    /// assert!(Phase::own("map").is_err());
+    /// # Ok::<(), prodigy_storage_layout::PhaseError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`PhaseName::new`].
+    pub fn own(name: impl AsRef<str>) -> Result<Self, PhaseError> {
+        PhaseName::new(name).map(Self::Own)
+    }
+
     /// The name of the phase.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -151,10 +167,17 @@ impl fmt::Debug for PhaseName {
 /// let error = "Shuffle!".parse::<Phase>().unwrap_err();
 /// assert!(error.to_string().contains("setup, map, reduce"));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a phase of a job: expected setup, map, reduce, or a name of your own of 1 to 32 of a-z, 0-9, `-` and `_` that begins with a \
      letter and does not contain `-checkpoint`"
 )]
 #[non_exhaustive]
 pub struct PhaseError {}
+
+/// The same as `Display`: a `main` that returns the error prints it so.
+impl fmt::Debug for PhaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

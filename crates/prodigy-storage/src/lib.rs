@@ -205,11 +205,11 @@ pub use worktrees::Worktrees;
 
 pub use prodigy_storage_backend::dead_letter::{DeadLetter, Failure, RESERVED, WorktreeArtifacts};
 pub use prodigy_storage_backend::{
-    Appended, AreaUsage, Backend, Batch, BootId, Capabilities, Change, Check, Claim, Clock, Compaction,
-    Cursor, Damage, Deadline, Delay, DocumentCount, Durability, Eligible, ErrorKind, EventId, Expected,
-    Fence, ForeignKind, Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease, LeaseToken,
-    LockInfo, LogSummary, Moved, OperationStats, PutReport, QueueMark, QueueSummary, Record, Result,
-    Revision, ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument,
+    Annotations, Appended, AreaUsage, Backend, Batch, BootId, Capabilities, Change, Check, Claim, Clock,
+    Compaction, Cursor, Damage, Deadline, Delay, DocumentCount, Durability, Eligible, ErrorKind, EventId,
+    Expected, Fence, ForeignKind, Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease,
+    LeaseToken, LockInfo, LogSummary, Moved, OperationStats, PutReport, QueueMark, QueueSummary, Record,
+    Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument,
     SystemClock, TooLarge, Uptime, Usage, escape,
 };
 pub use prodigy_storage_config::StorageConfig;
@@ -240,3 +240,15 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct ProjectReadme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to/follow-many-jobs.md")]
+struct FollowManyJobs;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to/read-events.md")]
+struct ReadEvents;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to/checkpoints.md")]
+struct PhasesOfYourOwn;
