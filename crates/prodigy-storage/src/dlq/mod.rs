@@ -338,6 +338,10 @@ impl Dlq {
     /// An item may lose its lease even so, if the process is suspended or the backend can't be reached. Such an
     /// item is not settled, and counts in [`RedriveReport::lost`].
     ///
+    /// A run that takes nothing does not mean that nothing is left: an item that another worker has taken, or had
+    /// when it died, comes back when its lease ends, and a released one after its delay. A program that ends
+    /// when no item can come back compares `items` and `parked` in the [`summary`](Self::summary) after each run.
+    ///
     /// # Errors
     /// The errors of the backend, with the report so far. After an error no further work starts. Work that has
     /// started is finished, and items whose work has not started are released.
