@@ -43,9 +43,6 @@ impl Extent {
                 None => "the log is gone".to_owned(),
             }));
         }
-        if position.mark > self.listing.newest_made() {
-            return Ok(Some("the newest segments of the log are gone".to_owned()));
-        }
         for (name, reached) in &position.segments {
             let is_removed = self.listing.removed().is_some_and(|mark| mark.covers(name));
             if !name.is_canonical() || name.twin_form().is_some() || is_removed {

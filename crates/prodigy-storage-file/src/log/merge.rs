@@ -14,7 +14,7 @@ use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing;
 use super::replay_filter::ReplayFilter;
-use super::resume::{begun_again, covers_gone, gap, removed, resume};
+use super::resume::{begun_again, gap, removed, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
@@ -105,9 +105,6 @@ pub(crate) fn scan(
         .is_some_and(|at| begun != Some(at) && !listing.has_made(at))
     {
         return Err(begun_again(root, folder));
-    }
-    if position.mark > listing.newest_made() {
-        return Err(covers_gone(root, folder));
     }
     if let Some(removed) = listing.removed() {
         if options.from.is_some() && position.misses(removed) {

@@ -47,18 +47,6 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     .with_hint("begin without a cursor, or with one of this job")
 }
 
-/// The error for a cursor that covers removed segments at the end of the log. It would also cover new segments with
-/// older names.
-pub(super) fn covers_gone(root: &Root, folder: &Path) -> StorageError {
-    StorageError::new(
-        ErrorKind::CursorGap,
-        "scan",
-        root.absolute(folder).display(),
-        "the newest segments that the cursor covers are gone",
-    )
-    .with_hint("begin without a cursor, and look into how the segments were removed")
-}
-
 /// Opens a segment at a cursor's position in it.
 pub(crate) fn resume(
     segment: SegmentRef<'_>,

@@ -283,25 +283,6 @@ fn a_log_that_was_copied_by_hand_with_its_mark_or_before_it_is_in_order() {
     }
 }
 
-#[test]
-fn a_follower_learns_that_the_newest_segments_of_a_log_were_removed_by_hand() {
-    let place = Place::new();
-    sealed(&place, 0..20);
-    place.clock.turn(1_000_000);
-    place.store().remove_before(&place.job, at(10), NEVER).unwrap();
-    let (_, cursor) = place.after(&place.store(), None);
-    for file in place.files() {
-        if file.starts_with("events-") {
-            std::fs::remove_file(place.log().join(file)).unwrap();
-        }
-    }
-    // The clock was ahead until now, so the name of the new segment is below the names that the cursor covers.
-    place.clock.turn(-1_000_000);
-    place.append(&place.store(), &["new"]).unwrap();
-    let fault = place.store().scan(&place.job, &ScanOptions::after(cursor), NEVER);
-    assert_eq!(fault.err().map(|error| error.kind()), Some(ErrorKind::CursorGap));
-}
-
 /// The severities of the findings about marks.
 fn findings(place: &Place, repair: bool) -> Vec<FindingSeverity> {
     let (doctor, mut severities) = (Doctor::new(place.options()).unwrap(), Vec::new());
