@@ -46,6 +46,10 @@ impl CopyArgs {
             if let Some(schema) = &self.schema {
                 config.postgres.schema.clone_from(schema);
             }
+        } else if is_address(to) {
+            return Err(Failure::usage(format!(
+                "`{to}` is no connection string of a database: that begins with `postgresql://`. A folder of this name is given as `./{to}`"
+            )));
         } else if self.schema.is_some() {
             return Err(Failure::usage(
                 "`--schema` needs the connection string of a database after `--to`",
@@ -57,6 +61,17 @@ impl CopyArgs {
         }
         Ok(config)
     }
+}
+
+/// True if a text begins with a scheme, as an address does.
+fn is_address(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.len() > 1
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
+    };
+    text.split_once(":/").is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {

@@ -176,3 +176,23 @@ fn a_copy_of_a_name_without_data_names_the_existing_ones_and_makes_no_target() {
     }
     bench.run(&[&copy[..], &["--job", "job"]].concat()).code(0);
 }
+
+#[test]
+fn a_mistyped_address_and_a_folder_within_the_root_are_no_targets() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    for address in ["postgress://ops@db/jobs", "nonsense://x", "postgresql:/db/jobs"] {
+        let run = bench.run(&["copy", "--to", address]).code(2);
+        run.says("no connection string").says(&format!("./{address}"));
+    }
+    let inside = bench.root().join("events/copy");
+    let link = bench.path("link");
+    std::os::unix::fs::symlink(bench.root(), &link).unwrap();
+    for target in [inside.clone(), link.join("copy")] {
+        let run = bench.run(&["copy", "--to", target.to_str().unwrap()]).code(1);
+        run.says("within the folder of the source");
+    }
+    assert!(!inside.exists());
+    // The source takes writes as before.
+    bench.append("2\n");
+}

@@ -167,6 +167,7 @@ impl Storage {
             self.check_writable("copy")?;
         }
         let (target, clock) = clock::open(target)?;
+        same::refuse_inside(self, &target)?;
         same::refuse(self, &target)?;
         let mut report = CopyReport::default();
         let place = place(&target);
