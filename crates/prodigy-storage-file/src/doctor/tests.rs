@@ -128,6 +128,31 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[test]
+fn where_a_link_in_the_way_leads_to_is_no_stray() {
+    for (name, target) in [("dlq", "dlq.old"), ("events", "a")] {
+        let place = Place::new();
+        append(&place.open(), 0..3);
+        let (link, data) = (place.root().join(name), place.root().join(target));
+        let _ = std::fs::remove_dir_all(&link);
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("file"), "data").unwrap();
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        std::fs::create_dir(place.root().join("stray")).unwrap();
+        std::fs::write(place.root().join("stray/file"), "data").unwrap();
+        let kinds: Vec<_> = place.examine().1.iter().map(|finding| finding.kind).collect();
+        let count = |kind| kinds.iter().filter(|found| **found == kind).count();
+        assert_eq!(
+            (count(FindingKind::InTheWay), count(FindingKind::Stray)),
+            (1, 1),
+            "{kinds:?}"
+        );
+        let (_, findings) = place.examine();
+        let stray = findings.iter().find(|finding| finding.kind == FindingKind::Stray);
+        assert!(stray.unwrap().place.contains("stray"), "{findings:?}");
+    }
+}
+
+#[test]
 fn a_segment_that_a_living_writer_holds_is_left_and_told() {
     let place = Place::new();
     let writer = place.open();

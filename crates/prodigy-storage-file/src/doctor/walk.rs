@@ -1,6 +1,6 @@
 //! Walks through the folders and files of a root.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub(super) struct Examination<'a> {
     pub(super) groups: Groups,
     /// Files at paths where a folder belongs.
     in_the_way: InTheWay,
+    /// The absolute paths to which links lead that are in the way.
+    led_to: HashSet<PathBuf>,
     /// The folder of the last examined file of another program, and the record of the files imported from there.
     imported: Option<(PathBuf, Imported)>,
 }
@@ -75,6 +77,7 @@ impl<'a> Examination<'a> {
             collisions: BTreeSet::new(),
             groups: Groups::default(),
             in_the_way: InTheWay::default(),
+            led_to: HashSet::new(),
             imported: None,
         }
     }
@@ -82,7 +85,9 @@ impl<'a> Examination<'a> {
     pub(super) fn run(mut self) -> Result<DoctorSummary> {
         // The format is examined first: a root of a newer version must not be repaired.
         self.format()?;
-        for entry in self.names(Path::new("")) {
+        let entries = self.names(Path::new(""));
+        self.note_links(Path::new(""), &entries);
+        for entry in entries {
             let path = Path::new(&entry.name);
             match (entry.kind, entry.name.as_str()) {
                 (kind, _) if is_misplaced(path, kind) => self.in_the_way(path),
@@ -196,6 +201,7 @@ impl<'a> Examination<'a> {
         if let Some(job) = log_of(folder) {
             self.log(&job, folder);
         }
+        self.note_links(folder, &entries);
         for entry in entries {
             let path = folder.join(&entry.name);
             if !self.in_scope(&path) {
@@ -252,6 +258,20 @@ impl<'a> Examination<'a> {
             _ => true,
         };
         entries.iter().any(holds)
+    }
+
+    /// Notes where the links in a folder lead that are in the way.
+    fn note_links(&mut self, folder: &Path, entries: &[DirEntry]) {
+        for entry in entries {
+            let path = folder.join(&entry.name);
+            if entry.kind == FileKind::Other
+                && is_misplaced(&path, entry.kind)
+                && let Ok(target) = self.root.fs.link_target(&path)
+            {
+                let target = self.root.absolute(folder).join(target);
+                self.led_to.insert(target);
+            }
+        }
     }
 
     /// Reports an entry of the wrong kind for its path, such as a file where a folder belongs.
@@ -417,7 +437,9 @@ impl<'a> Examination<'a> {
                 .note(FindingKind::Imported, path, why)
                 .advice("nothing has to be done; move it away once its program needs it no more");
             self.report(finding);
-        } else {
+        } else if !self.led_to.contains(&self.root.absolute(path)) {
+            // Where a link at the path of a folder leads to may be the data of the store: the finding about the link
+            // says so.
             self.group(Group::of(path), path);
         }
     }

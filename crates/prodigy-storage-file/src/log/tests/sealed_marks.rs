@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, EventId, ScanOptions};
 
-use super::support::{NEVER, Place, at, id, ids, line, lines, name, payloads, set_mode};
+use super::support::{NEVER, Place, id, ids, line, lines, name, payloads, set_mode};
 use super::tape::Reel;
 use crate::doctor::{Doctor, DoctorScope, Finding, FindingSeverity};
 use crate::log::Logs;
