@@ -346,8 +346,18 @@ fn the_page_fits_narrow_and_wide_windows_paper_and_the_dark() {
     run.code(0);
     browser.open(&file, 1400);
     let light = browser.value("getComputedStyle(document.body).backgroundColor");
-    for width in [400, 1400] {
+    // The longest value of a figure, in each of them: no text may lie on another one.
+    browser.value(
+        "document.querySelectorAll('.figures dd').forEach((figure) => { figure.firstChild.textContent = '867 milliseconds'; })",
+    );
+    let overprinted = "{ const box = (node) => { const range = document.createRange(); range.selectNodeContents(node); \
+                       return range.getBoundingClientRect(); }; \
+                       const boxes = [...document.querySelectorAll('.figures dd, .figures dt, .chart span')].map(box); \
+                       boxes.filter((one, at) => boxes.some((other, place) => place > at && one.left < other.right && \
+                       other.left < one.right && one.top < other.bottom && other.top < one.bottom)).length }";
+    for width in [400, 700, 1100, 1400] {
         browser.resize(width);
+        assert_eq!(browser.value(overprinted), 0, "{width}");
         let overflow = browser.value("document.documentElement.scrollWidth - innerWidth");
         assert!(overflow.as_i64().unwrap() <= 0, "{width}: {overflow}");
         let picture = browser.picture();

@@ -11,7 +11,7 @@ use prodigy_storage_backend::record::Checksum;
 use prodigy_storage_backend::{Deadline, ErrorKind, Moved, Result, StorageError, StreamedLine};
 use prodigy_storage_layout::{
     DELETIONS, DLQ, Document, EVENTS, Entry, IMPORTED, JobAddress, LOCKS, ORPHANED, QUARANTINE, STATE,
-    SegmentName, checkpoints_folder, events_folder, orphans_folder, queue_folder,
+    SegmentForm, SegmentName, checkpoints_folder, events_folder, orphans_folder, queue_folder,
 };
 use tempfile::SpooledTempFile;
 
@@ -21,6 +21,8 @@ use super::job_of::{job_of, may_be_archived};
 use crate::backend::Stores;
 use crate::fs::{DirEntry, FileKind, FileRead, FsFile, Metadata, OpenMode};
 use crate::log::sealed_mark::SealedMark;
+use crate::log::segment_ref::SegmentRef;
+use crate::log::source;
 use crate::log::tail::whole_lines;
 use crate::root::{self, FolderId, InTheWay, is_misplaced};
 
@@ -353,13 +355,24 @@ impl<'c, 'w> Copy<'c, 'w> {
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        let is_plain_and_ours =
-            name.ends_with(".jsonl") && SegmentName::parse(name).is_some_and(|(name, _)| name.is_canonical());
+        let ours = SegmentName::parse(name).filter(|(name, _)| name.is_canonical());
         let Some((file, found)) = self.open(path)? else {
-            return self.file(&path.with_extension("jsonl.zst"));
+            let packed = path.with_extension("jsonl.zst");
+            return match self.open(&packed)? {
+                Some(_) => self.segment(&packed, len),
+                None => Ok(()),
+            };
         };
-        if !is_plain_and_ours {
-            return self.copy_of(path, &*file, &found);
+        match ours {
+            Some((_, SegmentForm::Plain)) => {}
+            Some((name, form)) => {
+                self.copy_of(path, &*file, &found)?;
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let segment = SegmentRef::new(&self.store.root, folder, &name);
+                self.damaged += damaged_when_unpacked(segment, file, form)?;
+                return Ok(());
+            }
+            None => return self.copy_of(path, &*file, &found),
         }
         let fault = |error| self.store.root.read_fault(BACKUP, path, error);
         let (end, lacks_line_end) = whole_lines(&*file, len.min(found.len)).map_err(fault)?;
@@ -429,6 +442,32 @@ impl<'c, 'w> Copy<'c, 'w> {
             .with_hint("make the backup again; if a repair is under way, after it"),
             Failed::Source(error) => self.store.root.read_fault(BACKUP, head.path, error),
         })
+    }
+}
+
+/// The number of damaged places in a compressed segment: its damaged events, and one more if it does not decompress to its end.
+/// A build that can't decompress counts none.
+fn damaged_when_unpacked(segment: SegmentRef<'_>, file: Box<dyn FsFile>, form: SegmentForm) -> Result<u64> {
+    let from = match source::decode(segment, file, form) {
+        Ok(from) => from,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::Unsupported => Ok(0),
+                ErrorKind::Damaged => Ok(1),
+                _ => Err(error),
+            };
+        }
+    };
+    let mut lines = Lines {
+        from,
+        line: StreamedLine::default(),
+        damaged: 0,
+    };
+    match io::copy(&mut lines, &mut io::sink()) {
+        Ok(_) => Ok(lines.damaged),
+        // An error of the system itself has a number.
+        Err(error) if error.raw_os_error().is_none() => Ok(lines.damaged + 1),
+        Err(error) => Err(segment.root.read_fault(BACKUP, &segment.path(form), error)),
     }
 }
 

@@ -90,7 +90,7 @@ pub struct BackupSummary {
     /// The number of jobs.
     pub jobs: u64,
     /// The number of damaged places: damaged items of dead-letter queues, which a backup leaves out, and damaged events
-    /// in plain segments, which it copies unchanged.
+    /// and segments that do not decompress, which it copies unchanged.
     pub damaged: u64,
     /// The number of marks that say what was [moved](prodigy_storage_backend::Catalog::mark_moved) to another store.
     /// The marked jobs and repositories take no writes.

@@ -415,6 +415,38 @@ fn damaged_events_are_counted_and_copied_as_they_are() {
     assert_eq!(std::fs::read(copied).unwrap(), bytes);
 }
 
+#[test]
+fn damage_in_a_compressed_segment_is_counted() {
+    let place = Place::new();
+    let backend = place.open("root");
+    append(&backend, &job("a"), 0..3);
+    drop(backend);
+    let folder = place.root("root").join("events/shop/a");
+    let segments = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let plain = &segments.min().unwrap();
+    let text = std::fs::read(plain).unwrap();
+    let mut wrong = text.clone();
+    let middle = memchr::memmem::find(&text, b"\"event\":").unwrap() + 8;
+    wrong[middle] ^= 1;
+    let packed = plain.with_extension("jsonl.zst");
+    std::fs::remove_file(plain).unwrap();
+    let damaged = |bytes: &[u8]| {
+        std::fs::write(&packed, bytes).unwrap();
+        let mut archive = Vec::new();
+        let damaged = place.backup("root").write(None, &mut archive).unwrap().damaged;
+        Backup::check(&mut &archive[..]).unwrap();
+        damaged
+    };
+    let pack = |text: &[u8]| zstd::encode_all(text, 3).unwrap();
+    assert_eq!(damaged(&pack(&text)), 0);
+    assert_eq!(damaged(&pack(&wrong)), 1);
+    let whole = pack(&text);
+    assert_eq!(damaged(&whole[..whole.len() - 9]), 1);
+    assert_eq!(damaged(b"no frame"), 1);
+}
+
 /// The version in the head of an archive.
 fn version(archive: &[u8]) -> u64 {
     let tar = zstd::decode_all(archive).unwrap();
