@@ -13,7 +13,7 @@ use super::archive;
 use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing;
-use super::replay_filter::ReplayFilter;
+use super::replay_filter::{LongWritten, ReplayFilter};
 use super::resume::{begun_again, gap, removed, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
@@ -52,6 +52,7 @@ pub(crate) struct Merge {
     finished: BTreeMap<SegmentName, Reached>,
     /// The creation time of the newest segment when the scan began.
     newest_made: Option<Timestamp>,
+    long_written: Option<LongWritten>,
     last_id: Option<EventId>,
     /// The newest id that this scan has returned, or that its cursor covers.
     newest: Option<EventId>,
@@ -119,6 +120,7 @@ pub(crate) fn scan(
     }
     root.skip_files(ForeignKind::EventFiles, folder, &listing.others);
     let newest_made = listing.newest_made();
+    let long_written = LongWritten::of(listing.segments.keys());
     let mut finished = BTreeMap::new();
     let (mut pending, mut foreign) = (Vec::new(), Vec::new());
     let replay_filter = ReplayFilter::new(&position, listing.segments.keys());
@@ -166,6 +168,7 @@ pub(crate) fn scan(
         current: None,
         finished,
         newest_made,
+        long_written,
         last_id: position.newest,
         newest: position.newest,
         replay_filter,
@@ -398,8 +401,7 @@ impl Merge {
             return;
         }
         let Some(mark) = self.mark() else { return };
-        self.finished
-            .retain(|name, reached| !(reached.done && name.is_canonical() && name.made() <= mark));
+        LongWritten::retain(self.long_written, &mut self.finished, mark);
     }
 
     /// Finds the reader of the next item to return, and counts the item as read. Returns false at the end.
@@ -516,9 +518,9 @@ impl Scan for Merge {
             };
             segments.insert(reader.name.clone(), reached);
         }
-        segments.retain(|name, reached| {
-            !(reached.done && name.is_canonical() && mark.is_some_and(|mark| name.made() <= mark))
-        });
+        if let Some(mark) = mark {
+            LongWritten::retain(self.long_written, &mut segments, mark);
+        }
         Position {
             mark,
             segments,

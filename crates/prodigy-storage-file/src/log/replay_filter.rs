@@ -5,15 +5,17 @@
 //! the first of two equal ids may be before the cursor. So each record whose id is not above the newest id before the
 //! cursor is searched for in the parts of segments before the cursor.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{EventId, Result};
-use prodigy_storage_layout::SegmentName;
+use prodigy_storage_layout::{SegmentName, Timestamp};
 
 use super::clock::StepClock;
-use super::cursor::{Position, State};
+use super::cursor::{Position, Reached, State};
 use super::search;
 use super::segment_ref::SegmentRef;
 use crate::root::Root;
@@ -24,6 +26,64 @@ pub(super) const MOST_COVERED: usize = 64;
 /// The number of ids that one search of a segment keeps. A scan asks for ids in ascending order, so a segment is opened
 /// once per this number of events, and not once per event.
 const KEPT: usize = 4096;
+
+/// The largest number of finished segments that a cursor names for the filter.
+const MOST_NAMED: usize = 16;
+/// The number of newest segments that a cursor does not name for the filter, which finds them. More segments may be created
+/// before the cursor is used.
+const NEWEST: usize = MOST_COVERED / 2;
+
+/// Recognises an old segment that was written to for long: it has later events than the newest segments begin with. The
+/// filter would not search it, so a cursor names it although its high-water mark covers it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongWritten {
+    /// When the newest segment that may be one was created.
+    made: Timestamp,
+    /// The least lower bound of the newest segments.
+    lower: Timestamp,
+}
+
+impl LongWritten {
+    /// `None` if the log has so few segments that the filter searches all.
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a SegmentName>) -> Option<Self> {
+        let ours = names.filter(|name| name.is_canonical());
+        let mut ours: Vec<_> = ours.map(|name| (Reverse(name.made()), name.lower())).collect();
+        if ours.len() <= NEWEST {
+            return None;
+        }
+        let (newest, (Reverse(made), _), _) = ours.select_nth_unstable(NEWEST);
+        let lower = newest.iter().map(|(_, lower)| *lower).min()?;
+        Some(Self { made: *made, lower })
+    }
+
+    /// Removes the finished segments that a high-water mark covers, except for those of this kind.
+    pub(super) fn retain(
+        long_written: Option<Self>,
+        segments: &mut BTreeMap<SegmentName, Reached>,
+        mark: Timestamp,
+    ) {
+        let is_covered = |name: &SegmentName, reached: &Reached| {
+            reached.done && name.is_canonical() && name.made() <= mark
+        };
+        let is_long_written = |name: &SegmentName, reached: &Reached| {
+            long_written.is_some_and(|known| {
+                name.made() <= known.made && reached.last >= Some(EventId::floor(known.lower))
+            })
+        };
+        let mut lasts: Vec<Option<EventId>> = segments
+            .iter()
+            .filter(|(name, reached)| is_covered(name, reached) && is_long_written(name, reached))
+            .map(|(_, reached)| reached.last)
+            .collect();
+        lasts.sort_unstable_by_key(|last| Reverse(*last));
+        lasts.truncate(MOST_NAMED);
+        let least = lasts.last().copied();
+        segments.retain(|name, reached| {
+            !is_covered(name, reached)
+                || (is_long_written(name, reached) && least.is_some_and(|least| reached.last >= least))
+        });
+    }
+}
 
 /// The part of a segment before the cursor: up to an id, or the whole segment.
 #[derive(Debug)]
@@ -101,7 +161,7 @@ impl ReplayFilter {
                 covered.push(read);
             }
         }
-        covered.sort_by_key(|read| std::cmp::Reverse(read.name.made()));
+        covered.sort_by_key(|read| Reverse(read.name.made()));
         segments.extend(covered.into_iter().take(MOST_COVERED));
         Self {
             newest: Some(newest),

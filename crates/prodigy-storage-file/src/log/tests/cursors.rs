@@ -2,6 +2,8 @@
 
 use prodigy_storage_backend::{ErrorKind, ScanOptions};
 
+use crate::log::cursor::Position;
+
 use super::support::{Place, damage, drain, id, ids, line, lines, name, payloads, set_mode, take};
 
 #[test]
@@ -318,4 +320,31 @@ fn following_a_compressed_file_of_another_program_goes_on_where_it_was() {
         seen.extend(place.after(&store, Some(scan.cursor())).0);
         assert_eq!(payloads(&seen), ["9", "3", "7", "1"], "after {given}");
     }
+}
+
+#[test]
+fn an_event_of_an_old_segment_that_was_written_to_for_long_is_not_returned_again() {
+    let place = Place::new();
+    // A process continued the oldest segment, while others created more than the replay filter searches.
+    let sealed = |made: i64, events: &[(i64, &str)]| {
+        let events = events.iter().map(|(number, payload)| (id(*number), *payload));
+        set_mode(&place.plant(&name(made, made), lines(events)), 0o400);
+    };
+    sealed(0, &[(0, "first"), (600, "again"), (605, "last")]);
+    for made in 1..200 {
+        sealed(made, &[(300 + made, "x")]);
+    }
+    let (items, cursor) = place.after(&place.store(), None);
+    assert_eq!(items.len(), 202);
+    // Two processes append the event at the same time; this one creates its segment a moment later.
+    let again = [(id(600), "again"), (id(610), "new")];
+    set_mode(&place.plant(&name(600, 700), lines(again)), 0o400);
+    let (items, cursor) = place.after(&place.store(), Some(cursor));
+    assert_eq!(payloads(&items), ["new"]);
+    // The cursor names no segment of a log whose segments were written one after the other.
+    for made in 800..1_000 {
+        sealed(made, &[(made, "y")]);
+    }
+    let (_, cursor) = place.after(&place.store(), Some(cursor));
+    assert_eq!(Position::decode(&cursor).unwrap().segments.len(), 0);
 }
