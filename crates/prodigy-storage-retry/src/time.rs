@@ -43,8 +43,8 @@ pub trait Time: Send + Sync {
 /// use std::sync::Arc;
 /// use prodigy_storage_retry::{RealTime, Retry, RetrySettings};
 ///
-/// let retry = Retry::new(RetrySettings::default()).with_time(Arc::new(RealTime)); // the same as `Retry::new`
-/// alone
+/// // The same as `Retry::new` alone.
+/// let retry = Retry::new(RetrySettings::default()).with_time(Arc::new(RealTime));
 /// # let _ = retry;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]

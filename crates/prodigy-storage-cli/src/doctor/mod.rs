@@ -85,7 +85,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         for problem in &problems {
             problems::print(app, problem)?;
         }
-        app.line(closing(&summary, failures))?;
+        let warnings = summary.warnings + (problems.len() - failures) as u64;
+        app.line(closing(&summary, warnings, failures))?;
     }
     Ok(match &summary {
         summary if !summary.is_clean() => Exit::Damaged,
@@ -149,7 +150,7 @@ fn is_nothing(summary: &DoctorSummary) -> bool {
     summary.events + summary.items + found + summary.unread == 0
 }
 
-fn closing(summary: &DoctorSummary, failures: usize) -> String {
+fn closing(summary: &DoctorSummary, warnings: u64, failures: usize) -> String {
     let mut text = format!(
         "{}: {} and {} read, {} whole; damage: {} found, {} left; {}, {}",
         counted(summary.files, "file"),
@@ -158,7 +159,7 @@ fn closing(summary: &DoctorSummary, failures: usize) -> String {
         counted(summary.documents, "document"),
         summary.damage,
         summary.left,
-        counted(summary.warnings, "warning"),
+        counted(warnings, "warning"),
         counted(summary.notes, "note"),
     );
     if failures > 0 {
