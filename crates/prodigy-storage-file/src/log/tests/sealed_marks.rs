@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, EventId, ScanOptions};
+use prodigy_storage_backend::{Deadline, EventId};
 
 use super::support::{NEVER, Place, id, ids, line, lines, name, payloads, set_mode};
 use super::tape::Reel;
