@@ -109,7 +109,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     if arguments.log {
         return log(app, &storage);
     }
-    must_be_there(&storage, repo.as_ref(), job.as_ref())?;
+    // A timer runs again after everything was removed.
+    if !arguments.auto {
+        must_be_there(&storage, repo.as_ref(), job.as_ref())?;
+    }
     let rules = arguments.rules.over(&storage.config().retention);
     let is_without_rule = rules == RetentionSettings::default();
     let limits = limits(&rules);

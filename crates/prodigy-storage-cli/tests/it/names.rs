@@ -122,3 +122,12 @@ fn a_filter_that_selects_none_of_existing_names_stays_silent() {
     let follow = ["events", "follow", "--repo", "new", "--job", "new", "--for", "0s"];
     bench.run(&follow).code(0);
 }
+
+#[test]
+fn a_clean_by_a_timer_passes_over_a_job_that_is_gone() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let clean = ["clean", "--idle-jobs", "1ns", "--repo", "shop", "--job", "gone"];
+    bench.run(&clean).code(4).says("no job `gone`");
+    bench.run(&[&clean[..], &["--auto"]].concat()).code(0);
+}
