@@ -130,7 +130,10 @@ impl Agent {
             return Ok(());
         };
         let token = lock.fencing()?.token();
-        let checkpoints = self.repo.job(&name)?.fenced(&lock)?.checkpoints();
+        let Some(job) = clear(self.repo.job(&name)?.fenced(&lock))? else {
+            return Ok(());
+        };
+        let checkpoints = job.checkpoints();
         if let Some((before, _)) = read(&checkpoints)?
             && clear(checkpoints.save_map(&json!({"n": before + 1}), SaveOptions::new()))?.is_some()
         {

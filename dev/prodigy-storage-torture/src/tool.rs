@@ -203,6 +203,14 @@ impl Answer {
         Err(self.unexpected(&format!("exit code {wanted}")))
     }
 
+    /// Expects success, or exit code 4 of a command that names a job of which nothing is stored.
+    pub(crate) fn expect_found(self) -> Result<Self> {
+        match self.code() {
+            Some(4) if self.stdout.is_empty() => Ok(self),
+            _ => self.expect_code(0),
+        }
+    }
+
     /// An error with the expected and the actual end.
     pub(crate) fn unexpected(&self, wanted: &str) -> anyhow::Error {
         let said: String = self.stderr.chars().take(2_000).collect();

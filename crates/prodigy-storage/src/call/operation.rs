@@ -43,6 +43,8 @@ enum Repeat {
     /// Also calls with an unknown outcome, if the error has the ids: under the same ids, each event is stored
     /// once.
     SameIds,
+    /// Also calls with an unknown outcome: a repeated call has no other effect.
+    Idempotent,
 }
 
 macro_rules! operations {
@@ -81,7 +83,7 @@ operations! {
     PUT:               "put document",           Write, Permit, Transient;
     ADD:               "add checkpoint",         Write, Permit, Transient;
     DELETE:            "delete document",        Write, Permit, Transient;
-    RAISE_MARK:        "raise fencing mark",     Write, Permit, Transient;
+    RAISE_MARK:        "raise fencing mark",     Write, Permit, Idempotent;
     LIST:              "list documents",         Read,  Permit, Transient;
     NEWEST:            "find newest document",   Read,  Permit, Transient;
     PUSH:              "put items",              Write, Permit, Transient;
@@ -119,7 +121,10 @@ impl Operation {
         }
         match error.kind() {
             ErrorKind::Conflict | ErrorKind::Fenced => false,
-            ErrorKind::OutcomeUnknown => self.repeat == Repeat::SameIds && !error.ids().is_empty(),
+            ErrorKind::OutcomeUnknown => match self.repeat {
+                Repeat::SameIds => !error.ids().is_empty(),
+                repeat => repeat == Repeat::Idempotent,
+            },
             _ => self.repeat != Repeat::Never,
         }
     }

@@ -185,10 +185,12 @@ fn a_conflict_is_never_repeated_whatever_it_says() {
 }
 
 #[test]
-fn a_write_with_an_unknown_outcome_is_repeated_only_if_it_is_an_append_with_ids() {
+fn a_write_with_an_unknown_outcome_is_repeated_only_if_that_changes_nothing_more() {
     let id = EventId::MIN;
     for &operation in operation::ALL {
-        for (ids, repeated) in [(&[][..], false), (&[id][..], operation == operation::APPEND)] {
+        let is_idempotent = operation == operation::RAISE_MARK;
+        let of_ids = is_idempotent || operation == operation::APPEND;
+        for (ids, repeated) in [(&[][..], is_idempotent), (&[id][..], of_ids)] {
             let unclear = passing(ErrorKind::OutcomeUnknown).with_ids(ids);
             let (tries, _) = scripted(&caller(), operation, NEVER, [unclear]);
             assert_eq!(tries == 2, repeated, "{operation:?} with {} ids", ids.len());

@@ -48,7 +48,9 @@ fn serve(scene: &Scene<'_>, requests: &str) -> Result<()> {
 /// The numbers of the recorded worktrees, in order.
 fn list(scene: &Scene<'_>) -> Result<Vec<usize>> {
     scene
-        .look(LIST)?
+        .tool
+        .run(LIST, b"")?
+        .expect_found()?
         .lines()
         .map(|line| {
             let orphan: Value = serde_json::from_slice(line)?;
