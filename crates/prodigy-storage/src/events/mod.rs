@@ -334,7 +334,14 @@ impl Events {
     pub(crate) fn are_any_behind(&self, cursor: Cursor) -> Result<bool> {
         let scan = self.scan(ReadOptions::after(cursor));
         match scan.and_then(|mut scan| Ok(scan.next()?.is_some())) {
-            Err(error) if matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput) => Ok(false),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::CursorGap | ErrorKind::Deleted | ErrorKind::InvalidInput
+                ) =>
+            {
+                Ok(false)
+            }
             found => found,
         }
     }
