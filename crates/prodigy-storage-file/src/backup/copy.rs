@@ -24,7 +24,7 @@ use crate::log::sealed_mark::SealedMark;
 use crate::log::segment_ref::SegmentRef;
 use crate::log::source;
 use crate::log::tail::whole_lines;
-use crate::root::{self, FolderId, InTheWay, is_misplaced};
+use crate::root::{self, FolderId, InTheWay, io_cause, is_misplaced};
 
 /// The largest depth of folders that are copied; the layout has no deeper ones.
 const DEEPEST: usize = 32;
@@ -57,6 +57,16 @@ struct Lines<R> {
     from: R,
     line: StreamedLine,
     damaged: u64,
+}
+
+impl<R> Lines<R> {
+    fn of(from: R) -> Self {
+        Self {
+            from,
+            line: StreamedLine::default(),
+            damaged: 0,
+        }
+    }
 }
 
 impl<R: Read> Read for Lines<R> {
@@ -383,11 +393,7 @@ impl<'c, 'w> Copy<'c, 'w> {
             len: end + u64::from(lacks_line_end),
         };
         let line_end = if lacks_line_end { &b"\n"[..] } else { b"" };
-        let mut lines = Lines {
-            from: FileRead::new(&*file, 0).take(end).chain(line_end),
-            line: StreamedLine::default(),
-            damaged: 0,
-        };
+        let mut lines = Lines::of(FileRead::new(&*file, 0).take(end).chain(line_end));
         self.add(&head, &mut lines)?;
         self.damaged += lines.damaged;
         Ok(())
@@ -458,11 +464,7 @@ fn damaged_when_unpacked(segment: SegmentRef<'_>, file: Box<dyn FsFile>, form: S
             };
         }
     };
-    let mut lines = Lines {
-        from,
-        line: StreamedLine::default(),
-        damaged: 0,
-    };
+    let mut lines = Lines::of(from);
     match io::copy(&mut lines, &mut io::sink()) {
         Ok(_) => Ok(lines.damaged),
         // An error of the system itself has a number.
@@ -473,8 +475,7 @@ fn damaged_when_unpacked(segment: SegmentRef<'_>, file: Box<dyn FsFile>, form: S
 
 /// True if the operating system denied this process access.
 fn is_refused(error: &StorageError) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    io_cause(error).is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn is_no_folder(error: &io::Error) -> bool {

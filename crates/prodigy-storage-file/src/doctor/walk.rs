@@ -23,7 +23,7 @@ use crate::fs::{DirEntry, FileKind};
 use crate::log::Extent;
 use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
-use crate::root::{Imported, InTheWay, LockedFile, Root, TempFile, is_misplaced};
+use crate::root::{Imported, InTheWay, LockedFile, Root, TempFile, io_cause, is_misplaced};
 
 /// The largest depth of folders that are entered; the layout has no deeper ones.
 const DEEPEST: usize = 8;
@@ -554,9 +554,8 @@ fn log_of(folder: &Path) -> Option<JobAddress> {
 
 /// True if this user may not read the file, or if the process or the system has too many open files.
 fn is_of_this_process(error: &StorageError) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
     let full = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-    source.is_some_and(|source| {
+    io_cause(error).is_some_and(|source| {
         source.kind() == io::ErrorKind::PermissionDenied
             || source.raw_os_error().is_some_and(|raw| full.contains(&raw))
     })

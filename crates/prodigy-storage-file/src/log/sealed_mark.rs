@@ -98,9 +98,12 @@ pub(super) fn trusted<'n>(
     marks: &[SealedMark],
     names: &SealedNames<impl Iterator<Item = &'n str> + Clone>,
 ) -> Option<SealedMark> {
+    if marks.is_empty() {
+        return None;
+    }
     let mut marks = marks.to_vec();
     marks.sort_unstable();
-    let id = root.folder_id(folder).ok().filter(|_| !marks.is_empty())?;
+    let id = root.folder_id(folder).ok()?;
     marks
         .into_iter()
         .rfind(|mark| mark.check == Some(check(id, mark.made, names)))

@@ -8,7 +8,6 @@
 //! it syncs the other one if that has unsynced bytes. So after a power failure, a number of the counter is missing in
 //! three cases only: the file has blanks at its place, its write was relaxed, or it follows all acknowledged changes.
 
-use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +28,7 @@ use super::line::{self, ItemChecksum};
 use super::record::{JournalLine, Verb, encode, encode_header, parse, parse_large};
 use super::standing::{MOST, Standing};
 use super::{CLOSING, Queues};
-use crate::root::{LockedFile, Replace, Root, TempFile};
+use crate::root::{LockedFile, Replace, Root, TempFile, io_cause};
 
 /// The number of steps between two checks of the deadline.
 pub(super) const STRIDE: usize = 256;
@@ -573,10 +572,7 @@ pub(super) fn too_many(root: &Root, operation: &'static str, path: &Path) -> Sto
 
 /// True if the system found nothing at the path of a call.
 fn is_absent(error: &StorageError) -> bool {
-    let cause = error
-        .source()
-        .and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
+    io_cause(error).is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The error for a write whose outcome is unknown.

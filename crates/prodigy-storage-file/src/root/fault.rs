@@ -212,6 +212,11 @@ impl fmt::Display for Owner {
     }
 }
 
+/// The error of the operating system behind an error of the store.
+pub(crate) fn io_cause(error: &StorageError) -> Option<&io::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
 /// Quotes a path for use in a shell command, if necessary.
 pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();

@@ -47,6 +47,7 @@ use unflushed::Unflushed;
 pub(crate) use check::{check, check_owner, check_place, enter, foreign_owner, is_of_this_machine};
 pub(crate) use counters::count;
 pub(crate) use deletion::deleted;
+pub(crate) use fault::io_cause;
 pub(crate) use format::{FORMAT, format_text, read_format};
 #[cfg(feature = "backup")]
 pub(crate) use format::{WRITTEN_BY, restoring_text, unfinished_restore};

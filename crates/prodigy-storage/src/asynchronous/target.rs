@@ -41,9 +41,11 @@ impl Target {
     }
 }
 
-/// Implemented by each blocking type whose methods are calls for tasks.
+/// Implemented by each blocking type whose methods are calls for tasks. By default its calls have no order.
 pub(super) trait HasTarget {
-    fn target(&self) -> Target;
+    fn target(&self) -> Target {
+        Target::ANY
+    }
 }
 
 macro_rules! of_job {
@@ -85,17 +87,9 @@ impl HasTarget for Repo {
     }
 }
 
-impl HasTarget for Worktrees {
-    fn target(&self) -> Target {
-        Target::ANY
-    }
-}
+impl HasTarget for Worktrees {}
 
-impl HasTarget for Storage {
-    fn target(&self) -> Target {
-        Target::ANY
-    }
-}
+impl HasTarget for Storage {}
 
 /// The calls that run although their futures were dropped, by target. A receiver notices the end of its call.
 #[derive(Debug, Default)]

@@ -52,9 +52,9 @@ pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document])
             found.entry(text).or_default().push(document.clone());
         }
     }
-    let job_of = |storage: &Storage| Job::new(Arc::clone(storage.inner()), job.clone());
+    let events = Job::new(Arc::clone(source.inner()), job.clone()).events();
+    let mut end = events.end()?;
     for _ in 0..TRIES {
-        let end = job_of(source).events().end()?;
         let mut positions = Vec::new();
         for (text, documents) in &found {
             let cursor = Cursor::new(text.as_str())?;
@@ -71,9 +71,14 @@ pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document])
         }
         positions.sort_by_key(|position| std::cmp::Reverse(position.behind));
         // An event that was appended between two counts was counted behind one of the positions only.
-        if positions.len() < 2 || job_of(source).events().end()? == end {
+        if positions.len() < 2 {
             return Ok(positions);
         }
+        let now = events.end()?;
+        if now == end {
+            return Ok(positions);
+        }
+        end = now;
     }
     Err(written_to(job))
 }

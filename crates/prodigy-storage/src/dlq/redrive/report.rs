@@ -140,11 +140,7 @@ impl fmt::Display for RedriveError {
 
 impl fmt::Debug for RedriveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the redrive ended early, after {} items: {:?}",
-            self.report.taken, self.error
-        )
+        write!(f, "{self}: {:?}", self.error)
     }
 }
 
