@@ -38,9 +38,12 @@ pub(crate) struct Options {
     /// The seed of an earlier run, to repeat its random inputs.
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
-    /// Leave `docs/assurance/performance.md` and its plots unchanged; implied by `--quick` and by `--only`.
+    /// Leave `docs/assurance/performance.md` and its plots unchanged; implied by `--quick`, and by `--only` without `--write`.
     #[arg(long)]
     no_write: bool,
+    /// Put the rows of `--only` into `docs/assurance/performance.md`; the other rows keep their figures.
+    #[arg(long, requires = "only", conflicts_with_all = ["quick", "no_write"])]
+    write: bool,
 }
 
 /// Measurements other than the table of bars.
@@ -113,7 +116,7 @@ impl Options {
         if let Some(folder) = &self.folder {
             add(&["--folder".as_ref(), folder.as_ref()]);
         }
-        if !self.no_write && !self.quick && self.only.is_empty() {
+        if self.write || !(self.no_write || self.quick || !self.only.is_empty()) {
             add(&["--docs".as_ref(), project.path("docs/assurance").as_ref()]);
         }
         if counts {

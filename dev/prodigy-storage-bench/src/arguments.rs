@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// The tool in the release profile, for the rows about it.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) tool: Option<PathBuf>,
-    /// Write tables, plots and raw numbers to this folder of pages.
+    /// Write tables, plots and raw numbers to this folder of pages; with `--only`, the other rows keep their figures.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) docs: Option<PathBuf>,
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// The machine, and the file system of the benchmarks' folder.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
@@ -16,8 +16,15 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
     pub(crate) mount_options: String,
     pub(crate) device: String,
-    /// The load before the run: above a few tenths, other programs were running.
-    pub(crate) load: f64,
+}
+
+/// The number of programs that were ready to run in the minute before: above a few tenths, other programs were running.
+pub(crate) fn load() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ')
+        .next()
+        .and_then(|load| load.parse().ok())
+        .unwrap_or_default()
 }
 
 impl Machine {
@@ -29,7 +36,6 @@ impl Machine {
             .with_context(|| format!("can't find {}", folder.display()))?;
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let mount = mount_of(&mounts, &folder).unwrap_or_default();
-        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Ok(Self {
             cpu: field(
                 &fs::read_to_string("/proc/cpuinfo").unwrap_or_default(),
@@ -45,26 +51,20 @@ impl Machine {
             file_system: mount.kind,
             mount_options: mount.options,
             device: mount.device,
-            load: load
-                .split(' ')
-                .next()
-                .and_then(|load| load.parse().ok())
-                .unwrap_or_default(),
         })
     }
 
     /// The description in one line.
     pub(crate) fn line(&self) -> String {
         format!(
-            "{}, {} cores, {} GiB, {}; {} on {} ({}); load before it began {:.2}",
+            "{}, {} cores, {} GiB, {}; {} on {} ({})",
             self.cpu,
             self.cores,
             self.memory_gib,
             self.kernel,
             self.file_system,
             self.device,
-            self.mount_options,
-            self.load
+            self.mount_options
         )
     }
 
@@ -78,7 +78,6 @@ impl Machine {
             file_system: "ext4".to_owned(),
             mount_options: "rw".to_owned(),
             device: "/dev/example".to_owned(),
-            load: 0.25,
         }
     }
 }

@@ -26,11 +26,12 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use prodigy_storage::Timestamp;
 
 use crate::arguments::{Arguments, Chore};
 use crate::lab::Lab;
 use crate::machine::Machine;
-use crate::report::{Measured, Outcome, Report, Values};
+use crate::report::{Measured, Outcome, Report, Run, Values};
 use crate::row::{Plan, Row};
 use crate::show::{page, table};
 
@@ -67,20 +68,23 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let mut report = Report {
         machine: Machine::of(&folder)?,
         quick: arguments.quick,
-        rounds: scale.rounds,
         divisor: scale.divisor,
         margin: scale.margin,
-        seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..)),
         rows: Vec::new(),
     };
+    let run = Run {
+        day: Timestamp::now().to_rfc3339().chars().take(10).collect(),
+        rounds: scale.rounds,
+        load: machine::load(),
+        seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..)),
+    };
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}\n", page::machine(&report))?;
+    writeln!(out, "{}\n{}.\n", page::machine(&report), run.line())?;
     out.write_all(table::HEAD.as_bytes())?;
     for row in &rows {
         // A failed row is reported, and fails the run at its end, so that the other rows are still measured.
-        let outcome =
-            one(&lab, row, report.seed).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
-        let measured = Measured::new(row, outcome);
+        let outcome = one(&lab, row, run.seed).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        let measured = Measured::new(row, outcome, &run);
         out.write_all(table::bar_line(&measured, report.margin).as_bytes())?;
         out.flush()?;
         report.rows.push(measured);
@@ -94,10 +98,14 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     let failed = report.failed();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    let missed = report.missed();
     if let Some(docs) = &arguments.docs {
+        if let Some(earlier) = page::earlier(docs)?.filter(|_| !arguments.only.is_empty()) {
+            let all = rows::all();
+            report.add_earlier(earlier, &all.iter().map(|row| row.key).collect::<Vec<_>>())?;
+        }
         page::write(docs, &report)?;
     }
-    let missed = report.missed();
     if arguments.check && !missed.is_empty() {
         bail!("{}", missed.join("\n"));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::bar::{Bar, Verdict};
@@ -10,20 +11,39 @@ use crate::rounds::Samples;
 use crate::row::{Contestant, Role, Row};
 use crate::spread::{Spread, ratios};
 
-/// The settings and the results of a run.
+/// The settings and the results of one run, or of several in which each row is of the last run that measured it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     /// True if `--quick` reduced the sizes.
     pub(crate) quick: bool,
-    /// The number of measured rounds, except of rows that limit it.
-    pub(crate) rounds: usize,
     /// The number by which sizes were divided.
     pub(crate) divisor: usize,
     /// The share of a bar that noise may explain.
     pub(crate) margin: f64,
-    pub(crate) seed: u64,
     pub(crate) rows: Vec<Measured>,
+}
+
+/// The run that a row was measured in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// The day in UTC, as `2026-11-30`.
+    pub(crate) day: String,
+    /// The number of measured rounds, except of rows that limit it.
+    pub(crate) rounds: usize,
+    /// The load before the run, see [`crate::machine::load`].
+    pub(crate) load: f64,
+    pub(crate) seed: u64,
+}
+
+impl Run {
+    /// The description in one line.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "{}, {} rounds after a warm-up, seed {}, load before it began {:.2}",
+            self.day, self.rounds, self.seed, self.load
+        )
+    }
 }
 
 /// The measured values of a row.
@@ -36,6 +56,7 @@ pub(crate) struct Measured {
     pub(crate) unit: String,
     pub(crate) bar: Bar,
     pub(crate) outcome: Outcome,
+    pub(crate) run: Run,
 }
 
 /// The outcome of a row.
@@ -62,7 +83,7 @@ pub(crate) struct Values {
 }
 
 impl Measured {
-    pub(crate) fn new(row: &Row, outcome: Outcome) -> Self {
+    pub(crate) fn new(row: &Row, outcome: Outcome, run: &Run) -> Self {
         Self {
             key: row.key.to_owned(),
             group: row.group.to_owned(),
@@ -71,6 +92,7 @@ impl Measured {
             unit: row.unit.to_owned(),
             bar: row.bar,
             outcome,
+            run: run.clone(),
         }
     }
 
@@ -135,6 +157,39 @@ impl Values {
 }
 
 impl Report {
+    /// Adds the rows of earlier runs that this run did not measure, and sorts them in the order of these keys. Rows with
+    /// another key no longer exist and are left out.
+    ///
+    /// # Errors
+    /// Fails if the earlier runs were on another machine or in other sizes: such figures don't belong in one table.
+    pub(crate) fn add_earlier(&mut self, earlier: Self, keys: &[&str]) -> Result<()> {
+        ensure!(
+            earlier.machine == self.machine && earlier.divisor == self.divisor,
+            "the earlier figures are of another machine or other sizes; measure all rows"
+        );
+        let place = |row: &Measured| keys.iter().position(|key| *key == row.key);
+        let kept = earlier.rows.into_iter().filter(|row| place(row).is_some());
+        for row in kept {
+            if !self.rows.iter().any(|own| own.key == row.key) {
+                self.rows.push(row);
+            }
+        }
+        self.rows.sort_by_key(place);
+        Ok(())
+    }
+
+    /// The runs of the rows with the names of their rows, in the order of the rows.
+    pub(crate) fn runs(&self) -> Vec<(&Run, Vec<&str>)> {
+        let mut runs: Vec<(&Run, Vec<&str>)> = Vec::new();
+        for row in &self.rows {
+            match runs.iter_mut().find(|(run, _)| *run == &row.run) {
+                Some((_, keys)) => keys.push(&row.key),
+                None => runs.push((&row.run, vec![&row.key])),
+            }
+        }
+        runs
+    }
+
     /// The failed rows, with the reason.
     pub(crate) fn failed(&self) -> Vec<String> {
         let failed = self.rows.iter().filter_map(|row| match &row.outcome {
@@ -173,7 +228,7 @@ fn kept(value: f64) -> f64 {
 /// Sample reports for tests.
 #[cfg(test)]
 pub(crate) mod sample {
-    use super::{Bar, Machine, Measured, Outcome, Report, Role, Values};
+    use super::{Bar, Machine, Measured, Outcome, Report, Role, Run, Values};
 
     pub(crate) fn values(role: Role, name: &str, values: &[f64]) -> Values {
         Values {
@@ -193,6 +248,16 @@ pub(crate) mod sample {
             unit: "µs".to_owned(),
             bar,
             outcome,
+            run: run(),
+        }
+    }
+
+    pub(crate) fn run() -> Run {
+        Run {
+            day: "2026-11-30".to_owned(),
+            rounds: 3,
+            load: 0.25,
+            seed: 7,
         }
     }
 
@@ -207,10 +272,8 @@ pub(crate) mod sample {
         Report {
             machine: Machine::sample(),
             quick: true,
-            rounds: 3,
             divisor: 10,
             margin: 0.1,
-            seed: 7,
             rows: vec![
                 row("fast", Bar::AtMost(1.6), Outcome::Works(works)),
                 row("lacks", Bar::Below(32.0), Outcome::Skipped("no tool".to_owned())),
@@ -222,7 +285,7 @@ pub(crate) mod sample {
 #[cfg(test)]
 mod tests {
     use super::sample::{report, row, values};
-    use super::{Bar, Outcome, Report, Role, Verdict, kept};
+    use super::{Bar, Measured, Outcome, Report, Role, Verdict, kept};
 
     #[test]
     fn the_figure_is_the_median_of_the_rounds_ratios() {
@@ -264,6 +327,34 @@ mod tests {
             Outcome::Failed("8 of 9 are there".to_owned()),
         ));
         assert_eq!(report.failed(), ["odd: 8 of 9 are there"]);
+    }
+
+    #[test]
+    fn rows_that_were_not_measured_again_stay_and_name_their_run() {
+        let mut old = report();
+        for row in &mut old.rows {
+            row.run.seed = 1;
+        }
+        old.rows
+            .push(row("gone", Bar::None, Outcome::Skipped("old".to_owned())));
+        let mut new = report();
+        new.rows.remove(0);
+        new.add_earlier(old, &["fast", "lacks"]).unwrap();
+        let keys: Vec<&str> = new.rows.iter().map(|row: &Measured| row.key.as_str()).collect();
+        assert_eq!(keys, ["fast", "lacks"]);
+        let runs: Vec<(u64, Vec<&str>)> = new
+            .runs()
+            .into_iter()
+            .map(|(run, keys)| (run.seed, keys))
+            .collect();
+        assert_eq!(runs, [(1, vec!["fast"]), (7, vec!["lacks"])]);
+    }
+
+    #[test]
+    fn figures_of_another_machine_are_not_mixed_in() {
+        let mut old = report();
+        old.machine.cpu = "another".to_owned();
+        assert!(report().add_earlier(old, &["fast"]).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Finds the segments that the high-water mark of a cursor covers, as their names show, without parsing every name.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use prodigy_storage_layout::{SegmentForm, SegmentName, Stamp, Timestamp};
 
@@ -13,60 +13,61 @@ use crate::fs::FileKind;
 const MOST_KEPT: usize = MOST_COVERED * SegmentForm::ALL.len();
 /// The beginning of a segment's name, before the first stamp.
 const PREFIX: &str = "events-";
+const DAY: i64 = 86_400_000_000_000;
+
+/// The name of a file of a segment of ours, in a few bytes: a folder may have thousands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OwnFile {
+    pub(super) made: Timestamp,
+    pub(super) lower: Timestamp,
+    pub(super) form: SegmentForm,
+}
+
+impl OwnFile {
+    pub(super) fn segment(self) -> SegmentName {
+        SegmentName::new(self.lower, self.made)
+    }
+}
 
 /// Recognises the names of covered segments in a listing, and keeps the newest of them.
 #[derive(Debug)]
-pub(super) struct Covered<'p> {
-    /// The high-water mark as the text of a stamp. The texts of canonical stamps sort by time.
-    mark: String,
+pub(super) struct Covered {
+    /// The high-water mark.
+    mark: Timestamp,
     /// The creation time of the log's first segment, as the cursor states it.
-    begun: Option<String>,
-    /// The creation time and the name of the oldest covered segment, which may be the first of the log.
-    oldest: Option<(String, String)>,
-    /// Names, without their endings, of the segments that the cursor states a position for.
-    named: HashSet<&'p str>,
-    stamps: Stamps,
-    /// The newest covered names, each after its creation time. The oldest of them is at the top of the heap.
-    newest: BinaryHeap<Reverse<(String, String)>>,
+    begun: Option<Timestamp>,
+    /// The oldest covered segment, which may be the first of the log.
+    oldest: Option<OwnFile>,
+    /// Lower bound and creation time of the segments that the cursor states a position for.
+    named: HashSet<(Timestamp, Timestamp)>,
+    /// The newest covered files. The oldest of them is at the top of the heap.
+    newest: BinaryHeap<Reverse<OwnFile>>,
 }
 
-impl<'p> Covered<'p> {
-    pub(super) fn new(mark: Timestamp, position: &'p Position) -> Self {
+impl Covered {
+    pub(super) fn new(mark: Timestamp, position: &Position) -> Self {
+        let ours = position.segments.keys().filter(|name| name.is_canonical());
         Self {
-            mark: mark.to_string(),
-            begun: position.begun.map(|begun| begun.to_string()),
+            mark,
+            begun: position.begun,
             oldest: None,
-            named: position.segments.keys().map(SegmentName::stem).collect(),
-            stamps: Stamps::default(),
+            named: ours.map(|name| (name.lower(), name.made())).collect(),
             newest: BinaryHeap::new(),
         }
     }
 
-    /// True if the high-water mark covers the segment with this name and the cursor states no position for it. Returns
-    /// false if this is uncertain, and the caller then parses the name.
-    pub(super) fn takes(&mut self, name: &str, kind: FileKind) -> bool {
-        match self.stamps.of(name) {
-            Some(its) => self.takes_ours(name, its, kind),
-            None => false,
-        }
-    }
-
-    /// [`takes`](Self::takes), for a name of our form with what [`Stamps::of`] returns for it.
-    pub(super) fn takes_ours(&mut self, name: &str, (stem, made): (&str, &str), kind: FileKind) -> bool {
-        let is_begun = self.begun.as_deref() == Some(made);
-        if kind != FileKind::File || made > &*self.mark || is_begun || self.named.contains(stem) {
+    /// True if the high-water mark covers the segment of this file and the cursor states no position for it.
+    pub(super) fn takes(&mut self, file: OwnFile) -> bool {
+        let OwnFile { made, lower, .. } = file;
+        if made > self.mark || self.begun == Some(made) || self.named.contains(&(lower, made)) {
             return false;
         }
-        if self
-            .oldest
-            .as_ref()
-            .is_none_or(|(oldest, _)| made < oldest.as_str())
-        {
-            self.oldest = Some((made.to_owned(), name.to_owned()));
+        if self.oldest.is_none_or(|oldest| made < oldest.made) {
+            self.oldest = Some(file);
         }
-        let is_newer = |Reverse((oldest, _)): &Reverse<(String, String)>| made > oldest.as_str();
+        let is_newer = |Reverse(oldest): &Reverse<OwnFile>| made > oldest.made;
         if self.newest.len() < MOST_KEPT || self.newest.peek().is_some_and(is_newer) {
-            self.newest.push(Reverse((made.to_owned(), name.to_owned())));
+            self.newest.push(Reverse(file));
             if self.newest.len() > MOST_KEPT {
                 self.newest.pop();
             }
@@ -74,56 +75,86 @@ impl<'p> Covered<'p> {
         true
     }
 
-    /// The newest names, and the oldest one.
-    pub(super) fn kept(self) -> impl Iterator<Item = String> {
-        let oldest = self.oldest.map(|(_, name)| name);
-        self.newest
-            .into_iter()
-            .map(|Reverse((_, name))| name)
-            .chain(oldest)
+    /// The newest files, and the oldest one.
+    pub(super) fn kept(self) -> impl Iterator<Item = OwnFile> {
+        let newest = self.newest.into_iter().map(|Reverse(file)| file);
+        newest.chain(self.oldest)
     }
 }
 
-/// Reads the creation times in names without parsing each stamp.
+/// Reads the times in names without parsing each date.
 #[derive(Debug, Default)]
-pub(super) struct Stamps {
-    /// Dates that are known to be valid, as the first nine bytes of a stamp.
-    days: HashSet<[u8; 8]>,
+pub(super) struct NameReader {
+    /// The date that was read last, and the time of its midnight.
+    last: Option<([u8; 8], i64)>,
+    days: HashMap<[u8; 8], i64>,
 }
 
-impl Stamps {
-    /// The name of a segment of ours without its ending, and the creation time in it. `None` if the name may have another
-    /// form.
-    pub(super) fn of<'n>(&mut self, name: &'n str) -> Option<(&'n str, &'n str)> {
-        let stem = SegmentForm::ALL
+impl NameReader {
+    /// The file of a segment of ours with this name. `None` for another name or kind, and where this is uncertain: the
+    /// caller then parses the name.
+    pub(super) fn read(&mut self, name: &str, kind: FileKind) -> Option<OwnFile> {
+        if kind != FileKind::File {
+            return None;
+        }
+        let stamps = name.strip_prefix(PREFIX)?;
+        let (stamps, form) = SegmentForm::ALL
             .into_iter()
-            .find_map(|form| name.strip_suffix(form.ending()))?;
-        let stamps = stem.strip_prefix(PREFIX)?;
+            .find_map(|form| Some((stamps.strip_suffix(form.ending())?, form)))?;
         let (lower, made) = match stamps.split_once('-') {
-            Some((lower, made)) if lower != made => (lower, made),
-            Some(_) => return None,
-            None => (stamps, stamps),
+            Some((lower, made)) => (self.time(lower)?, self.time(made)?),
+            None => {
+                let made = self.time(stamps)?;
+                return Some(OwnFile {
+                    made,
+                    lower: made,
+                    form,
+                });
+            }
         };
-        (self.is_time(lower) && self.is_time(made)).then_some((stem, made))
+        // A pair of equal stamps is never written.
+        (lower != made).then_some(OwnFile { made, lower, form })
     }
 
-    /// True if the text is a canonical stamp of a valid time.
-    fn is_time(&mut self, text: &str) -> bool {
-        let Some(([day @ .., _], [a, b, c, d, e, f, ..])) = text
+    /// The time of a canonical stamp.
+    fn time(&mut self, text: &str) -> Option<Timestamp> {
+        let (date, rest) = text
             .as_bytes()
-            .split_first_chunk::<9>()
-            .filter(|_| Stamp::is_canonical_form(text))
-        else {
-            return false;
+            .split_first_chunk::<8>()
+            .filter(|_| Stamp::is_canonical_form(text))?;
+        let [_, h1, h2, m1, m2, s1, s2, _, nanos @ .., _] = rest else {
+            return None;
         };
+        let number = |digits: &[u8]| {
+            let digits = digits.iter().map(|digit| i64::from(digit - b'0'));
+            digits.fold(0, |number, digit| number * 10 + digit)
+        };
+        let (hour, minute, second) = (number(&[*h1, *h2]), number(&[*m1, *m2]), number(&[*s1, *s2]));
         // A time such as a leap second is not canonical.
-        if [*a, *b] > *b"23" || [*c, *d] > *b"59" || [*e, *f] > *b"59" {
-            return false;
+        if hour > 23 || minute > 59 || second > 59 {
+            return None;
         }
-        self.days.contains(day) || {
-            let exists = Stamp::parse(text).is_some_and(|stamp| stamp.is_canonical());
-            exists && self.days.insert(*day)
-        }
+        let of_day = ((hour * 60 + minute) * 60 + second) * 1_000_000_000 + number(nanos);
+        let midnight = match self.last {
+            Some((known, midnight)) if known == *date => midnight,
+            _ => self.midnight(*date, text, of_day)?,
+        };
+        midnight.checked_add(of_day).map(Timestamp::from_nanos)
+    }
+
+    /// The midnight before the time of this stamp, which is `of_day` nanoseconds later.
+    fn midnight(&mut self, date: [u8; 8], text: &str, of_day: i64) -> Option<i64> {
+        let midnight = match self.days.get(&date) {
+            Some(known) => *known,
+            None => {
+                let time = Stamp::parse(text).filter(Stamp::is_canonical)?.time().as_nanos();
+                let midnight = time.checked_sub(of_day).filter(|midnight| midnight % DAY == 0)?;
+                self.days.insert(date, midnight);
+                midnight
+            }
+        };
+        self.last = Some((date, midnight));
+        Some(midnight)
     }
 }
 
@@ -184,6 +215,7 @@ mod tests {
     fn no_name_is_taken_that_the_position_does_not_cover() {
         let position = position();
         let mut covered = Covered::new(at(100), &position);
+        let mut reader = NameReader::default();
         let mut taken = 0;
         for name in names() {
             let parsed = SegmentName::parse(&name).filter(|(segment, _)| segment.is_canonical());
@@ -192,11 +224,42 @@ mod tests {
                     && !position.segments.contains_key(&segment)
                     && position.begun != Some(segment.made())
             });
-            assert_eq!(covered.takes(&name, FileKind::File), is_covered, "{name}");
+            let file = reader.read(&name, FileKind::File);
+            assert_eq!(file.is_some_and(|file| covered.takes(file)), is_covered, "{name}");
             taken += usize::from(is_covered);
-            assert!(!covered.takes(&name, FileKind::Other), "{name}");
+            assert_eq!(reader.read(&name, FileKind::Other), None, "{name}");
         }
         assert_eq!(taken, 9);
+    }
+
+    #[test]
+    fn a_name_is_read_as_it_is_parsed() {
+        let mut reader = NameReader::default();
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut names = names();
+        for _ in 0..2000 {
+            let mut time = || Timestamp::from_nanos(random.i64(0..));
+            let (lower, made) = (time(), time());
+            names.push(SegmentName::new(lower, made).file_name(SegmentForm::Zstd));
+            let stem = format!("events-{made}");
+            // A digit that makes another time, or none.
+            let at = random.usize(7..stem.len());
+            let digit = random.u8(b'0'..=b'9') as char;
+            let changed: String = stem
+                .char_indices()
+                .map(|(here, old)| if here == at { digit } else { old })
+                .collect();
+            names.push(format!("{changed}.jsonl"));
+        }
+        let mut read = 0;
+        for name in names {
+            let parsed = SegmentName::parse(&name).filter(|(segment, _)| segment.is_canonical());
+            if let Some(file) = reader.read(&name, FileKind::File) {
+                assert_eq!(Some((file.segment(), file.form)), parsed, "{name}");
+                read += 1;
+            }
+        }
+        assert!(read > 2500, "{read}");
     }
 
     #[test]
@@ -204,22 +267,26 @@ mod tests {
         let position = position();
         for forms in 1..=SegmentForm::ALL.len() {
             let forms = SegmentForm::ALL.get(..forms).unwrap_or_default();
-            let names = |made: i64| {
-                let name = SegmentName::new(at(made), at(made));
-                forms.iter().map(move |form| name.file_name(*form))
+            let files = |made: i64| {
+                let (lower, made) = (at(made), at(made));
+                forms.iter().map(move |form| OwnFile {
+                    made,
+                    lower,
+                    form: *form,
+                })
             };
             let mut covered = Covered::new(at(100_000), &position);
             for number in 0..1000 {
-                for name in names(1000 + number * 7 % 1000) {
-                    assert!(covered.takes(&name, FileKind::File));
+                for file in files(1000 + number * 7 % 1000) {
+                    assert!(covered.takes(file));
                 }
             }
-            let kept: HashSet<String> = covered.kept().collect();
+            let kept: Vec<OwnFile> = covered.kept().collect();
             assert!(kept.len() <= MOST_KEPT + 1);
             for made in 2000 - MOST_COVERED as i64..2000 {
-                assert!(names(made).all(|name| kept.contains(&name)), "{made}");
+                assert!(files(made).all(|file| kept.contains(&file)), "{made}");
             }
-            assert!(names(1000).any(|name| kept.contains(&name)));
+            assert!(files(1000).any(|file| kept.contains(&file)));
         }
     }
 }

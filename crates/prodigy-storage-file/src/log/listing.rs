@@ -8,7 +8,7 @@ use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::clock::StepClock;
-use super::covered::{Covered, Stamps};
+use super::covered::{Covered, NameReader, OwnFile};
 use super::cursor::Position;
 use super::removed_mark::RemovedMark;
 use super::sealed_mark::{SealedMark, SealedNames};
@@ -69,15 +69,15 @@ impl Listing {
         self.removed_marks.iter().copied().max_by_key(|mark| mark.up_to)
     }
 
-    /// The names of our segments, for a mark of sealed segments.
-    pub(super) fn sealed_names(&self) -> SealedNames<impl Iterator<Item = &str> + Clone> {
+    /// Our segments, for a mark of sealed segments.
+    pub(super) fn sealed_names(&self) -> SealedNames<impl Iterator<Item = (Timestamp, Timestamp)> + Clone> {
         let ours = self
             .segments
             .keys()
             .filter(|name| name.is_canonical() && name.twin_form().is_none());
         SealedNames {
             removed: self.removed().map(|mark| mark.up_to),
-            stems: ours.map(SegmentName::stem),
+            segments: ours.map(|name| (name.lower(), name.made())),
             may_repeat: false,
         }
     }
@@ -133,6 +133,20 @@ impl Listing {
         self.segments = left;
     }
 
+    fn add_segment(&mut self, segment: SegmentName, form: SegmentForm) {
+        let forms = self.segments.entry(segment).or_default();
+        match form {
+            SegmentForm::Plain => forms.plain = true,
+            SegmentForm::Zstd => forms.zstd = true,
+            SegmentForm::Gzip => forms.gzip = true,
+            _ => {}
+        }
+    }
+
+    fn add_own(&mut self, file: OwnFile) {
+        self.add_segment(file.segment(), file.form);
+    }
+
     fn add(&mut self, root: &Root, folder: &Path, name: &str, kind: FileKind) -> Result<()> {
         if kind != FileKind::File {
             match SegmentName::parse(name) {
@@ -144,13 +158,7 @@ impl Listing {
                 None => {}
             }
         } else if let Some((segment, form)) = SegmentName::parse(name) {
-            let forms = self.segments.entry(segment).or_default();
-            match form {
-                SegmentForm::Plain => forms.plain = true,
-                SegmentForm::Zstd => forms.zstd = true,
-                SegmentForm::Gzip => forms.gzip = true,
-                _ => {}
-            }
+            self.add_segment(segment, form);
         } else if name.starts_with(crate::fs::TEMP_PREFIX) {
             self.temps.push(name.to_owned());
         } else if let Some(mark) = SealedMark::parse(name) {
@@ -249,69 +257,42 @@ fn made_of(name: &str) -> Option<Timestamp> {
 /// covered ones, only the newest, the oldest, and those that may still be compressed are listed. In a folder with
 /// thousands of names, the other ones are not parsed.
 fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
-    // All names in one text: a folder may have thousands.
-    let (mut text, mut ends) = (String::new(), Vec::new());
-    opened
-        .names(&mut |name, kind| {
-            text.push_str(name);
-            ends.push((text.len(), kind));
-        })
-        .map_err(|error| root.read_fault(LIST, folder, error))?;
-    let mut at = 0;
-    let names: Vec<(&str, FileKind)> = ends
-        .into_iter()
-        .map(|(end, kind)| {
-            let start = std::mem::replace(&mut at, end);
-            (text.get(start..end).unwrap_or_default(), kind)
-        })
-        .collect();
-    let is_packed = |name: &str| {
-        [SegmentForm::Zstd, SegmentForm::Gzip]
-            .iter()
-            .any(|form| name.ends_with(form.ending()))
+    let (mut listing, mut added) = (Listing::default(), Ok(()));
+    let (mut reader, mut ours) = (NameReader::default(), Vec::new());
+    let names = opened.names(&mut |name, kind| match reader.read(name, kind) {
+        Some(file) => ours.push(file),
+        None if added.is_ok() => added = listing.add(root, folder, name, kind),
+        None => {}
+    });
+    names.map_err(|error| root.read_fault(LIST, folder, error))?;
+    added?;
+    let is_packed = |file: &OwnFile| file.form != SegmentForm::Plain;
+    let some_are_packed = ours.iter().any(is_packed);
+    let covered = SealedNames {
+        removed: listing.removed().map(|mark| mark.up_to),
+        segments: ours.iter().map(|file| (file.lower, file.made)),
+        // A segment that is being compressed has two files.
+        may_repeat: some_are_packed,
     };
-    let some_are_packed = names.iter().any(|(name, _)| is_packed(name));
-    let marks: Vec<_> = names
-        .iter()
-        .filter_map(|(name, _)| SealedMark::parse(name))
-        .collect();
-    let (mut ours, mut mark) = (Vec::new(), None);
-    if !marks.is_empty() {
-        let mut stamps = Stamps::default();
-        ours.extend(names.iter().map(|(name, _)| stamps.of(name)));
-        let removed = names.iter().filter_map(|(name, _)| RemovedMark::parse(name));
-        let covered = SealedNames {
-            removed: removed.map(|mark| mark.up_to).max(),
-            stems: ours.iter().flatten().map(|(stem, _)| *stem),
-            // A segment that is being compressed has two files.
-            may_repeat: some_are_packed,
-        };
-        mark = sealed_mark::trusted(root, folder, &marks, &covered);
-    }
-    let position = Position::default();
-    let mut covered = mark.map(|mark| Covered::new(mark.made, &position));
+    listing.mark = sealed_mark::trusted(root, folder, &listing.marks, &covered);
+    let mut covered = listing
+        .mark
+        .map(|mark| Covered::new(mark.made, &Position::default()));
     let compresses = root.options.compression;
-    let none_is_packed = !compresses && !some_are_packed;
-    let mut listing = Listing {
-        mark,
-        ..Listing::default()
-    };
-    for (index, (name, kind)) in names.iter().enumerate() {
-        let needs_no_work = if is_packed(name) {
+    let plain_is_final = !compresses && !some_are_packed;
+    for file in ours {
+        let needs_no_work = if is_packed(&file) {
             compresses
         } else {
-            none_is_packed
+            plain_is_final
         };
-        let its = ours.get(index).copied().flatten().filter(|_| needs_no_work);
-        let is_covered = its
-            .zip(covered.as_mut())
-            .is_some_and(|(its, covered)| covered.takes_ours(name, its, *kind));
+        let is_covered = needs_no_work && covered.as_mut().is_some_and(|covered| covered.takes(file));
         if !is_covered {
-            listing.add(root, folder, name, *kind)?;
+            listing.add_own(file);
         }
     }
-    for name in covered.into_iter().flat_map(Covered::kept) {
-        listing.add(root, folder, &name, FileKind::File)?;
+    for file in covered.into_iter().flat_map(Covered::kept) {
+        listing.add_own(file);
     }
     Ok(listing)
 }
@@ -443,20 +424,21 @@ pub(crate) fn list_after(
     let Ok(opened) = root.fs.folder(folder) else {
         return list(root, folder, deadline);
     };
-    let mut covered = Covered::new(covered_to, position);
-    let (mut listing, mut fault) = (Listing::default(), None);
-    let passed = opened.names(&mut |name, kind| {
-        if fault.is_none() && !covered.takes(name, kind) {
-            fault = listing.add(root, folder, name, kind).err();
-        }
+    let (mut reader, mut covered) = (NameReader::default(), Covered::new(covered_to, position));
+    let (mut listing, mut added) = (Listing::default(), Ok(()));
+    let names = opened.names(&mut |name, kind| match reader.read(name, kind) {
+        Some(file) if covered.takes(file) => {}
+        Some(file) => listing.add_own(file),
+        None if added.is_ok() => added = listing.add(root, folder, name, kind),
+        None => {}
     });
-    passed.map_err(|error| root.read_fault(LIST, folder, error))?;
-    fault.map_or(Ok(()), Err)?;
+    names.map_err(|error| root.read_fault(LIST, folder, error))?;
+    added?;
     if self::mark(root, folder) != Some(mark) {
         return list(root, folder, deadline);
     }
-    for name in covered.kept() {
-        listing.add(root, folder, &name, FileKind::File)?;
+    for file in covered.kept() {
+        listing.add_own(file);
     }
     finished(root, folder, listing, deadline)
 }

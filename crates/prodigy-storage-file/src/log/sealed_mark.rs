@@ -10,6 +10,7 @@
 //! identity of the folder and of the names of the covered segments. A mark with another hash is ignored, and the next
 //! new writer removes it before it appends.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,22 +82,22 @@ impl SealedMark {
     }
 }
 
-/// The names of the segments in a folder, as far as a mark depends on them.
+/// The segments of ours in a folder, as far as a mark depends on them.
 pub(super) struct SealedNames<S> {
     /// Segments that were created up to then were removed, and are ignored.
     pub(super) removed: Option<Timestamp>,
-    /// The names without their endings.
-    pub(super) stems: S,
-    /// True if a segment may have two of them.
+    /// The lower bound and the creation time of each.
+    pub(super) segments: S,
+    /// True if a segment may be there more than once.
     pub(super) may_repeat: bool,
 }
 
 /// The newest of the marks that belong to this folder and its segments.
-pub(super) fn trusted<'n>(
+pub(super) fn trusted(
     root: &Root,
     folder: &Path,
     marks: &[SealedMark],
-    names: &SealedNames<impl Iterator<Item = &'n str> + Clone>,
+    names: &SealedNames<impl Iterator<Item = (Timestamp, Timestamp)> + Clone>,
 ) -> Option<SealedMark> {
     if marks.is_empty() {
         return None;
@@ -110,31 +111,30 @@ pub(super) fn trusted<'n>(
 }
 
 /// A hash of the identity of a folder, and of the names of the segments that a mark up to `made` covers there.
-fn check<'n>(
+fn check(
     ((_, inode), born): FolderId,
-    made: Timestamp,
-    names: &SealedNames<impl Iterator<Item = &'n str> + Clone>,
+    up_to: Timestamp,
+    names: &SealedNames<impl Iterator<Item = (Timestamp, Timestamp)> + Clone>,
 ) -> u64 {
-    // The texts of canonical stamps sort by time.
-    let (made, removed) = (made.to_string(), names.removed.map(|up_to| up_to.to_string()));
-    let is_covered = |stem: &&str| {
-        let at = stem.len().saturating_sub(made.len());
-        let its = stem.get(at..).unwrap_or_default();
-        its <= made.as_str() && removed.as_deref().is_none_or(|removed| its > removed)
+    let covered = names
+        .segments
+        .clone()
+        .filter(|(_, made)| *made <= up_to && names.removed.is_none_or(|removed| *made > removed));
+    let hash_of = |(lower, made): (Timestamp, Timestamp)| {
+        let name = [lower, made].map(|time| time.as_nanos().to_le_bytes());
+        xxh3_64(name.as_flattened())
     };
-    let stems = names.stems.clone().filter(is_covered);
-    let mut hashes: Vec<u64> = stems.map(|stem| xxh3_64(stem.as_bytes())).collect();
-    if names.may_repeat {
-        hashes.sort_unstable();
-        hashes.dedup();
-    }
-    let segments = hashes.into_iter().fold(0_u64, u64::wrapping_add);
+    let hashes = covered.map(hash_of);
+    let segments = if names.may_repeat {
+        hashes
+            .collect::<HashSet<_>>()
+            .into_iter()
+            .fold(0, u64::wrapping_add)
+    } else {
+        hashes.fold(0, u64::wrapping_add)
+    };
     let born = born.map_or(0, Timestamp::as_nanos).cast_unsigned();
-    let all: Vec<u8> = [inode, born, segments]
-        .into_iter()
-        .flat_map(u64::to_le_bytes)
-        .collect();
-    xxh3_64(&all)
+    xxh3_64([inode, born, segments].map(u64::to_le_bytes).as_flattened())
 }
 
 /// Removes marks. A mark that is already gone is no error.

@@ -12,6 +12,8 @@ use crate::report::Report;
 /// The page; the folder of its plots is next to it.
 const PAGE: &str = "performance.md";
 const PLOTS: &str = "performance";
+/// The raw numbers, in the folder of the plots.
+const FIGURES: &str = "figures.json";
 
 fn marks(name: &str) -> (String, String) {
     (
@@ -47,7 +49,18 @@ pub(crate) fn write_part(docs: &Path, name: &str, content: &str) -> Result<()> {
     fs::write(&path, replaced(&text, name, content).with_context(shown)?).with_context(shown)
 }
 
-/// Writes tables, plots and raw numbers of a run.
+/// The raw numbers of earlier runs in this folder of pages; `None` if there is no file with them.
+pub(crate) fn earlier(docs: &Path) -> Result<Option<Report>> {
+    let path = docs.join(PLOTS).join(FIGURES);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let report = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(Some(report))
+}
+
+/// Writes tables, plots and raw numbers.
 pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
     let folder = docs.join(PLOTS);
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -65,7 +78,7 @@ pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
         ));
     }
     write_part(docs, "plots", &shown)?;
-    let path = folder.join("figures.json");
+    let path = folder.join(FIGURES);
     fs::write(&path, json(report)?).with_context(|| path.display().to_string())
 }
 
@@ -87,23 +100,28 @@ pub(crate) fn json(report: &Report) -> Result<String> {
     Ok(format!("{head},\"rows\":[\n{}\n]}}\n", rows.join(",\n")))
 }
 
-/// The generated description of the machine and of the amount of work.
+/// The generated description of the machine, of the amount of work, and of the run of each row.
 pub(crate) fn machine(report: &Report) -> String {
     let size = match report.divisor {
         1 => "full size".to_owned(),
         some => format!("sizes divided by {some} (`--quick`)"),
     };
-    format!(
-        "{}.\n\n{} rounds after a warm-up, {size}, seed {}.",
-        report.machine.line(),
-        report.rounds,
-        report.seed
-    )
+    let runs = report.runs();
+    let mut text = format!("{}; {size}.\n\n", report.machine.line());
+    for (run, keys) in &runs {
+        let rows = match runs.len() {
+            1 => String::new(),
+            _ => format!(": `{}`", keys.join("`, `")),
+        };
+        let mark = if runs.len() == 1 { "" } else { "- " };
+        text.push_str(&format!("{mark}{}{rows}.\n", run.line()));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{json, replaced, write};
+    use super::{earlier, json, replaced, write};
     use crate::report::Report;
     use crate::report::sample::report;
 
@@ -140,10 +158,18 @@ mod tests {
         std::fs::write(folder.path().join("performance.md"), page).unwrap();
         write(folder.path(), &report()).unwrap();
         let page = std::fs::read_to_string(folder.path().join("performance.md")).unwrap();
-        for part in ["Example CPU", "| `fast` |", "(performance/append.svg)"] {
+        for part in [
+            "Example CPU",
+            "2026-11-30",
+            "| `fast` |",
+            "(performance/append.svg)",
+        ] {
             assert!(page.contains(part), "{part}");
         }
         assert!(folder.path().join("performance/append.svg").is_file());
-        assert!(folder.path().join("performance/figures.json").is_file());
+        assert_eq!(
+            earlier(folder.path()).unwrap().unwrap().rows.len(),
+            report().rows.len()
+        );
     }
 }
