@@ -151,7 +151,7 @@ fn matters(kind: FindingKind) -> &'static str {
         }
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UntrueMark => {
-            "if writers trusted it, new events could come before older ones, and repeated ones be stored twice"
+            "if it counted, events could be hidden, come in the wrong order or be stored twice"
         }
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
         FindingKind::Moved => "writes to it are refused here, and reads give what it was before the move",

@@ -126,7 +126,8 @@ pub enum FindingKind {
     MissingEvents,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
-    /// A mark of sealed segments (a `.sealed-…` file) that does not belong to the log, or is untrue.
+    /// A mark of sealed or removed segments (a `.sealed-…` or `.removed-…` file) that does not belong to the log, or is
+    /// untrue.
     UntrueMark,
     /// A job whose deletion was started and has not ended.
     UnfinishedDeletion,

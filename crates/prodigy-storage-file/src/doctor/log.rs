@@ -59,6 +59,7 @@ impl Examination<'_> {
             Ok(listing) => {
                 self.ahead_of_clock(folder, listing.segments.keys());
                 self.sealed_marks(folder, &listing);
+                self.removed_marks(folder, &listing);
                 for (name, forms) in &listing.leftovers {
                     let path = folder.join(name.file_name(forms.any()));
                     let why = "a segment that was removed, and whose removal was cut short";

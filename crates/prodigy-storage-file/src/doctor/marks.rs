@@ -1,11 +1,11 @@
-//! Examines the marks of sealed segments, which new writers trust.
+//! Examines the marks of sealed segments, which new writers trust, and those of removed segments, which everyone trusts.
 
 use std::path::Path;
 
 use prodigy_storage_backend::EventId;
 use prodigy_storage_layout::SegmentForm;
 
-use super::finding::FindingKind;
+use super::finding::{Finding, FindingKind};
 use super::walk::Examination;
 use crate::log::clock::StepClock;
 use crate::log::listing::Listing;
@@ -13,7 +13,7 @@ use crate::log::sealed_mark::SealedMark;
 use crate::log::search;
 use crate::log::segment_ref::SegmentRef;
 
-const REPAIR: &str = "repair mark of sealed segments";
+const REPAIR: &str = "repair mark of segments";
 
 impl Examination<'_> {
     /// Reports the marks that writers ignore, and the untrue ones. Marks of earlier versions are not reported: the next
@@ -40,13 +40,30 @@ impl Examination<'_> {
             } else {
                 continue;
             };
-            if self.repairs() {
-                let removed = (self.root.prepare_write(REPAIR, &path.display()))
-                    .and_then(|()| self.root.unlink(REPAIR, &path));
-                self.report_repaired(finding, &removed.map(|_| None));
-            } else {
-                self.report(finding);
-            }
+            self.remove_mark(&path, finding);
+        }
+    }
+
+    /// Reports the marks of removed segments that belong to another log.
+    pub(super) fn removed_marks(&mut self, folder: &Path, listing: &Listing) {
+        for mark in listing.untrue_removed_marks() {
+            let path = mark.path(folder);
+            let why = "a mark of removed segments without the segment that the removal left: the mark is of another log, \
+                       or that segment was removed by hand";
+            let finding = self
+                .warning(FindingKind::UntrueMark, &path, why)
+                .advice("nothing, if it was copied: readers and writers ignore it, and repair removes it");
+            self.remove_mark(&path, finding);
+        }
+    }
+
+    fn remove_mark(&mut self, path: &Path, finding: Finding) {
+        if self.repairs() {
+            let removed = (self.root.prepare_write(REPAIR, &path.display()))
+                .and_then(|()| self.root.unlink(REPAIR, path));
+            self.report_repaired(finding, &removed.map(|_| None));
+        } else {
+            self.report(finding);
         }
     }
 

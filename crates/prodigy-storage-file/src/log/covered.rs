@@ -175,6 +175,7 @@ mod tests {
         };
         Position {
             mark: Some(at(100)),
+            mark_is_segment: true,
             segments: [(SegmentName::new(at(50), at(50)), reached)].into(),
             begun: Some(at(98)),
             newest: None,

@@ -7,6 +7,7 @@ use prodigy_storage_backend::{Cursor, ErrorKind, EventId, Result, StorageError};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::listing::Listing;
 use super::removed_mark::RemovedMark;
 
 /// The first bytes of a cursor of the file backend; the rest is JSON in base64url.
@@ -36,6 +37,8 @@ impl Reached {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) mark: Option<Timestamp>,
+    /// True if a segment was created at `mark`, as always in a cursor of this version.
+    pub(crate) mark_is_segment: bool,
     pub(crate) segments: BTreeMap<SegmentName, Reached>,
     /// The newest id that was read.
     pub(crate) newest: Option<EventId>,
@@ -49,6 +52,8 @@ pub(crate) struct Position {
 struct Text<'a> {
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     mark: Option<i64>,
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    mark_of_segment: Option<i64>,
     #[serde(rename = "s", default, borrow)]
     segments: Vec<(std::borrow::Cow<'a, str>, u64, Option<EventId>, bool)>,
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
@@ -60,8 +65,10 @@ struct Text<'a> {
 impl Position {
     /// Encodes the cursor as text.
     pub(crate) fn encode(&self) -> Cursor {
+        let mark = self.mark.map(Timestamp::as_nanos);
         let text = Text {
-            mark: self.mark.map(Timestamp::as_nanos),
+            mark: mark.filter(|_| !self.mark_is_segment),
+            mark_of_segment: mark.filter(|_| self.mark_is_segment),
             segments: self
                 .segments
                 .iter()
@@ -117,7 +124,8 @@ impl Position {
             segments.insert(name, Reached { offset, last, done });
         }
         Ok(Self {
-            mark: text.mark.map(Timestamp::from_nanos),
+            mark: text.mark_of_segment.or(text.mark).map(Timestamp::from_nanos),
+            mark_is_segment: text.mark_of_segment.is_some(),
             segments,
             newest: text.newest,
             begun: text.begun.map(Timestamp::from_nanos),
@@ -138,6 +146,16 @@ impl Position {
                 None => State::Unread,
             },
         }
+    }
+
+    /// True if the segment that was created at the high-water mark is gone, and was not removed with the oldest ones.
+    ///
+    /// A new segment is created after all that exist. So once the newest ones are gone, a new one may be below the mark,
+    /// which would hide it.
+    pub(crate) fn lost_its_mark(&self, listing: &Listing) -> bool {
+        let mark = self.mark.filter(|_| self.mark_is_segment);
+        let is_removed = |mark| listing.removed().is_some_and(|removed| mark <= removed.up_to);
+        mark.is_some_and(|mark| !listing.has_made(mark) && !is_removed(mark))
     }
 
     /// True if the removed segments may have held unread events.
@@ -189,6 +207,7 @@ mod tests {
         let id = EventId::floor(Timestamp::from_nanos(7));
         Position {
             mark: Some(Timestamp::from_nanos(6)),
+            mark_is_segment: false,
             segments: [
                 (
                     early,
@@ -215,8 +234,13 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back() {
-        let cursor = position().encode();
-        assert_eq!(Position::decode(&cursor).unwrap(), position());
+        for mark_is_segment in [false, true] {
+            let position = Position {
+                mark_is_segment,
+                ..position()
+            };
+            assert_eq!(Position::decode(&position.encode()).unwrap(), position);
+        }
     }
 
     #[test]

@@ -43,6 +43,9 @@ impl Extent {
                 None => "the log is gone".to_owned(),
             }));
         }
+        if position.lost_its_mark(&self.listing) {
+            return Ok(Some("the newest segment before the cursor is gone".to_owned()));
+        }
         for (name, reached) in &position.segments {
             let is_removed = self.listing.removed().is_some_and(|mark| mark.covers(name));
             if !name.is_canonical() || name.twin_form().is_some() || is_removed {

@@ -64,9 +64,27 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The newest mark of removed segments, if any.
+    /// The newest mark of removed segments that belongs to this log, if any.
     pub(super) fn removed(&self) -> Option<RemovedMark> {
-        self.removed_marks.iter().copied().max_by_key(|mark| mark.up_to)
+        let marks = self.removed_marks.iter().copied();
+        marks
+            .filter(|mark| self.has_left(*mark))
+            .max_by_key(|mark| mark.up_to)
+    }
+
+    /// True if the oldest segment that a removal left is there, so that its mark belongs to this log.
+    fn has_left(&self, mark: RemovedMark) -> bool {
+        mark.left.is_none_or(|left| self.has_made(left))
+    }
+
+    /// The marks of removed segments that do not belong to this log, and were not replaced by one that does.
+    pub(crate) fn untrue_removed_marks(&self) -> impl Iterator<Item = RemovedMark> {
+        let removed = self.removed();
+        let marks = self.removed_marks.iter().copied();
+        marks.filter(move |mark| {
+            let is_replaced = removed.is_some_and(|newer| mark.left <= Some(newer.up_to));
+            !self.has_left(*mark) && !is_replaced
+        })
     }
 
     /// Our segments, for a mark of sealed segments.
@@ -105,22 +123,23 @@ impl Listing {
 
     /// The creation time of the oldest segment of ours that was not removed.
     pub(crate) fn oldest_made(&self) -> Option<Timestamp> {
+        self.made().min()
+    }
+
+    /// The creation times of the segments of ours that were not removed.
+    pub(super) fn made(&self) -> impl Iterator<Item = Timestamp> {
         let ours = self.segments.keys().filter(|name| name.is_canonical());
-        ours.map(SegmentName::made).min()
+        ours.map(SegmentName::made)
     }
 
     /// True if a segment of ours has this creation time.
     pub(crate) fn has_made(&self, made: Timestamp) -> bool {
-        self.segments
-            .keys()
-            .any(|name| name.is_canonical() && name.made() == made)
+        self.made().any(|its| its == made)
     }
 
     /// The latest creation time of any segment of ours, including removed ones.
     pub(crate) fn newest_made(&self) -> Option<Timestamp> {
-        let ours = self.segments.keys().filter(|name| name.is_canonical());
-        let newest = ours.map(SegmentName::made).max();
-        newest.max(self.removed().map(|mark| mark.up_to))
+        self.made().max().max(self.removed().map(|mark| mark.up_to))
     }
 
     /// Moves the removed segments from `segments` to `leftovers`.
@@ -172,15 +191,11 @@ impl Listing {
     }
 }
 
-/// Lists the folder with one pass over its names. An absent folder has no segments. A name that is created or removed
-/// during the pass may be missed.
-pub(crate) fn list_once(root: &Root, folder: &Path) -> Result<Listing> {
-    read_folder(list_opened, root, folder)
-}
-
-/// A function that lists an open folder with one pass over its names.
+/// A function that lists an open folder with one pass over its names. A name that is created or removed during the pass
+/// may be missed.
 type Pass = fn(&Root, &Path, &dyn FsFolder) -> Result<Listing>;
 
+/// Makes one pass over a folder. An absent folder has no segments.
 fn read_folder(pass: Pass, root: &Root, folder: &Path) -> Result<Listing> {
     match root.open_folder(LIST, folder)? {
         Some(opened) => pass(root, folder, &*opened),
@@ -268,16 +283,25 @@ fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Li
     added?;
     let is_packed = |file: &OwnFile| file.form != SegmentForm::Plain;
     let some_are_packed = ours.iter().any(is_packed);
+    // As in `Listing::removed`, but before the segments are in the listing.
+    let is_here = |made| ours.iter().any(|file: &OwnFile| file.made == made);
+    let marks = listing.removed_marks.iter().copied();
+    let removed = marks
+        .filter(|mark| mark.left.is_none_or(is_here))
+        .max_by_key(|mark| mark.up_to);
     let covered = SealedNames {
-        removed: listing.removed().map(|mark| mark.up_to),
+        removed: removed.map(|mark| mark.up_to),
         segments: ours.iter().map(|file| (file.lower, file.made)),
         // A segment that is being compressed has two files.
         may_repeat: some_are_packed,
     };
     listing.mark = sealed_mark::trusted(root, folder, &listing.marks, &covered);
-    let mut covered = listing
-        .mark
-        .map(|mark| Covered::new(mark.made, &Position::default()));
+    let position = Position {
+        // The segment without which the mark of removed segments does not count is listed.
+        begun: removed.and_then(|mark| mark.left),
+        ..Position::default()
+    };
+    let mut covered = listing.mark.map(|mark| Covered::new(mark.made, &position));
     let compresses = root.options.compression;
     let plain_is_final = !compresses && !some_are_packed;
     for file in ours {
@@ -317,7 +341,9 @@ pub(super) fn list_for_writer(
     let before = mark(root, folder);
     let listed = list_by(list_unsealed, root, folder, deadline)?;
     let listing = listed.map(|(_, listing)| listing).unwrap_or_default();
-    let made = listing.newest_made();
+    // As in `newest_made` below, a new name is also above what a mark states that does not belong to this log.
+    let removed = listing.removed_marks.iter().map(|mark| mark.up_to).max();
+    let made = listing.newest_made().max(removed);
     let known = before.filter(|before| mark(root, folder) == Some(*before));
     Ok((listing, known.map(|mark| KnownNewest { mark, made })))
 }
@@ -439,6 +465,10 @@ pub(crate) fn list_after(
     }
     for file in covered.kept() {
         listing.add_own(file);
+    }
+    if !listing.removed_marks.iter().all(|mark| listing.has_left(*mark)) {
+        // The segment without which a mark does not count may be a covered one.
+        return list(root, folder, deadline);
     }
     finished(root, folder, listing, deadline)
 }

@@ -14,7 +14,7 @@ use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing;
 use super::replay_filter::{LongWritten, ReplayFilter};
-use super::resume::{begun_again, gap, removed, resume};
+use super::resume::{begun_again, covers_gone, gap, removed, resume};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
@@ -52,6 +52,9 @@ pub(crate) struct Merge {
     finished: BTreeMap<SegmentName, Reached>,
     /// The creation time of the newest segment when the scan began.
     newest_made: Option<Timestamp>,
+    /// The creation times of the listed segments and of the newest removed one, ascending. The high-water mark is one of
+    /// them.
+    made: Vec<Timestamp>,
     long_written: Option<LongWritten>,
     last_id: Option<EventId>,
     /// The newest id that this scan has returned, or that its cursor covers.
@@ -113,6 +116,9 @@ pub(crate) fn scan(
         }
         position.segments.retain(|name, _| !removed.covers(name));
     }
+    if position.lost_its_mark(&listing) {
+        return Err(covers_gone(root, folder));
+    }
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
             return Err(gap(SegmentRef::new(root, folder, name)));
@@ -120,6 +126,9 @@ pub(crate) fn scan(
     }
     root.skip_files(ForeignKind::EventFiles, folder, &listing.others);
     let newest_made = listing.newest_made();
+    let removed = listing.removed().map(|removed| removed.up_to);
+    let mut made: Vec<Timestamp> = listing.made().chain(removed).collect();
+    made.sort_unstable();
     let long_written = LongWritten::of(listing.segments.keys());
     let mut finished = BTreeMap::new();
     let (mut pending, mut foreign) = (Vec::new(), Vec::new());
@@ -168,6 +177,7 @@ pub(crate) fn scan(
         current: None,
         finished,
         newest_made,
+        made,
         long_written,
         last_id: position.newest,
         newest: position.newest,
@@ -244,15 +254,16 @@ impl Merge {
         };
         match opened {
             Some(reader) => self.place(reader),
-            // The scan has a floor, and all records of this segment are before it.
-            None if self.floor.is_none() => {
-                let segment = SegmentRef::new(&self.root, &self.folder, name);
-                if let Some(mark) = removed(segment) {
-                    return Err(mark.gap(&self.root, &self.folder));
-                }
+            // The segment is gone.
+            None => match removed(SegmentRef::new(&self.root, &self.folder, name)) {
+                Some(mark) if self.floor.is_none() => return Err(mark.gap(&self.root, &self.folder)),
+                // The scan has a floor, and all records of this segment are before it.
+                Some(_) => {}
                 // The segment was empty, and its writer has removed it.
-            }
-            None => {}
+                None => self
+                    .made
+                    .retain(|made| *made != name.made() || name.twin_form().is_some()),
+            },
         }
         Ok(())
     }
@@ -385,14 +396,16 @@ impl Merge {
 
     /// The high-water mark of a cursor at the current position.
     fn mark(&self) -> Option<Timestamp> {
-        let newest = self.newest_made.max(self.start.mark);
+        let newest = self.newest_made.max(self.start.mark)?;
         let smallest = self
             .pending_made
             .get(self.pending.len())
             .copied()
             .unwrap_or(Timestamp::MAX);
         let below = Timestamp::from_nanos(smallest.as_nanos().saturating_sub(1));
-        newest.map(|newest| newest.min(below).max(self.start.mark.unwrap_or(Timestamp::MIN)))
+        let bound = newest.min(below).max(self.start.mark.unwrap_or(Timestamp::MIN));
+        let not_after = self.made.partition_point(|made| *made <= bound);
+        self.made.get(not_after.checked_sub(1)?).copied()
     }
 
     /// Removes finished segments that the high-water mark covers. Runs only now and then.
@@ -523,6 +536,7 @@ impl Scan for Merge {
         }
         Position {
             mark,
+            mark_is_segment: true,
             segments,
             newest: self.newest,
             begun: self.newest.and(self.begun),

@@ -66,6 +66,7 @@ impl Logs {
         let mark = match segments.last() {
             Some((last, _)) => Some(RemovedMark {
                 begun: listing.begun().unwrap_or(last.made()),
+                left: listing.made().filter(|made| *made > last.made()).min(),
                 newest: newest
                     .max(listing.removed().map(|mark| mark.newest))
                     .unwrap_or(EventId::MIN),

@@ -1,10 +1,14 @@
 //! The mark of removed segments, which states where a log begins now.
 //!
-//! It is a file in the folder of the log, `.removed-{begun}-{newest id}-{up to}`. Its name states that the log's first
-//! segment was created at `begun`, that all segments of ours created up to `up to` are removed (even if their files
-//! still exist), and that none of their ids is above the newest id. The mark is durable before the first file is
-//! removed. So for every reader an interrupted removal is complete, and the next removal deletes the remaining files. A
-//! cursor that does not cover the removed segments gets `CursorGap`.
+//! It is a file in the folder of the log, `.removed-{begun}-{newest id}-{up to}-{left}`. Its name states that the log's
+//! first segment was created at `begun`, that all segments of ours created up to `up to` are removed (even if their
+//! files still exist), that none of their ids is above the newest id, and that the oldest segment that was left was
+//! created at `left`. The mark is durable before the first file is removed. So for every reader an interrupted removal is
+//! complete, and the next removal deletes the remaining files. A cursor that does not cover the removed segments gets
+//! `CursorGap`.
+//!
+//! A person may copy the mark to the folder of another log, whose segments it would hide. So a mark counts only beside
+//! the segment of `left`, which stays until a newer mark replaces this one.
 
 use std::path::{Path, PathBuf};
 
@@ -24,13 +28,22 @@ pub(crate) struct RemovedMark {
     pub(super) newest: EventId,
     /// The creation time of the newest removed segment.
     pub(super) up_to: Timestamp,
+    /// The creation time of the oldest segment that was left. A mark of an earlier version has none, and always counts.
+    pub(super) left: Option<Timestamp>,
 }
 
 impl RemovedMark {
     /// Parses the name of a mark; `None` for any other name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (begun, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
-        let (newest, up_to) = rest.rsplit_once('-')?;
+        let (rest, last) = rest.rsplit_once('-')?;
+        let (newest, up_to, left) = match rest.parse() {
+            Ok(newest) => (newest, last, None),
+            Err(_) => {
+                let (newest, up_to) = rest.rsplit_once('-')?;
+                (newest.parse().ok()?, up_to, Some(last))
+            }
+        };
         let time = |text| {
             Stamp::parse(text)
                 .filter(Stamp::is_canonical)
@@ -38,17 +51,22 @@ impl RemovedMark {
         };
         let mark = Self {
             begun: time(begun)?,
-            newest: newest.parse().ok()?,
+            newest,
             up_to: time(up_to)?,
+            left: match left {
+                Some(left) => Some(time(left)?),
+                None => None,
+            },
         };
         (mark.name() == name).then_some(mark)
     }
 
     fn name(self) -> String {
-        format!("{PREFIX}{}-{}-{}", self.begun, self.newest, self.up_to)
+        let left = self.left.map(|left| format!("-{left}")).unwrap_or_default();
+        format!("{PREFIX}{}-{}-{}{left}", self.begun, self.newest, self.up_to)
     }
 
-    pub(super) fn path(self, folder: &Path) -> PathBuf {
+    pub(crate) fn path(self, folder: &Path) -> PathBuf {
         folder.join(self.name())
     }
 
@@ -79,8 +97,12 @@ mod tests {
             begun,
             newest: EventId::floor(begun),
             up_to: begun.next(),
+            left: Some(begun.next().next()),
         };
-        assert_eq!(RemovedMark::parse(&mark.name()), Some(mark));
+        let old = RemovedMark { left: None, ..mark };
+        for mark in [mark, old] {
+            assert_eq!(RemovedMark::parse(&mark.name()), Some(mark));
+        }
         for name in [
             mark.name() + "x",
             mark.name().replace(".removed", "removed"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{ErrorKind, EventId, Result, StorageError, record};
+use prodigy_storage_backend::{Deadline, ErrorKind, EventId, Result, StorageError, record};
 use prodigy_storage_layout::SegmentForm;
 
 use super::clock::StepClock;
@@ -32,7 +32,7 @@ pub(crate) fn gap(segment: SegmentRef<'_>) -> StorageError {
 
 /// The mark that states the removal of this segment, if it was removed.
 pub(super) fn removed(segment: SegmentRef<'_>) -> Option<RemovedMark> {
-    let listing = listing::list_once(segment.root, segment.folder).ok()?;
+    let listing = listing::list(segment.root, segment.folder, Deadline::never()).ok()?;
     listing.removed().filter(|mark| mark.covers(segment.name))
 }
 
@@ -45,6 +45,17 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
         "the log that the cursor points into is not here: it was removed, or the cursor is of another job",
     )
     .with_hint("begin without a cursor, or with one of this job")
+}
+
+/// The error for a cursor whose newest segment is gone.
+pub(super) fn covers_gone(root: &Root, folder: &Path) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        root.absolute(folder).display(),
+        "the newest segment before the cursor is gone: a power loss took it, or it was removed by hand",
+    )
+    .with_hint("begin without a cursor: some events may come again")
 }
 
 /// Opens a segment at a cursor's position in it.

@@ -1,10 +1,15 @@
 //! Tests of cursors: a reader skips no event, and returns none twice.
 
-use prodigy_storage_backend::{ErrorKind, ScanOptions};
+use std::sync::Arc;
 
+use prodigy_storage_backend::{Cursor, ErrorKind, ScanOptions};
+
+use crate::log::Logs;
 use crate::log::cursor::Position;
 
-use super::support::{Place, damage, drain, id, ids, line, lines, name, payloads, set_mode, take};
+use super::support::{
+    NEVER, Place, at, damage, drain, id, ids, line, lines, name, payloads, sealed, set_mode, take,
+};
 
 #[test]
 fn damage_is_told_once_and_not_again_from_a_cursor_behind_it() {
@@ -326,13 +331,13 @@ fn following_a_compressed_file_of_another_program_goes_on_where_it_was() {
 fn an_event_of_an_old_segment_that_was_written_to_for_long_is_not_returned_again() {
     let place = Place::new();
     // A process continued the oldest segment, while others created more than the replay filter searches.
-    let sealed = |made: i64, events: &[(i64, &str)]| {
+    let sealed_with = |made: i64, events: &[(i64, &str)]| {
         let events = events.iter().map(|(number, payload)| (id(*number), *payload));
         set_mode(&place.plant(&name(made, made), lines(events)), 0o400);
     };
-    sealed(0, &[(0, "first"), (600, "again"), (605, "last")]);
+    sealed_with(0, &[(0, "first"), (600, "again"), (605, "last")]);
     for made in 1..200 {
-        sealed(made, &[(300 + made, "x")]);
+        sealed_with(made, &[(300 + made, "x")]);
     }
     let (items, cursor) = place.after(&place.store(), None);
     assert_eq!(items.len(), 202);
@@ -343,8 +348,79 @@ fn an_event_of_an_old_segment_that_was_written_to_for_long_is_not_returned_again
     assert_eq!(payloads(&items), ["new"]);
     // The cursor names no segment of a log whose segments were written one after the other.
     for made in 800..1_000 {
-        sealed(made, &[(made, "y")]);
+        sealed_with(made, &[(made, "y")]);
     }
     let (_, cursor) = place.after(&place.store(), Some(cursor));
     assert_eq!(Position::decode(&cursor).unwrap().segments.len(), 0);
+}
+
+fn is_gap(place: &Place, store: &Arc<Logs>, cursor: Cursor) -> bool {
+    let scan = store.scan(&place.job, &ScanOptions::after(cursor), NEVER);
+    scan.err()
+        .is_some_and(|error| error.kind() == ErrorKind::CursorGap)
+}
+
+#[test]
+fn a_follower_whose_newest_segments_were_removed_by_hand_gets_a_gap_and_misses_nothing() {
+    // The oldest segments were removed before, so that a mark says where the log began.
+    for is_cut in [false, true] {
+        for left in [0, 15] {
+            let place = Place::new();
+            sealed(&place, 0..20);
+            if is_cut {
+                place.store().remove_before(&place.job, at(10), NEVER).unwrap();
+            }
+            let (_, cursor) = place.after(&place.store(), None);
+            for file in place.files() {
+                if file.starts_with("events-") && file >= name(left, left) {
+                    std::fs::remove_file(place.log().join(file)).unwrap();
+                }
+            }
+            // The name of the next segment is below those that the cursor covers, and that of the second one is above.
+            place.clock.turn(16);
+            place.append(&place.store(), &["new"]).unwrap();
+            assert!(is_gap(&place, &place.store(), cursor.clone()), "{is_cut}, {left}");
+            place.clock.turn(1_000);
+            let (store, held) = (place.store(), place.store());
+            place.append(&held, &["held"]).unwrap();
+            place.append(&store, &["second"]).unwrap();
+            assert!(is_gap(&place, &place.store(), cursor), "{is_cut}, {left}");
+        }
+    }
+}
+
+#[test]
+fn a_cursor_before_an_empty_segment_that_a_power_loss_took_skips_no_event_of_the_next_one() {
+    let place = Place::new();
+    sealed(&place, 0..3);
+    // The clock of this writer was ahead, and it died before its first record.
+    let empty = place.plant(&name(1_000, 1_000), "");
+    let (items, cursor) = place.after(&place.store(), None);
+    assert_eq!(items.len(), 3);
+    let end = place.store().end(&place.job, NEVER).unwrap();
+    std::fs::remove_file(empty).unwrap();
+    place.clock.turn(10);
+    place.append(&place.store(), &["new"]).unwrap();
+    for cursor in [cursor, end] {
+        let (items, _) = place.after(&place.store(), Some(cursor));
+        assert_eq!(payloads(&items), ["new"]);
+    }
+}
+
+#[test]
+fn a_cursor_of_an_earlier_version_continues_whatever_its_mark() {
+    let place = Place::new();
+    sealed(&place, 0..3);
+    let old = Position {
+        mark: Some(at(900)),
+        newest: Some(id(2)),
+        begun: Some(at(0)),
+        ..Position::default()
+    };
+    sealed(&place, [1_000]);
+    let (items, cursor) = place.after(&place.store(), Some(old.encode()));
+    assert_eq!(ids(&items), [id(1_000)]);
+    let position = Position::decode(&cursor).unwrap();
+    assert!(position.mark_is_segment);
+    assert_eq!(position.mark, Some(at(1_000)));
 }

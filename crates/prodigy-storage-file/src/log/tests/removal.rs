@@ -10,6 +10,7 @@ use prodigy_storage_layout::{SegmentForm, SegmentName};
 use super::support::{
     NEVER, Place, at, batch, drain, id, ids, job, line, lines, name, payloads, set_mode, take,
 };
+use crate::doctor::FindingSeverity;
 use crate::log::Logs;
 
 /// Writes sealed segments, each with one event whose time is the segment's creation time.
@@ -237,6 +238,82 @@ fn a_file_that_comes_back_stays_removed_and_goes_with_the_next_removal() {
     assert_eq!(place.after(&store, Some(end)).0, []);
     assert_eq!(remove(&place, &store, 2).segments, 1);
     assert_eq!(segments(&place).len(), 2);
+}
+
+/// Writes the segments of a log, removes those before 250, and returns the name of the mark.
+fn removed_until_250(place: &Place) -> String {
+    sealed(place, [100, 200, 300, 400]);
+    remove(place, &place.store(), 250);
+    marks(place).remove(0)
+}
+
+#[test]
+fn a_mark_of_another_log_hides_nothing_and_goes_with_a_repair() {
+    let mark = removed_until_250(&Place::new());
+    let place = Place::new();
+    sealed(&place, [50, 150, 250]);
+    let before = cursor(&place, &place.store(), 1);
+    place.plant(&mark, "");
+    assert_eq!(place.payloads(&place.store()), ["50", "150", "250"]);
+    let (items, _) = place.after(&place.store(), Some(before));
+    assert_eq!(payloads(&items), ["150", "250"]);
+    place.append(&place.store(), &["new"]).unwrap();
+    assert_eq!(place.payloads(&place.store()), ["50", "150", "250", "new"]);
+    assert_eq!(place.findings("/.removed-", false), [FindingSeverity::Warning]);
+    assert_eq!(place.findings("/.removed-", true).len(), 1);
+    assert_eq!(marks(&place), [""; 0]);
+    assert_eq!(place.findings("/.removed-", false), []);
+    // A removal makes a mark of its own, and an untrue one goes as well.
+    place.plant(&mark, "");
+    assert_eq!(remove(&place, &place.store(), 100).segments, 1);
+    assert_eq!(place.payloads(&place.store()), ["150", "250", "new"]);
+    assert_eq!(marks(&place).len(), 1);
+    assert_ne!(marks(&place), [mark]);
+    assert_eq!(place.findings("/.removed-", false), []);
+}
+
+#[test]
+fn a_mark_of_an_earlier_version_is_read_and_replaced_by_the_next_removal() {
+    let place = Place::new();
+    let mark = removed_until_250(&place);
+    let old = &mark[..mark.rfind('-').unwrap()];
+    std::fs::rename(place.log().join(&mark), place.log().join(old)).unwrap();
+    sealed(&place, [200]);
+    let store = place.store();
+    assert_eq!(place.payloads(&store), ["300", "400"]);
+    let nothing = store.end(&job("other"), NEVER).unwrap();
+    refused(&place, &store, &nothing);
+    assert_eq!(place.findings("/.removed-", false), []);
+    remove(&place, &store, 350);
+    assert_eq!(place.payloads(&store), ["400"]);
+    let now = marks(&place);
+    assert!(now.len() == 1 && now[0].len() == mark.len(), "{now:?}");
+    // The log is still the same one.
+    let cursor = cursor(&place, &store, 1);
+    assert_eq!(place.after(&store, Some(cursor)).0, []);
+}
+
+#[test]
+fn files_that_come_back_stay_removed_in_a_log_with_thousands_of_names() {
+    let place = Place::new();
+    sealed(&place, 0..600);
+    remove(&place, &place.store(), 3);
+    let (_, end) = place.after(&place.store(), None);
+    // A writer marks the sealed segments.
+    let writer = place.store();
+    place.append(&writer, &["new"]).unwrap();
+    writer.flush(NEVER).unwrap();
+    drop(writer);
+    sealed(&place, 1..3);
+    // Only some of the names that the cursor and the mark cover are listed.
+    let (items, _) = place.after(&place.store(), Some(end));
+    assert_eq!(payloads(&items), ["new"]);
+    let (store, reel) = place.taped(place.options());
+    place.append(&store, &["newer"]).unwrap();
+    let calls = reel.take();
+    let examined = calls.iter().filter(|call| call.starts_with("stat events-"));
+    assert!(examined.count() < 10, "{calls:?}");
+    assert_eq!(place.items(&store).len(), 599);
 }
 
 #[test]

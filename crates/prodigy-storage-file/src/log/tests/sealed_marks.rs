@@ -4,19 +4,13 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, EventId};
 
-use super::support::{NEVER, Place, id, ids, line, lines, name, payloads, set_mode};
+use super::support::{NEVER, Place, id, ids, line, lines, name, payloads, sealed, set_mode};
 use super::tape::Reel;
-use crate::doctor::{Doctor, DoctorScope, Finding, FindingSeverity};
+use crate::doctor::FindingSeverity;
 use crate::log::Logs;
 
 /// A number of segments that is large enough for a new mark.
 const MANY: i64 = 300;
-
-fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
-    for number in numbers {
-        set_mode(&place.plant(&name(number, number), line(id(number), "x")), 0o400);
-    }
-}
 
 fn marks(place: &Place) -> Vec<String> {
     let mut marks = place.files();
@@ -285,18 +279,7 @@ fn a_log_that_was_copied_by_hand_with_its_mark_or_before_it_is_in_order() {
 
 /// The severities of the findings about marks.
 fn findings(place: &Place, repair: bool) -> Vec<FindingSeverity> {
-    let (doctor, mut severities) = (Doctor::new(place.options()).unwrap(), Vec::new());
-    let note = &mut |finding: Finding| {
-        if finding.place.contains("/.sealed-") {
-            severities.push(finding.severity);
-        }
-    };
-    let done = match repair {
-        true => doctor.repair(&DoctorScope::all(), std::time::Duration::ZERO, note),
-        false => doctor.examine(&DoctorScope::all(), note),
-    };
-    done.unwrap();
-    severities
+    place.findings("/.sealed-", repair)
 }
 
 #[test]

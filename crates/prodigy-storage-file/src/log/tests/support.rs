@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::tape::{Reel, Tape};
 use crate::FileOptions;
+use crate::doctor::{Doctor, DoctorScope, Finding, FindingSeverity};
 use crate::fs::RealFs;
 use crate::log::Logs;
 
@@ -165,6 +166,22 @@ impl Place {
         (items, scan.cursor())
     }
 
+    /// The severities of the doctor's findings about places with this text.
+    pub(super) fn findings(&self, text: &str, repair: bool) -> Vec<FindingSeverity> {
+        let (doctor, mut severities) = (Doctor::new(self.options()).unwrap(), Vec::new());
+        let note = &mut |finding: Finding| {
+            if finding.place.contains(text) {
+                severities.push(finding.severity);
+            }
+        };
+        let done = match repair {
+            true => doctor.repair(&DoctorScope::all(), std::time::Duration::ZERO, note),
+            false => doctor.examine(&DoctorScope::all(), note),
+        };
+        done.unwrap();
+        severities
+    }
+
     pub(super) fn seal(&self, store: &Arc<Logs>) {
         store.seal(&self.job, NEVER).unwrap();
     }
@@ -277,6 +294,13 @@ pub(super) fn lines<'a>(events: impl IntoIterator<Item = (EventId, &'a str)>) ->
 /// after the start.
 pub(super) fn name(lower: i64, made: i64) -> String {
     SegmentName::new(at(lower), at(made)).file_name(SegmentForm::Plain)
+}
+
+/// Writes sealed segments, each with one event.
+pub(super) fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
+    for number in numbers {
+        set_mode(&place.plant(&name(number, number), line(id(number), "x")), 0o400);
+    }
 }
 
 pub(super) fn set_mode(path: &Path, mode: u32) {
