@@ -93,6 +93,7 @@ impl Readers {
     pub(super) fn remove(&mut self, slot: Slot) -> Option<SegmentReader> {
         let reader = self.readers.get_mut(slot)?.take()?;
         self.free.push(slot);
+        self.open.retain(|&other| other != slot);
         self.buffered -= reader.buffered();
         Some(reader)
     }
@@ -163,6 +164,10 @@ impl Readers {
                 .filter(|reader| reader.is_open())
                 .map(|reader| (weight(reader), reader.order))
         };
+        // Nothing changed since the last call for this reader: of the others, some may have been closed.
+        if self.open.contains(&slot) == is_open(&self.readers, slot).is_some() {
+            return;
+        }
         self.open
             .retain(|&other| other != slot && is_open(&self.readers, other).is_some());
         if is_open(&self.readers, slot).is_none() {
