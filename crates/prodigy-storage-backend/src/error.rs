@@ -380,6 +380,23 @@ impl StorageError {
     }
 }
 
+/// Quotes a text as one word of a shell, if necessary. For commands in messages.
+///
+/// ```
+/// use prodigy_storage_backend::shell_word;
+///
+/// assert_eq!(shell_word("/srv/jobs"), "/srv/jobs");
+/// assert_eq!(shell_word("it's"), r"'it'\''s'");
+/// ```
+#[must_use]
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
 /// Escapes control and format characters, so that text from outside can't control a terminal.
 ///
 /// ```

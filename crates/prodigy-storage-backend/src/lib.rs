@@ -78,7 +78,7 @@ pub use body::{Body, BodyError, object_bounds, to_raw};
 pub use clock::{BootId, Clock, SystemClock, Uptime, time_to_store};
 pub use deadline::Deadline;
 pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};
-pub use error::{ErrorKind, Result, StorageError, escape};
+pub use error::{ErrorKind, Result, StorageError, escape, shell_word};
 pub use fence::{Fence, FenceMarks, InvalidFence};
 pub use foreign::{Foreign, ForeignKind};
 pub use histogram::{Histogram, SharedHistogram};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use prodigy_storage_layout::{JobAddress, RepoName, Timestamp};
 use serde::Serialize;
 
+use crate::error::shell_word;
 use crate::histogram::Histogram;
 
 /// The capabilities of a backend.
@@ -117,6 +118,8 @@ pub struct Check {
     pub found: String,
     /// The advice for a person, if the check did not pass.
     pub hint: Option<String>,
+    /// A command for a shell that solves the problem, if there is one. It may call the tool `prodigy-storage`.
+    pub command: Option<String>,
 }
 
 impl Check {
@@ -128,6 +131,7 @@ impl Check {
             severity,
             found: found.into(),
             hint: None,
+            command: None,
         }
     }
 
@@ -135,6 +139,13 @@ impl Check {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Sets the command that solves the problem.
+    #[must_use]
+    pub fn with_command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
         self
     }
 
@@ -174,9 +185,15 @@ impl Check {
         } else {
             Severity::Warning
         };
-        Self::new(name, severity, format!("{found}; {near} at 80 % or more")).with_hint(
-            "redrive or remove dead letters, compact the queue, or raise `backend_config.max_queue_size` before pushes are refused",
-        )
+        Self::new(name, severity, format!("{found}; {near} at 80 % or more"))
+            .with_hint(
+                "redrive or remove dead letters, compact the queue, or raise `backend_config.max_queue_size` before pushes are refused",
+            )
+            .with_command(format!(
+                "prodigy-storage dlq analyze --repo {} --job {}",
+                shell_word(job.repo.as_str()),
+                shell_word(job.job.as_str())
+            ))
     }
 }
 

@@ -12,7 +12,7 @@ use prodigy_storage::config::Notice;
 use prodigy_storage::doctor::Doctor;
 use prodigy_storage::{
     ErrorKind, ForeignKind, IdentityKind, Job, Repo, RepoName, Storage, StorageBuilder, StorageError,
-    StorageNotice, TooLarge, escape,
+    StorageNotice, Timestamp, TooLarge, escape,
 };
 
 use crate::cli::{Command, Global};
@@ -20,9 +20,11 @@ use crate::console::Console;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
 use crate::job::not_reserved;
-use crate::output::{shortened, style_of};
-use crate::shell::{as_word, tool};
+use crate::output::{style_of, wrapped};
+use crate::shell::{as_word, in_this_store, tool};
+use crate::table::{Line, shortened};
 use crate::terminal::{Output, Terminal};
+use crate::time;
 #[cfg(feature = "file")]
 use crate::{backup, doctor};
 use crate::{
@@ -61,6 +63,7 @@ pub(crate) struct App<'c> {
     pub(crate) terminal: bool,
     /// The width of the terminal that the output goes to.
     pub(crate) width: Option<usize>,
+    size: fn() -> Option<(usize, usize)>,
     colour: bool,
     /// The offset of the local times that were printed last.
     pub(crate) offset: Option<jiff::tz::Offset>,
@@ -82,7 +85,8 @@ pub(crate) struct App<'c> {
 
 impl<'c> App<'c> {
     pub(crate) fn new(global: Global, console: Console<'c>) -> Self {
-        let output = match console.width {
+        let size = (console.size)();
+        let output = match size {
             Some(_) => Output::Terminal(Terminal::new(console.output)),
             None => Output::Plain(console.output),
         };
@@ -93,7 +97,8 @@ impl<'c> App<'c> {
             out: BufWriter::with_capacity(BUFFER, output),
             err: console.errors,
             terminal: console.terminal,
-            width: console.width,
+            width: size.map(|(columns, _)| columns),
+            size: console.size,
             colour: console.colour,
             offset: None,
             closed: console.closed,
@@ -131,7 +136,12 @@ impl<'c> App<'c> {
                 Exit::Failed
             }
             Err(failure) => {
-                failure.print(&mut self.err);
+                let mut said = Vec::new();
+                failure.print(&mut said);
+                let said = String::from_utf8_lossy(&said);
+                let said = in_this_store(&said, &self.global);
+                // Write failures are ignored, as for every message.
+                let _ = self.err.write_all(said.as_bytes());
                 failure.exit()
             }
         }
@@ -300,7 +310,7 @@ impl<'c> App<'c> {
                 "{} was moved to {} at {}: what is read here is as it was then",
                 moved.part,
                 moved.to,
-                moved.at.to_rfc3339()
+                self.message_time(moved.at)
             )));
         }
         Ok(())
@@ -321,11 +331,15 @@ impl<'c> App<'c> {
 
     /// Writes a line of output. On a terminal, it is cut to the terminal's width.
     pub(crate) fn cut_line(&mut self, line: &str) -> Result<()> {
-        let shown = match self.width {
-            Some(width) => shortened(line, width),
-            None => line.into(),
-        };
-        self.line(shown.as_ref())
+        match self.width {
+            Some(width) => self.line(shortened(&escape(line), width)),
+            None => self.line(line),
+        }
+    }
+
+    /// Writes a line with its styles.
+    pub(crate) fn print_line(&mut self, line: &Line) -> Result<()> {
+        self.styled_line(&line.text, &line.styles)
     }
 
     /// Writes a line of output in which some ranges have a style, if the output takes styles.
@@ -338,10 +352,41 @@ impl<'c> App<'c> {
         self.out.get_mut().styled(line, styles).map_err(Failure::output)
     }
 
-    /// Writes a line that begins with a word for a severity or an outcome.
+    /// Writes a line that begins with a word for a severity or an outcome. On a terminal, it is broken between its words.
     pub(crate) fn finding(&mut self, word: &str, what: &str) -> Result<()> {
-        let styles = style_of(word).map(|style| (0..word.len(), style));
-        self.styled_line(&format!("{word:<8} {what}"), styles.as_slice())
+        let lines = finding(word, what, self.width);
+        lines.iter().try_for_each(|line| self.print_line(line))
+    }
+
+    /// Writes a line about the finding above it. On a terminal, it is broken between its words.
+    pub(crate) fn detail(&mut self, label: &str, text: &str) -> Result<()> {
+        let lines = detail(label, text, self.width);
+        lines.iter().try_for_each(|line| self.print_line(line))
+    }
+
+    /// Runs a part of a command without its messages.
+    pub(crate) fn quietly<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> T {
+        let errors = std::mem::replace(&mut self.err, Box::new(std::io::sink()));
+        let made = part(self);
+        self.err = errors;
+        made
+    }
+
+    /// Asks the terminal for its size, which may have changed.
+    pub(crate) fn measure(&mut self) -> Option<(usize, usize)> {
+        let size = (self.size)();
+        self.width = size.map(|(columns, _)| columns).or(self.width);
+        size
+    }
+
+    /// A time, as people and scripts read it: on a terminal in the local zone, elsewhere in UTC.
+    pub(crate) fn time(&self, time: Timestamp) -> String {
+        time::shown(time, self.width.is_some())
+    }
+
+    /// The same for a message on standard error.
+    pub(crate) fn message_time(&self, time: Timestamp) -> String {
+        time::shown(time, self.terminal)
     }
 
     /// Writes a value as a line of JSON.
@@ -364,24 +409,29 @@ impl<'c> App<'c> {
         self.out = BufWriter::with_capacity(BUFFER, output);
     }
 
+    fn say(&mut self, label: &str, text: &str) {
+        let text = in_this_store(text, &self.global).into_owned();
+        say(&mut self.err, label, &text);
+    }
+
     /// Prints a note to the user; it is no failure.
     pub(crate) fn note(&mut self, text: &str) {
-        say(&mut self.err, "note", text);
+        self.say("note", text);
     }
 
     /// Prints a warning.
     pub(crate) fn warn(&mut self, text: &str) {
-        say(&mut self.err, "warning", text);
+        self.say("warning", text);
     }
 
     /// Says what to do about something that was reported.
     pub(crate) fn hint(&mut self, text: &str) {
-        say(&mut self.err, "hint", text);
+        self.say("hint", text);
     }
 
     /// Reports a failure that does not end the command.
     pub(crate) fn error(&mut self, text: &str) {
-        say(&mut self.err, "error", text);
+        self.say("error", text);
     }
 
     /// Warns of something about the configuration.
@@ -402,7 +452,7 @@ impl<'c> App<'c> {
     /// Reports damage. A run without another failure then ends with exit code 5.
     pub(crate) fn damaged(&mut self, what: &str) {
         self.damaged = true;
-        say(&mut self.err, "damaged", what);
+        self.say("damaged", what);
     }
 
     /// Reports the damage that an error of storage describes. A run without another failure then ends with exit code
@@ -414,7 +464,7 @@ impl<'c> App<'c> {
     /// Reports that data was skipped. A run without damage or another failure then ends with exit code 6.
     pub(crate) fn skipped(&mut self, what: &str) {
         self.skipped = true;
-        say(&mut self.err, "skipped", what);
+        self.say("skipped", what);
     }
 
     /// Reports data of another program that was skipped, once per kind. For a command that prints all data, this
@@ -509,3 +559,30 @@ impl<'c> App<'c> {
         }
     }
 }
+
+/// The indentation of what is about a finding.
+const INDENT: usize = 9;
+
+/// The lines of a finding: a word for its severity or outcome, and a text that is broken to fit this width.
+pub(crate) fn finding(word: &str, what: &str, width: Option<usize>) -> Vec<Line> {
+    let styles = style_of(word).map(|style| (0..word.len(), style));
+    let text = format!("{word:<8} {what}");
+    let mut lines: Vec<Line> = (wrapped(&text, width, INDENT).into_iter().map(Line::from)).collect();
+    if let Some(first) = lines.first_mut() {
+        first.styles.extend(styles);
+    }
+    lines
+}
+
+/// The lines of a text about a finding. A command is never broken, so that it can be pasted.
+pub(crate) fn detail(label: &str, text: &str, width: Option<usize>) -> Vec<Line> {
+    let text = format!("{:INDENT$}{label}: {text}", "");
+    let width = width.filter(|_| label != RUN);
+    wrapped(&text, width, INDENT)
+        .into_iter()
+        .map(Line::from)
+        .collect()
+}
+
+/// The label of a command.
+pub(crate) const RUN: &str = "run";

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::app::{Access, App};
 use crate::copy::must_be_there;
@@ -13,7 +13,7 @@ use crate::job::RepoArgs;
 use crate::new_file;
 use crate::output::{bytes, counted};
 use crate::progress::Progress;
-use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId, escape};
+use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId, StorageError, escape};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
@@ -99,7 +99,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
     let summary = if arguments.prints() {
         let summary = written(backup.write(job.as_ref(), &mut app.out))?;
         app.flush()?;
-        app.note(&line(&summary, "in the archive"));
+        let text = line(app, &summary, "in the archive");
+        app.note(&text);
         summary
     } else {
         let summary = new_file::write(&arguments.file, |out| Ok(backup.write(job.as_ref(), out)?))?;
@@ -140,14 +141,15 @@ pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit
     let len = file.metadata().map_err(failed)?.len();
     if arguments.check {
         let mut archive = Watched::new(file, len, app.terminal);
-        let summary = Backup::check(&mut archive)?;
+        let summary = Backup::check(&mut archive).map_err(|error| of_archive(path, error))?;
         report(app, &summary, "whole")?;
         return Ok(Exit::Done);
     }
     let job = arguments.job.address(app)?;
     let backup = app.backup(Access::Write)?;
     let mut archive = Watched::new(file, 2 * len, app.terminal);
-    let summary = backup.restore(&mut archive, job.as_ref())?;
+    let restored = backup.restore(&mut archive, job.as_ref());
+    let summary = restored.map_err(|error| of_archive(path, error))?;
     drop(archive);
     report(app, &summary, "restored")?;
     if summary.moved > 0 {
@@ -163,11 +165,11 @@ pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit
 fn report(app: &mut App<'_>, summary: &BackupSummary, what: &str) -> Result<()> {
     match app.json() {
         true => app.json_line(summary),
-        false => app.line(line(summary, what)),
+        false => app.line(line(app, summary, what)),
     }
 }
 
-fn line(summary: &BackupSummary, what: &str) -> String {
+fn line(app: &App<'_>, summary: &BackupSummary, what: &str) -> String {
     let of = match &summary.job {
         Some(job) => job.clone(),
         None => counted(summary.jobs, "job"),
@@ -176,8 +178,16 @@ fn line(summary: &BackupSummary, what: &str) -> String {
         "{what}: {of}, {}, {}; as of {}",
         counted(summary.files, "file"),
         bytes(summary.bytes),
-        summary.made.to_rfc3339()
+        app.time(summary.made)
     )
+}
+
+/// Names the archive that an error is about.
+fn of_archive(path: &Path, error: StorageError) -> Failure {
+    match error.target() {
+        "the archive" => Failure::at(path.display(), &error),
+        _ => error.into(),
+    }
 }
 
 /// Converts an error of writing the archive. If the reader of the pipe is gone, that is a failure of the command, not

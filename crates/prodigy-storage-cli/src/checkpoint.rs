@@ -22,8 +22,9 @@ use crate::exit::Exit;
 use crate::input::InputArgs;
 use crate::job::{JobArgs, Opened};
 use crate::near::Near;
-use crate::output::{Table, bytes};
-use crate::time::{duration, passed};
+use crate::output::bytes;
+use crate::table::{Column, Table};
+use crate::time::{Times, duration, passed};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointCommand {
@@ -434,12 +435,18 @@ fn as_json(entry: &CheckpointEntry) -> Map<String, Value> {
 }
 
 fn print(app: &mut App<'_>, entries: &[CheckpointEntry]) -> Result<()> {
-    let mut table = Table::new(&["PHASE", "STORED", "SIZE", "DOCUMENT"]);
+    let times = Times::new(app.width.is_some());
+    let mut table = Table::new([
+        Column::name("PHASE").optional(1),
+        Column::word(times.heading("STORED")),
+        Column::number("SIZE"),
+        Column::name("DOCUMENT"),
+    ]);
     for entry in entries {
         if app.json() {
             app.json_line(&as_json(entry))?;
         } else {
-            let stored = entry.modified.to_rfc3339();
+            let stored = times.cell(entry.modified);
             let (phase, document) = (entry.id.phase().to_string(), entry.id.to_string());
             table.row(app, [phase, stored, bytes(entry.bytes), document])?;
         }

@@ -4,15 +4,18 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use prodigy_storage::config::RetentionSettings;
-use prodigy_storage::{CleanOptions, JobId, Removal, RemovalKind, RemovalOutcome, Storage, Timestamp};
+use prodigy_storage::{
+    CleanOptions, JobId, JobState, Removal, RemovalKind, RemovalOutcome, Storage, Timestamp,
+};
 use serde_json::json;
 
 use crate::app::{Access, App};
 use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::output::{Table, bytes, counted};
-use crate::time::{age, duration, left, passed};
+use crate::output::{bytes, counted};
+use crate::table::{Column, Table};
+use crate::time::{Times, age, duration, left, passed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CleanArgs {
@@ -115,7 +118,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     }
     let rules = arguments.rules.over(&storage.config().retention);
     let is_without_rule = rules == RetentionSettings::default();
-    let limits = limits(&rules);
+    let (limits, set) = (limits(&rules), rules.clone());
     let options = CleanOptions::new()
         .rules(rules)
         .repo(repo)
@@ -123,7 +126,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         .dry_run(!arguments.removes())
         .unattended(arguments.auto);
     let report = storage.clean(options)?;
-    let mut table = Table::new(&["DATA", "COUNT", "SIZE", "OLDER THAN", "JOB"]);
+    let mut table = Table::new([
+        Column::word("DATA"),
+        Column::number("COUNT"),
+        Column::number("SIZE"),
+        Column::number("OLDER THAN"),
+        Column::name("JOB"),
+    ]);
     let (mut exit, mut made) = (Exit::Done, 0_usize);
     for removal in &report.removals {
         let kept = match &removal.outcome {
@@ -162,8 +171,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
              such a silence as {} days at most, and as half of the age that a rule sets; if the clock was right, look at the plan of \
              `clean`, and remove with `clean --yes`",
             counted(report.held_back, "removal") + " due",
-            from.to_rfc3339(),
-            to.to_rfc3339(),
+            app.message_time(from),
+            app.message_time(to),
             CleanOptions::RECENT.as_secs() / (24 * 60 * 60),
         ));
     }
@@ -174,13 +183,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         0 if is_without_rule => "nothing is removed without a rule: set keys below `retention`, or give one \
                                  such as `--finished-jobs 30d`"
             .to_owned(),
-        0 => {
-            let oldest = oldest(&storage)?.map_or_else(
-                || "no job has been written to".to_owned(),
-                |last| format!("the oldest last write of a job is {} ago", age(passed(last))),
-            );
-            format!("nothing is old enough: {limits}; {oldest}")
-        }
+        0 => format!("nothing is old enough: {limits}; {}", not_due(&storage, &set)?),
         _ if arguments.removes() => format!("removed {size}"),
         count => format!(
             "nothing was removed; `--yes` makes {}: {size}",
@@ -211,17 +214,46 @@ fn limits(rules: &RetentionSettings) -> String {
     ages.chain(keep).collect::<Vec<_>>().join(", ")
 }
 
-/// The time of the last write to the job that has gone without writes for the longest time.
-fn oldest(storage: &Storage) -> Result<Option<Timestamp>> {
-    let mut oldest: Option<Timestamp> = None;
+/// Why no job is removed: the age of the oldest one, and the jobs that no rule is about.
+fn not_due(storage: &Storage, rules: &RetentionSettings) -> Result<String> {
+    let (mut oldest, mut finished, mut unfinished) = (None::<Timestamp>, 0_u64, 0_u64);
     for repo in storage.repositories() {
         // A job that can't be read was reported as one that is not removed.
         for job in storage.repo(repo?)?.survey().flatten().flatten() {
             let last = job.status.last_activity;
             oldest = [oldest, last].into_iter().flatten().min();
+            match job.status.state {
+                JobState::Finished => finished += 1,
+                _ => unfinished += 1,
+            }
         }
     }
-    Ok(oldest)
+    let mut text = oldest.map_or_else(
+        || "no job has been written to".to_owned(),
+        |last| format!("the oldest last write of a job is {} ago", age(passed(last))),
+    );
+    for (jobs, what, rule, missing) in [
+        (
+            finished,
+            "finished job",
+            rules.finished_jobs,
+            "`--finished-jobs 30d`",
+        ),
+        (
+            unfinished,
+            "unfinished job",
+            rules.idle_jobs,
+            "`--idle-jobs 90d`, or `job finish` and `--finished-jobs 30d`",
+        ),
+    ] {
+        if jobs > 0 && rule.is_none() {
+            text.push_str(&format!(
+                "; no rule is set for {}: {missing}",
+                counted(jobs, what)
+            ));
+        }
+    }
+    Ok(text)
 }
 
 fn name(removal: &Removal) -> String {
@@ -254,7 +286,16 @@ fn row(removal: &Removal) -> [String; 5] {
 
 /// Prints the audit log.
 fn log(app: &mut App<'_>, storage: &Storage) -> Result<Exit> {
-    let mut table = Table::new(&["TIME", "OUTCOME", "DATA", "COUNT", "SIZE", "RULE", "JOB"]);
+    let times = Times::new(app.width.is_some());
+    let mut table = Table::new([
+        Column::word(times.heading("TIME")),
+        Column::text("OUTCOME"),
+        Column::word("DATA"),
+        Column::number("COUNT"),
+        Column::number("SIZE"),
+        Column::text("RULE").optional(1),
+        Column::name("JOB"),
+    ]);
     for event in storage.audit_log()?.read::<Removal>()? {
         let event = match event {
             Ok(event) => event,
@@ -275,7 +316,7 @@ fn log(app: &mut App<'_>, storage: &Storage) -> Result<Exit> {
         let [data, count, size, _, job] = row(&removal);
         table.row(
             app,
-            [time.to_rfc3339(), outcome, data, count, size, removal.rule, job],
+            [times.cell(time), outcome, data, count, size, removal.rule, job],
         )?;
     }
     table.print(app)?;

@@ -30,9 +30,13 @@ use crate::suggest;
 use crate::usage::UsageArgs;
 use crate::worktree::WorktreeCommand;
 
-const EXITS: &str = "Exit codes: 0 done; 1 failed; 2 command line or configuration refused; 3 lock not acquired; \
+const EXITS: &str = "Begin with `prodigy-storage status`. `prodigy-storage help COMMAND` explains a command, with examples.\n\n\
+                     Exit codes: 0 done; 1 failed; 2 command line or configuration refused; 3 lock not acquired; \
                      4 no such job or item; 5 damaged data found, the rest was printed; \
                      6 data skipped that is another program's, over a limit or not readable for this user, the rest was printed.";
+
+/// The heading of the flags that every command takes, so that the command's own flags come first.
+const EVERYWHERE: &str = "Options of every command";
 
 /// The storage of Prodigy's jobs: events, checkpoints, dead letters, worktrees and locks.
 #[derive(Debug, Parser)]
@@ -72,30 +76,30 @@ where
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Global {
     /// Print JSON: one object, or one object per line for lists.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// A configuration file; it has precedence over all others.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERYWHERE)]
     pub(crate) config: Option<PathBuf>,
     /// The root of all data; it has precedence over the configuration.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     pub(crate) base_dir: Option<PathBuf>,
     /// Log the opened storage and the operation counts to standard error.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print the status: the location of the store, its jobs, held locks, disk space, and problems with their remedies.
+    /// Print where the store is, its jobs, held locks, free space, and the problems with the command for each.
     ///
     /// Without a command on a terminal, the tool prints the status, too.
     #[command(after_help = status::HELP)]
     Status(StatusArgs),
-    /// List jobs, print what a job holds, and delete jobs.
+    /// List, show, finish and delete jobs.
     #[command(subcommand)]
     Job(JobCommand),
-    /// The log of a job.
+    /// The log of a job: append to it, print it, follow it, search in it.
     #[command(subcommand)]
     Events(EventsCommand),
     /// The saved states from which a job resumes.
@@ -113,10 +117,10 @@ pub(crate) enum Command {
     /// Named locks between processes.
     #[command(subcommand)]
     Lock(LockCommand),
-    /// The configuration.
+    /// Show the settings and where each comes from; check a configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Check the storage without changing it.
+    /// Check whether the next write would succeed, without changing anything: owner, modes, space, clock, settings.
     Health,
     /// Check all stored data for damage, and report the loss and the remedy; with `--repair`, repair it.
     ///
@@ -129,7 +133,7 @@ pub(crate) enum Command {
     /// Check an archive, and restore it into an empty root; or restore one job of it beside others.
     #[cfg(feature = "file")]
     Restore(RestoreArgs),
-    /// The tables of the PostgreSQL backend.
+    /// Show and migrate the tables of the PostgreSQL backend.
     #[cfg(feature = "postgres")]
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -159,7 +163,7 @@ pub(crate) enum Command {
     ///
     /// Active jobs, the newest valid checkpoint of each phase, and the newest events of a log are never removed.
     Clean(CleanArgs),
-    /// The repository that each name belongs to.
+    /// List the repositories; show and change which name a repository has.
     #[command(subcommand)]
     Repo(RepoCommand),
 }

@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::terminal::Terminal;
 
-/// The width of a terminal that does not report its width.
-const USUAL_COLUMNS: usize = 80;
+/// The columns and rows of a terminal that does not report them.
+const USUAL: (usize, usize) = (80, 24);
 
 /// The streams of a run. A test, or another program, can pass its own.
 pub struct Console<'a> {
@@ -25,8 +25,8 @@ pub struct Console<'a> {
     pub errors: Box<dyn Write + 'a>,
     /// True if `errors` is a terminal, on which progress bars may be drawn.
     pub terminal: bool,
-    /// The width of `output` if it is a terminal; `None` for a pipe or a file.
-    pub width: Option<usize>,
+    /// Returns the columns and rows of `output` if it is a terminal; `None` for a pipe or a file.
+    pub size: fn() -> Option<(usize, usize)>,
     /// True if words and headings have colours and styles.
     pub colour: bool,
     /// Returns whether the reader of `output` is gone. Called while a following command waits.
@@ -49,7 +49,7 @@ impl Console<'static> {
                 Box::new(io::stderr())
             },
             terminal: io::stderr().is_terminal(),
-            width: io::stdout().is_terminal().then(columns),
+            size,
             colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
             closed,
             closed_from_start: closed_from_start(),
@@ -73,18 +73,23 @@ fn output() -> Box<dyn Write> {
     }
 }
 
-/// Clears the terminal behind standard output, and moves the cursor to its first line. No terminal mode is changed, so
-/// nothing has to be restored when the process ends.
+/// Moves the cursor of the terminal behind standard output to its first line, and clears what is below it. No terminal mode is
+/// changed, so nothing has to be restored when the process ends.
 pub(crate) fn clear_screen() -> io::Result<()> {
-    output().write_all(b"\x1b[H\x1b[2J")
+    output().write_all(b"\x1b[H\x1b[J")
 }
 
-/// The width of the terminal behind standard output.
-fn columns() -> usize {
-    match rustix::termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
-        _ => USUAL_COLUMNS,
-    }
+/// The columns and rows of the terminal behind standard output.
+fn size() -> Option<(usize, usize)> {
+    let known = |count: u16, usual| match count {
+        0 => usual,
+        count => usize::from(count),
+    };
+    io::stdout().is_terminal().then(|| {
+        rustix::termios::tcgetwinsize(io::stdout()).map_or(USUAL, |size| {
+            (known(size.ws_col, USUAL.0), known(size.ws_row, USUAL.1))
+        })
+    })
 }
 
 /// Waits until a stream can be read without blocking, at most for this time. True if it can. A signal ends the wait.

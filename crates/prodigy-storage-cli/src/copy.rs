@@ -11,7 +11,8 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::{Opened, no_repo};
 use crate::near::Near;
-use crate::output::{Table, counted};
+use crate::output::counted;
+use crate::table::{Column, Table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
@@ -21,7 +22,7 @@ pub(crate) struct CopyArgs {
     /// The schema of the target database; by default as configured.
     #[arg(long, value_name = "NAME")]
     schema: Option<String>,
-    /// Let the source take writes as before: for a copy that is no move.
+    /// Copy, and do not move: the source takes writes as before.
     #[arg(long)]
     keep_source: bool,
     /// Copy nothing: take away the marks of an earlier copy, so that the source takes writes again.
@@ -90,7 +91,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
         .job(job)
         .keep_source(arguments.keep_source);
     let report = storage.copy_to(target, options)?;
-    let mut table = Table::new(&["JOB", "EVENTS", "NEW", "DOCUMENTS", "LETTERS", "CHECKSUM"]);
+    let mut table = Table::new([
+        Column::name("JOB"),
+        Column::number("EVENTS"),
+        Column::number("NEW"),
+        Column::number("DOCUMENTS"),
+        Column::number("LETTERS"),
+        Column::word("CHECKSUM"),
+    ]);
     for job in &report.jobs {
         match app.json() {
             true => app.json_line(&line(job, &report))?,

@@ -20,7 +20,9 @@ use crate::exit::Exit;
 use crate::input::InputArgs;
 use crate::job::RepoArgs;
 use crate::near::Near;
-use crate::output::{Table, bytes};
+use crate::output::bytes;
+use crate::table::{Column, Table};
+use crate::time::Times;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DocumentCommand {
@@ -227,7 +229,13 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         Some(kind) => owner.documents(kind)?.list(),
         None => owner.all()?,
     };
-    let mut table = Table::new(&["KIND", "STORED", "SIZE", "NAME"]);
+    let times = Times::new(app.width.is_some());
+    let mut table = Table::new([
+        Column::name("KIND"),
+        Column::word(times.heading("STORED")),
+        Column::number("SIZE"),
+        Column::name("NAME"),
+    ]);
     let mut any = false;
     for entry in entries {
         let entry = entry?;
@@ -248,7 +256,7 @@ fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         } else {
             let row = [
                 entry.kind.to_string(),
-                entry.modified.to_rfc3339(),
+                times.cell(entry.modified),
                 bytes(entry.bytes),
                 entry.name.to_string(),
             ];

@@ -30,7 +30,7 @@
 //!     output: Box::new(&mut output),
 //!     errors: Box::new(&mut errors),
 //!     terminal: false,
-//!     width: None,
+//!     size: || None,
 //!     colour: false,
 //!     closed: || false,
 //!     closed_from_start: false,
@@ -69,6 +69,7 @@ mod lock;
 mod near;
 mod new_file;
 mod output;
+mod problems;
 mod progress;
 mod repo;
 mod report;
@@ -78,6 +79,7 @@ mod shell;
 mod signals;
 mod status;
 mod suggest;
+mod table;
 mod terminal;
 mod time;
 mod top;
@@ -97,7 +99,7 @@ pub fn run<A>(arguments: impl IntoIterator<Item = A>, mut console: Console<'_>) 
 where
     A: Into<OsString> + Clone,
 {
-    match cli::parse(arguments, console.width.is_some()) {
+    match cli::parse(arguments, (console.size)().is_some()) {
         Ok((global, command)) => {
             signals::end_process_1();
             signals::let_large_writes_fail();

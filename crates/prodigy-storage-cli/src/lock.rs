@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use prodigy_storage::config::FENCE_VARIABLE;
-use prodigy_storage::{ErrorKind, Holder, LockName, LockOptions, Storage, StorageLock, Timestamp};
+use prodigy_storage::{ErrorKind, Holder, LockName, LockOptions, Storage, StorageLock};
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::output::Table;
 use crate::signals::{PassOn, Watch};
-use crate::time::duration;
+use crate::table::{Column, Table};
+use crate::time::{Times, duration};
 
 /// The environment variable with the fencing token, for the command under the lock; `NAME` is the variable with the
 /// lock's name.
@@ -173,7 +173,15 @@ fn code_of(status: ExitStatus) -> u8 {
 
 fn list(app: &mut App<'_>) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
-    let mut table = Table::new(&["LOCK", "STATE", "FENCING", "HOLDER", "SINCE", "PURPOSE"]);
+    let times = Times::new(app.width.is_some());
+    let mut table = Table::new([
+        Column::name("LOCK"),
+        Column::word("STATE"),
+        Column::name("FENCING").optional(3),
+        Column::name("HOLDER"),
+        Column::word(times.heading("SINCE")).optional(1),
+        Column::text("PURPOSE").optional(2),
+    ]);
     for lock in storage.locks() {
         let lock = lock?;
         if lock.suspect {
@@ -210,7 +218,7 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
                     None => lock.fencing.to_string(),
                 },
                 who,
-                holder.map_or_else(none, |holder| Timestamp::to_rfc3339(holder.since)),
+                holder.map_or_else(none, |holder| times.cell(holder.since)),
                 holder.map_or_else(none, |holder| holder.purpose.clone()),
             ],
         )?;

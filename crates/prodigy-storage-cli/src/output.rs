@@ -1,32 +1,8 @@
-//! Tables for people.
+//! Words, sizes and lines for people.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 
 use clap::builder::styling::{AnsiColor, Style};
-
-use crate::app::App;
-use crate::errors::Result;
-
-/// The number of rows that are kept in memory to align their columns.
-const ROWS: usize = 1000;
-
-/// A table with aligned columns. A later row may widen a column.
-#[derive(Debug)]
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-    widths: Vec<usize>,
-    any: bool,
-    cut: bool,
-    /// True if the headings are printed already.
-    printed: bool,
-    /// The index of the column whose words are coloured.
-    state: Option<usize>,
-}
-
-const HEADING: Style = Style::new().bold();
-/// The headings of columns whose words the tool itself defines.
-const STATES: [&str; 3] = ["STATE", "CHECKSUM", "OUTCOME"];
 
 /// The style of the word for a state, a severity or an outcome.
 pub(crate) fn style_of(word: &str) -> Option<Style> {
@@ -39,75 +15,53 @@ pub(crate) fn style_of(word: &str) -> Option<Style> {
     Some(colour.on_default())
 }
 
-impl Table {
-    /// An empty table with these headings.
-    pub(crate) fn new(headings: &[&str]) -> Self {
-        Self {
-            rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()],
-            widths: vec![0; headings.len()],
-            any: false,
-            cut: false,
-            printed: false,
-            state: headings.iter().position(|heading| STATES.contains(heading)),
-        }
-    }
-
-    /// Cuts each line to the width of the terminal. If the output is not a terminal, lines are printed whole.
-    pub(crate) fn cut(self) -> Self {
-        Self { cut: true, ..self }
-    }
-
-    /// Adds a row. Line ends in its cells are escaped, so it stays on one line.
-    pub(crate) fn row(&mut self, app: &mut App<'_>, cells: impl IntoIterator<Item = String>) -> Result<()> {
-        self.any = true;
-        let cells = cells.into_iter();
-        self.rows
-            .push(cells.map(|cell| cell.replace('\n', "\\u{a}")).collect());
-        if self.rows.len() < ROWS {
-            return Ok(());
-        }
-        self.give(app)
-    }
-
-    /// Prints the remaining rows; nothing if the table has no row.
-    pub(crate) fn print(mut self, app: &mut App<'_>) -> Result<()> {
-        if self.any { self.give(app) } else { Ok(()) }
-    }
-
-    fn give(&mut self, app: &mut App<'_>) -> Result<()> {
-        for row in &self.rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        for row in self.rows.drain(..) {
-            let mut line = String::new();
-            let mut styles = Vec::new();
-            for (number, (cell, &width)) in row.iter().zip(&self.widths).enumerate() {
-                let style = style_of(cell).filter(|_| self.printed && Some(number) == self.state);
-                styles.extend(style.map(|style| (line.len()..line.len() + cell.len(), style)));
-                line.push_str(&format!("{cell:width$}  "));
-            }
-            let line = line.trim_end();
-            if !std::mem::replace(&mut self.printed, true) {
-                styles.push((0..line.len(), HEADING));
-            }
-            match app.width.filter(|_| self.cut) {
-                Some(width) => app.styled_line(&shortened(line, width), &styles)?,
-                None => app.styled_line(line, &styles)?,
-            }
-        }
-        Ok(())
-    }
+/// The number of columns that a text takes on a terminal.
+pub(crate) fn width_of(text: &str) -> usize {
+    unicode_width::UnicodeWidthStr::width(text)
 }
 
-/// The line, if it has at most `width` characters; otherwise its beginning with an ellipsis.
-pub(crate) fn shortened(line: &str, width: usize) -> Cow<'_, str> {
-    if width == 0 || line.chars().nth(width).is_none() {
-        return Cow::Borrowed(line);
+/// The lines of a text that is broken between its words, so that it fits a terminal of this width. The lines after the first one
+/// begin with an indentation.
+pub(crate) fn wrapped(text: &str, width: Option<usize>, indent: usize) -> Vec<String> {
+    let Some(width) = width.filter(|width| *width > 2 * indent) else {
+        return vec![text.to_owned()];
+    };
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ').flat_map(|word| pieces(word, width - indent)) {
+        if width_of(&line) + 1 + width_of(word) > width && !line.trim().is_empty() {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent.saturating_sub(1))));
+        }
+        if !line.is_empty() || !lines.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
     }
-    let kept: String = line.chars().take(width - 1).collect();
-    Cow::Owned(format!("{kept}\u{2026}"))
+    lines.push(line);
+    lines
+}
+
+/// A word that is wider than `width`, in pieces; otherwise the word itself.
+fn pieces(word: &str, width: usize) -> Vec<&str> {
+    let (mut pieces, mut rest) = (Vec::new(), word);
+    while width_of(rest) > width {
+        let piece = beginning(rest, width);
+        // A character that is wider than the width stays with the rest.
+        if piece.is_empty() {
+            break;
+        }
+        pieces.push(piece);
+        rest = rest.get(piece.len()..).unwrap_or_default();
+    }
+    pieces.push(rest);
+    pieces
+}
+
+/// The longest beginning that has at most this width.
+pub(crate) fn beginning(text: &str, width: usize) -> &str {
+    let ends = text.char_indices().map(|(at, char)| at + char.len_utf8());
+    let fitting = ends.take_while(|&end| text.get(..end).is_some_and(|text| width_of(text) <= width));
+    text.get(..fitting.last().unwrap_or(0)).unwrap_or_default()
 }
 
 /// A number of bytes in readable units: `12.3 MiB`.
@@ -137,42 +91,20 @@ pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, of: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::Console;
 
     #[test]
-    fn a_table_keeps_a_bounded_number_of_rows_in_memory_and_gives_each_once() {
-        let mut output = Vec::new();
-        let console = Console {
-            input: Box::new(std::io::empty()),
-            ready: |_| true,
-            output: Box::new(&mut output),
-            errors: Box::new(std::io::sink()),
-            terminal: false,
-            width: None,
-            colour: false,
-            closed: || false,
-            closed_from_start: false,
-        };
-        let mut app = App::new(crate::cli::Global::default(), console);
-        let mut table = Table::new(&["ITEM"]);
-        for number in 0..5 * ROWS {
-            table.row(&mut app, [format!("i{number}")]).unwrap();
-            assert!(table.rows.len() < ROWS);
-        }
-        table.print(&mut app).unwrap();
-        app.flush().unwrap();
-        drop(app);
-        let wanted: String = std::iter::once("ITEM\n".to_owned())
-            .chain((0..5 * ROWS).map(|number| format!("i{number}\n")))
-            .collect();
-        assert_eq!(String::from_utf8(output).unwrap(), wanted);
-    }
-
-    #[test]
-    fn a_line_is_cut_to_the_width_and_no_shorter() {
-        assert_eq!(shortened("\u{e4}bc", 3), "\u{e4}bc");
-        assert_eq!(shortened("\u{e4}bcd", 3), "\u{e4}b\u{2026}");
-        assert_eq!(shortened("abc", 0), "abc");
+    fn a_text_is_broken_between_its_words() {
+        let text = "warning  inodes: 12 are free on the file system";
+        assert_eq!(wrapped(text, None, 9), [text]);
+        assert_eq!(wrapped(text, Some(80), 9), [text]);
+        assert_eq!(
+            wrapped(text, Some(30), 9),
+            ["warning  inodes: 12 are free", "         on the file system"]
+        );
+        let path = format!("root: /{} is not there", "a".repeat(40));
+        let lines = wrapped(&path, Some(30), 4);
+        assert!(lines.iter().all(|line| width_of(line) <= 30), "{lines:?}");
+        assert_eq!(lines.concat().replace(' ', ""), path.replace(' ', ""));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::jobs::{RepoCounts, each_row};
 use crate::near::Near;
-use crate::output::Table;
+use crate::table::{Column, Table};
 
 const LIST: &str = "Example:
   prodigy-storage repo list";
@@ -106,7 +106,9 @@ pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
 
 fn list(app: &mut App<'_>) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
-    let mut table = Table::new(&[&["REPOSITORY"], &RepoCounts::HEADINGS[..], &["REGISTERED FOR"]].concat());
+    let name = std::iter::once(Column::name("REPOSITORY"));
+    let path = Column::name("REGISTERED FOR").optional(1);
+    let mut table = Table::new(name.chain(RepoCounts::columns()).chain([path]));
     for name in storage.repositories() {
         let repo = storage.repo(name?)?;
         let mut counts = RepoCounts::default();

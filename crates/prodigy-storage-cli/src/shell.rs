@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+pub(crate) use prodigy_storage::shell_word as as_word;
+
 use crate::cli::Global;
 
 /// The tool's name, with the flags that select the store of this run.
@@ -16,13 +18,23 @@ pub(crate) fn tool(global: &Global) -> String {
     tool
 }
 
-/// A text quoted as one word of a shell.
-pub(crate) fn as_word(text: &str) -> Cow<'_, str> {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => Cow::Borrowed(text),
-        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+/// The commands in a text, with the flags that select the store of this run, so that they can be pasted.
+pub(crate) fn in_this_store<'t>(text: &'t str, global: &Global) -> Cow<'t, str> {
+    const NAME: &str = "`prodigy-storage ";
+    let tool = tool(global);
+    if tool == "prodigy-storage" || !text.contains(NAME) {
+        return Cow::Borrowed(text);
     }
+    let mut parts = text.split(NAME);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.starts_with("--") {
+            true => shown.push_str(NAME),
+            false => shown.push_str(&format!("`{tool} ")),
+        }
+        shown.push_str(part);
+    }
+    Cow::Owned(shown)
 }
 
 #[cfg(test)]
@@ -43,5 +55,11 @@ mod tests {
         assert_eq!(tool(&global), "prodigy-storage");
         global.base_dir = Some("/a b".into());
         assert_eq!(tool(&global), "prodigy-storage --base-dir '/a b'");
+        let hint = "`prodigy-storage job list` lists them, and `prodigy-storage --base-dir x health` looks";
+        assert_eq!(
+            in_this_store(hint, &global),
+            "`prodigy-storage --base-dir '/a b' job list` lists them, and `prodigy-storage --base-dir x health` looks"
+        );
+        assert_eq!(in_this_store(hint, &Global::default()), hint);
     }
 }

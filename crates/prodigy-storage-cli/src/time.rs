@@ -56,17 +56,61 @@ fn date(text: &str, local: impl FnOnce() -> TimeZone) -> Option<Timestamp> {
     (nanos >= 0).then(|| Timestamp::from_nanos(nanos))
 }
 
-/// A time as RFC 3339: on a terminal in the local zone, with its offset; elsewhere in UTC.
+/// A time as RFC 3339: on a terminal in the local zone, to the second and with its offset; elsewhere in UTC.
 pub(crate) fn shown(time: Timestamp, terminal: bool) -> String {
-    let local = |time: Timestamp| {
-        let time = jiff::Timestamp::from_nanosecond(time.as_nanos().into()).ok()?;
-        let zone = TimeZone::system();
-        let offset = zone.to_offset(time);
-        let text = zone.to_datetime(time).strftime("%Y-%m-%dT%H:%M:%S");
-        (offset != Offset::UTC).then(|| format!("{text}{offset}"))
-    };
-    let local = terminal.then(|| local(time)).flatten();
-    local.unwrap_or_else(|| time.to_rfc3339())
+    let zone = terminal.then(TimeZone::system);
+    let local = zone.and_then(|zone| local(time, &zone, "%Y-%m-%dT%H:%M:%S"));
+    local.map_or_else(|| time.to_rfc3339(), |(text, offset)| text + &mark(offset))
+}
+
+/// A time in this zone, to the second, and its offset.
+fn local(time: Timestamp, zone: &TimeZone, form: &str) -> Option<(String, Offset)> {
+    let time = jiff::Timestamp::from_nanosecond(time.as_nanos().into()).ok()?;
+    let text = zone.to_datetime(time).strftime(form).to_string();
+    Some((text, zone.to_offset(time)))
+}
+
+fn mark(offset: Offset) -> String {
+    match offset {
+        Offset::UTC => "Z".to_owned(),
+        offset => offset.to_string(),
+    }
+}
+
+/// The times of a column of a table. On a terminal they are local, and the heading has the offset; elsewhere they are UTC.
+pub(crate) struct Times(Option<(TimeZone, Offset)>);
+
+impl Times {
+    pub(crate) fn new(terminal: bool) -> Self {
+        Self::of(terminal.then(TimeZone::system))
+    }
+
+    fn of(zone: Option<TimeZone>) -> Self {
+        Self(zone.map(|zone| {
+            let now = zone.to_offset(jiff::Timestamp::now());
+            (zone, now)
+        }))
+    }
+
+    pub(crate) fn heading(&self, name: &str) -> String {
+        match &self.0 {
+            None => name.to_owned(),
+            Some((_, Offset::UTC)) => format!("{name} (UTC)"),
+            Some((_, offset)) => format!("{name} (UTC{offset})"),
+        }
+    }
+
+    /// A time. If its offset is not that of the heading, as before a change of the clocks, it has an offset of its own.
+    pub(crate) fn cell(&self, time: Timestamp) -> String {
+        let local = self.0.as_ref().and_then(|(zone, now)| {
+            let (text, offset) = local(time, zone, "%Y-%m-%d %H:%M:%S")?;
+            Some(match offset == *now {
+                true => text,
+                false => text + &mark(offset),
+            })
+        });
+        local.unwrap_or_else(|| time.to_rfc3339())
+    }
 }
 
 /// The time that has passed since then; zero if it is in the future.
@@ -121,6 +165,26 @@ mod tests {
         for (millis, wanted) in rests {
             assert_eq!(left(Duration::from_millis(millis)), wanted);
         }
+    }
+
+    #[test]
+    fn the_times_of_a_table_have_their_offset_in_the_heading() {
+        let time = Timestamp::parse("2026-11-24T21:01:58.5Z").unwrap();
+        let kabul = Times::of(TimeZone::posix("XYZ-4:30").ok());
+        assert_eq!(kabul.heading("TIME"), "TIME (UTC+04:30)");
+        assert_eq!(kabul.cell(time), "2026-11-25 01:31:58");
+        let utc = Times::of(Some(TimeZone::UTC));
+        assert_eq!(
+            (utc.heading("TIME").as_str(), utc.cell(time).as_str()),
+            ("TIME (UTC)", "2026-11-24 21:01:58")
+        );
+        let pipe = Times::of(None);
+        assert_eq!(
+            (pipe.heading("TIME").as_str(), pipe.cell(time).as_str()),
+            ("TIME", "2026-11-24T21:01:58.500000Z")
+        );
+        let of_another_offset = Times(Some((TimeZone::posix("XYZ-4:30").unwrap(), Offset::UTC)));
+        assert_eq!(of_another_offset.cell(time), "2026-11-25 01:31:58+04:30");
     }
 
     #[test]

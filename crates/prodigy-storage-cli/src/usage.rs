@@ -6,7 +6,8 @@ use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::jobs::{each_row, row_json};
-use crate::output::{Table, bytes};
+use crate::output::bytes;
+use crate::table::{Column, Table};
 use crate::top::Top;
 
 /// The number of jobs that are printed by default.
@@ -48,7 +49,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &UsageArgs) -> Result<Exit> {
         app.json_line(&usage)?;
         return Ok(exit);
     }
-    let mut table = Table::new(&["AREA", "REPOSITORY", "FILES", "SIZE"]);
+    let mut table = Table::new([
+        Column::word("AREA"),
+        Column::name("REPOSITORY"),
+        Column::number("FILES"),
+        Column::number("SIZE"),
+    ]);
     for area in &usage.areas {
         table.row(
             app,
@@ -85,13 +91,13 @@ fn largest_jobs(app: &mut App<'_>, count: usize) -> Result<Exit> {
             Ok(())
         })?;
     }
-    let mut table = Table::new(&[
-        "EVENTS",
-        "CHECKPOINTS",
-        "DOCUMENTS",
-        "DEAD LETTERS",
-        "SIZE",
-        "JOB",
+    let mut table = Table::new([
+        Column::number("EVENTS").optional(1),
+        Column::number("CHECKPOINTS").optional(2),
+        Column::number("DOCUMENTS").optional(4),
+        Column::number("DEAD LETTERS").optional(3),
+        Column::number("SIZE"),
+        Column::name("JOB"),
     ]);
     for row in largest.into_sorted() {
         if app.json() {

@@ -11,7 +11,8 @@ use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::RepoArgs;
-use crate::output::Table;
+use crate::table::{Column, Table, shortened_in_the_middle};
+use crate::time::Times;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorktreeCommand {
@@ -70,7 +71,11 @@ fn list(app: &mut App<'_>, arguments: &RepoArgs) -> Result<Exit> {
         if app.json() {
             print_path(app, &session, &worktrees.path(&session)?)?;
         } else {
-            app.line(session.as_str())?;
+            let name = session.as_str();
+            app.line(
+                app.width
+                    .map_or_else(|| name.to_owned(), |width| shortened_in_the_middle(name, width)),
+            )?;
         }
     }
     Ok(Exit::Done)
@@ -93,13 +98,21 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
     let repo = app.repo(&storage, name.as_ref())?;
     let mut any = false;
-    let mut table = Table::new(&["JOB", "AGENT", "ITEM", "LEFT", "PATH", "ERROR"]);
+    let times = Times::new(app.width.is_some());
+    let mut table = Table::new([
+        Column::name("JOB"),
+        Column::name("AGENT").optional(1),
+        Column::name("ITEM").optional(2),
+        Column::word(times.heading("LEFT")).optional(3),
+        Column::name("PATH"),
+        Column::text("ERROR"),
+    ]);
     match &job {
         Some(id) => {
             match repo.job(id.as_str())?.orphans().list() {
                 Ok(orphans) => {
                     any = !orphans.is_empty();
-                    print_job(app, &mut table, &JobOrphans::new(id.clone(), orphans))?;
+                    print_job(app, &mut table, &times, &JobOrphans::new(id.clone(), orphans))?;
                 }
                 // Skipped data is reported at the end.
                 Err(error) if error.kind() == ErrorKind::Foreign => {}
@@ -110,7 +123,7 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
             for of_job in repo.orphans() {
                 any = true;
                 match of_job {
-                    Ok(of_job) => print_job(app, &mut table, &of_job)?,
+                    Ok(of_job) => print_job(app, &mut table, &times, &of_job)?,
                     // Skipped data is reported at the end.
                     Err(error) if error.kind() == ErrorKind::Foreign => {}
                     Err(error) => app.pass_over(error)?,
@@ -127,7 +140,7 @@ fn orphans(app: &mut App<'_>, arguments: &OrphansArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn print_job(app: &mut App<'_>, table: &mut Table, of_job: &JobOrphans) -> Result<()> {
+fn print_job(app: &mut App<'_>, table: &mut Table, times: &Times, of_job: &JobOrphans) -> Result<()> {
     for orphan in &of_job.orphans {
         if app.json() {
             app.json_line(&json!({
@@ -145,7 +158,7 @@ fn print_job(app: &mut App<'_>, table: &mut Table, of_job: &JobOrphans) -> Resul
                     of_job.job.to_string(),
                     orphan.agent_id.clone(),
                     orphan.item_id.clone(),
-                    orphan.timestamp.to_rfc3339(),
+                    times.cell(orphan.timestamp),
                     orphan.worktree_path.display().to_string(),
                     orphan.error.clone(),
                 ],

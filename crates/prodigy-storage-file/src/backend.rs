@@ -519,8 +519,9 @@ impl Catalog for FileBackend {
                     checks
                 }
                 Err(error) => {
-                    let check = Check::new("root", Severity::Failure, format!("{error:#}"));
-                    vec![check.with_hint(error.hint().unwrap_or_default().to_owned())]
+                    let mut check = Check::new("root", Severity::Failure, format!("{error:#}"));
+                    check.hint = error.hint().map(str::to_owned);
+                    vec![check]
                 }
             },
         })

@@ -451,7 +451,10 @@ fn health(version: &str, fsync: &str, full_page_writes: &str, schema: i64) -> He
         let found = format!(
             "fsync = {fsync}, full_page_writes = {full_page_writes}: a power loss may destroy the database"
         );
-        Check::new("durability", Severity::Failure, found).with_hint("set both to `on` in postgresql.conf")
+        Check::new("durability", Severity::Failure, found).with_hint(
+            "run `alter system set fsync = on; alter system set full_page_writes = on; select pg_reload_conf()` as the superuser \
+             of the server",
+        )
     });
     checks.push(if schema == schema::VERSION {
         Check::new("schema", Severity::Ok, format!("version {schema}"))
@@ -461,7 +464,7 @@ fn health(version: &str, fsync: &str, full_page_writes: &str, schema: i64) -> He
             Severity::Failure,
             format!("version {schema}, and this program needs {}", schema::VERSION),
         )
-        .with_hint("run `prodigy-storage schema migrate`")
+        .with_command("prodigy-storage schema migrate")
     });
     Health { checks }
 }

@@ -6,7 +6,8 @@ use super::{ListArgs, as_json, no_phase};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::output::{Table, bytes};
+use crate::output::bytes;
+use crate::table::{Column, Table};
 use crate::time::{age, passed};
 
 /// Reads each checkpoint and prints whether its checksum is valid.
@@ -17,7 +18,13 @@ pub(super) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
         Some(phase) => checkpoints.list_phase(phase),
         None => checkpoints.list(),
     };
-    let mut table = Table::new(&["PHASE", "AGE", "SIZE", "CHECKSUM", "DOCUMENT"]);
+    let mut table = Table::new([
+        Column::name("PHASE").optional(1),
+        Column::number("AGE"),
+        Column::number("SIZE"),
+        Column::word("CHECKSUM"),
+        Column::name("DOCUMENT"),
+    ]);
     let mut any = false;
     for entry in entries {
         let entry = entry?;

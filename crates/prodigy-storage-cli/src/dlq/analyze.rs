@@ -9,7 +9,7 @@ use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::JobArgs;
-use crate::output::Table;
+use crate::table::{Column, Table, shortened_in_the_middle};
 use crate::time::{age, passed};
 
 /// The largest number of characters of a sample in the table.
@@ -45,8 +45,15 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
     }
     let groups = groups.into_vec();
     let is_empty = groups.is_empty();
-    // The table is not cut, because a filter by signature needs the whole signature.
-    let mut table = Table::new(&["COUNT", "FIRST", "LAST", "SAMPLE", "SIGNATURE"]);
+    // A filter by signature needs the whole signature.
+    let mut table = Table::new([
+        Column::number("COUNT"),
+        Column::number("FIRST"),
+        Column::number("LAST"),
+        Column::name("SAMPLE").optional(1),
+        Column::text("SIGNATURE"),
+    ])
+    .whole();
     for group in groups {
         if app.json() {
             app.json_line(&object(&group))?;
@@ -77,15 +84,11 @@ fn object(group: &SignatureCount) -> serde_json::Value {
 fn row(group: SignatureCount) -> [String; 5] {
     let ago = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |time| age(passed(time)));
     let sample = group.samples.first().map_or("-", ItemId::as_str);
-    let mut shown: String = sample.chars().take(SAMPLE).collect();
-    if shown.len() < sample.len() {
-        shown.push('\u{2026}');
-    }
     [
         group.items.to_string(),
         ago(group.first),
         ago(group.last),
-        shown,
+        shortened_in_the_middle(sample, SAMPLE),
         group.signature.unwrap_or_else(|| "-".to_owned()),
     ]
 }

@@ -142,9 +142,15 @@ pub(super) fn print_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[
         }
         let Some(item) = dlq.get(id)? else { continue };
         if let (ItemState::Leased, Some(lease)) = (item.state, &item.lease) {
-            app.note(&format!("`{id}` is leased until {}", lease.until.to_rfc3339()));
+            app.note(&format!(
+                "`{id}` is leased until {}",
+                app.message_time(lease.until)
+            ));
         } else if let (ItemState::Delayed, Some(delay)) = (item.state, &item.delay) {
-            app.note(&format!("`{id}` is delayed until {}", delay.until.to_rfc3339()));
+            app.note(&format!(
+                "`{id}` is delayed until {}",
+                app.message_time(delay.until)
+            ));
         }
     }
     Ok(exit)
@@ -176,7 +182,7 @@ pub(super) fn print_none(
         }
     }
     let parked = (parked > 0).then(|| format!("{} parked", are(parked)));
-    let held: Vec<String> = [leased.shown("leased"), delayed.shown("delayed"), parked]
+    let held: Vec<String> = [leased.shown(app, "leased"), delayed.shown(app, "delayed"), parked]
         .into_iter()
         .flatten()
         .collect();
@@ -200,12 +206,12 @@ impl Held {
         self.first = [self.first, until].into_iter().flatten().min();
     }
 
-    fn shown(&self, how: &str) -> Option<String> {
+    fn shown(&self, app: &App<'_>, how: &str) -> Option<String> {
         let until = match (self.count, self.first) {
             (0, _) => return None,
             (_, None) => String::new(),
-            (1, Some(until)) => format!(" until {}", until.to_rfc3339()),
-            (_, Some(first)) => format!(", the first of them until {}", first.to_rfc3339()),
+            (1, Some(until)) => format!(" until {}", app.message_time(until)),
+            (_, Some(first)) => format!(", the first of them until {}", app.message_time(first)),
         };
         Some(format!("{} {how}{until}", are(self.count)))
     }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::app::App;
 use crate::errors::Result;
-use crate::output::Table;
+use crate::table::{Column, Table};
 use crate::time::{age, left, passed};
 
 /// The longest text of a failure in a table, in characters.
@@ -130,13 +130,18 @@ impl View {
     }
 }
 
-/// A table of items, cut to the width of the terminal.
+/// A table of items.
 pub(crate) struct ItemTable(Table);
 
 impl ItemTable {
     pub(crate) fn new() -> Self {
-        let headings = ["ITEM", "STATE", "ATTEMPTS", "AGE", "LAST ERROR"];
-        Self(Table::new(&headings).cut())
+        Self(Table::new([
+            Column::name("ITEM"),
+            Column::word("STATE"),
+            Column::number("ATTEMPTS").optional(1),
+            Column::number("AGE"),
+            Column::text("LAST ERROR"),
+        ]))
     }
 
     pub(crate) fn row(&mut self, app: &mut App<'_>, view: &View) -> Result<()> {

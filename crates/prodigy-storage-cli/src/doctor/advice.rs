@@ -1,13 +1,14 @@
 //! Commands that fix the doctor's findings.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
 use prodigy_storage::{JobState, Storage};
 
 use super::DoctorArgs;
-use super::problems::SET_CLOCK;
 use crate::app::{Access, App};
+use crate::problems::SET_CLOCK;
 use crate::shell::{as_word, tool};
 
 /// The most jobs, or documents, of a repository that a command names.
@@ -66,8 +67,16 @@ impl Advice {
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
             // A link without a target hides no data, so it may be removed.
-            FindingKind::Link | FindingKind::InTheWay if path.is_symlink() => {
-                (!path.exists()).then(|| format!("rm {place}"))
+            FindingKind::Link | FindingKind::InTheWay if path.is_symlink() && !path.exists() => {
+                Some(format!("rm {place}"))
+            }
+            // The data of the store may be behind it: it is copied to the place of the link, and also stays where it is.
+            FindingKind::InTheWay if path.is_symlink() => {
+                let copy = format!("{}.copy", finding.place);
+                let copy = as_word(&copy);
+                Some(format!(
+                    "cp -aL {place} {copy} && rm {place} && mv {copy} {place}"
+                ))
             }
             FindingKind::Stray | FindingKind::Imported | FindingKind::Link | FindingKind::InTheWay => {
                 self.move_away(path, self.root.as_ref()?)
@@ -77,6 +86,28 @@ impl Advice {
             // The mark itself is as it should be.
             FindingKind::Moved if finding.severity == FindingSeverity::Damage => Some(format!("rm {place}")),
             FindingKind::NameCollision => self.rename(path),
+            FindingKind::Registry => {
+                let repo = path.parent()?.file_name()?.to_str()?;
+                Some(format!("{} repo unregister {} --yes", self.tool, as_word(repo)))
+            }
+            FindingKind::Foreign if finding.advice.contains("import`") => {
+                let root = self.root.as_ref()?.to_str()?;
+                Some(format!("{} import {}", self.tool, as_word(root)))
+            }
+            FindingKind::OverLimit => {
+                let key = match finding.advice.contains("max_document_size") {
+                    true => "MAX_DOCUMENT_SIZE",
+                    false => "MAX_RECORD_SIZE",
+                };
+                let size = (finding.len + 1).next_power_of_two();
+                Some(format!("export PRODIGY__STORAGE__BACKEND_CONFIG__{key}={size}"))
+            }
+            // Only a person can say what the bytes are.
+            FindingKind::Unverified if finding.len > 0 => {
+                let (start, len) = (finding.offset + 1, finding.len);
+                Some(format!("tail -c +{start} {place} | head -c {len}"))
+            }
+            FindingKind::Unreadable => self.open(path),
             FindingKind::UnfinishedDeletion => {
                 let job = path.file_stem()?.to_str()?;
                 let folder = path.parent()?.file_name()?.to_str()?;
@@ -85,6 +116,28 @@ impl Advice {
                 Some(format!("{} job delete {job} --repo {repo} --yes", self.tool))
             }
             _ => None,
+        }
+    }
+
+    /// Gives this user access to a file or folder that another user, or the mode, keeps from it. `None` if neither is the reason.
+    fn open(&self, path: &Path) -> Option<String> {
+        let root = std::fs::metadata(self.root.as_ref()?).ok()?;
+        // Of the folders above it, the first one that can't be entered is the reason.
+        let closed = path
+            .ancestors()
+            .find_map(|part| Some((part, part.symlink_metadata().ok()?)));
+        let (path, found) = closed?;
+        let place = as_word(path.to_str()?);
+        let (rights, needed) = match found.is_dir() {
+            true => ("rwx", 0o700),
+            false => ("r", 0o400),
+        };
+        if found.uid() != root.uid() {
+            Some(format!("sudo chown -hR {} {place}", root.uid()))
+        } else if found.mode() & needed != needed {
+            Some(format!("chmod u+{rights} {place}"))
+        } else {
+            None
         }
     }
 
@@ -178,5 +231,92 @@ impl Advice {
             }
         }
         Some(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
+
+    use super::*;
+
+    /// A kind of finding, with the file below the root that a doctor names for it, and a part of the command that it gets. `None` for a
+    /// kind whose advice says what to do, because no command can.
+    type Row = (FindingKind, &'static str, Option<&'static str>);
+
+    const REPAIR: Option<&str> = Some("prodigy-storage doctor --repair");
+
+    #[rustfmt::skip]
+    const TABLE: [Row; 29] = [
+        (FindingKind::DamagedEvents, "events/shop/job/events-1.jsonl", REPAIR),
+        (FindingKind::DamagedArchive, "events/shop/job/events-1.jsonl.zst", REPAIR),
+        (FindingKind::DamagedItems, "dlq/shop/job/items.json", REPAIR),
+        (FindingKind::DamagedDocument, "state/shop/mapreduce/jobs/job/setup-checkpoint.json", REPAIR),
+        (FindingKind::Registry, "state/shop/repository.json", Some("prodigy-storage repo unregister shop --yes")),
+        (FindingKind::DamagedLock, "locks/1/l.lock", REPAIR),
+        (FindingKind::LockBehindMark, "locks/1/l.lock", REPAIR),
+        (FindingKind::DamagedFormat, "format.json", REPAIR),
+        (FindingKind::UnknownFormat, "format.json", Some("mv ")),
+        // Only a copy of the snapshot helps.
+        (FindingKind::DamagedSnapshot, "store.jsonl", None),
+        (FindingKind::Unverified, "events/shop/job/events-1.jsonl", Some("| head -c 7")),
+        // Nothing has to be done: the next writer removes it.
+        (FindingKind::TornEnd, "events/shop/job/events-1.jsonl", None),
+        (FindingKind::Temporary, "state/shop/.tmp-1", REPAIR),
+        (FindingKind::TwoForms, "events/shop/job/events-1.jsonl", REPAIR),
+        (FindingKind::OverLimit, "events/shop/job/events-1.jsonl", Some("MAX_RECORD_SIZE=8")),
+        // Only a backup has the events.
+        (FindingKind::MissingEvents, "state/shop/mapreduce/jobs/job/setup-checkpoint.json", None),
+        (FindingKind::AheadOfClock, "events/shop/job", Some(SET_CLOCK)),
+        (FindingKind::UntrueMark, "events/shop/job/.sealed-1", REPAIR),
+        (FindingKind::UnfinishedDeletion, "deletions/shop/job.json", Some("prodigy-storage job delete job --repo shop --yes")),
+        (FindingKind::Moved, "moved/store.json", Some("rm ")),
+        (FindingKind::Mode, "events/shop/job/events-1.jsonl", REPAIR),
+        (FindingKind::NameCollision, "events/shop/job", Some("prodigy-storage export --repo shop --job job ")),
+        (FindingKind::Stray, "notes.txt", Some("mv ")),
+        (FindingKind::Foreign, "events/shop/job/old.jsonl", Some("prodigy-storage import ")),
+        (FindingKind::Imported, "events/shop/job/old.jsonl", Some("mv ")),
+        (FindingKind::Link, "events/shop/job/link", Some("rm ")),
+        (FindingKind::InTheWay, "events/shop", Some("mv ")),
+        // Only another version of the program reads it.
+        (FindingKind::NewerFormat, "state/shop/mapreduce/jobs/job/setup-checkpoint.json", None),
+        (FindingKind::Unreadable, "locked", Some("chmod u+r ")),
+    ];
+
+    #[test]
+    fn each_kind_of_finding_has_a_command_or_a_reason_why_it_has_none() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_owned();
+        std::fs::create_dir_all(root.join("events/shop/job")).unwrap();
+        symlink("/nowhere", root.join("events/shop/job/link")).unwrap();
+        std::fs::write(root.join("locked"), "").unwrap();
+        std::fs::set_permissions(root.join("locked"), std::fs::Permissions::from_mode(0o000)).unwrap();
+        let advice = Advice {
+            tool: "prodigy-storage".to_owned(),
+            repair: "prodigy-storage doctor --repair".to_owned(),
+            storage: None,
+            root: Some(root.clone()),
+            now: "20261124T000000Z".to_owned(),
+        };
+        for kind in FindingKind::ALL {
+            let row = TABLE.iter().find(|(of, ..)| *of == kind);
+            let (_, place, wanted) = row.unwrap_or_else(|| panic!("{kind:?} has no row"));
+            let place = root.join(place).display().to_string();
+            let mut finding = Finding::new(FindingSeverity::Damage, kind, place, "why")
+                .advice("`prodigy-storage import` stores its contents");
+            finding.len = 7;
+            if kind == FindingKind::Registry {
+                finding.severity = FindingSeverity::Warning;
+            }
+            let command = advice.command(&finding);
+            match wanted {
+                Some(part) => assert!(
+                    command.as_deref().is_some_and(|command| command.contains(part)),
+                    "{kind:?}: {command:?}"
+                ),
+                None => assert_eq!(command, None, "{kind:?}"),
+            }
+        }
     }
 }

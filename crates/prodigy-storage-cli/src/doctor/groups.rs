@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use prodigy_storage::doctor::{Finding, FindingKind, FindingOutcome, FindingSeverity};
 use prodigy_storage::escape;
 
-use super::print_remedy;
 use crate::app::App;
 use crate::errors::Result;
+use crate::problems::print_remedy;
 
 /// Findings of one kind that have the same remedy.
 struct Group {
@@ -70,9 +70,9 @@ impl Group {
         };
         let what = format!("{title}{times}: {}: {}", place(first), escape(&first.why));
         app.finding(word(first.severity), &what)?;
-        app.line(format!("         why it matters: {}", matters(first.kind)))?;
+        app.detail("why it matters", matters(first.kind))?;
         if first.lost != "nothing" {
-            app.line(format!("         lost: {}", escape(&first.lost)))?;
+            app.detail("lost", &escape(&first.lost))?;
         }
         if self.repaired > 0 {
             let kept = self
@@ -87,13 +87,13 @@ impl Group {
         }
         match &self.left {
             Some(why) => {
-                app.line(format!("         left: {}", escape(why)))?;
+                app.detail("left", &escape(why))?;
                 self.command
                     .as_deref()
-                    .map_or(Ok(()), |command| print_remedy(app, Some(command), ""))
+                    .map_or(Ok(()), |command| print_remedy(app, Some(command), None))
             }
             None if self.repaired > 0 => Ok(()),
-            None => print_remedy(app, self.command.as_deref(), &first.advice),
+            None => print_remedy(app, self.command.as_deref(), Some(&first.advice)),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 mod advice;
 mod groups;
-mod problems;
 
 use std::time::Duration;
 
@@ -16,6 +15,8 @@ use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::output::counted;
+use crate::problems::{self, print_remedy};
+use crate::shell::tool;
 use crate::time::duration;
 
 #[derive(Debug, clap::Args)]
@@ -75,7 +76,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     }
     groups.print(app)?;
     let problems = match arguments.repo.is_none() && arguments.job.is_none() {
-        true => problems::all(app),
+        true => problems_outside(app),
         false => Vec::new(),
     };
     let failures = problems.iter().filter(|problem| problem.is_failure()).count();
@@ -121,7 +122,7 @@ fn print(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<
     }
     let word = word(finding.severity);
     app.finding(word, &format!("{}: {}", place(finding), escape(&finding.why)))?;
-    app.line(format!("         lost: {}", escape(&finding.lost)))?;
+    app.detail("lost", &escape(&finding.lost))?;
     match &finding.outcome {
         FindingOutcome::Repaired { kept: Some(kept) } => app.line(format!(
             "         repaired; the bytes are kept in {}",
@@ -129,19 +130,30 @@ fn print(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<
         )),
         FindingOutcome::Repaired { kept: None } => app.line("         repaired"),
         FindingOutcome::Left { why } => {
-            app.line(format!("         left: {}", escape(why)))?;
-            command.map_or(Ok(()), |command| print_remedy(app, Some(command), ""))
+            app.detail("left", &escape(why))?;
+            command.map_or(Ok(()), |command| print_remedy(app, Some(command), None))
         }
-        _ => print_remedy(app, command, &finding.advice),
+        _ => print_remedy(app, command, Some(&finding.advice)),
     }
 }
 
-/// Prints the command that fixes a problem; if there is no such command, prints advice.
-fn print_remedy(app: &mut App<'_>, command: Option<&str>, advice: &str) -> Result<()> {
-    match command {
-        Some(command) => app.line(format!("         run: {}", escape(command))),
-        None => app.line(format!("         to do: {}", escape(advice))),
+/// The problems outside of the stored data. Empty if storage can't be opened: the doctor's findings give the reason.
+fn problems_outside(app: &mut App<'_>) -> Vec<problems::Problem> {
+    let Ok(storage) = app.open_quietly(Access::Read) else {
+        return Vec::new();
+    };
+    let checks = problems::checks(app, &storage).unwrap_or_default();
+    let mut problems = problems::of(app, &storage, &checks);
+    // The findings above say more.
+    let this = format!("{} doctor", tool(&app.global));
+    for problem in problems
+        .iter_mut()
+        .filter(|problem| problem.command.as_ref() == Some(&this))
+    {
+        problem.command = None;
+        problem.hint = Some("solve the findings above, which are about the same".to_owned());
     }
+    problems
 }
 
 /// True if the doctor read no data of a job and found no problem.

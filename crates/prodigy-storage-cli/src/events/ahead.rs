@@ -10,7 +10,7 @@ pub(super) fn warn(app: &mut App<'_>, newest: Option<EventId>) {
         app.warn(&format!(
             "the newest id of this log is dated {}, more than an hour ahead of the clock: check the clock of this machine, and of \
              the one that wrote the event. Later ids lie above it; the times of later events are true",
-            newest.time().to_rfc3339()
+            app.message_time(newest.time())
         ));
     }
 }

@@ -27,7 +27,7 @@ use crate::job::JobArgs;
 pub(crate) enum EventsCommand {
     /// Append events: one JSON payload per line.
     Append(append::AppendArgs),
-    /// Print the merged log as JSON lines.
+    /// Print the log: lines for people on a terminal, JSON lines elsewhere.
     Cat(cat::CatArgs),
     /// Print the cursor after the last stored event, without reading events.
     End(JobArgs),

@@ -21,8 +21,10 @@ use crate::exit::Exit;
 use crate::input::unreadable;
 use crate::job::not_reserved;
 use crate::new_file::is_standard;
-use crate::output::{Table, counted};
+use crate::output::counted;
 use crate::progress::Progress;
+use crate::shell::{as_word, tool};
+use crate::table::{Column, Table};
 use find::{Files, ImportFile, Kind};
 use originals::{Done, Originals};
 use store::Importer;
@@ -69,6 +71,18 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     let path = &arguments.path;
     if let Some(repo) = &arguments.repo {
         not_reserved(&RepoName::new(repo)?)?;
+    }
+    if let Some(root) = own::around(path) {
+        let what = format!(
+            "import {}: it is a part of the store {}",
+            path.display(),
+            root.display()
+        );
+        return Err(Failure::usage(what).hint(format!(
+            "a store is imported whole: `{} import {}`; one job of it: `export --job`, then `import` of that file",
+            tool(&app.global),
+            as_word(&root.to_string_lossy())
+        )));
     }
     if is_standard(path) {
         // The lines are read more than once.
@@ -321,11 +335,11 @@ fn print_refusals(app: &mut App<'_>, importer: &Importer<'_>) {
 
 /// Prints the counts. The command fails if a value was refused.
 fn report(app: &mut App<'_>, importer: &Importer<'_>, dry: bool) -> Result<Exit> {
-    let mut table = Table::new(&[
-        "KIND",
-        if dry { "WOULD STORE" } else { "STORED" },
-        "KNOWN",
-        "LEFT OUT",
+    let mut table = Table::new([
+        Column::word("KIND"),
+        Column::number(if dry { "WOULD STORE" } else { "STORED" }),
+        Column::number("KNOWN"),
+        Column::number("LEFT OUT"),
     ]);
     for (kind, count) in &importer.counts {
         let (stored, known, refused) = (count.stored, count.known, count.refused);

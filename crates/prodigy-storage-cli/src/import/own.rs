@@ -1,7 +1,7 @@
 //! Imports a store of this program, which may be a project's own folder. Its jobs are exported and imported, because
 //! its files alone do not show their meaning: a journal, for example, says which dead letters are removed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prodigy_storage::Storage;
 
@@ -21,6 +21,29 @@ pub(super) fn store(folder: &Path) -> Result<Option<Storage>> {
     }
     let builder = Storage::builder().read_only(true).flag("backend", "file");
     Ok(Some(builder.flag("backend_config.base_dir", folder).open()?))
+}
+
+/// The folders of a store with its data.
+const AREAS: [&str; 7] = [
+    "events",
+    "dlq",
+    "state",
+    "locks",
+    "orphaned_worktrees",
+    "deletions",
+    "moved",
+];
+
+/// The root of the store that this file or folder is a part of.
+pub(super) fn around(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    path.ancestors().find_map(|part| {
+        let root = part.parent()?;
+        let is_area = part
+            .file_name()
+            .is_some_and(|name| AREAS.iter().any(|area| name == *area));
+        (is_area && root.join(FORMAT).is_file()).then(|| root.to_owned())
+    })
 }
 
 /// True if the folder is the root of this store, or a copy of it: both have the same store name in `format.json`.

@@ -4,6 +4,7 @@ use prodigy_storage::{JobOverview, JobState, RepoName, Timestamp};
 use serde_json::{Value, json};
 
 use crate::output::bytes;
+use crate::table::Column;
 use crate::time::{age, passed};
 
 /// Totals over the jobs of a repository.
@@ -20,15 +21,17 @@ pub(crate) struct RepoCounts {
 }
 
 impl RepoCounts {
-    pub(crate) const HEADINGS: [&str; 7] = [
-        "JOBS",
-        "ACTIVE",
-        "OPEN",
-        "FINISHED",
-        "DEAD LETTERS",
-        "LAST",
-        "SIZE",
-    ];
+    pub(crate) fn columns() -> [Column; 7] {
+        [
+            Column::number("JOBS"),
+            Column::number("ACTIVE").optional(2),
+            Column::number("OPEN").optional(3),
+            Column::number("FINISHED").optional(4),
+            Column::number("DEAD LETTERS"),
+            Column::number("LAST"),
+            Column::number("SIZE"),
+        ]
+    }
 
     pub(crate) fn add(&mut self, row: &JobOverview) {
         self.jobs += 1;

@@ -53,7 +53,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
             }
             continue;
         }
-        for line in parts.lines() {
+        for line in parts.lines(app) {
             app.line(line)?;
         }
     }

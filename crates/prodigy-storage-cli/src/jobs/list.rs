@@ -10,7 +10,8 @@ use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::{RepoArgs, no_repo};
-use crate::output::{Table, bytes};
+use crate::output::bytes;
+use crate::table::{Column, Table};
 use crate::time::{age, passed};
 
 #[derive(Debug, clap::Args)]
@@ -77,11 +78,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
 }
 
 fn table(all_repos: bool) -> Table {
-    let headings = ["JOB", "STATE", "ACTIVE", "DEAD LETTERS", "SIZE"];
-    match all_repos {
-        true => Table::new(&[&["REPOSITORY"], &headings[..]].concat()),
-        false => Table::new(&headings),
-    }
+    let repository = all_repos.then(|| Column::name("REPOSITORY"));
+    Table::new(repository.into_iter().chain([
+        Column::name("JOB"),
+        Column::word("STATE"),
+        Column::number("ACTIVE"),
+        Column::number("DEAD LETTERS"),
+        Column::number("SIZE"),
+    ]))
 }
 
 /// Adds the jobs of a repository. Returns true if it has any.

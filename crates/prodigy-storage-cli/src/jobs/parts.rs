@@ -49,7 +49,7 @@ impl Parts {
     }
 
     /// The counts as lines of text for people.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self, app: &App<'_>) -> Vec<String> {
         let JobOverview {
             status, letters, log, ..
         } = &self.row;
@@ -61,11 +61,11 @@ impl Parts {
             lines.push(format!(
                 "last write   {} ago, {}",
                 age(passed(last)),
-                last.to_rfc3339()
+                app.time(last)
             ));
         }
         if let Some(finished) = status.finished_at {
-            let at = finished.to_rfc3339();
+            let at = app.time(finished);
             lines.push(format!("finished     {} ago, {at}", age(passed(finished))));
         }
         let segments = counted(log.segments, "segment");

@@ -18,7 +18,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &OneJob) -> Result<Exit> {
             app.json_line(&parts.json())?;
             continue;
         }
-        for line in parts.lines() {
+        for line in parts.lines(app) {
             app.line(line)?;
         }
     }

@@ -1,18 +1,20 @@
 //! Gathers the facts that the status shows.
 
-use prodigy_storage::{
-    Check, JobAddress, JobOverview, JobState, LockInfo, Moved, RepoName, Severity, Storage, escape,
-};
+use std::borrow::Cow;
+
+use prodigy_storage::{Check, JobAddress, JobOverview, JobState, LockInfo, Moved, RepoName, Storage, escape};
 use serde_json::{Value, json};
 
 use super::recent::Recent;
-use crate::app::App;
+use crate::app::{App, RUN, detail, finding};
 use crate::config::{self, Setting};
 use crate::errors::{Failure, Result};
 use crate::jobs::{RepoCounts, each_row};
-use crate::output::{Table, counted};
+use crate::output::{counted, width_of};
+use crate::problems::{self, Problem, TO_DO};
 use crate::shell::{as_word, tool};
 use crate::signals::Stop;
+use crate::table::{Column, Line, Table, shortened, shortened_in_the_middle};
 use crate::time::{age, passed};
 use crate::top::Top;
 
@@ -29,6 +31,7 @@ pub(super) struct Gathered {
     root: Option<String>,
     settings: Vec<Setting>,
     checks: Vec<Check>,
+    problems: Vec<Problem>,
     locks: Vec<LockInfo>,
     /// The marks of the jobs that were moved to another store.
     moved: Vec<Moved>,
@@ -54,12 +57,14 @@ impl Gathered {
                 locks.push(lock);
             }
         }
+        let checks = problems::checks(app, storage)?;
         Ok(Self {
             tool: tool(&app.global),
             backend: capabilities.backend,
             root: capabilities.root.map(|root| root.display().to_string()),
             settings: config::set(app),
-            checks: storage.health()?.checks,
+            problems: problems::of(app, storage, &checks),
+            checks,
             locks,
             moved: storage
                 .moved()
@@ -117,38 +122,42 @@ impl Gathered {
         }
     }
 
-    /// The problems: severity, description, and remedy.
-    fn problems(&self) -> Vec<(&'static str, String, Option<String>)> {
-        let mut problems: Vec<_> = self
-            .checks
-            .iter()
-            .filter(|check| check.severity > Severity::Ok)
-            .map(|check| {
-                let word = match check.severity {
-                    Severity::Failure => "failure",
-                    _ => "warning",
-                };
-                let what = format!("{}: {}", check.name, check.found);
-                (word, what, check.hint.clone().filter(|hint| !hint.is_empty()))
-            })
-            .collect();
+    /// All problems, the failures first.
+    fn problems(&self) -> Vec<Entry<'_>> {
+        let found = self.problems.iter().map(|problem| Entry {
+            word: problem.word(),
+            what: format!("{}: {}", problem.name, problem.found),
+            command: problem.command.as_deref().map(Cow::Borrowed),
+            advice: problem.hint.as_deref(),
+        });
+        let mut problems: Vec<_> = found.collect();
         for (found, what) in [(self.damaged, "is damaged"), (self.skipped, "can't be read")] {
             if found {
-                let what = format!("data {what}: it is not in the counts above");
-                problems.push(("failure", what, Some(format!("{} doctor", self.tool))));
+                problems.push(Entry {
+                    word: "failure",
+                    what: format!("data {what}: it is not in the counts above"),
+                    command: Some(format!("{} doctor", self.tool).into()),
+                    advice: None,
+                });
             }
         }
-        problems.sort_by_key(|(word, ..)| *word);
+        problems.sort_by_key(|problem| problem.word);
         if let Some((items, address)) = &self.most_letters {
             let jobs = counted(self.with_letters, "job");
-            let what = format!("dead letters in {jobs}; {address} has {items}");
-            let fix = format!(
-                "{} dlq analyze --repo {} --job {}",
-                self.tool,
-                as_word(address.repo.as_str()),
-                as_word(address.job.as_str())
-            );
-            problems.push(("warning", what, Some(fix)));
+            problems.push(Entry {
+                word: "warning",
+                what: format!("dead letters in {jobs}; {address} has {items}"),
+                command: Some(
+                    format!(
+                        "{} dlq analyze --repo {} --job {}",
+                        self.tool,
+                        as_word(address.repo.as_str()),
+                        as_word(address.job.as_str())
+                    )
+                    .into(),
+                ),
+                advice: None,
+            });
         }
         problems
     }
@@ -173,7 +182,10 @@ impl Gathered {
         let problems: Vec<Value> = self
             .problems()
             .into_iter()
-            .map(|(severity, found, fix)| json!({"severity": severity, "found": found, "fix": fix}))
+            .map(|problem| {
+                let fix = problem.command.as_deref().or(problem.advice);
+                json!({"severity": problem.word, "found": problem.what, "command": problem.command, "fix": fix})
+            })
             .collect();
         json!({
             "backend": self.backend,
@@ -188,19 +200,20 @@ impl Gathered {
         })
     }
 
-    /// Prints the facts about the store itself: its location, its settings, the free space.
-    pub(super) fn print_head(&self, app: &mut App<'_>) -> Result<()> {
+    /// The facts about the store itself: its location, its settings, the free space. Lines that fit this width.
+    pub(super) fn head(&self, width: Option<usize>) -> Vec<Line> {
+        let mut lines = Vec::new();
         let root = self.root.as_deref().map_or_else(|| "-".into(), escape);
-        app.cut_line(&format!("root      {root} ({} backend)", self.backend))?;
+        let backend = format!(" ({} backend)", self.backend);
+        let room = width.map(|width| width.saturating_sub(LABEL + width_of(&backend)).max(LABEL));
+        let root = room.map_or_else(|| root.to_string(), |room| shortened_in_the_middle(&root, room));
+        lines.push(labelled("root", &format!("{root}{backend}"), width));
         for setting in &self.settings {
-            let text = format!(
-                "setting   {}: {}  # {}",
-                setting.key, setting.value, setting.origin
-            );
-            app.cut_line(&escape(&text))?;
+            let text = format!("{}: {}  # {}", setting.key, setting.value, setting.origin);
+            lines.push(labelled("setting", &text, width));
         }
         if let Some(space) = self.checks.iter().find(|check| check.name == "space") {
-            app.cut_line(&format!("space     {}", escape(&space.found)))?;
+            lines.push(labelled("space", &space.found, width));
         }
         for lock in self.locks.iter().take(SHOWN) {
             let who = lock.holder.as_ref().map_or_else(
@@ -213,80 +226,105 @@ impl Gathered {
                     )
                 },
             );
-            app.cut_line(&escape(&format!("lock      {}, held by {who}", lock.name)))?;
+            let text = format!("{}, held by {who}", lock.name);
+            lines.push(labelled("lock", &text, width));
         }
-        more(
-            app,
-            "          ",
-            self.locks.len(),
-            &format!("{} lock list", self.tool),
-        )?;
+        let list = format!("{} lock list", self.tool);
+        lines.extend(more(self.locks.len(), &list).map(|text| labelled("", &text, width)));
         for moved in self.moved.iter().take(SHOWN) {
             let since = age(passed(moved.at));
             let text = format!(
-                "moved     {}, to {}, since {since}: it takes no writes here",
+                "{}, to {}, since {since}: it takes no writes here",
                 moved.part, moved.to
             );
-            app.cut_line(&escape(&text))?;
+            lines.push(labelled("moved", &text, width));
         }
         if self.moved.len() > SHOWN {
-            app.cut_line(&format!(
-                "          and more: `{} job list --all-repos`",
-                self.tool
-            ))?;
+            let text = format!("and more: `{} job list --all-repos`", self.tool);
+            lines.push(labelled("", &text, width));
         }
-        Ok(())
+        lines
     }
 
-    pub(super) fn print_rest(&self, app: &mut App<'_>) -> Result<()> {
-        app.line("")?;
+    /// The table of the repositories.
+    pub(super) fn repositories(&self, width: Option<usize>) -> Vec<Line> {
         if self.repos.is_empty() {
-            app.line("nothing is stored yet")?;
-        } else {
-            // The names are in the last column, so that only they are cut.
-            let mut table = Table::new(&[&RepoCounts::HEADINGS[..], &["REPOSITORY"]].concat()).cut();
-            for (name, counts) in self.repos.iter().take(SHOWN) {
-                let name = name.to_string();
-                table.row(app, counts.cells().into_iter().chain([name]))?;
-            }
-            table.print(app)?;
-            more(app, "", self.repos.len(), &format!("{} repo list", self.tool))?;
+            return vec!["nothing is stored yet".to_owned().into()];
         }
-        if !self.recent.is_empty() {
-            app.line("")?;
-            let mut table = Table::new(&Recent::HEADINGS).cut();
-            for recent in &self.recent {
-                table.row(app, recent.cells())?;
-            }
-            table.print(app)?;
-            let jobs: u64 = self.repos.iter().map(|(_, counts)| counts.jobs).sum();
-            let others = jobs.saturating_sub(self.recent.len() as u64);
-            if others > 0 {
-                app.cut_line(&format!(
-                    "and {others} more: `{} job list --all-repos`",
-                    self.tool
-                ))?;
-            }
+        let name = [Column::name("REPOSITORY")];
+        let mut table = Table::new(RepoCounts::columns().into_iter().chain(name));
+        for (name, counts) in self.repos.iter().take(SHOWN) {
+            let name = name.to_string();
+            table.add(width, counts.cells().into_iter().chain([name]));
         }
+        let mut lines = table.lines(width);
+        let list = format!("{} repo list", self.tool);
+        lines.extend(more(self.repos.len(), &list).map(|text| fitted(text, width)));
+        lines
+    }
+
+    /// The table of the jobs that were written to last.
+    pub(super) fn jobs(&self, width: Option<usize>) -> Vec<Line> {
+        let mut table = Table::new(Recent::columns());
+        for recent in &self.recent {
+            table.add(width, recent.cells());
+        }
+        let mut lines = table.lines(width);
+        let jobs: u64 = self.repos.iter().map(|(_, counts)| counts.jobs).sum();
+        let others = jobs.saturating_sub(self.recent.len() as u64);
+        if others > 0 {
+            let text = format!("and {others} more: `{} job list --all-repos`", self.tool);
+            lines.push(fitted(text, width));
+        }
+        lines
+    }
+
+    /// The problems. The descriptions are broken to fit this width, and the commands are whole.
+    pub(super) fn remedies(&self, width: Option<usize>) -> Vec<Line> {
         let problems = self.problems();
-        app.line("")?;
         if problems.is_empty() {
-            app.line("no problems")?;
+            return vec!["no problems".to_owned().into()];
         }
-        for (word, what, fix) in problems {
-            app.finding(word, &format!(" {}", escape(&what)))?;
-            if let Some(fix) = fix {
-                app.line(format!("          to do: {}", escape(&fix)))?;
+        let mut lines = Vec::new();
+        for problem in problems {
+            lines.extend(finding(problem.word, &escape(&problem.what), width));
+            match (&problem.command, problem.advice) {
+                (Some(command), _) => lines.extend(detail(RUN, &escape(command), width)),
+                (None, Some(advice)) => lines.extend(detail(TO_DO, &escape(advice), width)),
+                (None, None) => {}
             }
         }
-        Ok(())
+        lines
     }
 }
 
-/// Prints that more entries exist than were shown, and the command that lists them.
-fn more(app: &mut App<'_>, indent: &str, all: usize, command: &str) -> Result<()> {
+/// A problem in the status.
+struct Entry<'a> {
+    word: &'static str,
+    what: String,
+    command: Option<Cow<'a, str>>,
+    advice: Option<&'a str>,
+}
+
+/// The width of the labels of facts.
+const LABEL: usize = 10;
+
+/// A fact with its label, cut to this width.
+fn labelled(label: &str, text: &str, width: Option<usize>) -> Line {
+    fitted(format!("{label:LABEL$}{}", escape(text)), width)
+}
+
+fn fitted(text: String, width: Option<usize>) -> Line {
+    Line::from(match width {
+        Some(width) => shortened(&text, width),
+        None => text,
+    })
+}
+
+/// The text that more entries exist than were shown, with the command that lists them.
+fn more(all: usize, command: &str) -> Option<String> {
     match all.saturating_sub(SHOWN) {
-        0 => Ok(()),
-        more => app.cut_line(&format!("{indent}and {more} more: `{command}`")),
+        0 => None,
+        more => Some(format!("and {more} more: `{command}`")),
     }
 }

@@ -2,6 +2,7 @@
 
 mod gathered;
 mod recent;
+mod screen;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 use prodigy_storage::Storage;
 
 use self::gathered::Gathered;
+use self::screen::Screen;
 use crate::app::{Access, App};
 use crate::console::clear_screen;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::signals::Stop;
+use crate::table::Line;
 use crate::time::duration;
 
 pub(crate) const HELP: &str = "Examples: one look; a look each second
@@ -51,7 +54,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatusArgs) -> Result<Exit> {
     let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
     loop {
         let drawn = Instant::now();
-        print(app, &storage, Some(&stop))?;
+        match app.json() {
+            true => print(app, &storage, Some(&stop))?,
+            false => draw(app, &storage, &stop)?,
+        }
         while drawn.elapsed() < SECOND {
             let is_over = until.is_some_and(|until| Instant::now() >= until);
             if is_over || stop.asked() || (app.closed)() {
@@ -62,24 +68,52 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatusArgs) -> Result<Exit> {
     }
 }
 
-/// Prints the status once. A redrawn screen is written at once when it is complete; otherwise the first lines are
-/// written before any job is read.
-fn print(app: &mut App<'_>, storage: &Storage, redrawn: Option<&Stop>) -> Result<()> {
-    let is_redrawn = redrawn.is_some() && !app.json();
+/// Prints the status once: the first lines before any job is read.
+fn print(app: &mut App<'_>, storage: &Storage, stop: Option<&Stop>) -> Result<()> {
     let mut gathered = Gathered::begin(app, storage)?;
-    if !app.json() && !is_redrawn {
-        gathered.print_head(app)?;
-        app.flush()?;
-    }
-    gathered.look_at_jobs(app, storage, redrawn)?;
     if app.json() {
+        gathered.look_at_jobs(app, storage, stop)?;
         app.json_line(&gathered.json())?;
         return app.flush();
     }
-    if is_redrawn {
-        clear_screen().map_err(Failure::output)?;
-        gathered.print_head(app)?;
+    print_lines(app, &gathered.head(app.width))?;
+    app.flush()?;
+    gathered.look_at_jobs(app, storage, stop)?;
+    for section in [
+        gathered.repositories(app.width),
+        gathered.jobs(app.width),
+        gathered.remedies(app.width),
+    ] {
+        if !section.is_empty() {
+            app.line("")?;
+            print_lines(app, &section)?;
+        }
     }
-    gathered.print_rest(app)?;
     app.flush()
+}
+
+/// Draws the status on the terminal, in the place of the one before. What has no room is left out, so that nothing scrolls.
+fn draw(app: &mut App<'_>, storage: &Storage, stop: &Stop) -> Result<()> {
+    let mut gathered = Gathered::begin(app, storage)?;
+    // Damage is one of the problems. Its reports on standard error would move the screen.
+    app.quietly(|app| gathered.look_at_jobs(app, storage, Some(stop)))?;
+    let size = app.measure();
+    let width = app.width;
+    let screen = Screen {
+        head: gathered.head(width),
+        repositories: gathered.repositories(width),
+        jobs: gathered.jobs(width),
+        problems: gathered.remedies(width),
+    };
+    let lines = match size {
+        Some((columns, rows)) => screen.fitted(columns, rows),
+        None => screen.lines(),
+    };
+    clear_screen().map_err(Failure::output)?;
+    print_lines(app, &lines)?;
+    app.flush()
+}
+
+fn print_lines(app: &mut App<'_>, lines: &[Line]) -> Result<()> {
+    lines.iter().try_for_each(|line| app.print_line(line))
 }

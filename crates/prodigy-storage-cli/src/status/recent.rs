@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::jobs::{row_json, state_word};
 use crate::output::bytes;
+use crate::table::Column;
 use crate::time::{age, passed};
 
 /// Events of a log up to this number of bytes are counted; of a larger log they are estimated.
@@ -21,7 +22,16 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    pub(super) const HEADINGS: [&str; 6] = ["STATE", "ACTIVE", "EVENTS", "DEAD LETTERS", "SIZE", "JOB"];
+    pub(super) fn columns() -> [Column; 6] {
+        [
+            Column::word("STATE"),
+            Column::number("ACTIVE"),
+            Column::number("EVENTS").optional(1),
+            Column::number("DEAD LETTERS"),
+            Column::number("SIZE"),
+            Column::name("JOB"),
+        ]
+    }
 
     pub(super) fn new(storage: &Storage, row: JobOverview) -> Self {
         // If the events can't be counted, because the log is damaged or was deleted meanwhile, the row shows only the

@@ -69,6 +69,24 @@ fn a_plan_is_shown_and_carried_out_with_yes() {
 }
 
 #[test]
+fn the_jobs_that_no_rule_is_about_are_named_with_the_flag_that_is_missing() {
+    let bench = bench();
+    bench.append("1\n");
+    bench
+        .run(&["clean", "--finished-jobs", "1d"])
+        .code(0)
+        .says("finished jobs stay for 1d; the oldest last write of a job is ")
+        .says("no rule is set for 1 unfinished job: `--idle-jobs 90d`, or `job finish` and");
+    bench.run(&["job", "finish", "job", "--repo", "shop"]).code(0);
+    bench
+        .run(&["clean", "--idle-jobs", "1d"])
+        .code(0)
+        .says("no rule is set for 1 finished job: `--finished-jobs 30d`");
+    let both = bench.run(&["clean", "--idle-jobs", "1d", "--finished-jobs", "1d"]);
+    assert!(!both.code(0).err.contains("no rule"));
+}
+
+#[test]
 fn the_log_names_each_removal() {
     let bench = filled();
     assert_eq!(bench.run(&["clean", "--log"]).code(0).out, "");

@@ -25,7 +25,7 @@ fn run_into(output: impl Write, arguments: &[&str]) -> (Exit, String) {
         output: Box::new(output),
         errors: Box::new(&mut errors),
         terminal: false,
-        width: None,
+        size: || None,
         colour: false,
         closed: || false,
         closed_from_start: false,

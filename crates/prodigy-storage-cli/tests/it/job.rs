@@ -48,7 +48,7 @@ fn a_list_has_each_job_with_its_state_dead_letters_and_size() {
     let all = bench.run(&["job", "list", "--all-repos"]).code(0);
     let lines = all.lines();
     assert!(
-        lines[0].starts_with("REPOSITORY  JOB    STATE  ACTIVE  DEAD LETTERS  SIZE"),
+        lines[0].starts_with("REPOSITORY  JOB    STATE  ACTIVE  DEAD LETTERS   SIZE"),
         "{lines:?}"
     );
     assert!(lines[1].starts_with("mill        job    open "), "{lines:?}");

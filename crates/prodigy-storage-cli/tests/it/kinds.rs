@@ -212,20 +212,25 @@ fn health_and_doctor_find_each_thing_in_the_way() {
 }
 
 #[test]
-fn the_doctor_says_where_a_link_leads_and_does_not_advise_to_remove_it() {
+fn the_doctor_says_where_a_link_leads_and_copies_what_is_behind_it_first() {
     let (bench, job) = linked();
     names(&bench.run(&["health"]).code(1), &job);
     let run = bench.run(&["doctor"]).code(5);
     names(&run, &bench.path("away"));
-    assert!(!run.out.contains("rm "), "{}", run.out);
-    assert!(
-        run.out.contains("remove the link and move the data to its place"),
-        "{}",
-        run.out
-    );
+    let command = run
+        .out
+        .lines()
+        .find_map(|line| line.strip_prefix("         run: "));
+    let command = command.unwrap_or_default();
+    assert!(command.starts_with("cp -aL "), "{}", run.out);
     let run = bench.run(&["status"]).code(6);
     names(&run, &job);
     assert!(run.out.contains("prodigy-storage doctor"), "{}", run.out);
+    let bench_2 = linked().0;
+    let found = bench_2.run(&["doctor"]).code(5).out;
+    let command = found.lines().find_map(|line| line.strip_prefix("         run: "));
+    crate::planted::shell(&bench_2, command.unwrap_or_default()).code(0);
+    bench_2.run(&["doctor"]).code(0);
     fs::rename(bench.path("away"), bench.path("elsewhere")).unwrap();
     let run = bench.run(&["doctor"]).code(5);
     assert!(run.out.contains(&format!("rm {}", job.display())), "{}", run.out);

@@ -9,6 +9,8 @@
     reason = "tests"
 )]
 
+#[cfg(target_os = "linux")]
+mod advice;
 mod ahead;
 mod append;
 mod audit;
@@ -65,3 +67,4 @@ mod support;
 mod terminal;
 mod transcripts;
 mod users;
+mod widths;

@@ -142,23 +142,44 @@ impl Bench {
     /// The tool on a terminal of 80 columns; if the machine lacks `script`, prints a notice and returns `None`.
     #[cfg(target_os = "linux")]
     pub fn on_terminal(&self, arguments: &[&str]) -> Option<std::process::Command> {
-        use std::process::Command;
-        if Command::new("script").arg("--version").output().is_err() {
-            eprintln!("SKIPPED: this machine has no `script`, which gives a command a terminal");
-            return None;
-        }
+        self.on_terminal_of(80, 24, arguments)
+    }
+
+    /// The same for a terminal of another size.
+    #[cfg(target_os = "linux")]
+    pub fn on_terminal_of(
+        &self,
+        columns: usize,
+        rows: usize,
+        arguments: &[&str],
+    ) -> Option<std::process::Command> {
         // `script` takes a shell command.
         let tool = self.std(arguments);
         let words: Vec<String> = std::iter::once(tool.get_program())
             .chain(tool.get_args())
             .map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''")))
             .collect();
-        let line = format!("stty columns 80; exec {}", words.join(" "));
+        self.in_a_terminal(&format!(
+            "stty columns {columns} rows {rows}; exec {}",
+            words.join(" ")
+        ))
+    }
+
+    /// A line of a shell on a terminal, with the tool's variables; `None` as above.
+    #[cfg(target_os = "linux")]
+    pub fn in_a_terminal(&self, line: &str) -> Option<std::process::Command> {
+        use std::process::Command;
+        if Command::new("script").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: this machine has no `script`, which gives a command a terminal");
+            return None;
+        }
+        let tool = self.std([] as [&str; 0]);
         let mut script = Command::new("script");
         script.env_clear().current_dir(self.path("here"));
         let variables = tool.get_envs().filter_map(|(name, value)| Some((name, value?)));
         script.envs(variables).env("TERM", "xterm");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        script.args(["--quiet", "--return", "--command", line, "/dev/null"]);
+        script.stdin(std::process::Stdio::null());
         Some(script)
     }
 

@@ -15,7 +15,7 @@ use super::archive::{
 use super::job_of::may_be_archived;
 use super::sealed::Sealed;
 
-const READ: &str = "read archive";
+const READ: &str = "read";
 /// The largest length, in bytes, of the first entry and of each line of the manifest except the last.
 const LONGEST: u64 = 64 << 10;
 /// The largest length of the manifest's closing line, in bytes: it lists the jobs that were deleted during the backup.

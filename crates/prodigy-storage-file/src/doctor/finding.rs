@@ -154,6 +154,47 @@ pub enum FindingKind {
     Unreadable,
 }
 
+impl FindingKind {
+    /// All kinds, for a program that has advice for each.
+    ///
+    /// ```
+    /// use prodigy_storage_file::FindingKind;
+    ///
+    /// assert!(FindingKind::ALL.contains(&FindingKind::Stray));
+    /// ```
+    pub const ALL: [Self; 29] = [
+        Self::DamagedEvents,
+        Self::DamagedArchive,
+        Self::DamagedItems,
+        Self::DamagedDocument,
+        Self::Registry,
+        Self::DamagedLock,
+        Self::LockBehindMark,
+        Self::DamagedFormat,
+        Self::UnknownFormat,
+        Self::DamagedSnapshot,
+        Self::Unverified,
+        Self::TornEnd,
+        Self::Temporary,
+        Self::TwoForms,
+        Self::OverLimit,
+        Self::MissingEvents,
+        Self::AheadOfClock,
+        Self::UntrueMark,
+        Self::UnfinishedDeletion,
+        Self::Moved,
+        Self::Mode,
+        Self::NameCollision,
+        Self::Stray,
+        Self::Foreign,
+        Self::Imported,
+        Self::Link,
+        Self::InTheWay,
+        Self::NewerFormat,
+        Self::Unreadable,
+    ];
+}
+
 /// The result for a finding: repaired or not.
 ///
 /// ```

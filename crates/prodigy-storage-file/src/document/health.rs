@@ -79,7 +79,11 @@ fn check(name: &'static str, mut damaged: Vec<String>) -> Option<Check> {
         found.push_str(&format!("; and {} more", count - NAMED));
     }
     let check = Check::new(name, Severity::Failure, found);
-    Some(check.with_hint("run `prodigy-storage doctor`: it gives the command that mends each"))
+    Some(
+        check
+            .with_hint("the doctor says what is lost")
+            .with_command("prodigy-storage doctor --repair"),
+    )
 }
 
 fn describe(error: &StorageError) -> String {

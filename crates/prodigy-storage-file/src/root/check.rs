@@ -1,6 +1,7 @@
 //! Checks that a root is safe to use, and that no other process uses it exclusively.
 #![expect(clippy::disallowed_methods, reason = "checks of the root from outside of it")]
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,12 +13,13 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_layout::Entry;
 
 use super::exposure::{self, Exposed};
+use super::fault::quoted;
 use super::{Root, has_no_locks, network, read_format};
 use crate::fs::{FileKind, FsFolder};
 
 const OPEN: &str = "open storage";
 
-fn refused(root: &Root, why: String, hint: &'static str) -> StorageError {
+fn refused(root: &Root, why: String, hint: impl Into<Cow<'static, str>>) -> StorageError {
     StorageError::new(ErrorKind::Refused, OPEN, root.options.root.display(), why).with_hint(hint)
 }
 
@@ -94,7 +96,10 @@ pub(crate) fn check_place(root: &Root) -> Result<bool> {
             return Err(refused(
                 root,
                 why,
-                "run `chmod o-w` on it, or accept the risk with `backend_config.allow_shared_root: true`",
+                format!(
+                    "run `chmod o-w {}`, or accept the risk with `backend_config.allow_shared_root: true`",
+                    quoted(&root.options.root)
+                ),
             ));
         }
         Ok(_) => {}

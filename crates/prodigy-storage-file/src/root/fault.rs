@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use prodigy_storage_backend::{ErrorKind, StorageError};
+use prodigy_storage_backend::{ErrorKind, StorageError, shell_word};
 
 use super::check::seen_from_above;
 use super::{Root, usage};
 use crate::fs::{FileKind, NotRegular};
 
-/// The hint for an operation that the system refuses even to the superuser.
-const IMMUTABLE: &str = "it, or its folder, may be immutable or for appending only: `lsattr -d` shows an `i` or an `a`, which \
-     `chattr -i -a` takes away; or a security module refuses it";
+/// The command if the limit of open files is too small.
+pub(super) const RAISE_LIMIT: &str = "ulimit -n 1024";
+
+/// The command for a full disk, or one without inodes.
+pub(super) const CLEAN: &str = "prodigy-storage clean --finished-jobs 30d --quarantine 30d --yes";
 
 /// The hint if the limit of open files is too small.
 pub(super) const RAISE_FILES: &str = "raise it: `ulimit -n 1024` in the shell that starts the process, `LimitNOFILE=1024` in a unit of systemd; or look for \
@@ -83,7 +85,11 @@ pub(super) fn fault(
             let made = make(kind, format!("the operating system refuses it{seen}"));
             // The error is EPERM. If the mode or the owner were the reason, it would be EACCES.
             match raw == Some(rustix::io::Errno::PERM.raw_os_error()) {
-                true => made.with_hint(IMMUTABLE),
+                true => made.with_hint(format!(
+                    "it, or its folder, may be immutable or for appending only: `lsattr -d` shows an `i` or an `a`, which `{}` takes \
+                     away; or a security module refuses it",
+                    make_mutable(root, &at)
+                )),
                 false => made.with_hint(owner.map_or_else(
                     || "check owner and permissions of the folder, or set another `base_dir`".to_owned(),
                     |owner| owner.remedy(root),
@@ -129,6 +135,12 @@ pub(super) fn fault(
         }
         K::Unsupported => make(ErrorKind::Unsupported, "the file system does not offer it".into())
             .with_hint("if it can't lock files, set `enable_file_locks: false`, for one writer at a time"),
+        _ if raw == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            make(ErrorKind::Io, "the disk reports an error".into()).with_hint(
+                "`sudo dmesg` says which disk; save what can be read with `prodigy-storage backup FILE` to another disk, and restore it \
+                 there",
+            )
+        }
         _ => make(ErrorKind::Io, "the operating system refuses it".into()),
     };
     made.with_source(error)
@@ -169,6 +181,28 @@ impl Owner {
             mode,
             me,
         })
+    }
+
+    /// The command that gives this process access, if owner and mode are the reason why it has none.
+    fn command(&self, root: &Root) -> Option<String> {
+        let path = quoted(&self.path);
+        let me = self.me?;
+        let (rights, needed) = match self.is_folder {
+            true => ("rwx", 0o700),
+            false => ("rw", 0o600),
+        };
+        if !self.path.starts_with(&root.options.root) {
+            return None;
+        }
+        if me != self.uid {
+            let to = root.fs.metadata(Path::new("")).map_or(me, |found| found.uid);
+            return Some(match to {
+                to if to == me || to == 0 => format!("{}chown -hR {me} {path}", sudo(root)),
+                // The store is another user's.
+                to => as_user(root, to),
+            });
+        }
+        (self.mode & needed != needed).then(|| format!("chmod u+{rights} {path}"))
     }
 
     /// The advice that gives this process access: a command, or the user to run as. It names no command for what is not
@@ -219,11 +253,63 @@ pub(crate) fn io_cause(error: &StorageError) -> Option<&io::Error> {
 
 /// Quotes a path for use in a shell command, if necessary.
 pub(super) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
-    match text.chars().all(is_plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', "'\\''")),
+    shell_word(&path.to_string_lossy()).into_owned()
+}
+
+/// The beginning of a command that only the superuser may run.
+pub(super) fn sudo(root: &Root) -> &'static str {
+    match root.fs.user() {
+        Some(0) => "",
+        _ => "sudo ",
+    }
+}
+
+/// The command that checks the store as another user.
+pub(super) fn as_user(root: &Root, uid: u32) -> String {
+    let user = match root.fs.user() {
+        Some(0) => format!("setpriv --reuid={uid} --regid={uid} --clear-groups"),
+        _ => format!("sudo -u '#{uid}'"),
+    };
+    format!(
+        "{user} prodigy-storage --base-dir {} health",
+        quoted(&root.options.root)
+    )
+}
+
+/// The command that takes away the attributes of a file or folder that may not be changed.
+pub(super) fn make_mutable(root: &Root, at: &Path) -> String {
+    format!("{}chattr -i -a {}", sudo(root), quoted(at))
+}
+
+/// The command that keeps other users from renaming what is in a folder that they may write to.
+pub(super) fn make_sticky(root: &Root, folder: &Path) -> String {
+    format!("{}chmod +t {}", sudo(root), quoted(folder))
+}
+
+/// The command that solves an error of the operating system, if there is one.
+pub(super) fn command(root: &Root, path: &Path, error: &io::Error) -> Option<String> {
+    use io::ErrorKind as K;
+    let raw = error.raw_os_error();
+    match error.kind() {
+        K::StorageFull | K::QuotaExceeded => Some(CLEAN.to_owned()),
+        K::ReadOnlyFilesystem => Some(format!(
+            "{}mount -o remount,rw \"$(findmnt -n -o TARGET --target {})\"",
+            sudo(root),
+            quoted(&root.options.root)
+        )),
+        K::PermissionDenied if raw == Some(rustix::io::Errno::PERM.raw_os_error()) => {
+            Some(make_mutable(root, &root.absolute(path)))
+        }
+        K::PermissionDenied => Owner::of(root, path)?.command(root),
+        _ if raw == Some(rustix::io::Errno::MFILE.raw_os_error()) => Some(RAISE_LIMIT.to_owned()),
+        _ if raw == Some(rustix::io::Errno::LOOP.raw_os_error())
+            || raw == Some(rustix::io::Errno::XDEV.raw_os_error())
+            || error.kind() == K::NotADirectory
+            || is_no_file(error) =>
+        {
+            Some("prodigy-storage doctor".to_owned())
+        }
+        _ => None,
     }
 }
 

@@ -4,12 +4,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_backend::{Check, Severity, StorageError, time_to_store};
+use prodigy_storage_backend::{Check, ErrorKind, Severity, StorageError, time_to_store};
 use prodigy_storage_layout::{DELETIONS, DLQ, EVENTS, LOCKS, MOVED, ORPHANED, QUARANTINE, STATE};
 
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
-use super::fault::{FREE_SPACE, RAISE_FILES, file_limit};
+use super::fault::{
+    CLEAN, FREE_SPACE, RAISE_FILES, RAISE_LIMIT, as_user, command, file_limit, make_mutable, make_sticky,
+    quoted, sudo,
+};
 use super::{FORMAT, InTheWay, Root, network};
 use crate::fs::{FileKind, FsFolder, Metadata};
 
@@ -55,7 +58,11 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                         Severity::Warning,
                         format!("others may write to {at}: mode {:04o}", found.mode),
                     )
-                    .with_hint(format!("run `chmod go-w {at}`")),
+                    .with_command(format!(
+                        "{}chmod go-w {}",
+                        of_owner(root, found.uid),
+                        quoted(&root.options.root)
+                    )),
                 );
             }
             checks.extend(writable(root, &PLACES));
@@ -70,7 +77,11 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
             checks.extend(check_owner(root).err().map(|error| failure("owner", &error)));
             checks.extend(writable(root, &[ROOT]));
         }
-        Err(error) => checks.push(failure("root", &root.write_fault("check health", top, error))),
+        Err(error) => {
+            let command = command(root, top, &error);
+            let check = failure("root", &root.write_fault("check health", top, error));
+            checks.push(with(check, command));
+        }
     }
     checks.extend(open_files());
     checks.extend(way(root));
@@ -82,7 +93,16 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
     };
     match check(root).and(locks) {
         Ok(()) => checks.push(Check::new("format", Severity::Ok, format!("format {FORMAT}"))),
-        Err(error) => checks.push(failure("format", &error)),
+        Err(error) => {
+            let command = match error.kind() {
+                ErrorKind::Refused if root.fs.metadata(top).is_ok_and(|found| found.mode & 0o002 != 0) => {
+                    Some(format!("chmod o-w {}", quoted(&root.options.root)))
+                }
+                ErrorKind::Damaged => Some("prodigy-storage doctor --repair".to_owned()),
+                _ => None,
+            };
+            checks.push(with(failure("format", &error), command));
+        }
     }
     checks.extend(space(root));
     let clock = time_to_store(&*root.options.clock, "check health", &at);
@@ -91,10 +111,21 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
 }
 
 fn failure(name: &'static str, error: &StorageError) -> Check {
-    let check = Check::new(name, Severity::Failure, format!("{error:#}"));
-    match error.hint() {
-        Some(hint) => check.with_hint(hint.to_owned()),
-        None => check,
+    let mut check = Check::new(name, Severity::Failure, format!("{error:#}"));
+    check.hint = error.hint().map(str::to_owned);
+    check
+}
+
+fn with(mut check: Check, command: Option<String>) -> Check {
+    check.command = command;
+    check
+}
+
+/// The beginning of a command that only the owner of a file may run, or the superuser.
+fn of_owner(root: &Root, owner: u32) -> &'static str {
+    match root.fs.user() {
+        Some(me) if me == owner => "",
+        _ => sudo(root),
     }
 }
 
@@ -102,18 +133,19 @@ fn failure(name: &'static str, error: &StorageError) -> Check {
 fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
     let me = root.fs.user().filter(|me| *me != owner)?;
     if let Err(error) = check_owner(root) {
-        return Some(failure("owner", &error));
+        return Some(failure("owner", &error).with_command(as_user(root, owner)));
     }
     let check = Check::new(
         "owner",
         Severity::Warning,
         format!("{at} belongs to user {owner}, and this is user {me}"),
     );
-    Some(check.with_hint(if me == 0 {
+    let check = check.with_hint(if me == 0 {
         "files written here are given to that user"
     } else {
         "that user can remove what is written here, and can't read it unless it is given to that user"
-    }))
+    });
+    Some(check.with_command(as_user(root, owner)))
 }
 
 /// Checks that files can be written in these folders, by writing test files. Failures of the same kind share one check.
@@ -129,8 +161,10 @@ fn writable(root: &Root, folders: &[&str]) -> Vec<Check> {
         match failures.iter_mut().find(|failure| failure.0 == kind) {
             Some((_, _, others)) => others.push(folder),
             None => {
+                let command = command(root, Path::new(folder), &error);
                 let error = root.write_fault("check health", Path::new(folder), error);
-                failures.push((kind, failure("writable", &error), Vec::new()));
+                let check = failure("writable", &error);
+                failures.push((kind, with(check, command), Vec::new()));
             }
         }
     }
@@ -153,6 +187,8 @@ struct TreeCheck<'a> {
     left: usize,
     /// Files and folders that this user can't read, write or enter.
     closed: Examples,
+    /// The commands that give this user access to the first few of them.
+    opening: Vec<String>,
     /// Files and folders whose owner is not the owner of the root.
     strange: Examples,
     in_the_way: InTheWay,
@@ -190,6 +226,7 @@ impl<'a> TreeCheck<'a> {
             owner,
             left: MOST,
             closed: Examples::default(),
+            opening: Vec::new(),
             strange: Examples::default(),
             in_the_way: InTheWay::default(),
         }
@@ -226,10 +263,8 @@ impl<'a> TreeCheck<'a> {
             );
             checks.push(
                 Check::new("below the root", Severity::Failure, what)
-                    .with_hint(
-                    "give it to the owner of the root with `chown -R`, or restore its mode; if both are right, it is immutable: \
-                     `lsattr` shows an `i`, which `chattr -i` takes away",
-                ),
+                    .with_hint("it has another owner or mode, or is immutable")
+                    .with_command(self.opening.join(" && ")),
             );
         }
         let mut in_the_way = Examples::default();
@@ -242,10 +277,11 @@ impl<'a> TreeCheck<'a> {
                 "reads and writes fail where a link or a file is in the way of a folder, or something else in the way of a file: {}",
                 in_the_way.text()
             );
-            checks.push(Check::new("below the root", Severity::Failure, what).with_hint(
-                "run `prodigy-storage doctor`: it says what to do about each; where a link leads to data of the store, move the data \
-                 back to the place of the link",
-            ));
+            checks.push(
+                Check::new("below the root", Severity::Failure, what)
+                    .with_hint("the doctor says what to do about each")
+                    .with_command("prodigy-storage doctor"),
+            );
         }
         if self.strange.count > 0 {
             let what = format!(
@@ -255,7 +291,13 @@ impl<'a> TreeCheck<'a> {
             );
             checks.push(
                 Check::new("below the root", Severity::Warning, what)
-                    .with_hint("give it to the owner of the root with `chown -R`"),
+                    .with_hint("give it to the owner of the root")
+                    .with_command(format!(
+                        "{}chown -hR {} {}",
+                        sudo(self.root),
+                        self.owner,
+                        quoted(&self.root.options.root)
+                    )),
             );
         }
         if self.left == 0 {
@@ -293,9 +335,34 @@ impl<'a> TreeCheck<'a> {
             )
         };
         match folder.may(name, found.kind, write) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.closed.add(describe),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.closed.add(describe);
+                if self.opening.len() < NAMED {
+                    self.opening.push(self.open_to_this_user(path, found, write));
+                }
+            }
             _ if found.uid != self.owner => self.strange.add(describe),
             _ => {}
+        }
+    }
+}
+
+impl TreeCheck<'_> {
+    /// The command that gives this user access to a file or folder: its owner, its mode or its attributes keep the user out.
+    fn open_to_this_user(&self, path: &Path, found: &Metadata, write: bool) -> String {
+        let at = self.root.absolute(path);
+        let (rights, needed) = match (found.kind, write) {
+            (FileKind::Folder, _) => ("rwx", 0o700),
+            (_, true) => ("rw", 0o600),
+            (_, false) => ("r", 0o400),
+        };
+        if found.uid != self.owner {
+            format!("{}chown -hR {} {}", sudo(self.root), self.owner, quoted(&at))
+        } else if found.mode & needed != needed {
+            let before = of_owner(self.root, found.uid);
+            format!("{before}chmod u+{rights} {}", quoted(&at))
+        } else {
+            make_mutable(self.root, &at)
         }
     }
 }
@@ -308,23 +375,26 @@ fn is_opened_for_writing(path: &Path) -> bool {
 
 /// The check of the folders above the root. If one of them is unsafe, another user could replace the root.
 fn way(root: &Root) -> Option<Check> {
-    let (found, hint) = match exposed(root)? {
+    let (found, hint, command) = match exposed(root)? {
         Exposed::Planted { folder, uid } => (
             format!(
                 "user {uid} made {}, where any user may make a folder",
                 folder.display()
             ),
             "use a folder that only you may write to",
+            "export PRODIGY_STORAGE_BASE_PATH=\"$HOME/.prodigy\"".to_owned(),
         ),
         Exposed::Loose { folder, mode } => (
             format!(
                 "any user may replace the root by another folder: {} has mode {mode:04o}",
                 folder.display()
             ),
-            "run `chmod o-w` or `chmod +t` on it",
+            "with the sticky bit, only the owner of a folder in it may rename that folder",
+            make_sticky(root, &folder),
         ),
     };
-    Some(Check::new("way to the root", Severity::Warning, found).with_hint(hint))
+    let check = Check::new("way to the root", Severity::Warning, found).with_hint(hint);
+    Some(check.with_command(command))
 }
 
 /// The check of the number of files that this process may open; `None` without a limit.
@@ -342,7 +412,11 @@ fn open_files() -> Option<Check> {
         _ => return None,
     };
     let found = format!("the limit of open files of this process is {limit}: {why}");
-    Some(Check::new("open files", severity, found).with_hint(RAISE_FILES))
+    Some(
+        Check::new("open files", severity, found)
+            .with_hint(RAISE_FILES)
+            .with_command(RAISE_LIMIT),
+    )
 }
 
 fn file_system(root: &Root) -> Check {
@@ -353,7 +427,7 @@ fn file_system(root: &Root) -> Check {
             Severity::Warning,
             format!("{name} keeps everything in memory: a restart of the machine loses all data"),
         )
-        .with_hint("use a disk"),
+        .with_hint("move the store to a disk: `prodigy-storage copy --to DIR`, with a folder there"),
         network::FileSystemKind::Network(name, at) => {
             let at = at.map_or_else(String::new, |at| format!(" at {}", at.display()));
             Check::new(
@@ -361,7 +435,7 @@ fn file_system(root: &Root) -> Check {
                 Severity::Warning,
                 format!("{name}{at}: nothing is promised on a network file system"),
             )
-            .with_hint("use a local disk")
+            .with_hint("move the store to a local disk: `prodigy-storage copy --to DIR`, with a folder there")
         }
         network::FileSystemKind::Unknown(why) => Check::new(
             "file system",
@@ -396,7 +470,7 @@ fn space(root: &Root) -> Vec<Check> {
     let check = Check::new("space", severity, found);
     checks.push(match severity {
         Severity::Ok => check,
-        _ => check.with_hint(FREE_SPACE),
+        _ => check.with_hint(FREE_SPACE).with_command(CLEAN),
     });
     if let Some(free) = space.free_inodes
         && free < FEW_INODES
@@ -407,7 +481,11 @@ fn space(root: &Root) -> Vec<Check> {
             Severity::Warning
         };
         let what = format!("{free} inodes are free on the file system: each new file needs one");
-        checks.push(Check::new("inodes", severity, what).with_hint("remove small files that are not needed"));
+        checks.push(
+            Check::new("inodes", severity, what)
+                .with_hint("remove small files that are not needed")
+                .with_command(CLEAN),
+        );
     }
     checks
 }

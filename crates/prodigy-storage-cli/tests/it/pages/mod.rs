@@ -77,7 +77,7 @@ fn masked(text: &str) -> String {
         ),
         (r"\b[0-9a-f]{16,}\b", "HEX"),
         (r"\bc1\.[A-Za-z0-9_.-]+", "CURSOR"),
-        (r"\b\d+s +", "AGE "),
+        (r" *\b\d+s +", " AGE "),
     ];
     let mut text = text.to_owned();
     for (pattern, word) in patterns {

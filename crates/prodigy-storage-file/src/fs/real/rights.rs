@@ -25,9 +25,26 @@ pub(super) fn heir(found: &rustix::fs::Stat, me: Uid) -> Option<Owner> {
 /// Checks the rights of the effective user. Where the platform can't check those, it checks the rights of the real
 /// user.
 pub(super) fn may(parent: BorrowedFd<'_>, name: &Path, access: Access) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if access.contains(Access::WRITE_OK) {
+        is_more_than_appended_to(parent, name)?;
+    }
     match rustix::fs::accessat(parent, name, access, AtFlags::EACCESS) {
         Err(Errno::NOSYS | Errno::INVAL) => Ok(rustix::fs::accessat(parent, name, access, AtFlags::empty())?),
         answer => Ok(answer?),
+    }
+}
+
+/// Fails for a file or folder with the attribute that only lets bytes or names be added (`chattr +a`): the system reports it only when
+/// something is replaced or removed.
+#[cfg(target_os = "linux")]
+fn is_more_than_appended_to(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    use rustix::fs::{StatxAttributes, StatxFlags, statx};
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    match statx(parent, name, flags, StatxFlags::empty()) {
+        Ok(found) if found.stx_attributes.contains(StatxAttributes::APPEND) => Err(Errno::PERM.into()),
+        // The check of the rights reports any other error.
+        _ => Ok(()),
     }
 }
 

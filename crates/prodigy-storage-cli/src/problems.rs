@@ -1,53 +1,87 @@
-//! Problems outside of the store's files: results of `health`, and notices of the configuration.
+//! Problems outside of the stored data: failed checks, and notices of the configuration. `status`, `health` and `doctor` print them.
 
 use std::path::Path;
 
 use prodigy_storage::config::{Notice, Origin};
-use prodigy_storage::{Check, Severity, StorageNotice, escape};
+use prodigy_storage::{Check, Result as Stored, Severity, Storage, StorageNotice, escape};
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::print_remedy;
-use crate::app::{Access, App};
+use crate::app::{App, RUN};
+use crate::cli::Global;
 use crate::errors::Result;
-use crate::shell::{as_word, tool};
+use crate::shell::{as_word, in_this_store, tool};
 
 /// The folders with data in a project's own `.prodigy`.
 const AREAS: [&str; 4] = ["events", "dlq", "state", "orphaned_worktrees"];
 
+/// A problem, and the command that fixes it.
 #[derive(Serialize)]
-pub(super) struct Problem {
-    name: &'static str,
-    severity: Severity,
-    found: String,
+pub(crate) struct Problem {
+    pub(crate) name: &'static str,
+    pub(crate) severity: Severity,
+    pub(crate) found: String,
     matters: &'static str,
-    hint: Option<String>,
-    command: Option<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) command: Option<String>,
 }
 
 impl Problem {
-    pub(super) fn is_failure(&self) -> bool {
+    pub(crate) fn is_failure(&self) -> bool {
         self.severity == Severity::Failure
+    }
+
+    /// The problem as the JSON of a check.
+    pub(crate) fn as_check(&self) -> Value {
+        json!({
+            "name": self.name,
+            "severity": self.severity,
+            "found": self.found,
+            "hint": self.hint,
+            "command": self.command,
+        })
+    }
+
+    /// The word for the severity.
+    pub(crate) fn word(&self) -> &'static str {
+        match self.severity {
+            Severity::Failure => "failure",
+            _ => "warning",
+        }
     }
 }
 
-/// All problems. Empty if storage can't be opened: the doctor's findings give the reason.
-pub(super) fn all(app: &mut App<'_>) -> Vec<Problem> {
-    let Ok(storage) = app.open_quietly(Access::Read) else {
-        return Vec::new();
-    };
-    let tool = tool(&app.global);
-    let checks = storage.health().map(|health| health.checks).unwrap_or_default();
-    let is_problem = |check: &Check| check.severity > Severity::Ok && check.name != "configuration";
-    let checks = checks
-        .into_iter()
-        .filter(is_problem)
-        .map(|check| of_check(check, &tool));
-    checks
-        .chain(storage.notices().iter().map(|notice| of_notice(notice, &tool)))
-        .collect()
+/// The results of the checks, each with the command for this store that fixes it. The notices of the configuration are no part of
+/// them.
+pub(crate) fn checks(app: &App<'_>, storage: &Storage) -> Stored<Vec<Check>> {
+    let checks = storage.health()?.checks.into_iter();
+    let checks = checks.filter(|check| check.name != "configuration");
+    Ok(checks.map(|check| with_flags(check, &app.global)).collect())
 }
 
-fn of_check(check: Check, tool: &str) -> Problem {
+/// The command of a check, and its hint, name the tool without the flags that select this store.
+fn with_flags(mut check: Check, global: &Global) -> Check {
+    check.hint = check.hint.map(|hint| in_this_store(&hint, global).into_owned());
+    if let Some(arguments) = check
+        .command
+        .as_deref()
+        .and_then(|command| command.strip_prefix("prodigy-storage "))
+    {
+        check.command = Some(format!("{} {arguments}", tool(global)));
+    }
+    check
+}
+
+/// The problems among the results of the checks, and the notices of the configuration.
+pub(crate) fn of(app: &App<'_>, storage: &Storage, checks: &[Check]) -> Vec<Problem> {
+    let tool = tool(&app.global);
+    let found = checks.iter().filter(|check| check.severity > Severity::Ok);
+    let found = found.cloned().map(of_check);
+    let notices = storage.notices().iter().map(|notice| of_notice(notice, &tool));
+    found.chain(notices).collect()
+}
+
+fn of_check(check: Check) -> Problem {
     let matters = match check.name {
         "inodes" => "each new file needs an inode, however much space is free",
         "space" => "a write that finds no space fails; what was acknowledged stays",
@@ -58,11 +92,8 @@ fn of_check(check: Check, tool: &str) -> Problem {
         _ => "a later read or write may fail",
     };
     let command = match check.name {
-        "inodes" | "space" => Some(format!("{tool} clean --finished-jobs 30d --quarantine 30d --yes")),
         "clock" => Some(SET_CLOCK.to_owned()),
-        _ => (check.hint.as_deref())
-            .and_then(|hint| hint.strip_prefix("run `")?.strip_suffix('`'))
-            .map(str::to_owned),
+        _ => check.command,
     };
     Problem {
         name: check.name,
@@ -75,11 +106,29 @@ fn of_check(check: Check, tool: &str) -> Problem {
 }
 
 /// The command that sets the clock over the network.
-pub(super) const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
+pub(crate) const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
 
 fn of_notice(notice: &StorageNotice, tool: &str) -> Problem {
     let (name, matters, command) = match notice {
         StorageNotice::Config(notice) => of_config(notice, tool),
+        StorageNotice::LockingDisabled => (
+            "configuration",
+            "named locks keep no two processes apart",
+            Some("export PRODIGY__STORAGE__ENABLE_LOCKING=true".to_owned()),
+        ),
+        StorageNotice::NothingKept => (
+            "configuration",
+            "a process that ends loses what it stored",
+            Some("export PRODIGY_STORAGE_TYPE=file".to_owned()),
+        ),
+        StorageNotice::ForeignOwner { root, owner } => (
+            "owner",
+            "the owner of the root can't read new files",
+            Some(format!(
+                "sudo chown -hR {owner} {}",
+                as_word(&root.to_string_lossy())
+            )),
+        ),
         _ => ("configuration", "the store works with weaker guarantees", None),
     };
     Problem {
@@ -127,6 +176,14 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
             let matters = "a file of the project weakens the guarantees of the storage";
             ("configuration", matters, at(origin))
         }
+        Notice::ProjectNotEntered { path } => {
+            let command = format!("sudo chmod o+x {}", as_word(&path.to_string_lossy()));
+            (
+                "configuration",
+                "a setting of the project may be missing",
+                Some(command),
+            )
+        }
         _ => ("configuration", "a setting may be missing", None),
     }
 }
@@ -157,15 +214,25 @@ fn migrate(folder: &Path, tool: &str) -> String {
 }
 
 /// Prints a problem in the form of a finding.
-pub(super) fn print(app: &mut App<'_>, problem: &Problem) -> Result<()> {
-    let word = match problem.severity {
-        Severity::Failure => "failure",
-        _ => "warning",
-    };
-    app.finding(word, &format!("{}: {}", problem.name, escape(&problem.found)))?;
-    app.line(format!("         why it matters: {}", problem.matters))?;
-    match (&problem.command, &problem.hint) {
+#[cfg(feature = "file")]
+pub(crate) fn print(app: &mut App<'_>, problem: &Problem) -> Result<()> {
+    let what = format!("{}: {}", problem.name, escape(&problem.found));
+    app.finding(problem.word(), &what)?;
+    app.detail("why it matters", problem.matters)?;
+    print_remedy(app, problem.command.as_deref(), problem.hint.as_deref())
+}
+
+/// Prints the command that fixes a problem; if there is no such command, prints advice.
+pub(crate) fn print_remedy(app: &mut App<'_>, command: Option<&str>, advice: Option<&str>) -> Result<()> {
+    match (command, advice) {
+        (Some(command), _) => app.detail(RUN, &escape(command)),
+        (None, Some(advice)) => {
+            let advice = in_this_store(advice, &app.global).into_owned();
+            app.detail(TO_DO, &escape(&advice))
+        }
         (None, None) => Ok(()),
-        (command, hint) => print_remedy(app, command.as_deref(), hint.as_deref().unwrap_or_default()),
     }
 }
+
+/// The label of advice.
+pub(crate) const TO_DO: &str = "to do";
