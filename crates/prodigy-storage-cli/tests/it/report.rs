@@ -355,9 +355,11 @@ fn the_page_fits_narrow_and_wide_windows_paper_and_the_dark() {
                        const boxes = [...document.querySelectorAll('.figures dd, .figures dt, .chart span')].map(box); \
                        boxes.filter((one, at) => boxes.some((other, place) => place > at && one.left < other.right && \
                        other.left < one.right && one.top < other.bottom && other.top < one.bottom)).length }";
-    for width in [400, 700, 1100, 1400] {
+    let cut = "[...document.querySelectorAll('.scroll')].filter((part) => part.scrollWidth > part.clientWidth).length";
+    for width in [400, 700, 1000, 1100, 1400] {
         browser.resize(width);
         assert_eq!(browser.value(overprinted), 0, "{width}");
+        assert_eq!(browser.value(cut), 0, "{width}");
         let overflow = browser.value("document.documentElement.scrollWidth - innerWidth");
         assert!(overflow.as_i64().unwrap() <= 0, "{width}: {overflow}");
         let picture = browser.picture();
@@ -375,6 +377,11 @@ fn the_page_fits_narrow_and_wide_windows_paper_and_the_dark() {
     );
     let paper = json!({"media": "print", "features": dark["features"]});
     browser.call("Emulation.setEmulatedMedia", &paper);
+    // The width of a page of A4 between its margins.
+    browser.resize(688);
+    assert_eq!(browser.value(overprinted), 0);
+    let overflow = browser.value("document.documentElement.scrollWidth - innerWidth");
+    assert!(overflow.as_i64().unwrap() <= 0, "{overflow}");
     assert_eq!(
         browser.value("getComputedStyle(document.getElementById('controls')).display"),
         "none"

@@ -26,10 +26,14 @@
   const iso = (millis) => new Date(millis).toISOString();
   const time = (millis) => (millis === null ? "\u2013" : iso(millis).slice(0, 19).replace("T", " "));
   const duration = (millis) => {
-    const units = [["day", 86400000], ["hour", 3600000], ["minute", 60000], ["second", 1000]];
-    const [unit, length] = units.find(([, length]) => millis >= length) ?? ["millisecond", 1];
-    const count = Math.round((millis / length) * 10) / 10;
-    return `${number(count)} ${unit}${count === 1 ? "" : "s"}`;
+    if (millis < 1000) return `${number(Math.round(millis))} ms`;
+    if (millis < 10000) return `${number(Math.round(millis / 100) / 10)} s`;
+    const seconds = Math.round(millis / 1000);
+    const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+    const first = units.findIndex(([, length]) => seconds >= length);
+    const [[unit, length], [smaller, step] = []] = units.slice(first);
+    const rest = smaller ? Math.floor((seconds % length) / step) : 0;
+    return `${number(Math.floor(seconds / length))} ${unit}${rest > 0 ? ` ${rest} ${smaller}` : ""}`;
   };
   const ratio = (part, whole) => {
     const share = whole === 0 ? 0 : (100 * part) / whole;
@@ -118,7 +122,7 @@
     figure("Events", number(counts.events)),
     figure("Failures", number(report.events.all.marked), counts.events ? ratio(report.events.all.marked, counts.events) : ""),
     figure("Lasted", counts.first === null ? "\u2013" : duration(lasted)),
-    figure("Rate", lasted > 0 ? number(Number(((1000 * counts.events) / lasted).toPrecision(3))) : "\u2013", lasted > 0 ? "a second" : ""),
+    figure("Rate", lasted > 0 ? number(Number(((1000 * counts.events) / lasted).toPrecision(3))) : "\u2013", lasted > 0 ? "per second" : ""),
     figure("Dead letters", number(letters.items)),
     figure("Checkpoints", number(checkpoints.count)),
     figure("Stored", bytes(total)),
