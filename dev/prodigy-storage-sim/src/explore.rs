@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Cursor, EventId, LogStore, ScanItem, ScanOptions};
+use anyhow::{Context, bail};
+use prodigy_storage_backend::{
+    AppendOptions, Batch, Cursor, ErrorKind, EventId, LogStore, ScanItem, ScanOptions,
+};
+use prodigy_storage_file::FileBackend;
 use prodigy_storage_layout::JobAddress;
 use serde::Serialize;
 
@@ -414,10 +418,35 @@ fn glance(moment: &Moment, history: &History, setup: Setup) -> Glances {
 
 fn go_on_from(crash: &Crash, history: &History, glances: &Glances, setup: Setup) -> anyhow::Result<()> {
     let history = &history.after(crash.loss);
-    let sim = SimFs::with_clock(crash.disk().clone(), later(1, history));
+    // The clock has stepped back to the time when the run began, so that names by the clock would repeat.
+    let sim = SimFs::with_clock(crash.disk().clone(), later(0, history));
     let (backend, _) = sim.open(setup.options(&sim))?;
     for (job, cursor, given) in glances {
         resume(history, crash.loss, &backend, job, cursor, given)?;
     }
+    for (job, cursor, _) in glances {
+        finds_the_next_event(&backend, job, cursor)
+            .with_context(|| format!("a cursor of {job}, over an event after the crash"))?;
+    }
     Ok(())
+}
+
+/// Appends an event, and checks that a reader with the cursor gets it, or a gap already before.
+fn finds_the_next_event(backend: &FileBackend, job: &JobAddress, cursor: &Cursor) -> anyhow::Result<()> {
+    let scan = || backend.scan(job, &ScanOptions::after(cursor.clone()), patience());
+    if scan().is_err_and(|error| error.kind() == ErrorKind::CursorGap) {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    batch.push("after the crash")?;
+    backend.append(job, &mut batch, &AppendOptions::default(), patience())?;
+    let mut scan = scan()?;
+    while let Some(item) = scan.next()? {
+        if let ScanItem::Record(record) = item
+            && batch.ids().contains(&record.id)
+        {
+            return Ok(());
+        }
+    }
+    bail!("the next event is skipped")
 }

@@ -26,8 +26,10 @@ pub(crate) use real::canonical;
 pub const FILE_MODE: u32 = 0o600;
 /// Mode of every folder.
 pub const FOLDER_MODE: u32 = 0o700;
-/// Mode that marks a segment as sealed.
+/// Mode that marks a segment as sealed, which survives a power loss.
 pub const SEALED_MODE: u32 = 0o400;
+/// Mode that marks a segment that is being sealed: no process appends to it any more, unless a power loss takes the mark.
+pub const SEALING_MODE: u32 = 0o500;
 /// Mode that marks a segment that an earlier version wrote without locks. No process appends to such a segment any more.
 pub const UNLOCKED_MODE: u32 = 0o700;
 
@@ -91,13 +93,25 @@ impl Metadata {
     /// True if the mode marks a sealed segment.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        self.mode & 0o200 == 0
+        self.mode & 0o300 == 0
+    }
+
+    /// True if the mode marks a segment that is being sealed, or whose writer died meanwhile.
+    #[must_use]
+    pub fn is_sealing(&self) -> bool {
+        self.mode & 0o300 == 0o100
     }
 
     /// True if the mode marks a segment that an earlier version wrote without locks.
     #[must_use]
     pub fn is_unlocked(&self) -> bool {
-        self.mode & 0o100 != 0
+        self.mode & 0o300 == 0o300
+    }
+
+    /// True if the mode lets the owner write to the file.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.mode & 0o200 != 0
     }
 }
 

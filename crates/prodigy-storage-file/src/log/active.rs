@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{EventId, record};
 use prodigy_storage_layout::{SegmentName, Timestamp};
 
-use crate::fs::{FsFile, SEALED_MODE};
+use crate::fs::{FsFile, SEALED_MODE, SEALING_MODE};
 
 /// An open segment file. Its syncs are shared by threads, and after the first failed sync it refuses any further sync.
 #[derive(Debug)]
@@ -98,9 +98,13 @@ impl SegmentFile {
     }
 
     /// Marks the segment as sealed, durably.
+    ///
+    /// A reader does not name a sealed segment in its cursor any more. So the segment gets its last mode only when it is
+    /// certain that no power loss makes it an open one again, to which the next writer would append.
     pub(crate) fn seal(&self) -> io::Result<()> {
-        self.file.set_mode(SEALED_MODE)?;
+        self.file.set_mode(SEALING_MODE)?;
         self.file.sync_all()?;
+        self.file.set_mode(SEALED_MODE)?;
         self.sealed.store(true, Ordering::Release);
         Ok(())
     }

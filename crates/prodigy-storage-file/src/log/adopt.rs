@@ -15,7 +15,7 @@ use super::folder::LockedFolder;
 use super::listing::{self, KnownNewest, Listing};
 use super::segment_ref::SegmentRef;
 use super::{sealed_mark, search, tail};
-use crate::fs::{FsFile, Metadata, OpenMode};
+use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
 use crate::root::{LockNow, Root, TempFile, count};
 
 /// The number of newest segments whose last id is always read to find the newest id of the log.
@@ -97,7 +97,7 @@ pub(crate) fn adopt(
             other => other.map_err(|error| root.read_fault("adopt segment", &folder.join(&file), error))?,
         };
         // The clock was set back since the file was written to: its mtime is in the future. Its last id is read, too.
-        let may_grow = |found: &Metadata| is_open(found) || found.is_unlocked() || found.modified > now;
+        let may_grow = |found: &Metadata| !found.is_sealed() || found.modified > now;
         if age < RECENT || name.twin_form().is_some() || found.as_ref().is_some_and(may_grow) {
             newest = newest
                 .max(search::last_id_of(SegmentRef::new(root, folder, name), clock)?.unwrap_or(EventId::MIN));
@@ -105,6 +105,8 @@ pub(crate) fn adopt(
         let Some(found) = found else { continue };
         if is_open(&found) && forms.only_plain() {
             candidates.push(name.clone());
+        } else if found.is_sealing() {
+            end_sealing(SegmentRef::new(root, folder, name));
         } else if (!forms.only_plain() || root.options.compression) && found.is_sealed() {
             archive.enqueue(folder, name, None);
         }
@@ -148,7 +150,23 @@ fn seal_ahead(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active)
 
 /// True if a writer may append to the segment. A segment that an earlier version wrote without locks is not continued.
 fn is_open(found: &Metadata) -> bool {
-    !found.is_sealed() && !found.is_unlocked()
+    found.is_writable() && !found.is_unlocked()
+}
+
+/// Seals a segment whose writer died while it sealed it. If that fails, the next writer tries again.
+fn end_sealing(segment: SegmentRef<'_>) {
+    let path = segment.path(SegmentForm::Plain);
+    let end = || match segment.root.lock_now(&path, OpenMode::Read)? {
+        LockNow::Taken(file, found) if found.is_sealing() && found.links == 1 => {
+            segment.root.counters.sync(&path);
+            file.sync_all()?;
+            file.set_mode(SEALED_MODE)
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = end() {
+        tracing::warn!(segment = %path.display(), %error, "a segment could not be sealed to the end");
+    }
 }
 
 /// Locks an unsealed segment. `None` if another process holds it, or if it has changed since the listing.

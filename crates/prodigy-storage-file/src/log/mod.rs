@@ -259,7 +259,7 @@ impl Logs {
                 continue;
             };
             let plain = form == SegmentForm::Plain;
-            let is_sealed = !plain || found.is_sealed();
+            let is_sealed = !plain || !found.is_writable();
             if !is_sealed {
                 unsealed.push(name.clone());
             }
@@ -365,7 +365,7 @@ impl Logs {
                 return Ok(tried);
             }
             match self.root.fs.metadata(path) {
-                Ok(found) if found.is_sealed() => {
+                Ok(found) if !found.is_writable() => {
                     deadline.check(HOLD, &path.display(), "the compression of a segment")?;
                     std::thread::sleep(Duration::from_millis(5));
                 }

@@ -240,7 +240,7 @@ fn is_sealed(segment: SegmentRef<'_>, forms: Forms) -> Result<bool> {
     }
     let path = segment.path(SegmentForm::Plain);
     match segment.root.fs.metadata(&path) {
-        Ok(found) => Ok(found.is_sealed() && !found.is_unlocked()),
+        Ok(found) => Ok(found.is_sealed()),
         // The segment has just been compressed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(segment.root.read_fault(REMOVE, &path, error)),

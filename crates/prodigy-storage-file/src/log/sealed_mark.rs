@@ -175,7 +175,7 @@ fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let mut newest = before.map_or(EventId::MIN, |mark| mark.newest);
     for name in names.into_iter().take(PART) {
         match opened.metadata_of(OsStr::new(&name.file_name(SegmentForm::Plain))) {
-            Ok(found) if !found.is_sealed() || found.is_unlocked() => break,
+            Ok(found) if !found.is_sealed() => break,
             Ok(_) => {}
             // The plain form is gone, so the segment is compressed, and therefore sealed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -323,7 +323,7 @@ impl<'a> TreeCheck<'a> {
         self.in_the_way.add(path, found.kind);
         let write = match found.kind {
             FileKind::Folder => true,
-            FileKind::File => is_opened_for_writing(path) || !found.is_sealed(),
+            FileKind::File => is_opened_for_writing(path) || found.is_writable(),
             FileKind::Other => return,
         };
         let describe = || {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::support::{NEVER, Place, id, ids, line, mode, name, payloads, set_mode};
+use crate::log::cursor::Position;
 
 #[test]
 fn two_writers_write_two_segments() {
@@ -46,6 +47,30 @@ fn a_sealed_segment_is_never_gone_on_in() {
     place.append(&store, &["b"]).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert_eq!(place.files().len(), 2);
+}
+
+#[test]
+fn a_segment_that_is_being_sealed_stays_in_a_cursor_and_the_next_writer_ends_the_sealing() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "first"));
+    set_mode(&path, 0o500);
+    let (_, cursor) = place.after(&place.store(), None);
+    let named = Position::decode(&cursor).unwrap().segments;
+    assert!(named.len() == 1 && !named.values().any(|reached| reached.done));
+    // A power loss takes the mode, and the next writer continues the segment.
+    set_mode(&path, 0o600);
+    let store = place.store();
+    place.append(&store, &["second"]).unwrap();
+    let (items, _) = place.after(&place.store(), Some(cursor));
+    assert_eq!(payloads(&items), ["second"]);
+    drop(store);
+    // The sealing process dies.
+    set_mode(&path, 0o500);
+    place.append(&place.store(), &["third"]).unwrap();
+    assert_eq!(mode(&path), 0o400);
+    assert_eq!(place.files().len(), 2);
+    assert_eq!(place.payloads(&place.store()), ["first", "second", "third"]);
+    assert_eq!(place.findings("events-", false), []);
 }
 
 #[test]
