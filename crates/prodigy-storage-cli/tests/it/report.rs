@@ -355,11 +355,13 @@ fn the_page_fits_narrow_and_wide_windows_paper_and_the_dark() {
                        const boxes = [...document.querySelectorAll('.figures dd, .figures dt, .chart span')].map(box); \
                        boxes.filter((one, at) => boxes.some((other, place) => place > at && one.left < other.right && \
                        other.left < one.right && one.top < other.bottom && other.top < one.bottom)).length }";
-    let cut = "[...document.querySelectorAll('.scroll')].filter((part) => part.scrollWidth > part.clientWidth).length";
+    // On a phone, a table without bars may be scrolled.
+    let cut = "[...document.querySelectorAll('.scroll')].filter((part) => part.scrollWidth > part.clientWidth && \
+               (innerWidth > 600 || part.querySelector('.strip'))).map((part) => part.textContent)";
     for width in [400, 700, 1000, 1100, 1400] {
         browser.resize(width);
         assert_eq!(browser.value(overprinted), 0, "{width}");
-        assert_eq!(browser.value(cut), 0, "{width}");
+        assert_eq!(browser.value(cut), json!([]), "{width}");
         let overflow = browser.value("document.documentElement.scrollWidth - innerWidth");
         assert!(overflow.as_i64().unwrap() <= 0, "{width}: {overflow}");
         let picture = browser.picture();
