@@ -452,8 +452,7 @@ fn health(version: &str, fsync: &str, full_page_writes: &str, schema: i64) -> He
             "fsync = {fsync}, full_page_writes = {full_page_writes}: a power loss may destroy the database"
         );
         Check::new("durability", Severity::Failure, found).with_hint(
-            "run `alter system set fsync = on; alter system set full_page_writes = on; select pg_reload_conf()` as the superuser \
-             of the server",
+            "run `alter system set fsync = on` and `alter system set full_page_writes = on` as the superuser of the server, and reload it",
         )
     });
     checks.push(if schema == schema::VERSION {

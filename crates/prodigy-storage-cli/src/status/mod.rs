@@ -92,7 +92,7 @@ fn print(app: &mut App<'_>, storage: &Storage, stop: Option<&Stop>) -> Result<()
     app.flush()
 }
 
-/// Draws the status on the terminal, in the place of the one before. What has no room is left out, so that nothing scrolls.
+/// Draws the status on the terminal, instead of the one before. What has no room is left out, so that nothing scrolls.
 fn draw(app: &mut App<'_>, storage: &Storage, stop: &Stop) -> Result<()> {
     let mut gathered = Gathered::begin(app, storage)?;
     // Damage is one of the problems. Its reports on standard error would move the screen.
