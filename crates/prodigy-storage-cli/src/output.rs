@@ -28,11 +28,12 @@ pub(crate) fn wrapped(text: &str, width: Option<usize>, indent: usize) -> Vec<St
     };
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split(' ').flat_map(|word| pieces(word, width - indent)) {
+    let words = text.split(' ').flat_map(|word| pieces(word, width - indent));
+    for (number, word) in words.enumerate() {
         if width_of(&line) + 1 + width_of(word) > width && !line.trim().is_empty() {
             lines.push(std::mem::replace(&mut line, " ".repeat(indent.saturating_sub(1))));
         }
-        if !line.is_empty() || !lines.is_empty() {
+        if number > 0 {
             line.push(' ');
         }
         line.push_str(word);
@@ -100,6 +101,10 @@ mod tests {
         assert_eq!(
             wrapped(text, Some(30), 9),
             ["warning  inodes: 12 are free", "         on the file system"]
+        );
+        assert_eq!(
+            wrapped("         lost: the events at this place", Some(30), 9),
+            ["         lost: the events at", "         this place"]
         );
         let path = format!("root: /{} is not there", "a".repeat(40));
         let lines = wrapped(&path, Some(30), 4);

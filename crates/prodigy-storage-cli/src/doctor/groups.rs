@@ -79,11 +79,8 @@ impl Group {
                 .kept
                 .as_ref()
                 .map(|kept| format!("; the bytes are kept in {}", escape(kept)));
-            app.line(format!(
-                "         repaired: {}{}",
-                self.repaired,
-                kept.unwrap_or_default()
-            ))?;
+            let text = format!("{}{}", self.repaired, kept.unwrap_or_default());
+            app.detail("repaired", &text)?;
         }
         match &self.left {
             Some(why) => {
