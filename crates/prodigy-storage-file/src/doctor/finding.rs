@@ -372,3 +372,48 @@ impl DoctorSummary {
         self.unrepaired += u64::from(matches!(finding.outcome, FindingOutcome::Left { .. }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FindingKind as K;
+
+    #[test]
+    fn all_kinds_are_listed_in_their_order() {
+        for (place, kind) in K::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place, "{kind:?}");
+            // A new kind does not compile here: it belongs in `ALL`, and in the table of commands of the tool.
+            match kind {
+                K::DamagedEvents
+                | K::DamagedArchive
+                | K::DamagedItems
+                | K::DamagedDocument
+                | K::Registry
+                | K::DamagedLock
+                | K::LockBehindMark
+                | K::DamagedFormat
+                | K::UnknownFormat
+                | K::DamagedSnapshot
+                | K::Unverified
+                | K::TornEnd
+                | K::Temporary
+                | K::TwoForms
+                | K::OverLimit
+                | K::MissingEvents
+                | K::AheadOfClock
+                | K::UntrueMark
+                | K::UnfinishedDeletion
+                | K::Moved
+                | K::Mode
+                | K::NameCollision
+                | K::Stray
+                | K::Foreign
+                | K::Imported
+                | K::Link
+                | K::InTheWay
+                | K::NewerFormat
+                | K::Unreadable => {}
+            }
+        }
+        assert_eq!(K::Unreadable as usize + 1, K::ALL.len());
+    }
+}
