@@ -63,12 +63,18 @@ impl Store {
     pub(crate) fn health(&self) -> Health {
         let (used, max) = (self.budget.used(), self.budget.max());
         let found = format!("{used} of {max} bytes");
+        let raise = format!(
+            "export PRODIGY__STORAGE__BACKEND_CONFIG__MAX_MEMORY={}",
+            max.saturating_mul(2)
+        );
         let memory = if used >= max {
             Check::new("memory", Severity::Failure, found)
                 .with_hint("raise `max_memory`, or remove checkpoints or items")
+                .with_command(raise)
         } else if used > max / 10 * 9 {
             Check::new("memory", Severity::Warning, found)
                 .with_hint("raise `max_memory` before writes are refused")
+                .with_command(raise)
         } else {
             Check::new("memory", Severity::Ok, found)
         };

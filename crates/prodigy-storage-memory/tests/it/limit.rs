@@ -53,8 +53,11 @@ fn the_limit_says_what_it_is_and_usage_agrees() {
         "{usage:?}"
     );
     assert!(usage.bytes() <= 64 << 10);
-    let severity = backend.health(Deadline::never()).unwrap().severity();
-    assert!(severity >= Severity::Warning);
+    let checks = backend.health(Deadline::never()).unwrap().checks;
+    let memory = checks.iter().find(|check| check.name == "memory").unwrap();
+    assert!(memory.severity >= Severity::Warning);
+    let raise = "export PRODIGY__STORAGE__BACKEND_CONFIG__MAX_MEMORY=";
+    assert!(memory.command.as_ref().unwrap().starts_with(raise), "{memory:?}");
 }
 
 #[test]
@@ -138,6 +141,10 @@ fn a_queue_near_its_cap_is_a_warning_and_a_full_one_a_failure() {
     push("2", 1000).unwrap();
     let warned = check();
     assert_eq!(warned.severity, Severity::Warning);
+    assert_eq!(
+        warned.command.as_deref(),
+        Some("prodigy-storage dlq analyze --repo shop --job a")
+    );
     assert!(
         warned.found.contains("shop/a") && warned.found.contains("of 10000 bytes"),
         "{}",
