@@ -21,7 +21,7 @@ use crate::queue::{
     Compaction, ItemId, PutReport, QueueEntry, QueueItem, QueueScan, QueueSummary, Select, Settled,
     Settlement,
 };
-use crate::report::{Activity, Capabilities, Health, Stats, Usage};
+use crate::report::{Activity, Capabilities, Health, Stats, UnfinishedDeletion, Usage};
 use crate::survey::JobSurvey;
 use crate::wait::WaitOptions;
 use crate::watch::{LogReports, LogScope, LogWatch};
@@ -425,8 +425,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Deletes all stored data of a job: events, documents, dead letters. False if there was none.
     ///
     /// The job is deleted at one moment, even if the process dies during the call: a read before that moment finds
-    /// everything, a read after it nothing. The next write to the job, or the next call of this method, then
-    /// removes the remains on disk. A running scan ends with [`Deleted`](crate::ErrorKind::Deleted), a cursor into
+    /// everything, a read after it nothing. The next write to the job, the next call of this method, or
+    /// [`finish_deletion`](Self::finish_deletion) then removes the remains on disk. A running scan ends with [`Deleted`](crate::ErrorKind::Deleted), a cursor into
     /// the deleted log gets [`CursorGap`](crate::ErrorKind::CursorGap), and a later write begins the job again.
     /// The fencing marks of the job ([`FenceMarks`](crate::FenceMarks)) are kept.
     ///
@@ -456,6 +456,29 @@ pub trait Catalog: fmt::Debug + Send + Sync {
             true => self.delete_job(job, fence, deadline),
             false => Ok(false),
         }
+    }
+
+    /// A page of the jobs whose deletion, or restore, was cut short. No other listing has these jobs, and each read of
+    /// them finds nothing. A deletion that a live process is making may be among them.
+    ///
+    /// Empty for a backend whose deletions can't be cut short.
+    fn unfinished_deletions(
+        &self,
+        page: &PageOptions<JobAddress>,
+        deadline: Deadline,
+    ) -> Result<Page<UnfinishedDeletion, JobAddress>> {
+        let _ = (page, deadline);
+        Ok(Page::new(Vec::new(), None))
+    }
+
+    /// Removes what an [unfinished deletion](Self::unfinished_deletions) of a job left. Returns false, and changes
+    /// nothing, if the job has no such deletion: data of a job that began again after its deletion is never removed.
+    ///
+    /// # Errors
+    /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) if a process still works on the deletion at the deadline.
+    fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        let _ = (job, deadline);
+        Ok(false)
     }
 
     /// Marks a part of the store as moved to another store. After this call, every process that writes to the

@@ -95,7 +95,10 @@ pub use queue::{
     QueueItem, QueueMark, QueueScan, QueueStep, QueueSummary, Select, Settled, Settlement,
 };
 pub use record::Record;
-pub use report::{Activity, AreaUsage, Capabilities, Check, Health, OperationStats, Severity, Stats, Usage};
+pub use report::{
+    Activity, AreaUsage, Capabilities, Check, Health, OperationStats, Severity, Stats, UnfinishedDeletion,
+    Usage,
+};
 pub use series::{NewestValid, newest_valid};
 pub use streamed::StreamedLine;
 pub use survey::{DocumentCount, JobFacts, JobSurvey};

@@ -80,6 +80,35 @@ impl Activity {
     }
 }
 
+/// A job whose deletion, or restore, was cut short: its process died behind the moment at which the job was gone for
+/// readers, and some of the job's data still takes space.
+///
+/// ```
+/// use prodigy_storage_backend::UnfinishedDeletion;
+/// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+///
+/// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+/// let left = UnfinishedDeletion::new(job, 4096);
+/// assert_eq!(left.bytes, 4096);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UnfinishedDeletion {
+    /// The job, which readers no longer see.
+    pub job: JobAddress,
+    /// The stored size of the data that is left, in bytes.
+    pub bytes: u64,
+}
+
+impl UnfinishedDeletion {
+    /// A deletion of this job that left this number of bytes.
+    #[must_use]
+    pub fn new(job: JobAddress, bytes: u64) -> Self {
+        Self { job, bytes }
+    }
+}
+
 /// The severity of a check's result.
 ///
 /// ```
@@ -123,6 +152,9 @@ pub struct Check {
 }
 
 impl Check {
+    /// The name of the check of deletions that were cut short.
+    pub const DELETIONS: &'static str = "deletions";
+
     /// The result of a check, without advice.
     #[must_use]
     pub fn new(name: &'static str, severity: Severity, found: impl Into<String>) -> Self {
@@ -147,6 +179,34 @@ impl Check {
     pub fn with_command(mut self, command: impl Into<String>) -> Self {
         self.command = Some(command.into());
         self
+    }
+
+    /// The check of deletions that were cut short; `None` if `jobs`, their number, is 0. `first` is one of them.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{Check, Severity};
+    /// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+    ///
+    /// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+    /// let check = Check::unfinished_deletions(1, Some(&job)).expect("there is one");
+    /// assert_eq!((check.name, check.severity), (Check::DELETIONS, Severity::Warning));
+    /// assert!(Check::unfinished_deletions(0, None).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn unfinished_deletions(jobs: u64, first: Option<&JobAddress>) -> Option<Self> {
+        let first = first.filter(|_| jobs > 0)?;
+        let more = match jobs {
+            1 => String::new(),
+            jobs => format!(" and {} more", jobs - 1),
+        };
+        let found = format!(
+            "the deletion or restore of {first}{more} was cut short: readers do not see the job, and what is left of it takes space"
+        );
+        Some(
+            Self::new(Self::DELETIONS, Severity::Warning, found)
+                .with_command("prodigy-storage clean --yes"),
+        )
     }
 
     /// The result of comparing the sizes of the queues with the maximum size: a warning from 80 % of it on, and a

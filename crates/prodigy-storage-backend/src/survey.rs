@@ -5,7 +5,7 @@ use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress,
 use crate::backend::Backend;
 use crate::deadline::Deadline;
 use crate::document::StoredDocument;
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Result, StorageError};
 use crate::log::LogSummary;
 use crate::page::{Entries, Page, PageOptions};
 use crate::queue::QueueSummary;
@@ -66,6 +66,8 @@ pub struct JobFacts {
     pub activity: Activity,
     /// The document that marks the job as finished.
     pub finished: Option<StoredDocument>,
+    /// The error of reading that document, if it is damaged. All other facts are known then, too.
+    pub damage: Option<StorageError>,
     /// The result of [`LogStore::log_summary`](crate::LogStore::log_summary).
     pub log: LogSummary,
     /// The result of [`QueueStore::queue_summary`](crate::QueueStore::queue_summary).
@@ -77,6 +79,29 @@ pub struct JobFacts {
 }
 
 impl JobFacts {
+    /// The values of [`finished`](Self::finished) and [`damage`](Self::damage), from the result of reading the document that
+    /// marks the job as finished.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{ErrorKind, JobFacts, StorageError};
+    ///
+    /// let damaged = StorageError::new(ErrorKind::Damaged, "get document", "finished.json", "it is empty");
+    /// let (finished, damage) = JobFacts::mark(Err(damaged))?;
+    /// assert!(finished.is_none() && damage.is_some());
+    /// # Ok::<(), StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Any other error than damage.
+    pub fn mark(
+        read: Result<Option<StoredDocument>>,
+    ) -> Result<(Option<StoredDocument>, Option<StorageError>)> {
+        match read {
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok((None, Some(error))),
+            read => Ok((read?, None)),
+        }
+    }
+
     /// Collects the facts of a job, with one call for each. For a backend whose calls are cheap.
     ///
     /// # Errors
@@ -89,9 +114,11 @@ impl JobFacts {
             }
             Ok(counted)
         };
+        let (finished, damage) = Self::mark(backend.get(&Document::Finished(job.clone()), deadline))?;
         Ok(Self {
             activity: backend.activity(job, deadline)?,
-            finished: backend.get(&Document::Finished(job.clone()), deadline)?,
+            finished,
+            damage,
             log: backend.log_summary(job, deadline)?,
             queue: backend.queue_summary(job, deadline)?,
             checkpoints: count(&DocumentScope::Job(job.clone()))?,

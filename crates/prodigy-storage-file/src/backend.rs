@@ -8,6 +8,7 @@ mod parts;
 mod queues;
 mod stores;
 mod survey;
+mod unfinished;
 mod waiting;
 mod watching;
 
@@ -22,7 +23,7 @@ use prodigy_storage_backend::{
     DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, JobSurvey, LockGuard,
     LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Moved, Page,
     PageOptions, PutOptions, Result, Revision, Scan, ScanOptions, Severity, Stats, StorageError,
-    StoredDocument, Usage, WaitOptions,
+    StoredDocument, UnfinishedDeletion, Usage, WaitOptions,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, JobAddress, JobId, LockName, Part, Phase, RepoName, Timestamp,
@@ -487,6 +488,23 @@ impl Catalog for FileBackend {
         deleted
     }
 
+    fn unfinished_deletions(
+        &self,
+        page: &PageOptions<JobAddress>,
+        _: Deadline,
+    ) -> Result<Page<UnfinishedDeletion, JobAddress>> {
+        self.handle
+            .read("find deletions", |store| store.unfinished_deletions(page))
+    }
+
+    fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        let finished = self.handle.write("finish deletion", Durability::Strict, |store| {
+            store.end_deletion(job, deadline)
+        });
+        self.handle.waiters.notify(job);
+        finished
+    }
+
     fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
         self.handle.write("mark as moved", Durability::Strict, |store| {
             store.mark_moved(moved, last, deadline)
@@ -516,6 +534,7 @@ impl Catalog for FileBackend {
                     let mut checks = root::health(&store.root);
                     checks.extend(store.documents.health());
                     checks.extend(store.queues.health());
+                    checks.extend(store.check_deletions());
                     checks
                 }
                 Err(error) => {

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::{
     Activity, Appended, AreaUsage, Capabilities, Catalog, Check, Deadline, Durability, ErrorKind, Fence,
-    Health, JobSurvey, Moved, Page, PageOptions, Result, Severity, Stats, StorageError, Usage,
+    Health, JobSurvey, Moved, Page, PageOptions, Result, Severity, Stats, StorageError, UnfinishedDeletion,
+    Usage,
 };
 use prodigy_storage_layout::{
     DLQ, EVENTS, JobAddress, JobId, LOCKS, LockName, Part, RepoName, STATE, Timestamp,
@@ -88,13 +89,22 @@ fn repo(name: &str) -> Result<RepoName> {
     RepoName::new(name).map_err(|error| refused_name(name, error))
 }
 
-/// Removes the rows of deleted jobs, in small transactions.
-async fn sweep(session: &mut Session) -> Result<()> {
+/// Removes the rows of deleted jobs, or of one of them, in small transactions. Returns false if there were none.
+async fn sweep(session: &mut Session, only: Option<&JobAddress>) -> Result<bool> {
+    let mut any = false;
     loop {
-        let found = Sql::new("select id from @.job where deleted order by id limit 1");
-        let Some(id) = first::<i64>(rows(&session.read(vec![found]).await?, 0), 0)? else {
-            return Ok(());
+        let found = match only {
+            None => Sql::new("select id from @.job where deleted order by id limit 1"),
+            Some(job) => {
+                Sql::new("select id from @.job where deleted and repo = $1 and name = $2 order by id limit 1")
+                    .arg(job.repo.as_str().to_owned())
+                    .arg(job.job.as_str().to_owned())
+            }
         };
+        let Some(id) = first::<i64>(rows(&session.read(vec![found]).await?, 0), 0)? else {
+            return Ok(any);
+        };
+        any = true;
         for (table, key) in [
             ("event", "writer, number"),
             ("document", "key"),
@@ -219,6 +229,31 @@ async fn delete(
     Ok(true)
 }
 
+/// Selects a page of the jobs whose rows a deletion left, with the size of these rows.
+fn unfinished(page: &PageOptions<JobAddress>, limit: usize) -> Sql {
+    let bytes = |table: &str, column: &str| {
+        format!("coalesce((select sum(octet_length(t.{column})) from @.{table} t where t.job = j.id), 0)")
+    };
+    let text = format!(
+        "select repo, name, sum({} + {} + {})::bigint from @.job j where deleted \
+         and ($1::text is null or (repo, name) > ($1, $2)) group by repo, name order by repo, name limit {}",
+        bytes("event", "line"),
+        bytes("document", "body"),
+        bytes("item", "body"),
+        limit + 1
+    );
+    let after = page.after.as_ref();
+    let (repo, name) = after
+        .map(|job| (job.repo.as_str().to_owned(), job.job.as_str().to_owned()))
+        .unzip();
+    Sql::new(text).arg(repo).arg(name)
+}
+
+fn address(repo_name: &str, name: &str) -> Result<JobAddress> {
+    let job = JobId::new(name).map_err(|error| refused_name(name, error))?;
+    Ok(JobAddress::new(repo(repo_name)?, job))
+}
+
 impl PostgresBackend {
     fn delete(
         &self,
@@ -237,10 +272,10 @@ impl PostgresBackend {
         // The row of the job is marked as deleted. Its other rows, and those of other deleted jobs, are removed
         // now or by a later call.
         let swept = self.db().call(DELETE, job, deadline, |mut session| async move {
-            sweep(&mut session).await
+            sweep(&mut session, None).await
         });
         if let Err(error) = swept {
-            tracing::warn!(%job, error = &error as &dyn std::error::Error, "rows of deleted jobs are left for the next deletion");
+            tracing::warn!(%job, error = &error as &dyn std::error::Error, "rows of deleted jobs are left for the next deletion or clean");
         }
         Ok(deleted)
     }
@@ -357,6 +392,38 @@ impl Catalog for PostgresBackend {
         self.delete(job, fence, Some(last), deadline)
     }
 
+    fn unfinished_deletions(
+        &self,
+        page: &PageOptions<JobAddress>,
+        deadline: Deadline,
+    ) -> Result<Page<UnfinishedDeletion, JobAddress>> {
+        let limit = page.limit.clamp(1, 1 << 30);
+        let sql = unfinished(page, limit);
+        self.db()
+            .call("find deletions", &"", deadline, move |mut session| async move {
+                let answers = session.read(vec![sql]).await?;
+                let left = |row: &Row| {
+                    let job = address(column(row, 0)?, column(row, 1)?)?;
+                    Ok(UnfinishedDeletion::new(
+                        job,
+                        column::<i64>(row, 2)?.unsigned_abs(),
+                    ))
+                };
+                let entries = rows(&answers, 0).iter().map(left).collect::<Result<_>>()?;
+                Ok(Page::up_to(limit, entries, |last: &UnfinishedDeletion| {
+                    last.job.clone()
+                }))
+            })
+    }
+
+    fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        let of = job.clone();
+        self.db()
+            .call("finish deletion", job, deadline, move |mut session| async move {
+                sweep(&mut session, Some(&of)).await
+            })
+    }
+
     fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
         self.mark(moved, last, deadline)
     }
@@ -383,7 +450,19 @@ impl Catalog for PostgresBackend {
             let answers = session.read(vec![settings]).await?;
             let setting = |at| first::<String>(rows(&answers, 0), at).map(Option::unwrap_or_default);
             let schema = schema::state(&mut session).await?;
-            Ok(health(&setting(0)?, &setting(1)?, &setting(2)?, schema.found))
+            let mut health = health(&setting(0)?, &setting(1)?, &setting(2)?, schema.found);
+            if schema.found != schema::VERSION {
+                return Ok(health);
+            }
+            let left = Sql::new("select count(*) over (), repo, name from @.job where deleted order by id limit 1");
+            if let Some(row) = rows(&session.read(vec![left]).await?, 0).first() {
+                let jobs: i64 = column(row, 0)?;
+                let first = address(column(row, 1)?, column(row, 2)?)?;
+                health
+                    .checks
+                    .extend(Check::unfinished_deletions(jobs.unsigned_abs(), Some(&first)));
+            }
+            Ok(health)
         })
     }
 
@@ -391,14 +470,13 @@ impl Catalog for PostgresBackend {
         let of_job = |table: &str, column: &str| {
             Sql::new(format!(
                 "select j.repo, count(*), sum(octet_length(t.{column}))::bigint from @.{table} t join @.job j on j.id = t.job \
-                 where not j.deleted and j.id > 0 group by j.repo order by j.repo"
+                 where j.id > 0 group by j.repo order by j.repo"
             ))
         };
         let statements = vec![
             of_job("event", "line"),
             Sql::new(
-                "select d.repo, count(*), sum(octet_length(d.body))::bigint from @.document d join @.job j on j.id = d.job \
-                 where not j.deleted group by d.repo order by d.repo",
+                "select d.repo, count(*), sum(octet_length(d.body))::bigint from @.document d group by d.repo order by d.repo",
             ),
             of_job("item", "body"),
             Sql::new(

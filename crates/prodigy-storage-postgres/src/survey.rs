@@ -66,6 +66,7 @@ fn facts(row: &Row, job: &JobAddress, locks: &[Row]) -> Result<JobFacts> {
         finished: finished.map(|(body, revision)| {
             StoredDocument::new(body, 0, Revision::from_u128(revision.as_u128()), true)
         }),
+        damage: None,
         log: log::summary(row, 5)?,
         queue: queue::summary(row, 8)?,
         checkpoints: count(14)?,

@@ -127,6 +127,14 @@ impl StorageBuilder {
     }
 
     /// The clock that [`clock`](Self::clock) set, or else the system's.
+    /// The configuration of the backend that would be opened; `None` if the program passed a backend.
+    pub(crate) fn configured(&self) -> Result<Option<StorageConfig>> {
+        match self.backend {
+            Some(_) => Ok(None),
+            None => Ok(Some(self.load()?.0)),
+        }
+    }
+
     pub(crate) fn clock_in_use(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }

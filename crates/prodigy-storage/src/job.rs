@@ -155,22 +155,27 @@ pub struct JobOverview {
     pub checkpoints: DocumentCount,
     /// The number and size of the job's documents of kinds that the caller defines.
     pub documents: DocumentCount,
+    /// The reason why the mark that the job is [finished](Job::finish) can't be read, if it is damaged. The job then
+    /// counts as not finished.
+    pub damage: Option<StorageError>,
 }
 
 impl JobOverview {
-    pub(crate) fn new(address: JobAddress, facts: JobFacts) -> Result<Self> {
-        let mark = facts
-            .finished
-            .map(|mark| read_mark(&address, &mark))
-            .transpose()?;
-        Ok(Self {
+    pub(crate) fn new(address: JobAddress, facts: JobFacts) -> Self {
+        let mark = facts.finished.map(|mark| read_mark(&address, &mark));
+        let (mark, damage) = match mark.transpose() {
+            Ok(mark) => (mark, facts.damage),
+            Err(error) => (None, Some(error)),
+        };
+        Self {
             address,
             status: JobStatus::new(facts.activity, mark.as_ref()),
             log: facts.log,
             letters: facts.queue,
             checkpoints: facts.checkpoints,
             documents: facts.documents,
-        })
+            damage,
+        }
     }
 
     /// The stored size of the job's log, dead letters, checkpoints and documents in bytes.
@@ -184,7 +189,7 @@ fn read_mark(job: &JobAddress, mark: &StoredDocument) -> Result<Finished> {
     serde_json::from_slice(mark.body()).map_err(|error| {
         let why = "its `finished.json` does not hold the time at which the job was finished";
         StorageError::new(ErrorKind::Damaged, "read finished mark", job, why)
-            .with_hint("if the job is finished, finish it again; else move the file away")
+            .with_hint("run `prodigy-storage doctor --repair`, which moves it to the quarantine; if the job is finished, finish it again")
             .with_source(error)
     })
 }
@@ -411,7 +416,7 @@ impl Job {
             .call(SURVEY, &self.address, deadline, |backend| {
                 JobFacts::by_calls(backend, &self.address, deadline)
             })?;
-        JobOverview::new(self.address.clone(), facts)
+        Ok(JobOverview::new(self.address.clone(), facts))
     }
 
     /// The mark that says that the job was [moved](crate::Storage::copy_to) to another store: its own mark, or

@@ -210,7 +210,7 @@ pub use prodigy_storage_backend::{
     Expected, Fence, ForeignKind, Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease,
     LeaseToken, LockInfo, LogSummary, Moved, OperationStats, PutReport, QueueMark, QueueSummary, Record,
     Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument,
-    SystemClock, TooLarge, Uptime, Usage, escape, shell_word,
+    SystemClock, TooLarge, UnfinishedDeletion, Uptime, Usage, escape, shell_word,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{

@@ -173,7 +173,7 @@ impl Repo {
         let repo = self.name.clone();
         survey.keep(move |JobSurvey { job, facts, .. }| {
             let address = JobAddress::new(repo.clone(), job);
-            Some(facts.and_then(|facts| JobOverview::new(address, facts)))
+            Some(facts.map(|facts| JobOverview::new(address, facts)))
         })
     }
 

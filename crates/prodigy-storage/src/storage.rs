@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     Backend, Capabilities, Check, Clock, Deadline, DocumentEntry, Entries, Fence, Foreign, Health, LockInfo,
-    LogScope, Moved, Result, Severity, Stats, Usage,
+    LogScope, Moved, Result, Severity, Stats, UnfinishedDeletion, Usage,
 };
 #[cfg(feature = "memory")]
 use prodigy_storage_config::BackendKind;
 use prodigy_storage_config::StorageConfig;
-use prodigy_storage_layout::{Ceilings, DocumentScope, LockName, Part, RepoName, Timestamp};
+use prodigy_storage_layout::{Ceilings, DocumentScope, JobAddress, LockName, Part, RepoName, Timestamp};
 #[cfg(feature = "memory")]
 use prodigy_storage_memory::{MemoryBackend, MemoryOptions};
 use serde::de::DeserializeOwned;
@@ -20,7 +20,8 @@ use serde::de::DeserializeOwned;
 use crate::builder::StorageBuilder;
 use crate::call::Caller;
 use crate::call::operation::{
-    FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_MOVED, LIST_REPOSITORIES, Operation, UNMARK_MOVED, USAGE,
+    FINISH_DELETION, FLUSH, HEALTH, LIST, LIST_LOCKS, LIST_MOVED, LIST_REPOSITORIES, LIST_UNFINISHED,
+    Operation, UNMARK_MOVED, USAGE,
 };
 use crate::checkpoints::Setups;
 use crate::dlq::InHand;
@@ -342,6 +343,33 @@ impl Storage {
         let deadline = self.inner.deadline();
         self.inner.caller.call(UNMARK_MOVED, part, deadline, |backend| {
             backend.unmark_moved(part, deadline)
+        })
+    }
+
+    /// The jobs whose deletion, or restore, was cut short because its process died: no other listing has them, and what
+    /// is left of them takes space. The next [clean](Self::clean) removes it.
+    ///
+    /// ```
+    /// # use prodigy_storage::Storage;
+    /// # let storage = Storage::in_memory()?;
+    /// for left in storage.unfinished_deletions() {
+    ///     let left = left?;
+    ///     println!("{}: {} bytes", left.job, left.bytes);
+    /// }
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    pub fn unfinished_deletions(&self) -> Listing<UnfinishedDeletion> {
+        let inner = Arc::clone(&self.inner);
+        Listing::new(inner, LIST_UNFINISHED, "", |backend, page, deadline| {
+            backend.unfinished_deletions(page, deadline)
+        })
+    }
+
+    /// Removes what an unfinished deletion of a job left. Returns false if another process has done so.
+    pub(crate) fn finish_deletion(&self, job: &JobAddress) -> Result<bool> {
+        let deadline = self.inner.deadline();
+        self.inner.caller.call(FINISH_DELETION, job, deadline, |backend| {
+            backend.finish_deletion(job, deadline)
         })
     }
 

@@ -30,6 +30,7 @@ topic! { "deletion":
     the_fencing_marks_outlast_the_job "a token that was overtaken before the deletion is refused after it",
     a_survey_gives_what_single_calls_give "a survey of a repository's jobs returns the same facts as the calls for each job, even in small pages",
     an_old_job_is_deleted_only_if_it_stayed_old "a job that was written to after it was found old is not deleted, and stays whole",
+    only_an_unfinished_deletion_is_finished "a deletion that was not cut short leaves none to finish, and what began since is left as it is",
     the_activity_of_a_job_is_known "a job is active while a process works on it, and the time of the last write to any part of it is known",
 }
 
@@ -363,4 +364,27 @@ fn an_old_job_is_deleted_only_if_it_stayed_old(harness: &dyn Harness) -> Check {
         "an active job was deleted"
     );
     Ok(())
+}
+
+fn only_an_unfinished_deletion_is_finished(harness: &dyn Harness) -> Check {
+    let (backend, gone) = (harness.open(), job("gone")?);
+    let unfinished = |backend: &dyn Backend| {
+        let all = Entries::new(|page| backend.unfinished_deletions(page, soon()));
+        all.collect::<error::Result<Vec<_>>>()
+    };
+    ensure_eq!(unfinished(&*backend)?, [], "deletions of an empty store");
+    fill(harness, &*backend, &gone)?;
+    fill(harness, &*backend, &job("gone-not")?)?;
+    ensure!(
+        !backend.finish_deletion(&gone, soon())?,
+        "a job that was not deleted"
+    );
+    is_whole(&*harness.open(), &gone)?;
+    backend.delete_job(&gone, None, soon())?;
+    ensure_eq!(unfinished(&*harness.open())?, [], "deletions that were cut short");
+    ensure!(!backend.finish_deletion(&gone, soon())?, "a deletion that ended");
+    append(&*backend, &gone, &["3"])?;
+    ensure!(!backend.finish_deletion(&gone, soon())?, "a job that began again");
+    ensure_eq!(payloads(&read(&*harness.open(), &gone)?), ["3"], "events");
+    is_whole(&*backend, &job("gone-not")?)
 }

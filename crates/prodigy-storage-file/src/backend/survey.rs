@@ -108,12 +108,14 @@ impl Stores {
         };
         let active = log.is_written_to || (parts.locks && self.holds_lock(kernel, job, deadline)?);
         let beside = self.beside_log(job, parts, deadline)?;
+        let (finished, damage) = match beside.may_be_finished {
+            true => JobFacts::mark(self.documents.get(&Document::Finished(job.clone()), deadline))?,
+            false => (None, None),
+        };
         let facts = JobFacts {
             activity: Activity::new(active, log.last_write.max(beside.last_write)),
-            finished: match beside.may_be_finished {
-                true => self.documents.get(&Document::Finished(job.clone()), deadline)?,
-                false => None,
-            },
+            finished,
+            damage,
             log: log.summary,
             queue: match parts.queue {
                 true => self.queues.queue_summary(job, deadline)?,

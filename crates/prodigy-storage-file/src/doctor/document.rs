@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{
     Body, Cursor, Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, ScanItem, ScanOptions,
-    StorageError,
 };
 use prodigy_storage_layout::{
     Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, Timestamp, events_folder,
@@ -18,7 +17,7 @@ use super::finding::{FindingKind, FindingOutcome};
 use super::foreign::Group;
 use super::keep::keep_file;
 use super::walk::Examination;
-use crate::document::DocumentRead;
+use crate::document::{DocumentRead, misshapen};
 use crate::log::{Extent, Logs};
 use crate::root::Replace;
 
@@ -63,6 +62,10 @@ impl Examination<'_> {
         let error = match self.parts.documents.look(EXAMINE, path) {
             Ok(DocumentRead::Absent) => return,
             Ok(DocumentRead::Valid(found)) => {
+                if let Some(why) = misshapen(document, &found) {
+                    self.summary.files += 1;
+                    return self.damaged_document(document, path, why);
+                }
                 self.summary.documents += 1;
                 if found.is_verified() {
                     self.mode(path);
@@ -108,7 +111,7 @@ impl Examination<'_> {
             Err(error) => return self.unreadable(path, &error),
         };
         self.mode(path);
-        self.damaged_document(document, path, &error);
+        self.damaged_document(document, path, error.why());
     }
 
     /// Compares the position of a checkpoint, or of the mark of a finished job, with the log. Reports the first document of a
@@ -172,18 +175,14 @@ impl Examination<'_> {
         self.group(group, path);
     }
 
-    fn damaged_document(&mut self, document: &Document, path: &Path, error: &StorageError) {
+    fn damaged_document(&mut self, document: &Document, path: &Path, why: &str) {
         let kind = match document {
             Document::Repository(_) => FindingKind::Registry,
             _ => FindingKind::DamagedDocument,
         };
         let len = self.root.fs.metadata(path).map_or(0, |found| found.len);
         let (lost, advice) = loss_and_advice(document);
-        let finding = self
-            .damage(kind, path, error.why().to_owned())
-            .at(0, len)
-            .lost(lost)
-            .advice(advice);
+        let finding = self.damage(kind, path, why).at(0, len).lost(lost).advice(advice);
         if !self.repairs() {
             return self.report(finding);
         }
@@ -196,10 +195,15 @@ impl Examination<'_> {
         root.prepare_write(REPAIR, &path.display())?;
         let _lock = documents.lock_documents(document, REPAIR, self.deadline())?;
         // Reads the document again under the lock, since a writer may have replaced it.
-        let DocumentRead::Damaged(error, _) = documents.look(REPAIR, path)? else {
-            return Ok(None);
+        let why = match documents.look(REPAIR, path)? {
+            DocumentRead::Damaged(error, _) => error.why().to_owned(),
+            DocumentRead::Valid(found) => match misshapen(document, &found) {
+                Some(why) => why.to_owned(),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
         };
-        let kept = keep_file(root, path, error.why())?;
+        let kept = keep_file(root, path, &why)?;
         if let Document::Repository(repo) = document {
             let entry = LostEntry {
                 name: repo.as_str(),

@@ -137,6 +137,8 @@ pub enum FindingKind {
     Mode,
     /// Two repositories, or two jobs of a repository, whose names differ only in case.
     NameCollision,
+    /// A folder that has files, and none of a store: its path may be mistyped.
+    NoStore,
     /// A name that is not part of the layout.
     Stray,
     /// Files of another program. The doctor never changes them.

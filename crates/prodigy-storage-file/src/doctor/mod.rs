@@ -132,8 +132,8 @@ impl Doctor {
         walk::Examination::new(&self.parts, scope, Some(wait), found).run()
     }
 
-    /// Removes the files that were put into the quarantine before a time. Returns their number and bytes. With
-    /// `dry_run` nothing is removed.
+    /// Removes what was put into the quarantine before a time: files, links, and folders with everything in them. Returns
+    /// the number and the bytes of the files. With `dry_run` nothing is removed.
     ///
     /// # Errors
     /// [`ErrorKind::ReadOnly`] for a root opened for reading, unless `dry_run`.

@@ -23,7 +23,9 @@ use crate::fs::{DirEntry, FileKind};
 use crate::log::Extent;
 use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
-use crate::root::{Imported, InTheWay, LockedFile, Root, TempFile, io_cause, is_misplaced};
+use crate::root::{
+    Imported, InTheWay, LockedFile, Root, TempFile, io_cause, is_misplaced, is_no_store, is_of_user,
+};
 
 /// The largest depth of folders that are entered; the layout has no deeper ones.
 const DEEPEST: usize = 8;
@@ -85,6 +87,20 @@ impl<'a> Examination<'a> {
     pub(super) fn run(mut self) -> Result<DoctorSummary> {
         // The format is examined first: a root of a newer version must not be repaired.
         self.format()?;
+        if is_no_store(self.root) {
+            let finding = self
+                .warning(
+                    FindingKind::NoStore,
+                    Path::new(""),
+                    "this is no store: it has files, and none of a store",
+                )
+                .advice(
+                    "look at `prodigy-storage config show --origin`, and correct `--base-dir` or the configuration; the first write begins \
+                     a store there",
+                );
+            self.report(finding);
+            return Ok(self.summary);
+        }
         let entries = self.names(Path::new(""));
         self.note_links(Path::new(""), &entries);
         for entry in entries {
@@ -97,7 +113,7 @@ impl<'a> Examination<'a> {
                 (FileKind::Folder, QUARANTINE | IMPORTED) => self.mode(path),
                 // The folder for checked-out worktrees, which is not examined.
                 (FileKind::Folder, WORKTREES) => {}
-                _ if path == Entry::Format.path() => {}
+                _ if path == Entry::Format.path() || is_of_user(&entry.name) => {}
                 _ if self.scope.is_all() => self.other(path, &entry),
                 _ => {}
             }
@@ -341,10 +357,10 @@ impl<'a> Examination<'a> {
                     .warning(
                         FindingKind::UnfinishedDeletion,
                         path,
-                        format!("a deletion of the job {job} was begun, and its process died"),
+                        format!("a deletion or a restore of the job {job} was begun, and its process died"),
                     )
                     .advice(
-                        "delete the job again (`prodigy-storage job delete`), or write to it: either removes the rest first",
+                        "run `prodigy-storage clean --yes`, which removes the rest; a write to the job does so, too",
                     );
                 self.report(finding);
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use prodigy_storage_backend::{Check, ErrorKind, Severity, StorageError};
 use prodigy_storage_layout::{DELETIONS, Document, JobAddress, JobId, RepoName, STATE, jobs_folder};
 
-use super::{DocumentRead, Documents};
+use super::{DocumentRead, Documents, misshapen};
 
 const HEALTH: &str = "check health";
 /// The largest number of files that one check reads.
@@ -45,9 +45,14 @@ impl Documents {
     fn damaged(&self, documents: impl Iterator<Item = Document>) -> Vec<String> {
         let documents = documents.take(MOST);
         documents
-            .filter_map(|document| match self.look(HEALTH, &document.path()) {
-                Ok(DocumentRead::Damaged(error, _)) => Some(describe(&error)),
-                _ => None,
+            .filter_map(|document| {
+                let path = document.path();
+                match self.look(HEALTH, &path) {
+                    Ok(DocumentRead::Damaged(error, _)) => Some(describe(&error)),
+                    Ok(DocumentRead::Valid(found)) => misshapen(&document, &found)
+                        .map(|why| format!("{}: {why}", self.root.absolute(&path).display())),
+                    _ => None,
+                }
             })
             .collect()
     }

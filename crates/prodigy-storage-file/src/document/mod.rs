@@ -14,6 +14,7 @@ mod ours;
 mod packed;
 mod read;
 mod series;
+mod shape;
 mod write;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use crate::root::Root;
 use fence::DurableMarks;
 pub(crate) use read::DocumentRead;
+pub(crate) use shape::misshapen;
 
 /// The documents of a root.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::fault::{
     CLEAN, FREE_SPACE, RAISE_FILES, RAISE_LIMIT, as_user, command, file_limit, make_mutable, make_sticky,
     quoted, sudo,
 };
-use super::{FORMAT, InTheWay, Root, network};
+use super::{FORMAT, InTheWay, Root, is_no_store, network};
 use crate::fs::{FileKind, FsFolder, Metadata};
 
 /// The top-level folders that are written to.
@@ -51,6 +51,17 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                 format!("{at} is there, mode {:04o}, owner {}", found.mode, found.uid),
             ));
             checks.extend(owner(root, &at, found.uid));
+            if is_no_store(root) {
+                checks.push(
+                    Check::new(
+                        "root",
+                        Severity::Warning,
+                        format!("{at} has files, and none of a store: the path may be mistyped"),
+                    )
+                    .with_hint("correct `--base-dir` or the configuration; the first write begins a store there")
+                    .with_command("prodigy-storage config show --origin"),
+                );
+            }
             if found.mode & 0o022 != 0 {
                 checks.push(
                     Check::new(

@@ -19,6 +19,7 @@ mod locked_file;
 mod misplaced;
 mod move_mark;
 mod network;
+mod no_store;
 mod options;
 mod place;
 mod quarantine;
@@ -59,12 +60,13 @@ pub(crate) use locked_file::{Ahead, LockedFile};
 pub(crate) use misplaced::is_misplaced;
 #[cfg(feature = "backup")]
 pub(crate) use move_mark::{moved_in, moved_text};
+pub(crate) use no_store::{is_no_store, is_of_user};
 pub use options::FileOptions;
 pub(crate) use place::{LASTS, Look};
 pub(crate) use quarantine::Quarantine;
 pub(crate) use store_name::salvage as salvage_name;
 pub(crate) use temp_file::{Replace, TempFile};
-pub(crate) use usage::usage;
+pub(crate) use usage::{bytes_below, usage};
 
 /// Device and inode of a folder, and its creation time if the file system stores it. The time distinguishes it from a
 /// removed folder with the same inode.

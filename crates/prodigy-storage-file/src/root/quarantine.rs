@@ -8,6 +8,8 @@ use prodigy_storage_layout::{QUARANTINE, Stamp, Timestamp};
 use super::{Replace, Root, TempFile};
 use crate::fs::FileKind;
 
+const CLEAR: &str = "clear quarantine";
+
 /// The quarantine folder of a root.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quarantine<'r>(&'r Root);
@@ -52,36 +54,50 @@ impl<'r> Quarantine<'r> {
         Ok(())
     }
 
-    /// Removes the files that were put into the quarantine before a moment. Returns their number and size. With
-    /// `dry_run`, nothing is removed.
+    /// Removes what was put into the quarantine before a moment: files, links, and folders with everything in them.
+    /// Returns the number and the size of the files. With `dry_run`, nothing is removed.
     pub(crate) fn clear(self, before: Timestamp, dry_run: bool) -> Result<(u64, u64)> {
-        const CLEAR: &str = "clear quarantine";
         let folder = Path::new(QUARANTINE);
         let (mut files, mut bytes) = (0, 0);
         for entry in self.0.names_in(CLEAR, folder)? {
             let path = folder.join(&entry.name);
-            if entry.kind != FileKind::File {
-                continue;
-            }
             let Ok(found) = self.0.fs.metadata(&path) else {
                 continue;
             };
             if put_there(&entry.name).unwrap_or(found.modified) >= before {
                 continue;
             }
-            if !dry_run {
-                self.0
-                    .fs
-                    .unlink(&path)
-                    .map_err(|error| self.0.write_fault(CLEAR, &path, error))?;
-            }
-            files += 1;
-            bytes += found.len;
+            let (of_it, size) = self.remove(&path, entry.kind, dry_run)?;
+            files += of_it;
+            bytes += size;
         }
         if files > 0 && !dry_run {
             self.0.sync_folder(folder)?;
         }
         Ok((files, bytes))
+    }
+
+    /// Removes a file, a link, or a folder with everything in it. Returns the number and the size of the files; an empty
+    /// folder counts as one.
+    fn remove(self, path: &Path, kind: FileKind, dry_run: bool) -> Result<(u64, u64)> {
+        let fault = |error| self.0.write_fault(CLEAR, path, error);
+        if kind != FileKind::Folder {
+            let bytes = self.0.fs.metadata(path).map_or(0, |found| found.len);
+            if !dry_run {
+                self.0.fs.unlink(path).map_err(fault)?;
+            }
+            return Ok((1, bytes));
+        }
+        let (mut files, mut bytes) = (0, 0);
+        for entry in self.0.names_in(CLEAR, path)? {
+            let (of_it, size) = self.remove(&path.join(&entry.name), entry.kind, dry_run)?;
+            files += of_it;
+            bytes += size;
+        }
+        if !dry_run {
+            self.0.fs.remove_dir(path).map_err(fault)?;
+        }
+        Ok((files.max(1), bytes))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{AreaUsage, Usage};
 use prodigy_storage_layout::{DLQ, EVENTS, LOCKS, ORPHANED, QUARANTINE, RepoName, STATE, WORKTREES};
@@ -29,6 +29,12 @@ pub(super) fn by_area(root: &Root) -> Vec<(&'static str, u64)> {
         .iter()
         .map(|area| (*area, measure.below(Path::new(area), 0).bytes))
         .collect()
+}
+
+/// The number of bytes below these folders. What can't be read is not counted.
+pub(crate) fn bytes_below(root: &Root, folders: &[PathBuf]) -> u64 {
+    let mut measure = Measure::new(root);
+    folders.iter().map(|folder| measure.below(folder, 0).bytes).sum()
 }
 
 /// The number of files and bytes, by area and by repository.

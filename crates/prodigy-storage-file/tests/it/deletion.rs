@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Body, Catalog, Deadline, DocumentStore, Durability, ErrorKind, ItemId, LockOptions,
-    LockStore, LogStore, PutOptions, QueueItem, QueueStep, QueueStore, Result, Select,
+    AppendOptions, Batch, Body, Catalog, Check, Deadline, DocumentStore, Durability, Entries, ErrorKind,
+    ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStep, QueueStore, Result, Select,
+    Severity, UnfinishedDeletion,
 };
 use prodigy_storage_file::{FileBackend, FileOptions};
 use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, LockName, RepoName};
@@ -220,4 +221,81 @@ fn the_holder_of_a_lock_of_a_job_that_is_half_deleted_writes_to_it() {
     push(&backend, 2).unwrap();
     assert!(!tombstone.exists());
     assert_eq!(backend.queue_summary(&job(), NEVER).unwrap().items, 1);
+}
+
+fn unfinished(backend: &FileBackend) -> Vec<UnfinishedDeletion> {
+    let all = Entries::new(|page| backend.unfinished_deletions(page, NEVER));
+    all.limit(1).collect::<Result<_>>().unwrap()
+}
+
+fn warning(backend: &FileBackend) -> Option<Check> {
+    let checks = backend.health(NEVER).unwrap().checks;
+    checks.into_iter().find(|check| check.name == Check::DELETIONS)
+}
+
+#[test]
+fn a_deletion_that_was_cut_short_is_found_and_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let backend = process(&root, 0);
+    push(&backend, 1).unwrap();
+    assert!(unfinished(&backend).is_empty() && warning(&backend).is_none());
+    let tombstone = half_deleted(&root);
+    // A deletion of another job in a repository whose tombstones have a folder of another name.
+    let other = JobAddress::new(RepoName::new("a.json").unwrap(), JobId::new("other").unwrap());
+    let path = root.join(Entry::Tombstone(other.clone()).path());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::copy(&tombstone, &path).unwrap();
+
+    let reader = process(&root, 1);
+    let found = unfinished(&reader);
+    assert_eq!(
+        found.iter().map(|left| &left.job).collect::<Vec<_>>(),
+        [&other, &job()]
+    );
+    assert!(found[0].bytes == 0 && found[1].bytes > 50, "{found:?}");
+    let check = warning(&reader).unwrap();
+    assert_eq!(check.severity, Severity::Warning);
+    assert!(check.found.contains(" and 1 more ") && check.command.unwrap().contains("clean --yes"));
+    for left in [job(), other] {
+        assert!(reader.finish_deletion(&left, NEVER).unwrap());
+        assert!(!reader.finish_deletion(&left, NEVER).unwrap());
+    }
+    assert!(unfinished(&backend).is_empty() && warning(&backend).is_none());
+    assert!(!root.join(Entry::Queue(job()).path()).exists() && !tombstone.exists());
+    push(&backend, 2).unwrap();
+    assert_eq!(keys(&backend), ["item-2"]);
+}
+
+#[test]
+fn a_deletion_that_a_process_is_making_is_not_cut_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let backend = process(&root, 0);
+    push(&backend, 1).unwrap();
+    half_deleted(&root);
+    let held = root.join(Entry::StateLock(job()).path());
+    fs::create_dir_all(held.parent().unwrap()).unwrap();
+    let held = fs::File::create(held).unwrap();
+    held.lock().unwrap();
+    assert!(unfinished(&backend).is_empty() && warning(&backend).is_none());
+    let soon = Deadline::after(Duration::from_millis(50));
+    let error = backend.finish_deletion(&job(), soon).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LockUnavailable, "{error}");
+    drop(held);
+    assert_eq!(unfinished(&backend).len(), 1);
+}
+
+/// A file at the path of a tombstone that no deletion wrote hides no job, and removes none.
+#[test]
+fn a_damaged_tombstone_is_no_deletion() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let backend = process(&root, 0);
+    push(&backend, 1).unwrap();
+    fs::write(half_deleted(&root), "{}").unwrap();
+    assert!(unfinished(&backend).is_empty());
+    let error = backend.finish_deletion(&job(), NEVER).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    assert!(root.join(Entry::Queue(job()).path()).exists());
 }

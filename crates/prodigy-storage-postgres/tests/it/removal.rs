@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    AppendOptions, Batch, Cursor, Deadline, ErrorKind, EventId, LogStore, ScanOptions,
+    AppendOptions, Batch, Catalog, Check, Cursor, Deadline, Entries, ErrorKind, EventId, LogStore, Result,
+    ScanOptions,
 };
 use prodigy_storage_layout::Timestamp;
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions};
@@ -129,4 +130,54 @@ fn a_writer_is_closed_at_its_size_and_another_one_continues() {
         .unwrap();
     assert_eq!(removed.segments, 5);
     assert_eq!(read(&backend, &job("a"), None).0, ids[40..]);
+}
+
+/// A deletion that is killed behind its first transaction leaves the rows of the job, or those that the transactions behind it
+/// did not remove.
+#[test]
+fn a_deletion_that_was_killed_is_found_counted_and_finished() {
+    let Some(server) = Server::start() else { return };
+    let backend = PostgresBackend::open(PostgresOptions::new(server.url()), Deadline::never()).unwrap();
+    let unfinished = || {
+        let all = Entries::new(|page| backend.unfinished_deletions(page, Deadline::never()));
+        all.limit(1).collect::<Result<Vec<_>>>().unwrap()
+    };
+    let warns = || {
+        let checks = backend.health(Deadline::never()).unwrap().checks;
+        checks.iter().any(|check| check.name == Check::DELETIONS)
+    };
+    for more in [
+        "",
+        "; delete from prodigy.event where number > 1",
+        "; delete from prodigy.event",
+    ] {
+        append(&backend, 3);
+        backend.seal(&job("a"), Deadline::never()).unwrap();
+        let whole = backend.usage(Deadline::never()).unwrap().bytes();
+        assert!(unfinished().is_empty() && !warns());
+        server.psql(&format!(
+            "update prodigy.job set deleted = true where id > 0{more}"
+        ));
+        let found = unfinished();
+        assert_eq!(
+            found.iter().map(|left| &left.job).collect::<Vec<_>>(),
+            [&job("a")],
+            "{more}"
+        );
+        assert_eq!(found[0].bytes > 0, !more.ends_with("event"), "{more}: {found:?}");
+        assert!(warns(), "{more}");
+        if more.is_empty() {
+            assert_eq!(backend.usage(Deadline::never()).unwrap().bytes(), whole);
+        }
+        // The job begins again, and what is new stays.
+        append(&backend, 2);
+        assert!(backend.finish_deletion(&job("a"), Deadline::never()).unwrap());
+        assert!(!backend.finish_deletion(&job("a"), Deadline::never()).unwrap());
+        assert!(unfinished().is_empty() && !warns());
+        let rows =
+            "select (select count(*) from prodigy.event), (select count(*) from prodigy.job where deleted)";
+        assert_eq!(server.psql(rows).trim(), "2|0", "{more}");
+        backend.seal(&job("a"), Deadline::never()).unwrap();
+        assert!(backend.delete_job(&job("a"), None, Deadline::never()).unwrap());
+    }
 }

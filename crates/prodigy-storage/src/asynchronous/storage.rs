@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Backend, Capabilities, Health, LockInfo, Moved, Result, Stats, Usage};
+use prodigy_storage_backend::{
+    Backend, Capabilities, Health, LockInfo, Moved, Result, Stats, UnfinishedDeletion, Usage,
+};
 use prodigy_storage_config::StorageConfig;
 use prodigy_storage_layout::{LockName, Part, RepoName};
 use serde::de::DeserializeOwned;
@@ -76,6 +78,8 @@ mirror! {
         fn locks(&self) -> ItemStream<LockInfo>;
         #[wrapped]
         fn moved(&self) -> ItemStream<Moved>;
+        #[wrapped]
+        fn unfinished_deletions(&self) -> ItemStream<UnfinishedDeletion>;
         async fn reopen(&self, part: &Part) -> u64;
         async fn health(&self) -> Health;
         async fn usage(&self) -> Usage;

@@ -102,6 +102,8 @@ operations! {
     SURVEY:            "survey jobs",            Read,  Permit, Transient;
     DELETE_JOB:        "delete job",             Write, Permit, Transient;
     DELETE_OLD_JOB:    "delete old job",         Write, Permit, Transient;
+    LIST_UNFINISHED:   "find deletions",         Read,  Permit, Transient;
+    FINISH_DELETION:   "finish deletion",        Write, Permit, Idempotent;
     MARK_MOVED:        "mark as moved",          Write, Permit, Transient;
     UNMARK_MOVED:      "take marks away",        Write, Permit, Transient;
     LIST_MOVED:        "look for marks",         Read,  Permit, Transient;

@@ -92,6 +92,8 @@ impl CleanOptions {
 pub enum RemovalKind {
     /// A whole job.
     Job,
+    /// The rest of a job whose deletion, or restore, was cut short.
+    UnfinishedDeletion,
     /// Sealed segments of a log.
     Events,
     /// Checkpoints.
@@ -114,6 +116,7 @@ impl RemovalKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Job => "job",
+            Self::UnfinishedDeletion => "unfinished deletion",
             Self::Events => "events",
             Self::Checkpoints => "checkpoints",
             Self::Documents => "documents",
@@ -170,7 +173,8 @@ pub struct Removal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo: Option<RepoName>,
     /// The key of the rule, such as `retention.finished_jobs`. If a command of the tool removed the data, the
-    /// command, such as `job delete`.
+    /// command, such as `job delete`. For an [unfinished deletion](RemovalKind::UnfinishedDeletion), which needs no
+    /// rule: `clean`.
     pub rule: String,
     /// Data from before this time is old enough: the present time minus the age that the rule sets.
     pub before: Timestamp,
@@ -270,7 +274,8 @@ impl CleanReport {
 
 impl Storage {
     /// Removes the data that is older than the retention rules allow. With [`dry_run`](CleanOptions::dry_run) it
-    /// removes nothing, and returns the removals that are due. Without a rule, nothing is due.
+    /// removes nothing, and returns the removals that are due. Without a rule, nothing is due except the rest of jobs
+    /// whose deletion was [cut short](Self::unfinished_deletions).
     ///
     /// A job is deleted only if it was not written to after it was found old. If a job is kept, the newest valid
     /// checkpoint of each of its phases is kept, and so are its events while it is active. Each removal is

@@ -1,8 +1,8 @@
 //! Runs a clean: records, makes and reports each removal.
 
-use prodigy_storage_backend::{ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{ErrorKind, Result, StorageError, UnfinishedDeletion};
 use prodigy_storage_config::RetentionSettings;
-use prodigy_storage_layout::{JobAddress, RepoName, Timestamp};
+use prodigy_storage_layout::{RepoName, Timestamp};
 
 use super::ages::{self, Ages};
 use super::due::{self, Due};
@@ -24,23 +24,13 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
         unrecorded: Vec::new(),
         postponed: Vec::new(),
     };
-    if clean.rules == RetentionSettings::default() {
-        return Ok(clean.report);
-    }
     if !clean.options.dry_run {
         storage.check_writable("clean")?;
     }
-    if !clean.trusts_clock() {
-        ages::note_run(storage, clean.now);
-    }
-    clean.quarantine()?;
-    match clean.options.repo.clone() {
-        Some(repo) => clean.repo(&repo)?,
-        None => {
-            for repo in storage.repositories() {
-                clean.repo(&repo?)?;
-            }
-        }
+    // These need no rule, and free space for what follows.
+    clean.unfinished_deletions()?;
+    if clean.rules != RetentionSettings::default() {
+        clean.by_rules()?;
     }
     // The removals that a full disk refused are made again: others have freed space since.
     for (due, full) in std::mem::take(&mut clean.postponed) {
@@ -69,6 +59,48 @@ struct Clean<'s> {
 }
 
 impl Clean<'_> {
+    /// Removes what is old by the rules.
+    fn by_rules(&mut self) -> Result<()> {
+        if !self.trusts_clock() {
+            ages::note_run(self.storage, self.now);
+        }
+        self.quarantine()?;
+        match self.options.repo.clone() {
+            Some(repo) => self.repo(&repo),
+            None => {
+                for repo in self.storage.repositories() {
+                    self.repo(&repo?)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes the rest of jobs whose deletion was cut short.
+    fn unfinished_deletions(&mut self) -> Result<()> {
+        for left in self.storage.unfinished_deletions() {
+            let UnfinishedDeletion { job, bytes, .. } = left?;
+            let (repo, id) = (&self.options.repo, &self.options.job);
+            if repo.as_ref().is_some_and(|repo| *repo != job.repo)
+                || id.as_ref().is_some_and(|id| *id != job.job)
+            {
+                continue;
+            }
+            let removal = self.of(RemovalKind::UnfinishedDeletion, "clean", self.now);
+            let removal = removal.job(job.clone()).size(1, bytes);
+            if self.options.dry_run {
+                self.report.removals.push(removal);
+                continue;
+            }
+            self.record(Some(&removal));
+            match self.storage.finish_deletion(&job) {
+                Ok(_) => self.end(removal, RemovalOutcome::Removed, (0, 0)),
+                Err(error) => self.end(removal, kept(&error), (1, bytes)),
+            }
+        }
+        Ok(())
+    }
+
     fn repo(&mut self, repo: &RepoName) -> Result<()> {
         if repo.as_str() == AUDIT.0 {
             return Ok(());
@@ -252,11 +284,10 @@ impl Clean<'_> {
         if let RemovalOutcome::Kept { why } = &mut outcome
             && due.has_begun().unwrap_or(false)
         {
-            let JobAddress { repo, job, .. } = due.job.address();
-            why.push_str(&format!(
-                "; its deletion has begun, so that readers no longer see the job: `prodigy-storage job delete {job} --repo {repo} \
-                 --yes` ends it"
-            ));
+            why.push_str(
+                "; its deletion has begun, so that readers no longer see the job: the next clean ends it, or \
+                 `prodigy-storage clean --yes`",
+            );
         }
         let left = match outcome {
             // If that can't be read, nothing shows that anything is gone.

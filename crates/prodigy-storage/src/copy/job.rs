@@ -6,16 +6,17 @@ use std::time::Duration;
 use prodigy_storage_backend::record::checksum_on;
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Change, Claim, Cursor, Durability, ErrorKind, EventId, Expected, ItemId,
-    ItemState, Moved, PageOptions, PutOptions, QueueEntry, QueueItem, QueueMark, QueueStep, Record, Result,
-    Select, Settlement, StorageError, StoredDocument,
+    ItemState, Moved, PutOptions, QueueEntry, QueueItem, QueueMark, QueueStep, Record, Result, Select,
+    Settlement, StorageError, StoredDocument,
 };
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, Timestamp};
 
 use super::clock::CopyClock;
 use super::compare::Same;
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor};
+use super::same::{leads_to, marks_over, refuse_moved};
 use super::{COPY, CopiedJob, compare, lines, mark};
-use crate::call::operation::{GET_ITEM, LIST_MOVED, PERSIST, PUSH, SCAN_ITEMS, SEAL, SETTLE};
+use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SCAN_ITEMS, SEAL, SETTLE};
 use crate::job::{Job, JobState};
 use crate::listing::Listing;
 use crate::storage::Storage;
@@ -48,7 +49,10 @@ pub(super) fn copy(
         }
         Ok(same)
     };
-    let earlier = own_mark(source, &part)?.filter(|mark| mark.to == place);
+    if !is_kept {
+        refuse_moved(source, &part, place)?;
+    }
+    let earlier = own_mark(source, &part)?.filter(|mark| leads_to(mark, place));
     let (same, stored, is_marked) = if let Some(earlier) = earlier
         && job(target).status()?.last_activity.is_some()
     {
@@ -85,6 +89,10 @@ pub(super) fn copy(
         target.flush()?;
         let moved = Moved::new(part, place, source.now());
         let is_marked = !is_kept && mark(source, &moved, before.last_activity)?;
+        if is_marked {
+            // Another copy may have marked the job meanwhile, for another place. Its mark stays.
+            refuse_moved(source, &moved.part, place)?;
+        }
         // The comparison comes after the mark, because then nobody can write to the source. The time of its last
         // write would not show that an item or a document was removed.
         let same = match compare::job(source, target, address).and_then(end) {
@@ -106,14 +114,8 @@ pub(super) fn copy(
 
 /// The mark of this part; a mark of a whole that contains the part does not count.
 fn own_mark(source: &Storage, part: &Part) -> Result<Option<Moved>> {
-    let inner = source.inner();
-    let deadline = inner.deadline();
-    // At most three marks concern a job: its own, that of its repository, and that of the store.
-    let covering = PageOptions::default().limit(3);
-    let found = inner.caller.call(LIST_MOVED, part, deadline, |backend| {
-        backend.moved(part, &covering, deadline)
-    })?;
-    Ok(found.entries.into_iter().find(|moved| moved.part == *part))
+    let marks = marks_over(source, part)?;
+    Ok(marks.into_iter().find(|moved| moved.part == *part))
 }
 
 /// Removes the mark that this copy made, since the copy failed with `error`. A mark of an earlier copy is kept.

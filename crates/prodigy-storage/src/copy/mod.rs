@@ -3,6 +3,7 @@
 mod clock;
 mod compare;
 mod job;
+mod plan;
 mod positions;
 mod same;
 #[cfg(all(test, feature = "file", feature = "memory"))]
@@ -19,6 +20,7 @@ use prodigy_storage_layout::{
 
 use crate::builder::StorageBuilder;
 use crate::call::operation::MARK_MOVED;
+use crate::job::JobOverview;
 use crate::listing::Listing;
 use crate::storage::Storage;
 
@@ -42,6 +44,8 @@ pub struct CopyOptions {
     pub job: Option<JobId>,
     /// If true, the source gets no mark, and can be written to as before. Default: false.
     pub keep_source: bool,
+    /// If true, copies nothing and writes nothing, and returns the jobs that would be copied. Default: false.
+    pub dry_run: bool,
 }
 
 impl CopyOptions {
@@ -60,6 +64,10 @@ impl CopyOptions {
 
         /// Sets whether the source gets no mark. Use this for a copy that is not a move.
         keep_source: bool,
+
+        /// If true, copies nothing and writes nothing, and returns the jobs that would be copied
+        /// ([`CopyReport::planned`]).
+        dry_run: bool,
     }
 }
 
@@ -103,6 +111,9 @@ pub struct CopiedJob {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CopyReport {
+    /// The jobs that would be copied, if this is the result of a [dry run](CopyOptions::dry_run), sorted by repository
+    /// and id. That a job is damaged or differs in the target is found only by the copy.
+    pub planned: Vec<JobOverview>,
     /// The jobs that were copied, sorted by repository and id.
     pub jobs: Vec<CopiedJob>,
     /// The number of documents that belong to repositories and not to jobs. Registry entries are among them.
@@ -130,7 +141,8 @@ impl Storage {
     /// fails with [`ReadOnly`](crate::ErrorKind::ReadOnly) and the name of the new place. The job is compared
     /// after it was marked, so that no write is missed; if the copy differs, the mark is removed again. If a whole
     /// repository or store was copied and no job was refused, it is marked too, so that no new job begins there.
-    /// With [`CopyOptions::keep_source`] nothing is marked; [`reopen`](Self::reopen) removes marks.
+    /// With [`CopyOptions::keep_source`] nothing is marked; [`reopen`](Self::reopen) removes marks. What was moved to
+    /// one target is not moved to another one, since two stores would then take its writes.
     ///
     /// ```
     /// use prodigy_storage::{CopyOptions, Storage};
@@ -151,28 +163,38 @@ impl Storage {
     ///
     /// # Errors
     /// The errors of opening the target and of listing the jobs; [`InvalidInput`](crate::ErrorKind::InvalidInput)
-    /// for a copy of a store to itself; [`ReadOnly`](crate::ErrorKind::ReadOnly) if a job is to be marked through
-    /// a read-only handle; [`Conflict`](crate::ErrorKind::Conflict) if a job was created in the repository or
+    /// for a copy of a store to itself; [`Refused`](crate::ErrorKind::Refused) for a folder that has files, and none of a
+    /// store; [`ReadOnly`](crate::ErrorKind::ReadOnly) if a job is to be marked through
+    /// a read-only handle, or if the store or the repository was moved to another place; [`Conflict`](crate::ErrorKind::Conflict) if a job was created in the repository or
     /// store meanwhile. A job that can't be copied is in [`CopyReport::refused`]: because it is
     /// [active](crate::JobState::Active) or has a dead letter under a lease
-    /// ([`LockUnavailable`](crate::ErrorKind::LockUnavailable)), because the target has data under its name that
+    /// ([`LockUnavailable`](crate::ErrorKind::LockUnavailable)), because it was moved to another place
+    /// ([`ReadOnly`](crate::ErrorKind::ReadOnly)), because the target has data under its name that
     /// the source lacks ([`Conflict`](crate::ErrorKind::Conflict)), or because a part of it is damaged.
     pub fn copy_to(&self, target: StorageBuilder, options: CopyOptions) -> Result<CopyReport> {
         let CopyOptions {
             repo,
             job: only,
             keep_source,
+            dry_run,
         } = options;
+        let whole = repo.clone().map_or(Part::Store, Part::Repository);
+        if dry_run {
+            return plan::plan(self, target, &whole, only.as_ref(), keep_source);
+        }
         if !keep_source {
             self.check_writable("copy")?;
         }
         let (target, clock) = clock::open(target)?;
         same::refuse_inside(self, &target)?;
+        same::refuse_folder_of_others(&target)?;
+        let place = place(&target);
+        if !keep_source {
+            same::refuse_moved(self, &whole, &place)?;
+        }
         same::refuse(self, &target)?;
         let mut report = CopyReport::default();
-        let place = place(&target);
         let mut own = HashSet::new();
-        let whole = repo.clone().map_or(Part::Store, Part::Repository);
         let repos = match repo {
             Some(repo) => vec![repo],
             None => self.repositories().all()?,
@@ -202,8 +224,9 @@ impl Storage {
             && only.is_none()
             && report.refused.is_empty()
             && !(own.is_empty() && report.jobs.is_empty())
-            && mark(self, &Moved::new(whole.clone(), place, self.now()), None)?
+            && mark(self, &Moved::new(whole.clone(), place.as_str(), self.now()), None)?
         {
+            same::refuse_moved(self, &whole, &place)?;
             report.marked.push(whole);
             // Documents of repositories may have been written or deleted after their copy and before the mark.
             // They are copied again.

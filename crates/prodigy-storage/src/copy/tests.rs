@@ -374,7 +374,8 @@ fn a_part_is_copied_alone() {
     }
     let shop = CopyOptions::new().repo(RepoName::new("shop").unwrap());
     let names = |options: &CopyOptions, target: &str| -> Vec<String> {
-        let report = source.copy_to(folders.at(target), options.clone()).unwrap();
+        let options = options.clone().keep_source(true);
+        let report = source.copy_to(folders.at(target), options).unwrap();
         report.jobs.iter().map(|job| job.address.to_string()).collect()
     };
     assert_eq!(names(&shop, "one"), ["shop/a", "shop/b"]);
@@ -599,4 +600,61 @@ fn a_document_of_a_repository_that_goes_right_before_the_mark_is_not_in_the_copy
     let copy = folders.at("copy").open().unwrap();
     let flows = copy.repo("shop").unwrap().documents("workflows").unwrap();
     assert!(flows.get_raw("nightly").unwrap().is_none());
+}
+
+#[test]
+fn a_job_that_another_copy_moves_meanwhile_has_one_new_place() {
+    let folders = Arc::new(Folders::new());
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let root = FileOptions::new(folders.0.path().join("source"));
+    let backend = Arc::new(FileBackend::open(root).unwrap());
+    let of_other = Arc::clone(&folders);
+    let overtaken = Through::overtaken(backend, MARK_MOVED, move || {
+        let other = of_other.at("source").open().unwrap();
+        if other.moved().count() == 0 {
+            copy_whole(&other, of_other.at("first"));
+        }
+    });
+    let second = over(Arc::new(overtaken))
+        .open()
+        .unwrap()
+        .copy_to(folders.at("second"), CopyOptions::new())
+        .unwrap();
+    assert_eq!((second.jobs.len(), second.marked.len()), (0, 0), "{second:?}");
+    assert_eq!(second.refused[0].1.kind(), ErrorKind::ReadOnly, "{second:?}");
+    let first = folders.0.path().join("first").display().to_string();
+    assert!(
+        source
+            .moved()
+            .all()
+            .unwrap()
+            .iter()
+            .all(|moved| moved.to == first)
+    );
+}
+
+#[test]
+fn a_dry_run_names_the_jobs_and_writes_nothing() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let plan = source
+        .copy_to(folders.at("copy"), CopyOptions::new().dry_run(true))
+        .unwrap();
+    let planned: Vec<_> = plan.planned.iter().map(|job| job.address.to_string()).collect();
+    assert_eq!((planned, plan.jobs.len()), (vec!["shop/job-1".to_owned()], 0));
+    assert!(plan.planned[0].bytes() > 0);
+    assert_eq!(
+        (source.moved().count(), folders.0.path().join("copy").exists()),
+        (0, false)
+    );
+    let _taken = job(&source)
+        .dlq()
+        .take(&Select::any(), 1, Duration::from_secs(60))
+        .unwrap();
+    let plan = source
+        .copy_to(folders.at("copy"), CopyOptions::new().dry_run(true))
+        .unwrap();
+    assert_eq!((plan.planned.len(), plan.refused.len()), (0, 1));
 }

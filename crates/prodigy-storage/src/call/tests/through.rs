@@ -14,7 +14,7 @@ use prodigy_storage_backend::{
     ItemId, JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore,
     LogSummary, LogWatch, Moved, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan,
     QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats,
-    StorageError, StoredDocument, Usage, WaitOptions,
+    StorageError, StoredDocument, UnfinishedDeletion, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{
@@ -553,6 +553,22 @@ impl Catalog for Through {
     ) -> Result<bool> {
         self.run(operation::DELETE_OLD_JOB, deadline, |inner| {
             inner.delete_old_job(job, last, fence, deadline)
+        })
+    }
+
+    fn unfinished_deletions(
+        &self,
+        page: &PageOptions<JobAddress>,
+        deadline: Deadline,
+    ) -> Result<Page<UnfinishedDeletion, JobAddress>> {
+        self.run(operation::LIST_UNFINISHED, deadline, |inner| {
+            inner.unfinished_deletions(page, deadline)
+        })
+    }
+
+    fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
+        self.run(operation::FINISH_DELETION, deadline, |inner| {
+            inner.finish_deletion(job, deadline)
         })
     }
 

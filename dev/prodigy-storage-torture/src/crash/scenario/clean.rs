@@ -150,7 +150,17 @@ fn check_whole(scene: &Scene<'_>) -> Result<()> {
         is_recorded_or_reported(scene, "job")?;
     }
     scene.go(WHOLE, b"", SAYS)?;
-    // If the tombstone exists, the next write to the job completes the deletion.
+    // The clean has also ended a deletion that was cut short.
+    let tombstone = scene
+        .tool
+        .base()
+        .join("deletions")
+        .join(REPO)
+        .join(format!("{JOB}.json"));
+    ensure!(
+        !tombstone.exists() && !folder.exists(),
+        "the deletion was not ended by the next clean"
+    );
     run(scene, &["events", "append"], &scene.text(0..1))?;
     let (events, checkpoints, letters) = contents(scene)?;
     ensure!(
