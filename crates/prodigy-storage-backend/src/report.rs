@@ -203,10 +203,7 @@ impl Check {
         let found = format!(
             "the deletion or restore of {first}{more} was cut short: readers do not see the job, and what is left of it takes space"
         );
-        Some(
-            Self::new(Self::DELETIONS, Severity::Warning, found)
-                .with_command("prodigy-storage clean --yes"),
-        )
+        Some(Self::new(Self::DELETIONS, Severity::Warning, found).with_command("prodigy-storage clean --yes"))
     }
 
     /// The result of comparing the sizes of the queues with the maximum size: a warning from 80 % of it on, and a

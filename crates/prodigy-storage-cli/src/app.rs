@@ -53,6 +53,13 @@ pub(crate) enum Reads {
     Nothing,
 }
 
+/// Data that a command met and could not read.
+pub(crate) struct Met {
+    /// `damaged` or `skipped`.
+    pub(crate) word: &'static str,
+    pub(crate) what: String,
+}
+
 /// The state of a run.
 pub(crate) struct App<'c> {
     pub(crate) global: Global,
@@ -76,6 +83,9 @@ pub(crate) struct App<'c> {
     /// True once the command has opened storage for writing.
     writes: bool,
     skipped: bool,
+    /// If not `None`, collects reports of damaged and of skipped data, which a command prints as its result, instead of
+    /// printing them.
+    collected: Option<Vec<Met>>,
     /// The kinds of other programs' data that were reported as skipped.
     foreign: Vec<ForeignKind>,
     /// The storage counter `log.rewound` when it was last reported: how often a cursor was moved back because its
@@ -108,6 +118,7 @@ impl<'c> App<'c> {
             reads: Reads::Nothing,
             writes: false,
             skipped: false,
+            collected: None,
             foreign: Vec::new(),
             rewound: 0,
         }
@@ -305,7 +316,15 @@ impl<'c> App<'c> {
 
     /// Prints a note if a job was moved to another store: its data here is as old as the move.
     pub(crate) fn note_moved(&mut self, job: &Job) -> Result<()> {
-        if let Some(moved) = job.moved()? {
+        let moved = match job.moved() {
+            // The data of a moved job is still read.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                self.damaged_by(&error);
+                return Ok(());
+            }
+            moved => moved?,
+        };
+        if let Some(moved) = moved {
             self.note(&escape(&format!(
                 "{} was moved to {} at {}: what is read here is as it was then",
                 moved.part,
@@ -364,14 +383,6 @@ impl<'c> App<'c> {
         lines.iter().try_for_each(|line| self.print_line(line))
     }
 
-    /// Runs a part of a command without its messages.
-    pub(crate) fn quietly<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> T {
-        let errors = std::mem::replace(&mut self.err, Box::new(std::io::sink()));
-        let made = part(self);
-        self.err = errors;
-        made
-    }
-
     /// Asks the terminal for its size, which may have changed.
     pub(crate) fn measure(&mut self) -> Option<(usize, usize)> {
         let size = (self.size)();
@@ -426,6 +437,12 @@ impl<'c> App<'c> {
 
     /// Says what to do about something that was reported.
     pub(crate) fn hint(&mut self, text: &str) {
+        if let Some(collected) = &mut self.collected {
+            if let Some(last) = collected.last_mut() {
+                last.what.push_str(&format!("; {text}"));
+            }
+            return;
+        }
         self.say("hint", text);
     }
 
@@ -439,20 +456,30 @@ impl<'c> App<'c> {
         self.warn(&notice.to_string());
     }
 
-    /// True if damaged data was reported.
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged
+    /// Collects reports of damaged and of skipped data from now on, instead of printing them.
+    pub(crate) fn collect_reports(&mut self) {
+        self.collected = Some(Vec::new());
     }
 
-    /// True if skipped data was reported.
-    pub(crate) fn is_skipped(&self) -> bool {
-        self.skipped
+    /// The reports that were collected.
+    pub(crate) fn collected_reports(&mut self) -> Vec<Met> {
+        self.collected.take().unwrap_or_default()
     }
 
     /// Reports damage. A run without another failure then ends with exit code 5.
     pub(crate) fn damaged(&mut self, what: &str) {
         self.damaged = true;
-        self.say("damaged", what);
+        self.met("damaged", what);
+    }
+
+    fn met(&mut self, word: &'static str, what: &str) {
+        match &mut self.collected {
+            Some(collected) => collected.push(Met {
+                word,
+                what: what.to_owned(),
+            }),
+            None => self.say(word, what),
+        }
     }
 
     /// Reports the damage that an error of storage describes. A run without another failure then ends with exit code
@@ -464,7 +491,7 @@ impl<'c> App<'c> {
     /// Reports that data was skipped. A run without damage or another failure then ends with exit code 6.
     pub(crate) fn skipped(&mut self, what: &str) {
         self.skipped = true;
-        self.say("skipped", what);
+        self.met("skipped", what);
     }
 
     /// Reports data of another program that was skipped, once per kind. For a command that prints all data, this

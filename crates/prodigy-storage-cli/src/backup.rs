@@ -26,7 +26,7 @@ pub(crate) struct BackupArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestoreArgs {
-    /// An archive that `backup` wrote; `-` for standard input, with `--check`.
+    /// An archive that `backup` wrote; `-` for standard input, which takes the size of the archive in `$TMPDIR`.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -125,20 +125,27 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &BackupArgs) -> Result<Exit> {
 /// Runs the command `restore`.
 pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit> {
     let path = &arguments.file;
-    if new_file::is_standard(path) {
-        if !arguments.check {
-            return Err(Failure::usage(
-                "an archive is read twice: store it in a file, and restore that",
-            ));
-        }
-        let mut input = std::mem::replace(&mut app.input, Box::new(io::empty()));
-        let summary = Backup::check(&mut input)?;
-        report(app, &summary, "whole")?;
-        return Ok(Exit::Done);
-    }
     let failed = |error: io::Error| unreadable(path.display(), &error);
-    let file = File::open(path).map_err(failed)?;
-    let len = file.metadata().map_err(failed)?.len();
+    let file = if new_file::is_standard(path) {
+        let mut input = std::mem::replace(&mut app.input, Box::new(io::empty()));
+        if arguments.check {
+            let summary = Backup::check(&mut input)?;
+            report(app, &summary, "whole")?;
+            return Ok(Exit::Done);
+        }
+        // An archive is read twice.
+        let mut file = tempfile::tempfile().map_err(failed)?;
+        io::copy(&mut input, &mut file).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        file
+    } else {
+        File::open(path).map_err(failed)?
+    };
+    let found = file.metadata().map_err(failed)?;
+    if found.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    let len = found.len();
     if arguments.check {
         let mut archive = Watched::new(file, len, app.terminal);
         let summary = Backup::check(&mut archive).map_err(|error| of_archive(path, error))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prodigy_storage::config::RetentionSettings;
 use prodigy_storage::{
-    CleanOptions, JobId, JobState, Removal, RemovalKind, RemovalOutcome, Storage, Timestamp,
+    CleanOptions, JobId, JobState, Removal, RemovalKind, RemovalOutcome, RepoName, Storage, Timestamp,
 };
 use serde_json::json;
 
@@ -13,6 +13,7 @@ use crate::app::{Access, App};
 use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
+use crate::job::repositories;
 use crate::output::{bytes, counted};
 use crate::table::{Column, Table};
 use crate::time::{Times, age, duration, left, passed};
@@ -98,11 +99,7 @@ impl CleanArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
-    let repo = arguments
-        .repo
-        .as_ref()
-        .map(prodigy_storage::RepoName::new)
-        .transpose()?;
+    let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
     let job = arguments.job.as_ref().map(JobId::new).transpose()?;
     let access = match arguments.removes() {
         true => Access::Write,
@@ -113,7 +110,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         return log(app, &storage);
     }
     // A timer runs again after everything was removed.
-    if !arguments.auto {
+    if !arguments.auto && !is_any_unfinished(&storage, repo.as_ref(), job.as_ref())? {
         must_be_there(&storage, repo.as_ref(), job.as_ref())?;
     }
     let rules = arguments.rules.over(&storage.config().retention);
@@ -194,6 +191,17 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     Ok(exit)
 }
 
+/// True if the deletion of a job with these names was cut short: no listing has the job.
+fn is_any_unfinished(storage: &Storage, repo: Option<&RepoName>, job: Option<&JobId>) -> Result<bool> {
+    for left in storage.unfinished_deletions() {
+        let left = left?.job;
+        if repo.is_none_or(|repo| left.repo == *repo) && job.is_none_or(|job| left.job == *job) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The rules that are set, in words.
 fn limits(rules: &RetentionSettings) -> String {
     let ages = [
@@ -217,7 +225,7 @@ fn limits(rules: &RetentionSettings) -> String {
 /// Why no job is removed: the age of the oldest one, and the jobs that no rule is about.
 fn not_due(storage: &Storage, rules: &RetentionSettings) -> Result<String> {
     let (mut oldest, mut finished, mut unfinished) = (None::<Timestamp>, 0_u64, 0_u64);
-    for repo in storage.repositories() {
+    for repo in repositories(storage) {
         // A job that can't be read was reported as one that is not removed.
         for job in storage.repo(repo?)?.survey().flatten().flatten() {
             let last = job.status.last_activity;
@@ -279,7 +287,11 @@ fn row(removal: &Removal) -> [String; 5] {
         removal.kind.as_str().to_owned(),
         removal.count.to_string(),
         bytes(removal.bytes),
-        age(passed(removal.before)),
+        match removal.kind {
+            // It goes at any age.
+            RemovalKind::UnfinishedDeletion => "-".to_owned(),
+            _ => age(passed(removal.before)),
+        },
         owner(removal).unwrap_or_else(|| "-".to_owned()),
     ]
 }

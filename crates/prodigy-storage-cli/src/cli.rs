@@ -217,7 +217,8 @@ impl Command {
             Self::Repo(command) => matches!(command, RepoCommand::Identify(_) | RepoCommand::List),
             Self::Events(_) | Self::Worktree(_) | Self::Usage(_) | Self::Status(_) => true,
             Self::Clean(arguments) => arguments.prints(),
-            Self::Health | Self::Import(_) | Self::Migrate(_) | Self::Copy(_) => false,
+            Self::Health | Self::Import(_) | Self::Migrate(_) => false,
+            Self::Copy(arguments) => arguments.prints(),
             Self::Report(arguments) => arguments.prints(),
             Self::Export(arguments) => arguments.prints(),
             #[cfg(feature = "file")]

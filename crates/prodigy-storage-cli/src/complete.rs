@@ -134,7 +134,7 @@ fn job() -> Option<Job> {
 }
 
 fn repositories(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {
-    give(open()?.repositories(), |name| name.to_string(), take)
+    give(crate::job::repositories(&open()?), |name| name.to_string(), take)
 }
 
 fn jobs(take: &mut dyn FnMut(&str) -> bool) -> Option<()> {

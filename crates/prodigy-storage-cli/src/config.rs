@@ -1,5 +1,6 @@
 //! The command `config`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -8,11 +9,16 @@ use prodigy_storage::config::{
 };
 use prodigy_storage::{Ceilings, Identity, StorageNotice};
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 use crate::app::App;
 use crate::errors::{Failure, Result, print_config};
 use crate::exit::Exit;
+use crate::new_file::is_standard;
 use crate::output::counted;
+
+/// The largest number of bytes that are read of standard input: more than a configuration file may have.
+const MOST: u64 = 2 << 20;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
@@ -32,7 +38,7 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration file to check, as with `--config`.
+    /// The configuration file to check, as with `--config`; `-` for standard input.
     #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
 }
@@ -43,11 +49,50 @@ pub(crate) fn run(app: &mut App<'_>, command: ConfigCommand) -> Result<Exit> {
             Some(loaded) => show(app, &loaded, arguments.origin),
             None => Ok(Exit::Usage),
         },
-        ConfigCommand::Check(arguments) => match load(app, arguments.file.as_deref(), report) {
-            Some(loaded) => check(app, &loaded),
-            None => Ok(Exit::Usage),
-        },
+        ConfigCommand::Check(arguments) => {
+            let named = arguments.file.as_deref();
+            let stored = match named.is_some_and(is_standard) {
+                true => Some(stored(app)?),
+                false => None,
+            };
+            let file = stored.as_ref().map(|(_, path)| path.as_path()).or(named);
+            match load(app, file, report) {
+                Some(loaded) => check(app, &loaded),
+                None => Ok(Exit::Usage),
+            }
+        }
     }
+}
+
+/// Stores standard input in a temporary file, whose name has the ending of its format. Returns the folder of the file, and
+/// its path.
+fn stored(app: &mut App<'_>) -> Result<(TempDir, PathBuf)> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("read standard input: {error}"));
+    let mut text = Vec::new();
+    app.input
+        .by_ref()
+        .take(MOST)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
+    let folder = tempfile::tempdir().map_err(failed)?;
+    let name = match is_toml(&String::from_utf8_lossy(&text)) {
+        true => "standard-input.toml",
+        false => "standard-input.yaml",
+    };
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).map_err(failed)?;
+    Ok((folder, path))
+}
+
+/// True if the first line with a setting is one of TOML: the heading of a table, or a key with an equals sign.
+fn is_toml(text: &str) -> bool {
+    let lines = text.lines().map(str::trim);
+    let mut settings = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let first = settings.next();
+    first.is_some_and(|line| {
+        let sign = line.find([':', '=']).and_then(|at| line.get(at..at + 1));
+        line.starts_with('[') || sign == Some("=")
+    })
 }
 
 /// A key whose value is not the default.

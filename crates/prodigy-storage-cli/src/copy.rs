@@ -9,10 +9,12 @@ use serde_json::json;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::job::{Opened, no_repo};
+use crate::job::{Opened, no_repo, repositories};
+use crate::jobs::state_word;
 use crate::near::Near;
-use crate::output::counted;
+use crate::output::{bytes, counted};
 use crate::table::{Column, Table};
+use crate::time::{age, passed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
@@ -22,11 +24,14 @@ pub(crate) struct CopyArgs {
     /// The schema of the target database; by default as configured.
     #[arg(long, value_name = "NAME")]
     schema: Option<String>,
-    /// Copy, and do not move: the source takes writes as before.
+    /// Move the data. Without this flag the plan of a move is printed.
+    #[arg(long, short)]
+    yes: bool,
+    /// Copy, and let the source take writes as before. This is no move, and needs no `--yes`.
     #[arg(long)]
     keep_source: bool,
     /// Copy nothing: take away the marks of an earlier copy, so that the source takes writes again.
-    #[arg(long, conflicts_with_all = ["to", "schema", "keep_source"])]
+    #[arg(long, conflicts_with_all = ["to", "schema", "keep_source", "yes"])]
     reopen: bool,
     /// Only this repository's data.
     #[arg(long, value_name = "REPO")]
@@ -37,9 +42,17 @@ pub(crate) struct CopyArgs {
 }
 
 impl CopyArgs {
+    /// True if the command copies nothing: what it prints is then its whole result.
+    pub(crate) fn prints(&self) -> bool {
+        !(self.yes || self.keep_source || self.reopen)
+    }
+
     /// The configuration of the target: the source's configuration, with the backend and the place of the target.
     fn target(&self, to: &str, source: &StorageConfig) -> Result<StorageConfig> {
         let mut config = source.clone();
+        if to.is_empty() {
+            return Err(Failure::usage("`--to` is empty: it names a folder or a database"));
+        }
         if to.starts_with("postgres://") || to.starts_with("postgresql://") {
             config.backend = BackendKind::Postgres;
             config.postgres.url = Some(to.to_owned());
@@ -78,7 +91,11 @@ fn is_address(text: &str) -> bool {
 pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
     let job = arguments.job.as_ref().map(JobId::new).transpose()?;
-    let storage = app.open(Access::Write)?;
+    let access = match arguments.prints() {
+        true => Access::Read,
+        false => Access::Write,
+    };
+    let storage = app.open(access)?;
     let Some(to) = &arguments.to else {
         return reopen(app, &storage, repo, job);
     };
@@ -89,8 +106,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     let options = CopyOptions::new()
         .repo(repo)
         .job(job)
-        .keep_source(arguments.keep_source);
+        .keep_source(arguments.keep_source)
+        .dry_run(arguments.prints());
     let report = storage.copy_to(target, options)?;
+    if arguments.prints() {
+        return plan(app, to, &report);
+    }
     let mut table = Table::new([
         Column::name("JOB"),
         Column::number("EVENTS"),
@@ -107,12 +128,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     }
     table.print(app)?;
     app.flush()?;
-    for (job, error) in &report.refused {
-        app.error(&format!("not copied: {job}: {error:#}"));
-        if let Some(hint) = error.hint() {
-            app.hint(hint);
-        }
-    }
+    print_refused(app, &report);
     let jobs = counted(report.jobs.len() as u64, "job");
     let documents = counted(report.documents, "document");
     app.note(&format!(
@@ -135,6 +151,60 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     })
 }
 
+/// Prints the jobs that a move would copy, and those that it would refuse.
+fn plan(app: &mut App<'_>, to: &str, report: &CopyReport) -> Result<Exit> {
+    let mut table = Table::new([
+        Column::name("JOB"),
+        Column::word("STATE").optional(2),
+        Column::number("ACTIVE").optional(1),
+        Column::number("DEAD LETTERS"),
+        Column::number("SIZE"),
+    ]);
+    let mut size = 0;
+    for job in &report.planned {
+        size += job.bytes();
+        if app.json() {
+            let (repo, id) = (&job.address.repo, &job.address.job);
+            app.json_line(&json!({"repo": repo, "job": id, "bytes": job.bytes(), "planned": true}))?;
+            continue;
+        }
+        let last = job.status.last_activity;
+        table.row(
+            app,
+            [
+                job.address.to_string(),
+                state_word(job.status.state).to_owned(),
+                last.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+                job.letters.items.to_string(),
+                bytes(job.bytes()),
+            ],
+        )?;
+    }
+    table.print(app)?;
+    app.flush()?;
+    print_refused(app, report);
+    app.note(&format!(
+        "nothing was copied; `--yes` moves {} to {to}: {}; this store then refuses writes to what was moved, and `--keep-source` copies \
+         without that",
+        counted(report.planned.len() as u64, "job"),
+        bytes(size)
+    ));
+    Ok(match report.refused.is_empty() {
+        true => Exit::Done,
+        false => Exit::Failed,
+    })
+}
+
+/// Prints the jobs that are not copied, each with the reason.
+fn print_refused(app: &mut App<'_>, report: &CopyReport) {
+    for (job, error) in &report.refused {
+        app.error(&format!("not copied: {job}: {error:#}"));
+        if let Some(hint) = error.hint() {
+            app.hint(hint);
+        }
+    }
+}
+
 /// Fails with [`Exit::Missing`] if nothing is stored under these names. The error lists what exists.
 pub(crate) fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Option<&JobId>) -> Result<()> {
     match (repo, job) {
@@ -154,7 +224,7 @@ pub(crate) fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Opt
         }
         (None, Some(job)) => {
             let mut near = Near::to(job.as_str());
-            for repo in storage.repositories() {
+            for repo in repositories(storage) {
                 for found in storage.repo(&repo?)?.jobs() {
                     let found = found?;
                     if found == *job {

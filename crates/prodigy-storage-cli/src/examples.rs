@@ -234,8 +234,9 @@ const SINGLE: [(&str, &str); 11] = [
     ),
     (
         "copy",
-        "Examples: move a job into another folder; let it take writes here again; copy a repository that stays here
+        "Examples: the plan of a move; move a job; let it take writes here again; copy a repository that stays here
   prodigy-storage copy --to ../other/store --repo here --job job-7
+  prodigy-storage copy --to ../other/store --repo here --job job-7 --yes
   prodigy-storage copy --reopen --repo here --job job-7
   prodigy-storage copy --to ../other/store --repo shop --keep-source",
     ),

@@ -1,17 +1,29 @@
 //! The command `health`.
 
-use prodigy_storage::{Severity, escape};
+use prodigy_storage::{Check, Severity, Storage, escape};
 use serde_json::json;
 
 use crate::app::{Access, App, RUN};
-use crate::errors::Result;
+use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::job::repositories;
+use crate::jobs::each_row;
+use crate::output::counted;
 use crate::problems::{self, TO_DO};
+use crate::shell::tool;
+use crate::status::read_events;
+use crate::top::Top;
+
+/// The largest number of jobs whose counts are read.
+const JOBS: u64 = 10_000;
+/// The number of jobs, those with the newest writes, whose events are read, or the end of a large log.
+const NEWEST: usize = 10;
 
 pub(crate) fn run(app: &mut App<'_>) -> Result<Exit> {
     // The notices of the configuration are part of the result.
     let storage = app.open_quietly(Access::Read)?;
-    let checks = problems::checks(app, &storage)?;
+    let mut checks = problems::checks(app, &storage)?;
+    checks.push(data(app, &storage)?);
     let passed: Vec<_> = checks
         .iter()
         .filter(|check| check.severity == Severity::Ok)
@@ -44,4 +56,58 @@ pub(crate) fn run(app: &mut App<'_>) -> Result<Exit> {
         Severity::Failure => Exit::Failed,
         _ => Exit::Done,
     })
+}
+
+/// The check of the data that `status` reads, too: the counts of the jobs, and the newest events. Older events are read by
+/// `doctor` alone.
+fn data(app: &mut App<'_>, storage: &Storage) -> Result<Check> {
+    app.collect_reports();
+    let mut jobs = 0;
+    let read = read_newest(app, storage, &mut jobs);
+    let mut met = app.collected_reports().into_iter().map(|met| met.what);
+    let failed = match read {
+        Err(Failure::Closed) => return Err(Failure::Closed),
+        Err(failure) => Some(failure.what()),
+        Ok(()) => None,
+    };
+    let first = met.next();
+    let more = met.len() + usize::from(first.is_some() && failed.is_some());
+    let Some(found) = first.or(failed) else {
+        let jobs = counted(jobs, "job");
+        return Ok(Check::new(
+            "data",
+            Severity::Ok,
+            format!("{jobs} examined: what was read is whole"),
+        ));
+    };
+    let found = match more {
+        0 => found,
+        more => format!("{found}; and {more} more"),
+    };
+    let doctor = format!("{} doctor", tool(&app.global));
+    Ok(Check::new("data", Severity::Failure, found).with_command(doctor))
+}
+
+/// Reads the counts of the jobs, and the events of those with the newest writes. What can't be read is reported.
+fn read_newest(app: &mut App<'_>, storage: &Storage, jobs: &mut u64) -> Result<()> {
+    let mut newest = Top::new(NEWEST);
+    for name in repositories(storage) {
+        let repo = storage.repo(name?)?;
+        let read = each_row(app, &repo, |_, row| {
+            *jobs += 1;
+            newest.offer(row.status.last_activity, row);
+            match *jobs {
+                JOBS.. => Err(Failure::Closed),
+                _ => Ok(()),
+            }
+        });
+        match read {
+            Err(Failure::Closed) if *jobs >= JOBS => break,
+            read => read?,
+        }
+    }
+    for row in newest.into_sorted() {
+        read_events(app, storage, &row)?;
+    }
+    Ok(())
 }

@@ -12,9 +12,9 @@ use crate::near::Near;
 pub(crate) struct JobArgs {
     #[command(flatten)]
     pub(crate) repo: RepoArgs,
-    /// The job's id.
+    /// The job's id. The command needs it.
     #[arg(long, value_name = "JOB")]
-    pub(crate) job: String,
+    pub(crate) job: Option<String>,
 }
 
 /// The repository that a command works on.
@@ -50,7 +50,10 @@ impl JobArgs {
     /// Checks both names, then opens storage.
     pub(crate) fn open(&self, app: &mut App<'_>, access: Access) -> Result<Opened> {
         let name = self.repo.name()?;
-        let id = JobId::new(&self.job)?;
+        let Some(id) = &self.job else {
+            return Err(no_job_named(app, name.as_ref(), "add `--job JOB`"));
+        };
+        let id = JobId::new(id)?;
         let storage = app.open(access)?;
         let repo = app.repo(&storage, name.as_ref())?;
         let job = repo.job(id.as_str())?;
@@ -84,6 +87,17 @@ impl Opened {
     }
 }
 
+/// The failure of a command line that names no job. The hint lists the jobs of the repository.
+pub(crate) fn no_job_named(app: &mut App<'_>, name: Option<&RepoName>, remedy: &str) -> Failure {
+    let mut near = Near::to("");
+    if let Ok(storage) = app.open_quietly(Access::Read)
+        && let Ok(repo) = name.map_or_else(|| storage.repo_at("."), |name| storage.repo(name.as_str()))
+    {
+        repo.jobs().flatten().for_each(|job| near.offer(job.as_str()));
+    }
+    Failure::usage("no job is named").hint(near.hint("jobs", remedy))
+}
+
 /// Refuses a name under which the store keeps data of its own.
 pub(crate) fn not_reserved(name: &RepoName) -> Result<()> {
     match name.is_reserved() {
@@ -97,6 +111,14 @@ pub(crate) fn not_reserved(name: &RepoName) -> Result<()> {
     }
 }
 
+/// The repositories of a store, without the names under which it keeps data of its own.
+pub(crate) fn repositories(storage: &Storage) -> impl Iterator<Item = prodigy_storage::Result<RepoName>> {
+    let is_own = |name: &RepoName| name.is_reserved();
+    storage
+        .repositories()
+        .filter(move |name| !name.as_ref().is_ok_and(is_own))
+}
+
 /// The failure for a repository that holds nothing; `None` if it holds something. `what` describes the missing thing
 /// in the message.
 pub(crate) fn no_repo(storage: &Storage, name: &RepoName, what: &str) -> Result<Option<Failure>> {
@@ -106,7 +128,9 @@ pub(crate) fn no_repo(storage: &Storage, name: &RepoName, what: &str) -> Result<
         if repo == *name {
             return Ok(None);
         }
-        near.offer(repo.as_str());
+        if !repo.is_reserved() {
+            near.offer(repo.as_str());
+        }
     }
     let what = format!("{what}: nothing is stored under that name");
     let hint = near.hint(

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::app::{App, RUN};
 use crate::cli::Global;
 use crate::errors::Result;
+use crate::job::repositories;
+use crate::repo::{gone_paths, is_gone};
 use crate::shell::{as_word, in_this_store, tool};
 
 /// The folders with data in a project's own `.prodigy`.
@@ -57,6 +59,29 @@ pub(crate) fn checks(app: &App<'_>, storage: &Storage) -> Stored<Vec<Check>> {
     let checks = storage.health()?.checks.into_iter();
     let checks = checks.filter(|check| check.name != "configuration");
     Ok(checks.map(|check| with_flags(check, &app.global)).collect())
+}
+
+/// The repositories whose recorded paths are gone, as one problem.
+#[cfg(feature = "file")]
+pub(crate) fn of_gone(app: &App<'_>, storage: &Storage) -> Option<Problem> {
+    let mut gone = Vec::new();
+    for name in repositories(storage).flatten() {
+        let entry = storage.repo(name.as_str()).and_then(|repo| repo.registration());
+        // An entry that can't be read is a finding of the doctor.
+        let path = entry.ok().flatten().and_then(|entry| entry.path);
+        if path.is_some_and(|path| is_gone(&path)) {
+            gone.push(name);
+        }
+    }
+    let (found, hint) = gone_paths(&app.global, gone.first()?, gone.len());
+    Some(Problem {
+        name: "repository",
+        severity: Severity::Warning,
+        found,
+        matters: "nothing continues its jobs, unless the repository comes back under this path",
+        hint: Some(hint),
+        command: None,
+    })
 }
 
 /// The command of a check, and its hint, name the tool without the flags that select this store.

@@ -8,16 +8,19 @@ use serde_json::json;
 
 use crate::app::{Access, App};
 use crate::audit::Audited;
+use crate::cli::Global;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::jobs::{RepoCounts, each_row};
+use crate::job::repositories;
+use crate::jobs::{Marks, RepoCounts, each_row};
 use crate::near::Near;
+use crate::shell::{as_word, tool};
 use crate::table::{Column, Table};
 
 const LIST: &str = "Example:
   prodigy-storage repo list";
 const UNREGISTER: &str = "Examples: show whose name it is; free it for another repository
-  prodigy-storage repo unregister here
+  prodigy-storage repo list
   prodigy-storage repo unregister here --yes";
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +37,7 @@ pub(crate) enum RepoCommand {
     /// Register the repository of a folder under another name. For a repository whose folder has the same name as
     /// another repository's.
     Register(RegisterArgs),
-    /// Free a name: remove its registry entry, and keep its data. Asks on a terminal; `--yes` does not ask.
+    /// Free a name: remove its registry entry, and keep its data. Asks on a terminal; elsewhere it needs `--yes`.
     ///
     /// A name with an active job is refused. Then `repo relink` gives the name and its data to any repository, and `repo register`
     /// gives the repository that had it another name.
@@ -106,30 +109,36 @@ pub(crate) fn run(app: &mut App<'_>, command: RepoCommand) -> Result<Exit> {
 
 fn list(app: &mut App<'_>) -> Result<Exit> {
     let storage = app.open(Access::Read)?;
+    let marks = Marks::of(app, &storage)?;
+    let mut gone = Vec::new();
     let name = std::iter::once(Column::name("REPOSITORY"));
     let path = Column::name("REGISTERED FOR").optional(1);
     let mut table = Table::new(name.chain(RepoCounts::columns()).chain([path]));
-    for name in storage.repositories() {
+    for name in repositories(&storage) {
         let repo = storage.repo(name?)?;
         let mut counts = RepoCounts::default();
         each_row(app, &repo, |_, row| {
-            counts.add(&row);
+            counts.add(&row, marks.place_of(&row.address).is_some());
             Ok(())
         })?;
         let entry = Registered::of(app, &repo)?;
+        if entry.is_gone() {
+            gone.push(repo.name().clone());
+        }
         if app.json() {
             let mut row = counts.json(repo.name());
             if let Some(row) = row.as_object_mut() {
                 row.insert("registered".to_owned(), json!(entry != Registered::No));
                 row.insert("path".to_owned(), json!(entry.path()));
+                row.insert("gone".to_owned(), json!(entry.is_gone()));
             }
             app.json_line(&row)?;
         } else {
             let name = repo.name().to_string();
             let whose = match &entry {
-                _ if repo.name().is_reserved() => "(the store itself)",
                 Registered::No => "(not registered)",
                 Registered::For(None) => "(unknown)",
+                Registered::For(Some(path)) if entry.is_gone() => &format!("{path} (gone)"),
                 Registered::For(Some(path)) => path,
             };
             let cells = std::iter::once(name).chain(counts.cells());
@@ -137,7 +146,29 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
         }
     }
     table.print(app)?;
+    app.flush()?;
+    if let Some(first) = gone.first() {
+        let (what, hint) = gone_paths(&app.global, first, gone.len());
+        app.warn(&what);
+        app.hint(&hint);
+    }
     Ok(Exit::Done)
+}
+
+/// Says that the paths of registered repositories are gone, and what to do. `first` is one of them.
+pub(crate) fn gone_paths(global: &Global, first: &RepoName, count: usize) -> (String, String) {
+    let (tool, name) = (tool(global), as_word(first.as_str()));
+    let what = match count {
+        1 => format!("the path that `{first}` is registered for is gone"),
+        more => {
+            format!("the paths that {more} repositories are registered for are gone; the first is `{first}`")
+        }
+    };
+    let hint = format!(
+        "if it was moved: `{tool} repo relink {name} PATH`, with its new path; if it is gone for good: `{tool} repo unregister {name} \
+         --yes` frees the name and keeps the data, which `{tool} job delete` removes; nothing if it is on a disk that is not mounted"
+    );
+    (what, hint)
 }
 
 fn relink(app: &mut App<'_>, arguments: &RelinkArgs) -> Result<Repo> {
@@ -152,7 +183,7 @@ fn relink(app: &mut App<'_>, arguments: &RelinkArgs) -> Result<Repo> {
     if !arguments.new {
         let mut near = Near::to(name.as_str());
         let mut is_known = false;
-        for known in storage.repositories() {
+        for known in repositories(&storage) {
             let known = known?;
             is_known |= known == name;
             near.offer(known.as_str());
@@ -160,10 +191,15 @@ fn relink(app: &mut App<'_>, arguments: &RelinkArgs) -> Result<Repo> {
         if !is_known {
             let what = format!("relink repository {name}: no repository has this name");
             let otherwise = "`--new` gives the repository a name without data";
-            return Err(Failure::new(Exit::Failed, what).hint(near.hint("names", otherwise)));
+            return Err(Failure::new(Exit::Missing, what).hint(near.hint("names", otherwise)));
         }
     }
     Ok(storage.relink(&arguments.path, name.as_str())?)
+}
+
+/// True if nothing is at this path. A path that this user can't examine is not gone.
+pub(crate) fn is_gone(path: &Path) -> bool {
+    path.try_exists().is_ok_and(|exists| !exists)
 }
 
 /// The registry entry of a name.
@@ -197,6 +233,11 @@ impl Registered {
             Self::No => None,
         }
     }
+
+    /// True if nothing is at the path.
+    fn is_gone(&self) -> bool {
+        self.path().is_some_and(|path| is_gone(Path::new(path)))
+    }
 }
 
 fn unregister(app: &mut App<'_>, arguments: &UnregisterArgs) -> Result<Exit> {
@@ -224,8 +265,8 @@ fn unregister(app: &mut App<'_>, arguments: &UnregisterArgs) -> Result<Exit> {
             if app.json() {
                 app.json_line(&line(false))?;
             }
-            app.note("nothing was removed; `--yes` removes the entry, and keeps the data");
-            return Ok(Exit::Done);
+            app.error("nothing was removed, since nobody can be asked; `--yes` removes the entry, and keeps the data");
+            return Ok(Exit::Failed);
         }
         if !app.agreed(&format!("free the name `{name}`? Its data stays. [y/N] "))? {
             app.note("nothing was removed");
@@ -245,7 +286,7 @@ fn unregister(app: &mut App<'_>, arguments: &UnregisterArgs) -> Result<Exit> {
 fn not_registered(storage: &Storage, name: &RepoName) -> Result<Failure> {
     let mut near = Near::to(name.as_str());
     let what = format!("unregister repository {name}: no repository is registered under this name");
-    for known in storage.repositories() {
+    for known in repositories(storage) {
         let known = known?;
         if known == *name {
             let hint = "it has data and no entry: the first repository whose folder has this name gets it";

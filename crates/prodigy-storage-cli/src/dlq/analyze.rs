@@ -3,7 +3,7 @@
 use prodigy_storage::{Eligible, ItemId, SignatureCount, SignatureGroups, Timestamp};
 use serde_json::json;
 
-use super::select::{StateArgs, print_missing, print_none};
+use super::select::{StateArgs, none_found, print_missing};
 use super::view::{self, State};
 use crate::app::{Access, App};
 use crate::errors::Result;
@@ -64,7 +64,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     if is_empty {
-        print_none(app, &dlq, &which.select.filters)?;
+        none_found(app, &dlq, &which.select.filters)?;
     }
     print_missing(app, &opened, &which.select.ids)
 }

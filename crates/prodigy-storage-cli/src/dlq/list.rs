@@ -3,7 +3,7 @@
 use prodigy_storage::{Dlq, DlqItem, Eligible, ErrorKind, ItemId, Select};
 
 use super::line_of;
-use super::select::{StateArgs, print_missing, print_none};
+use super::select::{StateArgs, none_found, print_missing};
 use super::view::{self, ItemTable, View};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
@@ -66,7 +66,7 @@ pub(crate) fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     if !shown {
-        print_none(app, &dlq, &which.select.filters)?;
+        none_found(app, &dlq, &which.select.filters)?;
     }
     print_missing(app, &opened, &which.select.ids)
 }
@@ -111,7 +111,7 @@ pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> 
     }
     app.flush()?;
     if !shown {
-        print_none(app, &dlq, &which.select.filters)?;
+        none_found(app, &dlq, &which.select.filters)?;
     }
     print_missing(app, &opened, &which.select.ids)
 }

@@ -10,9 +10,10 @@ use prodigy_storage::{Dlq, DlqItem, Eligible, ItemId, Select, Timestamp};
 use super::list;
 use super::view::{State, View};
 use crate::app::App;
-use crate::errors::Result;
+use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::Opened;
+use crate::near::Near;
 use crate::time::duration;
 
 /// The heading of the filters in the help.
@@ -109,43 +110,59 @@ pub(super) fn once(ids: &[ItemId]) -> impl Iterator<Item = &ItemId> {
     ids.iter().filter(move |id| seen.insert(*id))
 }
 
-/// The largest number of error types that a message lists.
-const TYPES: usize = 8;
-
-/// Explains why the filters select no item: a filter may be mistyped.
-pub(super) fn print_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
-    let (error_type, signature) = (&filters.error_type, &filters.signature);
-    let (mut types, mut has_type, mut has_signature) = (BTreeSet::new(), false, false);
-    if error_type.is_some() || signature.is_some() {
+/// Says that a filter names a signature or an error type that no item of the queue has, and which there are. `None` if the
+/// filters name neither, or the queue is empty.
+fn unknown(dlq: &Dlq, filters: &Filters) -> Result<Option<(String, String)>> {
+    let (mut type_near, mut signature_near) = (
+        Near::to(filters.error_type.as_deref().unwrap_or_default()),
+        Near::to(filters.signature.as_deref().unwrap_or_default()),
+    );
+    let (mut types, mut signatures, mut items) = (BTreeSet::new(), BTreeSet::new(), 0_u64);
+    if filters.error_type.is_some() || filters.signature.is_some() {
         for summary in dlq.list(&Select::any())? {
             // Unreadable items were reported already.
             let Ok(summary) = summary else { continue };
-            has_type |= summary.error_type == *error_type;
-            has_signature |= summary.signature == *signature;
-            if types.len() < TYPES {
-                types.extend(summary.error_type);
+            items += 1;
+            for (found, names) in [
+                (summary.error_type, &mut types),
+                (summary.signature, &mut signatures),
+            ] {
+                // A wanted name is kept, whatever the number of others.
+                let is_wanted = found == filters.error_type || found == filters.signature;
+                names.extend(found.filter(|_| is_wanted || names.len() < NAMES));
             }
         }
     }
-    let mut is_explained = false;
-    if let (Some(error_type), false) = (error_type, has_type) {
-        let types: Vec<String> = types.iter().map(|found| format!("`{found}`")).collect();
-        let there_are = match types.as_slice() {
-            [] => "no failure has a type".to_owned(),
-            types => format!("the types here are {}", types.join(", ")),
-        };
-        app.note(&format!(
-            "no last failure has the `error_type` `{error_type}`; {there_are}"
-        ));
-        is_explained = true;
+    if items == 0 {
+        return Ok(None);
     }
-    if let (Some(signature), false) = (signature, has_signature) {
-        app.note(&format!(
-            "no item has the signature `{signature}`: `dlq analyze` prints the signatures"
-        ));
-        is_explained = true;
-    }
-    if app.terminal && !is_explained {
+    types.iter().for_each(|name: &String| type_near.offer(name));
+    signatures
+        .iter()
+        .for_each(|name: &String| signature_near.offer(name));
+    let analyze = "`prodigy-storage dlq analyze` counts the items of each";
+    Ok(match (&filters.error_type, &filters.signature) {
+        (Some(name), _) if !types.contains(name) => Some((
+            format!("no last failure has the `error_type` `{name}`"),
+            type_near.hint("error types", analyze),
+        )),
+        (_, Some(name)) if !signatures.contains(name) => Some((
+            format!("no item has the signature `{name}`"),
+            signature_near.hint("signatures", analyze),
+        )),
+        _ => None,
+    })
+}
+
+/// The largest number of error types, and of signatures, that are compared with the wanted one.
+const NAMES: usize = 10_000;
+
+/// Explains why the filters select no item: a filter may be mistyped. For a command that changes items: that none is left
+/// is no failure of it.
+pub(super) fn print_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
+    if let Some((what, hint)) = unknown(dlq, filters)? {
+        app.note(&format!("{what}; {hint}"));
+    } else if app.terminal {
         let items = dlq.summary()?.items;
         app.note(match items {
             0 => "the queue is empty",
@@ -153,6 +170,17 @@ pub(super) fn print_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Res
         });
     }
     Ok(())
+}
+
+/// The same for a command that only reads.
+///
+/// # Errors
+/// [`Exit::Missing`] for an unknown signature or error type.
+pub(super) fn none_found(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
+    match unknown(dlq, filters)? {
+        Some((what, hint)) => Err(Failure::new(Exit::Missing, what).hint(hint)),
+        None => print_none(app, dlq, filters),
+    }
 }
 
 impl SelectArgs {

@@ -113,7 +113,7 @@ impl Advice {
                 let folder = path.parent()?.file_name()?.to_str()?;
                 let repo = folder.strip_prefix('.').unwrap_or(folder);
                 let (job, repo) = (as_word(job), as_word(repo));
-                Some(format!("{} job delete {job} --repo {repo} --yes", self.tool))
+                Some(format!("{} clean --repo {repo} --job {job} --yes", self.tool))
             }
             _ => None,
         }
@@ -141,8 +141,12 @@ impl Advice {
         }
     }
 
-    /// Moves a file to the quarantine.
+    /// Moves a file to the quarantine. `None` without a sign that the root is one of this store: its files may be a user's,
+    /// below a mistyped path.
     fn move_away(&self, path: &Path, root: &Path) -> Option<String> {
+        if !root.join("format.json").is_file() {
+            return None;
+        }
         let quarantine = root.join("quarantine");
         let name = path.strip_prefix(root).ok()?.to_str()?.replace('/', "_");
         // Two such files may have one name; and the quarantine is emptied by the age of its files.

@@ -156,6 +156,7 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::NameCollision => {
             "on a case-insensitive file system, as on macOS, both are the same name"
         }
+        FindingKind::NoStore => "another folder may hold the store, and this one belongs to something else",
         FindingKind::Stray => "it takes space, and nothing reads it",
         FindingKind::Foreign => "it belongs to another program, which may still need it",
         FindingKind::Imported => "it takes space; its contents are stored",

@@ -5,8 +5,8 @@ mod groups;
 
 use std::time::Duration;
 
-use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingOutcome};
-use prodigy_storage::{JobId, RepoName, Result as Stored, escape};
+use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome};
+use prodigy_storage::{Check, JobId, RepoName, Result as Stored, Severity, escape};
 
 use self::advice::Advice;
 use self::groups::{Groups, place, word};
@@ -52,8 +52,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     };
     let doctor = app.doctor(access)?;
     let advice = Advice::new(app, arguments);
-    let (mut printed, mut groups) = (Ok(()), Groups::default());
+    let (mut printed, mut groups, mut is_store) = (Ok(()), Groups::default(), true);
     let looked = look(&doctor, arguments, &scope, &mut |finding| {
+        is_store &= finding.kind != FindingKind::NoStore;
         let is_left = matches!(finding.outcome, FindingOutcome::Left { .. });
         let command = advice.command(&finding);
         let command = command.filter(|command| !(is_left && advice.is_repair(command)));
@@ -93,7 +94,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         summary if !summary.is_clean() => Exit::Damaged,
         summary if summary.unrepaired > 0 => Exit::Failed,
         summary if summary.unread > 0 => Exit::Skipped,
-        _ if failures > 0 => Exit::Failed,
+        _ if failures > 0 || !is_store => Exit::Failed,
         _ => Exit::Done,
     })
 }
@@ -143,7 +144,9 @@ fn problems_outside(app: &mut App<'_>) -> Vec<problems::Problem> {
         return Vec::new();
     };
     let checks = problems::checks(app, &storage).unwrap_or_default();
+    let checks: Vec<_> = checks.into_iter().filter(|check| !is_a_finding(check)).collect();
     let mut problems = problems::of(app, &storage, &checks);
+    problems.extend(problems::of_gone(app, &storage));
     // The findings above say more.
     let this = format!("{} doctor", tool(&app.global));
     for problem in problems
@@ -154,6 +157,11 @@ fn problems_outside(app: &mut App<'_>) -> Vec<problems::Problem> {
         problem.hint = Some("solve the findings above, which are about the same".to_owned());
     }
     problems
+}
+
+/// True for a check whose problem is a finding of the doctor, too.
+fn is_a_finding(check: &Check) -> bool {
+    check.name == Check::DELETIONS || (check.name == "root" && check.severity == Severity::Warning)
 }
 
 /// True if the doctor read no data of a job and found no problem.

@@ -7,7 +7,7 @@ use super::jobs::{Jobs, JobsArgs};
 use super::shown::{self, Form, FormArgs};
 use super::tail;
 use crate::app::App;
-use crate::errors::Result;
+use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::time::time;
 
@@ -43,6 +43,21 @@ pub(crate) struct RangeArgs {
 }
 
 impl RangeArgs {
+    /// Fails if the range ends before it begins.
+    pub(super) fn check(&self) -> Result<()> {
+        match (self.since, self.until) {
+            (Some(since), Some(until)) if since > until => {
+                let what = format!(
+                    "`--since` is after `--until`: {} and {}",
+                    since.to_rfc3339(),
+                    until.to_rfc3339()
+                );
+                Err(Failure::usage(what).hint("no event is in such a range: exchange the two"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// True if neither a time nor a filter is given.
     pub(super) fn is_all(&self) -> bool {
         self.since.is_none() && self.until.is_none() && self.filters.all().next().is_none()
@@ -69,6 +84,7 @@ impl RangeArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CatArgs) -> Result<Exit> {
+    arguments.range.check()?;
     let form = arguments.form.form(app);
     let jobs = arguments.jobs.open(app)?;
     if let Some(count) = arguments.last {

@@ -18,7 +18,7 @@ use super::shown::{self, Form};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::job::RepoArgs;
+use crate::job::{RepoArgs, no_job_named};
 use crate::signals::Stop;
 use crate::time::duration;
 
@@ -31,8 +31,8 @@ const LINES: usize = 1024;
 pub(crate) struct FollowArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// The id of a job; several are followed at once.
-    #[arg(long = "job", value_name = "JOB", required_unless_present_any = ["all_jobs", "all_repos"])]
+    /// The id of a job; several are followed at once. The command needs it, or `--all-jobs`, or `--all-repos`.
+    #[arg(long = "job", value_name = "JOB")]
     jobs: Vec<String>,
     /// Follow all jobs of the repository, also those that come later. Then, and with several jobs, a line is an object with `repo`,
     /// `job` and `record`, the event's line as it is stored.
@@ -73,6 +73,14 @@ impl FollowArgs {
 pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let options = arguments.options()?;
     let named = ids(&arguments.jobs)?;
+    if named.is_empty() && !arguments.all_jobs && !arguments.all_repos {
+        let name = arguments.repo.name()?;
+        return Err(no_job_named(
+            app,
+            name.as_ref(),
+            "add `--job JOB`, `--all-jobs` or `--all-repos`",
+        ));
+    }
     if named.len() > 1 && (arguments.cursor.is_some() || arguments.until_finished) {
         return Err(Failure::usage(
             "follow several jobs: `--cursor` and `--until-finished` belong to one job",

@@ -11,15 +11,15 @@ use super::names;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::job::{Opened, RepoArgs, no_repo};
+use crate::job::{Opened, RepoArgs, no_job_named, no_repo};
 use crate::output::counted;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct JobsArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// The id of a job. Several jobs are read one after the other.
-    #[arg(long = "job", value_name = "JOB", required_unless_present = "all_jobs")]
+    /// The id of a job. Several jobs are read one after the other. The command needs it, or `--all-jobs`.
+    #[arg(long = "job", value_name = "JOB")]
     jobs: Vec<String>,
     /// Read all jobs of the repository. With several jobs, each line of JSON is an object with `repo`, `job` and
     /// `record`.
@@ -32,6 +32,13 @@ impl JobsArgs {
     pub(super) fn open(&self, app: &mut App<'_>) -> Result<Jobs> {
         let name = self.repo.name()?;
         let named = ids(&self.jobs)?;
+        if named.is_empty() && !self.all_jobs {
+            return Err(no_job_named(
+                app,
+                name.as_ref(),
+                "add `--job JOB`, or `--all-jobs`",
+            ));
+        }
         let storage = app.open(Access::Read)?;
         let repo = app.repo(&storage, name.as_ref())?;
         for id in &named {
@@ -47,7 +54,7 @@ impl JobsArgs {
 }
 
 /// Parses job ids. An id that is given twice is returned once.
-pub(super) fn ids(texts: &[String]) -> Result<Vec<JobId>> {
+pub(crate) fn ids(texts: &[String]) -> Result<Vec<JobId>> {
     let mut ids: Vec<JobId> = Vec::new();
     for text in texts {
         let id = JobId::new(text)?;

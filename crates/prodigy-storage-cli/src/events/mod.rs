@@ -18,6 +18,7 @@ mod tail;
 use clap::Subcommand;
 
 pub(crate) use self::facts::{Facts, payload};
+pub(crate) use self::jobs::ids;
 use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;

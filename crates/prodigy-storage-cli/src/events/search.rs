@@ -28,6 +28,7 @@ pub(crate) struct SearchArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &SearchArgs) -> Result<Exit> {
+    arguments.range.check()?;
     let form = arguments.form.form(app);
     let jobs = arguments.jobs.open(app)?;
     let options = arguments.range.options().filter(arguments.pattern.clone());

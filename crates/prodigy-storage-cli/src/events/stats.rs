@@ -22,6 +22,7 @@ pub(crate) struct StatsArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &StatsArgs) -> Result<Exit> {
+    arguments.range.check()?;
     let jobs = arguments.jobs.open(app)?;
     let (mut counts, mut rates, mut log) = (EventCounts::default(), Rates::default(), LogSummary::default());
     let begin = |events: &Events| {

@@ -38,6 +38,7 @@ pub(crate) struct TailArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &TailArgs) -> Result<Exit> {
+    arguments.range.check()?;
     let form = arguments.form.form(app);
     let jobs = arguments.jobs.open(app)?.may_be_missing(arguments.follow);
     let (count, range) = (arguments.lines, &arguments.range);
@@ -71,20 +72,15 @@ pub(super) fn newest(
         true => events.tail_lines(count),
         false => events.read_lines(range.options()),
     };
-    // All events of the scan are printed, so they need not be collected first.
-    let at_once = jobs.is_one() && range.is_all();
+    // Beside damage, the end of a log has more events than were asked for.
     let mut top = Top::new(count);
     let mut number = 0_u64;
-    let read = jobs.read(app, begin, |app, job, item| {
+    let read = jobs.read(app, begin, |_, job, item| {
         let ScanItem::Record(record) = item else {
             return Ok(());
         };
         let job = jobs.shown(job);
         let line = shown::line(record, job, form)?;
-        if at_once {
-            report(job, record.id);
-            return shown::print(app, &line, form);
-        }
         number += 1;
         let time = job.map(|_| record.time());
         top.offer((time, number), (job.cloned(), record.id, line));

@@ -9,6 +9,7 @@ use super::find::Files;
 use super::store::Importer;
 use crate::app::App;
 use crate::errors::{Failure, Result};
+use crate::job::repositories;
 use crate::{export, new_file};
 
 /// A folder with this file is a store.
@@ -86,7 +87,7 @@ pub(super) fn import(
     under: Option<&str>,
 ) -> Result<()> {
     let folder = tempfile::tempdir().map_err(Failure::output)?;
-    for name in source.repositories() {
+    for name in repositories(source) {
         let from = source.repo(name?)?;
         let to = storage.repo(under.unwrap_or(from.name().as_str()))?;
         for job in from.jobs() {

@@ -14,6 +14,7 @@ pub(crate) struct RepoCounts {
     active: u64,
     open: u64,
     finished: u64,
+    moved: u64,
     letters: u64,
     log_bytes: u64,
     bytes: u64,
@@ -21,21 +22,24 @@ pub(crate) struct RepoCounts {
 }
 
 impl RepoCounts {
-    pub(crate) fn columns() -> [Column; 7] {
+    pub(crate) fn columns() -> [Column; 8] {
         [
             Column::number("JOBS"),
             Column::number("ACTIVE").optional(2),
             Column::number("OPEN").optional(3),
             Column::number("FINISHED").optional(4),
+            Column::number("MOVED").optional(5),
             Column::number("DEAD LETTERS"),
             Column::number("LAST"),
             Column::number("SIZE"),
         ]
     }
 
-    pub(crate) fn add(&mut self, row: &JobOverview) {
+    /// Counts a job. `is_moved` is true if it was moved to another store.
+    pub(crate) fn add(&mut self, row: &JobOverview, is_moved: bool) {
         self.jobs += 1;
         match row.status.state {
+            _ if is_moved => self.moved += 1,
             JobState::Active => self.active += 1,
             JobState::Finished => self.finished += 1,
             _ => self.open += 1,
@@ -57,6 +61,7 @@ impl RepoCounts {
             "active": self.active,
             "open": self.open,
             "finished": self.finished,
+            "moved": self.moved,
             "dead_letters": self.letters,
             "log_bytes": self.log_bytes,
             "bytes": self.bytes,
@@ -64,13 +69,14 @@ impl RepoCounts {
         })
     }
 
-    pub(crate) fn cells(&self) -> [String; 7] {
+    pub(crate) fn cells(&self) -> [String; 8] {
         let last = self.last_activity;
         [
             self.jobs.to_string(),
             self.active.to_string(),
             self.open.to_string(),
             self.finished.to_string(),
+            self.moved.to_string(),
             self.letters.to_string(),
             last.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
             bytes(self.bytes),

@@ -61,8 +61,10 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let all = counted(jobs.len(), "job");
     if !arguments.yes {
         if !asks {
-            app.note(&format!("nothing was deleted; `--yes` deletes {all}"));
-            return Ok(Exit::Done);
+            app.error(&format!(
+                "nothing was deleted, since nobody can be asked; `--yes` deletes {all}"
+            ));
+            return Ok(Exit::Failed);
         }
         if !app.agreed(&format!("delete {all}? [y/N] "))? {
             app.note("nothing was deleted");

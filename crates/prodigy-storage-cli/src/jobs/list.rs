@@ -9,7 +9,7 @@ use super::row::{each_row, row_json, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::{RepoArgs, no_repo};
+use crate::job::{RepoArgs, no_repo, repositories};
 use crate::output::bytes;
 use crate::table::{Column, Table};
 use crate::time::{age, passed};
@@ -34,14 +34,17 @@ enum StateArg {
     Open,
     /// It is finished, and nothing was written to it since.
     Finished,
+    /// It was moved to another store, and takes no writes here.
+    Moved,
 }
 
 impl StateArg {
-    fn is(self, state: JobState) -> bool {
+    fn is(self, state: JobState, moved: bool) -> bool {
         match self {
-            Self::Active => state == JobState::Active,
-            Self::Open => state == JobState::Open,
-            Self::Finished => state == JobState::Finished,
+            Self::Active => state == JobState::Active && !moved,
+            Self::Open => state == JobState::Open && !moved,
+            Self::Finished => state == JobState::Finished && !moved,
+            Self::Moved => moved,
         }
     }
 }
@@ -49,9 +52,9 @@ impl StateArg {
 pub(crate) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     if arguments.all_repos {
         let storage = app.open(Access::Read)?;
-        let marks = Marks::of(&storage)?;
+        let marks = Marks::of(app, &storage)?;
         let mut table = table(true);
-        for name in storage.repositories() {
+        for name in repositories(&storage) {
             let repo = storage.repo(name?)?;
             list(app, arguments, &repo, &marks, &mut table)?;
         }
@@ -62,7 +65,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     let storage: Storage = app.open(Access::Read)?;
     let repo = app.repo(&storage, name.as_ref())?;
     let mut table = table(false);
-    let any = list(app, arguments, &repo, &Marks::of(&storage)?, &mut table)?;
+    let marks = Marks::of(app, &storage)?;
+    let any = list(app, arguments, &repo, &marks, &mut table)?;
     table.print(app)?;
     if !any {
         app.flush()?;
@@ -99,14 +103,15 @@ fn list(
     let mut any = false;
     each_row(app, repo, |app, row| {
         any = true;
-        if arguments.state.is_some_and(|state| !state.is(row.status.state)) {
+        let moved = marks.place_of(&row.address);
+        let is_wanted = |state: StateArg| state.is(row.status.state, moved.is_some());
+        if !arguments.state.is_none_or(is_wanted) {
             return Ok(());
         }
-        let moved = marks.covering(&row.address);
         if app.json() {
             let mut line = row_json(&row);
             if let Some(fields) = line.as_object_mut() {
-                fields.insert("moved_to".into(), json!(moved.map(|moved| &moved.to)));
+                fields.insert("moved_to".into(), json!(moved));
             }
             return app.json_line(&line);
         }

@@ -10,9 +10,10 @@ mod row;
 mod show;
 
 use clap::Subcommand;
-use prodigy_storage::{JobId, RepoName};
+use prodigy_storage::RepoName;
 
 pub(crate) use self::counts::RepoCounts;
+pub(crate) use self::marks::Marks;
 pub(crate) use self::row::{each_row, row_json, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;
@@ -26,8 +27,8 @@ const SHOW: &str = "Example:
   prodigy-storage job show J";
 const FINISH: &str = "Example: what `clean --finished-jobs 30d` removes a month later
   prodigy-storage job finish J";
-const DELETE: &str = "Examples: show what would go; delete it
-  prodigy-storage job delete J
+const DELETE: &str = "Examples: show what it holds; delete it
+  prodigy-storage job show J
   prodigy-storage job delete J --yes";
 
 #[derive(Debug, Subcommand)]
@@ -44,7 +45,7 @@ pub(crate) enum JobCommand {
     /// An event that is appended later makes the job open again.
     #[command(after_help = FINISH)]
     Finish(finish::FinishArgs),
-    /// Print what jobs have stored, and delete it. Asks on a terminal unless `--yes` is given.
+    /// Print what jobs have stored, and delete it. Asks on a terminal; elsewhere it needs `--yes`.
     ///
     /// An active job is refused. Worktrees remain on the disk.
     #[command(after_help = DELETE)]
@@ -73,7 +74,7 @@ pub(crate) fn run(app: &mut App<'_>, command: JobCommand) -> Result<Exit> {
 /// Checks the names, then opens storage, and each job in it.
 fn open_all(app: &mut App<'_>, repo: &RepoArgs, jobs: &[String], access: Access) -> Result<Vec<Opened>> {
     let name: Option<RepoName> = repo.name()?;
-    let ids = jobs.iter().map(JobId::new).collect::<Result<Vec<_>, _>>()?;
+    let ids = crate::events::ids(jobs)?;
     let storage = app.open(access)?;
     let repo = app.repo(&storage, name.as_ref())?;
     let mut opened = Vec::with_capacity(ids.len());

@@ -61,6 +61,9 @@ pub(super) fn log_json(log: &LogSummary) -> Value {
 
 /// Reports damaged data, which the counts of a job do not include.
 pub(super) fn print_damage(app: &mut App<'_>, row: &JobOverview) {
+    if let Some(error) = &row.damage {
+        app.damaged_by(error);
+    }
     let found = [
         (
             row.letters.damaged,

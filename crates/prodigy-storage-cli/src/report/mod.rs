@@ -75,7 +75,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ReportArgs) -> Result<Exit> {
 fn of_job(app: &mut App<'_>, repo: &RepoArgs, job: &str) -> Result<Report> {
     let of = JobArgs {
         repo: repo.clone(),
-        job: job.to_owned(),
+        job: Some(job.to_owned()),
     };
     let opened = of.open(app, Access::Read)?;
     opened.must_be_known()?;

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use prodigy_storage::{Check, JobAddress, JobOverview, JobState, LockInfo, Moved, RepoName, Storage, escape};
+use prodigy_storage::{Check, JobAddress, JobOverview, JobState, LockInfo, RepoName, Storage, escape};
 use serde_json::{Value, json};
 
 use super::recent::Recent;
-use crate::app::{App, RUN, detail, finding};
+use crate::app::{App, Met, RUN, detail, finding};
 use crate::config::{self, Setting};
 use crate::errors::{Failure, Result};
-use crate::jobs::{RepoCounts, each_row};
+use crate::job::repositories;
+use crate::jobs::{Marks, RepoCounts, each_row};
 use crate::output::{counted, width_of};
 use crate::problems::{self, Problem, TO_DO};
 use crate::shell::{as_word, tool};
@@ -34,21 +35,21 @@ pub(super) struct Gathered {
     problems: Vec<Problem>,
     locks: Vec<LockInfo>,
     /// The marks of the jobs that were moved to another store.
-    moved: Vec<Moved>,
+    marks: Marks,
     repos: Vec<(RepoName, RepoCounts)>,
     recent: Vec<Recent>,
     /// The number of jobs that have dead letters.
     with_letters: u64,
     most_letters: Option<(u64, JobAddress)>,
-    /// True if some data of a job could not be counted.
-    damaged: bool,
-    /// True if a job could not be read.
-    skipped: bool,
+    /// The data that could not be read, up to [`SHOWN`] reports, and the number of further reports.
+    met: Vec<Met>,
+    more_met: usize,
 }
 
 impl Gathered {
     /// Gathers the facts that need no job to be read.
-    pub(super) fn begin(app: &App<'_>, storage: &Storage) -> Result<Self> {
+    pub(super) fn begin(app: &mut App<'_>, storage: &Storage) -> Result<Self> {
+        app.collect_reports();
         let capabilities = storage.capabilities();
         let mut locks = Vec::new();
         for lock in storage.locks() {
@@ -66,16 +67,13 @@ impl Gathered {
             problems: problems::of(app, storage, &checks),
             checks,
             locks,
-            moved: storage
-                .moved()
-                .take(SHOWN + 1)
-                .collect::<prodigy_storage::Result<_>>()?,
+            marks: Marks::of(app, storage)?,
             repos: Vec::new(),
             recent: Vec::new(),
             with_letters: 0,
             most_letters: None,
-            damaged: false,
-            skipped: false,
+            met: Vec::new(),
+            more_met: 0,
         })
     }
 
@@ -87,14 +85,14 @@ impl Gathered {
         stop: Option<&Stop>,
     ) -> Result<()> {
         let mut recent = Top::new(JOBS);
-        for name in storage.repositories() {
+        for name in repositories(storage) {
             let repo = storage.repo(name?)?;
             let mut counts = RepoCounts::default();
             each_row(app, &repo, |_, row| {
                 if stop.is_some_and(Stop::asked) {
                     return Err(Failure::Closed);
                 }
-                counts.add(&row);
+                counts.add(&row, self.marks.place_of(&row.address).is_some());
                 self.count_letters(&row);
                 let key = (row.status.state == JobState::Active, row.status.last_activity);
                 recent.offer(key, row);
@@ -102,9 +100,13 @@ impl Gathered {
             })?;
             self.repos.push((repo.name().clone(), counts));
         }
-        (self.damaged, self.skipped) = (app.is_damaged(), app.is_skipped());
-        let recent = recent.into_sorted();
-        self.recent = recent.map(|row| Recent::new(storage, row)).collect();
+        for row in recent.into_sorted() {
+            let is_moved = self.marks.place_of(&row.address).is_some();
+            self.recent.push(Recent::new(app, storage, row, is_moved)?);
+        }
+        self.met = app.collected_reports();
+        self.more_met = self.met.len().saturating_sub(SHOWN);
+        self.met.truncate(SHOWN);
         // The repository with the newest write comes first.
         self.repos
             .sort_by_key(|(_, counts)| std::cmp::Reverse(counts.last_activity()));
@@ -131,15 +133,24 @@ impl Gathered {
             advice: problem.hint.as_deref(),
         });
         let mut problems: Vec<_> = found.collect();
-        for (found, what) in [(self.damaged, "is damaged"), (self.skipped, "can't be read")] {
-            if found {
-                problems.push(Entry {
-                    word: "failure",
-                    what: format!("data {what}: it is not in the counts above"),
-                    command: Some(format!("{} doctor", self.tool).into()),
-                    advice: None,
-                });
-            }
+        let mut met: Vec<String> = self
+            .met
+            .iter()
+            .map(|Met { word, what }| format!("{word}, and not in the counts above: {what}"))
+            .collect();
+        if self.more_met > 0 {
+            met.push(format!(
+                "{} more places with damaged or skipped data",
+                self.more_met
+            ));
+        }
+        for what in met {
+            problems.push(Entry {
+                word: "failure",
+                what,
+                command: Some(format!("{} doctor", self.tool).into()),
+                advice: None,
+            });
         }
         problems.sort_by_key(|problem| problem.word);
         if let Some((items, address)) = &self.most_letters {
@@ -169,8 +180,9 @@ impl Gathered {
             .map(|setting| json!({"key": setting.key, "value": setting.value, "origin": setting.origin}))
             .collect();
         let moved: Vec<Value> = self
-            .moved
-            .iter()
+            .marks
+            .all()
+            .take(SHOWN + 1)
             .map(|moved| json!({"repo": moved.part.repo(), "job": moved.part.job(), "to": moved.to, "at": moved.at}))
             .collect();
         let repos: Vec<Value> = self
@@ -231,7 +243,7 @@ impl Gathered {
         }
         let list = format!("{} lock list", self.tool);
         lines.extend(more(self.locks.len(), &list).map(|text| labelled("", &text, width)));
-        for moved in self.moved.iter().take(SHOWN) {
+        for moved in self.marks.all().take(SHOWN) {
             let since = age(passed(moved.at));
             let text = format!(
                 "{}, to {}, since {since}: it takes no writes here",
@@ -239,7 +251,7 @@ impl Gathered {
             );
             lines.push(labelled("moved", &text, width));
         }
-        if self.moved.len() > SHOWN {
+        if self.marks.all().nth(SHOWN).is_some() {
             let text = format!("and more: `{} job list --all-repos`", self.tool);
             lines.push(labelled("", &text, width));
         }

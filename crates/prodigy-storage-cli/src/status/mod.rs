@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use prodigy_storage::Storage;
 
 use self::gathered::Gathered;
+pub(crate) use self::recent::read_events;
 use self::screen::Screen;
 use crate::app::{Access, App};
 use crate::console::clear_screen;
@@ -95,8 +96,7 @@ fn print(app: &mut App<'_>, storage: &Storage, stop: Option<&Stop>) -> Result<()
 /// Draws the status on the terminal, instead of the one before. What has no room is left out, so that nothing scrolls.
 fn draw(app: &mut App<'_>, storage: &Storage, stop: &Stop) -> Result<()> {
     let mut gathered = Gathered::begin(app, storage)?;
-    // Damage is one of the problems. Its reports on standard error would move the screen.
-    app.quietly(|app| gathered.look_at_jobs(app, storage, Some(stop)))?;
+    gathered.look_at_jobs(app, storage, Some(stop))?;
     let size = app.measure();
     let width = app.width;
     let screen = Screen {

@@ -1,10 +1,12 @@
 //! The jobs in the status.
 
-use prodigy_storage::{EventCounts, JobOverview, LogSummary, ReadOptions, Result, Storage};
+use prodigy_storage::{ErrorKind, EventCounts, JobOverview, LogSummary, ReadOptions, Storage};
 use serde_json::{Value, json};
 
+use crate::app::App;
+use crate::errors::Result;
 use crate::jobs::{row_json, state_word};
-use crate::output::bytes;
+use crate::output::{bytes, counted};
 use crate::table::Column;
 use crate::time::{age, passed};
 
@@ -16,6 +18,7 @@ const SAMPLE: usize = 200;
 /// A job that is listed because its last write is among the newest.
 pub(super) struct Recent {
     row: JobOverview,
+    is_moved: bool,
     /// The number of the job's events, and whether they were counted or estimated; `None` for a compressed log, which
     /// would have to be decompressed.
     events: Option<(u64, bool)>,
@@ -33,11 +36,19 @@ impl Recent {
         ]
     }
 
-    pub(super) fn new(storage: &Storage, row: JobOverview) -> Self {
-        // If the events can't be counted, because the log is damaged or was deleted meanwhile, the row shows only the
-        // other facts.
-        let events = events(storage, &row).unwrap_or_default();
-        Self { row, events }
+    /// Reads the events of a job, or the end of a large log. What can't be read is reported.
+    pub(super) fn new(
+        app: &mut App<'_>,
+        storage: &Storage,
+        row: JobOverview,
+        is_moved: bool,
+    ) -> Result<Self> {
+        let events = read_events(app, storage, &row)?;
+        Ok(Self {
+            row,
+            is_moved,
+            events,
+        })
     }
 
     pub(super) fn json(&self) -> Value {
@@ -53,7 +64,11 @@ impl Recent {
     pub(super) fn cells(&self) -> [String; 6] {
         let status = &self.row.status;
         [
-            state_word(status.state).to_owned(),
+            match self.is_moved {
+                true => "moved",
+                false => state_word(status.state),
+            }
+            .to_owned(),
             status
                 .last_activity
                 .map_or_else(|| "-".to_owned(), |last| age(passed(last))),
@@ -69,7 +84,46 @@ impl Recent {
     }
 }
 
-fn events(storage: &Storage, row: &JobOverview) -> Result<Option<(u64, bool)>> {
+/// The number of a job's events, and whether they were counted. Reports damaged places, and a log that can't be read.
+pub(crate) fn read_events(
+    app: &mut App<'_>,
+    storage: &Storage,
+    row: &JobOverview,
+) -> Result<Option<(u64, bool)>> {
+    let (counts, all) = match count(storage, row) {
+        Ok(Some(counted)) => counted,
+        Ok(None) => return Ok(None),
+        // The job was deleted, or its old events were removed, after it was listed.
+        Err(error) if matches!(error.kind(), ErrorKind::Deleted | ErrorKind::CursorGap) => return Ok(None),
+        Err(error) => {
+            app.pass_over(error)?;
+            return Ok(None);
+        }
+    };
+    if counts.damaged > 0 {
+        let places = counted(counts.damaged, "damaged place");
+        app.damaged(&format!("{}: {places} in the events", row.address));
+    }
+    if counts.too_large > 0 {
+        let events = counted(counts.too_large, "event");
+        app.skipped(&format!(
+            "{}: {events} larger than `max_record_size`",
+            row.address
+        ));
+    }
+    Ok(number(&row.log, &counts, all))
+}
+
+/// The number of events in a log from the counts of all events, or of those at its end.
+fn number(log: &LogSummary, counts: &EventCounts, all: bool) -> Option<(u64, bool)> {
+    match all {
+        true => Some((counts.events, true)),
+        false => estimate(log, counts).map(|count| (count, false)),
+    }
+}
+
+/// Counts the events of a job, or those at the end of a large log; `None` for a compressed log. True if all are counted.
+fn count(storage: &Storage, row: &JobOverview) -> prodigy_storage::Result<Option<(EventCounts, bool)>> {
     let address = &row.address;
     let events = storage
         .repo(address.repo.as_str())?
@@ -79,15 +133,14 @@ fn events(storage: &Storage, row: &JobOverview) -> Result<Option<(u64, bool)>> {
         return Ok(None);
     }
     if row.log.bytes <= COUNTED {
-        let count = events.count(ReadOptions::new())?.events;
-        return Ok(Some((count, true)));
+        return Ok(Some((events.count(ReadOptions::new())?, true)));
     }
     let mut sample = EventCounts::default();
     let mut lines = events.tail_lines(SAMPLE)?;
     while let Some(item) = lines.next()? {
         sample.add(&item);
     }
-    Ok(estimate(&row.log, &sample).map(|count| (count, false)))
+    Ok(Some((sample, false)))
 }
 
 /// An estimate of the number of events from a sample, rounded to two digits.
@@ -102,6 +155,16 @@ fn estimate(log: &LogSummary, sample: &EventCounts) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn recent(storage: &Storage, job: &prodigy_storage::Job) -> Recent {
+        let row = job.overview().unwrap();
+        let (counts, all) = count(storage, &row).unwrap().unwrap();
+        Recent {
+            events: number(&row.log, &counts, all),
+            is_moved: false,
+            row,
+        }
+    }
+
     #[test]
     fn a_large_log_is_estimated_from_the_average_of_its_last_events() {
         let storage = Storage::in_memory().unwrap();
@@ -109,7 +172,7 @@ mod tests {
         let job = repo.job("job").unwrap();
         let text = "a".repeat(1000);
         job.events().append_batch((0..2000).map(|_| &text)).unwrap();
-        let recent = Recent::new(&storage, job.overview().unwrap());
+        let recent = recent(&storage, &job);
         let (count, counted) = recent.events.unwrap();
         assert!(!counted && (1900..=2100).contains(&count), "{count}");
         assert_eq!(recent.json()["events_estimated"], true);
@@ -120,9 +183,8 @@ mod tests {
     fn a_small_log_is_counted_and_one_without_events_has_none() {
         let storage = Storage::in_memory().unwrap();
         let job = storage.repo("shop").unwrap().job("job").unwrap();
-        let recent = |job: &prodigy_storage::Job| Recent::new(&storage, job.overview().unwrap());
-        assert_eq!(recent(&job).json()["events"], 0);
+        assert_eq!(recent(&storage, &job).json()["events"], 0);
         job.events().append_batch([1, 2, 3]).unwrap();
-        assert_eq!(recent(&job).cells()[2], "3");
+        assert_eq!(recent(&storage, &job).cells()[2], "3");
     }
 }

@@ -123,7 +123,7 @@ fn what_removes_nothing_is_not_in_the_audit_log() {
         let missing = ["document", "delete", "--kind", "notes", "--name", "none"];
         bench.run(&[&missing, owner].concat()).code(4);
     }
-    bench.run(&["job", "delete", "job", "--repo", "shop"]).code(0);
+    bench.run(&["job", "delete", "job", "--repo", "shop"]).code(1);
     assert_eq!(log(&bench), []);
 }
 

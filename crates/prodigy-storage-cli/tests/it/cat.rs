@@ -211,3 +211,82 @@ fn a_closed_pipe_ends_it_quietly() {
     assert_eq!(said, "");
     assert!(first.starts_with("{\"id\":"));
 }
+
+#[test]
+fn the_last_events_beside_damage_are_as_many_as_were_asked_for() {
+    let lines: String = (0..100).map(|number| format!("{{\"n\":{number}}}\n")).collect();
+    for damaged in [0, 50, 97, 98, 99] {
+        let bench = Bench::new();
+        bench.append(&lines);
+        let file = bench.only_file("events/shop/job", "events-", ".jsonl");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let wrong = text.replace(&format!("\"n\":{damaged}}}"), &format!("\"x\":{damaged}}}"));
+        std::fs::write(&file, wrong).unwrap();
+        for count in [0, 1, 3] {
+            let count_text = count.to_string();
+            for command in [&["tail", "-n"][..], &["cat", "--last"]] {
+                let words = [
+                    &["events"],
+                    command,
+                    &[&count_text, "--repo", "shop", "--job", "job"],
+                ]
+                .concat();
+                let run = bench.run(&words);
+                assert_eq!(
+                    run.lines().len(),
+                    count,
+                    "{words:?}, event {damaged}: {}",
+                    run.out
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_range_that_ends_before_it_begins_is_refused() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let job = [
+        "--repo",
+        "shop",
+        "--job",
+        "job",
+        "--since",
+        "2026-12-01",
+        "--until",
+        "2026-11-30",
+    ];
+    for command in ["cat", "tail", "stats"] {
+        let refused = bench.run(&[&["events", command][..], &job].concat()).code(2);
+        refused.says("`--since` is after `--until`");
+    }
+    let refused = bench
+        .run(&[&["events", "search", "1"][..], &job].concat())
+        .code(2);
+    refused.says("`--since` is after `--until`");
+}
+
+#[test]
+fn a_command_without_a_job_names_the_jobs() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let other = ["events", "append", "--repo", "shop", "--job", "other"];
+    bench.feed(&other, "1\n").code(0);
+    for command in [
+        &["events", "tail"][..],
+        &["events", "cat"],
+        &["events", "follow"],
+        &["checkpoint", "list"],
+        &["dlq", "list"],
+    ] {
+        let refused = bench.run(&[command, &["--repo", "shop"]].concat()).code(2);
+        refused
+            .says("no job is named")
+            .says("the jobs are `job`, `other`")
+            .says("--job JOB");
+    }
+    let new = Bench::new();
+    new.run(&["events", "tail"]).code(2).says("there are no jobs");
+    assert!(!new.root().exists());
+}

@@ -191,6 +191,9 @@ fn make_old(folder: &std::path::Path) {
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_hours(24 * 365 * 40);
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_symlink() {
+            continue;
+        }
         if entry.file_type().unwrap().is_dir() {
             make_old(&entry.path());
         }
@@ -244,4 +247,129 @@ fn what_stays_is_an_error() {
     );
     bench.run(&["clean", "--yes", "--auto"]).code(2);
     bench.run(&["clean", "--keep-checkpoints", "0"]).code(2);
+}
+
+/// Plants the tombstone of a deletion whose process was killed.
+fn half_deleted(bench: &Bench) {
+    bench.write(
+        "home/.prodigy/deletions/shop/job.json",
+        "{\"deleted_at\":\"2026-11-28T15:00:00Z\"}\n",
+    );
+}
+
+#[test]
+fn a_deletion_that_was_cut_short_is_named_everywhere_and_ended_by_any_clean() {
+    for way in [
+        &["--yes"][..],
+        &["--auto"],
+        &["--yes", "--repo", "shop", "--job", "job"],
+    ] {
+        let bench = filled();
+        let other = ["events", "append", "--repo", "shop", "--job", "other"];
+        bench.feed(&other, "1\n").code(0);
+        bench.run(&["status"]).code(0).prints("no problems");
+        half_deleted(&bench);
+        assert_eq!(
+            bench
+                .run(&["job", "list", "--repo", "shop"])
+                .code(0)
+                .lines()
+                .len(),
+            2
+        );
+        let status = bench.run(&["status"]).code(0).out;
+        assert!(
+            status.contains("the deletion or restore of shop/job was cut short"),
+            "{status}"
+        );
+        assert!(status.contains("prodigy-storage clean --yes"), "{status}");
+        bench
+            .run(&["health"])
+            .code(0)
+            .prints("warning  deletions: the deletion or restore of shop/job");
+        let doctor = bench.run(&["doctor"]).code(0).out;
+        assert!(
+            doctor.contains("run: prodigy-storage clean --repo shop --job job --yes"),
+            "{doctor}"
+        );
+        assert_eq!(
+            doctor.matches("cut short").count() + doctor.matches("unfinished deletion").count(),
+            1,
+            "{doctor}"
+        );
+        for usage in [&["usage"][..], &["usage", "--jobs"]] {
+            bench
+                .run(usage)
+                .code(0)
+                .says("belong to 1 job whose deletion was cut short");
+        }
+        // The plan names it, without any rule, and removes nothing.
+        let plan = bench.run(&["clean", "--json"]).code(0).json();
+        assert_eq!(
+            (&plan["kind"], &plan["outcome"]),
+            (&"unfinished_deletion".into(), &"due".into())
+        );
+        assert_eq!(plan["job"]["job"], "job");
+        assert!(plan["bytes"].as_u64().unwrap() > 500, "{plan}");
+        assert!(bench.root().join("events/shop/job").exists());
+
+        bench
+            .run(&[&["clean"][..], way].concat())
+            .code(0)
+            .prints("unfinished deletion");
+        for gone in [
+            "events/shop/job",
+            "state/shop/mapreduce/jobs/job",
+            "deletions/shop/job.json",
+        ] {
+            assert!(!bench.root().join(gone).exists(), "{gone}");
+        }
+        bench
+            .run(&["clean"])
+            .code(0)
+            .says("nothing is removed without a rule");
+        bench.run(&["doctor"]).code(0).prints("0 warnings, 0 notes");
+        bench.run(&["status"]).code(0).prints("no problems");
+        let log = bench.run(&["clean", "--log", "--json"]).code(0).json();
+        assert_eq!(log["removal"]["kind"], "unfinished_deletion");
+        assert_eq!(
+            bench
+                .run(&[&["events", "cat"][..], &other[2..]].concat())
+                .code(0)
+                .lines()
+                .len(),
+            1
+        );
+    }
+}
+
+#[test]
+fn folders_and_links_in_the_quarantine_go_with_their_age() {
+    let bench = filled();
+    let at = |name: &str| format!("home/.prodigy/quarantine/{name}");
+    bench.write(&at("old-folder/deep/er/file"), "0123456789");
+    bench.write(&at("old-folder/file"), "01234");
+    std::fs::create_dir_all(bench.path(&at("empty"))).unwrap();
+    let outside = bench.write("outside/file", "mine");
+    std::os::unix::fs::symlink(outside.parent().unwrap(), bench.path(&at("link"))).unwrap();
+    let link = bench.path(&at("link"));
+    let touched = std::process::Command::new("touch")
+        .args(["-h", "-d", "2020-01-01"])
+        .arg(link)
+        .status();
+    assert!(touched.unwrap().success());
+    make_old(&bench.path(&at("")));
+    bench.write(&at("new-folder/file"), "x");
+    let clean = ["clean", "--quarantine", "30d"];
+    let plan = bench.run(&[&clean[..], &["--json"]].concat()).code(0).json();
+    assert_eq!(plan["count"], 4, "two files, a link and an empty folder: {plan}");
+    assert!(plan["bytes"].as_u64().unwrap() >= 15, "{plan}");
+    bench
+        .run(&[&clean[..], &["--yes"]].concat())
+        .code(0)
+        .says("removed ");
+    let left = std::fs::read_dir(bench.path(&at(""))).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["new-folder"]);
+    assert!(outside.exists());
 }

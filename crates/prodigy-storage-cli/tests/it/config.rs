@@ -118,3 +118,26 @@ fn a_key_of_storage_at_the_top_level_is_an_error_of_a_check() {
         .code(1)
         .says("error: ");
 }
+
+#[test]
+fn a_configuration_is_checked_from_standard_input() {
+    let bench = Bench::new();
+    let check = ["config", "check", "-"];
+    for text in [
+        "storage:\n  durability: relaxed\n",
+        "[storage]\ndurability = \"relaxed\"\n",
+        "# none\n",
+        "",
+    ] {
+        bench
+            .feed(&check, text)
+            .code(0)
+            .prints("the configuration is valid (1 file read)");
+    }
+    for text in [
+        "storage:\n  durabilty: relaxed\n",
+        "[storage]\ndurabilty = \"relaxed\"\n",
+    ] {
+        bench.feed(&check, text).code(2).says("durabilty");
+    }
+}

@@ -39,7 +39,7 @@ fn a_store_is_copied_into_a_folder_and_compared() {
     bench.run(&["copy", "--to", target, "--schema", "other"]).code(2);
     let root = bench.root();
     bench
-        .run(&["copy", "--to", root.to_str().unwrap()])
+        .run(&["copy", "--to", root.to_str().unwrap(), "--yes"])
         .code(1)
         .says("the same store");
 }
@@ -54,7 +54,7 @@ fn a_job_that_was_moved_says_where_it_is_and_takes_no_writes() {
     let target = target.to_str().unwrap();
     bench.run(&["copy"]).code(2);
     bench.run(&["copy", "--to", target, "--reopen"]).code(2);
-    let moved = [&["copy", "--to", target, "--json"][..], &JOB].concat();
+    let moved = [&["copy", "--to", target, "--yes", "--json"][..], &JOB].concat();
     assert_eq!(bench.run(&moved).code(0).json()["moved"], true);
     assert_eq!(bench.run(&moved).code(0).json()["stored"], 0);
     // Events are appended to the copy.
@@ -132,7 +132,10 @@ fn a_store_that_was_moved_takes_no_new_job_and_is_opened_again_as_a_whole() {
     bench.append("{\"n\":1}\n");
     let target = bench.path("new");
     let target = target.to_str().unwrap();
-    bench.run(&["copy", "--to", target]).code(0).says("--reopen");
+    bench
+        .run(&["copy", "--to", target, "--yes"])
+        .code(0)
+        .says("--reopen");
     let new = ["events", "append", "--repo", "mill", "--job", "new"];
     bench
         .feed(&new, "1\n")
@@ -155,7 +158,7 @@ fn a_copy_of_a_name_without_data_names_the_existing_ones_and_makes_no_target() {
     let bench = Bench::new();
     bench.append("1\n");
     let target = bench.path("copy");
-    let copy = ["copy", "--to", target.to_str().unwrap()];
+    let copy = ["copy", "--to", target.to_str().unwrap(), "--yes"];
     for (names, missing, known) in [
         (&["--repo", "shpo"][..], "no repository `shpo`", "`shop`"),
         (&["--job", "jbo"], "no job `jbo` in any repository", "`job`"),
@@ -195,4 +198,143 @@ fn a_mistyped_address_and_a_folder_within_the_root_are_no_targets() {
     assert!(!inside.exists());
     // The source takes writes as before.
     bench.append("2\n");
+}
+
+#[test]
+fn a_move_is_planned_first_and_nothing_is_written_before_yes() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
+    let other = ["--repo", "mill", "--job", "leased"];
+    bench
+        .feed(&[&["dlq", "push"][..], &other].concat(), letter)
+        .code(0);
+    bench
+        .run(&[&["dlq", "take", "--any"][..], &other].concat())
+        .code(0);
+    let target = bench.path("new");
+    let target = target.to_str().unwrap();
+    let planned = bench
+        .run(&["copy", "--to", target])
+        .code(1)
+        .says("not copied: mill/leased: ")
+        .says("under a lease")
+        .says("nothing was copied; `--yes` moves 1 job to ");
+    assert!(
+        planned.out.contains("shop/job") && !planned.out.contains("_audit"),
+        "{}",
+        planned.out
+    );
+    let json = bench
+        .run(&["copy", "--to", target, "--repo", "shop", "--json"])
+        .code(0)
+        .json();
+    assert_eq!((&json["job"], &json["planned"]), (&"job".into(), &true.into()));
+    assert!(!bench.path("new").exists());
+    bench.append("2\n");
+    assert_eq!(
+        bench
+            .run(&["copy", "--to", target, "--repo", "shop", "--yes"])
+            .code(0)
+            .lines()
+            .len(),
+        2
+    );
+    let append = ["events", "append", "--repo", "shop", "--job", "job"];
+    bench.feed(&append, "3\n").code(1).says(target);
+}
+
+#[test]
+fn what_was_moved_is_not_moved_to_a_second_place_and_continues_to_the_first() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let (first, second) = (bench.path("first"), bench.path("second"));
+    let (first, second) = (first.to_str().unwrap(), second.to_str().unwrap());
+    let to = |place: &str, more: &[&str]| bench.run(&[&["copy", "--to", place][..], more].concat());
+    for of in [&["--repo", "shop", "--job", "job"][..], &["--repo", "shop"], &[]] {
+        to(first, &[of, &["--yes"]].concat()).code(0);
+        for yes in [&["--yes"][..], &[]] {
+            let refused = to(second, &[of, yes].concat()).code(1);
+            refused.says(&format!("was moved to {first}")).says("--reopen");
+        }
+        assert!(!bench.path("second/events").exists(), "{of:?}");
+    }
+    // The same folder under another path is the same place.
+    let again = format!("{}/../first/", bench.path("here").display());
+    to(&again, &["--yes"]).code(0);
+    // A copy that is no move goes anywhere, and changes no mark.
+    to(second, &["--keep-source"]).code(0);
+    let append = ["events", "append", "--repo", "shop", "--job", "job"];
+    bench.feed(&append, "2\n").code(1).says(first);
+}
+
+#[test]
+fn moved_jobs_are_counted_and_listed_as_moved_and_a_damaged_mark_hides_nothing() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let other = ["events", "append", "--repo", "shop", "--job", "other"];
+    bench.feed(&other, "1\n").code(0);
+    let target = bench.path("new");
+    let target = target.to_str().unwrap();
+    bench
+        .run(&[&["copy", "--to", target, "--yes"][..], &JOB].concat())
+        .code(0);
+    let check = |code: i32| {
+        let repos = bench.run(&["repo", "list", "--json"]).code(code).jsonl();
+        assert_eq!(repos.len(), 1, "the audit log is no repository");
+        assert_eq!((&repos[0]["open"], &repos[0]["moved"]), (&1.into(), &1.into()));
+        let status = bench.run(&["status", "--json"]).code(code).json();
+        assert_eq!(
+            (
+                &status["repositories"][0]["open"],
+                &status["repositories"][0]["moved"]
+            ),
+            (&1.into(), &1.into())
+        );
+        let shown = bench.run(&["status"]).code(code).out;
+        assert!(
+            shown
+                .lines()
+                .any(|line| line.starts_with("moved ") && line.ends_with("shop/job")),
+            "{shown}"
+        );
+        for (state, job) in [("open", "other"), ("moved", "job")] {
+            let list = ["job", "list", "--repo", "shop", "--json", "--state", state];
+            let jobs = bench.run(&list).code(code).jsonl();
+            assert_eq!(jobs.len(), 1, "{state}");
+            assert_eq!(jobs[0]["job"], job, "{state}");
+        }
+    };
+    check(0);
+    bench.write("home/.prodigy/moved/jobs/shop/job.json", "{}");
+    check(5);
+    let status = bench.run(&["status"]).code(5).out;
+    assert!(
+        status.contains("it does not say where the data was moved to"),
+        "{status}"
+    );
+    // Reads still work.
+    let cat = bench.run(&[&["events", "cat"][..], &JOB].concat()).code(5);
+    assert_eq!(cat.lines().len(), 1);
+    bench.run(&["job", "show", "job", "--repo", "shop"]).code(5);
+}
+
+#[test]
+fn a_store_is_not_spread_among_files_of_something_else() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    bench.write("project/README", "mine");
+    std::fs::create_dir(bench.path("empty")).unwrap();
+    let project = bench.path("project");
+    let project = project.to_str().unwrap();
+    for how in [&[][..], &["--yes"], &["--keep-source"]] {
+        let refused = bench.run(&[&["copy", "--to", project][..], how].concat()).code(1);
+        refused.says("the folder has files, and none of a store");
+    }
+    assert_eq!(std::fs::read_dir(project).unwrap().count(), 1);
+    let empty = bench.path("empty");
+    bench
+        .run(&["copy", "--to", empty.to_str().unwrap(), "--yes"])
+        .code(0);
+    bench.run(&["copy", "--to", ""]).code(2);
 }

@@ -189,3 +189,88 @@ fn each_stray_is_printed_with_its_command_on_demand() {
     let last = |out: &str| out.lines().last().unwrap().to_owned();
     assert_eq!(last(&each.out), last(&counted.out), "the summary is the same");
 }
+
+#[test]
+fn a_folder_that_is_no_store_is_said_to_be_none_and_nothing_in_it_is_to_be_moved() {
+    let bench = Bench::new();
+    let project = bench.write("project/src/main.rs", "fn main() {}");
+    let project = project
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned();
+    bench.write("project/README", "mine");
+    let at = |words: &[&str]| bench.run(&[&["--base-dir", &project][..], words].concat());
+    for words in [&["doctor"][..], &["doctor", "--verbose"], &["doctor", "--repair"]] {
+        let doctor = at(words).code(1).out;
+        assert!(
+            doctor.contains("this is no store") && doctor.contains("config show --origin"),
+            "{doctor}"
+        );
+        assert!(!doctor.contains("mv ") && !doctor.contains("README"), "{doctor}");
+    }
+    at(&["health"])
+        .code(0)
+        .prints("warning  root: ")
+        .prints("none of a store");
+    assert!(!at(&["status"]).code(0).out.contains("no problems"));
+    // A folder with the names of a store, and without its mark.
+    bench.write("project/state/notes.txt", "mine");
+    let doctor = at(&["doctor"]).out;
+    assert!(!doctor.contains("mv "), "{doctor}");
+    // A user's configuration is in the root before anything is stored there, and afterwards.
+    for stored in [false, true] {
+        let bench = Bench::new();
+        bench.write("home/.prodigy/config.yml", "storage: {}\n");
+        if stored {
+            bench.append("1\n");
+        }
+        bench.run(&["health"]).code(0);
+        let doctor = bench.run(&["doctor"]).code(0).out;
+        assert!(
+            doctor.ends_with("0 warnings, 0 notes\n") || doctor.contains("mode"),
+            "{doctor}"
+        );
+        assert!(!doctor.contains("config.yml"), "{doctor}");
+    }
+}
+
+#[test]
+fn a_repository_whose_path_is_gone_is_reported_with_the_ways_out() {
+    let bench = Bench::new();
+    let git = std::process::Command::new("git")
+        .args(["init", "-q"])
+        .arg(bench.path("here"))
+        .status();
+    assert!(git.unwrap().success());
+    bench.feed(&["events", "append", "--job", "job"], "1\n").code(0);
+    let list = bench.run(&["repo", "list", "--json"]).code(0).json();
+    assert_eq!(list["gone"], false);
+    assert!(!bench.run(&["doctor"]).code(0).out.contains("repository"));
+    std::fs::rename(bench.path("here"), bench.path("there")).unwrap();
+    std::fs::create_dir(bench.path("here")).unwrap();
+    for command in [&["doctor"][..], &["repo", "list"]] {
+        let run = bench.run(command).code(0);
+        let said = format!("{}{}", run.out, run.err);
+        for part in [
+            "`here` is registered for is gone",
+            "repo relink here PATH",
+            "repo unregister here --yes",
+            "not mounted",
+        ] {
+            assert!(said.contains(part), "{command:?}: no {part:?} in {said}");
+        }
+    }
+    assert_eq!(
+        bench.run(&["repo", "list", "--json"]).code(0).json()["gone"],
+        true
+    );
+    let there = bench.path("there");
+    bench
+        .run(&["repo", "relink", "here", there.to_str().unwrap()])
+        .code(0);
+    assert!(!bench.run(&["doctor"]).code(0).out.contains("is gone"));
+}

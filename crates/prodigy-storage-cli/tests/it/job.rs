@@ -97,7 +97,7 @@ fn repositories_are_listed_with_their_jobs_by_state() {
     );
     let lines = bench.run(&["repo", "list"]).code(0).out;
     assert!(
-        lines.starts_with("REPOSITORY  JOBS  ACTIVE  OPEN  FINISHED  DEAD LETTERS  LAST"),
+        lines.starts_with("REPOSITORY  JOBS  ACTIVE  OPEN  FINISHED  MOVED  DEAD LETTERS  LAST"),
         "{lines}"
     );
     assert_eq!(Bench::new().run(&["repo", "list"]).code(0).out, "");
@@ -150,8 +150,8 @@ fn delete_shows_what_would_go_and_deletes_with_yes() {
     let delete = ["job", "delete", "--repo", "shop", "job", "old"];
     let plan = bench
         .run(&delete)
-        .code(0)
-        .says("nothing was deleted; `--yes` deletes 2 jobs");
+        .code(1)
+        .says("nothing was deleted, since nobody can be asked; `--yes` deletes 2 jobs");
     assert!(
         plan.out.contains("shop/job") && plan.out.contains("checkpoints  1, "),
         "{}",
@@ -164,8 +164,9 @@ fn delete_shows_what_would_go_and_deletes_with_yes() {
             .len()
     };
     assert_eq!(left(), 3);
+    // A job that is named twice is deleted once.
     let deleted = bench
-        .run(&[&delete[..], &["--yes", "--json"]].concat())
+        .run(&[&delete[..], &["job", "--yes", "--json"]].concat())
         .code(0)
         .jsonl();
     assert!(
@@ -303,4 +304,65 @@ fn usage_names_the_largest_jobs_or_areas_first() {
         "{areas}"
     );
     assert!(all["areas"].as_array().unwrap().len() > 2, "{all}");
+}
+
+#[test]
+fn usage_of_one_repository_counts_that_one_alone() {
+    let bench = filled();
+    bench
+        .run(&["clean", "--idle-jobs", "1ns", "--repo", "mill", "--yes"])
+        .code(0);
+    let usage = bench.run(&["usage", "--repo", "shop", "--json"]).code(0).json();
+    let areas = usage["areas"].as_array().unwrap();
+    assert!(
+        areas.len() > 1 && areas.iter().all(|area| area["repo"] == "shop"),
+        "{usage}"
+    );
+    let jobs = bench
+        .run(&["usage", "--jobs", "--repo", "shop", "--json"])
+        .code(0)
+        .jsonl();
+    assert!(
+        jobs.len() > 1 && jobs.iter().all(|job| job["repo"] == "shop"),
+        "{jobs:?}"
+    );
+    bench
+        .run(&["usage", "--repo", "shpo"])
+        .code(4)
+        .says("did you mean `shop`?");
+}
+
+#[test]
+fn the_audit_log_is_in_no_listing() {
+    let bench = filled();
+    bench
+        .run(&["job", "delete", "old", "--repo", "shop", "--yes"])
+        .code(0);
+    assert!(bench.root().join("events/_audit/clean").exists());
+    for command in [
+        &["job", "list", "--all-repos"][..],
+        &["repo", "list"],
+        &["status"],
+        &["usage"],
+        &["usage", "--jobs"],
+        &["copy", "--to", "elsewhere"],
+    ] {
+        for json in [&["--json"][..], &[]] {
+            let run = bench.run(&[command, json].concat()).code(0);
+            assert!(!run.out.contains("_audit"), "{command:?}: {}", run.out);
+        }
+    }
+    let missing = bench.run(&["job", "list", "--repo", "nope"]).code(4);
+    assert!(!missing.err.contains("_audit"), "{}", missing.err);
+    bench
+        .run(&["copy", "--to", "elsewhere", "--job", "clean"])
+        .code(4);
+    // Its data is counted, without a repository.
+    let usage = bench.run(&["usage", "--json"]).code(0).json();
+    let events = |area: &&serde_json::Value| area["area"] == "events" && area["repo"].is_null();
+    assert_eq!(
+        usage["areas"].as_array().unwrap().iter().filter(events).count(),
+        1,
+        "{usage}"
+    );
 }

@@ -309,7 +309,9 @@ fn each_line_fits_the_definition_of_its_command() {
     check(&["doctor"], "");
     let copied = bench.path("copied");
     let copied = copied.to_str().unwrap();
-    check(&["copy", "--to", copied, "--repo", "shop", "--job", "other"], "");
+    let copy = ["copy", "--to", copied, "--repo", "shop", "--job", "other"];
+    check(&copy, "");
+    check(&[&copy[..], &["--yes"]].concat(), "");
     check(&["clean", "--idle-jobs", "1ns"], "");
     check(&["job", "delete", "other", "--yes"], "");
     // Damage makes the doctor print a finding.

@@ -182,10 +182,10 @@ fn a_move_into_the_database_that_is_killed_at_any_message_is_made_whole_by_the_n
             .with("PRODIGY_STORAGE_URL", &server.url())
             .with("PRODIGY__STORAGE__BACKEND_CONFIG__SCHEMA", &schema);
         let is_killed = killed_at(&server, number, |url| {
-            source.std(["copy", "--to", url, "--schema", &schema])
+            source.std(["copy", "--to", url, "--schema", &schema, "--yes"])
         });
         let url = server.url();
-        let copy = ["copy", "--to", &url, "--schema", &schema, "--json"];
+        let copy = ["copy", "--to", &url, "--schema", &schema, "--yes", "--json"];
         (is_killed, whole_again(&source, &copy, &target, &[]))
     });
 }
@@ -198,11 +198,11 @@ fn a_move_out_of_the_database_that_is_killed_at_any_message_is_made_whole_by_the
         let folder = source.path(&format!("copy-{number}"));
         let folder = folder.to_str().unwrap();
         let is_killed = killed_at(&server, number, |url| {
-            let mut command = source.std(["copy", "--to", folder]);
+            let mut command = source.std(["copy", "--to", folder, "--yes"]);
             command.env("PRODIGY_STORAGE_URL", url);
             command
         });
-        let copy = ["copy", "--to", folder, "--json"];
+        let copy = ["copy", "--to", folder, "--yes", "--json"];
         let again = whole_again(&source, &copy, &Bench::new(), &["--base-dir", folder]);
         (is_killed, again)
     });
@@ -292,7 +292,7 @@ fn a_write_at_any_message_of_a_move_into_the_database_is_in_the_copy_or_refused_
     target.run(&["schema", "migrate"]).code(0);
     for number in 1.. {
         let job = format!("job-{number}");
-        let copy = |url: &str| source.std(["copy", "--to", url, "--repo", "shop", "--job", &job]);
+        let copy = |url: &str| source.std(["copy", "--to", url, "--repo", "shop", "--job", &job, "--yes"]);
         let read = |words: &[&str]| target.run(words);
         if !overtaken_at(&server, (&source, &job), number, copy, read) {
             assert!(number > 20, "the copy sent only {number} messages");
@@ -312,7 +312,7 @@ fn a_write_at_any_message_of_a_move_out_of_the_database_is_in_the_copy_or_refuse
         let folder = files.path(&job);
         let folder = folder.to_str().unwrap();
         let copy = |url: &str| {
-            let mut command = source.std(["copy", "--to", folder, "--repo", "shop", "--job", &job]);
+            let mut command = source.std(["copy", "--to", folder, "--repo", "shop", "--job", &job, "--yes"]);
             command.env("PRODIGY_STORAGE_URL", url);
             command
         };

@@ -83,7 +83,7 @@ fn a_conflict_names_two_commands_that_both_lead_out_of_it() {
     // An unknown name may be mistyped, so it is accepted only with `--new`.
     bench
         .run(&["repo", "relink", "shpo", &shop])
-        .code(1)
+        .code(4)
         .says("did you mean `shop`?")
         .says("`--new`");
     let new = bench.run(&["repo", "relink", "--new", "other", &shop]).code(0);
@@ -202,7 +202,7 @@ fn a_name_with_data_and_no_entry_is_noticed_freed_and_given_to_another_repositor
     // Without `--yes` nothing is removed.
     bench
         .run(&["repo", "unregister", "shop"])
-        .code(0)
+        .code(1)
         .prints(&here)
         .says("nothing was removed");
     let freed = bench

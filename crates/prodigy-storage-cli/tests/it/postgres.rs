@@ -54,7 +54,7 @@ fn a_schema_of_a_later_version_is_refused_and_left_as_it_is() {
         "job",
     ];
     let copy = bench.path("copy");
-    let copy = ["copy", "--to", copy.to_str().unwrap()];
+    let copy = ["copy", "--to", copy.to_str().unwrap(), "--yes"];
     for command in [
         &append[..],
         &["events", "cat", "--repo", "shop", "--job", "job"],
@@ -152,7 +152,7 @@ fn a_job_is_copied_from_files_to_the_database_and_back() {
         )
         .code(0);
     let there = files
-        .run(&["copy", "--to", &server.url(), "--json"])
+        .run(&["copy", "--to", &server.url(), "--yes", "--json"])
         .code(0)
         .json();
     assert_eq!((&there["events"], &there["letters"]), (&3.into(), &1.into()));
@@ -187,7 +187,7 @@ fn a_job_is_copied_from_files_to_the_database_and_back() {
     ];
     let second = database.run(&other).code(0).json();
     assert_eq!(second["checksum"], there["checksum"]);
-    let itself = database.run(&["copy", "--to", &server.url()]).code(1);
+    let itself = database.run(&["copy", "--to", &server.url(), "--yes"]).code(1);
     itself.says("the same store");
 }
 
@@ -197,7 +197,11 @@ fn what_was_moved_takes_no_writes_in_either_place_and_no_password_is_kept() {
     let (files, database) = (Bench::new(), bench(&server));
     files.append("{\"n\":1}\n");
     let url = server.url().replace("app@", &format!("app:{PASSWORD}@"));
-    files.run(&["copy", "--to", &url]).code(0);
+    files
+        .run(&["copy", "--to", &url])
+        .code(0)
+        .says("nothing was copied");
+    files.run(&["copy", "--to", &url, "--yes"]).code(0);
     let append = ["events", "append", "--repo", "shop", "--job", "job"];
     let refused = files.feed(&append, "2\n").code(1).says("postgresql://app:***@");
     assert!(!refused.err.contains(PASSWORD), "{}", refused.err);
@@ -206,7 +210,7 @@ fn what_was_moved_takes_no_writes_in_either_place_and_no_password_is_kept() {
     // Another copy goes from the database into a folder.
     let folder = database.path("new");
     let folder = folder.to_str().unwrap();
-    database.run(&["copy", "--to", folder]).code(0);
+    database.run(&["copy", "--to", folder, "--yes"]).code(0);
     database.feed(&append, "3\n").code(1).says(folder);
     let new = ["events", "append", "--repo", "shop", "--job", "new"];
     database
@@ -312,7 +316,9 @@ fn an_archive_of_a_job_that_was_moved_out_of_the_database_brings_its_mark() {
     let job = ["--repo", "shop", "--job", "job"];
     let new = database.path("new");
     let new = new.to_str().unwrap();
-    database.run(&[&["copy", "--to", new][..], &job].concat()).code(0);
+    database
+        .run(&[&["copy", "--to", new, "--yes"][..], &job].concat())
+        .code(0);
     let file = database.path("job.tar.zst");
     let file = file.to_str().unwrap();
     let backup = [&["backup", file, "--json"][..], &job].concat();

@@ -319,3 +319,94 @@ fn a_signal_ends_a_watch_on_a_terminal_and_the_terminal_is_as_before() {
         assert!(modes.len() == 2 && modes[0] == modes[1], "{signal}: {modes:?}");
     }
 }
+
+/// Changes a byte within an event of `shop/job`, so that its checksum is wrong.
+fn damage_an_event(bench: &Bench) {
+    let file = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("\"event\":2", "\"event\":7", 1)).unwrap();
+}
+
+#[test]
+fn damage_that_was_met_is_a_problem_and_the_rest_is_shown() {
+    let bench = filled();
+    bench
+        .run(&["health"])
+        .code(0)
+        .prints("ok       data: 2 jobs examined");
+    damage_an_event(&bench);
+    let status = bench.run(&["status"]).code(5).out;
+    assert!(
+        status.contains("damaged, and not in the counts above: shop/job: 1 damaged place in the events"),
+        "{status}"
+    );
+    assert!(
+        status.contains("run: prodigy-storage doctor\n") && !status.contains("no problems"),
+        "{status}"
+    );
+    assert!(
+        status.contains("mill/job\n") && status.contains("shop/job\n"),
+        "{status}"
+    );
+    let health = bench.run(&["health"]).code(1).out;
+    assert!(
+        health.contains("failure  data: shop/job: 1 damaged place in the events"),
+        "{health}"
+    );
+    assert!(health.contains("prodigy-storage doctor"), "{health}");
+}
+
+#[test]
+fn a_document_of_the_store_with_wrong_contents_is_named_and_the_rest_is_shown() {
+    for (path, of, lost) in [
+        (
+            "state/mill/mapreduce/jobs/job/finished.json",
+            "status",
+            "the time at which the job was finished",
+        ),
+        (
+            "state/mill/repository.json",
+            "health",
+            "it does not name its repository",
+        ),
+        (
+            "state/mill/mapreduce/jobs/job/fencing.json",
+            "health",
+            "it does not hold fencing marks",
+        ),
+    ] {
+        for text in ["{}", "{\"finished_at\":3,\"identity\":3,\"marks\":3}", "[]"] {
+            let bench = filled();
+            bench.write(&format!("home/.prodigy/{path}"), text);
+            let named = match text {
+                "[]" => "it does not begin as a JSON object",
+                _ => lost,
+            };
+            let run = bench.run(&[of]);
+            assert!(run.code != Some(0), "{path} {text}: {}", run.out);
+            assert!(run.out.contains(named), "{path} {text}: {}", run.out);
+            // Both jobs are listed with their counts.
+            let jobs = bench.run(&["job", "list", "--all-repos", "--json"]).jsonl();
+            let letters: Vec<_> = jobs
+                .iter()
+                .map(|job| job["dead_letters"]["items"].as_u64())
+                .collect();
+            assert_eq!(letters, [Some(1), Some(0)], "{path} {text}");
+            let status = bench.run(&["status", "--json"]).json();
+            assert_eq!(
+                status["recent_jobs"].as_array().unwrap().len(),
+                2,
+                "{path} {text}"
+            );
+            let doctor = bench.run(&["doctor"]).code(5).out;
+            assert!(
+                doctor.contains(named) && doctor.contains("run: prodigy-storage doctor --repair"),
+                "{doctor}"
+            );
+            bench.run(&["doctor", "--repair"]).code(0);
+            let left = bench.run(&["doctor"]).code(0).out;
+            assert!(left.contains("damage: 0 found"), "{left}");
+            bench.run(&["job", "list", "--all-repos"]).code(0);
+        }
+    }
+}

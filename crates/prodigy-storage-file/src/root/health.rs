@@ -58,7 +58,9 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                         Severity::Warning,
                         format!("{at} has files, and none of a store: the path may be mistyped"),
                     )
-                    .with_hint("correct `--base-dir` or the configuration; the first write begins a store there")
+                    .with_hint(
+                        "correct `--base-dir` or the configuration; the first write begins a store there",
+                    )
                     .with_command("prodigy-storage config show --origin"),
                 );
             }
