@@ -251,7 +251,7 @@ mod tests {
     const REPAIR: Option<&str> = Some("prodigy-storage doctor --repair");
 
     #[rustfmt::skip]
-    const TABLE: [Row; 29] = [
+    const TABLE: [Row; 30] = [
         (FindingKind::DamagedEvents, "events/shop/job/events-1.jsonl", REPAIR),
         (FindingKind::DamagedArchive, "events/shop/job/events-1.jsonl.zst", REPAIR),
         (FindingKind::DamagedItems, "dlq/shop/job/items.json", REPAIR),
@@ -273,10 +273,11 @@ mod tests {
         (FindingKind::MissingEvents, "state/shop/mapreduce/jobs/job/setup-checkpoint.json", None),
         (FindingKind::AheadOfClock, "events/shop/job", Some(SET_CLOCK)),
         (FindingKind::UntrueMark, "events/shop/job/.sealed-1", REPAIR),
-        (FindingKind::UnfinishedDeletion, "deletions/shop/job.json", Some("prodigy-storage job delete job --repo shop --yes")),
+        (FindingKind::UnfinishedDeletion, "deletions/shop/job.json", Some("prodigy-storage clean --repo shop --job job --yes")),
         (FindingKind::Moved, "moved/store.json", Some("rm ")),
         (FindingKind::Mode, "events/shop/job/events-1.jsonl", REPAIR),
         (FindingKind::NameCollision, "events/shop/job", Some("prodigy-storage export --repo shop --job job ")),
+        (FindingKind::NoStore, "", None),
         (FindingKind::Stray, "notes.txt", Some("mv ")),
         (FindingKind::Foreign, "events/shop/job/old.jsonl", Some("prodigy-storage import ")),
         (FindingKind::Imported, "events/shop/job/old.jsonl", Some("mv ")),

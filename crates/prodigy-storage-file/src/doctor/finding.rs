@@ -164,7 +164,7 @@ impl FindingKind {
     ///
     /// assert!(FindingKind::ALL.contains(&FindingKind::Stray));
     /// ```
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::DamagedEvents,
         Self::DamagedArchive,
         Self::DamagedItems,
@@ -187,6 +187,7 @@ impl FindingKind {
         Self::Moved,
         Self::Mode,
         Self::NameCollision,
+        Self::NoStore,
         Self::Stray,
         Self::Foreign,
         Self::Imported,
@@ -407,6 +408,7 @@ mod tests {
                 | K::Moved
                 | K::Mode
                 | K::NameCollision
+                | K::NoStore
                 | K::Stray
                 | K::Foreign
                 | K::Imported
