@@ -295,6 +295,7 @@ mod tests {
         let root = folder.path().to_owned();
         std::fs::create_dir_all(root.join("events/shop/job")).unwrap();
         symlink("/nowhere", root.join("events/shop/job/link")).unwrap();
+        std::fs::write(root.join("format.json"), "{").unwrap();
         std::fs::write(root.join("locked"), "").unwrap();
         std::fs::set_permissions(root.join("locked"), std::fs::Permissions::from_mode(0o000)).unwrap();
         let advice = Advice {

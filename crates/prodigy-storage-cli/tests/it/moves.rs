@@ -87,17 +87,20 @@ impl Drop for Wire {
     }
 }
 
-/// Runs a command, and kills it before its message with this number reaches the server. True if it was killed.
-fn killed_at(server: &Server, number: usize, command: impl FnOnce(&str) -> std::process::Command) -> bool {
+/// Runs a command, and kills it before its message with this number reaches the server. True if it was killed. Later
+/// messages pass, so that the same address can be used again.
+fn killed_at(
+    server: &Server,
+    number: usize,
+    command: impl FnOnce(&str) -> std::process::Command,
+) -> (bool, Wire) {
     let victim = Arc::new(Mutex::new(0));
     let of_wire = Arc::clone(&victim);
     let wire = Wire::to(server, number, move || {
-        let pid = *of_wire.lock().unwrap();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).unwrap(),
-            rustix::process::Signal::KILL,
-        )
-        .unwrap();
+        // No process once the command has ended.
+        if let Some(pid) = rustix::process::Pid::from_raw(*of_wire.lock().unwrap()) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
     });
     let mut command = command(&wire.url(server));
     command
@@ -110,7 +113,8 @@ fn killed_at(server: &Server, number: usize, command: impl FnOnce(&str) -> std::
     let code = child.wait().unwrap().code();
     let is_whole = wire.sent.load(Ordering::SeqCst) < number;
     assert_eq!(code == Some(0), is_whole, "message {number}: {code:?}");
-    !is_whole
+    *victim.lock().unwrap() = 0;
+    (!is_whole, wire)
 }
 
 /// A job with two events before a checkpoint, and an event and a dead letter after it.
@@ -181,10 +185,10 @@ fn a_move_into_the_database_that_is_killed_at_any_message_is_made_whole_by_the_n
             .with("PRODIGY_STORAGE_TYPE", "postgres")
             .with("PRODIGY_STORAGE_URL", &server.url())
             .with("PRODIGY__STORAGE__BACKEND_CONFIG__SCHEMA", &schema);
-        let is_killed = killed_at(&server, number, |url| {
+        let (is_killed, wire) = killed_at(&server, number, |url| {
             source.std(["copy", "--to", url, "--schema", &schema, "--yes"])
         });
-        let url = server.url();
+        let url = wire.url(&server);
         let copy = ["copy", "--to", &url, "--schema", &schema, "--yes", "--json"];
         (is_killed, whole_again(&source, &copy, &target, &[]))
     });
@@ -197,7 +201,7 @@ fn a_move_out_of_the_database_that_is_killed_at_any_message_is_made_whole_by_the
     kill_at_each_message(&source, |number| {
         let folder = source.path(&format!("copy-{number}"));
         let folder = folder.to_str().unwrap();
-        let is_killed = killed_at(&server, number, |url| {
+        let (is_killed, _) = killed_at(&server, number, |url| {
             let mut command = source.std(["copy", "--to", folder, "--yes"]);
             command.env("PRODIGY_STORAGE_URL", url);
             command
