@@ -252,6 +252,8 @@ fn a_finished_job_is_marked_once() {
         let first = job.finished_at().unwrap().unwrap();
         job.finish().unwrap();
         assert_eq!(job.finished_at().unwrap(), Some(first));
+        let stats = fixture.storage.stats();
+        assert_eq!(stats.operation("put document").unwrap().latency.count(), 1);
         job.events().append(&2).unwrap();
         assert_eq!(job.events().read::<u32>().unwrap().count(), 2);
         assert_eq!(
@@ -259,6 +261,35 @@ fn a_finished_job_is_marked_once() {
             [job.address().job.clone()]
         );
         assert_eq!(fixture.storage.repositories().all().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_step_of_the_clock_neither_ends_nor_prolongs_a_wait() {
+    const YEARS: i64 = 50 * 365 * 86_400;
+    on_each_with_clock(|fixture, clock| {
+        let pause = || std::thread::sleep(Duration::from_millis(20));
+        let wait = |longest| {
+            let options = LockOptions::new("").wait(longest);
+            fixture.storage.lock_with("shop/job-1", options).map(drop)
+        };
+        for step in [YEARS, -YEARS] {
+            std::thread::scope(|scope| {
+                let held = fixture.storage.lock("shop/job-1").unwrap();
+                let patient = scope.spawn(|| wait(Duration::from_secs(600)));
+                pause();
+                clock.advance_secs(step);
+                pause();
+                assert!(!patient.is_finished());
+                let impatient = scope.spawn(|| wait(Duration::from_millis(100)));
+                pause();
+                clock.advance_secs(-step);
+                let refused = impatient.join().unwrap().unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::LockUnavailable);
+                drop(held);
+                patient.join().unwrap().unwrap();
+            });
+        }
     });
 }
 
