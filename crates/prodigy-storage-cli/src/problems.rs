@@ -3,15 +3,12 @@
 use std::path::Path;
 
 use prodigy_storage::config::{Notice, Origin};
-use prodigy_storage::{Check, Result as Stored, Severity, Storage, StorageNotice, escape};
+use prodigy_storage::{Check, Result as Stored, Severity, Storage, StorageNotice};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::{App, RUN};
+use crate::app::App;
 use crate::cli::Global;
-use crate::errors::Result;
-use crate::job::repositories;
-use crate::repo::{gone_paths, is_gone};
 use crate::shell::{as_word, in_this_store, tool};
 
 /// The folders with data in a project's own `.prodigy`.
@@ -23,16 +20,12 @@ pub(crate) struct Problem {
     pub(crate) name: &'static str,
     pub(crate) severity: Severity,
     pub(crate) found: String,
-    matters: &'static str,
+    pub(crate) matters: &'static str,
     pub(crate) hint: Option<String>,
     pub(crate) command: Option<String>,
 }
 
 impl Problem {
-    pub(crate) fn is_failure(&self) -> bool {
-        self.severity == Severity::Failure
-    }
-
     /// The problem as the JSON of a check.
     pub(crate) fn as_check(&self) -> Value {
         json!({
@@ -59,29 +52,6 @@ pub(crate) fn checks(app: &App<'_>, storage: &Storage) -> Stored<Vec<Check>> {
     let checks = storage.health()?.checks.into_iter();
     let checks = checks.filter(|check| check.name != "configuration");
     Ok(checks.map(|check| with_flags(check, &app.global)).collect())
-}
-
-/// The repositories whose recorded paths are gone, as one problem.
-#[cfg(feature = "file")]
-pub(crate) fn of_gone(app: &App<'_>, storage: &Storage) -> Option<Problem> {
-    let mut gone = Vec::new();
-    for name in repositories(storage).flatten() {
-        let entry = storage.repo(name.as_str()).and_then(|repo| repo.registration());
-        // An entry that can't be read is a finding of the doctor.
-        let path = entry.ok().flatten().and_then(|entry| entry.path);
-        if path.is_some_and(|path| is_gone(&path)) {
-            gone.push(name);
-        }
-    }
-    let (found, hint) = gone_paths(&app.global, gone.first()?, gone.len());
-    Some(Problem {
-        name: "repository",
-        severity: Severity::Warning,
-        found,
-        matters: "nothing continues its jobs, unless the repository comes back under this path",
-        hint: Some(hint),
-        command: None,
-    })
 }
 
 /// The command of a check, and its hint, name the tool without the flags that select this store.
@@ -236,27 +206,6 @@ fn migrate(folder: &Path, tool: &str) -> String {
     let (folder, away) = (as_word(&folder), away.to_string_lossy());
     let away = as_word(&away);
     format!("{tool} migrate {folder} && mkdir {away} && mv {areas}{away}")
-}
-
-/// Prints a problem in the form of a finding.
-#[cfg(feature = "file")]
-pub(crate) fn print(app: &mut App<'_>, problem: &Problem) -> Result<()> {
-    let what = format!("{}: {}", problem.name, escape(&problem.found));
-    app.finding(problem.word(), &what)?;
-    app.detail("why it matters", problem.matters)?;
-    print_remedy(app, problem.command.as_deref(), problem.hint.as_deref())
-}
-
-/// Prints the command that fixes a problem; if there is no such command, prints advice.
-pub(crate) fn print_remedy(app: &mut App<'_>, command: Option<&str>, advice: Option<&str>) -> Result<()> {
-    match (command, advice) {
-        (Some(command), _) => app.detail(RUN, &escape(command)),
-        (None, Some(advice)) => {
-            let advice = in_this_store(advice, &app.global).into_owned();
-            app.detail(TO_DO, &escape(&advice))
-        }
-        (None, None) => Ok(()),
-    }
 }
 
 /// The label of advice.

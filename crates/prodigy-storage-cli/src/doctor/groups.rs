@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use prodigy_storage::doctor::{Finding, FindingKind, FindingOutcome, FindingSeverity};
 use prodigy_storage::escape;
 
+use super::outside::print_remedy;
 use crate::app::App;
 use crate::errors::Result;
-use crate::problems::print_remedy;
 
 /// Findings of one kind that have the same remedy.
 struct Group {

@@ -2,6 +2,7 @@
 
 mod advice;
 mod groups;
+mod outside;
 
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use prodigy_storage::{Check, JobId, RepoName, Result as Stored, Severity, escape
 
 use self::advice::Advice;
 use self::groups::{Groups, place, word};
+use self::outside::{of_gone, print_problem, print_remedy};
 use crate::app::{Access, App};
 use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::output::counted;
-use crate::problems::{self, print_remedy};
+use crate::problems;
 use crate::shell::tool;
 use crate::time::duration;
 
@@ -80,12 +82,15 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         true => problems_outside(app),
         false => Vec::new(),
     };
-    let failures = problems.iter().filter(|problem| problem.is_failure()).count();
+    let failures = problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Failure)
+        .count();
     if app.json() {
         app.json_line(&serde_json::json!({"summary": summary, "checks": problems}))?;
     } else {
         for problem in &problems {
-            problems::print(app, problem)?;
+            print_problem(app, problem)?;
         }
         let warnings = summary.warnings + (problems.len() - failures) as u64;
         app.line(closing(&summary, warnings, failures))?;
@@ -146,7 +151,7 @@ fn problems_outside(app: &mut App<'_>) -> Vec<problems::Problem> {
     let checks = problems::checks(app, &storage).unwrap_or_default();
     let checks: Vec<_> = checks.into_iter().filter(|check| !is_a_finding(check)).collect();
     let mut problems = problems::of(app, &storage, &checks);
-    problems.extend(problems::of_gone(app, &storage));
+    problems.extend(of_gone(app, &storage));
     // The findings above say more.
     let this = format!("{} doctor", tool(&app.global));
     for problem in problems
