@@ -390,7 +390,7 @@ impl StorageError {
 /// ```
 #[must_use]
 pub fn shell_word(text: &str) -> Cow<'_, str> {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
+    let is_plain = |char: char| char.is_alphanumeric() || "/._-+,:@%".contains(char);
     match !text.is_empty() && text.chars().all(is_plain) {
         true => Cow::Borrowed(text),
         false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),

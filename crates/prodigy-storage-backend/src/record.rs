@@ -208,38 +208,14 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
     if !in_form {
         return None;
     }
-    let [
-        y1,
-        y2,
-        y3,
-        y4,
-        _,
-        n1,
-        n2,
-        _,
-        d1,
-        d2,
-        _,
-        h1,
-        h2,
-        _,
-        m1,
-        m2,
-        _,
-        s1,
-        s2,
-        _,
-        micros @ ..,
-        _,
-    ] = text;
-    let number = |digits: &[u8]| {
+    let number = |range: std::ops::Range<usize>| {
+        let digits = text.get(range).unwrap_or_default();
         digits
             .iter()
             .fold(0i64, |sum, digit| sum * 10 + i64::from(digit - b'0'))
     };
-    let two = |tens: &u8, ones: &u8| number(&[*tens, *ones]);
-    let (year, month, day) = (number(&[*y1, *y2, *y3, *y4]), two(n1, n2), two(d1, d2));
-    let (hour, minute, second) = (two(h1, h2), two(m1, m2), two(s1, s2));
+    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+    let (hour, minute, second) = (number(11..13), number(14..16), number(17..19));
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days = match month {
         2 => 28 + i64::from(leap),
@@ -259,7 +235,7 @@ fn read_time(text: &[u8; TIME_LEN]) -> Option<Timestamp> {
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 719_469;
     let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
     Some(Timestamp::from_nanos(
-        (seconds * 1_000_000 + number(micros)) * 1000,
+        (seconds * 1_000_000 + number(20..26)) * 1000,
     ))
 }
 

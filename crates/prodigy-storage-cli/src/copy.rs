@@ -14,7 +14,7 @@ use crate::jobs::state_word;
 use crate::near::Near;
 use crate::output::{bytes, counted};
 use crate::table::{Column, Table};
-use crate::time::{age, passed};
+use crate::time::age_of;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
@@ -168,13 +168,12 @@ fn plan(app: &mut App<'_>, to: &str, report: &CopyReport) -> Result<Exit> {
             app.json_line(&json!({"repo": repo, "job": id, "bytes": job.bytes(), "planned": true}))?;
             continue;
         }
-        let last = job.status.last_activity;
         table.row(
             app,
             [
                 job.address.to_string(),
                 state_word(job.status.state).to_owned(),
-                last.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+                age_of(job.status.last_activity),
                 job.letters.items.to_string(),
                 bytes(job.bytes()),
             ],

@@ -130,6 +130,11 @@ pub(crate) fn age(passed: Duration) -> String {
     }
 }
 
+/// The age of what happened at this time, as a table cell; `-` without a time.
+pub(crate) fn age_of(since: Option<Timestamp>) -> String {
+    since.map_or_else(|| "-".to_owned(), |since| age(passed(since)))
+}
+
 /// A remaining time in its two largest units, rounded up: `30s`, `4m 12s`, `2d 3h`.
 pub(crate) fn left(rest: Duration) -> String {
     let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);

@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{
-    Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Check, Cursor, Deadline,
+    Activity, Added, AppendOptions, Appended, Batch, Body, Capabilities, Catalog, Cursor, Deadline,
     DocumentEntry, DocumentStore, Durability, ErrorKind, Expected, Fence, Health, JobSurvey, LockGuard,
     LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore, LogSummary, LogWatch, Moved, Page,
-    PageOptions, PutOptions, Result, Revision, Scan, ScanOptions, Severity, Stats, StorageError,
-    StoredDocument, UnfinishedDeletion, Usage, WaitOptions,
+    PageOptions, PutOptions, Result, Revision, Scan, ScanOptions, Stats, StorageError, StoredDocument,
+    UnfinishedDeletion, Usage, WaitOptions,
 };
 use prodigy_storage_layout::{
     Document, DocumentScope, JobAddress, JobId, LockName, Part, Phase, RepoName, Timestamp,
@@ -537,11 +537,7 @@ impl Catalog for FileBackend {
                     checks.extend(store.check_deletions());
                     checks
                 }
-                Err(error) => {
-                    let mut check = Check::new("root", Severity::Failure, format!("{error:#}"));
-                    check.hint = error.hint().map(str::to_owned);
-                    vec![check]
-                }
+                Err(error) => vec![root::failure("root", &error)],
             },
         })
     }

@@ -126,7 +126,6 @@ impl StorageBuilder {
         self
     }
 
-    /// The clock that [`clock`](Self::clock) set, or else the system's.
     /// The configuration of the backend that would be opened; `None` if the program passed a backend.
     pub(crate) fn configured(&self) -> Result<Option<StorageConfig>> {
         match self.backend {
@@ -135,6 +134,7 @@ impl StorageBuilder {
         }
     }
 
+    /// The clock that [`clock`](Self::clock) set, or else the system's.
     pub(crate) fn clock_in_use(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }

@@ -1,6 +1,6 @@
 //! The command `dlq analyze`.
 
-use prodigy_storage::{Eligible, ItemId, SignatureCount, SignatureGroups, Timestamp};
+use prodigy_storage::{Eligible, ItemId, SignatureCount, SignatureGroups};
 use serde_json::json;
 
 use super::select::{StateArgs, none_found, print_missing};
@@ -10,7 +10,7 @@ use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::JobArgs;
 use crate::table::{Column, Table, shortened_in_the_middle};
-use crate::time::{age, passed};
+use crate::time::age_of;
 
 /// The largest number of characters of a sample in the table.
 const SAMPLE: usize = 24;
@@ -82,12 +82,11 @@ fn object(group: &SignatureCount) -> serde_json::Value {
 }
 
 fn row(group: SignatureCount) -> [String; 5] {
-    let ago = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |time| age(passed(time)));
     let sample = group.samples.first().map_or("-", ItemId::as_str);
     [
         group.items.to_string(),
-        ago(group.first),
-        ago(group.last),
+        age_of(group.first),
+        age_of(group.last),
         shortened_in_the_middle(sample, SAMPLE),
         group.signature.unwrap_or_else(|| "-".to_owned()),
     ]

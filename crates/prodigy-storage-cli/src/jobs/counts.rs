@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::output::bytes;
 use crate::table::Column;
-use crate::time::{age, passed};
+use crate::time::age_of;
 
 /// Totals over the jobs of a repository.
 #[derive(Clone, Copy, Default)]
@@ -78,7 +78,7 @@ impl RepoCounts {
             self.finished.to_string(),
             self.moved.to_string(),
             self.letters.to_string(),
-            last.map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+            age_of(last),
             bytes(self.bytes),
         ]
     }

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::job::{RepoArgs, no_repo, repositories};
 use crate::output::bytes;
 use crate::table::{Column, Table};
-use crate::time::{age, passed};
+use crate::time::age_of;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
@@ -130,9 +130,7 @@ fn cells(row: &JobOverview, state: &str) -> [String; 5] {
     [
         row.address.job.to_string(),
         state.to_owned(),
-        row.status
-            .last_activity
-            .map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+        age_of(row.status.last_activity),
         row.letters.items.to_string(),
         bytes(row.bytes()),
     ]

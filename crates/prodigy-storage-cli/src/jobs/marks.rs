@@ -54,6 +54,9 @@ impl Marks {
             let moved = repo.job(job.job.as_str()).ok()?.moved();
             return moved.map_or_else(|_| Some(UNKNOWN.to_owned()), |moved| Some(moved?.to));
         };
+        if marks.is_empty() {
+            return None;
+        }
         let mut wholes = Part::Job(job.clone()).wholes();
         wholes
             .find_map(|part| marks.get(&part))

@@ -8,7 +8,7 @@ use crate::errors::Result;
 use crate::jobs::{row_json, state_word};
 use crate::output::{bytes, counted};
 use crate::table::Column;
-use crate::time::{age, passed};
+use crate::time::age_of;
 
 /// Events of a log up to this number of bytes are counted; of a larger log they are estimated.
 const COUNTED: u64 = 1 << 20;
@@ -69,9 +69,7 @@ impl Recent {
                 false => state_word(status.state),
             }
             .to_owned(),
-            status
-                .last_activity
-                .map_or_else(|| "-".to_owned(), |last| age(passed(last))),
+            age_of(status.last_activity),
             match self.events {
                 Some((count, true)) => count.to_string(),
                 Some((count, false)) => format!("~{count}"),

@@ -66,15 +66,12 @@ pub(crate) struct Listing {
 impl Listing {
     /// The newest mark of removed segments that belongs to this log, if any.
     pub(super) fn removed(&self) -> Option<RemovedMark> {
-        let marks = self.removed_marks.iter().copied();
-        marks
-            .filter(|mark| self.has_left(*mark))
-            .max_by_key(|mark| mark.up_to)
+        RemovedMark::newest(&self.removed_marks, |made| self.has_made(made))
     }
 
     /// True if the oldest segment that a removal left is there, so that its mark belongs to this log.
     fn has_left(&self, mark: RemovedMark) -> bool {
-        mark.left.is_none_or(|left| self.has_made(left))
+        mark.belongs_beside(|made| self.has_made(made))
     }
 
     /// The marks of removed segments that do not belong to this log, and were not replaced by one that does.
@@ -283,12 +280,8 @@ fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Li
     added?;
     let is_packed = |file: &OwnFile| file.form != SegmentForm::Plain;
     let some_are_packed = ours.iter().any(is_packed);
-    // As in `Listing::removed`, but before the segments are in the listing.
     let is_here = |made| ours.iter().any(|file: &OwnFile| file.made == made);
-    let marks = listing.removed_marks.iter().copied();
-    let removed = marks
-        .filter(|mark| mark.left.is_none_or(is_here))
-        .max_by_key(|mark| mark.up_to);
+    let removed = RemovedMark::newest(&listing.removed_marks, is_here);
     let covered = SealedNames {
         removed: removed.map(|mark| mark.up_to),
         segments: ours.iter().map(|file| (file.lower, file.made)),

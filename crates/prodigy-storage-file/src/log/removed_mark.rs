@@ -66,6 +66,17 @@ impl RemovedMark {
         format!("{PREFIX}{}-{}-{}{left}", self.begun, self.newest, self.up_to)
     }
 
+    /// True if the segment that a removal left is there, by its creation time: the mark then belongs to this log.
+    pub(super) fn belongs_beside(self, is_here: impl Fn(Timestamp) -> bool) -> bool {
+        self.left.is_none_or(is_here)
+    }
+
+    /// The newest of the marks that belong to a log with these segments.
+    pub(super) fn newest(marks: &[Self], is_here: impl Fn(Timestamp) -> bool) -> Option<Self> {
+        let own = marks.iter().copied().filter(|mark| mark.belongs_beside(&is_here));
+        own.max_by_key(|mark| mark.up_to)
+    }
+
     pub(crate) fn path(self, folder: &Path) -> PathBuf {
         folder.join(self.name())
     }

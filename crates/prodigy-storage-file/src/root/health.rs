@@ -123,7 +123,8 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
     checks
 }
 
-fn failure(name: &'static str, error: &StorageError) -> Check {
+/// The check that failed with this error.
+pub(crate) fn failure(name: &'static str, error: &StorageError) -> Check {
     let mut check = Check::new(name, Severity::Failure, format!("{error:#}"));
     check.hint = error.hint().map(str::to_owned);
     check

@@ -52,7 +52,7 @@ pub(crate) use fault::io_cause;
 pub(crate) use format::{FORMAT, format_text, read_format};
 #[cfg(feature = "backup")]
 pub(crate) use format::{WRITTEN_BY, restoring_text, unfinished_restore};
-pub(crate) use health::health;
+pub(crate) use health::{failure, health};
 pub(crate) use imported::{AsImported, Imported};
 pub(crate) use in_the_way::InTheWay;
 pub(crate) use lock_wait::{LockNow, LockWait, has_no_locks};

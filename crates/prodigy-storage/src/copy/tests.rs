@@ -511,24 +511,28 @@ impl Clock for Late {
     }
 }
 
+/// The store in the folder `source`, in which `work` is done right before a mark of a move is put.
+fn overtaken_at_mark(folders: &Folders, work: impl Fn() + Send + Sync + 'static) -> Storage {
+    let root = FileOptions::new(folders.0.path().join("source"));
+    let backend = Arc::new(FileBackend::open(root).unwrap());
+    over(Arc::new(Through::overtaken(backend, MARK_MOVED, work)))
+        .open()
+        .unwrap()
+}
+
 #[test]
 fn a_write_right_before_the_mark_is_found_and_leaves_no_mark() {
     for (what, write) in WRITES {
         let folders = Arc::new(Folders::new());
         let source = folders.at("source").open().unwrap();
         fill(&source);
-        let root = FileOptions::new(folders.0.path().join("source"));
-        let backend = Arc::new(FileBackend::open(root).unwrap());
         let of_other = Arc::clone(&folders);
-        let overtaken = Through::overtaken(backend, MARK_MOVED, move || {
+        let report = overtaken_at_mark(&folders, move || {
             let other = of_other.at("source").clock(Arc::new(Late)).open().unwrap();
             write(&job(&other));
-        });
-        let report = over(Arc::new(overtaken))
-            .open()
-            .unwrap()
-            .copy_to(folders.at("copy"), CopyOptions::new())
-            .unwrap();
+        })
+        .copy_to(folders.at("copy"), CopyOptions::new())
+        .unwrap();
         assert_eq!(
             (report.jobs.len(), report.marked.len()),
             (0, 0),
@@ -583,10 +587,8 @@ fn a_document_of_a_repository_that_goes_right_before_the_mark_is_not_in_the_copy
     let folders = Folders::new();
     let source = folders.at("source").open().unwrap();
     fill(&source);
-    let root = FileOptions::new(folders.0.path().join("source"));
-    let backend = Arc::new(FileBackend::open(root).unwrap());
     let other = folders.at("source").open().unwrap();
-    let overtaken = Through::overtaken(backend, MARK_MOVED, move || {
+    let overtaken = overtaken_at_mark(&folders, move || {
         let flows = other.repo("shop").unwrap().documents("workflows").unwrap();
         // The job is marked before the repository. The document is deleted between the two marks.
         let is_marked = other.moved().count() > 0;
@@ -595,7 +597,7 @@ fn a_document_of_a_repository_that_goes_right_before_the_mark_is_not_in_the_copy
             is_marked
         );
     });
-    let report = copy_whole(&over(Arc::new(overtaken)).open().unwrap(), folders.at("copy"));
+    let report = copy_whole(&overtaken, folders.at("copy"));
     assert_eq!((report.documents, report.marked.len()), (0, 2), "{report:?}");
     let copy = folders.at("copy").open().unwrap();
     let flows = copy.repo("shop").unwrap().documents("workflows").unwrap();
@@ -607,20 +609,15 @@ fn a_job_that_another_copy_moves_meanwhile_has_one_new_place() {
     let folders = Arc::new(Folders::new());
     let source = folders.at("source").open().unwrap();
     fill(&source);
-    let root = FileOptions::new(folders.0.path().join("source"));
-    let backend = Arc::new(FileBackend::open(root).unwrap());
     let of_other = Arc::clone(&folders);
-    let overtaken = Through::overtaken(backend, MARK_MOVED, move || {
+    let second = overtaken_at_mark(&folders, move || {
         let other = of_other.at("source").open().unwrap();
         if other.moved().count() == 0 {
             copy_whole(&other, of_other.at("first"));
         }
-    });
-    let second = over(Arc::new(overtaken))
-        .open()
-        .unwrap()
-        .copy_to(folders.at("second"), CopyOptions::new())
-        .unwrap();
+    })
+    .copy_to(folders.at("second"), CopyOptions::new())
+    .unwrap();
     assert_eq!((second.jobs.len(), second.marked.len()), (0, 0), "{second:?}");
     assert_eq!(second.refused[0].1.kind(), ErrorKind::ReadOnly, "{second:?}");
     let first = folders.0.path().join("first").display().to_string();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{ErrorKind, StorageError};
+use prodigy_storage_backend::{ErrorKind, StorageError, shell_word};
 use prodigy_storage_layout::{Identity, Relation, RepoName};
 
 use super::Candidate;
@@ -79,13 +79,6 @@ pub(super) fn place(identity: &Identity) -> String {
 
 /// A path, quoted for a shell command.
 pub(crate) fn quoted(path: &Path) -> String {
-    let Some(text) = path.to_str() else {
-        return "PATH".to_owned();
-    };
-    let is_plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte) || !byte.is_ascii();
-    match text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
+    path.to_str()
+        .map_or_else(|| "PATH".to_owned(), |text| shell_word(text).into_owned())
 }
