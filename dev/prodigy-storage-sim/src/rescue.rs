@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use prodigy_storage_backend::{Clock, Durability};
-use prodigy_storage_layout::{Document, JobAddress, LockName, Phase, Timestamp};
+use prodigy_storage_backend::{Catalog, Clock, Durability, Entries};
+use prodigy_storage_file::fs::FileSystem;
+use prodigy_storage_layout::{
+    Document, Entry, JobAddress, LockName, Phase, Timestamp, events_folder, queue_folder,
+};
 
 use crate::clock::{START, SimClock};
 use crate::crash::{Crash, Loss};
 use crate::explore::Trace;
 use crate::fs::SimFs;
 use crate::history::{Action, History};
-use crate::stage::{Setup, Stage};
+use crate::stage::{Setup, Stage, patience};
 use crate::verify::verify;
 
 /// The time between the crash and the recovery run, in nanoseconds.
@@ -97,6 +100,7 @@ pub(crate) fn rescue(
     verify(history, loss, &reader).context("the first reader")?;
     anyhow::ensure!(sim.position() == 0, "a reader wrote something");
     drop(reader);
+    finish_deletions(crash, history, loss, setup, generation).context("a clean of deletions")?;
 
     let mark = if generation == 1 { "r" } else { "s" };
     let mut stage = Stage::new(Arc::clone(&sim), setup, history.clone(), mark);
@@ -113,6 +117,42 @@ pub(crate) fn rescue(
         journal: sim.journal().into_iter().map(Arc::new).collect(),
         history: stage.history().clone(),
     })
+}
+
+/// Ends the deletions that the crash cut short, as a clean does, on a disk of its own: the next writer finds them as the crash
+/// left them. Afterwards every read returns what it returned before, and none is left.
+fn finish_deletions(
+    crash: &Crash,
+    history: &History,
+    loss: Loss,
+    setup: Setup,
+    generation: u32,
+) -> Result<()> {
+    let is_deletion = |action: &Action| matches!(action, Action::DeleteJob { .. });
+    if !history.ops().iter().any(|op| is_deletion(&op.action)) {
+        return Ok(());
+    }
+    let sim = SimFs::with_clock(crash.disk().clone(), later(generation, history));
+    let (cleaner, process) = sim.open(setup.options(&sim))?;
+    let unfinished = || {
+        let all = Entries::new(|page| cleaner.unfinished_deletions(page, patience()));
+        all.collect::<prodigy_storage_backend::Result<Vec<_>>>()
+    };
+    for left in unfinished()? {
+        anyhow::ensure!(
+            cleaner.finish_deletion(&left.job, patience())?,
+            "nothing to finish of {}",
+            left.job
+        );
+        let folders = [events_folder(&left.job), queue_folder(&left.job)];
+        for path in folders.iter().chain([&Entry::Tombstone(left.job.clone()).path()]) {
+            anyhow::ensure!(process.metadata(path).is_err(), "{} is left", path.display());
+        }
+    }
+    anyhow::ensure!(unfinished()?.is_empty(), "a deletion is left");
+    drop(cleaner);
+    let (reader, _) = sim.open(setup.options(&sim))?;
+    verify(history, loss, &reader)
 }
 
 /// Writes to every job, document, queue and lock of the history.

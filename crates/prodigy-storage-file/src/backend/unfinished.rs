@@ -8,7 +8,7 @@ use prodigy_storage_layout::{
 };
 
 use super::stores::Stores;
-use crate::fs::OpenMode;
+use crate::fs::{FileKind, OpenMode};
 use crate::kernel::KernelLocks;
 use crate::root;
 use crate::root::holder::{Who, who_holds};
@@ -57,10 +57,16 @@ impl Stores {
     fn each_unfinished(&self, found: &mut dyn FnMut(JobAddress)) -> Result<()> {
         let mut kernel = None;
         for folder in self.root.names_in(FIND, Path::new(DELETIONS))? {
+            let kind = folder.kind;
             let folder = Path::new(DELETIONS).join(folder.name);
-            // Beside the folders are the notes about deleted logs, which are files.
-            if Entry::parse(&folder).is_some() {
-                continue;
+            match kind {
+                FileKind::Folder => {}
+                // Beside the folders are the notes about deleted logs, and temporary files of writers that died.
+                FileKind::File => continue,
+                FileKind::Other => {
+                    self.root.pass_over(&folder, kind);
+                    continue;
+                }
             }
             for entry in self.root.names_in(FIND, &folder)? {
                 let path = folder.join(entry.name);

@@ -246,6 +246,8 @@ fn a_deletion_that_was_cut_short_is_found_and_finished() {
     let path = root.join(Entry::Tombstone(other.clone()).path());
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::copy(&tombstone, &path).unwrap();
+    // A writer that died left a temporary file beside the folders.
+    fs::write(root.join("deletions/.tmp-0123456789abcdef"), "").unwrap();
 
     let reader = process(&root, 1);
     let found = unfinished(&reader);

@@ -42,14 +42,17 @@ impl FsFolder for SimFolder {
     }
 
     fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
-        self.process.look(|state| {
-            for (name, inode) in state.disk.folder(self.inode).into_iter().flatten() {
-                if let Some(node) = state.disk.node(*inode) {
-                    show(name, node.kind());
-                }
-            }
-            Ok(())
-        })
+        // The caller may look at a file while it is shown the names, so they are shown without the lock of the disk.
+        let names: Vec<(String, FileKind)> = self.process.look(|state| {
+            let entries = state.disk.folder(self.inode).into_iter().flatten();
+            let named = entries.filter_map(|(name, inode)| {
+                let node = state.disk.node(*inode)?;
+                Some((name.to_string(), node.kind()))
+            });
+            Ok(named.collect())
+        })?;
+        names.iter().for_each(|(name, kind)| show(name, *kind));
+        Ok(())
     }
 
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
