@@ -153,7 +153,8 @@ pub trait LogStore: fmt::Debug + Send + Sync {
     }
 
     /// Removes the oldest sealed segments: all before the first segment that holds an event with a time of
-    /// `before` or later. Returns their size. The newest segment stays, so ids and cursors never begin again.
+    /// `before` or later. Returns their size. The segment with the newest event stays, so ids and cursors never begin
+    /// again.
     ///
     /// A backend removes the segments all at one moment, or one by one from the oldest. So during the removal a
     /// reader may miss the oldest events, but never events between others. If a removal is cut short, the next
@@ -489,7 +490,7 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable) for a job that is [active](Activity::active);
     /// [`Conflict`](crate::ErrorKind::Conflict) for a job that was written to after `last`, and for a repository
-    /// or a store that has a job without a mark; [`Unsupported`](crate::ErrorKind::Unsupported) from a backend
+    /// or a store that has a job without a mark; [`NotFound`](crate::ErrorKind::NotFound) for a job without data; [`Unsupported`](crate::ErrorKind::Unsupported) from a backend
     /// that keeps no marks. In each case nothing was marked.
     fn mark_moved(&self, moved: &Moved, last: Option<Timestamp>, deadline: Deadline) -> Result<()> {
         let _ = (last, deadline);

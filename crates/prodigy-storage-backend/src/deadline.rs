@@ -29,6 +29,7 @@ use crate::error::{Result, StorageError};
 pub struct Deadline {
     at: Option<Instant>,
     interrupt: Option<&'static AtomicBool>,
+    announce: Option<fn(&str)>,
 }
 
 impl Deadline {
@@ -38,6 +39,7 @@ impl Deadline {
         Self {
             at: None,
             interrupt: None,
+            announce: None,
         }
     }
 
@@ -47,6 +49,7 @@ impl Deadline {
         Self {
             at: Instant::now().checked_add(timeout),
             interrupt: None,
+            announce: None,
         }
     }
 
@@ -56,6 +59,7 @@ impl Deadline {
         Self {
             at: Some(instant),
             interrupt: None,
+            announce: None,
         }
     }
 
@@ -67,6 +71,23 @@ impl Deadline {
         Self {
             interrupt: Some(raised).filter(|flag| !flag.load(Ordering::Relaxed)),
             ..self
+        }
+    }
+
+    /// The same deadline. A wait for another process that takes more than a second calls this function once, with a text that
+    /// says what it waits for and who holds that.
+    #[must_use]
+    pub fn announcing(self, announce: fn(&str)) -> Self {
+        Self {
+            announce: Some(announce),
+            ..self
+        }
+    }
+
+    /// Reports a wait for another process to the function of [`announcing`](Self::announcing).
+    pub fn announce(self, text: &str) {
+        if let Some(announce) = self.announce {
+            announce(text);
         }
     }
 
@@ -103,6 +124,7 @@ impl Deadline {
                 (a, b) => a.or(b),
             },
             interrupt: self.interrupt.or(other.interrupt),
+            announce: self.announce.or(other.announce),
         }
     }
 

@@ -5,6 +5,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use prodigy_storage_layout::NameError;
+
 use crate::id::EventId;
 
 /// The result of a fallible call of a backend, a layer or the facade.
@@ -81,8 +83,8 @@ pub enum ErrorKind {
     /// The folder is refused for safety: other users may write to it, it is on a network file system, or a link
     /// leads out of the root.
     Refused,
-    /// The store was removed, moved or replaced by another folder while this handle, guard or scan used it. Open
-    /// the storage again.
+    /// The store was removed, moved or replaced by another folder while this handle, guard or scan used it, or the
+    /// lease of a named lock in a database has ended. Open the storage again.
     Replaced,
     /// The job was deleted during the call, which was a write or a scan.
     Deleted,
@@ -234,6 +236,23 @@ impl StdError for StorageError {
     }
 }
 
+/// A refused name is [`InvalidInput`](ErrorKind::InvalidInput), with the hint of the name's error.
+///
+/// ```
+/// use prodigy_storage_backend::{ErrorKind, StorageError};
+/// use prodigy_storage_layout::JobId;
+///
+/// fn job() -> Result<JobId, StorageError> {
+///     Ok(JobId::new("../escape")?)
+/// }
+/// assert_eq!(job().unwrap_err().kind(), ErrorKind::InvalidInput);
+/// ```
+impl From<NameError> for StorageError {
+    fn from(error: NameError) -> Self {
+        Self::invalid("check name", error.kind(), error.to_string()).with_hint(error.hint())
+    }
+}
+
 impl StorageError {
     /// A new error. It is transient only if its kind is [`Unavailable`](ErrorKind::Unavailable). `target` is the
     /// path or key of the operation. It may be empty, and is escaped when it is shown.
@@ -377,23 +396,6 @@ impl StorageError {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
-    }
-}
-
-/// Quotes a text as one word of a shell, if necessary. For commands in messages.
-///
-/// ```
-/// use prodigy_storage_backend::shell_word;
-///
-/// assert_eq!(shell_word("/srv/jobs"), "/srv/jobs");
-/// assert_eq!(shell_word("it's"), r"'it'\''s'");
-/// ```
-#[must_use]
-pub fn shell_word(text: &str) -> Cow<'_, str> {
-    let is_plain = |char: char| char.is_alphanumeric() || "/._-+,:@%".contains(char);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => Cow::Borrowed(text),
-        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
     }
 }
 

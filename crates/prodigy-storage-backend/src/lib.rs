@@ -67,6 +67,7 @@ pub mod reference;
 mod report;
 mod series;
 mod setters;
+mod shell;
 mod streamed;
 mod survey;
 mod wait;
@@ -78,7 +79,7 @@ pub use body::{Body, BodyError, object_bounds, to_raw};
 pub use clock::{BootId, Clock, SystemClock, Uptime, time_to_store};
 pub use deadline::Deadline;
 pub use document::{Added, DocumentEntry, Expected, InvalidRevision, PutOptions, Revision, StoredDocument};
-pub use error::{ErrorKind, Result, StorageError, escape, shell_word};
+pub use error::{ErrorKind, Result, StorageError, escape};
 pub use fence::{Fence, FenceMarks, InvalidFence};
 pub use foreign::{Foreign, ForeignKind};
 pub use histogram::{Histogram, SharedHistogram};
@@ -100,6 +101,7 @@ pub use report::{
     Usage,
 };
 pub use series::{NewestValid, newest_valid};
+pub use shell::{shell_flags, shell_flags_of, shell_operands, shell_word};
 pub use streamed::StreamedLine;
 pub use survey::{DocumentCount, JobFacts, JobSurvey};
 pub use wait::{Interrupt, LookReason, Reporting, WaitOptions, Waiters};

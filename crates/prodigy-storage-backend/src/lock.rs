@@ -147,7 +147,9 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
     /// and the lease of a lock in a database may end.
     ///
     /// # Errors
-    /// [`Replaced`](crate::ErrorKind::Replaced) if the store was removed, moved or replaced.
+    /// [`Replaced`](crate::ErrorKind::Replaced) if the lock is lost: the store was removed, moved or replaced, or the
+    /// lease has ended. A database is asked when the lease is renewed, so a lease that was removed there is noticed at
+    /// the next renewal.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -161,7 +163,7 @@ pub trait LockGuard: fmt::Debug + Send + Sync {
     /// Releases the lock.
     ///
     /// # Errors
-    /// The error of the operating system or the database.
+    /// [`Replaced`](crate::ErrorKind::Replaced) if the lock was lost before. The error of the operating system or the database.
     fn release(self: Box<Self>) -> Result<()>;
 }
 
@@ -279,6 +281,31 @@ impl LockInfo {
             origin: None,
             suspect: false,
         }
+    }
+
+    /// Describes the process that holds the lock, for an error message.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{Holder, LockInfo};
+    /// use prodigy_storage_layout::{LockName, Timestamp};
+    ///
+    /// let since = Timestamp::from_millis(1_764_018_118_000);
+    /// let holder = Holder::new(4711, "build-3".into(), since, "resume".into());
+    /// let lock = LockInfo::new(LockName::new("shop/nightly")?, true, Some(holder), 7);
+    /// assert_eq!(
+    ///     lock.held_by(),
+    ///     "process 4711 on build-3 since 2025-11-24T21:01:58.000000Z (resume) holds the lock `shop/nightly`",
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn held_by(&self) -> String {
+        let process = match (&self.holder, self.pid) {
+            (Some(holder), _) => holder.to_string(),
+            (None, Some(pid)) => format!("process {pid}"),
+            (None, None) => "a process that this system does not name".to_owned(),
+        };
+        format!("{process} holds the lock `{}`", self.name)
     }
 
     setters! {

@@ -1,11 +1,13 @@
 //! The log: append-only events of one job.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use prodigy_storage_layout::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ErrorKind, Result, StorageError};
 use crate::record::Record;
@@ -100,7 +102,9 @@ pub struct Appended {
 
 /// A position in a log. Its text is opaque and versioned: only the backend that made it can read it.
 ///
-/// A cursor is a short text (`v1.…`) that a program keeps in a checkpoint or passes on a command line.
+/// A cursor is a short text (`v1.…`) that a program keeps in a checkpoint or passes on a command line. Cursors that are
+/// equal are the same position. Different ones may be the same position too, such as the one behind the last event of a
+/// read that has not yet found the end, and the one at the end: to find out whether anything is left to read, read.
 ///
 /// ```
 /// use prodigy_storage_backend::{Cursor, ScanOptions};
@@ -114,9 +118,13 @@ pub struct Appended {
 ///
 /// A text that no cursor can be is refused where it is parsed or deserialised: see [`new`](Self::new). Whether it is a cursor of
 /// this log, only the backend can tell: the first read refuses another one as [`InvalidInput`](crate::ErrorKind::InvalidInput).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Cursor(String);
+///
+/// A clone is cheap. A backend may make the text only when it is asked for.
+#[derive(Clone)]
+pub struct Cursor(Arc<LazyLock<String, Box<dyn FnOnce() -> String + Send>>>);
+
+/// The text of [`Cursor::gap`].
+const GAP: &str = "v1.gap";
 
 impl Cursor {
     /// A cursor from the text of an earlier cursor.
@@ -136,19 +144,92 @@ impl Cursor {
             )
             .with_hint("pass the whole text of the cursor, as an earlier read returned it"));
         }
-        Ok(Self(text))
+        Ok(Self::from_backend(move || text))
     }
 
-    /// A cursor from text that this backend has just made. The text is not checked.
+    /// A cursor whose text this backend makes when it is first asked for, from what it knows now. The text is not checked.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::Cursor;
+    ///
+    /// let (segment, offset) = ("20261124T210158.000000000Z", 4_096);
+    /// let cursor = Cursor::from_backend(move || format!("v1.{segment}.{offset}"));
+    /// assert_eq!(cursor.as_str(), "v1.20261124T210158.000000000Z.4096");
+    /// ```
     #[must_use]
-    pub fn from_backend(text: String) -> Self {
-        Self(text)
+    pub fn from_backend(text: impl FnOnce() -> String + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(text))))
+    }
+
+    /// A cursor that every store refuses as a [`CursorGap`](ErrorKind::CursorGap). Its text is `v1.gap`.
+    ///
+    /// A copy of a job has it where a cursor was refused in the source, since events behind it were removed there. So a
+    /// program that continues from it notices that events are missing, as it would have noticed in the source.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::{Cursor, ErrorKind};
+    ///
+    /// let cursor: Cursor = "v1.gap".parse()?;
+    /// assert_eq!(cursor, Cursor::gap());
+    /// let error = cursor.refuse_gap("read cursor", "shop/mapreduce-7").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::CursorGap);
+    /// # Ok::<(), prodigy_storage_backend::StorageError>(())
+    /// ```
+    #[must_use]
+    pub fn gap() -> Self {
+        Self::from_backend(|| GAP.to_owned())
+    }
+
+    /// Checks that this is not [`gap`](Self::gap). A backend calls it before it parses the text.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::Cursor;
+    ///
+    /// assert!(Cursor::new("v1.memory.5")?.refuse_gap("read cursor", "shop/mapreduce-7").is_ok());
+    /// # Ok::<(), prodigy_storage_backend::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::CursorGap`] if this is [`gap`](Self::gap), with the operation and its target.
+    pub fn refuse_gap(&self, operation: &'static str, target: impl fmt::Display) -> Result<()> {
+        if self.as_str() != GAP {
+            return Ok(());
+        }
+        let why = "the events behind it were removed in the store that this job was copied from";
+        Err(StorageError::new(ErrorKind::CursorGap, operation, target, why)
+            .with_hint("begin without a cursor: the read then starts with the oldest event that is left"))
     }
 
     /// The text of the cursor.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl PartialEq for Cursor {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Cursor {}
+
+impl Hash for Cursor {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cursor").field(&self.as_str()).finish()
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -160,7 +241,7 @@ impl<'de> Deserialize<'de> for Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

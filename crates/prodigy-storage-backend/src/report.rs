@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use prodigy_storage_layout::{JobAddress, RepoName, Timestamp};
 use serde::Serialize;
 
-use crate::error::shell_word;
 use crate::histogram::Histogram;
+use crate::setters;
+use crate::shell::shell_flags_of;
 
 /// The capabilities of a backend.
 ///
@@ -62,7 +63,7 @@ impl Capabilities {
 /// let nothing = Activity::default();
 /// assert!(!nothing.active && nothing.last_write.is_none());
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Activity {
     /// True if a process holds an unsealed segment of the job's log, or a named lock whose name begins with the
@@ -70,13 +71,24 @@ pub struct Activity {
     pub active: bool,
     /// The time of the last write to the job, by the clock of the store; `None` if nothing is stored.
     pub last_write: Option<Timestamp>,
+    /// Describes a process that makes the job active, for an error message. A survey may leave it out.
+    pub by: Option<String>,
 }
 
 impl Activity {
     /// An activity with these values.
     #[must_use]
     pub fn new(active: bool, last_write: Option<Timestamp>) -> Self {
-        Self { active, last_write }
+        Self {
+            active,
+            last_write,
+            by: None,
+        }
+    }
+
+    setters! {
+        /// Sets [`by`](Self::by).
+        by: Option<String>,
     }
 }
 
@@ -106,6 +118,14 @@ impl UnfinishedDeletion {
     #[must_use]
     pub fn new(job: JobAddress, bytes: u64) -> Self {
         Self { job, bytes }
+    }
+}
+
+/// Counts the jobs beside the first one, within a sentence.
+fn and_more(jobs: u64) -> String {
+    match jobs {
+        0 | 1 => String::new(),
+        jobs => format!(" and {} more, which `doctor` names,", jobs - 1),
     }
 }
 
@@ -181,7 +201,25 @@ impl Check {
         self
     }
 
-    /// The check of deletions that were cut short; `None` if `jobs`, their number, is 0. `first` is one of them.
+    /// The command that ends a deletion of this job that was cut short. It is about this job alone: without its name, `clean` also
+    /// removes what a rule of retention is about.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::Check;
+    /// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+    ///
+    /// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+    /// let command = "prodigy-storage clean --repo shop --job mapreduce-7 --yes";
+    /// assert_eq!(Check::end_of_deletion(&job), command);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn end_of_deletion(job: &JobAddress) -> String {
+        format!("prodigy-storage clean {} --yes", shell_flags_of(job))
+    }
+
+    /// The check of deletions that were cut short; `None` if `jobs`, their number, is 0. `first` is one of them, and the command
+    /// [ends its deletion](Self::end_of_deletion).
     ///
     /// ```
     /// use prodigy_storage_backend::{Check, Severity};
@@ -190,20 +228,41 @@ impl Check {
     /// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
     /// let check = Check::unfinished_deletions(1, Some(&job)).expect("there is one");
     /// assert_eq!((check.name, check.severity), (Check::DELETIONS, Severity::Warning));
+    /// let command = check.command.as_deref();
+    /// assert_eq!(command, Some("prodigy-storage clean --repo shop --job mapreduce-7 --yes"));
     /// assert!(Check::unfinished_deletions(0, None).is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn unfinished_deletions(jobs: u64, first: Option<&JobAddress>) -> Option<Self> {
         let first = first.filter(|_| jobs > 0)?;
-        let more = match jobs {
-            1 => String::new(),
-            jobs => format!(" and {} more", jobs - 1),
-        };
+        let more = and_more(jobs);
         let found = format!(
             "the deletion or restore of {first}{more} was cut short: readers do not see the job, and what is left of it takes space"
         );
-        Some(Self::new(Self::DELETIONS, Severity::Warning, found).with_command("prodigy-storage clean --yes"))
+        Some(Self::new(Self::DELETIONS, Severity::Warning, found).with_command(Self::end_of_deletion(first)))
+    }
+
+    /// Like [`unfinished_deletions`](Self::unfinished_deletions), where `first` is a job whose restore was cut short. The command
+    /// discards what was restored, and the text names the way to end the restore. `jobs` is at least 1.
+    ///
+    /// ```
+    /// use prodigy_storage_backend::Check;
+    /// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
+    ///
+    /// let job = JobAddress::new(RepoName::new("shop")?, JobId::new("mapreduce-7")?);
+    /// let check = Check::unfinished_restore(1, &job);
+    /// assert!(check.found.contains("run the same `restore` again"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn unfinished_restore(jobs: u64, first: &JobAddress) -> Self {
+        let more = and_more(jobs);
+        let found = format!(
+            "the restore of {first}{more} was cut short: readers do not see the job. To end it, run the same `restore` again; this command discards \
+             what it has restored"
+        );
+        Self::new(Self::DELETIONS, Severity::Warning, found).with_command(Self::end_of_deletion(first))
     }
 
     /// The result of comparing the sizes of the queues with the maximum size: a warning from 80 % of it on, and a
@@ -246,11 +305,7 @@ impl Check {
             .with_hint(
                 "redrive or remove dead letters, compact the queue, or raise `backend_config.max_queue_size` before pushes are refused",
             )
-            .with_command(format!(
-                "prodigy-storage dlq analyze --repo {} --job {}",
-                shell_word(job.repo.as_str()),
-                shell_word(job.job.as_str())
-            ))
+            .with_command(format!("prodigy-storage dlq analyze {}", shell_flags_of(&job)))
     }
 }
 
@@ -375,7 +430,10 @@ pub struct Stats {
 pub struct OperationStats {
     /// The number of failed calls.
     pub failures: u64,
-    /// The duration of each call, failed or not, including waits and retries.
+    /// The duration of each call, failed or not, including waits and retries. The call of a task begins when its
+    /// future is first polled, so the wait for a thread of the handle is included. Appends of tasks are counted one
+    /// by one, although they share calls of the backend, which `log.appends` counts. A call whose future was dropped
+    /// before it began is not counted.
     pub latency: Histogram,
 }
 
@@ -415,7 +473,22 @@ impl Stats {
         self.operations.iter().map(|(name, stats)| (*name, stats))
     }
 
-    /// The statistics of an operation; `None` if it was not called.
+    /// The statistics of an operation; `None` if it was not called. An append, `job.events().append(..)`, is
+    /// `append events`.
+    ///
+    /// # Names of operations
+    /// - events: `append events`, `scan events`, `read last events`, `find end of events`,
+    ///   `wait for events`, `watch events`, `summarise events`, `seal events`, `find old events`,
+    ///   `remove events`, `persist events`
+    /// - documents and checkpoints: `get document`, `get revision`, `put document`, `add checkpoint`,
+    ///   `delete document`, `raise fencing mark`, `list documents`, `find newest document`
+    /// - dead letters: `put items`, `get item`, `read items`, `summarise items`, `take items`,
+    ///   `settle items`, `compact items`
+    /// - locks: `acquire lock`, `list locks`
+    /// - jobs and repositories: `list repositories`, `list jobs`, `find active jobs`, `look at job`,
+    ///   `survey jobs`, `delete job`, `delete old job`, `find deletions`, `finish deletion`,
+    ///   `mark as moved`, `take marks away`, `look for marks`
+    /// - the store: `flush`, `check health`, `measure usage`
     #[must_use]
     pub fn operation(&self, name: &str) -> Option<&OperationStats> {
         self.operations.get(name)

@@ -72,8 +72,8 @@ pub(crate) struct App<'c> {
     pub(crate) width: Option<usize>,
     size: fn() -> Option<(usize, usize)>,
     colour: bool,
-    /// The offset of the local times that were printed last.
-    pub(crate) offset: Option<jiff::tz::Offset>,
+    /// The columns of the events that were printed.
+    pub(crate) columns: events::Columns,
     pub(crate) closed: fn() -> bool,
     closed_from_start: bool,
     opened: Option<Storage>,
@@ -83,6 +83,8 @@ pub(crate) struct App<'c> {
     /// True once the command has opened storage for writing.
     writes: bool,
     skipped: bool,
+    /// True if a check failed whose result the command printed.
+    failed: bool,
     /// If not `None`, collects reports of damaged and of skipped data, which a command prints as its result, instead of
     /// printing them.
     collected: Option<Vec<Met>>,
@@ -110,7 +112,7 @@ impl<'c> App<'c> {
             width: size.map(|(columns, _)| columns),
             size: console.size,
             colour: console.colour,
-            offset: None,
+            columns: events::Columns::default(),
             closed: console.closed,
             closed_from_start: console.closed_from_start,
             opened: None,
@@ -118,6 +120,7 @@ impl<'c> App<'c> {
             reads: Reads::Nothing,
             writes: false,
             skipped: false,
+            failed: false,
             collected: None,
             foreign: Vec::new(),
             rewound: 0,
@@ -138,6 +141,7 @@ impl<'c> App<'c> {
         match ended.and_then(|exit| flushed.map(|()| exit)) {
             Ok(Exit::Done) if self.damaged => Exit::Damaged,
             Ok(Exit::Done) if self.skipped => Exit::Skipped,
+            Ok(Exit::Done) if self.failed => Exit::Failed,
             Ok(exit) => exit,
             // A user of a command that changes something has to see the result, so a closed output is a failure.
             Err(Failure::Closed) if self.writes => {
@@ -199,6 +203,9 @@ impl<'c> App<'c> {
         let mut builder = Storage::builder()
             .read_only(access == Access::Read)
             .interrupt(crate::signals::ends_waits());
+        if self.terminal {
+            builder = builder.on_wait(|text| say(&mut std::io::stderr(), "note", text));
+        }
         if let Some(file) = &self.global.config {
             builder = builder.config_file(file);
         }
@@ -224,8 +231,17 @@ impl<'c> App<'c> {
 
     /// Opens storage with the configuration and the global flags, and prints its warnings.
     pub(crate) fn open(&mut self, access: Access) -> Result<Storage> {
+        self.open_without(access, |_| false)
+    }
+
+    /// The same without the warnings that the command itself makes pointless.
+    pub(crate) fn open_without(
+        &mut self,
+        access: Access,
+        is_pointless: impl Fn(&StorageNotice) -> bool,
+    ) -> Result<Storage> {
         let storage = self.open_quietly(access)?;
-        for notice in storage.notices() {
+        for notice in storage.notices().iter().filter(|notice| !is_pointless(notice)) {
             // Disabled locks matter only to a command that takes a lock, which reports them itself.
             if !matches!(notice, StorageNotice::LockingDisabled) {
                 self.warn(&notice.to_string());
@@ -251,17 +267,23 @@ impl<'c> App<'c> {
         Ok(storage)
     }
 
-    /// The named repository, or otherwise the repository of the current folder.
+    /// Registers the repository of the current folder, for a command that is about to store something.
+    pub(crate) fn register_here(&mut self, storage: &Storage) -> Result<Repo> {
+        let repo = storage.repo_at(".")?;
+        self.repo_notices(&repo);
+        Ok(repo)
+    }
+
+    /// The named repository, or otherwise the repository of the current folder. Registers nothing.
     pub(crate) fn repo(&mut self, storage: &Storage, name: Option<&RepoName>) -> Result<Repo> {
         if let Some(name) = name.filter(|_| self.writes) {
             not_reserved(name)?;
         }
         let repo = match name {
             Some(name) => storage.repo(name.as_str())?,
-            None => storage.repo_at(".")?,
+            None => storage.find_repo_at(".")?,
         };
-        // A command that only reads does not register the repository. The notice about the registration that a first
-        // write would make is for `repo identify`.
+        // The notice about the registration that a first write would make is for `repo identify`.
         let is_beforehand = |notice: &StorageNotice| {
             matches!(
                 notice,
@@ -494,6 +516,17 @@ impl<'c> App<'c> {
         self.met("skipped", what);
     }
 
+    /// Notes that the command printed a failure. A run without damage and without skipped data then ends with exit code 1.
+    pub(crate) fn fails_at_end(&mut self) {
+        self.failed = true;
+    }
+
+    /// True if a read began at a cursor whose event no longer exists, since this was last asked.
+    pub(crate) fn has_rewound(&mut self, storage: &Storage) -> bool {
+        let rewound = storage.stats().get("log.rewound");
+        rewound > std::mem::replace(&mut self.rewound, rewound)
+    }
+
     /// Reports data of another program that was skipped, once per kind. For a command that prints all data, this
     /// counts as skipped data; for others it is a note.
     pub(crate) fn print_foreign(&mut self) {
@@ -501,8 +534,7 @@ impl<'c> App<'c> {
             return;
         };
         let stats = storage.stats();
-        let rewound = stats.get("log.rewound");
-        if rewound > std::mem::replace(&mut self.rewound, rewound) {
+        if self.has_rewound(&storage) {
             self.warn(
                 "the event at the cursor no longer exists, after a restored backup or a power loss: its segment was read from its beginning, so events may be printed twice",
             );
@@ -514,9 +546,10 @@ impl<'c> App<'c> {
                 let root = storage.capabilities().root.unwrap_or_default();
                 let remedy = match kind {
                     ForeignKind::EventFiles | ForeignKind::Checkpoints | ForeignKind::DeadLetters => format!(
-                        "; `{} import {}` stores the contents of those that it knows, which are then not reported again",
+                        "; `{0} import {1}` stores the contents of those that it knows, which are then not reported again; `{0} doctor` says what to do \
+                         about the others",
                         tool(&self.global),
-                        as_word(&root.to_string_lossy())
+                        as_word(&root)
                     ),
                     ForeignKind::Worktrees => String::new(),
                     ForeignKind::OtherThings => {

@@ -13,7 +13,9 @@ use crate::job::RepoArgs;
 use crate::new_file;
 use crate::output::{bytes, counted};
 use crate::progress::Progress;
-use prodigy_storage::{Backup, BackupSummary, ErrorKind, JobAddress, JobId, StorageError, escape};
+use prodigy_storage::{
+    Backup, BackupSummary, ErrorKind, JobAddress, JobId, Moved, Part, StorageError, escape,
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackupArgs {
@@ -162,8 +164,10 @@ pub(crate) fn restore(app: &mut App<'_>, arguments: &RestoreArgs) -> Result<Exit
     if summary.moved > 0 {
         app.note(&format!(
             "{} of moves restored: what they cover was moved to another store before the backup, and takes no writes. \
-             `prodigy-storage copy --reopen` takes them away",
-            counted(summary.moved, "mark")
+             `{}` takes {} away",
+            counted(summary.moved, "mark"),
+            Moved::reopening(&job.clone().map_or(Part::Store, Part::Job)),
+            if summary.moved == 1 { "it" } else { "them" },
         ));
     }
     Ok(Exit::Done)

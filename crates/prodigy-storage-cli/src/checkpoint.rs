@@ -3,6 +3,7 @@
 mod diff;
 mod list;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -22,9 +23,13 @@ use crate::exit::Exit;
 use crate::input::InputArgs;
 use crate::job::{JobArgs, Opened};
 use crate::near::Near;
-use crate::output::bytes;
+use crate::output::{at_least_one, bytes};
+use crate::shell::flags_of;
 use crate::table::{Column, Table};
 use crate::time::{Times, duration, passed};
+
+/// The largest number of checkpoints whose names are compared with an unknown one.
+const KEYS: usize = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointCommand {
@@ -115,7 +120,7 @@ pub(crate) struct PruneArgs {
     #[command(flatten)]
     job: JobArgs,
     /// The number of checkpoints to keep of each phase.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     keep: NonZeroUsize,
     /// Only this phase.
     #[arg(long, value_name = "PHASE")]
@@ -144,10 +149,11 @@ pub(crate) fn run(app: &mut App<'_>, command: CheckpointCommand) -> Result<Exit>
 fn save(app: &mut App<'_>, arguments: &SaveArgs) -> Result<Exit> {
     let cursor = arguments.cursor.as_ref().map(Cursor::new).transpose();
     let cursor = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
-    let opened = arguments.job.open(app, Access::Write)?;
+    let mut opened = arguments.job.open(app, Access::Write)?;
     let state = arguments
         .input
         .document(app, opened.storage.config().file.max_document_size)?;
+    opened.register(app)?;
     let options = SaveOptions::new()
         .cursor(cursor)
         .key(arguments.key.clone())
@@ -218,7 +224,17 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
             Some(key) => format!("no checkpoint of job `{job}` was saved under the name `{key}`"),
             None => format!("no checkpoint of job `{job}`"),
         };
-        return Err(Failure::new(Exit::Missing, what));
+        let failure = Failure::new(Exit::Missing, what);
+        return Err(match checkpoints.list().next() {
+            None => failure,
+            Some(_) => {
+                let list = format!("`{}` lists the checkpoints of phases", list_command(&opened));
+                match &arguments.key {
+                    Some(key) => failure.hint(near_keys(&checkpoints, key).hint("names", &list)),
+                    None => failure.hint(list),
+                }
+            }
+        });
     };
     if let Some(error) = all_damaged {
         app.warn(&format!("no checkpoint of another phase is valid: {error:#}"));
@@ -251,6 +267,22 @@ struct NewestCheckpoint {
     newest: Option<Checkpoint<Box<RawValue>>>,
     skipped: bool,
     all_damaged: Option<StorageError>,
+}
+
+/// The names of the first [`KEYS`] checkpoints that have one, compared with an unknown name.
+fn near_keys<'k>(checkpoints: &Checkpoints, key: &'k CheckpointKey) -> Near<'k> {
+    let mut near = Near::to(key.as_str());
+    let mut seen = BTreeSet::new();
+    for entry in checkpoints.list().flatten().take(KEYS) {
+        // A checkpoint that can't be read has no name to propose.
+        let found = checkpoints.get::<Box<RawValue>>(&entry.id).ok().flatten();
+        if let Some(known) = found.and_then(|found| found.key)
+            && seen.insert(known.as_str().to_owned())
+        {
+            near.offer(known.as_str());
+        }
+    }
+    near
 }
 
 /// Finds the last valid checkpoint that was saved under a key.
@@ -319,7 +351,7 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let checkpoints = opened.job.checkpoints();
     let entry = named(&opened, &checkpoints, &arguments.document)?;
     let (is_deleted, exit) = audited(&opened, "checkpoint delete", std::slice::from_ref(&entry))
-        .make(app, |_| Ok(checkpoints.delete(&entry.id)?))?;
+        .make_one(app, || checkpoints.delete(&entry.id))?;
     if !is_deleted {
         return Err(missing(&opened, &arguments.document));
     }
@@ -355,7 +387,8 @@ fn named(opened: &Opened, checkpoints: &Checkpoints, name: &str) -> Result<Check
         near.offer(&found);
     }
     opened.must_be_known()?;
-    Err(missing(opened, name).hint(near.hint("checkpoints", "`prodigy-storage checkpoint list` lists them")))
+    let list = format!("`{}` lists them", list_command(opened));
+    Err(missing(opened, name).hint(near.hint("checkpoints", &list)))
 }
 
 /// The failure for a phase without a checkpoint. It lists the phases that have one, or says that the job does not exist.
@@ -367,11 +400,17 @@ fn no_phase(opened: &Opened, phase: Phase) -> Result<Failure> {
         near.offer(&found.to_string());
     }
     let what = format!("no {phase} checkpoint of job `{}`", opened.job.address().job);
-    let hint = near.hint(
-        "phases with checkpoints",
-        "`prodigy-storage checkpoint list` lists the checkpoints of all",
-    );
+    let list = format!("`{}` lists the checkpoints of all", list_command(opened));
+    let hint = near.hint("phases with checkpoints", &list);
     Ok(Failure::new(Exit::Missing, what).hint(hint))
+}
+
+/// The command that lists the checkpoints of the job.
+fn list_command(opened: &Opened) -> String {
+    format!(
+        "prodigy-storage checkpoint list {}",
+        flags_of(opened.job.address())
+    )
 }
 
 fn missing(opened: &Opened, name: &str) -> Failure {
@@ -392,10 +431,12 @@ fn prune(app: &mut App<'_>, arguments: &PruneArgs) -> Result<Exit> {
     if !arguments.dry_run && !removed.is_empty() {
         let removal = audited(&opened, "checkpoint prune", &removed);
         (_, exit) = removal.make(app, |_| {
-            removed
-                .iter()
-                .try_for_each(|entry| checkpoints.delete(&entry.id).map(drop))?;
-            Ok(())
+            let mut count = 0;
+            let made = removed.iter().try_for_each(|entry| {
+                count += u64::from(checkpoints.delete(&entry.id)?);
+                Ok(())
+            });
+            (count, made)
         })?;
     }
     if removed.is_empty() {

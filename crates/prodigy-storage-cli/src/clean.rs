@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prodigy_storage::config::RetentionSettings;
 use prodigy_storage::{
-    CleanOptions, JobId, JobState, Removal, RemovalKind, RemovalOutcome, RepoName, Storage, Timestamp,
+    CleanOptions, JobId, JobState, Removal, RemovalHistory, RemovalKind, RemovalOutcome, RepoName, Storage,
+    Timestamp,
 };
 use serde_json::json;
 
@@ -13,8 +14,9 @@ use crate::app::{Access, App};
 use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::repositories;
-use crate::output::{bytes, counted};
+use crate::job::{PartArgs, repositories};
+use crate::jobs::{Left, left_of};
+use crate::output::{at_least_one, bytes, counted};
 use crate::table::{Column, Table};
 use crate::time::{Times, age, duration, left, passed};
 
@@ -27,14 +29,10 @@ pub(crate) struct CleanArgs {
     #[arg(long, conflicts_with = "yes")]
     auto: bool,
     /// Print earlier removals, oldest first.
-    #[arg(long, conflicts_with_all = ["yes", "auto", "repo", "job"])]
+    #[arg(long, conflicts_with_all = ["yes", "auto", "repo", "job", "all_repos"])]
     log: bool,
-    /// Only this repository's data.
-    #[arg(long, value_name = "REPO")]
-    repo: Option<String>,
-    /// Only the data of jobs with this id.
-    #[arg(long, value_name = "JOB")]
-    job: Option<String>,
+    #[command(flatten)]
+    part: PartArgs,
     #[command(flatten, next_help_heading = "Rules, in place of `retention.*`")]
     rules: Rules,
 }
@@ -55,7 +53,7 @@ struct Rules {
     #[arg(long, value_name = "D", value_parser = duration)]
     checkpoints: Option<Duration>,
     /// The number of newest checkpoints to keep of each phase.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     keep_checkpoints: Option<NonZeroUsize>,
     /// Remove parked dead letters whose last attempt is older than this.
     #[arg(long, value_name = "D", value_parser = duration)]
@@ -99,8 +97,7 @@ impl CleanArgs {
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
-    let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
-    let job = arguments.job.as_ref().map(JobId::new).transpose()?;
+    let (repo, job) = arguments.part.names(app)?;
     let access = match arguments.removes() {
         true => Access::Write,
         false => Access::Read,
@@ -118,8 +115,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
     let (limits, set) = (limits(&rules), rules.clone());
     let options = CleanOptions::new()
         .rules(rules)
-        .repo(repo)
-        .job(job)
+        .repo(repo.clone())
+        .job(job.clone())
         .dry_run(!arguments.removes())
         .unattended(arguments.auto);
     let report = storage.clean(options)?;
@@ -130,16 +127,24 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         Column::number("OLDER THAN"),
         Column::name("JOB"),
     ]);
-    let (mut exit, mut made) = (Exit::Done, 0_usize);
+    let (mut exit, mut made, mut foreign_left) = (Exit::Done, 0_usize, Vec::new());
     for removal in &report.removals {
         let kept = match &removal.outcome {
             RemovalOutcome::Kept { why } => Some(why),
             _ => None,
         };
+        let is_gone = removal.outcome == RemovalOutcome::Gone;
         if app.json() {
             app.json_line(removal)?;
-        } else if kept.is_none() {
+        } else if kept.is_none() && !is_gone {
             table.row(app, row(removal))?;
+        }
+        if is_gone {
+            app.note(&format!(
+                "{} is gone: another process has removed it",
+                name(removal)
+            ));
+            continue;
         }
         match kept {
             Some(why) => {
@@ -152,8 +157,25 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
             }
             None => made += 1,
         }
+        if let (RemovalKind::Job, RemovalOutcome::Removed, Some(job)) =
+            (removal.kind, &removal.outcome, &removal.job)
+            && let Left {
+                foreign,
+                begun_again: false,
+                ..
+            } = left_of(app, &storage, job)?
+            && !foreign.is_empty()
+        {
+            let files = counted(foreign.len(), "file");
+            foreign_left.push(format!(
+                "of {job} was removed what the store wrote; its folder stays, with {files} of another program"
+            ));
+        }
     }
     table.print(app)?;
+    for left in foreign_left {
+        app.note(&left);
+    }
     app.flush()?;
     if let Some(why) = &report.unrecorded_why {
         let count = counted(report.unrecorded, "removal");
@@ -180,7 +202,20 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CleanArgs) -> Result<Exit> {
         0 if is_without_rule => "nothing is removed without a rule: set keys below `retention`, or give one \
                                  such as `--finished-jobs 30d`"
             .to_owned(),
-        0 => format!("nothing is old enough: {limits}; {}", not_due(&storage, &set)?),
+        0 if report.foreign > 0 => format!(
+            "nothing was removed: old enough {}, with nothing but files of other programs, which stay",
+            match report.foreign {
+                1 => "is 1 job".to_owned(),
+                jobs => format!("are {jobs} jobs"),
+            }
+        ),
+        0 => {
+            let why = not_due(&storage, &set, repo.as_ref(), job.as_ref())?;
+            match job {
+                Some(_) if why.all_active => format!("nothing is removed: {}", why.text),
+                _ => format!("nothing is old enough: {limits}; {}", why.text),
+            }
+        }
         _ if arguments.removes() => format!("removed {size}"),
         count => format!(
             "nothing was removed; `--yes` makes {}: {size}",
@@ -222,24 +257,64 @@ fn limits(rules: &RetentionSettings) -> String {
     ages.chain(keep).collect::<Vec<_>>().join(", ")
 }
 
-/// Why no job is removed: the age of the oldest one, and the jobs that no rule is about.
-fn not_due(storage: &Storage, rules: &RetentionSettings) -> Result<String> {
+/// Why no job is removed.
+struct NotDue {
+    text: String,
+    /// True if processes work on all of the jobs.
+    all_active: bool,
+}
+
+/// Why no job of this part is removed: the age of the oldest one, the jobs that no rule is about, and those on which processes work.
+fn not_due(
+    storage: &Storage,
+    rules: &RetentionSettings,
+    of_repo: Option<&RepoName>,
+    of_job: Option<&JobId>,
+) -> Result<NotDue> {
     let (mut oldest, mut finished, mut unfinished) = (None::<Timestamp>, 0_u64, 0_u64);
-    for repo in repositories(storage) {
+    let (mut active, mut by) = (0_u64, None);
+    for name in repositories(storage) {
+        let name = name?;
+        if of_repo.is_some_and(|repo| name != *repo) {
+            continue;
+        }
+        let repo = storage.repo(name)?;
         // A job that can't be read was reported as one that is not removed.
-        for job in storage.repo(repo?)?.survey().flatten().flatten() {
-            let last = job.status.last_activity;
+        for row in repo.survey().flatten().flatten() {
+            let job = &row.address.job;
+            if of_job.is_some_and(|wanted| job != wanted) {
+                continue;
+            }
+            let last = row.status.last_activity;
             oldest = [oldest, last].into_iter().flatten().min();
-            match job.status.state {
+            match row.status.state {
                 JobState::Finished => finished += 1,
+                JobState::Active => {
+                    active += 1;
+                    if active == 1 {
+                        let who = repo.job(job.as_str())?.active_by()?;
+                        let who = who.map_or_else(String::new, |who| format!(": {who}"));
+                        by = Some(format!("{} is active{who}", row.address));
+                    }
+                }
                 _ => unfinished += 1,
             }
         }
     }
-    let mut text = oldest.map_or_else(
-        || "no job has been written to".to_owned(),
-        |last| format!("the oldest last write of a job is {} ago", age(passed(last))),
-    );
+    let all_active = active > 0 && finished + unfinished == 0;
+    let mut text = match oldest {
+        _ if all_active => String::new(),
+        None => "no job has been written to".to_owned(),
+        Some(last) => format!("the oldest last write of a job is {} ago", age(passed(last))),
+    };
+    if let Some(by) = by {
+        let more = match active {
+            1 => String::new(),
+            more => format!("; so are {} more", more - 1),
+        };
+        let before = if text.is_empty() { "" } else { "; " };
+        text.push_str(&format!("{before}{by}{more}"));
+    }
     for (jobs, what, rule, missing) in [
         (
             finished,
@@ -261,7 +336,7 @@ fn not_due(storage: &Storage, rules: &RetentionSettings) -> Result<String> {
             ));
         }
     }
-    Ok(text)
+    Ok(NotDue { text, all_active })
 }
 
 fn name(removal: &Removal) -> String {
@@ -285,7 +360,10 @@ fn owner(removal: &Removal) -> Option<String> {
 fn row(removal: &Removal) -> [String; 5] {
     [
         removal.kind.as_str().to_owned(),
-        removal.count.to_string(),
+        match removal.kind {
+            RemovalKind::Events => counted(removal.count, "segment"),
+            _ => removal.count.to_string(),
+        },
         bytes(removal.bytes),
         match removal.kind {
             // It goes at any age.
@@ -296,7 +374,7 @@ fn row(removal: &Removal) -> [String; 5] {
     ]
 }
 
-/// Prints the audit log.
+/// Prints the removals of the audit log.
 fn log(app: &mut App<'_>, storage: &Storage) -> Result<Exit> {
     let times = Times::new(app.width.is_some());
     let mut table = Table::new([
@@ -307,28 +385,40 @@ fn log(app: &mut App<'_>, storage: &Storage) -> Result<Exit> {
         Column::number("SIZE"),
         Column::text("RULE").optional(1),
         Column::name("JOB"),
+        // The last column: a long reason widens no row but its own.
+        Column::text("WHY"),
     ]);
-    for event in storage.audit_log()?.read::<Removal>()? {
-        let event = match event {
-            Ok(event) => event,
+    for entry in RemovalHistory::new(&storage.audit_log()?)? {
+        let entry = match entry {
+            Ok(entry) => entry,
             Err(error) => {
                 app.damaged_by(&error);
                 continue;
             }
         };
-        let (time, removal) = (event.timestamp, event.event);
+        let (time, removal) = (entry.timestamp, entry.event);
         if app.json() {
             app.json_line(&json!({"time": time, "removal": removal}))?;
             continue;
         }
-        let outcome = match &removal.outcome {
-            RemovalOutcome::Kept { why } => format!("kept: {why}"),
-            _ => "removed".to_owned(),
+        let (outcome, why) = match &removal.outcome {
+            RemovalOutcome::Kept { why } => ("kept", why.clone()),
+            RemovalOutcome::Begun => ("begun, not known to have ended", String::new()),
+            _ => ("removed", String::new()),
         };
         let [data, count, size, _, job] = row(&removal);
         table.row(
             app,
-            [times.cell(time), outcome, data, count, size, removal.rule, job],
+            [
+                times.cell(time),
+                outcome.to_owned(),
+                data,
+                count,
+                size,
+                removal.rule,
+                job,
+                why,
+            ],
         )?;
     }
     table.print(app)?;

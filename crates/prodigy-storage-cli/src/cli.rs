@@ -84,7 +84,8 @@ pub(crate) struct Global {
     /// The root of all data; it has precedence over the configuration.
     #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     pub(crate) base_dir: Option<PathBuf>,
-    /// Log the opened storage and the operation counts to standard error.
+    /// Log the opened storage and the operation counts to standard error. `doctor` prints each finding, instead of those of one kind
+    /// together.
     #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub(crate) verbose: bool,
 }

@@ -50,9 +50,27 @@ impl Console<'static> {
             },
             terminal: io::stderr().is_terminal(),
             size,
-            colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+            colour: AutoStream::choice(&io::stdout()) != ColorChoice::Never && !is_dumb(),
             closed,
             closed_from_start: closed_from_start(),
+        }
+    }
+}
+
+impl<'a> Console<'a> {
+    /// Streams without a terminal, and with an empty input.
+    #[must_use]
+    pub fn of_pipes(output: impl Write + 'a, errors: impl Write + 'a) -> Self {
+        Self {
+            input: Box::new(io::empty()),
+            ready: |_| true,
+            output: Box::new(output),
+            errors: Box::new(errors),
+            terminal: false,
+            size: || None,
+            colour: false,
+            closed: || false,
+            closed_from_start: false,
         }
     }
 }
@@ -63,6 +81,14 @@ impl fmt::Debug for Console<'_> {
             .field("terminal", &self.terminal)
             .finish_non_exhaustive()
     }
+}
+
+/// True for a terminal without colours, unless the environment forces them: `CLICOLOR` and `CI` alone do not.
+fn is_dumb() -> bool {
+    let is = |name: &str, wanted: fn(&str) -> bool| {
+        std::env::var_os(name).is_some_and(|value| value.to_str().is_some_and(wanted))
+    };
+    is("TERM", |term| term == "dumb") && !is("CLICOLOR_FORCE", |force| force != "0")
 }
 
 /// Standard output without the line buffer of the standard library: the tool buffers its output itself.

@@ -2,25 +2,33 @@
 
 use std::path::PathBuf;
 
-use prodigy_storage::config::{BackendKind, StorageConfig};
+use prodigy_storage::config::{
+    BackendKind, Environment, PostgresSettings, ProcessEnvironment, StorageConfig,
+};
 use prodigy_storage::{CopiedJob, CopyOptions, CopyReport, JobAddress, JobId, Part, RepoName, Storage};
 use serde_json::json;
 
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::job::{Opened, no_repo, repositories};
+use crate::job::{Opened, PartArgs, no_repo, repositories};
 use crate::jobs::state_word;
 use crate::near::Near;
 use crate::output::{bytes, counted};
+use crate::shell::flags;
 use crate::table::{Column, Table};
 use crate::time::age_of;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
     /// The target: the connection string of a PostgreSQL database, or a folder.
-    #[arg(long, value_name = "URL|DIR", required_unless_present = "reopen")]
+    ///
+    /// Every user of this machine can read the command line, so leave the password out: `PGPASSWORD`, `PGPASSFILE` and `~/.pgpass` count.
+    #[arg(long, value_name = "URL|DIR", required_unless_present_any = ["reopen", "to_env"])]
     to: Option<String>,
+    /// The name of an environment variable that contains the target, for a connection string with a password.
+    #[arg(long, value_name = "NAME", conflicts_with = "to")]
+    to_env: Option<String>,
     /// The schema of the target database; by default as configured.
     #[arg(long, value_name = "NAME")]
     schema: Option<String>,
@@ -31,14 +39,10 @@ pub(crate) struct CopyArgs {
     #[arg(long)]
     keep_source: bool,
     /// Copy nothing: take away the marks of an earlier copy, so that the source takes writes again.
-    #[arg(long, conflicts_with_all = ["to", "schema", "keep_source", "yes"])]
+    #[arg(long, conflicts_with_all = ["to", "to_env", "schema", "keep_source", "yes"])]
     reopen: bool,
-    /// Only this repository's data.
-    #[arg(long, value_name = "REPO")]
-    repo: Option<String>,
-    /// Only the data of jobs with this id.
-    #[arg(long, value_name = "JOB")]
-    job: Option<String>,
+    #[command(flatten)]
+    part: PartArgs,
 }
 
 impl CopyArgs {
@@ -47,11 +51,46 @@ impl CopyArgs {
         !(self.yes || self.keep_source || self.reopen)
     }
 
+    /// The target as the command line or the environment variable names it. Warns of a password that all users can read.
+    fn to(&self, app: &mut App<'_>) -> Result<Option<String>> {
+        if let Some(to) = &self.to {
+            if shown(to) != *to {
+                app.warn(
+                    "every user of this machine can read the password in the command line: leave it out and set `PGPASSWORD`, or write a \
+                     line into ~/.pgpass, or name a variable with the connection string by `--to-env`",
+                );
+            }
+            return Ok(Some(to.clone()));
+        }
+        let Some(name) = &self.to_env else {
+            return Ok(None);
+        };
+        let value = Some(name.as_str())
+            .filter(|name| !name.is_empty() && !name.contains(['=', '\0']))
+            .and_then(|name| ProcessEnvironment.var(name))
+            .filter(|value| !value.is_empty());
+        let Some(value) = value else {
+            // It may be a connection string.
+            let name = shown(name);
+            return Err(Failure::usage(format!(
+                "`--to-env`: no environment variable `{name}` is set; it contains the connection string of a database, or a folder"
+            )));
+        };
+        match value.into_string() {
+            Ok(to) => Ok(Some(to)),
+            Err(_) => Err(Failure::usage(format!(
+                "`--to-env`: the value of `{name}` is not UTF-8"
+            ))),
+        }
+    }
+
     /// The configuration of the target: the source's configuration, with the backend and the place of the target.
     fn target(&self, to: &str, source: &StorageConfig) -> Result<StorageConfig> {
         let mut config = source.clone();
         if to.is_empty() {
-            return Err(Failure::usage("`--to` is empty: it names a folder or a database"));
+            return Err(Failure::usage(
+                "the target is empty: it names a folder or a database",
+            ));
         }
         if to.starts_with("postgres://") || to.starts_with("postgresql://") {
             config.backend = BackendKind::Postgres;
@@ -62,11 +101,18 @@ impl CopyArgs {
             }
         } else if is_address(to) {
             return Err(Failure::usage(format!(
-                "`{to}` is no connection string of a database: that begins with `postgresql://`. A folder of this name is given as `./{to}`"
+                "`{0}` is no connection string of a database: that begins with `postgresql://`. A folder of this name is given as `./{0}`",
+                shown(to)
+            )));
+        } else if PostgresSettings::is_without_scheme(to) {
+            return Err(Failure::usage(format!(
+                "`{}` is a connection string of a database: write it as postgresql://USER@HOST:PORT/DATABASE. A folder of this name is given \
+                 as `./...`",
+                shown(to)
             )));
         } else if self.schema.is_some() {
             return Err(Failure::usage(
-                "`--schema` needs the connection string of a database after `--to`",
+                "`--schema` needs the connection string of a database as the target",
             ));
         } else {
             config.backend = BackendKind::File;
@@ -74,6 +120,14 @@ impl CopyArgs {
                 .map_err(|error| Failure::new(Exit::Failed, format!("find the folder {to}: {error}")))?;
         }
         Ok(config)
+    }
+}
+
+/// A target for messages: a connection string without its password, or a folder.
+fn shown(to: &str) -> String {
+    match is_address(to) || PostgresSettings::is_without_scheme(to) {
+        true => PostgresSettings::default().url(Some(to.to_owned())).shown(),
+        false => to.to_owned(),
     }
 }
 
@@ -85,24 +139,35 @@ fn is_address(text: &str) -> bool {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
     };
-    text.split_once(":/").is_some_and(|(scheme, _)| is_scheme(scheme))
+    text.trim_start()
+        .split_once(":/")
+        .is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
-    let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
-    let job = arguments.job.as_ref().map(JobId::new).transpose()?;
+    let (repo, job) = arguments.part.names(app)?;
     let access = match arguments.prints() {
         true => Access::Read,
         false => Access::Write,
     };
+    let to = arguments.to(app)?;
     let storage = app.open(access)?;
-    let Some(to) = &arguments.to else {
+    let Some(to) = &to else {
         return reopen(app, &storage, repo, job);
     };
     must_be_there(&storage, repo.as_ref(), job.as_ref())?;
     let target = Storage::builder()
         .config(arguments.target(to, storage.config())?)
         .interrupt(crate::signals::ends_waits());
+    let scope = [
+        ("--repo", repo.as_ref().map(RepoName::as_str)),
+        ("--job", job.as_ref().map(JobId::as_str)),
+    ];
+    let scope = flags(
+        scope
+            .into_iter()
+            .filter_map(|(flag, name)| Some((flag, name?.to_owned()))),
+    );
     let options = CopyOptions::new()
         .repo(repo)
         .job(job)
@@ -129,6 +194,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     print_refused(app, &report);
+    if !report.gone.is_empty() {
+        app.note(&format!(
+            "left out: {} without data, since they were deleted meanwhile or are empty",
+            counted(report.gone.len() as u64, "job")
+        ));
+    }
     let jobs = counted(report.jobs.len() as u64, "job");
     let documents = counted(report.documents, "document");
     app.note(&format!(
@@ -142,7 +213,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
     if let Some(marked) = marked {
         app.note(&format!(
             "moved: {marked}. Writes to the source are refused from now on: set the configuration to the new place. \
-             `prodigy-storage copy --reopen` takes the marks away"
+             `{}` takes the marks away",
+            format!("prodigy-storage copy --reopen {scope}").trim_end()
         ));
     }
     Ok(match report.refused.is_empty() {
@@ -183,9 +255,10 @@ fn plan(app: &mut App<'_>, to: &str, report: &CopyReport) -> Result<Exit> {
     app.flush()?;
     print_refused(app, report);
     app.note(&format!(
-        "nothing was copied; `--yes` moves {} to {to}: {}; this store then refuses writes to what was moved, and `--keep-source` copies \
+        "nothing was copied; `--yes` moves {} to {}: {}; this store then refuses writes to what was moved, and `--keep-source` copies \
          without that",
         counted(report.planned.len() as u64, "job"),
+        shown(to),
         bytes(size)
     ));
     Ok(match report.refused.is_empty() {
@@ -224,12 +297,13 @@ pub(crate) fn must_be_there(storage: &Storage, repo: Option<&RepoName>, job: Opt
         (None, Some(job)) => {
             let mut near = Near::to(job.as_str());
             for repo in repositories(storage) {
-                for found in storage.repo(&repo?)?.jobs() {
+                let repo = repo?;
+                for found in storage.repo(&repo)?.jobs() {
                     let found = found?;
                     if found == *job {
                         return Ok(());
                     }
-                    near.offer(found.as_str());
+                    near.offer_as(found.as_str(), &format!("{repo}/{found}"));
                 }
             }
             let what = format!("no job `{job}` in any repository");

@@ -21,6 +21,7 @@ use crate::input::InputArgs;
 use crate::job::RepoArgs;
 use crate::near::Near;
 use crate::output::bytes;
+use crate::shell::flags;
 use crate::table::{Column, Table};
 use crate::time::Times;
 
@@ -169,6 +170,13 @@ impl Owner {
         })
     }
 
+    /// The command that lists the documents.
+    fn list_command(&self) -> String {
+        let job = self.job.as_ref().map(|job| ("--job", job.as_str()));
+        let owner = flags([("--repo", self.repo.name().as_str())].into_iter().chain(job));
+        format!("prodigy-storage document list {owner}")
+    }
+
     /// The job or the repository that the documents belong to, in words.
     fn words(&self) -> String {
         match &self.job {
@@ -198,7 +206,7 @@ impl Owner {
         let what = format!("no document of kind `{kind}` in {}", self.words());
         let hint = near.hint(
             "kinds",
-            "`prodigy-storage document list` lists the documents of all",
+            &format!("`{}` lists the documents of all", self.list_command()),
         );
         Ok(Failure::new(Exit::Missing, what).hint(hint))
     }
@@ -218,7 +226,7 @@ impl Owner {
             let found = found?;
             near.offer(&format!("{}/{}", found.kind, found.name));
         }
-        let hint = near.hint("documents", "`prodigy-storage document list` lists them");
+        let hint = near.hint("documents", &format!("`{}` lists them", self.list_command()));
         Ok(Failure::new(Exit::Missing, what).hint(hint))
     }
 }
@@ -312,9 +320,13 @@ fn show(app: &mut App<'_>, arguments: &ShowArgs) -> Result<Exit> {
 
 fn put(app: &mut App<'_>, arguments: &PutArgs) -> Result<Exit> {
     let at = &arguments.at;
-    let (owner, documents) = at.open(app, Access::Write)?;
+    let (mut owner, _) = at.open(app, Access::Write)?;
     let longest = owner.storage.config().file.max_document_size;
     let value = arguments.input.document(app, longest)?;
+    if !owner.is_named {
+        owner.repo = app.register_here(&owner.storage)?;
+    }
+    let documents = owner.documents(&at.kind)?;
     let options = DocumentOptions::new().expected_revision(arguments.expected_revision.unwrap_or_default());
     let revision = documents.put(&at.name, &value, options)?;
     if app.json() {
@@ -334,7 +346,7 @@ fn delete(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         return Err(owner.missing(at)?);
     };
     let removal = owner.removal()?.size(1, stored.bytes);
-    let (is_deleted, exit) = removal.make(app, |_| Ok(documents.delete(&at.name, options)?))?;
+    let (is_deleted, exit) = removal.make_one(app, || documents.delete(&at.name, options))?;
     if !is_deleted {
         return Err(owner.missing(at)?);
     }

@@ -187,7 +187,69 @@ const EXAMPLES: [(&str, &str, &str); 29] = [
 ];
 
 /// Examples of commands without subcommands.
-const SINGLE: [(&str, &str); 11] = [
+const SINGLE: [(&str, &str); 20] = [
+    (
+        "events",
+        "Examples: append; what came last; what went wrong; what comes
+  echo '{\"agent\":1,\"status\":\"done\"}' |
+    prodigy-storage events append --job J
+  prodigy-storage events tail --job J -n 20
+  prodigy-storage events search --all-jobs --since 1h '(?i)timeout'
+  prodigy-storage events follow --job J --for 1s",
+    ),
+    (
+        "job",
+        "Examples: the jobs here; what one holds; delete it
+  prodigy-storage job list
+  prodigy-storage job show J
+  prodigy-storage job delete J --yes",
+    ),
+    (
+        "checkpoint",
+        "Examples: save a state; the state that the job resumes from; are all of them whole
+  echo '{\"done\":1}' |
+    prodigy-storage checkpoint save --job J --phase map
+  prodigy-storage checkpoint show --job J
+  prodigy-storage checkpoint verify --job J",
+    ),
+    (
+        "document",
+        "Examples: store; list; read
+  echo '{\"steps\":3}' |
+    prodigy-storage document put --kind workflows --name nightly
+  prodigy-storage document list
+  prodigy-storage document show --kind workflows --name nightly",
+    ),
+    (
+        "worktree",
+        "Examples: the worktrees of the sessions; what a job left behind
+  prodigy-storage worktree list
+  prodigy-storage worktree orphans --job J",
+    ),
+    (
+        "lock",
+        "Examples: run a command under a lock; who holds which
+  prodigy-storage lock run nightly -- true
+  prodigy-storage lock list",
+    ),
+    (
+        "config",
+        "Examples: each setting and where it comes from; check a file
+  prodigy-storage config show --origin
+  prodigy-storage config check",
+    ),
+    (
+        "repo",
+        "Examples: all repositories; which name this one has
+  prodigy-storage repo list
+  prodigy-storage repo identify",
+    ),
+    (
+        "schema",
+        "Examples: which tables there are; make them, or those of a newer version
+  prodigy-storage schema show
+  prodigy-storage schema migrate",
+    ),
     (
         "health",
         "Example:
@@ -234,11 +296,12 @@ const SINGLE: [(&str, &str); 11] = [
     ),
     (
         "copy",
-        "Examples: the plan of a move; move a job; let it take writes here again; copy a repository that stays here
+        "Examples: the plan of a move; move a job; let it take writes here again; copy a repository that stays here; into a database, without its password in the list of processes
   prodigy-storage copy --to ../other/store --repo here --job job-7
   prodigy-storage copy --to ../other/store --repo here --job job-7 --yes
   prodigy-storage copy --reopen --repo here --job job-7
-  prodigy-storage copy --to ../other/store --repo shop --keep-source",
+  prodigy-storage copy --to ../other/store --repo shop --keep-source
+  DB=postgresql://me:pw@db/jobs prodigy-storage copy --to-env DB --job job-7",
     ),
     (
         "clean",

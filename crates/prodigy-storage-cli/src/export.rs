@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use prodigy_storage::backend::record::{checksum, checksum_on, hex8};
 use prodigy_storage::{
-    Checkpoint, CheckpointId, CheckpointKey, Cursor, DocumentKind, DocumentName, EventId, Job, JobId,
-    OrphanedWorktree, Phase, ReadOptions, RepoName, ScanItem, Select, StorageError, Timestamp,
+    Checkpoint, CheckpointId, CheckpointKey, Cursor, DocumentKind, DocumentName, ErrorKind, EventId, Job,
+    JobId, OrphanedWorktree, Phase, ReadOptions, RepoName, ScanItem, Select, StorageError, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::app::{Access, App};
@@ -39,6 +41,16 @@ impl ExportArgs {
     fn created(&self) -> Option<&PathBuf> {
         self.file.as_ref().filter(|file| !new_file::is_standard(file))
     }
+}
+
+/// The bytes between the text of a line and its checksum.
+const CRC: &[u8] = b",\"crc\":\"";
+
+/// Splits a line into its text and the eight digits of its checksum. `None` for a line without a checksum.
+pub(crate) fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = line.trim_ascii_end().strip_suffix(b"\"}")?;
+    let (rest, digits) = line.split_at_checked(line.len().checked_sub(8)?)?;
+    Some((rest.strip_suffix(CRC)?, digits))
 }
 
 /// A line of an export.
@@ -76,8 +88,10 @@ enum Line<'l> {
     Finished {
         at: Timestamp,
     },
+    /// The number of lines before it, and the checksum of the text of all of them but the first, which has the time of the export.
     End {
         lines: u64,
+        sum: String,
     },
 }
 
@@ -103,14 +117,29 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> {
         }
         Some(file) => new_file::write(file, |out| write(&opened.job, out, &mut damaged))?,
     };
-    for error in &damaged {
-        app.damaged_by(error);
-    }
+    report(app, &damaged);
     if let Some(file) = arguments.created() {
-        let lines = counted(lines, "line");
-        app.line(format!("written to {}: {lines}", file.display()))?;
+        let file = file.display().to_string();
+        if app.json() {
+            let damaged = damaged.len();
+            app.json_line(&json!({"kind": "written", "file": file, "lines": lines, "damaged": damaged}))?;
+        } else {
+            app.line(format!("written to {file}: {}", counted(lines, "line")))?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Reports what an export left out: damage, and positions of checkpoints.
+pub(crate) fn report(app: &mut App<'_>, left_out: &[StorageError]) {
+    for error in left_out {
+        match error.kind() {
+            ErrorKind::CursorGap | ErrorKind::InvalidInput => {
+                app.skipped(&format!("{}: {}", error.target(), error.why()));
+            }
+            _ => app.damaged_by(error),
+        }
+    }
 }
 
 /// Writes a job, and returns the number of lines.
@@ -122,6 +151,8 @@ pub(crate) fn write(job: &Job, out: &mut dyn Write, damaged: &mut Vec<StorageErr
 struct Export<'o> {
     out: &'o mut dyn Write,
     lines: u64,
+    /// The checksum of the text of all lines but the first.
+    sum: u32,
     damaged: &'o mut Vec<StorageError>,
 }
 
@@ -130,6 +161,7 @@ impl<'o> Export<'o> {
         Self {
             out,
             lines: 0,
+            sum: 0,
             damaged,
         }
     }
@@ -137,7 +169,20 @@ impl<'o> Export<'o> {
     fn line(&mut self, line: &Line<'_>) -> Result<()> {
         self.lines += 1;
         let mut text = serde_json::to_vec(line).map_err(|error| Failure::output(error.into()))?;
-        text.push(b'\n');
+        // A value that was stored with line breaks has them between its parts, never within a string.
+        for byte in &mut text {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        text.pop();
+        let crc = checksum(&text);
+        if self.lines > 1 {
+            self.sum = checksum_on(self.sum, &text);
+        }
+        text.extend_from_slice(CRC);
+        text.extend_from_slice(&hex8(crc));
+        text.extend_from_slice(b"\"}\n");
         self.out.write_all(&text).map_err(Failure::output)
     }
 
@@ -169,6 +214,21 @@ impl<'o> Export<'o> {
         }
     }
 
+    /// The position of a checkpoint. `None` if the events before it were removed; this is reported at the end.
+    fn position(&mut self, job: &Job, id: &CheckpointId, cursor: Option<Cursor>) -> Result<Option<Position>> {
+        match cursor.map(|cursor| position(job, cursor)).transpose() {
+            Err(error) if matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput) => {
+                let why = "events behind its position were removed, so it is exported without a position: a resume from it \
+                           begins with the oldest event";
+                let target = format!("checkpoint {id}");
+                self.damaged
+                    .push(StorageError::new(error.kind(), "export", target, why));
+                Ok(None)
+            }
+            found => Ok(found?.flatten()),
+        }
+    }
+
     /// Writes all lines of a job. Checkpoints are read before events, so no checkpoint has a position after the last
     /// event.
     fn job(mut self, job: &Job) -> Result<u64> {
@@ -183,13 +243,13 @@ impl<'o> Export<'o> {
             let Some(found) = self.checkpoint(job, &id)? else {
                 continue;
             };
-            let position = found.cursor.map(|cursor| position(job, cursor)).transpose()?;
+            let position = self.position(job, &id, found.cursor)?;
             self.line(&Line::Checkpoint {
                 phase: found.phase,
                 saved_at: found.saved_at,
                 key: found.key.as_ref(),
                 schema_version: found.schema_version,
-                position: position.flatten(),
+                position,
                 data: &found.data,
             })?;
         }
@@ -228,15 +288,16 @@ impl<'o> Export<'o> {
             self.line(&Line::Finished { at })?;
         }
         let lines = self.lines;
-        self.line(&Line::End { lines })?;
+        let sum = String::from_utf8_lossy(&hex8(self.sum)).into_owned();
+        self.line(&Line::End { lines, sum })?;
         Ok(lines + 1)
     }
 }
 
 /// Converts a cursor to a position: before the first event after the cursor, or after the last event of the log.
 /// `None` if the log is empty.
-fn position(job: &Job, cursor: Cursor) -> Result<Option<Position>> {
-    let first = |lines: &mut prodigy_storage::EventLines| -> Result<Option<EventId>> {
+fn position(job: &Job, cursor: Cursor) -> Result<Option<Position>, StorageError> {
+    let first = |lines: &mut prodigy_storage::EventLines| -> Result<Option<EventId>, StorageError> {
         while let Some(item) = lines.next()? {
             if let ScanItem::Record(record) = item {
                 return Ok(Some(record.id));

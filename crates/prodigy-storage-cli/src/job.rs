@@ -39,6 +39,37 @@ impl RepoArgs {
     }
 }
 
+/// The part of a store that a command works on: all of it, a repository, or a job.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PartArgs {
+    /// Only this repository's data; by default, the data of all repositories, or with `--job` of the repository here.
+    #[arg(long, value_name = "REPO")]
+    repo: Option<String>,
+    /// Only this job's data.
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    /// With `--job`: the data of the jobs with this id in all repositories.
+    #[arg(long, conflicts_with = "repo")]
+    all_repos: bool,
+}
+
+impl PartArgs {
+    /// The repository and the job, as far as they are given. A job without a repository is one of the repository here.
+    pub(crate) fn names(&self, app: &mut App<'_>) -> Result<(Option<RepoName>, Option<JobId>)> {
+        let repo = self.repo.as_ref().map(RepoName::new).transpose()?;
+        let job = self.job.as_ref().map(JobId::new).transpose()?;
+        let is_here = job.is_some() && repo.is_none() && !self.all_repos;
+        let repo = match is_here {
+            true => {
+                let storage = app.open_quietly(Access::Read)?;
+                Some(app.repo(&storage, None)?.name().clone())
+            }
+            false => repo,
+        };
+        Ok((repo, job))
+    }
+}
+
 /// A job, and the storage that holds it.
 pub(crate) struct Opened {
     pub(crate) storage: Storage,
@@ -65,17 +96,35 @@ impl JobArgs {
 }
 
 impl Opened {
-    /// Fails with [`Exit::Missing`] if nothing was ever stored for the job. The error lists existing jobs.
-    pub(crate) fn must_be_known(&self) -> Result<()> {
+    /// Registers the repository if the command found it by the current folder. To be called right before the command stores something.
+    pub(crate) fn register(&mut self, app: &mut App<'_>) -> Result<()> {
+        if self.repo.identity().is_some() {
+            self.repo = app.register_here(&self.storage)?;
+            self.job = self.repo.job(self.job.address().job.as_str())?;
+        }
+        Ok(())
+    }
+
+    /// `None` if something was stored for the job; otherwise the existing jobs, compared with it.
+    pub(crate) fn unless_known(&self) -> Result<Option<Near<'_>>> {
         let id = &self.job.address().job;
         let mut near = Near::to(id.as_str());
         for job in self.repo.jobs() {
             let job = job?;
             if job == *id {
-                return Ok(());
+                return Ok(None);
             }
             near.offer(job.as_str());
         }
+        Ok(Some(near))
+    }
+
+    /// Fails with [`Exit::Missing`] if nothing was ever stored for the job. The error lists existing jobs.
+    pub(crate) fn must_be_known(&self) -> Result<()> {
+        let id = &self.job.address().job;
+        let Some(near) = self.unless_known()? else {
+            return Ok(());
+        };
         let what = format!("no job `{id}` in the repository `{}`", self.repo.name());
         if let (0, Some(missing)) = (near.count, no_repo(&self.storage, self.repo.name(), &what)?) {
             return Err(missing);

@@ -24,17 +24,7 @@
 //! use prodigy_storage_cli::{Console, Exit, run};
 //!
 //! let (mut output, mut errors) = (Vec::new(), Vec::new());
-//! let console = Console {
-//!     input: Box::new(std::io::empty()),
-//!     ready: |_| true,
-//!     output: Box::new(&mut output),
-//!     errors: Box::new(&mut errors),
-//!     terminal: false,
-//!     size: || None,
-//!     colour: false,
-//!     closed: || false,
-//!     closed_from_start: false,
-//! };
+//! let console = Console::of_pipes(&mut output, &mut errors);
 //! assert_eq!(run(["prodigy-storage", "--version"], console), Exit::Done);
 //! assert!(output.starts_with(b"prodigy-storage "));
 //! ```

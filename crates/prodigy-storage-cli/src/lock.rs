@@ -39,7 +39,8 @@ pub(crate) enum LockCommand {
     ///
     /// The tool checks every second that it still has the lock. If the lock is lost, because the storage was moved or
     /// replaced or the lock file was removed, it reports that at once, sends SIGTERM to the command, waits for its end,
-    /// and ends with 7.
+    /// and ends with 7. In a database, the lock is lost if its lease could not be renewed in time or was removed, which
+    /// is noticed at the next renewal: every 10 seconds.
     Run(RunArgs),
     /// List all locks that were ever taken.
     List,

@@ -27,13 +27,18 @@ impl<'a> Near<'a> {
 
     /// Adds an existing name.
     pub(crate) fn offer(&mut self, name: &str) {
+        self.offer_as(name, name);
+    }
+
+    /// Adds an existing name, for which the message prints another text.
+    pub(crate) fn offer_as(&mut self, name: &str, shown: &str) {
         self.count += 1;
         if self.shown.len() < SHOWN {
-            self.shown.push(format!("`{}`", escape(name)));
+            self.shown.push(format!("`{}`", escape(shown)));
         }
         let similarity = strsim::jaro_winkler(self.wanted, name);
         if similarity >= SIMILAR && self.best.as_ref().is_none_or(|(best, _)| similarity > *best) {
-            self.best = Some((similarity, name.to_owned()));
+            self.best = Some((similarity, shown.to_owned()));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Words, sizes and lines for people.
 
 use std::fmt::Display;
+use std::num::NonZeroUsize;
 
 use clap::builder::styling::{AnsiColor, Style};
 
@@ -28,7 +29,10 @@ pub(crate) fn wrapped(text: &str, width: Option<usize>, indent: usize) -> Vec<St
     };
     let mut lines = Vec::new();
     let mut line = String::new();
-    let words = text.split(' ').flat_map(|word| pieces(word, width - indent));
+    let words = words(text).into_iter().flat_map(|word| match word.contains('`') {
+        true => vec![word],
+        false => pieces(word, width - indent),
+    });
     for (number, word) in words.enumerate() {
         if width_of(&line) + 1 + width_of(word) > width && !line.trim().is_empty() {
             lines.push(std::mem::replace(&mut line, " ".repeat(indent.saturating_sub(1))));
@@ -40,6 +44,26 @@ pub(crate) fn wrapped(text: &str, width: Option<usize>, indent: usize) -> Vec<St
     }
     lines.push(line);
     lines
+}
+
+/// The words of a text. A command between backticks is one word, so that it can be pasted.
+fn words(text: &str) -> Vec<&str> {
+    if !text.matches('`').count().is_multiple_of(2) {
+        return text.split(' ').collect();
+    }
+    let (mut words, mut start, mut is_command) = (Vec::new(), 0, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            '`' => is_command = !is_command,
+            ' ' if !is_command => {
+                words.extend(text.get(start..at));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    words.extend(text.get(start..));
+    words
 }
 
 /// A word that is wider than `width`, in pieces; otherwise the word itself.
@@ -89,6 +113,17 @@ pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, of: &s
     format!("{count} {of}{plural}")
 }
 
+/// Parses a number of at least one.
+///
+/// # Errors
+/// The reason alone: clap adds the flag and its value.
+pub(crate) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    let number: usize = text
+        .parse()
+        .map_err(|_| "write a whole number, such as `10`".to_owned())?;
+    NonZeroUsize::new(number).ok_or_else(|| "it has to be at least 1".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +136,11 @@ mod tests {
         assert_eq!(
             wrapped(text, Some(30), 9),
             ["warning  inodes: 12 are free", "         on the file system"]
+        );
+        let command = "`prodigy-storage repo relink shop /srv/work/shop`,";
+        assert_eq!(
+            wrapped(&format!("to do: run {command} or wait"), Some(30), 4),
+            ["to do: run", &format!("    {command}"), "    or wait"]
         );
         assert_eq!(
             wrapped("         lost: the events at this place", Some(30), 9),

@@ -1,15 +1,22 @@
 //! Problems outside of the stored data: failed checks, and notices of the configuration. `status`, `health` and `doctor` print them.
 
+mod room;
+
 use std::path::Path;
 
 use prodigy_storage::config::{Notice, Origin};
-use prodigy_storage::{Check, Result as Stored, Severity, Storage, StorageNotice};
+use prodigy_storage::{
+    Check, JobAddress, RepoName, Result as Stored, Severity, Storage, StorageNotice, Timestamp,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::cli::Global;
-use crate::shell::{as_word, in_this_store, tool};
+use crate::import::MIGRATED;
+use crate::job::repositories;
+use crate::repo::{gone_paths, is_gone};
+use crate::shell::{as_word, in_this_store, operands, sudo, tool};
 
 /// The folders with data in a project's own `.prodigy`.
 const AREAS: [&str; 4] = ["events", "dlq", "state", "orphaned_worktrees"];
@@ -51,7 +58,19 @@ impl Problem {
 pub(crate) fn checks(app: &App<'_>, storage: &Storage) -> Stored<Vec<Check>> {
     let checks = storage.health()?.checks.into_iter();
     let checks = checks.filter(|check| check.name != "configuration");
-    Ok(checks.map(|check| with_flags(check, &app.global)).collect())
+    let mut checks: Vec<_> = checks.map(|check| with_flags(check, &app.global)).collect();
+    if checks.iter().any(needs_room) {
+        let (command, hint) = room::make(storage, &tool(&app.global));
+        for check in checks.iter_mut().filter(|check| needs_room(check)) {
+            (check.command, check.hint) = (Some(command.clone()), Some(hint.clone()));
+        }
+    }
+    Ok(checks)
+}
+
+/// True for a check that fails because the disk is full.
+fn needs_room(check: &Check) -> bool {
+    (check.command.as_deref()).is_some_and(|command| command.contains(" clean --finished-jobs "))
 }
 
 /// The command of a check, and its hint, name the tool without the flags that select this store.
@@ -61,6 +80,8 @@ fn with_flags(mut check: Check, global: &Global) -> Check {
         .command
         .as_deref()
         .and_then(|command| command.strip_prefix("prodigy-storage "))
+        // A command with flags of its own is about another store.
+        .filter(|arguments| !arguments.starts_with("--"))
     {
         check.command = Some(format!("{} {arguments}", tool(global)));
     }
@@ -80,9 +101,11 @@ fn of_check(check: Check) -> Problem {
     let matters = match check.name {
         "inodes" => "each new file needs an inode, however much space is free",
         "space" => "a write that finds no space fails; what was acknowledged stays",
+        "copy" => "the copy is not whole, and looks like a whole store",
         "clock" => "no write is accepted, since its time and its id would be wrong",
-        "mode" | "way to the root" => "other users of this machine may change or replace the store",
+        "mode" | "modes" | "way to the root" => "other users of this machine may change or replace the store",
         "file system" => "an acknowledged write may be lost",
+        "lock" => "every process that needs it waits, and its calls fail when their time is over",
         _ if check.severity == Severity::Failure => "writes fail",
         _ => "a later read or write may fail",
     };
@@ -101,6 +124,7 @@ fn of_check(check: Check) -> Problem {
 }
 
 /// The command that sets the clock over the network.
+pub(crate) const RIGHT_CLOCK: &str = "if this clock is right, that of the machine that wrote was wrong";
 pub(crate) const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
 
 fn of_notice(notice: &StorageNotice, tool: &str) -> Problem {
@@ -119,10 +143,7 @@ fn of_notice(notice: &StorageNotice, tool: &str) -> Problem {
         StorageNotice::ForeignOwner { root, owner } => (
             "owner",
             "the owner of the root can't read new files",
-            Some(format!(
-                "sudo chown -hR {owner} {}",
-                as_word(&root.to_string_lossy())
-            )),
+            Some(format!("{}chown -hR {owner} {}", sudo(), as_word(root))),
         ),
         _ => ("configuration", "the store works with weaker guarantees", None),
     };
@@ -147,7 +168,7 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
             let command = match origin {
                 Origin::File { path, line, .. } if *line > 0 => Some(format!(
                     r"sed -i '{line}s/\(use_global[^:=]*[:=] *\)false/\1true/' {}",
-                    as_word(&path.to_string_lossy())
+                    as_word(path)
                 )),
                 origin => at(origin),
             };
@@ -162,6 +183,10 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
             let command = format!("unset {}", as_word(name));
             ("ignored setting", "it has no effect", Some(command))
         }
+        Notice::ClientVariable { name, .. } => {
+            let matters = "other programs connect to the database in another way";
+            ("ignored setting", matters, Some(format!("unset {name}")))
+        }
         Notice::OtherBackend { origin, .. }
         | Notice::Overruled { origin, .. }
         | Notice::AtTopLevel { origin, .. }
@@ -172,7 +197,7 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
             ("configuration", matters, at(origin))
         }
         Notice::ProjectNotEntered { path } => {
-            let command = format!("sudo chmod o+x {}", as_word(&path.to_string_lossy()));
+            let command = format!("{}chmod o+x {}", sudo(), as_word(path));
             (
                 "configuration",
                 "a setting of the project may be missing",
@@ -186,10 +211,7 @@ fn of_config(notice: &Notice, tool: &str) -> (&'static str, &'static str, Option
 /// The command that opens the configuration file at a setting, or unsets the environment variable.
 fn at(origin: &Origin) -> Option<String> {
     match origin {
-        Origin::File { path, line, .. } => Some(format!(
-            "${{EDITOR:-vi}} +{line} {}",
-            as_word(&path.to_string_lossy())
-        )),
+        Origin::File { path, line, .. } => Some(format!("${{EDITOR:-vi}} +{line} {}", as_word(path))),
         Origin::Variable(name) => Some(format!("unset {}", as_word(name))),
         _ => None,
     }
@@ -199,14 +221,107 @@ fn at(origin: &Origin) -> Option<String> {
 fn migrate(folder: &Path, tool: &str) -> String {
     let areas = AREAS.iter().map(|area| folder.join(area));
     let areas = areas.filter(|area| area.is_dir());
-    let areas: String = areas
-        .map(|area| format!("{} ", as_word(&area.to_string_lossy())))
-        .collect();
-    let (folder, away) = (folder.to_string_lossy(), folder.join("migrated"));
-    let (folder, away) = (as_word(&folder), away.to_string_lossy());
-    let away = as_word(&away);
+    let areas: String = areas.map(|area| format!("{} ", as_word(&area))).collect();
+    let later = (2..).map(|number| folder.join(format!("{MIGRATED}-{number}")));
+    let mut places = std::iter::once(folder.join(MIGRATED)).chain(later);
+    let away = places.find(|place| !place.exists()).unwrap_or_default();
+    let (folder, away) = (as_word(folder), as_word(&away));
     format!("{tool} migrate {folder} && mkdir {away} && mv {areas}{away}")
 }
+
+/// The repositories whose registry entries were damaged, as one problem, and those whose recorded paths are gone. An entry that is
+/// damaged now is a failed check.
+pub(crate) fn of_registry(app: &App<'_>, storage: &Storage) -> Vec<Problem> {
+    let (mut gone, mut lost) = (Vec::new(), Vec::new());
+    for name in repositories(storage).flatten() {
+        let entry = storage.repo(name.as_str()).and_then(|repo| repo.registration());
+        match entry.ok().flatten().map(|entry| entry.path) {
+            Some(Some(path)) if is_gone(&path) => gone.push((name, path)),
+            // A doctor has put an entry without a path in place of a damaged one.
+            Some(None) => lost.push(name),
+            _ => {}
+        }
+    }
+    let lost = lost.first().map(|first| of_lost(app, first, lost.len()));
+    let gone = gone.first().map(|(first, path)| {
+        let (found, hint) = gone_paths(&app.global, first, &path.to_string_lossy(), gone.len());
+        Problem {
+            name: "repository",
+            severity: Severity::Warning,
+            found,
+            matters: "nothing continues its jobs, unless the repository comes back under this path",
+            hint: Some(hint),
+            command: None,
+        }
+    });
+    lost.into_iter().chain(gone).collect()
+}
+
+/// The problem of a number of names whose registry entries were damaged; `first` is one of them.
+fn of_lost(app: &App<'_>, first: &RepoName, count: usize) -> Problem {
+    let tool = tool(&app.global);
+    let more = match count {
+        1 => String::new(),
+        count => format!("; so are {} more", count - 1),
+    };
+    Problem {
+        name: REGISTRY,
+        severity: Severity::Failure,
+        found: format!("the registry entry of `{first}` was damaged, and its path is lost{more}"),
+        matters: "the commands in its folder fail, since nothing says whose data it is",
+        hint: Some(format!(
+            "with the folder of the repository: `{tool} repo relink {}`",
+            operands([first.as_str(), "PATH"])
+        )),
+        command: None,
+    }
+}
+
+/// The name of the problem of a registry entry that was damaged, which is also a finding of the doctor.
+pub(crate) const REGISTRY: &str = "registry";
+
+/// The newest write of a job.
+pub(crate) type Newest = Option<(Timestamp, JobAddress)>;
+
+/// The later one of the newest write so far and the last one of a job.
+pub(crate) fn later(newest: Newest, job: &JobAddress, written: Option<Timestamp>) -> Newest {
+    match (newest, written) {
+        (Some(newest), Some(written)) if newest.0 >= written => Some(newest),
+        (_, Some(written)) => Some((written, job.clone())),
+        (newest, None) => newest,
+    }
+}
+
+/// A newest write whose time is more than an hour ahead of the clock, as a problem.
+pub(crate) fn of_newest(storage: &Storage, newest: &Newest) -> Option<Problem> {
+    const HOUR: i64 = 3_600_000_000_000;
+    let allowed = Timestamp::now().as_nanos().saturating_add(HOUR);
+    let (written, job) = newest.as_ref()?;
+    if written.as_nanos() <= allowed {
+        return None;
+    }
+    let mut hint = RIGHT_CLOCK.to_owned();
+    if let Some(root) = storage.capabilities().root {
+        let root = as_word(&root).into_owned();
+        hint.push_str(&format!(
+            ", or a program set the date of a file: `find {root} -type f -newermt '1 hour' -exec touch {{}} +` sets such dates to now"
+        ));
+    }
+    Some(Problem {
+        name: "clock",
+        severity: Severity::Warning,
+        found: format!(
+            "the newest write, of {job}, is dated {}, more than an hour ahead of the clock of this machine",
+            written.to_rfc3339()
+        ),
+        matters: "new events get later ids than the clock gives, until it has caught up, and ages are wrong",
+        hint: Some(hint),
+        command: Some(SET_CLOCK.to_owned()),
+    })
+}
+
+/// The label of advice beside a command.
+pub(crate) const ALSO: &str = "also";
 
 /// The label of advice.
 pub(crate) const TO_DO: &str = "to do";

@@ -14,14 +14,14 @@ use crate::exit::Exit;
 use crate::job::repositories;
 use crate::jobs::{Marks, RepoCounts, each_row};
 use crate::near::Near;
-use crate::shell::{as_word, tool};
+use crate::shell::{flags, operands, tool};
 use crate::table::{Column, Table};
 
 const LIST: &str = "Example:
   prodigy-storage repo list";
 const UNREGISTER: &str = "Examples: show whose name it is; free it for another repository
   prodigy-storage repo list
-  prodigy-storage repo unregister here --yes";
+  prodigy-storage repo unregister --yes here";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RepoCommand {
@@ -123,7 +123,7 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
         })?;
         let entry = Registered::of(app, &repo)?;
         if entry.is_gone() {
-            gone.push(repo.name().clone());
+            gone.push((repo.name().clone(), entry.path().unwrap_or_default().to_owned()));
         }
         if app.json() {
             let mut row = counts.json(repo.name());
@@ -147,26 +147,32 @@ fn list(app: &mut App<'_>) -> Result<Exit> {
     }
     table.print(app)?;
     app.flush()?;
-    if let Some(first) = gone.first() {
-        let (what, hint) = gone_paths(&app.global, first, gone.len());
+    if let Some((first, path)) = gone.first() {
+        let (what, hint) = gone_paths(&app.global, first, path, gone.len());
         app.warn(&what);
         app.hint(&hint);
     }
     Ok(Exit::Done)
 }
 
-/// Says that the paths of registered repositories are gone, and what to do. `first` is one of them.
-pub(crate) fn gone_paths(global: &Global, first: &RepoName, count: usize) -> (String, String) {
-    let (tool, name) = (tool(global), as_word(first.as_str()));
+/// Says that the paths of registered repositories are gone, and what to do. `first` is one of them, and `path` its path.
+pub(crate) fn gone_paths(global: &Global, first: &RepoName, path: &str, count: usize) -> (String, String) {
+    let (tool, name) = (tool(global), operands([first.as_str()]));
+    let (relinked, of_repo) = (
+        operands([first.as_str(), "PATH"]),
+        flags([("--repo", first.as_str())]),
+    );
     let what = match count {
-        1 => format!("the path that `{first}` is registered for is gone"),
+        1 => format!("the path that `{first}` is registered for is gone: {path}"),
         more => {
-            format!("the paths that {more} repositories are registered for are gone; the first is `{first}`")
+            format!(
+                "the paths that {more} repositories are registered for are gone; the first is {path} of `{first}`"
+            )
         }
     };
     let hint = format!(
-        "if it was moved: `{tool} repo relink {name} PATH`, with its new path; if it is gone for good: `{tool} repo unregister {name} \
-         --yes` frees the name and keeps the data, which `{tool} job delete` removes; nothing if it is on a disk that is not mounted"
+        "if it was moved: `{tool} repo relink {relinked}`, with its new path; if it is gone for good: `{tool} repo unregister --yes \
+         {name}` frees the name and keeps its jobs, which `{tool} job list {of_repo}` lists; nothing if it is on a disk that is not mounted"
     );
     (what, hint)
 }
@@ -274,10 +280,14 @@ fn unregister(app: &mut App<'_>, arguments: &UnregisterArgs) -> Result<Exit> {
         }
     }
     let removal = Audited::of_repo(&storage, RemovalKind::RegistryEntry, &name, "repo unregister").size(1, 0);
-    let (unregistered, exit) = removal.make(app, |_| Ok(storage.unregister(name.as_str())?))?;
+    let (unregistered, exit) = removal.make_one(app, || storage.unregister(name.as_str()))?;
     if app.json() {
         app.json_line(&line(unregistered))?;
-    } else {
+    }
+    if !unregistered {
+        return Err(not_registered(&storage, &name)?);
+    }
+    if !app.json() {
         app.line(format!("freed the name {name}: its data stays"))?;
     }
     Ok(exit)

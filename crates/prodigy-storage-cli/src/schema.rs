@@ -17,8 +17,8 @@ pub(crate) enum SchemaCommand {
     Migrate,
     /// Give the store a new identity, after its database was restored to an earlier moment.
     ///
-    /// Events get the numbers of lost ones again, so a cursor of after that moment would pass over events. Afterwards each cursor that a reader
-    /// still has is refused as a gap. Checkpoints keep their positions. Refused while a process appends or holds a lock.
+    /// Needed only if readers have cursors of a program before version 6 of the schema: these would pass over events that got the numbers of lost ones.
+    /// Afterwards each cursor that a reader still has is refused as a gap. Checkpoints keep their positions. Refused while a process appends or holds a lock.
     Renew,
 }
 

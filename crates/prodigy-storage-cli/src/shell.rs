@@ -2,20 +2,40 @@
 
 use std::borrow::Cow;
 
-pub(crate) use prodigy_storage::shell_word as as_word;
+use prodigy_storage::Storage;
+use prodigy_storage::config::BackendKind;
+pub(crate) use prodigy_storage::{
+    shell_flags as flags, shell_flags_of as flags_of, shell_operands as operands, shell_word as as_word,
+};
 
 use crate::cli::Global;
 
 /// The tool's name, with the flags that select the store of this run.
 pub(crate) fn tool(global: &Global) -> String {
     let mut tool = "prodigy-storage".to_owned();
-    let flags = [("--config", &global.config), ("--base-dir", &global.base_dir)];
-    for (flag, value) in flags {
+    for (flag, value) in [("--config", &global.config), ("--base-dir", &global.base_dir)] {
         if let Some(value) = value {
-            tool.push_str(&format!(" {flag} {}", as_word(&value.to_string_lossy())));
+            tool.push(' ');
+            tool.push_str(&flags([(flag, value)]));
         }
     }
     tool
+}
+
+/// The command that reads all data of a store. A database has no doctor: the server checks its files.
+pub(crate) fn doctor(global: &Global, storage: &Storage) -> Option<String> {
+    match storage.config().backend {
+        BackendKind::Postgres => None,
+        _ => Some(format!("{} doctor", tool(global))),
+    }
+}
+
+/// The beginning of a command that only the superuser may run.
+pub(crate) fn sudo() -> &'static str {
+    match rustix::process::geteuid().is_root() {
+        true => "",
+        false => "sudo ",
+    }
 }
 
 /// The commands in a text, with the flags that select the store of this run, so that they can be pasted.

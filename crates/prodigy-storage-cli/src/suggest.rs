@@ -35,6 +35,16 @@ pub(crate) fn improve(error: &mut Error, table: &Command, arguments: &[OsString]
             let flag = ContextValue::String(format!("--{flag}"));
             error.insert(ContextKind::SuggestedArg, flag);
         }
+        let like = error.get(ContextKind::Suggested).is_some();
+        let flags = command.get_arguments().chain(table.get_arguments());
+        let flags = flags.filter(|flag| flag.get_action().takes_values());
+        let tip = match before(&wrong, arguments, flags.filter_map(clap::Arg::get_long)) {
+            Some((flag, word)) => format!("to pass '{word}' as the value of '{flag}', use '{flag}={word}'"),
+            None if like => format!("to pass '{wrong}' as a value, put '-- {wrong}' at the end"),
+            None => return,
+        };
+        let tip = ContextValue::StyledStrs(vec![StyledStr::from(tip)]);
+        error.insert(ContextKind::Suggested, tip);
         return;
     }
     let names = || {
@@ -53,9 +63,23 @@ pub(crate) fn improve(error: &mut Error, table: &Command, arguments: &[OsString]
     error.insert(ContextKind::Suggested, all);
 }
 
-/// The known word with the fewest typing errors: at most one, and one more for each three letters of the typed word.
+/// The word before the wrong one, if it is one of these flags, and the wrong one as it was typed: clap names no more of `-5m` than `-5`.
+fn before<'a, 'n>(
+    wrong: &str,
+    arguments: &'a [OsString],
+    mut flags: impl Iterator<Item = &'n str>,
+) -> Option<(&'a str, &'a str)> {
+    let is_it = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with(wrong));
+    let at = arguments.iter().position(is_it)?;
+    let before = arguments.get(at.checked_sub(1)?)?.to_str()?;
+    let name = before.strip_prefix("--")?;
+    let is_flag = flags.any(|flag| flag == name);
+    Some((before, arguments.get(at)?.to_str()?)).filter(|_| is_flag)
+}
+
+/// The known word with the fewest typing errors: at most one for each three letters of the typed word, and at least one.
 fn nearest<'n>(typed: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let most = 1 + typed.chars().count() / 3;
+    let most = (typed.chars().count() / 3).max(1);
     known
         .map(|name| (strsim::damerau_levenshtein(typed, name), name))
         .filter(|(errors, _)| *errors <= most)

@@ -155,9 +155,10 @@ impl Table {
         Self { whole: true, ..self }
     }
 
-    /// Adds a row. Line ends and tabs in its cells are escaped, so it stays on one line, and in its columns.
+    /// Adds a row. Its cells are escaped, so that it stays on one line and in its columns, and no text of others controls the terminal
+    /// that shows it, through a pipe as well.
     pub(crate) fn row(&mut self, app: &mut App<'_>, cells: impl IntoIterator<Item = String>) -> Result<()> {
-        self.add(app.width, cells);
+        self.add(cells);
         if self.rows.len() < ROWS {
             return Ok(());
         }
@@ -175,14 +176,9 @@ impl Table {
     }
 
     /// Adds a row for output of this width.
-    pub(crate) fn add(&mut self, width: Option<usize>, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn add(&mut self, cells: impl IntoIterator<Item = String>) {
         self.any = true;
-        let cells = cells.into_iter().map(|cell| match width {
-            // A terminal shows them escaped, and wider than they are.
-            Some(_) => escape(&cell).into_owned(),
-            None => cell.replace('\n', "\\u{a}").replace('\t', "\\u{9}"),
-        });
-        let cells: Vec<_> = cells.collect();
+        let cells: Vec<_> = cells.into_iter().map(|cell| escape(&cell).into_owned()).collect();
         for (width, cell) in self.widths.iter_mut().zip(&cells) {
             *width = width_of(cell).max(*width);
         }
@@ -315,7 +311,7 @@ mod tests {
             let path = format!("/srv/work/of/the/team/{job}");
             let error = "Timeout: the agent did not answer";
             let row = [job, "open", size, &path, error].map(str::to_owned);
-            table.add(width, row);
+            table.add(row);
         }
         texts(&mut table, width)
     }
@@ -355,7 +351,7 @@ mod tests {
     fn the_width_is_that_on_the_terminal() {
         let mut table = Table::new([Column::name("JOB"), Column::number("AGE")]);
         for job in ["\u{6d4b}\u{8bd5}\u{4efb}\u{52a1}", "a\u{202e}b\tc"] {
-            table.add(Some(80), [job.to_owned(), "3h".to_owned()]);
+            table.add([job.to_owned(), "3h".to_owned()]);
         }
         assert_eq!(
             texts(&mut table, Some(80)),
@@ -376,17 +372,7 @@ mod tests {
     #[test]
     fn a_table_keeps_a_bounded_number_of_rows_in_memory_and_gives_each_once() {
         let mut output = Vec::new();
-        let console = Console {
-            input: Box::new(std::io::empty()),
-            ready: |_| true,
-            output: Box::new(&mut output),
-            errors: Box::new(std::io::sink()),
-            terminal: false,
-            size: || None,
-            colour: false,
-            closed: || false,
-            closed_from_start: false,
-        };
+        let console = Console::of_pipes(&mut output, std::io::sink());
         let mut app = App::new(crate::cli::Global::default(), console);
         let mut table = Table::new([Column::name("ITEM")]);
         for number in 0..5 * ROWS {

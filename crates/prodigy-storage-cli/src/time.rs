@@ -29,7 +29,8 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     if let Some(time) = date(text, TimeZone::system) {
         return Ok(time);
     }
-    match parse_duration(text) {
+    // As `journalctl` takes it.
+    match parse_duration(text.strip_prefix('-').unwrap_or(text)) {
         // Events are never older than 1970.
         Ok(ago) => Ok(SystemTime::now()
             .checked_sub(ago)
@@ -225,9 +226,10 @@ mod tests {
 
     #[test]
     fn a_time_may_be_how_long_ago_and_one_that_does_not_exist_is_refused() {
-        let ago = time("10m").unwrap();
-        let passed = Timestamp::now().as_millis() - ago.as_millis();
-        assert!((600_000..660_000).contains(&passed), "{passed}");
+        for text in ["10m", "-10m"] {
+            let passed = Timestamp::now().as_millis() - time(text).unwrap().as_millis();
+            assert!((600_000..660_000).contains(&passed), "{text}: {passed}");
+        }
         assert!(time("9000000years").unwrap_err().contains("at most 100y"));
         for text in ["2026-02-30", "2026-13-01", "2026-11-24T25:00:00Z"] {
             let says = time(text).unwrap_err();

@@ -163,7 +163,13 @@ fn largest_jobs(app: &mut App<'_>, storage: &Storage, only: Option<&RepoName>, c
 fn note_unfinished(app: &mut App<'_>, storage: &Storage, only: Option<&RepoName>) -> Result<()> {
     let (mut jobs, mut size) = (0_u64, 0);
     for left in storage.unfinished_deletions() {
-        let left = left?;
+        let left = match left {
+            Ok(left) => left,
+            Err(error) => {
+                app.pass_over(error)?;
+                break;
+            }
+        };
         if only.is_none_or(|only| left.job.repo == *only) {
             jobs += 1;
             size += left.bytes;
@@ -172,7 +178,7 @@ fn note_unfinished(app: &mut App<'_>, storage: &Storage, only: Option<&RepoName>
     if jobs > 0 {
         let (of, size, tool) = (counted(jobs, "job"), bytes(size), tool(&app.global));
         app.warn(&format!(
-            "{size} belong to {of} whose deletion was cut short: `{tool} clean --yes` removes them"
+            "{size} belong to {of} whose deletion was cut short: `{tool} doctor` names the command that removes each"
         ));
     }
     Ok(())

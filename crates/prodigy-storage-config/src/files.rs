@@ -68,22 +68,26 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Fails for a project's configuration file that another user may have written: it belongs to another user, which
-/// git also refuses as dubious ownership, or every user may write to it.
+/// Fails for a project's configuration file that another user may have written: it or its folder belongs to another
+/// user, which git also refuses as dubious ownership, or every user may write to it.
 fn check_owner(path: &Path, metadata: &fs::Metadata, user: u32) -> Result<(), Box<ConfigError>> {
     let trusted = |owner: u32| owner == user || owner == 0;
     // The owner of a symbolic link decides which file is read, so the link's owner is checked too.
     let link = fs::symlink_metadata(path).map_err(|error| unreadable(path, &error))?;
-    // If the folder of the file is a symbolic link, its owner is checked for the same reason.
-    let folder = path.parent().and_then(|folder| fs::symlink_metadata(folder).ok());
-    let folder = folder
-        .filter(|folder| folder.is_symlink())
-        .map(|folder| folder.uid());
-    let mut owners = [metadata.uid(), link.uid()].into_iter().chain(folder);
-    if let Some(owner) = owners.find(|owner| !trusted(*owner)) {
+    // The owner of the folder may put any file of this user there. The folder may be a symbolic link as well.
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folders = [fs::symlink_metadata(folder), fs::metadata(folder)];
+    let folders = folders
+        .into_iter()
+        .flatten()
+        .map(|folder| (folder.uid(), "the folder of "));
+    let mut owners = [(metadata.uid(), ""), (link.uid(), "")]
+        .into_iter()
+        .chain(folders);
+    if let Some((owner, of_it)) = owners.find(|(owner, _)| !trusted(*owner)) {
         return Err(ConfigError::new(
             whole(path),
-            "the project's configuration file belongs to another user",
+            format!("{of_it}the project's configuration file belongs to another user"),
         )
         .why(format!("user {owner} owns it, and this is user {user}"))
         .hint("check it, and name it in PRODIGY_CONFIG to use it on purpose")

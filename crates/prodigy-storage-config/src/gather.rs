@@ -62,6 +62,9 @@ pub(crate) fn gather<E: Environment>(loader: &Loader<E>) -> Result<Loaded, Confi
     merged.check_combinations();
     ConfigErrors::check(std::mem::take(&mut merged.errors))?;
     merged.notice_local_storage(loader.project_dir.as_deref());
+    merged
+        .notices
+        .extend(crate::postgres::ignored_variables(&merged.config, environment));
     Ok(Loaded {
         config: merged.config.clone(),
         notices: std::mem::take(&mut merged.notices),

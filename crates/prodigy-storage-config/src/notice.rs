@@ -34,6 +34,13 @@ pub enum Notice {
         /// The name of the other variable, which was read.
         by: String,
     },
+    /// A variable that the clients of PostgreSQL read was ignored.
+    ClientVariable {
+        /// The name that was ignored.
+        name: &'static str,
+        /// The setting to use instead, or the reason why no setting does the same.
+        instead: &'static str,
+    },
     /// `use_global: false` is set, so data is stored in the project and not shared between worktrees.
     LocalStorage {
         /// The origin of `use_global`.
@@ -117,6 +124,12 @@ impl fmt::Display for Notice {
                     "variable {} is ignored, since {} is set",
                     shown(name),
                     shown(by)
+                )
+            }
+            Self::ClientVariable { name, instead } => {
+                write!(
+                    f,
+                    "variable {name}, which the clients of PostgreSQL read, is ignored here: {instead}"
                 )
             }
             Self::LocalStorage { origin, path } => write!(

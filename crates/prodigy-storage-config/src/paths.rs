@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use prodigy_storage_layout::Identity;
 
+use crate::postgres::PostgresSettings;
 use crate::raw::Problem;
 use crate::text::shown;
 
@@ -12,6 +13,7 @@ pub(crate) fn check(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() {
         return Err(Problem::new("the path is empty"));
     }
+    check_no_database(path)?;
     // Folder names do not need these characters, and YAML does not preserve all of them.
     let unfit = |c: &char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if let Some(c) = path.to_string_lossy().chars().find(unfit) {
@@ -39,11 +41,28 @@ pub(crate) fn check(path: &Path) -> Result<(), Problem> {
     }
 }
 
+/// Fails for a connection string, which would become the name of a folder, with its password.
+fn check_no_database(path: &Path) -> Result<(), Problem> {
+    let text = path.to_string_lossy();
+    if !PostgresSettings::is_without_scheme(&text) {
+        return Ok(());
+    }
+    Err(Problem::new(format!(
+        "`{}` is a connection string of a database, and no path",
+        shown(&text)
+    ))
+    .hint(
+        "for a database, set `backend: postgres`, and `backend_config.url` to postgresql://USER@HOST/DATABASE; for a folder of \
+         that name write `./...`",
+    ))
+}
+
 /// Fails for a relative path in a variable, whose meaning would depend on the current folder.
 pub(crate) fn check_whole(path: &Path) -> Result<(), Problem> {
     if path.as_os_str().is_empty() || path.is_absolute() || needs_home(path) {
         return Ok(());
     }
+    check_no_database(path)?;
     Err(Problem::new(format!(
         "`{}` is a relative path, and would name another place in each folder",
         shown(&path.to_string_lossy())
@@ -195,6 +214,33 @@ mod tests {
             assert!(why.contains(part), "{path}: {why}");
         }
         for path in ["/srv/100%", "/srv/a$", "/a:b", "./a://b", "/srv/50%-60%"] {
+            assert_eq!(check(Path::new(path)), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_connection_string_is_no_path_and_is_shown_without_its_password() {
+        for text in [
+            "host=127.0.0.1 user=app password=s3cret dbname=jobs",
+            "Password = 's3 cret' host = db",
+            "application_name=x dbname=jobs password=s3cret",
+            "user=app password='x:s3cret@y'",
+            "app:s3cret@db/jobs",
+        ] {
+            for problem in [check(Path::new(text)), check_whole(Path::new(text))] {
+                let problem = problem.unwrap_err();
+                assert!(problem.why.contains("connection string"), "{}", problem.why);
+                assert!(!problem.why.contains("cret"), "{}", problem.why);
+                assert!(problem.hint.unwrap().contains("postgresql://"), "{text}");
+            }
+        }
+        for path in [
+            "./host=db",
+            "/srv/host=db password=x",
+            "~/user=a",
+            "runs/n=3",
+            "a b=c",
+        ] {
             assert_eq!(check(Path::new(path)), Ok(()), "{path}");
         }
     }

@@ -8,9 +8,23 @@ use prodigy_storage_backend::setters;
 use crate::config::StorageConfig;
 use crate::environment::Environment;
 use crate::kind::BackendKind;
+use crate::notice::Notice;
 
 /// The text that is shown instead of a password.
 const HIDDEN: &str = "***";
+/// The usual keys of a connection string of pairs. It has at least one of them.
+const PAIR_KEYS: [&str; 10] = [
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "password",
+    "passfile",
+    "dbname",
+    "service",
+    "sslmode",
+    "connect_timeout",
+];
 
 /// Settings of the PostgreSQL backend. `Debug` hides passwords.
 ///
@@ -49,6 +63,35 @@ impl PostgresSettings {
         password: Option<String>,
         /// Sets [`password_file`](field@Self::password_file).
         password_file: Option<PathBuf>,
+    }
+
+    /// True if this text is a connection string without a scheme, and not the path of a folder: pairs of key and value, of
+    /// which one key is known, or `user:password@host`. A text that begins with `/`, `.` or `~` is a path.
+    ///
+    /// ```
+    /// use prodigy_storage_config::PostgresSettings;
+    ///
+    /// assert!(PostgresSettings::is_without_scheme("host=db user=app password=secret dbname=jobs"));
+    /// assert!(PostgresSettings::is_without_scheme("app:secret@db/jobs"));
+    /// assert!(!PostgresSettings::is_without_scheme("runs/size=3"));
+    /// assert!(!PostgresSettings::is_without_scheme("./host=db"));
+    /// ```
+    #[must_use]
+    pub fn is_without_scheme(text: &str) -> bool {
+        let text = text.trim_start();
+        if text.starts_with(['/', '.', '~']) {
+            return false;
+        }
+        let first = text.split('/').next().unwrap_or_default();
+        if first.split_once('@').is_some_and(|(user, _)| user.contains(':')) {
+            return true;
+        }
+        // Blanks may surround the `=`.
+        let mut parts = text.split('=');
+        parts.next_back();
+        parts
+            .filter_map(|part| part.split_whitespace().next_back())
+            .any(|key| PAIR_KEYS.iter().any(|known| key.eq_ignore_ascii_case(known)))
     }
 
     /// The connection string, with `***` instead of a password; and the schema, if it is not the default. For
@@ -97,15 +140,28 @@ impl fmt::Debug for PostgresSettings {
 /// A connection string without its password. If it is not certain where the password is, more text is hidden.
 pub(crate) fn without_password(url: &str) -> String {
     let mut shown = url.to_owned();
-    if let Some((scheme, rest)) = url.split_once("://")
-        && let Some((user, host)) = rest.rsplit_once('@')
+    // A mistyped string may have a password before the `@`, too.
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    if let Some((user, host)) = rest.rsplit_once('@')
         && let Some((user, _)) = user.split_once(':')
     {
-        shown = format!("{scheme}://{user}:{HIDDEN}@{host}");
+        shown = format!("{scheme}{user}:{HIDDEN}@{host}");
     }
-    match shown.to_ascii_lowercase().find("password") {
-        Some(at) => format!("{}password={HIDDEN}", shown.get(..at).unwrap_or_default()),
-        None => shown,
+    if let Some(at) = shown.to_ascii_lowercase().find("password") {
+        return format!("{}password={HIDDEN}", shown.get(..at).unwrap_or_default());
+    }
+    // The name of a parameter may be percent-encoded.
+    let is_encoded = |query: &str| {
+        query
+            .split('&')
+            .any(|pair| pair.split('=').next().is_some_and(|key| key.contains('%')))
+    };
+    match shown.split_once('?') {
+        Some((head, query)) if is_encoded(query) => format!("{head}?{HIDDEN}"),
+        _ => shown,
     }
 }
 
@@ -127,6 +183,75 @@ pub(crate) fn find_password(
         let file = value("PGPASSFILE").map(PathBuf::from);
         settings.password_file = file.or_else(|| home.map(|home| home.join(".pgpass")));
     }
+}
+
+/// The variables by which the clients of PostgreSQL choose a server or protect a connection and that are not read here:
+/// the variable, the key of the connection string that makes it pointless, and what to do instead. The variables for the
+/// host, the user and the like are left out, since a connection string usually names these.
+const IGNORED: [(&str, &str, &str); 12] = [
+    (
+        "PGSERVICE",
+        "service",
+        "write the settings of the service into `backend_config.url`",
+    ),
+    (
+        "PGSERVICEFILE",
+        "service",
+        "write the settings of the service into `backend_config.url`",
+    ),
+    (
+        "PGTARGETSESSIONATTRS",
+        "target_session_attrs",
+        "write `target_session_attrs` into `backend_config.url`",
+    ),
+    (
+        "PGOPTIONS",
+        "options",
+        "write `options` into `backend_config.url`",
+    ),
+    (
+        "PGSSLMODE",
+        "sslmode",
+        "write `sslmode` into `backend_config.url`",
+    ),
+    (
+        "PGSSLROOTCERT",
+        "sslrootcert",
+        "write `sslrootcert` into `backend_config.url`",
+    ),
+    (
+        "PGSSLCERT",
+        "sslcert",
+        "certificates of clients are not supported",
+    ),
+    ("PGSSLKEY", "sslkey", "certificates of clients are not supported"),
+    ("PGSSLCRL", "sslcrl", "lists of revoked certificates are not read"),
+    (
+        "PGCHANNELBINDING",
+        "channel_binding",
+        "write `channel_binding` into `backend_config.url`",
+    ),
+    ("PGREQUIREAUTH", "require_auth", "it is not supported"),
+    ("PGREQUIREPEER", "requirepeer", "it is not supported"),
+];
+
+/// The notices about variables that the clients of PostgreSQL would read.
+pub(crate) fn ignored_variables(config: &StorageConfig, environment: &impl Environment) -> Vec<Notice> {
+    let Some(url) = config
+        .postgres
+        .url
+        .as_deref()
+        .filter(|_| config.backend == BackendKind::Postgres)
+    else {
+        return Vec::new();
+    };
+    let is_set = |name| environment.var(name).is_some_and(|value| !value.is_empty());
+    let ignored = IGNORED
+        .iter()
+        .filter(|(name, key, _)| is_set(name) && !url.contains(&format!("{key}=")));
+    ignored
+        .map(|&(name, _, instead)| Notice::ClientVariable { name, instead })
+        .collect()
 }
 
 #[cfg(test)]
@@ -154,6 +279,16 @@ mod tests {
                 "host=db user=app Password='s3cret s3cret' dbname=jobs",
                 "host=db user=app password=***",
             ),
+            (
+                "postgresql://app@db/jobs?host=%2Ftmp&p%61ssword=s3cret",
+                "postgresql://app@db/jobs?***",
+            ),
+            (
+                "postgresql://app@db/jobs?host=%2Ftmp",
+                "postgresql://app@db/jobs?host=%2Ftmp",
+            ),
+            ("app:s3cret@db/jobs", "app:***@db/jobs"),
+            ("postgresql:/app:s3cret@db/jobs", "postgresql:***@db/jobs"),
         ] {
             assert_eq!(without_password(url), shown);
         }
@@ -185,6 +320,41 @@ mod tests {
         assert_eq!(postgres.password.as_deref(), Some("other"));
         assert_eq!(postgres.password_file, Some("/run/secrets/db".into()));
         assert!(!format!("{postgres:?}").contains("other"));
+    }
+
+    #[test]
+    fn a_variable_of_other_clients_that_would_have_an_effect_is_reported() {
+        let environment = MapEnvironment::new()
+            .with("HOME", "/home/ada")
+            .with("PRODIGY_STORAGE_TYPE", "postgres")
+            .with(
+                "PRODIGY_STORAGE_URL",
+                "postgresql://app@db/jobs?sslmode=verify-full",
+            )
+            .with("PGSSLMODE", "disable")
+            .with("PGSERVICE", "")
+            .with("PGHOST", "db2")
+            .with("PGSSLROOTCERT", "/etc/mine.pem");
+        let notices = Loader::new(environment.clone()).load().unwrap().notices;
+        let names: Vec<_> = notices
+            .iter()
+            .map(|notice| match notice {
+                Notice::ClientVariable { name, .. } => *name,
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(names, ["PGSSLROOTCERT"]);
+        assert!(
+            notices[0]
+                .to_string()
+                .contains("write `sslrootcert` into `backend_config.url`"),
+            "{}",
+            notices[0]
+        );
+        let files = environment
+            .with("PRODIGY_STORAGE_TYPE", "file")
+            .with("PRODIGY_STORAGE_URL", "");
+        assert!(Loader::new(files).load().unwrap().notices.is_empty());
     }
 
     #[test]

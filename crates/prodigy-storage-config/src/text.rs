@@ -1,12 +1,20 @@
 //! Makes text from users safe to show, and finds similar words.
 
+use std::borrow::Cow;
+
 use crate::keys::sections;
+use crate::postgres::{PostgresSettings, without_password};
 
 /// The largest number of characters of a caller's text in a message.
 const SHOWN: usize = 200;
 
-/// The text as a message shows it: control and direction-changing characters are escaped, and a long text is cut.
+/// The text as a message shows it: control and direction-changing characters are escaped, a long text is cut, and a
+/// connection string at a wrong place has no password.
 pub(crate) fn shown(text: &str) -> String {
+    let text = match text.contains("://") || PostgresSettings::is_without_scheme(text) {
+        true => Cow::Owned(without_password(text)),
+        false => Cow::Borrowed(text),
+    };
     let mut out = String::with_capacity(text.len().min(SHOWN));
     for (index, c) in text.chars().enumerate() {
         if index == SHOWN {

@@ -240,7 +240,14 @@ pub(crate) fn assigned<'a>(
             .filter(|spec| path.rsplit_once('.').map(|(section, _)| section) == spec.section())
             .map(KeySpec::name)
             .collect();
+        let name = path.rsplit('.').next();
+        let elsewhere: Vec<_> = KEYS
+            .iter()
+            .filter(|spec| Some(spec.name()) == name)
+            .map(|spec| format!("`{}`", spec.path))
+            .collect();
         error = match nearest(path, KEYS.iter().map(|spec| spec.path)) {
+            _ if !elsewhere.is_empty() => error.hint(format!("did you mean {}?", elsewhere.join(" or "))),
             Some(near) => error.hint(format!("did you mean `{near}`?")),
             None if there.is_empty() => error,
             None => error.hint(format!("known keys there are {}", there.join(", "))),

@@ -6,6 +6,7 @@ mod handle;
 mod moved;
 mod parts;
 mod queues;
+mod remove;
 mod stores;
 mod survey;
 mod unfinished;

@@ -67,5 +67,7 @@ mod root;
 pub use backend::FileBackend;
 #[cfg(feature = "backup")]
 pub use backup::{Backup, BackupSummary};
-pub use doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
+pub use doctor::{
+    Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity, Leftovers,
+};
 pub use root::FileOptions;

@@ -106,6 +106,7 @@ impl Position {
 
     /// Parses a cursor. Fails if the cursor belongs to another log.
     pub(crate) fn decode(cursor: &Cursor, log: Option<&EventLog>, job: &JobAddress) -> Result<Self> {
+        cursor.refuse_gap(READ, job)?;
         let Some(rest) = cursor.as_str().strip_prefix(PREFIX) else {
             return Err(foreign(cursor, job));
         };

@@ -170,6 +170,16 @@ impl Documents {
         Ok(Some((document, body)))
     }
 
+    /// Refuses a token below the mark of its lock.
+    pub(crate) fn check_mark(
+        &self,
+        operation: &'static str,
+        job: &JobAddress,
+        fence: Option<&Fence>,
+    ) -> Result<()> {
+        self.pass_fence(operation, Some(job), job, fence).map(drop)
+    }
+
     /// Checks the token of a write that is not a document: refuses it if it is below the mark of its lock, or raises
     /// the mark.
     pub(crate) fn raise_mark(

@@ -281,12 +281,13 @@ impl EventLog {
     }
 
     /// The number of the oldest sealed segments that have only lines before `before`, and the position at which they
-    /// end. The newest segment is not included.
+    /// end. The segment with the newest event and those after it are not included.
     fn removable(&self, before: Timestamp) -> (usize, usize) {
-        let sealed = self.sealed.len() - usize::from(!self.open && !self.sealed.is_empty());
+        let newest = self.newest();
+        let stays = |line: &Line| line.time >= before || line.id == newest;
         let (mut segments, mut end) = (0, self.removed.lines);
-        for &next in self.sealed.iter().take(sealed) {
-            if (end..next).any(|at| self.get(at).is_none_or(|line| line.time >= before)) {
+        for &next in &self.sealed {
+            if (end..next).any(|at| self.get(at).is_none_or(stays)) {
                 break;
             }
             (segments, end) = (segments + 1, next);

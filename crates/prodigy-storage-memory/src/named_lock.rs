@@ -162,7 +162,7 @@ fn unavailable(name: &LockName, state: &State, began: Instant) -> StorageError {
         name,
         format!("it is held by {holder}; waited {:.1?} for it", began.elapsed()),
     )
-    .with_hint("wait longer, or end its holder, which releases the lock")
+    .with_hint("wait longer, or release the lock: its holder is a part of this process")
 }
 
 /// The guard of a held lock.

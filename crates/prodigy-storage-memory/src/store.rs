@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use prodigy_storage_backend::{Result, Stats, Waiters};
+use prodigy_storage_backend::{LockInfo, Result, Stats, Waiters};
 use prodigy_storage_layout::{Document, JobAddress};
 
 use crate::budget::{Budget, JOB_COST};
@@ -122,11 +122,9 @@ impl Store {
     }
 
     /// True if a named lock of the job is held.
-    pub(crate) fn holds_lock_of(&self, job: &JobAddress) -> bool {
-        self.locks
-            .list()
-            .iter()
-            .any(|lock| lock.held && job.owns(&lock.name))
+    pub(crate) fn held_lock_of(&self, job: &JobAddress) -> Option<LockInfo> {
+        let mut locks = self.locks.list().into_iter();
+        locks.find(|lock| lock.held && job.owns(&lock.name))
     }
 
     /// All jobs, sorted by address.

@@ -11,14 +11,13 @@ use prodigy_storage_layout::JobAddress;
 use crate::catalog::Counters;
 use crate::db::Db;
 use crate::lease::Leases;
-use crate::log::{Writer, WriterRow};
+use crate::log::{OF_WRITERS, Writer, WriterRow, of_writers};
 use crate::notifier::Notifier;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
 use crate::queue::Fronts;
 use crate::schema::{self, SchemaState};
 use crate::session::Names;
-use crate::sql::Sql;
 use crate::target::Target;
 
 /// When the last handle is dropped, closing its writers may take this long at most.
@@ -87,10 +86,11 @@ pub fn migrate_schema(options: &PostgresOptions, deadline: Deadline) -> Result<S
 }
 
 /// Gives a database that was restored to an earlier moment a new identity. Writers number their events again from
-/// that moment, so a cursor from after it would skip events. Each cursor that was made before this call is
-/// therefore refused from now on, with [`CursorGap`](prodigy_storage_backend::ErrorKind::CursorGap), and its
-/// reader has to begin again. The cursors in stored checkpoints are from before the restored moment: they are
-/// translated and stay valid. Returns the number of checkpoints with a cursor.
+/// that moment, so a cursor from after it would skip events, if it was made before version 6 of the schema: a later
+/// one is checked by what it names. Each cursor that was made before this call is refused from now on, with
+/// [`CursorGap`](prodigy_storage_backend::ErrorKind::CursorGap), and its reader has to begin again. The cursors in
+/// stored checkpoints are from before the restored moment: they are translated and stay valid. Returns the number of
+/// checkpoints with a cursor.
 ///
 /// # Errors
 /// [`LockUnavailable`](prodigy_storage_backend::ErrorKind::LockUnavailable) while a process appends or holds a
@@ -238,10 +238,8 @@ impl Drop for Shared {
         if rows.is_empty() && announcement.is_none() {
             return;
         }
-        let (jobs, ordinals): (Vec<i64>, Vec<i64>) = rows.iter().map(|row| (row.job, row.ordinal)).unzip();
-        let text = "update @.writer w set closed = true from unnest($1::bigint[], $2::bigint[]) as r (job, ordinal) \
-                    where w.job = r.job and w.ordinal = r.ordinal";
-        let close = Sql::new(text).arg(jobs).arg(ordinals);
+        let text = format!("update @.writer w set closed = true {OF_WRITERS}");
+        let close = of_writers(text, &rows);
         // If this fails, other processes close the writers once their leases have ended.
         let closed: Result<(), StorageError> = self.db.call(
             "close writers",

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prodigy_storage_backend::{
     Activity, Appended, AreaUsage, Capabilities, Catalog, Check, Deadline, Durability, ErrorKind, Fence,
-    Health, JobSurvey, Moved, Page, PageOptions, Result, Severity, Stats, StorageError, UnfinishedDeletion,
-    Usage,
+    Health, JobSurvey, LockInfo, Moved, Page, PageOptions, Result, Severity, Stats, StorageError,
+    UnfinishedDeletion, Usage,
 };
 use prodigy_storage_layout::{
     DLQ, EVENTS, JobAddress, JobId, LOCKS, LockName, Part, RepoName, STATE, Timestamp,
@@ -15,7 +15,8 @@ use tokio_postgres::Row;
 use crate::backend::PostgresBackend;
 use crate::document::FINISHED;
 use crate::job::{self, JOB, Locked, of_job};
-use crate::lock::IS_HELD;
+use crate::lease::LEASE_SECONDS;
+use crate::lock::{self, IS_HELD, select_locks};
 use crate::schema;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
@@ -129,20 +130,32 @@ async fn sweep(session: &mut Session, only: Option<&JobAddress>) -> Result<bool>
     }
 }
 
-/// Selects the names of held locks that begin with the name of a repository.
+/// Selects the held locks whose names begin with the name of a repository.
 pub(crate) fn held_locks(repo: &RepoName) -> Sql {
-    let text =
-        format!("select name from @.lock where {IS_HELD} and (name = $1 or starts_with(name, $1 || '/'))");
+    let text = format!(
+        "{} where {IS_HELD} and (name = $1 or starts_with(name, $1 || '/'))",
+        select_locks()
+    );
     Sql::new(text).arg(repo.as_str().to_owned())
 }
 
-pub(crate) fn owns_one(job: &JobAddress, locks: &[Row]) -> Result<bool> {
+/// The first of these locks that belongs to the job.
+pub(crate) fn lock_of(job: &JobAddress, locks: &[Row]) -> Result<Option<LockInfo>> {
     for row in locks {
         if LockName::new(column::<&str>(row, 0)?).is_ok_and(|name| job.owns(&name)) {
-            return Ok(true);
+            return lock::info(row).map(Some);
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// Describes a process that works on a job, from the answers to the statements of [`look_for_work`].
+fn worker(job: &JobAddress, answers: &[Vec<Row>]) -> Result<Option<String>> {
+    if let Some(lock) = lock_of(job, rows(answers, 1))? {
+        return Ok(Some(lock.held_by()));
+    }
+    let is_open = first(rows(answers, 0), 0)? == Some(true);
+    Ok(is_open.then(|| "a process that the database does not name has its log open for writing".to_owned()))
 }
 
 /// Selects whether a job has a writer whose lease has not ended.
@@ -179,11 +192,7 @@ pub(crate) async fn come_to_rest(
     job: &JobAddress,
     locked: &Locked,
 ) -> Result<Option<Timestamp>> {
-    let why = if first(rows(&locked.answers, 0), 0)? == Some(true) {
-        "its log is open for writing"
-    } else if owns_one(job, rows(&locked.answers, 1))? {
-        "a lock whose name begins with repository and job is held"
-    } else {
+    let Some(by) = worker(job, &locked.answers)? else {
         // A writer whose lease has ended may still be in a transaction that stores events. Closing its row waits
         // for the end of that transaction.
         let close =
@@ -197,9 +206,12 @@ pub(crate) async fn come_to_rest(
         ErrorKind::LockUnavailable,
         session.operation,
         job,
-        format!("the job is active: {why}"),
+        format!("the job is active: {by}"),
     )
-    .with_hint("finish the job, or release the lock; then try again"))
+    .with_hint(format!(
+        "end the process, or let it finish the job; then try again. What a process that died held is free {LEASE_SECONDS} \
+         seconds later at the latest"
+    )))
 }
 
 /// Deletes a job, unless it was written to after `last`.
@@ -357,10 +369,9 @@ impl Catalog for PostgresBackend {
         self.db()
             .call("find activity", job, deadline, move |mut session| async move {
                 let answers = session.read(statements).await?;
-                let is_active =
-                    first(rows(&answers, 0), 0)? == Some(true) || owns_one(&of, rows(&answers, 1))?;
+                let by = worker(&of, &answers)?;
                 let last: Option<i64> = first(rows(&answers, 2), 0)?;
-                Ok(Activity::new(is_active, last.map(Timestamp::from_nanos)))
+                Ok(Activity::new(by.is_some(), last.map(Timestamp::from_nanos)).by(by))
             })
     }
 

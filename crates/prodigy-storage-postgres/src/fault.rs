@@ -6,6 +6,8 @@ use prodigy_storage_backend::{ErrorKind, StorageError};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::log::APPEND;
+
 /// How far a transaction had got when a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -23,11 +25,23 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
         let refused = StorageError::new(ErrorKind::Unauthorised, operation, target, why);
         return refused.with_hint("see `sslmode` and `sslrootcert` in docs/how-to/postgresql.md");
     }
+    if error
+        .source()
+        .is_some_and(|cause| cause.to_string() == "password missing")
+    {
+        let why = "the server asks for a password, and none was found";
+        let missing = StorageError::new(ErrorKind::Unauthorised, operation, target, why);
+        return missing.with_hint(
+            "set `PGPASSWORD`, or write a line for this server into ~/.pgpass; a password file that others may read is not used: `chmod 600` it",
+        );
+    }
     let state = error.code().cloned();
     let is_lost = state.is_none();
     let code = state.as_ref().map_or("", SqlState::code);
-    let is_refused =
-        matches!(code.get(..2), Some("22" | "23" | "40" | "42" | "53" | "55")) && code != "40003";
+    let is_refused = matches!(
+        code.get(..2),
+        Some("22" | "23" | "25" | "40" | "42" | "53" | "55")
+    ) && code != "40003";
     let is_unknown = matches!(code, "08007" | "40003")
         || match stage {
             Stage::Before => false,
@@ -50,12 +64,18 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
         "55P03" => new(ErrorKind::Timeout)
             .transient()
             .with_hint("another session holds a lock for long: see `pg_locks` on the server"),
-        "40001" | "40P01" | "25006" | "57P01" | "57P02" | "57P03" | "57P05" | "" => {
+        "57014" => new(ErrorKind::Unavailable).with_hint(
+            "the server cancelled the statement: see `statement_timeout` of the role and of the database",
+        ),
+        "40001" | "40P01" | "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" | "" => {
             new(ErrorKind::Unavailable)
                 .with_hint("check that the server runs, and that the connection string names the primary")
         }
         "42501" => new(ErrorKind::Unauthorised)
             .with_hint("grant the role what the page on PostgreSQL lists (docs/how-to/postgresql.md)"),
+        "42P07" | "42710" => new(ErrorKind::Foreign).with_hint(
+            "the schema has tables of another program: name another schema by `backend_config.schema`",
+        ),
         "42P01" | "3F000" | "42703" => {
             new(ErrorKind::NotFound).with_hint("create the schema: `prodigy-storage schema migrate`")
         }
@@ -97,6 +117,20 @@ fn with_cause(fault: StorageError, error: Error) -> StorageError {
 /// The error of a write whose outcome is unknown.
 pub(crate) fn unknown(operation: &'static str, target: &str, why: &str) -> StorageError {
     let why = format!("{why}; the write may be stored or not");
-    StorageError::new(ErrorKind::OutcomeUnknown, operation, target, why)
-        .with_hint("read what is stored, or repeat the append with the same ids")
+    StorageError::new(ErrorKind::OutcomeUnknown, operation, target, why).with_hint(match operation {
+        APPEND => "read what is stored, or repeat the append with the same ids",
+        _ => "read what is stored, then decide whether to repeat the call",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_append_is_to_be_repeated_without_a_look_at_the_store() {
+        let hint = |operation| unknown(operation, "shop/job-1", "why").hint().map(str::to_owned);
+        assert!(hint(APPEND).is_some_and(|hint| hint.contains("repeat the append")));
+        assert!(hint("write document").is_some_and(|hint| !hint.contains("append")));
+    }
 }

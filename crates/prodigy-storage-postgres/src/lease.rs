@@ -9,7 +9,7 @@ use prodigy_storage_backend::{Clock, Durability, Result, SystemClock, Uptime};
 use uuid::Uuid;
 
 use crate::db::Db;
-use crate::log::WriterRow;
+use crate::log::{OF_WRITERS, WriterRow, of_writers};
 use crate::pool::Pool;
 use crate::session::{Claim, Session};
 use crate::sql::{Sql, column, rows};
@@ -34,6 +34,11 @@ impl Held {
         Self {
             until: Mutex::new(asked.after(LEASE.saturating_sub(MARGIN))),
         }
+    }
+
+    /// Ends the lease, since the server no longer has it.
+    pub(crate) fn lose(&self) {
+        *self.until.lock() = SystemClock.uptime();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -100,20 +105,23 @@ impl Leases {
         let locks = format!(
             "update @.lock set expires = {later} where lease = any($1) and expires > clock_timestamp() returning lease"
         );
-        let (jobs, ordinals): (Vec<i64>, Vec<i64>) = writers.iter().map(|row| (row.job, row.ordinal)).unzip();
-        let rows_of_writers = format!(
-            "update @.writer w set expires = {later} from unnest($1::bigint[], $2::bigint[]) as r (job, ordinal) \
-             where w.job = r.job and w.ordinal = r.ordinal and not w.closed"
-        );
+        let rows_of_writers =
+            format!("update @.writer w set expires = {later} {OF_WRITERS} and not w.closed");
         let statements = vec![
             Sql::new(locks).arg(held.keys().copied().collect::<Vec<Uuid>>()),
-            Sql::new(rows_of_writers).arg(jobs).arg(ordinals),
+            of_writers(rows_of_writers, &writers),
         ];
         let answers = session.write(Durability::Relaxed, statements).await?;
+        let mut lost = held;
         for row in rows(&answers, 0) {
-            if let Some(held) = held.get(&column::<Uuid>(row, 0)?) {
+            if let Some(held) = lost.remove(&column::<Uuid>(row, 0)?) {
                 *held.until.lock() = asked.after(LEASE.saturating_sub(MARGIN));
             }
+        }
+        for (lease, held) in lost {
+            // It is not renewed again: another process may hold the lock in between.
+            self.release(lease);
+            held.lose();
         }
         Ok(())
     }

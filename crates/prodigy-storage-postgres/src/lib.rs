@@ -10,6 +10,8 @@
 //!   misses a transaction that commits late. Threads of a process share commits.
 //! - A cursor holds, for each open writer, the number of the last event that was read. Writers that have ended are
 //!   closed; in a cursor, a sequence of closed writers takes only a few bytes.
+//! - A cursor also names the rows that show a loss: if a failover or a restore took back an event that it covers, its
+//!   use is a [`CursorGap`](prodigy_storage_backend::ErrorKind::CursorGap). It continues exactly otherwise.
 //! - Locks and writers are leases, measured by the server's clock and renewed in the background. They do not
 //!   depend on a session, so a pooler in transaction mode can be used: behind it no statement is prepared by name,
 //!   and settings apply to a single transaction.

@@ -50,7 +50,8 @@ fn holder_in(bytes: &[u8]) -> Option<Holder> {
     serde_json::from_slice(bytes).ok()
 }
 
-fn info(row: &Row) -> Result<LockInfo> {
+/// Reads a row of [`select_locks`].
+pub(crate) fn info(row: &Row) -> Result<LockInfo> {
     let name: &str = column(row, 0)?;
     let name = LockName::new(name).map_err(|error| {
         StorageError::new(
@@ -68,6 +69,11 @@ fn info(row: &Row) -> Result<LockInfo> {
 
 /// A condition: the lease of a lock has not ended.
 pub(crate) const IS_HELD: &str = "(lease is not null and expires > clock_timestamp())";
+
+/// Selects locks, of which [`info`] reads a row.
+pub(crate) fn select_locks() -> String {
+    format!("select name, token, holder, {IS_HELD} from @.lock")
+}
 
 impl LockStore for PostgresBackend {
     fn lock(&self, name: &LockName, options: &LockOptions, deadline: Deadline) -> Result<Box<dyn LockGuard>> {
@@ -135,7 +141,8 @@ impl LockStore for PostgresBackend {
     fn locks(&self, page: &PageOptions<LockName>, deadline: Deadline) -> Result<Page<LockInfo, LockName>> {
         let limit = page.limit.clamp(1, 1 << 30);
         let text = format!(
-            "select name, token, holder, {IS_HELD} from @.lock where $1::text is null or name > $1 order by name limit {}",
+            "{} where $1::text is null or name > $1 order by name limit {}",
+            select_locks(),
             limit + 1
         );
         let sql = Sql::new(text).arg(page.after.as_ref().map(|after| after.as_str().to_owned()));
@@ -175,14 +182,26 @@ impl Guard {
         self.is_released = true;
         self.leases.release(self.lease);
         // The row is kept for its token, so that the next holder gets a greater one.
-        let sql = Sql::new("update @.lock set lease = null where name = $1 and lease = $2")
+        let sql = Sql::new("update @.lock set lease = null where name = $1 and lease = $2 returning token")
             .arg(self.name.as_str().to_owned())
             .arg(self.lease);
-        self.db.call(
+        let freed: Option<i64> = self.db.call(
             "release lock",
             &self.name,
             Deadline::after(RELEASE),
-            move |mut session| async move { session.write(Durability::Relaxed, vec![sql]).await.map(drop) },
+            move |mut session| async move {
+                let answers = session.write(Durability::Relaxed, vec![sql]).await?;
+                first(rows(&answers, 0), 0)
+            },
+        )?;
+        freed.map(drop).ok_or_else(|| self.lost())
+    }
+
+    /// The error of a lock whose lease has ended or is no longer in the database.
+    fn lost(&self) -> StorageError {
+        let why = "the lock was lost: its lease has ended or is gone from the database, so that another process may hold it";
+        StorageError::new(ErrorKind::Replaced, "check lock", &self.name, why).with_hint(
+            "stop the work under the lock, check the connection to the database, and take the lock again",
         )
     }
 }
@@ -197,19 +216,16 @@ impl LockGuard for Guard {
     }
 
     fn check(&self) -> Result<()> {
-        if !self.held.has_ended() {
-            return Ok(());
+        if self.held.has_ended() {
+            return Err(self.lost());
         }
-        let why = "its lease could not be renewed in time, so that another process may hold it";
-        Err(
-            StorageError::new(ErrorKind::LockUnavailable, "check lock", &self.name, why).with_hint(
-                "stop the work under the lock, check the connection to the database, and take the lock again",
-            ),
-        )
+        Ok(())
     }
 
     fn release(mut self: Box<Self>) -> Result<()> {
-        self.free()
+        let checked = self.check();
+        self.free()?;
+        checked
     }
 }
 

@@ -51,9 +51,7 @@ impl Link {
         notified: Option<Notified>,
         operation: &'static str,
     ) -> Result<Self, StorageError> {
-        let opened = target.config.connect(target.tls.clone()).await;
-        let (client, connection) =
-            opened.map_err(|error| fault(error, Stage::Before, operation, &target.shown))?;
+        let (client, connection) = target.connect(operation).await?;
         let unreplicated = Arc::new(AtomicBool::new(false));
         tokio::spawn(drive(connection, Arc::clone(&unreplicated), notified));
         Ok(Self {

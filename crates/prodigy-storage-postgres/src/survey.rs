@@ -7,7 +7,7 @@ use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::catalog::{HOLDS, LAST_WRITE, WRITERS, for_job, held_locks, owns_one, refused_name};
+use crate::catalog::{HOLDS, LAST_WRITE, WRITERS, for_job, held_locks, lock_of, refused_name};
 use crate::document::{FINISHED, OWN};
 use crate::sql::{Sql, column, rows};
 use crate::{log, queue};
@@ -52,7 +52,7 @@ pub(crate) fn page(repo: &RepoName, answers: &[Vec<Row>], limit: usize) -> Resul
 }
 
 fn facts(row: &Row, job: &JobAddress, locks: &[Row]) -> Result<JobFacts> {
-    let is_active = column(row, 1)? || owns_one(job, locks)?;
+    let is_active = column(row, 1)? || lock_of(job, locks)?.is_some();
     let last: Option<i64> = column(row, 2)?;
     let finished = column::<Option<Vec<u8>>>(row, 3)?.zip(column::<Option<Uuid>>(row, 4)?);
     let count = |at| -> Result<DocumentCount> {

@@ -10,12 +10,13 @@ use std::time::Duration;
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use tokio_postgres::Config;
-use tokio_postgres::Socket;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio::time::timeout;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::fault::{Stage, fault};
 use crate::options::PostgresOptions;
 
 const OPEN: &str = "open database";
@@ -23,8 +24,9 @@ const OPEN: &str = "open database";
 /// The parsed settings of a connection.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) config: Config,
-    pub(crate) tls: Tls,
+    /// The settings for each server of the connection string, in its order.
+    servers: Vec<Config>,
+    tls: Tls,
     /// The hosts and the database, without user and password, for messages.
     pub(crate) shown: String,
 }
@@ -32,6 +34,10 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
         let (url, own) = split(&options.url);
+        if let Some((key, instead)) = own.unsupported {
+            let why = format!("the connection string has `{key}`, which is not supported");
+            return Err(StorageError::new(ErrorKind::InvalidConfig, OPEN, "", why).with_hint(instead));
+        }
         // The parser's error names at most a key. It is not shown even so, in case it contains a value.
         let mut config: Config = url.parse().map_err(|_| {
             invalid("", "the connection string is invalid").with_hint(
@@ -50,11 +56,6 @@ impl Target {
             // Of several servers, only the primary accepts writes.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        if config.get_password().is_none()
-            && let Some(password) = password(options, own.password_file.as_deref(), &config)?
-        {
-            config.password(password);
-        }
         let mode = match own.tls_mode.as_deref() {
             Some("disable") => SslMode::Disable,
             None | Some("prefer" | "allow") if is_local(&config) => SslMode::Disable,
@@ -66,8 +67,106 @@ impl Target {
         };
         config.ssl_mode(mode);
         let tls = Tls(tls(&shown, mode, own.root_certificates.as_deref())?);
-        Ok(Self { config, tls, shown })
+        let mut servers = each_server(&config);
+        for server in &mut servers {
+            if server.get_password().is_none()
+                && let Some(password) = password(options, own.password_file.as_deref(), server)?
+            {
+                server.password(password);
+            }
+        }
+        Ok(Self { servers, tls, shown })
     }
+
+    /// Opens a connection to the first server that gives one. As in libpq, a server has its connection timeout for
+    /// the whole of it, and no other server is tried after one that refuses the user or the password.
+    pub(crate) async fn connect(
+        &self,
+        operation: &'static str,
+    ) -> Result<(Client, Connection<Socket, TlsStream>)> {
+        let mut failed = invalid(&self.shown, "the connection string names no server");
+        for server in &self.servers {
+            let limit = server.get_connect_timeout().copied().unwrap_or(Duration::MAX);
+            failed = match timeout(limit, server.connect(self.tls.clone())).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => fault(error, Stage::Before, operation, &self.shown),
+                Err(_) => {
+                    let why = format!("{} did not answer within {limit:?}", shown(server));
+                    StorageError::new(ErrorKind::Unavailable, operation, &self.shown, why)
+                        .with_hint("check that the server runs, and what is between it and this machine")
+                }
+            };
+            if failed.kind() == ErrorKind::Unauthorised {
+                break;
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// The settings for each server alone. The client library applies its timeout to a part of the way only, and has one
+/// password for all servers.
+fn each_server(config: &Config) -> Vec<Config> {
+    let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let count = hosts.len().max(addresses.len());
+    if count < 2 {
+        return vec![config.clone()];
+    }
+    let server = |at: usize| {
+        let mut server = Config::new();
+        match hosts.get(at) {
+            Some(Host::Tcp(name)) => drop(server.host(name)),
+            Some(Host::Unix(path)) => drop(server.host_path(path)),
+            None => {}
+        }
+        if let Some(address) = addresses.get(at) {
+            server.hostaddr(*address);
+        }
+        if let Some(port) = ports.get(at).or(ports.first()) {
+            server.port(*port);
+        }
+        if let Some(user) = config.get_user() {
+            server.user(user);
+        }
+        if let Some(password) = config.get_password() {
+            server.password(password);
+        }
+        if let Some(name) = config.get_dbname() {
+            server.dbname(name);
+        }
+        if let Some(options) = config.get_options() {
+            server.options(options);
+        }
+        if let Some(name) = config.get_application_name() {
+            server.application_name(name);
+        }
+        if let Some(limit) = config.get_connect_timeout() {
+            server.connect_timeout(*limit);
+        }
+        if let Some(limit) = config.get_tcp_user_timeout() {
+            server.tcp_user_timeout(*limit);
+        }
+        if let Some(interval) = config.get_keepalives_interval() {
+            server.keepalives_interval(interval);
+        }
+        if let Some(retries) = config.get_keepalives_retries() {
+            server.keepalives_retries(retries);
+        }
+        server
+            .keepalives(config.get_keepalives())
+            .keepalives_idle(config.get_keepalives_idle())
+            .ssl_mode(config.get_ssl_mode())
+            .ssl_negotiation(config.get_ssl_negotiation())
+            .channel_binding(config.get_channel_binding())
+            .target_session_attrs(config.get_target_session_attrs());
+        server
+    };
+    let mut servers: Vec<Config> = (0..count).map(server).collect();
+    if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
+        let at = uuid::Uuid::new_v4().as_u128() % count as u128;
+        servers.rotate_left(usize::try_from(at).unwrap_or_default());
+    }
+    servers
 }
 
 fn invalid(target: &str, why: &'static str) -> StorageError {
@@ -80,10 +179,61 @@ struct Own {
     tls_mode: Option<String>,
     root_certificates: Option<PathBuf>,
     password_file: Option<PathBuf>,
+    /// A key that only libpq supports, and what to do instead.
+    unsupported: Option<(&'static str, &'static str)>,
 }
+
+/// Keys and values of libpq that neither the client library nor this module supports, each with what to do instead.
+/// A key that no one knows is refused by the client library.
+const UNSUPPORTED: [(&str, &str); 14] = [
+    (
+        "service",
+        "write the settings of the service into the connection string",
+    ),
+    (
+        "servicefile",
+        "write the settings of the service into the connection string",
+    ),
+    ("sslcert", NO_CERTIFICATE),
+    ("sslkey", NO_CERTIFICATE),
+    ("sslpassword", NO_CERTIFICATE),
+    (
+        "sslcrl",
+        "leave it out: lists of revoked certificates are not read",
+    ),
+    (
+        "sslcrldir",
+        "leave it out: lists of revoked certificates are not read",
+    ),
+    (
+        "requirepeer",
+        "leave it out, and connect by TLS to verify the server",
+    ),
+    (
+        "require_auth",
+        "leave it out: passwords are sent in the way that the server asks for",
+    ),
+    ("gssencmode", NO_KERBEROS),
+    ("krbsrvname", NO_KERBEROS),
+    (
+        "target_session_attrs=primary",
+        "use `target_session_attrs=read-write`",
+    ),
+    ("target_session_attrs=standby", NO_STANDBY),
+    ("target_session_attrs=prefer-standby", NO_STANDBY),
+];
+const NO_CERTIFICATE: &str = "use a password: certificates of clients are not supported";
+const NO_KERBEROS: &str = "use a password: Kerberos is not supported";
+const NO_STANDBY: &str =
+    "use `target_session_attrs=read-only`, which finds a server that takes no writes, or name one host";
 
 impl Own {
     fn take(&mut self, key: &str, value: &str) -> bool {
+        let whole = format!("{key}={value}");
+        let found = UNSUPPORTED
+            .iter()
+            .find(|(name, _)| *name == key || *name == whole);
+        self.unsupported = self.unsupported.or(found.copied());
         match key {
             "sslmode" => self.tls_mode = Some(value.to_owned()),
             "sslrootcert" => self.root_certificates = Some(value.into()),
@@ -183,7 +333,8 @@ fn password(options: &PostgresOptions, file: Option<&Path>, config: &Config) -> 
     let Some(path) = file.or(options.password_file.as_deref()) else {
         return Ok(None);
     };
-    let Ok(metadata) = std::fs::metadata(path) else {
+    // As in libpq, anything but a file is ignored: a pipe, say, could wait without a limit.
+    let Some(metadata) = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file) else {
         return Ok(None);
     };
     if metadata.mode() & 0o077 != 0 {
@@ -244,10 +395,12 @@ fn fields(line: &str) -> Vec<String> {
 /// The TLS settings of a connection. A Unix socket has no host name to verify; for it, a TLS session is created
 /// but never used.
 #[derive(Clone)]
-pub(crate) struct Tls(MakeRustlsConnect);
+struct Tls(MakeRustlsConnect);
+
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 impl MakeTlsConnect<Socket> for Tls {
-    type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+    type Stream = TlsStream;
     type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
     type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
 
@@ -304,6 +457,12 @@ fn tls(shown: &str, mode: SslMode, roots: Option<&Path>) -> Result<MakeRustlsCon
 mod tests {
     use super::*;
 
+    impl Target {
+        fn first(&self) -> &Config {
+            &self.servers[0]
+        }
+    }
+
     fn target(url: &str) -> Target {
         Target::new(&PostgresOptions::new(url)).unwrap()
     }
@@ -316,7 +475,7 @@ mod tests {
             "host=/var/run/postgresql user=a",
         ];
         for url in local {
-            assert_eq!(target(url).config.get_ssl_mode(), SslMode::Disable, "{url}");
+            assert_eq!(target(url).first().get_ssl_mode(), SslMode::Disable, "{url}");
         }
         let remote = "postgresql://a@localhost,db.example.com/b";
         for mode in ["", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-full"] {
@@ -331,7 +490,9 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{mode}: {error}");
         }
         assert_eq!(
-            target(&format!("{remote}?sslmode=disable")).config.get_ssl_mode(),
+            target(&format!("{remote}?sslmode=disable"))
+                .first()
+                .get_ssl_mode(),
             SslMode::Disable
         );
     }
@@ -348,7 +509,7 @@ mod tests {
         let found = |options: &PostgresOptions| {
             Target::new(options)
                 .unwrap()
-                .config
+                .first()
                 .get_password()
                 .map(<[u8]>::to_vec)
         };
@@ -381,12 +542,48 @@ mod tests {
     fn several_hosts_are_searched_for_the_primary() {
         let two = target("postgresql://a@127.0.0.1:1,127.0.0.1:2/b");
         assert_eq!(
-            two.config.get_target_session_attrs(),
+            two.first().get_target_session_attrs(),
             TargetSessionAttrs::ReadWrite
         );
         assert_eq!(two.shown, "127.0.0.1:1,127.0.0.1:2/b");
         let any = target("postgresql://a@127.0.0.1:1,127.0.0.1:2/b?target_session_attrs=any");
-        assert_eq!(any.config.get_target_session_attrs(), TargetSessionAttrs::Any);
+        assert_eq!(any.first().get_target_session_attrs(), TargetSessionAttrs::Any);
+    }
+
+    #[test]
+    fn what_only_libpq_supports_is_refused_by_its_name() {
+        for (url, named) in [
+            ("postgresql://a@h/b?service=mine", "`service`"),
+            (
+                "postgresql://a@h/b?sslmode=require&sslcert=%2Fmine.crt",
+                "`sslcert`",
+            ),
+            ("service=mine", "`service`"),
+            (
+                "postgresql://a@h/b?target_session_attrs=standby",
+                "`target_session_attrs=standby`",
+            ),
+            (
+                "host=h user=a target_session_attrs='prefer-standby'",
+                "`target_session_attrs=prefer-standby`",
+            ),
+            (
+                "postgresql://a@h/b?target_session_attrs=primary",
+                "`target_session_attrs=primary`",
+            ),
+        ] {
+            let error = Target::new(&PostgresOptions::new(url)).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{url}");
+            assert!(
+                error.to_string().contains(named) && error.hint().is_some(),
+                "{url}: {error}"
+            );
+        }
+        let kept = target("postgresql://a@localhost/b?target_session_attrs=read-only");
+        assert_eq!(
+            kept.first().get_target_session_attrs(),
+            TargetSessionAttrs::ReadOnly
+        );
     }
 
     #[test]

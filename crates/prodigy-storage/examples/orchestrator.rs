@@ -31,16 +31,16 @@ async fn run(command: &mut Command, folder: &Path) -> Result<String> {
 
 /// Runs a git command to its end, also if the caller is cancelled; one at a time, since git fails if it finds a
 /// worktree that another command has half made.
-async fn git(folder: &Path, arguments: &str) -> Result<String> {
+async fn git(folder: &Path, line: &str) -> Result<String> {
     static TURN: Mutex<()> = Mutex::const_new(());
     let (mut command, folder) = (Command::new("git"), folder.to_owned());
     command.args(["-c", "user.name=agent", "-c", "user.email=agent@example.com"]);
-    command.args(arguments.split(' '));
+    command.args(line.split(' '));
     let ended = tokio::spawn(async move {
         let _turn = TURN.lock().await;
         run(&mut command, &folder).await
     });
-    ended.await?
+    ended.await?.map_err(|e| format!("git {line}: {e}").into())
 }
 
 /// The work of an agent: a commit in its worktree.
@@ -52,8 +52,8 @@ async fn work(worktree: &Path, item: u32) -> Result<String> {
 }
 
 /// Works on an item in a new worktree (in a task if its number is even, in a process if it is odd), and stores the
-/// result.
-async fn attempt(job: AsyncJob, project: PathBuf, item: u32) -> Result {
+/// result. `which` is `first` or `again`.
+async fn attempt(job: AsyncJob, project: PathBuf, item: u32, which: &str) -> Result {
     let worktree = format!("../worktree-{item}");
     let remove = format!("worktree remove --force --force {worktree}");
     // A killed agent or coordinator may have left the worktree.
@@ -63,7 +63,7 @@ async fn attempt(job: AsyncJob, project: PathBuf, item: u32) -> Result {
     let (folder, mut agent) = (project.join(&worktree), Command::new(std::env::current_exe()?));
     let commit = match item % 2 {
         0 => work(&folder, item).await?,
-        _ => run(agent.arg(item.to_string()).kill_on_drop(true), &folder).await?,
+        _ => run(agent.args([&item.to_string(), which]).kill_on_drop(true), &folder).await?,
     };
     job.events().append(&Done { item, commit }).await?;
     git(&project, &remove).await.map(drop)
@@ -94,7 +94,7 @@ async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
                 let (dlq, id) = (job.dlq(), ItemId::new(format!("item-{item}"))?);
                 // An item that an earlier coordinator gave up is left to the redrive.
                 if dlq.get(&id).await?.is_none()
-                    && let Err(error) = attempt(job, project, item).await
+                    && let Err(error) = attempt(job, project, item, "first").await
                 {
                     let failure = Failure::new("agent", error.to_string());
                     dlq.push(&DeadLetter::new(id, item).failure(failure)).await?;
@@ -109,7 +109,7 @@ async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
     }
     let (again, dlq) = (job.clone(), job.dlq());
     let work = async move |letter: &DlqItem| {
-        let done = async { attempt(again.clone(), project.clone(), letter.data()?).await };
+        let done = async { attempt(again.clone(), project.clone(), letter.data()?, "again").await };
         match done.await {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::failed(Failure::new("agent", error.to_string())),
@@ -133,7 +133,7 @@ async fn drive(job: AsyncJob, project: PathBuf, done: BTreeSet<u32>) -> Result {
 /// Completes a job, from the point that the earlier coordinator had reached.
 async fn coordinate(storage: AsyncStorage, project: PathBuf) -> Result<BTreeSet<u32>> {
     let job = storage.repo_at(&project).await?.job("tutorial")?;
-    let lock = storage.lock("tutorial").await?;
+    let lock = storage.lock(job.address().to_string()).await?;
     // From here on, no write of an earlier coordinator is accepted.
     let job = job.fenced(&lock).await?;
     let (mut done, mut read) = (BTreeSet::new(), ReadOptions::new());
@@ -154,11 +154,9 @@ async fn coordinate(storage: AsyncStorage, project: PathBuf) -> Result<BTreeSet<
 
 #[tokio::main]
 async fn main() -> Result {
-    if let Some(item) = std::env::args().nth(1) {
-        // Runs as an agent. The agent of item 5 dies once.
-        if item == "5" && std::fs::File::create_new("../died").is_ok() {
-            std::process::abort();
-        }
+    // Run with two arguments, it is an agent. That of item 5 panics at its first attempt.
+    if let [_, item, which] = &*std::env::args().collect::<Vec<_>>() {
+        assert!(item != "5" || which == "again", "panics as planned");
         println!("{}", work(Path::new("."), item.parse()?).await?);
         return Ok(());
     }
@@ -171,12 +169,14 @@ async fn main() -> Result {
     let storage = AsyncStorage::open().await?;
     let job = storage.repo_at(&project).await?.job("tutorial")?;
     let first = tokio::spawn(coordinate(storage.clone(), project.clone()));
-    while job.events().count(ReadOptions::new()).await?.events < 4 {
+    while !first.is_finished() && job.events().count(ReadOptions::new()).await?.events < 4 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     first.abort();
-    let _ = first.await;
-    println!("the coordinator was killed");
+    match first.await {
+        Err(error) if error.is_cancelled() => println!("the coordinator was killed"),
+        ended => drop(ended??),
+    }
     let done = coordinate(storage, project).await?;
     assert!(done.into_iter().eq(0..ITEMS), "each item is done");
     assert_eq!(job.dlq().summary().await?.items, 0, "no dead letter is left");

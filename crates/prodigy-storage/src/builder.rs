@@ -45,6 +45,7 @@ pub struct StorageBuilder {
     clock: Arc<dyn Clock>,
     read_only: bool,
     interrupt: Option<&'static AtomicBool>,
+    announce: Option<fn(&str)>,
 }
 
 impl StorageBuilder {
@@ -61,6 +62,7 @@ impl StorageBuilder {
             clock: Arc::new(SystemClock),
             read_only: false,
             interrupt: None,
+            announce: None,
         }
     }
 
@@ -156,6 +158,14 @@ impl StorageBuilder {
         self
     }
 
+    /// Sets a function that reports long waits, for example to a person at a terminal. A call that has waited for more than a second
+    /// for a lock that another process holds calls it once, with a text that names the lock and its holder. Waits for named locks
+    /// are not reported: their caller chose how long to wait.
+    pub fn on_wait(mut self, announce: fn(&str)) -> Self {
+        self.announce = Some(announce);
+        self
+    }
+
     /// Loads the configuration and opens the backend. The root of a file backend is created by the first write.
     ///
     /// # Errors
@@ -200,6 +210,7 @@ impl StorageBuilder {
             foreign: Foreign::default(),
             ceilings,
             interrupt: self.interrupt,
+            announce: self.announce,
             fence,
         }))
     }
@@ -316,9 +327,8 @@ impl StorageBuilder {
         };
         let fence = value.to_string_lossy().parse().map_err(|error: InvalidFence| {
             let kind = ErrorKind::InvalidConfig;
-            StorageError::new(kind, "open storage", FENCE_VARIABLE, error.to_string()).with_hint(
-                "`prodigy-storage lock run` sets it for its command; unset it to write without a fencing token",
-            )
+            StorageError::new(kind, "open storage", FENCE_VARIABLE, error.to_string())
+                .with_hint("`lock run` sets it for its command; unset it to write without a fencing token")
         })?;
         Ok(Some(fence))
     }

@@ -10,7 +10,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_config::{BackendKind, StorageConfig};
 pub use prodigy_storage_file::{
-    DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity,
+    DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity, Leftovers,
 };
 use prodigy_storage_layout::{DocumentScope, JobAddress, Timestamp};
 
@@ -118,6 +118,18 @@ impl Doctor {
         match &self.0 {
             Kind::Files(doctor) => doctor.mark_imported(files),
             Kind::Snapshot(_) => Ok(()),
+        }
+    }
+
+    /// Finds what a deletion leaves, or left, of a job: files of other programs, and what a process wrote since. The folders stay with
+    /// such files, so the job stays in listings. Empty for the memory backend.
+    ///
+    /// # Errors
+    /// Errors of the operating system about a read.
+    pub fn left_of(&self, job: &JobAddress) -> Result<Leftovers> {
+        match &self.0 {
+            Kind::Files(doctor) => doctor.left_of(job),
+            Kind::Snapshot(_) => Ok(Leftovers::default()),
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::buffer::with_buffer;
 use crate::call::operation::LIST;
 use crate::checkpoints::stored_fence;
-use crate::error::{other_shape, refused_name};
+use crate::error::other_shape;
 use crate::json;
 use crate::listing::Listing;
 use crate::storage::Inner;
@@ -24,7 +24,8 @@ use crate::storage::Inner;
 /// Each is a value under a name, which is stored, replaced and read whole.
 ///
 /// Kinds and names have to follow the rules for all names. A kind exists while it has a document. With
-/// `enable_cache`, a document that is read again comes from memory if the backend still has the same revision.
+/// `enable_cache`, a document that is read again comes from memory if the backend still has the same revision. The
+/// page `docs/how-to/documents.md` of the project introduces them.
 ///
 /// ```
 /// use prodigy_storage::{DocumentOptions, ErrorKind, Expected, Storage};
@@ -181,7 +182,7 @@ impl Documents {
         kind: impl AsRef<str>,
         fence: Option<Fence>,
     ) -> Result<Self> {
-        let kind = DocumentKind::new(kind).map_err(refused_name)?;
+        let kind = DocumentKind::new(kind)?;
         Ok(Self {
             inner,
             owner,
@@ -241,7 +242,7 @@ impl Documents {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the value is not a `T`, and for a text that is not a
     /// valid name; other errors of the backend.
     pub fn get<T: DeserializeOwned>(&self, name: impl AsRef<str>) -> Result<Option<Stored<T>>> {
-        let name = DocumentName::new(name).map_err(refused_name)?;
+        let name = DocumentName::new(name)?;
         let document = self.at(&name);
         let Some(stored) = self.inner.caller.get(&document, self.inner.deadline())? else {
             return Ok(None);
@@ -313,7 +314,7 @@ impl Documents {
     }
 
     fn document(&self, name: impl AsRef<str>) -> Result<Document> {
-        Ok(self.at(&DocumentName::new(name).map_err(refused_name)?))
+        Ok(self.at(&DocumentName::new(name)?))
     }
 
     fn at(&self, name: &DocumentName) -> Document {

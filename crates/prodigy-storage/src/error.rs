@@ -2,16 +2,9 @@
 
 use prodigy_storage_backend::{ErrorKind, StorageError};
 use prodigy_storage_config::ConfigErrors;
-use prodigy_storage_layout::{IdentityError, NameError};
+use prodigy_storage_layout::IdentityError;
 
 use crate::mismatch::Mismatch;
-
-/// The error for a name that is refused.
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
-pub(crate) fn refused_name(error: NameError) -> StorageError {
-    let hint = error.hint();
-    StorageError::invalid("check name", error.kind(), error.to_string()).with_hint(hint)
-}
 
 /// The error for a configuration that is refused. Its source is the [`ConfigErrors`], with every fault and its
 /// place.

@@ -56,7 +56,7 @@ struct Finished {
 
 impl Finished {
     /// True if the last write was before the mark, by its time.
-    fn covers(&self, activity: Activity) -> bool {
+    fn covers(&self, activity: &Activity) -> bool {
         let until = self.last_write.unwrap_or(self.finished_at);
         activity.last_write.is_none_or(|last| last <= until)
     }
@@ -112,7 +112,7 @@ pub struct JobStatus {
 }
 
 impl JobStatus {
-    fn new(activity: Activity, mark: Option<&Finished>) -> Self {
+    fn new(activity: &Activity, mark: Option<&Finished>) -> Self {
         Self {
             state: match (activity.active, mark.is_some_and(|mark| mark.covers(activity))) {
                 (true, _) => JobState::Active,
@@ -169,7 +169,7 @@ impl JobOverview {
         };
         Self {
             address,
-            status: JobStatus::new(facts.activity, mark.as_ref()),
+            status: JobStatus::new(&facts.activity, mark.as_ref()),
             log: facts.log,
             letters: facts.queue,
             checkpoints: facts.checkpoints,
@@ -316,7 +316,8 @@ impl Job {
     }
 
     /// Closes the segment that this process appends to, and marks the job as finished, in one write. A second call changes
-    /// nothing: the first mark stays, unless something was written since. Later writes are not refused: they reopen the job,
+    /// nothing: the first mark stays, unless something was written since. If its log has lost events meanwhile, the mark names the end
+    /// that the log has now, and keeps its time. Later writes are not refused: they reopen the job,
     /// and so does a write that another thread or process makes during the call.
     ///
     /// # Errors
@@ -329,19 +330,28 @@ impl Job {
         let document = Document::Finished(self.address.clone());
         let options = PutOptions::new(self.inner.config.durability).fencing(self.fence.clone());
         loop {
+            let mut finished_at = None;
             let expected = match self.inner.caller.get(&document, deadline) {
                 Ok(None) => Expected::Absent,
-                Ok(Some(stored)) => match read_mark(&self.address, &stored) {
-                    Ok(mark) if self.is_covered(&mark)? => return Ok(()),
-                    // A mark without its time is replaced.
-                    _ => Expected::Revision(stored.revision()),
-                },
+                Ok(Some(stored)) => {
+                    match read_mark(&self.address, &stored) {
+                        Ok(mark) if self.is_covered(&mark)? => {
+                            if mark.end.is_none() || mark.end == Some(self.events().end()?) {
+                                return Ok(());
+                            }
+                            finished_at = Some(mark.finished_at);
+                        }
+                        // A mark without its time is replaced.
+                        _ => {}
+                    }
+                    Expected::Revision(stored.revision())
+                }
                 Err(error) if error.kind() == ErrorKind::Damaged => Expected::Any,
                 Err(error) => return Err(error),
             };
             // Before the mark is written: what is written later is found to be behind it.
             let mark = Finished {
-                finished_at: self.inner.clock.now(),
+                finished_at: finished_at.unwrap_or_else(|| self.inner.clock.now()),
                 end: Some(self.events().end()?),
                 last_write: self.activity()?.last_write,
             };
@@ -367,7 +377,7 @@ impl Job {
         };
         match mark.end {
             Some(end) => self.events().are_any_behind(end),
-            None => Ok(!mark.covers(self.activity()?)),
+            None => Ok(!mark.covers(&self.activity()?)),
         }
     }
 
@@ -375,7 +385,7 @@ impl Job {
     fn is_covered(&self, mark: &Finished) -> Result<bool> {
         let end = mark.end.clone();
         let is_behind = |end| self.events().are_any_behind(end);
-        Ok(mark.covers(self.activity()?) && !end.map_or(Ok(false), is_behind)?)
+        Ok(mark.covers(&self.activity()?) && !end.map_or(Ok(false), is_behind)?)
     }
 
     fn mark(&self) -> Result<Option<Finished>> {
@@ -391,7 +401,32 @@ impl Job {
     /// The errors of the backend.
     pub fn status(&self) -> Result<JobStatus> {
         let mark = self.mark()?;
-        Ok(JobStatus::new(self.activity()?, mark.as_ref()))
+        Ok(JobStatus::new(&self.activity()?, mark.as_ref()))
+    }
+
+    /// Describes a process that makes the job [active](JobState::Active): its id, its host, and what it holds. `None` if no process
+    /// does, or if the backend does not know which.
+    ///
+    /// ```
+    /// use prodigy_storage::Storage;
+    ///
+    /// let job = Storage::in_memory()?.repo("shop")?.job("job-7")?;
+    /// assert_eq!(job.active_by()?, None);
+    /// # Ok::<(), prodigy_storage::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of the backend.
+    pub fn active_by(&self) -> Result<Option<String>> {
+        Ok(self.activity()?.by)
+    }
+
+    /// The reason why the job is in use, for an error message.
+    pub(crate) fn why_active(&self) -> Result<String> {
+        Ok(match self.active_by()? {
+            Some(by) => format!("the job is active: {by}"),
+            None => "the job was active a moment ago".to_owned(),
+        })
     }
 
     fn activity(&self) -> Result<Activity> {
@@ -437,7 +472,7 @@ impl Job {
     }
 
     /// Removes all stored data of the job: events, checkpoints, documents, dead letters, and the record of its
-    /// orphaned worktrees. Returns false if nothing was stored.
+    /// orphaned worktrees. Returns false if nothing was stored, or another process removed it first.
     ///
     /// The job disappears at one moment, even if this process dies: a reader finds everything or nothing. A
     /// running scan ends with [`Deleted`](ErrorKind::Deleted), a cursor of the job gets

@@ -180,7 +180,7 @@ pub use checkpoints::{
     Checkpoint, CheckpointEntry, CheckpointId, Checkpoints, PruneOptions, SaveOptions, SavedCheckpoint,
     Skipped,
 };
-pub use clean::{CleanOptions, CleanReport, Removal, RemovalKind, RemovalOutcome};
+pub use clean::{CleanOptions, CleanReport, Removal, RemovalHistory, RemovalKind, RemovalOutcome};
 pub use copy::{CopiedJob, CopyOptions, CopyReport};
 pub use dlq::{
     Dlq, DlqItem, DlqScan, DlqSummary, Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport,
@@ -210,7 +210,8 @@ pub use prodigy_storage_backend::{
     Expected, Fence, ForeignKind, Health, Histogram, Holder, InvalidEventId, ItemId, ItemState, Lease,
     LeaseToken, LockInfo, LogSummary, Moved, OperationStats, PutReport, QueueMark, QueueSummary, Record,
     Result, Revision, ScanItem, Select, Settled, Settlement, Severity, Stats, StorageError, StoredDocument,
-    SystemClock, TooLarge, UnfinishedDeletion, Uptime, Usage, escape, shell_word,
+    SystemClock, TooLarge, UnfinishedDeletion, Uptime, Usage, escape, shell_flags, shell_flags_of,
+    shell_operands, shell_word,
 };
 pub use prodigy_storage_config::StorageConfig;
 pub use prodigy_storage_layout::{
@@ -252,3 +253,15 @@ struct ReadEvents;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/how-to/checkpoints.md")]
 struct PhasesOfYourOwn;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to/documents.md")]
+struct DocumentsOfYourOwn;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to/delete-jobs.md")]
+struct DeleteJobs;
+
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../../../docs/how-to/async.md")]
+struct FromAsynchronousCode;

@@ -92,7 +92,8 @@ impl StorageLock {
         self.guard.is_inert()
     }
 
-    /// Fails if the lock was lost, because the folder of the store was moved, removed or replaced.
+    /// Fails if the lock was lost, because the folder of the store was moved, removed or replaced, or because its
+    /// lease in the database has ended or was removed.
     ///
     /// # Errors
     /// [`Replaced`](crate::ErrorKind::Replaced), with the reason.
@@ -110,17 +111,20 @@ impl StorageLock {
     /// Releases the lock.
     ///
     /// # Errors
-    /// The error of the operating system or the database.
+    /// [`Replaced`](crate::ErrorKind::Replaced) if the lock was lost before. The error of the operating system or the
+    /// database.
     pub fn release(self) -> Result<()> {
         self.guard.release()
     }
 }
 
 pub(crate) fn take(inner: &Inner, name: &LockName, options: LockOptions) -> Result<StorageLock> {
-    take_since(inner, name, options, None)
+    inner
+        .caller
+        .counted(LOCK, name, || take_since(inner, name, options, None))
 }
 
-/// Takes a lock, for a caller that has waited for it since `since`, if that is given.
+/// Takes a lock, for a caller that has waited for it since `since`, if that is given, and that counts the call.
 pub(crate) fn take_since(
     inner: &Inner,
     name: &LockName,
@@ -138,7 +142,7 @@ pub(crate) fn take_since(
         None => inner.deadline(),
     };
     let options = prodigy_storage_backend::LockOptions::new(options.purpose).since(since);
-    let guard = inner.caller.call(LOCK, name, deadline, |backend| {
+    let guard = inner.caller.call_uncounted(LOCK, name, deadline, |backend| {
         backend.lock(name, &options, deadline)
     })?;
     Ok(StorageLock { guard })

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use prodigy_storage_backend::shell_operands;
 use prodigy_storage_config::Notice;
 use prodigy_storage_layout::RepoName;
 
-use crate::registry::quoted;
+use crate::registry::register_at;
 
 /// A warning about how storage was opened, or how a repository was found. Each is also logged once, when it
 /// arises.
@@ -92,19 +93,19 @@ impl fmt::Display for StorageNotice {
                 other,
                 registered,
             } => {
-                let (place, register) = (quoted(path), "`prodigy-storage repo register --as");
+                let register = register_at(other, path);
                 match registered {
                     true => write!(
                         f,
                         "{} was registered as `{repo}`, and continues with the data that is stored under this name; if \
-                         that is another repository's: `prodigy-storage repo unregister {repo} --yes`, then {register} \
-                         {other} {place}`",
-                        path.display()
+                         that is another repository's: `prodigy-storage repo unregister --yes {}`, then `{register}`",
+                        path.display(),
+                        shell_operands([repo.as_str()])
                     ),
                     false => write!(
                         f,
                         "{} is not registered, and the first write registers it as `{repo}`, a name under which data is \
-                         stored; if that is another repository's: {register} {other} {place}`",
+                         stored; if that is another repository's: `{register}`",
                         path.display()
                     ),
                 }

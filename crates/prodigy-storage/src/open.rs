@@ -30,7 +30,14 @@ pub(crate) fn open(
         BackendKind::Postgres => {
             let deadline = prodigy_storage_backend::Deadline::after(config.timeout);
             let options = postgres_options(config, clock).migrate(!read_only);
-            Ok(Arc::new(PostgresBackend::open(options, deadline)?))
+            // A server that restarts or is at its limit is tried again, as by a call.
+            let opened = prodigy_storage_retry::Retry::new(config.retry_policy.clone()).run(
+                std::time::Instant::now().checked_add(config.timeout),
+                StorageError::is_transient,
+                |_| {},
+                |_| PostgresBackend::open(options.clone(), deadline),
+            );
+            Ok(Arc::new(opened.map_err(|failure| failure.error)?))
         }
         other => {
             let why = "this program was built without that backend";

@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 
 use crate::call::operation::{LIST_JOBS, SURVEY};
 use crate::documents::{self, DocumentInfo, DocumentOptions, Documents};
-use crate::error::refused_name;
 use crate::events::{FollowAll, FollowAllLines, FollowOptions};
 use crate::job::{Job, JobOverview};
 use crate::listing::Listing;
@@ -94,7 +93,7 @@ impl Repo {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid job id.
     pub fn job(&self, id: impl AsRef<str>) -> Result<Job> {
-        let id = JobId::new(id).map_err(refused_name)?;
+        let id = JobId::new(id)?;
         Ok(Job::new(
             Arc::clone(&self.inner),
             JobAddress::new(self.name.clone(), id),

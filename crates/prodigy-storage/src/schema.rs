@@ -65,9 +65,9 @@ impl Schema {
         migrate_schema(&self.options, Deadline::after(self.timeout))
     }
 
-    /// Gives a database that was restored to an earlier moment a new identity. A cursor from after that moment
-    /// would skip events, so each cursor that a reader still has is refused from then on, with
-    /// [`CursorGap`](ErrorKind::CursorGap). The cursors of restored checkpoints stay valid. No process may work on
+    /// Gives a database that was restored to an earlier moment a new identity. A cursor from after that moment,
+    /// which was made before version 6 of the schema, would skip events. So each cursor that a reader still has is
+    /// refused from then on, with [`CursorGap`](ErrorKind::CursorGap). The cursors of restored checkpoints stay valid. No process may work on
     /// the database during this call. Returns the number of checkpoints with a cursor.
     ///
     /// # Errors

@@ -24,10 +24,10 @@ use crate::call::operation::{
     Operation, UNMARK_MOVED, USAGE,
 };
 use crate::checkpoints::Setups;
+use crate::copy;
 use crate::dlq::InHand;
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
-use crate::error::refused_name;
 use crate::events::{FollowAll, FollowAllLines, FollowOptions};
 use crate::listing::Listing;
 use crate::lock::{LockOptions, StorageLock};
@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) ceilings: Ceilings,
     /// A flag that ends waits for other processes when it is raised.
     pub(crate) interrupt: Option<&'static AtomicBool>,
+    /// A function that reports long waits for other processes.
+    pub(crate) announce: Option<fn(&str)>,
     /// The fencing token that the process got in its environment.
     pub(crate) fence: Option<Fence>,
 }
@@ -71,7 +73,10 @@ impl Inner {
 
     /// A deadline after this duration. If a flag for interrupts is set, it also ends waits.
     pub(crate) fn deadline_after(&self, wait: Duration) -> Deadline {
-        let deadline = Deadline::after(wait);
+        let mut deadline = Deadline::after(wait);
+        if let Some(announce) = self.announce {
+            deadline = deadline.announcing(announce);
+        }
         match self.interrupt {
             Some(flag) => deadline.or_when(flag),
             None => deadline,
@@ -180,7 +185,7 @@ impl Storage {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name.
     pub fn repo(&self, name: impl AsRef<str>) -> Result<Repo> {
-        let name = RepoName::new(name).map_err(refused_name)?;
+        let name = RepoName::new(name)?;
         Ok(Repo::new(Arc::clone(&self.inner), name, None))
     }
 
@@ -201,7 +206,32 @@ impl Storage {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a broken `.git` file, [`Io`](crate::ErrorKind::Io) for
     /// a `.git` that can't be read.
     pub fn repo_at(&self, path: impl AsRef<Path>) -> Result<Repo> {
-        let found = registry::repo_at(&self.inner, path.as_ref())?;
+        self.at(path.as_ref(), true)
+    }
+
+    /// Like [`repo_at`](Self::repo_at), but registers no new repository: the repository has the name that it would get. Use it for a
+    /// call that changes what is stored already, so that a wrong folder does not become a repository.
+    ///
+    /// ```
+    /// use prodigy_storage::Storage;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let storage = Storage::in_memory()?;
+    /// storage.find_repo_at(folder.path())?;
+    /// assert_eq!(storage.repositories().count(), 0);
+    /// storage.repo_at(folder.path())?;
+    /// assert_eq!(storage.repositories().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`repo_at`](Self::repo_at).
+    pub fn find_repo_at(&self, path: impl AsRef<Path>) -> Result<Repo> {
+        self.at(path.as_ref(), false)
+    }
+
+    fn at(&self, path: &Path, registers: bool) -> Result<Repo> {
+        let found = registry::repo_at(&self.inner, path, registers)?;
         let repo = Repo::new(Arc::clone(&self.inner), found.name, Some(found.identity));
         Ok(repo.with_notice(found.notice))
     }
@@ -213,7 +243,7 @@ impl Storage {
     /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository that still exists.
     /// Otherwise as [`repo_at`](Self::repo_at).
     pub fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
-        let name = RepoName::new(name).map_err(refused_name)?;
+        let name = RepoName::new(name)?;
         let identity = registry::relink(&self.inner, path.as_ref(), &name)?;
         Ok(Repo::new(Arc::clone(&self.inner), name, Some(identity)))
     }
@@ -225,7 +255,7 @@ impl Storage {
     /// [`Conflict`](crate::ErrorKind::Conflict) if the name belongs to another repository, even one that no longer
     /// exists, or if this repository is registered under another name. Otherwise as [`repo_at`](Self::repo_at).
     pub fn register(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> Result<Repo> {
-        let name = RepoName::new(name).map_err(refused_name)?;
+        let name = RepoName::new(name)?;
         let found = registry::register(&self.inner, path.as_ref(), &name)?;
         let repo = Repo::new(Arc::clone(&self.inner), found.name, Some(found.identity));
         Ok(repo.with_notice(found.notice))
@@ -253,7 +283,7 @@ impl Storage {
     /// under this name, or holds a named lock whose first part is the name. A process between two calls on a queue
     /// or a document is not noticed; its handle continues to use the name.
     pub fn unregister(&self, name: impl AsRef<str>) -> Result<bool> {
-        let name = RepoName::new(name).map_err(refused_name)?;
+        let name = RepoName::new(name)?;
         registry::unregister(&self.inner, &name)
     }
 
@@ -299,7 +329,7 @@ impl Storage {
     /// [`LockUnavailable`](crate::ErrorKind::LockUnavailable), with the holder and the time of the wait;
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is not a valid name of a lock.
     pub fn lock_with(&self, name: impl AsRef<str>, options: LockOptions) -> Result<StorageLock> {
-        let name = LockName::new(name).map_err(refused_name)?;
+        let name = LockName::new(name)?;
         crate::lock::take(&self.inner, &name, options)
     }
 
@@ -333,7 +363,8 @@ impl Storage {
 
     /// Removes the marks of a part that was moved to another store, and of all parts within it, so that they can
     /// be written to again. Returns the number of removed marks. If the mark of a repository or of the whole store
-    /// covers the part, it stays, and the part still can't be written to.
+    /// covers the part, it stays, and the part still can't be written to. The marks of [copies](Self::copy_to) into this store that
+    /// have not ended are removed, too.
     ///
     /// Make sure that nobody writes to the new place too: the two stores would then differ.
     ///
@@ -341,9 +372,10 @@ impl Storage {
     /// The errors of the backend.
     pub fn reopen(&self, part: &Part) -> Result<u64> {
         let deadline = self.inner.deadline();
-        self.inner.caller.call(UNMARK_MOVED, part, deadline, |backend| {
+        let marks = self.inner.caller.call(UNMARK_MOVED, part, deadline, |backend| {
             backend.unmark_moved(part, deadline)
-        })
+        })?;
+        Ok(marks + copy::begun::forget(self, part)?)
     }
 
     /// The jobs whose deletion, or restore, was cut short because its process died: no other listing has them, and what
@@ -380,6 +412,7 @@ impl Storage {
     /// An error if the checks can't be made.
     pub fn health(&self) -> Result<Health> {
         let mut health = self.call(HEALTH, |backend, deadline| backend.health(deadline))?;
+        health.checks.extend(copy::begun::checks(self));
         for notice in &self.inner.notices {
             health
                 .checks
@@ -421,9 +454,12 @@ impl Storage {
         self.call(USAGE, |backend, deadline| backend.usage(deadline))
     }
 
-    /// The counters of this handle and of its backend since it was opened. The counters `foreign.*` count data
-    /// that was skipped because another program wrote it in an unknown form: see
-    /// [`ForeignKind`](crate::ForeignKind).
+    /// The counters of this handle and of its backend since it was opened, and the number, the failures and the
+    /// durations of its calls [by operation](Stats::operation), as its callers experienced them.
+    ///
+    /// The counters `limit.*` count waits for a permit of `connection_pool_size`, and waits of tasks for a thread of
+    /// the handle. The counters `foreign.*` count data that was skipped because another program wrote it in an unknown
+    /// form: see [`ForeignKind`](crate::ForeignKind).
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = self.inner.caller.stats();
@@ -431,7 +467,9 @@ impl Storage {
         stats
     }
 
-    /// Ends background work and makes relaxed writes of this handle survive power loss.
+    /// Ends background work and makes relaxed writes of this handle survive power loss. It does not wait for the calls
+    /// of an `AsyncStorage`, nor for the leases and locks that its dropped futures give back: the `flush` of that handle
+    /// does.
     ///
     /// # Errors
     /// The errors of the backend.

@@ -361,6 +361,7 @@ impl Disk {
             identity: (DEVICE, inode),
             links: self.links(inode),
             modified: node.modified,
+            changed: node.modified,
         })
     }
 

@@ -64,6 +64,7 @@ pub(crate) fn run(project: &Project) -> Result<Outcome> {
         return Ok(Outcome::Partly(why));
     }
     survives_kills(project)?;
+    says_what_fails(project)?;
     let server = Server::start();
     for backend in BACKENDS {
         let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
@@ -134,6 +135,36 @@ fn survives_kills(project: &Project) -> Result<()> {
         must(&mut command).with_context(|| format!("example `{WITH_GIT}` on a finished job"))?;
     }
     println!("`{WITH_GIT}` was killed {killed} times, and each item is done");
+    Ok(())
+}
+
+/// Runs the example that needs git where its first coordinator fails, since a file is at the path of a folder. It has to
+/// end with that error.
+fn says_what_fails(project: &Project) -> Result<()> {
+    let home = tempfile::Builder::new().prefix("prodigy-example-").tempdir()?;
+    let in_the_way = home.path().join(".prodigy/dlq");
+    std::fs::create_dir(home.path().join(".prodigy"))?;
+    std::fs::write(&in_the_way, "not a folder")?;
+    println!("$ {WITH_GIT}, with a file at the path of a folder");
+    let mut command = example(project, WITH_GIT, home.path());
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    // It takes a second.
+    for _ in 0..600 {
+        if child.try_wait()?.is_some() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    // Does nothing to a program that has ended.
+    child.kill()?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() != Some(1) || !said.contains(".prodigy/dlq") {
+        bail!(
+            "example `{WITH_GIT}` does not say what failed: {}: {said}",
+            output.status
+        );
+    }
     Ok(())
 }
 

@@ -210,6 +210,11 @@ fn features(project: &Project) -> Result<Outcome> {
 
 fn test(project: &Project) -> Result<Outcome> {
     let mut command = project.cargo(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        // Many tests wait for the disk, a server or another process.
+        let processors = std::thread::available_parallelism()?;
+        command.env("RUST_TEST_THREADS", (2 * processors.get()).to_string());
+    }
     step(command.args(["--features", FEATURES]))?;
     let mut skipped = Vec::new();
     if has_postgresql() {

@@ -21,6 +21,7 @@ topic! { "cursor":
     a_cursor_is_text "a cursor parsed from its text is the same position",
     persisting_a_cursor_changes_no_reading "a read from a persisted cursor returns the same events, in every handle",
     a_foreign_cursor_is_refused "a text that is not a cursor is refused as invalid, and the log is not read from the beginning",
+    a_gap_of_another_store_is_a_gap "the cursor of a gap is refused as a gap by reads and saves, whatever the log has",
 }
 
 fn nothing_comes_after_the_end(harness: &dyn Harness) -> Check {
@@ -208,6 +209,25 @@ fn persisting_a_cursor_changes_no_reading(harness: &dyn Harness) -> Check {
         ErrorKind::InvalidInput,
         "v1.nobody.7",
     )?;
+    Ok(())
+}
+
+fn a_gap_of_another_store_is_a_gap(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    let gap: Cursor = Cursor::gap().as_str().parse()?;
+    for payload in ["1", "2"] {
+        // A backend may check the cursor at once or in the first step.
+        let read = backend
+            .scan(&job, &ScanOptions::after(gap.clone()), soon())
+            .and_then(|mut scan| scan.next().map(|item| item.is_some()));
+        refused(read, ErrorKind::CursorGap, "a read from the cursor of a gap")?;
+        append(&*backend, &job, &[payload])?;
+        refused(
+            backend.persist(&job, &gap, soon()),
+            ErrorKind::CursorGap,
+            "a save with the cursor of a gap",
+        )?;
+    }
     Ok(())
 }
 

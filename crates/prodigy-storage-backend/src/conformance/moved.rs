@@ -26,7 +26,7 @@ use crate::queue::{Change, Claim, Select, Settlement};
 topic! { "moved":
     a_moved_job_takes_no_writes "each kind of write to a job with a mark is refused in every handle with the new place, and reads go on",
     a_part_with_a_mark_covers_its_parts "a mark of a repository or of the store covers its jobs, documents and named locks, and jobs that are new",
-    a_job_at_work_gets_no_mark "a job gets no mark while its log is open for appends or one of its locks is held, or after a later write",
+    a_job_at_work_gets_no_mark "a job gets no mark while its log is open for appends or one of its locks is held, after a later write, or once it is deleted",
     a_whole_with_another_job_gets_no_mark "a repository or a store gets no mark while it has a job without one, and then takes writes as before",
     marks_are_taken_away "without its mark a part takes writes again, and the marks within a part go with it",
     a_moved_job_is_deleted "a job with a mark is deleted as any other, and its mark stays",
@@ -278,6 +278,17 @@ fn a_job_at_work_gets_no_mark(harness: &dyn Harness) -> Check {
     refused(stale, ErrorKind::Conflict, "a job that was written to")?;
     append(&*one, &moved, &["3"])?;
     ensure_eq!(payloads(&read(&*two, &moved)?), ["1", "2", "3"], "events");
+    one.seal(&moved, soon())?;
+    let last = two.activity(&moved, soon())?.last_write;
+    ensure!(two.delete_job(&moved, None, soon())?, "the job is deleted");
+    let gone = Moved::new(of(&moved), PLACE, harness.clock().now());
+    refused(
+        two.mark_moved(&gone, last, soon()),
+        ErrorKind::NotFound,
+        "a job that was deleted",
+    )?;
+    let jobs = Entries::new(|page| two.jobs(&moved.repo, page, soon()));
+    ensure_eq!(jobs.count(), 0, "jobs after the refused mark");
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use crate::log::{Cursor, ScanItem, ScanOptions};
 topic! { "removal":
     a_removal_is_fenced "no event is removed under an overtaken token",
     the_oldest_segments_go "sealed segments go from the old end, up to the first with a later event; the newest stays",
+    the_newest_event_stays "the segment with the newest event stays, also where a later one has only older ids",
     what_is_not_sealed_stays "a segment that is appended to stays, whatever its age",
     the_plan_is_what_is_removed "what can be removed is reported as it is then removed, and changes nothing",
     a_cursor_into_removed_events_is_a_gap "a cursor that does not cover what was removed is refused as a gap",
@@ -125,6 +126,23 @@ fn the_oldest_segments_go(harness: &dyn Harness) -> Check {
         ["6", "7"],
         "the newest segment"
     );
+    Ok(())
+}
+
+fn the_newest_event_stays(harness: &dyn Harness) -> Check {
+    let (backend, job) = (harness.open(), job("a")?);
+    harness.clock().advance(Duration::from_secs(60));
+    append(&*backend, &job, &["1"])?;
+    backend.seal(&job, soon())?;
+    append_given(&*backend, &job, &[(given(5), "2")])?;
+    backend.seal(&job, soon())?;
+    harness.clock().advance(Duration::from_secs(60));
+    let now = harness.clock().now();
+    let removed = backend.remove_before(&job, now, None, soon())?;
+    ensure_eq!(removed.segments, 0, "segments removed before a newer event");
+    append(&*backend, &job, &["3"])?;
+    backend.remove_before(&job, now, None, soon())?;
+    ensure_eq!(payloads(&read(&*backend, &job)?), ["3"], "events after it");
     Ok(())
 }
 

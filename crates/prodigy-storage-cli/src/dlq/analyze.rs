@@ -64,7 +64,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AnalyzeArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     if is_empty {
-        none_found(app, &dlq, &which.select.filters)?;
+        none_found(app, &opened, &which.select.filters)?;
     }
     print_missing(app, &opened, &which.select.ids)
 }

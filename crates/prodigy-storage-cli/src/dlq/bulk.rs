@@ -48,7 +48,7 @@ pub(crate) fn purge(app: &mut App<'_>, arguments: &PurgeArgs) -> Result<Exit> {
     };
     found.run(app, &opened, &select, Some(which), change.as_ref())?;
     if found.is_nothing() {
-        print_none(app, &opened.job.dlq(), &which.select.filters)?;
+        print_none(app, &opened, &which.select.filters)?;
     }
     if arguments.yes {
         return Ok(match found.print(app, "removed")? {
@@ -136,15 +136,21 @@ impl Bulk {
             return Ok(());
         }
         let pending = std::mem::take(pending);
-        let settle = |_: &mut App<'_>| Ok(opened.job.dlq().settle(&pending)?);
+        let settle = || opened.job.dlq().settle(&pending);
         let settled = if self.is_recorded {
             let address = opened.job.address();
             let removal = Audited::new(&opened.storage, RemovalKind::DeadLetters, address, "dlq purge");
-            let (settled, recorded) = removal.size(pending.len(), 0).make(app, settle)?;
+            let (settled, recorded) = removal.size(pending.len(), 0).make(app, |_| match settle() {
+                Ok(settled) => {
+                    let removed = settled.iter().filter(|settled| settled.is_done()).count();
+                    (removed as u64, Ok(settled))
+                }
+                Err(error) => (0, Err(error.into())),
+            })?;
             self.is_unrecorded |= recorded != Exit::Done;
             settled
         } else {
-            settle(app)?
+            settle()?
         };
         for settled in settled {
             match settled {

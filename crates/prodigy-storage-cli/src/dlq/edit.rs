@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use prodigy_storage::{Change, Claim, Dlq, DlqItem, ItemId, ItemState, RESERVED, Settled, Settlement};
+use prodigy_storage::{
+    Change, Claim, Dlq, DlqItem, ItemId, ItemState, RESERVED, Settled, Settlement, escape,
+};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
@@ -177,7 +179,7 @@ impl Edit<'_> {
         if app.json() {
             app.json_line(&json!({"edited": self.id}))?;
         } else {
-            app.line(format!("`{}` edited", self.id))?;
+            app.line(format!("`{}` edited", escape(self.id.as_str())))?;
         }
         app.flush()?;
         if item.state == ItemState::Leased {

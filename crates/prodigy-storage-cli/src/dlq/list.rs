@@ -11,6 +11,7 @@ use crate::exit::Exit;
 use crate::job::{JobArgs, Opened};
 use crate::json::pretty;
 use crate::near::Near;
+use crate::shell::flags_of;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
@@ -66,7 +67,7 @@ pub(crate) fn list(app: &mut App<'_>, arguments: &ListArgs) -> Result<Exit> {
     table.print(app)?;
     app.flush()?;
     if !shown {
-        none_found(app, &dlq, &which.select.filters)?;
+        none_found(app, &opened, &which.select.filters)?;
     }
     print_missing(app, &opened, &which.select.ids)
 }
@@ -111,7 +112,7 @@ pub(crate) fn export(app: &mut App<'_>, arguments: &ExportArgs) -> Result<Exit> 
     }
     app.flush()?;
     if !shown {
-        none_found(app, &dlq, &which.select.filters)?;
+        none_found(app, &opened, &which.select.filters)?;
     }
     print_missing(app, &opened, &which.select.ids)
 }
@@ -125,7 +126,7 @@ pub(super) fn get(opened: &Opened, dlq: &Dlq, id: &ItemId) -> Result<DlqItem> {
         Some(item) => Ok(item),
         None => {
             opened.must_be_known()?;
-            Err(Failure::new(Exit::Missing, no_item(opened, id)).hint(hint(dlq, id.as_str())?))
+            Err(Failure::new(Exit::Missing, no_item(opened, id)).hint(hint(opened, id.as_str())?))
         }
     }
 }
@@ -147,13 +148,17 @@ pub(super) fn holds(dlq: &Dlq, id: &ItemId) -> Result<bool> {
 }
 
 /// The hint for an unknown id: the most similar id, and some existing ones.
-pub(super) fn hint(dlq: &Dlq, id: &str) -> Result<String> {
+pub(super) fn hint(opened: &Opened, id: &str) -> Result<String> {
     let mut near = Near::to(id);
     // The id of an unreadable item is not offered.
-    for item in dlq.list(&Select::any())?.flatten() {
+    for item in opened.job.dlq().list(&Select::any())?.flatten() {
         near.offer(item.id.as_str());
     }
-    Ok(near.hint("items", "`prodigy-storage dlq list` lists them"))
+    let list = format!(
+        "`prodigy-storage dlq list {}` lists them",
+        flags_of(opened.job.address())
+    );
+    Ok(near.hint("items", &list))
 }
 
 pub(super) fn no_item(opened: &Opened, id: &ItemId) -> String {

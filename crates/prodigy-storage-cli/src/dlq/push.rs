@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use prodigy_storage::backend::dead_letter::normalise;
 use prodigy_storage::{Dlq, PutReport};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -42,7 +43,9 @@ pub(crate) struct ImportArgs {
 
 /// Items that are not pushed yet, each with its place in the input.
 struct Sink {
-    dlq: Dlq,
+    opened: Opened,
+    /// The queue of the job; `None` before the first item that is stored.
+    dlq: Option<Dlq>,
     items: Vec<(String, Box<RawValue>)>,
     bytes: usize,
     report: PutReport,
@@ -55,10 +58,10 @@ struct Sink {
 pub(crate) fn push(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
     let mut lines = arguments.input.lines(app, limit(&opened))?;
-    let mut sink = Sink::new(opened.job.dlq(), true);
-    let fed = sink.feed(&mut lines);
+    let mut sink = Sink::new(opened, true);
+    let fed = sink.feed(app, &mut lines);
     // Stores the items before a refused line.
-    let rest = sink.store();
+    let rest = sink.store(app);
     let exit = lines.ended(app);
     drop(lines);
     let PutReport {
@@ -76,12 +79,13 @@ pub(crate) fn push(app: &mut App<'_>, arguments: &PushArgs) -> Result<Exit> {
 
 pub(crate) fn import(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     let opened = arguments.job.open(app, Access::Write)?;
-    let mut sink = Sink::new(opened.job.dlq(), false);
+    let originals = Originals::of(&opened.storage);
+    let longest = limit(&opened);
+    let mut sink = Sink::new(opened, false);
     let mut files: Vec<InputArgs> = arguments.files.iter().cloned().map(InputArgs::of).collect();
     if files.is_empty() {
         files.push(InputArgs::default());
     }
-    let originals = Originals::of(&opened.storage);
     let mut imported = Vec::new();
     let mut refused = 0;
     let mut ended = Ok(Exit::Done);
@@ -92,7 +96,7 @@ pub(crate) fn import(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> 
             .zip(path)
             .and_then(|(root, path)| root.seen(root.inside(path)?));
         let before = refused;
-        ended = import_one(app, &opened, &mut sink, file, &mut refused);
+        ended = import_one(app, longest, &mut sink, file, &mut refused);
         if !matches!(ended, Ok(Exit::Done)) {
             break;
         }
@@ -122,12 +126,11 @@ pub(crate) fn import(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> 
 /// Imports the values of one input, and reports those that are not items.
 fn import_one(
     app: &mut App<'_>,
-    opened: &Opened,
+    longest: usize,
     sink: &mut Sink,
     file: &InputArgs,
     refused: &mut u64,
 ) -> Result<Exit> {
-    let longest = limit(opened);
     let mut lines = match file.lines(app, longest) {
         Ok(lines) => lines,
         Err(failure) => {
@@ -146,7 +149,7 @@ fn import_one(
                 objects.end_object(&mut found);
                 sink.refused.push(failure);
             }
-            Next::Pause => sink.store()?,
+            Next::Pause => sink.store(app)?,
             Next::End => {
                 objects.end(&mut found);
                 at_end = true;
@@ -154,7 +157,7 @@ fn import_one(
         }
         for piece in found.drain(..) {
             match piece {
-                Piece::Object(line, object) => sink.add(lines.place(line), object)?,
+                Piece::Object(line, object) => sink.add(app, lines.place(line), object)?,
                 Piece::Refused(line, why) => {
                     let what = format!("{}: {why}", lines.place(line));
                     sink.refused.push(Failure::new(Exit::Failed, what));
@@ -162,7 +165,7 @@ fn import_one(
             }
         }
         if at_end {
-            sink.store()?;
+            sink.store(app)?;
         }
         for failure in sink.refused.drain(..) {
             failure.print(&mut app.err);
@@ -180,9 +183,10 @@ fn limit(opened: &Opened) -> usize {
 }
 
 impl Sink {
-    fn new(dlq: Dlq, strict: bool) -> Self {
+    fn new(opened: Opened, strict: bool) -> Self {
         Self {
-            dlq,
+            opened,
+            dlq: None,
             items: Vec::new(),
             bytes: 0,
             report: PutReport::default(),
@@ -191,39 +195,48 @@ impl Sink {
         }
     }
 
-    fn feed(&mut self, lines: &mut Lines<'_>) -> Result<()> {
+    fn feed(&mut self, app: &mut App<'_>, lines: &mut Lines<'_>) -> Result<()> {
         loop {
             match lines.next()? {
                 Next::Line(line) => {
                     let item: Box<RawValue> = line.parse("JSON")?;
-                    self.add(line.place(), item)?;
+                    self.add(app, line.place(), item)?;
                 }
                 Next::TooLong(failure) => return Err(failure),
-                Next::Pause => self.store()?,
+                Next::Pause => self.store(app)?,
                 Next::End => return Ok(()),
             }
         }
     }
 
-    fn add(&mut self, place: String, item: Box<RawValue>) -> Result<()> {
+    fn add(&mut self, app: &mut App<'_>, place: String, item: Box<RawValue>) -> Result<()> {
         self.bytes += item.get().len();
         self.items.push((place, item));
         if self.items.len() >= BATCH || self.bytes >= BATCH_BYTES {
-            self.store()?;
+            self.store(app)?;
         }
         Ok(())
     }
 
-    fn store(&mut self) -> Result<()> {
+    fn store(&mut self, app: &mut App<'_>) -> Result<()> {
         let items = std::mem::take(&mut self.items);
         self.bytes = 0;
-        match self.dlq.push_batch(items.iter().map(|(_, item)| item)) {
+        if items.is_empty() {
+            return Ok(());
+        }
+        // An input of which nothing is stored registers nothing.
+        if self.dlq.is_none() && items.iter().any(|(_, item)| normalise(item).is_ok()) {
+            self.opened.register(app)?;
+            self.dlq = Some(self.opened.job.dlq());
+        }
+        let dlq = self.dlq.clone().unwrap_or_else(|| self.opened.job.dlq());
+        match dlq.push_batch(items.iter().map(|(_, item)| item)) {
             Ok(report) => self.count(report),
             // The write stored nothing. The items are pushed one by one, so that only the refused one is left out, and
             // the message names it.
             Err(error) if is_about_the_value(&error) => {
                 for (place, item) in &items {
-                    match self.dlq.push_raw(item) {
+                    match dlq.push_raw(item) {
                         Ok(report) => self.count(report),
                         Err(error) if !self.strict && is_about_the_value(&error) => {
                             self.refused.push(Failure::at(place, &error));

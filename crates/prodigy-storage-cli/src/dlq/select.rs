@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use std::collections::{BTreeSet, HashSet};
 
-use prodigy_storage::{Dlq, DlqItem, Eligible, ItemId, Select, Timestamp};
+use prodigy_storage::{DlqItem, Eligible, ItemId, Select, Timestamp};
 
 use super::list;
 use super::view::{State, View};
@@ -14,6 +14,7 @@ use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::Opened;
 use crate::near::Near;
+use crate::shell::flags_of;
 use crate::time::duration;
 
 /// The heading of the filters in the help.
@@ -96,7 +97,7 @@ pub(super) fn print_missing(app: &mut App<'_>, opened: &Opened, ids: &[ItemId]) 
             app.error(&list::no_item(opened, id));
             // One hint is enough for several wrong ids.
             if exit == Exit::Done {
-                app.hint(&list::hint(&dlq, id.as_str())?);
+                app.hint(&list::hint(opened, id.as_str())?);
             }
             exit = Exit::Missing;
         }
@@ -112,7 +113,8 @@ pub(super) fn once(ids: &[ItemId]) -> impl Iterator<Item = &ItemId> {
 
 /// Says that a filter names a signature or an error type that no item of the queue has, and which there are. `None` if the
 /// filters name neither, or the queue is empty.
-fn unknown(dlq: &Dlq, filters: &Filters) -> Result<Option<(String, String)>> {
+fn unknown(opened: &Opened, filters: &Filters) -> Result<Option<(String, String)>> {
+    let dlq = opened.job.dlq();
     let (mut type_near, mut signature_near) = (
         Near::to(filters.error_type.as_deref().unwrap_or_default()),
         Near::to(filters.signature.as_deref().unwrap_or_default()),
@@ -140,15 +142,18 @@ fn unknown(dlq: &Dlq, filters: &Filters) -> Result<Option<(String, String)>> {
     signatures
         .iter()
         .for_each(|name: &String| signature_near.offer(name));
-    let analyze = "`prodigy-storage dlq analyze` counts the items of each";
+    let analyze = format!(
+        "`prodigy-storage dlq analyze {}` counts the items of each",
+        flags_of(opened.job.address())
+    );
     Ok(match (&filters.error_type, &filters.signature) {
         (Some(name), _) if !types.contains(name) => Some((
             format!("no last failure has the `error_type` `{name}`"),
-            type_near.hint("error types", analyze),
+            type_near.hint("error types", &analyze),
         )),
         (_, Some(name)) if !signatures.contains(name) => Some((
             format!("no item has the signature `{name}`"),
-            signature_near.hint("signatures", analyze),
+            signature_near.hint("signatures", &analyze),
         )),
         _ => None,
     })
@@ -159,11 +164,11 @@ const NAMES: usize = 10_000;
 
 /// Explains why the filters select no item: a filter may be mistyped. For a command that changes items: that none is left
 /// is no failure of it.
-pub(super) fn print_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
-    if let Some((what, hint)) = unknown(dlq, filters)? {
+pub(super) fn print_none(app: &mut App<'_>, opened: &Opened, filters: &Filters) -> Result<()> {
+    if let Some((what, hint)) = unknown(opened, filters)? {
         app.note(&format!("{what}; {hint}"));
     } else if app.terminal {
-        let items = dlq.summary()?.items;
+        let items = opened.job.dlq().summary()?.items;
         app.note(match items {
             0 => "the queue is empty",
             _ => "no item is selected",
@@ -176,10 +181,10 @@ pub(super) fn print_none(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Res
 ///
 /// # Errors
 /// [`Exit::Missing`] for an unknown signature or error type.
-pub(super) fn none_found(app: &mut App<'_>, dlq: &Dlq, filters: &Filters) -> Result<()> {
-    match unknown(dlq, filters)? {
+pub(super) fn none_found(app: &mut App<'_>, opened: &Opened, filters: &Filters) -> Result<()> {
+    match unknown(opened, filters)? {
         Some((what, hint)) => Err(Failure::new(Exit::Missing, what).hint(hint)),
-        None => print_none(app, dlq, filters),
+        None => print_none(app, opened, filters),
     }
 }
 

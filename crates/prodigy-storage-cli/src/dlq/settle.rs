@@ -210,7 +210,7 @@ fn bulk(
     let mut changed = Bulk::default();
     changed.run(app, opened, select, None, Some(change))?;
     if changed.is_nothing() {
-        print_none(app, &opened.job.dlq(), filters)?;
+        print_none(app, opened, filters)?;
     }
     changed.print(app, done)
 }
@@ -226,9 +226,11 @@ pub(crate) fn remove(app: &mut App<'_>, arguments: &RemoveArgs) -> Result<Exit> 
         count => {
             let address = opened.job.address();
             let removal = Audited::new(&opened.storage, RemovalKind::DeadLetters, address, "dlq remove");
-            removal
-                .size(count, 0)
-                .make(app, |_| settle(&dlq, &keys, |key| by_id(key, Change::Remove)))?
+            removal.size(count, 0).make(app, |_| {
+                let outcome = settle(&dlq, &keys, |key| by_id(key, Change::Remove));
+                let removed = outcome.as_ref().map_or(0, |outcome| outcome.settled.len());
+                (removed as u64, outcome)
+            })?
         }
     };
     Ok(match outcome.print(app, &opened, "removed", NO_ITEM)? {
@@ -266,7 +268,7 @@ impl Outcome {
             app.error(&format!("{unknown} `{key}`"));
         }
         if let Some(key) = self.unknown.first().filter(|_| unknown != NO_TOKEN) {
-            app.hint(&list::hint(&opened.job.dlq(), key)?);
+            app.hint(&list::hint(opened, key)?);
         }
         for key in &self.kept {
             app.note(&format!(

@@ -79,7 +79,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &TakeArgs) -> Result<Exit> {
     }
     if !any {
         opened.must_be_known()?;
-        print_none(app, &dlq, &select, &arguments.select)?;
+        print_none(app, &opened, &select, &arguments.select)?;
     }
     let missed: Vec<ItemId> = once(&arguments.select.ids)
         .filter(|id| missed.contains(id))
@@ -135,7 +135,7 @@ pub(super) fn print_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[
         if !list::holds(dlq, id)? {
             app.error(&list::no_item(opened, id));
             if exit == Exit::Done {
-                app.hint(&list::hint(dlq, id.as_str())?);
+                app.hint(&list::hint(opened, id.as_str())?);
             }
             exit = Exit::Missing;
             continue;
@@ -159,7 +159,7 @@ pub(super) fn print_named(app: &mut App<'_>, opened: &Opened, dlq: &Dlq, ids: &[
 /// Explains why no item could be taken: how many of the selected items are leased or delayed, and until when.
 pub(super) fn print_none(
     app: &mut App<'_>,
-    dlq: &Dlq,
+    opened: &Opened,
     select: &Select,
     arguments: &SelectArgs,
 ) -> Result<()> {
@@ -171,7 +171,7 @@ pub(super) fn print_none(
     let mut select = select.clone().with(Eligible::Any);
     select.until = None;
     let (mut leased, mut delayed, mut parked) = (Held::default(), Held::default(), 0);
-    for summary in dlq.list(&select)? {
+    for summary in opened.job.dlq().list(&select)? {
         // Unreadable items were reported already.
         let Ok(summary) = summary else { continue };
         match State::of(&summary) {
@@ -187,7 +187,7 @@ pub(super) fn print_none(
         .flatten()
         .collect();
     if held.is_empty() {
-        return select::print_none(app, dlq, &arguments.filters);
+        return select::print_none(app, opened, &arguments.filters);
     }
     app.note(&format!("nothing can be taken now: {}", held.join(", ")));
     Ok(())

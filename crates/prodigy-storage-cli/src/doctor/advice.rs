@@ -1,16 +1,19 @@
 //! Commands that fix the doctor's findings.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
-use prodigy_storage::{JobState, Storage};
+use prodigy_storage::{Check, JobAddress, JobId, JobState, RepoName, Storage};
 
-use super::DoctorArgs;
 use crate::app::{Access, App};
 use crate::problems::SET_CLOCK;
-use crate::shell::{as_word, tool};
+use crate::shell::{as_word, flags, operands, sudo, tool};
 
+/// The most bytes of a path in the name of a moved file.
+const LONGEST: usize = 200;
 /// The most jobs, or documents, of a repository that a command names.
 const MOST_NAMED: usize = 100;
 
@@ -25,13 +28,14 @@ pub(super) struct Advice {
 }
 
 impl Advice {
-    pub(super) fn new(app: &mut App<'_>, arguments: &DoctorArgs) -> Self {
+    pub(super) fn new(app: &mut App<'_>, repo: Option<&RepoName>, job: Option<&JobId>) -> Self {
         let tool = tool(&app.global);
         let mut repair = format!("{tool} doctor --repair");
-        for (flag, value) in [("--repo", &arguments.repo), ("--job", &arguments.job)] {
-            if let Some(value) = value {
-                repair.push_str(&format!(" {flag} {}", as_word(value)));
-            }
+        let repo = repo.map(|repo| ("--repo", repo.as_str()));
+        let job = job.map(|job| ("--job", job.as_str()));
+        if repo.is_some() || job.is_some() {
+            repair.push(' ');
+            repair.push_str(&flags(repo.into_iter().chain(job)));
         }
         let storage = app.open_quietly(Access::Read).ok();
         let root = storage.as_ref().and_then(|storage| storage.capabilities().root);
@@ -49,9 +53,11 @@ impl Advice {
 
     /// The command that fixes a finding, if there is one.
     pub(super) fn command(&self, finding: &Finding) -> Option<String> {
-        let place = as_word(&finding.place);
-        let path = Path::new(&finding.place);
+        let path = finding.path();
+        let place = as_word(path);
         match finding.kind {
+            // The log and the mark in it contradict each other, and only a person can say which of the two belongs there.
+            FindingKind::UntrueMark if path.is_dir() => None,
             FindingKind::DamagedEvents
             | FindingKind::DamagedArchive
             | FindingKind::DamagedItems
@@ -64,7 +70,7 @@ impl Advice {
             FindingKind::DamagedLock if finding.severity > FindingSeverity::Note => Some(self.repair.clone()),
             FindingKind::Registry if finding.severity == FindingSeverity::Damage => Some(self.repair.clone()),
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
-            FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?.to_str()?))),
+            FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?))),
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
             // A link without a target hides no data, so it may be removed.
             FindingKind::Link | FindingKind::InTheWay if path.is_symlink() && !path.exists() => {
@@ -72,26 +78,27 @@ impl Advice {
             }
             // The data of the store may be behind it: it is copied to the place of the link, and also stays where it is.
             FindingKind::InTheWay if path.is_symlink() => {
-                let copy = format!("{}.copy", finding.place);
-                let copy = as_word(&copy);
+                let mut copy = path.as_os_str().to_owned();
+                copy.push(".copy");
+                let copy = as_word(Path::new(&copy));
                 Some(format!(
                     "cp -aL {place} {copy} && rm {place} && mv {copy} {place}"
                 ))
             }
-            FindingKind::Stray | FindingKind::Imported | FindingKind::Link | FindingKind::InTheWay => {
-                self.move_away(path, self.root.as_ref()?)
+            // That program may still use them.
+            FindingKind::Imported => None,
+            FindingKind::Stray if finding.advice.contains("another program") => None,
+            FindingKind::Stray | FindingKind::Link | FindingKind::InTheWay | FindingKind::HiddenEvents => {
+                self.move_away(&finding.paths(), self.root.as_ref()?)
             }
             // Such a root can't be opened.
-            FindingKind::UnknownFormat => self.move_away(path, path.parent()?),
+            FindingKind::UnknownFormat => self.move_away(&[path], path.parent()?),
             // The mark itself is as it should be.
             FindingKind::Moved if finding.severity == FindingSeverity::Damage => Some(format!("rm {place}")),
+            FindingKind::Moved => self.delete_moved(path),
             FindingKind::NameCollision => self.rename(path),
-            FindingKind::Registry => {
-                let repo = path.parent()?.file_name()?.to_str()?;
-                Some(format!("{} repo unregister {} --yes", self.tool, as_word(repo)))
-            }
             FindingKind::Foreign if finding.advice.contains("import`") => {
-                let root = self.root.as_ref()?.to_str()?;
+                let root = self.root.as_ref()?;
                 Some(format!("{} import {}", self.tool, as_word(root)))
             }
             FindingKind::OverLimit => {
@@ -108,12 +115,19 @@ impl Advice {
                 Some(format!("tail -c +{start} {place} | head -c {len}"))
             }
             FindingKind::Unreadable => self.open(path),
+            // The archive has no name here, and the other command discards what was restored.
+            FindingKind::UnfinishedDeletion if finding.advice.contains("`restore`") => None,
             FindingKind::UnfinishedDeletion => {
                 let job = path.file_stem()?.to_str()?;
                 let folder = path.parent()?.file_name()?.to_str()?;
                 let repo = folder.strip_prefix('.').unwrap_or(folder);
-                let (job, repo) = (as_word(job), as_word(repo));
-                Some(format!("{} clean --repo {repo} --job {job} --yes", self.tool))
+                let job = JobAddress::new(RepoName::new(repo).ok()?, JobId::new(job).ok()?);
+                let command = Check::end_of_deletion(&job);
+                Some(format!(
+                    "{} {}",
+                    self.tool,
+                    command.strip_prefix("prodigy-storage ")?
+                ))
             }
             _ => None,
         }
@@ -127,13 +141,13 @@ impl Advice {
             .ancestors()
             .find_map(|part| Some((part, part.symlink_metadata().ok()?)));
         let (path, found) = closed?;
-        let place = as_word(path.to_str()?);
+        let place = as_word(path);
         let (rights, needed) = match found.is_dir() {
             true => ("rwx", 0o700),
             false => ("r", 0o400),
         };
         if found.uid() != root.uid() {
-            Some(format!("sudo chown -hR {} {place}", root.uid()))
+            Some(format!("{}chown -hR {} {place}", sudo(), root.uid()))
         } else if found.mode() & needed != needed {
             Some(format!("chmod u+{rights} {place}"))
         } else {
@@ -141,21 +155,53 @@ impl Advice {
         }
     }
 
-    /// Moves a file to the quarantine. `None` without a sign that the root is one of this store: its files may be a user's,
+    /// Moves files to the quarantine. `None` without a sign that the root is one of this store: its files may be a user's,
     /// below a mistyped path.
-    fn move_away(&self, path: &Path, root: &Path) -> Option<String> {
+    fn move_away(&self, paths: &[&Path], root: &Path) -> Option<String> {
         if !root.join("format.json").is_file() {
             return None;
         }
         let quarantine = root.join("quarantine");
-        let name = path.strip_prefix(root).ok()?.to_str()?.replace('/', "_");
-        // Two such files may have one name; and the quarantine is emptied by the age of its files.
-        let to = quarantine.join(format!("{}-{name}", self.now));
-        let (folder, to) = (as_word(quarantine.to_str()?), as_word(to.to_str()?));
-        let place = as_word(path.to_str()?);
-        Some(format!(
-            "mkdir -p -m 0700 {folder} && mv {place} {to} && touch -h {to}"
-        ))
+        let mut command = format!("mkdir -p -m 0700 {}", as_word(&quarantine));
+        for path in paths {
+            // Two such files may have one name; and the quarantine is emptied by the age of its files.
+            let path_below = path.strip_prefix(root).ok()?.as_os_str().as_bytes();
+            // A name has at most 255 bytes. The end of a path identifies the file best.
+            let is_inside = |byte: &&u8| (0x80..0xc0).contains(*byte);
+            let tail = path_below.get(path_below.len().saturating_sub(LONGEST)..)?;
+            let tail = tail.iter().skip(tail.iter().take_while(is_inside).count());
+            let mut name = format!("{}-", self.now).into_bytes();
+            name.extend(tail.map(|byte| if *byte == b'/' { b'_' } else { *byte }));
+            let to = quarantine.join(OsString::from_vec(name));
+            let (place, to) = (as_word(path), as_word(&to));
+            command.push_str(&format!(" && mv {place} {to} && touch -h {to}"));
+        }
+        Some(command)
+    }
+
+    /// Deletes the jobs that a mark of a move is about. `None` for a whole store, and where these are too many for a command.
+    fn delete_moved(&self, mark: &Path) -> Option<String> {
+        let below = mark.strip_prefix(self.root.as_ref()?.join("moved")).ok()?;
+        let parts: Vec<&str> = below.iter().filter_map(|part| part.to_str()).collect();
+        let (repo, jobs) = match parts[..] {
+            ["jobs", repo, file] => (repo, vec![JobId::new(file.strip_suffix(".json")?).ok()?]),
+            ["repositories", file] => {
+                let repo = file.strip_suffix(".json")?;
+                let jobs = self.storage.as_ref()?.repo(repo).ok()?.jobs();
+                let jobs: Result<Vec<_>, _> = jobs.take(MOST_NAMED + 1).collect();
+                (repo, jobs.ok()?)
+            }
+            _ => return None,
+        };
+        let is_named = (1..=MOST_NAMED).contains(&jobs.len());
+        is_named.then(|| {
+            let jobs = operands(jobs.iter().map(JobId::as_str));
+            format!(
+                "{} job delete {} --yes {jobs}",
+                self.tool,
+                flags([("--repo", repo)])
+            )
+        })
     }
 
     /// True if this command is the repair itself, which can't help where it left something.
@@ -180,10 +226,11 @@ impl Advice {
         let free = (2..).map(|number| format!("{name}-{number}"));
         let mut free = free.filter(|name| !path.with_file_name(name).exists());
         let (new, tool) = (free.next()?, &self.tool);
-        let (new, job, repo) = (as_word(&new), as_word(name), as_word(repo));
+        let of = |job| flags([("--repo", repo), ("--job", job)]);
+        let (new, old, job, repo) = (of(&new), of(name), operands([name]), flags([("--repo", repo)]));
         Some(format!(
-            "file=$(mktemp -d)/job.jsonl && {tool} export --repo {repo} --job {job} \"$file\" && \
-             {tool} import \"$file\" --repo {repo} --job {new} && {tool} job delete {job} --repo {repo} --yes"
+            "file=$(mktemp -d)/job.jsonl && {tool} export {old} \"$file\" && {tool} import \"$file\" {new} && \
+             {tool} job delete {repo} --yes {job} && rm -r \"${{file%/*}}\""
         ))
     }
 
@@ -209,31 +256,37 @@ impl Advice {
         let free = (2..).map(|number| format!("{name}-{number}"));
         let mut free = free.filter(|name| known.iter().all(|known| known.as_str() != name));
         let (new, tool) = (free.next()?, &self.tool);
-        let (new, old) = (as_word(&new), as_word(name));
+        let (of_new, of_old) = (flags([("--repo", new.as_str())]), flags([("--repo", name)]));
         let mut command = format!(
-            "folder=$(mktemp -d)/copy && {tool} copy --to \"$folder\" --repo {old} --keep-source && \
-             {tool} import \"$folder\" --repo {new}"
+            "folder=$(mktemp -d)/copy && {tool} copy --to \"$folder\" {of_old} --keep-source && \
+             {tool} import \"$folder\" {of_new}"
         );
         if !jobs.is_empty() {
-            let jobs: Vec<_> = jobs.iter().map(|job| as_word(job.address.job.as_str())).collect();
-            command.push_str(&format!(
-                " && {tool} job delete {} --repo {old} --yes",
-                jobs.join(" ")
-            ));
+            let jobs = operands(jobs.iter().map(|job| job.address.job.as_str()));
+            command.push_str(&format!(" && {tool} job delete {of_old} --yes {jobs}"));
         }
         for document in documents {
-            let (kind, name) = (as_word(document.kind.as_str()), as_word(document.name.as_str()));
-            command.push_str(&format!(
-                " && {tool} document delete --repo {old} --kind {kind} --name {name}"
-            ));
+            let document = flags([
+                ("--repo", name),
+                ("--kind", document.kind.as_str()),
+                ("--name", document.name.as_str()),
+            ]);
+            command.push_str(&format!(" && {tool} document delete {document}"));
         }
         if let Some(registration) = registered {
-            command.push_str(&format!(" && {tool} repo unregister {old} --yes"));
+            command.push_str(&format!(" && {tool} repo unregister --yes {}", operands([name])));
             if let Some(path) = registration.path.filter(|path| path.exists()) {
-                let path = as_word(path.to_str()?);
-                command.push_str(&format!(" && {tool} repo register --as {new} {path}"));
+                let (name, path) = (flags([("--as", new.as_str())]), operands([path]));
+                command.push_str(&format!(" && {tool} repo register {name} {path}"));
             }
         }
+        // A name with empty folders is listed. The commands before make some that are not there yet.
+        let root = self.root.as_ref()?;
+        let folders = ["events", "dlq", "state"].map(|area| root.join(area).join(name));
+        let folders = operands(&folders);
+        command.push_str(&format!(
+            " && mkdir -p {folders} && find {folders} -type d -empty -delete && rm -r \"${{folder%/*}}\""
+        ));
         Some(command)
     }
 }
@@ -251,12 +304,13 @@ mod tests {
     const REPAIR: Option<&str> = Some("prodigy-storage doctor --repair");
 
     #[rustfmt::skip]
-    const TABLE: [Row; 30] = [
+    const TABLE: [Row; 32] = [
         (FindingKind::DamagedEvents, "events/shop/job/events-1.jsonl", REPAIR),
         (FindingKind::DamagedArchive, "events/shop/job/events-1.jsonl.zst", REPAIR),
         (FindingKind::DamagedItems, "dlq/shop/job/items.json", REPAIR),
         (FindingKind::DamagedDocument, "state/shop/mapreduce/jobs/job/setup-checkpoint.json", REPAIR),
-        (FindingKind::Registry, "state/shop/repository.json", Some("prodigy-storage repo unregister shop --yes")),
+        // Only a person knows where the repository is.
+        (FindingKind::Registry, "state/shop/repository.json", None),
         (FindingKind::DamagedLock, "locks/1/l.lock", REPAIR),
         (FindingKind::LockBehindMark, "locks/1/l.lock", REPAIR),
         (FindingKind::DamagedFormat, "format.json", REPAIR),
@@ -273,6 +327,8 @@ mod tests {
         (FindingKind::MissingEvents, "state/shop/mapreduce/jobs/job/setup-checkpoint.json", None),
         (FindingKind::AheadOfClock, "events/shop/job", Some(SET_CLOCK)),
         (FindingKind::UntrueMark, "events/shop/job/.sealed-1", REPAIR),
+        (FindingKind::UntrueMark, "events/shop/job", None),
+        (FindingKind::HiddenEvents, "events/shop/job/.removed-1", Some("mv ")),
         (FindingKind::UnfinishedDeletion, "deletions/shop/job.json", Some("prodigy-storage clean --repo shop --job job --yes")),
         (FindingKind::Moved, "moved/store.json", Some("rm ")),
         (FindingKind::Mode, "events/shop/job/events-1.jsonl", REPAIR),
@@ -280,7 +336,8 @@ mod tests {
         (FindingKind::NoStore, "", None),
         (FindingKind::Stray, "notes.txt", Some("mv ")),
         (FindingKind::Foreign, "events/shop/job/old.jsonl", Some("prodigy-storage import ")),
-        (FindingKind::Imported, "events/shop/job/old.jsonl", Some("mv ")),
+        // Only a person knows whether its program still uses it.
+        (FindingKind::Imported, "events/shop/job/old.jsonl", None),
         (FindingKind::Link, "events/shop/job/link", Some("rm ")),
         (FindingKind::InTheWay, "events/shop", Some("mv ")),
         // Only another version of the program reads it.
@@ -306,8 +363,9 @@ mod tests {
             now: "20261124T000000Z".to_owned(),
         };
         for kind in FindingKind::ALL {
-            let row = TABLE.iter().find(|(of, ..)| *of == kind);
-            let (_, place, wanted) = row.unwrap_or_else(|| panic!("{kind:?} has no row"));
+            assert!(TABLE.iter().any(|(of, ..)| *of == kind), "{kind:?} has no row");
+        }
+        for (kind, place, wanted) in TABLE {
             let place = root.join(place).display().to_string();
             let mut finding = Finding::new(FindingSeverity::Damage, kind, place, "why")
                 .advice("`prodigy-storage import` stores its contents");

@@ -8,6 +8,8 @@ use prodigy_storage::escape;
 use super::outside::print_remedy;
 use crate::app::App;
 use crate::errors::Result;
+use crate::problems::{ALSO, RIGHT_CLOCK};
+use crate::shell::{in_this_store, tool};
 
 /// Findings of one kind that have the same remedy.
 struct Group {
@@ -28,9 +30,9 @@ pub(super) struct Groups(BTreeMap<(std::cmp::Reverse<FindingSeverity>, String, S
 impl Groups {
     pub(super) fn add(&mut self, finding: Finding, command: Option<String>) {
         let remedy = command.clone().unwrap_or_else(|| finding.advice.clone());
-        // Imported files form one group, although each has a command of its own, which `--verbose` prints.
+        // These form one group, although each has a command of its own, which `--verbose` prints.
         let remedy = match finding.kind {
-            FindingKind::Imported => String::new(),
+            FindingKind::Imported | FindingKind::Moved | FindingKind::MissingEvents => String::new(),
             _ => remedy,
         };
         let key = (std::cmp::Reverse(finding.severity), title(finding.kind), remedy);
@@ -89,9 +91,45 @@ impl Group {
                     .as_deref()
                     .map_or(Ok(()), |command| print_remedy(app, Some(command), None))
             }
+            // The repair keeps the name; only a person knows its repository.
+            None if self.repaired > 0 && first.kind == FindingKind::Registry => {
+                print_remedy(app, None, Some(&first.advice))
+            }
             None if self.repaired > 0 => Ok(()),
-            None => print_remedy(app, self.command.as_deref(), Some(&first.advice)),
+            None => print_advice(app, first, self.command.as_deref()),
+        }?;
+        let is_of_each = matches!(
+            first.kind,
+            FindingKind::Stray | FindingKind::Imported | FindingKind::Moved | FindingKind::MissingEvents
+        );
+        // No command moves what another program may still use.
+        let is_of_each = is_of_each && (self.command.is_some() || first.kind == FindingKind::MissingEvents);
+        if is_of_each && self.count > first.paths().len() as u64 {
+            let also = format!(
+                "`{} doctor --verbose` prints the command for each",
+                tool(&app.global)
+            );
+            return app.detail(ALSO, &also);
         }
+        Ok(())
+    }
+}
+
+/// Prints the command for a finding, or what to do. What was moved is deleted after a decision that no command makes.
+pub(super) fn print_advice(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<()> {
+    print_remedy(app, command, Some(&finding.advice))?;
+    match (finding.kind, command) {
+        (FindingKind::AheadOfClock, Some(_)) => app.detail(ALSO, RIGHT_CLOCK),
+        (FindingKind::Moved, Some(_)) => app.detail(ALSO, &format!("first, {}", finding.advice)),
+        (FindingKind::NameCollision, Some(_)) => app.detail(
+            ALSO,
+            "it removes its own copy; the freed name stays in `repo list`, without jobs, if it had documents, whose lock file stays",
+        ),
+        (FindingKind::Registry, Some(_)) => {
+            let advice = in_this_store(&finding.advice, &app.global).into_owned();
+            app.detail(ALSO, &escape(&advice))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -114,13 +152,13 @@ pub(super) fn place(finding: &Finding) -> String {
 }
 
 /// The kind as words, as in `--json`.
-fn title(kind: FindingKind) -> String {
+pub(super) fn title(kind: FindingKind) -> String {
     let name = serde_json::to_value(kind).unwrap_or_default();
     name.as_str().unwrap_or("finding").replace('_', " ")
 }
 
 /// The consequence of findings of a kind.
-fn matters(kind: FindingKind) -> &'static str {
+pub(super) fn matters(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::DamagedEvents | FindingKind::DamagedArchive => {
             "readers skip these events and end with code 5; the other events are read"
@@ -150,6 +188,7 @@ fn matters(kind: FindingKind) -> &'static str {
         FindingKind::UntrueMark => {
             "if it counted, events could be hidden, come in the wrong order or be stored twice"
         }
+        FindingKind::HiddenEvents => "readers do not return these events",
         FindingKind::UnfinishedDeletion => "the job is gone for readers, and what is left of it takes space",
         FindingKind::Moved => "writes to it are refused here, and reads give what it was before the move",
         FindingKind::Mode => "other users of this machine may read or change it",
@@ -157,7 +196,7 @@ fn matters(kind: FindingKind) -> &'static str {
             "on a case-insensitive file system, as on macOS, both are the same name"
         }
         FindingKind::NoStore => "another folder may hold the store, and this one belongs to something else",
-        FindingKind::Stray => "it takes space, and nothing reads it",
+        FindingKind::Stray => "it takes space, and the store does not read it",
         FindingKind::Foreign => "it belongs to another program, which may still need it",
         FindingKind::Imported => "it takes space; its contents are stored",
         FindingKind::Link => "links are not followed: data behind it is not seen",

@@ -7,17 +7,18 @@ mod outside;
 use std::time::Duration;
 
 use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome};
-use prodigy_storage::{Check, JobId, RepoName, Result as Stored, Severity, escape};
+use prodigy_storage::{Check, JobId, Result as Stored, Severity, Storage, escape};
 
 use self::advice::Advice;
-use self::groups::{Groups, place, word};
-use self::outside::{of_gone, print_problem, print_remedy};
+use self::groups::{Groups, matters, place, print_advice, title, word};
+use self::outside::{print_problem, print_remedy};
 use crate::app::{Access, App};
 use crate::copy::must_be_there;
 use crate::errors::Result;
 use crate::exit::Exit;
+use crate::job::{PartArgs, repositories};
 use crate::output::counted;
-use crate::problems;
+use crate::problems::{self, Newest, REGISTRY, later};
 use crate::shell::tool;
 use crate::time::duration;
 
@@ -26,12 +27,11 @@ pub(crate) struct DoctorArgs {
     /// Repair damage: damaged data is copied to `quarantine/` with a report, and readable data stays readable.
     #[arg(long)]
     repair: bool,
-    /// Only this job's data.
-    #[arg(long, value_name = "JOB")]
-    job: Option<String>,
-    /// Only this repository's data; by default all repositories.
-    #[arg(long, value_name = "REPO")]
-    repo: Option<String>,
+    #[command(flatten)]
+    part: PartArgs,
+    /// The doctor always reads all data.
+    #[arg(long, hide = true)]
+    deep: bool,
     /// With `--repair`: how long to wait for each lock that a writer holds.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     wait: Duration,
@@ -39,8 +39,7 @@ pub(crate) struct DoctorArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     let mut scope = DoctorScope::all().each(app.global.verbose);
-    let repo = arguments.repo.as_ref().map(RepoName::new).transpose()?;
-    let job = arguments.job.as_ref().map(JobId::new).transpose()?;
+    let (repo, job) = arguments.part.names(app)?;
     if let Some(repo) = &repo {
         scope = scope.repo(repo.clone());
     }
@@ -53,10 +52,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         Access::Read
     };
     let doctor = app.doctor(access)?;
-    let advice = Advice::new(app, arguments);
+    let advice = Advice::new(app, repo.as_ref(), job.as_ref());
     let (mut printed, mut groups, mut is_store) = (Ok(()), Groups::default(), true);
+    let (mut is_of_scope, mut is_ahead) = (false, false);
     let looked = look(&doctor, arguments, &scope, &mut |finding| {
+        is_of_scope |= job.as_ref().is_none_or(|job| is_about(&finding, job));
         is_store &= finding.kind != FindingKind::NoStore;
+        is_ahead |= finding.kind == FindingKind::AheadOfClock;
         let is_left = matches!(finding.outcome, FindingOutcome::Left { .. });
         let command = advice.command(&finding);
         let command = command.filter(|command| !(is_left && advice.is_repair(command)));
@@ -72,16 +74,21 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     let summary = looked?;
     let is_scoped = repo.is_some() || job.is_some();
     if is_scoped
+        && !is_of_scope
         && is_nothing(&summary)
         && let Ok(storage) = app.open_quietly(Access::Read)
     {
         must_be_there(&storage, repo.as_ref(), job.as_ref())?;
     }
     groups.print(app)?;
-    let problems = match arguments.repo.is_none() && arguments.job.is_none() {
-        true => problems_outside(app),
-        false => Vec::new(),
+    let mut problems = match is_scoped {
+        true => Vec::new(),
+        false => problems_outside(app, is_ahead),
     };
+    // The finding above says the same.
+    let lost = problems
+        .extract_if(.., |problem| problem.name == REGISTRY)
+        .count();
     let failures = problems
         .iter()
         .filter(|problem| problem.severity == Severity::Failure)
@@ -99,7 +106,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
         summary if !summary.is_clean() => Exit::Damaged,
         summary if summary.unrepaired > 0 => Exit::Failed,
         summary if summary.unread > 0 => Exit::Skipped,
-        _ if failures > 0 || !is_store => Exit::Failed,
+        _ if failures + lost > 0 || !is_store => Exit::Failed,
         _ => Exit::Done,
     })
 }
@@ -127,7 +134,14 @@ fn print(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<
         return app.json_line(&json);
     }
     let word = word(finding.severity);
-    app.finding(word, &format!("{}: {}", place(finding), escape(&finding.why)))?;
+    let what = format!(
+        "{}: {}: {}",
+        title(finding.kind),
+        place(finding),
+        escape(&finding.why)
+    );
+    app.finding(word, &what)?;
+    app.detail("why it matters", matters(finding.kind))?;
     app.detail("lost", &escape(&finding.lost))?;
     match &finding.outcome {
         FindingOutcome::Repaired { kept: Some(kept) } => app.line(format!(
@@ -139,19 +153,23 @@ fn print(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<
             app.detail("left", &escape(why))?;
             command.map_or(Ok(()), |command| print_remedy(app, Some(command), None))
         }
-        _ => print_remedy(app, command, Some(&finding.advice)),
+        _ => print_advice(app, finding, command),
     }
 }
 
-/// The problems outside of the stored data. Empty if storage can't be opened: the doctor's findings give the reason.
-fn problems_outside(app: &mut App<'_>) -> Vec<problems::Problem> {
+/// The problems outside of the stored data, and a newest write that is ahead of the clock, unless a finding is about that. Empty if
+/// storage can't be opened: the doctor's findings give the reason.
+fn problems_outside(app: &mut App<'_>, is_ahead: bool) -> Vec<problems::Problem> {
     let Ok(storage) = app.open_quietly(Access::Read) else {
         return Vec::new();
     };
     let checks = problems::checks(app, &storage).unwrap_or_default();
     let checks: Vec<_> = checks.into_iter().filter(|check| !is_a_finding(check)).collect();
     let mut problems = problems::of(app, &storage, &checks);
-    problems.extend(of_gone(app, &storage));
+    problems.extend(problems::of_registry(app, &storage));
+    if !is_ahead {
+        problems.extend(problems::of_newest(&storage, &newest(&storage)));
+    }
     // The findings above say more.
     let this = format!("{} doctor", tool(&app.global));
     for problem in problems
@@ -164,15 +182,40 @@ fn problems_outside(app: &mut App<'_>) -> Vec<problems::Problem> {
     problems
 }
 
-/// True for a check whose problem is a finding of the doctor, too.
-fn is_a_finding(check: &Check) -> bool {
-    check.name == Check::DELETIONS || (check.name == "root" && check.severity == Severity::Warning)
+/// The newest write of those jobs that can be read.
+fn newest(storage: &Storage) -> Newest {
+    let mut newest = None;
+    for name in repositories(storage).flatten() {
+        let Ok(repo) = storage.repo(name) else { continue };
+        for row in repo.survey().flatten().flatten() {
+            newest = later(newest, &row.address, row.status.last_activity);
+        }
+    }
+    newest
 }
 
-/// True if the doctor read no data of a job and found no problem.
+/// True for a check whose problem is a finding of the doctor, too.
+fn is_a_finding(check: &Check) -> bool {
+    check.name == Check::DELETIONS
+        || check.name == "modes"
+        || (check.name == "root" && check.severity == Severity::Warning)
+}
+
+/// True if nothing of the part that was to be examined was read.
 fn is_nothing(summary: &DoctorSummary) -> bool {
-    let found = summary.damage + summary.warnings + summary.notes;
-    summary.events + summary.items + found + summary.unread == 0
+    summary.events + summary.items == 0
+}
+
+/// True if a finding is about a job, and not about its repository alone: the job's id is a name in its path, with or without an ending.
+fn is_about(finding: &Finding, job: &JobId) -> bool {
+    let is_of_job = |name: &std::ffi::OsStr| {
+        let name = name.to_string_lossy();
+        name == job.as_str()
+            || name
+                .rsplit_once('.')
+                .is_some_and(|(stem, _)| stem == job.as_str())
+    };
+    finding.paths().iter().any(|path| path.iter().any(is_of_job))
 }
 
 fn closing(summary: &DoctorSummary, warnings: u64, failures: usize) -> String {

@@ -14,8 +14,8 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::{InputArgs, Line, Lines, Next};
-use crate::job::JobArgs;
-use crate::output::counted;
+use crate::job::{JobArgs, Opened};
+use crate::output::{at_least_one, counted};
 
 /// A batch is stored when it has this number of bytes, even if it has few events.
 const BATCH_BYTES: usize = 8 << 20;
@@ -27,7 +27,7 @@ pub(crate) struct AppendArgs {
     #[command(flatten)]
     job: JobArgs,
     /// The number of events in one write. A write has fewer if the input pauses or a signal ends it.
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     batch: NonZeroUsize,
     /// Print the id of each event as soon as it is stored, in input order; by default a count is printed at the end.
     #[arg(long)]
@@ -58,7 +58,9 @@ struct WithId<'a> {
 
 /// The events that are not written yet.
 struct Sink<'a> {
-    events: Events,
+    opened: Opened,
+    /// The log of the job; `None` before the first event.
+    events: Option<Events>,
     arguments: &'a AppendArgs,
     batch: Batch,
     ids: Vec<EventId>,
@@ -72,7 +74,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
     let limit = usize::try_from(opened.storage.config().file.max_record_size).unwrap_or(usize::MAX);
     let mut lines = arguments.input.lines(app, limit.saturating_add(BESIDE))?;
     let mut sink = Sink {
-        events: opened.job.events(),
+        opened,
+        events: None,
         arguments,
         batch: Batch::new(),
         ids: Vec::new(),
@@ -86,7 +89,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &AppendArgs) -> Result<Exit> {
     let rest = sink.store(app);
     let exit = lines.ended(app);
     drop(lines);
-    let ended = end(app, &opened.storage);
+    let ended = end(app, &sink.opened.storage);
     ahead::warn(app, sink.newest);
     if !arguments.ack {
         sink.print_count(app);
@@ -186,7 +189,8 @@ impl Sink<'_> {
         if self.arguments.with_ids {
             self.batch.set_ids(self.ids.drain(..));
         }
-        let appended = self.events.append_prepared(&mut self.batch, None);
+        let events = self.events(app);
+        let appended = events.and_then(|events| Ok(events.append_prepared(&mut self.batch, None)?));
         let stored = match appended {
             Ok(appended) => {
                 self.stored += appended.stored;
@@ -194,10 +198,19 @@ impl Sink<'_> {
                 self.newest = self.newest.max(self.batch.ids().iter().copied().max());
                 self.acknowledge(app)
             }
-            Err(error) => Err(error.into()),
+            Err(failure) => Err(failure),
         };
         self.batch.clear();
         stored
+    }
+
+    /// The log of the job, whose repository is registered before the first event.
+    fn events(&mut self, app: &mut App<'_>) -> Result<Events> {
+        if self.events.is_none() {
+            self.opened.register(app)?;
+        }
+        let job = &self.opened.job;
+        Ok(self.events.get_or_insert_with(|| job.events()).clone())
     }
 
     fn acknowledge(&self, app: &mut App<'_>) -> Result<()> {

@@ -29,11 +29,11 @@ pub(crate) struct CatArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct RangeArgs {
     /// Only events at or after this time: a local date (`2026-11-24`) or time (`2026-11-24 21:01`), a time with a zone
-    /// (`2026-11-24T21:01:58Z`), or a time ago (`10m`). An imported event counts with the time of its import.
-    #[arg(long, value_name = "T", value_parser = time)]
+    /// (`2026-11-24T21:01:58Z`), or a time ago (`10m` or `-10m`). An imported event counts with the time of its import.
+    #[arg(long, value_name = "T", value_parser = time, allow_hyphen_values = true)]
     since: Option<Timestamp>,
     /// Only events before this time.
-    #[arg(long, value_name = "T", value_parser = time)]
+    #[arg(long, value_name = "T", value_parser = time, allow_hyphen_values = true)]
     until: Option<Timestamp>,
     /// With `--since` and `--until`: an imported event counts with the time that it had where it comes from.
     #[arg(long)]
@@ -43,7 +43,7 @@ pub(crate) struct RangeArgs {
 }
 
 impl RangeArgs {
-    /// Fails if the range ends before it begins.
+    /// Fails if the range ends before it begins, or if it has no end whose time is to be the original one.
     pub(super) fn check(&self) -> Result<()> {
         match (self.since, self.until) {
             (Some(since), Some(until)) if since > until => {
@@ -54,6 +54,10 @@ impl RangeArgs {
                 );
                 Err(Failure::usage(what).hint("no event is in such a range: exchange the two"))
             }
+            (None, None) if self.original_time => Err(Failure::usage(
+                "`--original-time` alone selects nothing: it says which time `--since` and `--until` mean",
+            )
+            .hint("add `--since` or `--until`")),
             _ => Ok(()),
         }
     }
@@ -103,7 +107,7 @@ pub(super) fn print(
 ) -> Result<Exit> {
     let begin = |events: &Events| events.read_lines(options.clone());
     let read = jobs.read(app, begin, |app, job, item| match item {
-        ScanItem::Record(record) => shown::print(app, &shown::line(record, jobs.shown(job), form)?, form),
+        ScanItem::Record(record) => shown::print(app, &shown::line(record, jobs.shown(job), form)?),
         _ => Ok(()),
     })?;
     read.note_unverified(app);

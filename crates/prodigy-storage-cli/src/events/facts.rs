@@ -12,6 +12,12 @@ const KIND: [&str; 4] = ["event_type", "type", "kind", "event"];
 const WORKTREE: &str = "worktree";
 /// Fields that may state the outcome of an event's work.
 const OUTCOME: [&str; 4] = ["status", "outcome", "result", "level"];
+/// Fields with a text for people; the first one that exists is shown before the other fields.
+const MESSAGE: [&str; 3] = ["message", "msg", "text"];
+/// Fields that repeat what the line of an event shows anyway.
+const REPEATED: [&str; 2] = ["job_id", "timestamp"];
+/// A text for people is not made longer than this number of bytes.
+const LONGEST: usize = 4096;
 /// Fields that exist, and are not null, only after a failure.
 const ERROR: [&str; 2] = ["error", "errors"];
 
@@ -61,6 +67,80 @@ impl Facts {
             kind,
         }
     }
+}
+
+/// The fields of an object, in their order.
+#[derive(Default)]
+struct InOrder<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for InOrder<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> serde::de::Visitor<'de> for Each {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Each).map(Self)
+    }
+}
+
+/// The text of an event in one line: its message, and the fields that are neither its kind nor its worktree. A payload that is no object
+/// is its own message.
+pub(super) fn message(payload: &str) -> String {
+    let InOrder(mut fields) = serde_json::from_str(payload).unwrap_or_default();
+    if fields.is_empty() {
+        return plain(payload);
+    }
+    let is_text = |name: &str| {
+        let value = fields.iter().find(|(field, _)| field == name);
+        value.is_some_and(|(_, value)| value.get().starts_with('"'))
+    };
+    let kind = KIND.into_iter().find(|name| is_text(name));
+    if let [(_, only)] = &fields[..]
+        && kind.is_none()
+        && let Ok(InOrder(inner)) = serde_json::from_str(only.get())
+        && !inner.is_empty()
+    {
+        fields = inner;
+    }
+    fields.retain(|(name, value)| {
+        let is_shown = Some(name.as_str()) == kind || name == WORKTREE || REPEATED.contains(&name.as_str());
+        !is_shown && value.get() != "null"
+    });
+    let message = MESSAGE.iter().find_map(|wanted| {
+        let is_it = |(name, value): &(String, &RawValue)| name == wanted && value.get().starts_with('"');
+        fields.iter().position(is_it)
+    });
+    let mut said = message.map_or_else(String::new, |place| plain(fields.remove(place).1.get()));
+    for (name, value) in fields {
+        if said.len() > LONGEST {
+            break;
+        }
+        if !said.is_empty() {
+            said.push(' ');
+        }
+        let text = plain(value.get());
+        let is_word = !text.is_empty() && !text.contains(char::is_whitespace);
+        let shown = if is_word { &text } else { value.get() };
+        said.push_str(&format!("{name}={shown}"));
+    }
+    said
+}
+
+/// A text without its quotes; other values as JSON.
+fn plain(value: &str) -> String {
+    serde_json::from_str(value).unwrap_or_else(|_| value.to_owned())
 }
 
 fn text(fields: &Fields<'_>, name: &str) -> Option<String> {

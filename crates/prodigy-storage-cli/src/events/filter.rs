@@ -16,6 +16,17 @@ pub(super) fn pattern(text: &str) -> Result<EventFilter, String> {
 fn filter(text: &str) -> Result<EventFilter, String> {
     let wrong = "a filter is FIELD=VALUE, FIELD!=VALUE or FIELD~PATTERN, such as `status=done`, `agent.id!=3` or `error~time.?out`";
     let at = text.find(['=', '~']).unwrap_or(0);
+    // `a!~x` and `a>=x` have no meaning, and no field has such a name.
+    let field = text.get(..at).unwrap_or_default();
+    let is_equality = text.get(at..).is_some_and(|rest| rest.starts_with('='));
+    let name = if is_equality {
+        field.strip_suffix('!').unwrap_or(field)
+    } else {
+        field
+    };
+    if name.ends_with(['!', '<', '>']) {
+        return Err(wrong.to_owned());
+    }
     match text.split_at_checked(at) {
         Some((field, rest)) if !field.is_empty() && rest.starts_with('~') => {
             let pattern = compile(rest.get(1..).unwrap_or_default())?;
@@ -68,6 +79,11 @@ impl FilterArgs {
     /// The agent that `--agent` names.
     pub(super) fn agent(&self) -> Option<&str> {
         self.agent.as_deref()
+    }
+
+    /// The id that `--correlation-id` names.
+    pub(super) fn correlation_id(&self) -> Option<&str> {
+        self.correlation_id.as_deref()
     }
 
     /// All filters of the flags.

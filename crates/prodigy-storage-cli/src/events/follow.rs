@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use prodigy_storage::{
     Cursor, ErrorKind, EventId, FollowAllLines, FollowHandle, FollowLines, FollowOptions, JobAddress, JobId,
-    Repo, ScanItem, escape,
+    Repo, ScanItem, Storage, escape,
 };
 use serde_json::json;
 
 use super::filter::FilterArgs;
 use super::jobs::ids;
-use super::shown::{self, Form};
+use super::shown::{self, Form, FormArgs};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
-use crate::job::{RepoArgs, no_job_named};
+use crate::job::{Opened, RepoArgs, no_job_named, no_repo, repositories};
 use crate::signals::Stop;
 use crate::time::duration;
 
@@ -55,12 +55,14 @@ pub(crate) struct FollowArgs {
     /// End after this duration.
     #[arg(long = "for", value_name = "D", value_parser = duration)]
     time: Option<Duration>,
+    #[command(flatten)]
+    form: FormArgs,
 }
 
 impl FollowArgs {
     fn options(&self) -> Result<FollowOptions> {
         let cursor = self.cursor.as_ref().map(Cursor::new).transpose();
-        let from = cursor.map_err(|error| Failure::usage(format!("{error:#}")))?;
+        let from = cursor.map_err(|error| refused_cursor(error.into()))?;
         // Reads only stored events: the loop waits itself, after it has flushed the output.
         let mut options = FollowOptions::new().from(from).wait(Duration::ZERO);
         options.from_now = self.from_now;
@@ -91,14 +93,64 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FollowArgs) -> Result<Exit> {
     let lines = match arguments.all_repos {
         true => Lines::All(app.open(Access::Read)?.follow_lines(options)?),
         false => {
-            let repo = arguments.repo.open(app, Access::Read)?;
+            let name = arguments.repo.name()?;
+            let storage = app.open(Access::Read)?;
+            let repo = app.repo(&storage, name.as_ref())?;
             for id in &named {
                 app.note_moved(&repo.job(id.as_str())?)?;
             }
-            Lines::of_jobs(&repo, &named, options)?
+            note_missing(app, &storage, &repo, &named, name.is_some())?;
+            Lines::of_jobs(&repo, &named, options).map_err(refused_cursor)?
         }
     };
-    follow_all(app, lines, Printed::new(), &stop, arguments.time, Form::Json)
+    app.columns.of_repos = arguments.all_repos;
+    let form = arguments.form.form(app);
+    follow_all(app, lines, Printed::new(), &stop, arguments.time, form)
+}
+
+/// Says for which jobs a follow waits, because nothing was ever stored for them. A repository that the command line names and that
+/// holds nothing is an error, unless the store is empty.
+pub(super) fn note_missing(
+    app: &mut App<'_>,
+    storage: &Storage,
+    repo: &Repo,
+    named: &[JobId],
+    is_named: bool,
+) -> Result<()> {
+    let name = repo.name();
+    if is_named
+        && repositories(storage).next().is_some()
+        && let Some(missing) = no_repo(storage, name, &format!("no job in the repository `{name}`"))?
+    {
+        return Err(missing);
+    }
+    if named.is_empty() && repo.jobs().next().is_none() {
+        app.note(&format!("no job in the repository `{name}` yet: waiting"));
+    }
+    for id in named {
+        let (storage, repo, job) = (storage.clone(), repo.clone(), repo.job(id.as_str())?);
+        if let Some(near) = (Opened { storage, repo, job }).unless_known()? {
+            let hint = near.hint(
+                "jobs",
+                "`prodigy-storage job list --all-repos` lists the jobs of all repositories",
+            );
+            app.note(&format!(
+                "no job `{id}` in the repository `{name}` yet: waiting; {hint}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A cursor that the backend can't read is a refused command line.
+fn refused_cursor(failure: Failure) -> Failure {
+    match failure {
+        Failure::Storage(error) if error.kind() == ErrorKind::InvalidInput => {
+            let hint = error.hint().unwrap_or_default().to_owned();
+            Failure::usage(format!("{error:#}")).hint(hint)
+        }
+        other => other,
+    }
 }
 
 /// Prints the followed events in the form `form`, except those in `printed`.
@@ -155,6 +207,7 @@ impl Lines {
     pub(super) fn of_jobs(repo: &Repo, jobs: &[JobId], options: FollowOptions) -> Result<Self> {
         Ok(match jobs {
             [job] => Self::Of(repo.job(job.as_str())?.events().follow_lines(options)?),
+            [] => Self::All(repo.follow_lines(options)?),
             jobs => Self::All(repo.follow_lines(options.jobs(jobs.iter().cloned()))?),
         })
     }
@@ -204,8 +257,10 @@ fn follow(
     form: Form,
 ) -> Result<Exit> {
     loop {
-        let idle = step(app, lines, printed, form)?;
+        let read = step(app, lines, printed, form)?;
+        // Also where the read failed: what was printed before that counts as given.
         *given = lines.cursor();
+        let idle = read?;
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // All events that are stored when the time ends are printed.
         let is_over = idle && (lines.is_finished() || left.is_some_and(|left| left.is_zero()));
@@ -235,26 +290,80 @@ fn interruptible<T>(stop: &Stop, closed: fn() -> bool, follow: FollowHandle, wor
     })
 }
 
-/// Prints the available lines, up to [`LINES`]. Returns true if no more are available for now.
-fn step(app: &mut App<'_>, lines: &mut Lines, printed: &mut Printed, form: Form) -> Result<bool> {
-    let mut idle = false;
+/// Prints the available lines, up to [`LINES`]. Returns true if no more are available for now, or the error of the read
+/// that failed after the lines that were printed. An outer error is one of the output.
+fn step(
+    app: &mut App<'_>,
+    lines: &mut Lines,
+    printed: &mut Printed,
+    form: Form,
+) -> Result<prodigy_storage::Result<bool>> {
+    let mut idle = Ok(false);
+    let is_of_many = matches!(lines, Lines::All(_));
     for _ in 0..LINES {
-        match lines.next()? {
+        let item = match lines.next() {
+            Ok(item) => item,
+            // The follow of several jobs continues, and with this one at its oldest event.
+            Err(error) if error.kind() == ErrorKind::CursorGap && is_of_many => {
+                app.error(&format!("{error:#}"));
+                app.fails_at_end();
+                continue;
+            }
+            Err(error) => {
+                idle = Err(error);
+                break;
+            }
+        };
+        match item {
             Some((job, ScanItem::Record(record))) => {
                 if !printed.is_empty() && printed.remove(&(job.clone(), record.id)) {
                     continue;
                 }
-                shown::print(app, &shown::line(&record, job.as_ref(), form)?, form)?;
+                shown::print(app, &shown::line(&record, job.as_ref(), form)?)?;
             }
             Some((_, ScanItem::Damage(damage))) => app.damaged(&escape(&damage.to_string())),
             Some((_, ScanItem::TooLarge(record))) => app.too_large(&record),
             None => {
                 app.print_foreign();
-                idle = true;
+                idle = Ok(true);
                 break;
             }
         }
     }
     app.flush()?;
     Ok(idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Global;
+    use crate::console::Console;
+
+    #[test]
+    fn a_gap_of_one_job_ends_no_follow_of_many() {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let console = Console::of_pipes(&mut output, &mut errors);
+        let mut app = App::new(Global::default(), console);
+        let storage = Storage::in_memory().unwrap();
+        let repo = storage.repo("shop").unwrap();
+        let job = |id: &str| repo.job(id).unwrap();
+        for id in ["a", "b"] {
+            job(id).events().append(&1).unwrap();
+        }
+        let options = FollowOptions::new().wait(Duration::ZERO);
+        let mut lines = Lines::of_jobs(&repo, &[], options).unwrap();
+        let mut read = |app: &mut App<'_>| step(app, &mut lines, &mut Printed::new(), Form::Payload).unwrap();
+        assert!(read(&mut app).unwrap());
+        job("a").finish().unwrap();
+        job("a").delete().unwrap();
+        for id in ["a", "b"] {
+            job(id).events().append(&2).unwrap();
+        }
+        assert!(read(&mut app).unwrap());
+        drop(app);
+        assert_eq!(String::from_utf8(output).unwrap(), "1\n1\n2\n2\n");
+        let errors = String::from_utf8(errors).unwrap();
+        assert!(errors.starts_with("error: cursor gap"), "{errors}");
+    }
 }

@@ -6,13 +6,14 @@ use prodigy_storage::{
 };
 
 use super::filter::FilterArgs;
-use super::follow::Lines;
+use super::follow::{Lines, note_missing};
 use super::names;
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::{Opened, RepoArgs, no_job_named, no_repo};
 use crate::output::counted;
+use crate::shell::flags;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct JobsArgs {
@@ -47,6 +48,7 @@ impl JobsArgs {
         Ok(Jobs {
             storage,
             repo,
+            is_named: name.is_some(),
             named,
             may_be_missing: false,
         })
@@ -69,17 +71,30 @@ pub(crate) fn ids(texts: &[String]) -> Result<Vec<JobId>> {
 pub(super) struct Jobs {
     storage: Storage,
     repo: Repo,
+    /// True if the command line names the repository.
+    is_named: bool,
     /// The jobs that the command line names. If it is empty, all jobs of the repository are read.
     named: Vec<JobId>,
     may_be_missing: bool,
 }
 
 impl Jobs {
-    /// Allows a job that does not exist: it may be created later.
-    pub(super) fn may_be_missing(self, may_be_missing: bool) -> Self {
-        Self {
-            may_be_missing,
+    /// Allows jobs that do not exist, since they may be created later, and says which these are.
+    pub(super) fn may_be_missing(self, app: &mut App<'_>) -> Result<Self> {
+        note_missing(app, &self.storage, &self.repo, &self.named, self.is_named)?;
+        Ok(Self {
+            may_be_missing: true,
             ..self
+        })
+    }
+
+    /// The flags that name the jobs.
+    pub(super) fn flags(&self) -> String {
+        let jobs = self.named.iter().map(|job| ("--job", job.as_str()));
+        let named = flags([("--repo", self.repo.name().as_str())].into_iter().chain(jobs));
+        match self.named.is_empty() {
+            true => format!("{named} --all-jobs"),
+            false => named,
         }
     }
 

@@ -14,11 +14,13 @@ mod search;
 mod shown;
 mod stats;
 mod tail;
+mod view;
 
 use clap::Subcommand;
 
 pub(crate) use self::facts::{Facts, payload};
 pub(crate) use self::jobs::ids;
+pub(crate) use self::view::Columns;
 use crate::app::App;
 use crate::errors::Result;
 use crate::exit::Exit;

@@ -1,4 +1,4 @@
-//! Names of worktrees and agents in filters: a mistyped one is an error, and not an empty result.
+//! Names of worktrees and agents, and correlation ids, in filters: a mistyped one is an error, and not an empty result.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +21,7 @@ const NAMES: usize = 10_000;
 struct Names {
     worktree: Value,
     agent_id: Value,
+    correlation_id: Value,
 }
 
 #[derive(Deserialize)]
@@ -31,9 +32,11 @@ struct Envelope {
     metadata: Value,
     #[serde(default)]
     worktree: Value,
+    #[serde(default)]
+    correlation_id: Value,
 }
 
-/// Fails with [`Exit::Missing`] if a filter names a worktree or an agent that no stored event has, whatever the other filters
+/// Fails with [`Exit::Missing`] if a filter names a worktree, an agent or a correlation id that no stored event has, whatever the other filters
 /// select. The error lists the names that there are.
 pub(super) fn must_exist(jobs: &Jobs, filters: &FilterArgs) -> Result<()> {
     type Pick = fn(Names) -> Value;
@@ -45,7 +48,11 @@ pub(super) fn must_exist(jobs: &Jobs, filters: &FilterArgs) -> Result<()> {
         let pick: Pick = |names| names.agent_id;
         ("agent", name, EventFilter::agent(name), pick)
     });
-    for (what, wanted, filter, pick) in worktree.into_iter().chain(agent) {
+    let correlation = filters.correlation_id().map(|id| {
+        let pick: Pick = |names| names.correlation_id;
+        ("correlation id", id, EventFilter::correlation_id(id), pick)
+    });
+    for (what, wanted, filter, pick) in worktree.into_iter().chain(agent).chain(correlation) {
         let mut is_there = false;
         jobs.each_event(&ReadOptions::new().filter(filter), |_| is_there = true);
         if is_there {
@@ -59,10 +66,11 @@ pub(super) fn must_exist(jobs: &Jobs, filters: &FilterArgs) -> Result<()> {
         });
         let mut near = Near::to(wanted);
         names.iter().for_each(|name| near.offer(name));
-        let hint = near.hint(
-            &format!("{what}s"),
-            "`prodigy-storage events stats` counts the events of each worktree",
+        let stats = format!(
+            "`prodigy-storage events stats {}` counts the events of each worktree",
+            jobs.flags()
         );
+        let hint = near.hint(&format!("{what}s"), &stats);
         return Err(Failure::new(Exit::Missing, format!("no event is of the {what} `{wanted}`")).hint(hint));
     }
     Ok(())
@@ -86,6 +94,7 @@ impl Names {
         Some(Self {
             worktree: or(payload.worktree, envelope.worktree),
             agent_id: or(payload.agent_id, metadata.agent_id),
+            correlation_id: envelope.correlation_id,
         })
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::view::View;
 use crate::app::App;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
@@ -14,7 +15,7 @@ use crate::exit::Exit;
 /// The output form of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
-    /// Time and payload; each line is cut to the width of the terminal.
+    /// A line that fits the terminal: time, job, kind, worktree, and the message or the other fields. In a pipe, time and payload.
     Short,
     /// The line as it is stored.
     Json,
@@ -26,10 +27,9 @@ pub(super) enum Form {
 }
 
 /// An event in one of the forms.
-pub(super) struct Line {
-    text: String,
-    /// The offset of the local time in it.
-    offset: Option<Offset>,
+pub(super) enum Line {
+    Text(String),
+    Columns(Box<View>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,9 +63,8 @@ struct Payload<'a> {
 /// An event in this form. With `job`, which is set if there are several jobs, JSON is an object with `repo`, `job` and
 /// `record`, as in `events follow --all-jobs`.
 pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) -> Result<Line> {
-    let plain = |text: String| Line { text, offset: None };
     if form == Form::Json {
-        return Ok(plain(match job {
+        return Ok(Line::Text(match job {
             None => record.line.to_owned(),
             Some(JobAddress { repo, job, .. }) => {
                 let (repo, job, record) = (json!(repo), json!(job), record.line);
@@ -78,48 +77,36 @@ pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) ->
         Failure::new(Exit::Failed, what)
     })?;
     let payload = found.event.get();
-    if form == Form::Payload {
-        return Ok(plain(payload.to_owned()));
-    }
-    let of = job.map(|job| format!("  {}", job.job)).unwrap_or_default();
-    let zone = match form {
-        Form::Local => TimeZone::system(),
-        _ => TimeZone::UTC,
-    };
-    let (time, offset) = seconds(record.time(), &zone);
-    Ok(Line {
-        text: format!("{time}{of}  {payload}"),
-        offset: offset.filter(|_| form == Form::Local),
+    Ok(match form {
+        Form::Local => Line::Columns(Box::new(View::new(record, job, payload))),
+        Form::Short => {
+            let of = job.map(|job| format!("  {}", job.job)).unwrap_or_default();
+            let (time, _) = time_in(record.time(), &TimeZone::UTC, "%Y-%m-%d %H:%M:%S");
+            Line::Text(format!("{time}{of}  {payload}"))
+        }
+        Form::Json | Form::Payload => Line::Text(payload.to_owned()),
     })
 }
 
-/// A time to the second, and its offset: `2026-11-24 21:01:58`, with a `Z` in UTC. An event of another program may lack one.
-fn seconds(time: Timestamp, zone: &TimeZone) -> (String, Option<Offset>) {
+/// A time in this form, and its offset: `2026-11-24 21:01:58`, with a `Z` in UTC. An event of another program may lack one.
+pub(super) fn time_in(time: Timestamp, zone: &TimeZone, form: &str) -> (String, Option<Offset>) {
     let known = (time != Timestamp::MIN)
         .then(|| jiff::Timestamp::from_nanosecond(time.as_nanos().into()).ok())
         .flatten();
     let Some(known) = known else {
-        return ("-                   ".to_owned(), None);
+        let width = zone.to_datetime(jiff::Timestamp::UNIX_EPOCH).strftime(form);
+        return (format!("{:1$}", "-", width.to_string().len() + 1), None);
     };
     let (local, offset) = (zone.to_datetime(known), zone.to_offset(known));
     let mark = if offset == Offset::UTC { 'Z' } else { ' ' };
-    let text = local.strftime("%Y-%m-%d %H:%M:%S");
-    (format!("{text}{mark}"), Some(offset))
+    (format!("{}{mark}", local.strftime(form)), Some(offset))
 }
 
-/// Prints a line in this form. Before the first local time, and where the offset changes, a line of its own has the offset; times with
-/// a `Z` need none.
-pub(super) fn print(app: &mut App<'_>, line: &Line, form: Form) -> Result<()> {
-    match form {
-        Form::Short | Form::Local => {
-            let shown = app.offset.unwrap_or(Offset::UTC);
-            if let Some(offset) = line.offset.filter(|offset| *offset != shown) {
-                app.offset = Some(offset);
-                app.line(format!("-- local times, UTC{offset} --"))?;
-            }
-            app.cut_line(&line.text)
-        }
-        Form::Json | Form::Payload => app.line(&line.text),
+/// Prints a line.
+pub(super) fn print(app: &mut App<'_>, line: &Line) -> Result<()> {
+    match line {
+        Line::Text(text) => app.line(text),
+        Line::Columns(view) => view.print(app),
     }
 }
 
@@ -130,7 +117,7 @@ mod tests {
     #[test]
     fn a_time_is_shown_to_the_second_in_its_zone() {
         let time = Timestamp::parse("2026-11-24T21:01:58.123456Z").unwrap();
-        let text = |time, zone: TimeZone| seconds(time, &zone).0;
+        let text = |time, zone: TimeZone| time_in(time, &zone, "%Y-%m-%d %H:%M:%S").0;
         assert_eq!(text(time, TimeZone::UTC), "2026-11-24 21:01:58Z");
         let kabul = TimeZone::posix("XYZ-4:30").unwrap();
         assert_eq!(text(time, kabul), "2026-11-25 01:31:58 ");

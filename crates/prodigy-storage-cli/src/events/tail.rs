@@ -40,11 +40,12 @@ pub(crate) struct TailArgs {
 pub(crate) fn run(app: &mut App<'_>, arguments: &TailArgs) -> Result<Exit> {
     arguments.range.check()?;
     let form = arguments.form.form(app);
-    let jobs = arguments.jobs.open(app)?.may_be_missing(arguments.follow);
+    let jobs = arguments.jobs.open(app)?;
     let (count, range) = (arguments.lines, &arguments.range);
     if !arguments.follow {
         return newest(app, &jobs, count, range, form, |_, _| ());
     }
+    let jobs = jobs.may_be_missing(app)?;
     // The follow begins before the newest events are read, so no event is missed. An event that both of them return
     // is printed once.
     let mut options = FollowOptions::new().from_now().wait(std::time::Duration::ZERO);
@@ -90,7 +91,7 @@ pub(super) fn newest(
     newest.reverse();
     for (job, id, line) in newest {
         report(job.as_ref(), id);
-        shown::print(app, &line, form)?;
+        shown::print(app, &line)?;
     }
     read.note_unverified(app);
     read.end(app, jobs, range.filter_args())

@@ -5,8 +5,49 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::own::FORMAT;
+use crate::errors::{Failure, Result};
+
 /// The deepest level of folders that are entered.
 const DEEPEST: usize = 16;
+
+/// The folders at the top of a root that hold data to import.
+const AREAS: [&str; 6] = [
+    "events",
+    "dlq",
+    "state",
+    "orphaned_worktrees",
+    "mapreduce",
+    "sessions",
+];
+
+/// The name of a project's own folder.
+pub(super) const LOCAL: &str = ".prodigy";
+
+/// The beginning of the names of the folders, in a project's own, with what was imported from it.
+pub(crate) const MIGRATED: &str = "migrated";
+
+/// The folder with the data that a path means: the folder `.prodigy` in it, or the path itself. Fails for a folder that holds
+/// nothing to import.
+pub(super) fn folder(path: &Path) -> Result<PathBuf> {
+    let is_store = path.join(FORMAT).is_file();
+    let local = path.join(LOCAL);
+    if local.is_dir() && !is_store {
+        return Ok(local);
+    }
+    let has_data = is_store || path.ends_with(LOCAL) || AREAS.iter().any(|area| path.join(area).is_dir());
+    if has_data || !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let what = format!(
+        "import {}: it is no root of Prodigy and no folder `{LOCAL}` of a project: it has none of the folders {}",
+        path.display(),
+        AREAS.join(", ")
+    );
+    Err(Failure::usage(what).hint(format!(
+        "name the folder that has them, such as `PROJECT/{LOCAL}`, or the project itself"
+    )))
+}
 
 /// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,6 +160,8 @@ impl Files {
 /// True if a folder is part of the store's own structure and has nothing to import.
 fn is_of_the_store(parts: &[String]) -> bool {
     match parts {
+        // The originals that an earlier `migrate` took over.
+        [folder] if folder.starts_with(MIGRATED) => true,
         [folder] => [
             "locks",
             "deletions",
@@ -158,7 +201,10 @@ fn classify<'p>(parts: &[&'p str]) -> Class<'p> {
         }
         ["events", repo, job, file] if file.contains(".jsonl") => (Kind::Events, Some(repo), Some(job)),
         ["events", job, file] if file.contains(".jsonl") => (Kind::Events, None, Some(job)),
-        [.., "mapreduce", "dlq", job, "items", file] if stem(file).is_some() => {
+        ["mapreduce", "dlq", job, "items", file]
+        | ["dlq" | "state", .., "mapreduce", "dlq", job, "items", file]
+            if stem(file).is_some() =>
+        {
             let repo = match *parts {
                 ["dlq" | "state", repo, ..] if repo != "mapreduce" => Some(repo),
                 _ => None,
@@ -261,6 +307,7 @@ mod tests {
             "resume_locks/j.lock",
             "dlq/shop/j/index.json",
             "notes.txt",
+            "project/mapreduce/dlq/j/items/a.json",
             "events/x",
         ] {
             assert_eq!(of(path), None, "{path}");

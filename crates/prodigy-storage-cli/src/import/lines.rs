@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use prodigy_storage::backend::record::{checksum, checksum_on, hex8};
 use prodigy_storage::{Cursor, EventId, Job, OrphanedWorktree, ReadOptions, ScanItem, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::store::State;
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
-use crate::export::{Position, VERSION};
+use crate::export::{Position, VERSION, split};
 
 /// A line of an export. Each kind of line has some of these fields.
 #[derive(Deserialize)]
@@ -22,6 +23,7 @@ pub(super) struct Line<'l> {
     repo: Option<String>,
     job: Option<String>,
     lines: Option<u64>,
+    sum: Option<String>,
     pub(super) phase: Option<String>,
     saved_at: Option<Timestamp>,
     key: Option<String>,
@@ -29,13 +31,18 @@ pub(super) struct Line<'l> {
     position: Option<Position>,
     pub(super) of: Option<String>,
     pub(super) name: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     pub(super) data: Option<&'l RawValue>,
     #[serde(borrow)]
     pub(super) item: Option<&'l RawValue>,
     #[serde(borrow)]
     pub(super) record: Option<&'l RawValue>,
     pub(super) orphan: Option<OrphanedWorktree>,
+}
+
+/// A value that is there, also if it is `null`.
+pub(super) fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 impl<'l> Line<'l> {
@@ -87,7 +94,7 @@ pub(super) struct Export {
     pub(super) keys: HashSet<String>,
 }
 
-/// Calls `give` with each line of a file and its number.
+/// Calls `give` with each line of a file and its number. Fails at a line whose checksum does not match, if the first line has one.
 pub(super) fn each(
     path: &Path,
     shown: &str,
@@ -96,6 +103,12 @@ pub(super) fn each(
     let failed = |why: String| Failure::new(Exit::Damaged, format!("read {shown}: {why}"));
     let mut file = BufReader::new(File::open(path).map_err(|error| failed(error.to_string()))?);
     let (mut text, mut number) = (Vec::new(), 0);
+    let (mut sum, mut is_checked) = (0, false);
+    let changed = |why: String| {
+        failed(format!("{why}: a checksum does not match")).hint(
+            "export the job again; if the change is meant, take the checksums away: sed 's/,\"crc\":\"[0-9a-f]*\"}$/}/'",
+        )
+    };
     loop {
         text.clear();
         number += 1;
@@ -108,6 +121,23 @@ pub(super) fn each(
         }
         let line: Line<'_> = serde_json::from_slice(&text)
             .map_err(|error| failed(format!("line {number} is not a line of an export: {error}")))?;
+        let found = split(&text);
+        is_checked |= number == 1 && found.is_some();
+        if is_checked {
+            let Some((text, _)) = found.filter(|(text, digits)| hex8(checksum(text)) == *digits) else {
+                return Err(changed(format!("line {number} is not as it was exported")));
+            };
+            match line.sum.as_ref().filter(|_| line.kind == "end") {
+                Some(all) if all.as_bytes() != hex8(sum) => {
+                    let why = format!(
+                        "the lines before line {number} are not those of the export: some were moved, added or left out"
+                    );
+                    return Err(changed(why));
+                }
+                _ if number > 1 => sum = checksum_on(sum, text),
+                _ => {}
+            }
+        }
         give(number, &line)?;
     }
 }

@@ -4,18 +4,16 @@ use std::path::{Path, PathBuf};
 
 use prodigy_storage::Storage;
 
+use super::find::{LOCAL, folder};
 use super::originals::Originals;
 use super::{ImportArgs, run as import};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 
-/// The name of a project's own folder.
-const LOCAL: &str = ".prodigy";
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct MigrateArgs {
-    /// The folder; by default, the nearest `.prodigy` here or above that is not the store itself.
+    /// The folder, or the project that it is in; by default, the nearest `.prodigy` here or above that is not the store itself.
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
     /// The repository's name; by default, the name of the repository that the folder is in.
@@ -33,7 +31,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &MigrateArgs) -> Result<Exit> {
     };
     let storage = app.open_quietly(access)?;
     let path = match &arguments.path {
-        Some(path) => path.clone(),
+        Some(path) => folder(path)?,
         None => nearest(&storage)?,
     };
     let repo = match &arguments.repo {

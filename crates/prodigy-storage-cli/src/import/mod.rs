@@ -11,7 +11,8 @@ mod text;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage::{Job, JobId, RepoName, Storage, escape};
+use prodigy_storage::config::Notice;
+use prodigy_storage::{Job, JobId, RepoName, Storage, StorageNotice, escape};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -31,7 +32,7 @@ use store::Importer;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
-    /// A root of Prodigy, the folder `.prodigy` of a project, or a copy of one; or a file that `export` wrote, `-` for standard input.
+    /// A root of Prodigy, the folder `.prodigy` of a project, the project, or a copy of one; or a file that `export` wrote, `-` for standard input.
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Import everything under this repository's name; by default, under the names in the folder.
@@ -65,10 +66,11 @@ fn words(kind: Kind) -> &'static str {
     }
 }
 
+pub(crate) use find::MIGRATED;
 pub(crate) use migrate::{MigrateArgs, run as migrate};
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
-    let path = &arguments.path;
+    let path = &find::folder(&arguments.path)?;
     if let Some(repo) = &arguments.repo {
         not_reserved(&RepoName::new(repo)?)?;
     }
@@ -81,7 +83,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         return Err(Failure::usage(what).hint(format!(
             "a store is imported whole: `{} import {}`; one job of it: `export --job`, then `import` of that file",
             tool(&app.global),
-            as_word(&root.to_string_lossy())
+            as_word(&root)
         )));
     }
     if is_standard(path) {
@@ -100,7 +102,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         return Err(Failure::usage(what).hint("the jobs of a folder keep their ids"));
     }
     let mut files = Files::below(path).map_err(|error| unreadable(path.display(), &error))?;
-    let storage = app.open(arguments.access())?;
+    let is_this = |notice: &StorageNotice| match notice {
+        StorageNotice::Config(Notice::UnusedLocalStorage { path: local }) => is_same(local, path),
+        _ => false,
+    };
+    let storage = app.open_without(arguments.access(), is_this)?;
     let own = match own::is_copy(&storage, path) && arguments.repo.is_none() {
         true => None,
         false => own::store(path)?,
@@ -180,6 +186,12 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         ));
     }
     report(app, &importer, arguments.dry_run)
+}
+
+/// True if two paths lead to one folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one.canonicalize()
+        .is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 /// Copies standard input to a temporary file.

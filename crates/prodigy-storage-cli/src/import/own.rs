@@ -13,7 +13,7 @@ use crate::job::repositories;
 use crate::{export, new_file};
 
 /// A folder with this file is a store.
-const FORMAT: &str = "format.json";
+pub(super) const FORMAT: &str = "format.json";
 
 /// Opens the store in this folder for reading, if the folder is a store.
 pub(super) fn store(folder: &Path) -> Result<Option<Storage>> {
@@ -95,9 +95,7 @@ pub(super) fn import(
             let file = folder.path().join("job.jsonl");
             let mut damaged = Vec::new();
             new_file::write(&file, |out| export::write(&job, out, &mut damaged))?;
-            for error in &damaged {
-                app.damaged_by(error);
-            }
+            export::report(app, &damaged);
             let shown = format!("export of {}", job.address());
             super::import_lines(storage, importer, (&file, &shown), under, None)?;
             std::fs::remove_file(&file).map_err(Failure::output)?;

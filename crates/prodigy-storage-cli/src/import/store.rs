@@ -8,9 +8,9 @@ use std::path::Path;
 use prodigy_storage::backend::Annotations;
 use prodigy_storage::backend::dead_letter::{first, merge, normalise};
 use prodigy_storage::{
-    Batch, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, EventId, Expected, ItemId, Job,
-    JobAddress, OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Select, Storage, StorageError,
-    Timestamp,
+    Batch, Checkpoint, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, EventId, Expected,
+    ItemId, Job, JobAddress, OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Select, Storage,
+    StorageError, Timestamp,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -25,6 +25,8 @@ mod tests;
 /// The largest number of events in one write; `BATCH_BYTES` limits their size.
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
+/// The longest time between the save of a checkpoint and the time in its name, in nanoseconds.
+const CLOSE: u64 = 1_000_000_000;
 /// The prefix of the keys of imported checkpoints.
 const IMPORTED: &str = "imported-";
 
@@ -112,7 +114,7 @@ struct EventLine<'l> {
     id: Option<String>,
     timestamp: Option<String>,
     correlation_id: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "super::lines::present")]
     event: Option<&'l RawValue>,
     #[serde(borrow)]
     metadata: Option<&'l RawValue>,
@@ -507,7 +509,7 @@ impl<'a> Importer<'a> {
             let found = job.checkpoints().find::<Box<RawValue>>(&key)?;
             Ok(found.is_some_and(|found| found.data.get() == text))
         };
-        if is_planned || is_there(job)? {
+        if is_planned || is_there(job)? || is_saved(job, &state)? {
             self.count.known += 1;
             return Ok(());
         }
@@ -589,6 +591,27 @@ pub(super) fn derived_key(contents: &[u8]) -> String {
         "{IMPORTED}{}",
         EventId::for_key(Timestamp::from_nanos(0), contents)
     )
+}
+
+/// True if the state is a checkpoint of the job itself, whose export is imported.
+fn is_saved(job: &Job, state: &State<'_>) -> Outcome<bool> {
+    let Some(time) = state.time else { return Ok(false) };
+    // The time in the name is close to that of the save, so that not every checkpoint is read.
+    let is_close = |at: Timestamp| at.as_nanos().abs_diff(time.as_nanos()) < CLOSE;
+    for entry in job.checkpoints().list() {
+        let id = entry?.id;
+        if id.phase() != state.phase || !id.time().is_none_or(is_close) {
+            continue;
+        }
+        let found = job.checkpoints().get::<Box<RawValue>>(&id)?;
+        let is_same = |found: &Checkpoint<Box<RawValue>>| {
+            found.saved_at == time && found.data.get() == state.data.get()
+        };
+        if found.is_some_and(|found| is_same(&found)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The path of a checkpoint of the job that is newer than the state and was not imported.

@@ -44,7 +44,8 @@ impl RepoCounts {
             JobState::Finished => self.finished += 1,
             _ => self.open += 1,
         }
-        self.letters += row.letters.items;
+        // Those of a moved job wait in the other store.
+        self.letters += if is_moved { 0 } else { row.letters.items };
         self.log_bytes += row.log.bytes;
         self.bytes += row.bytes();
         self.last_activity = self.last_activity.max(row.status.last_activity);

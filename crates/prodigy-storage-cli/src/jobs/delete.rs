@@ -1,16 +1,26 @@
 //! The command `job delete`.
 
-use prodigy_storage::RemovalKind;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+#[cfg(feature = "file")]
+use prodigy_storage::config::BackendKind;
+use prodigy_storage::{JobAddress, RemovalKind, Storage};
 use serde_json::json;
 
 use super::open_all;
 use super::parts::Parts;
 use crate::app::{Access, App};
-use crate::audit::Audited;
+use crate::audit::{Audited, unended_deletions};
 use crate::errors::Result;
 use crate::exit::Exit;
 use crate::job::RepoArgs;
 use crate::output::counted;
+use crate::shell::{as_word, flags, operands, tool};
+
+/// The largest number of files that a message names, and that a command does.
+const NAMED: usize = 5;
+const IN_A_COMMAND: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeleteArgs {
@@ -37,14 +47,20 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
     let mut sizes = Vec::new();
     for opened in &jobs {
         let parts = Parts::of(&opened.job)?;
-        sizes.push(parts.bytes());
+        let address = opened.job.address();
+        let left = left_of(app, &opened.storage, address)?;
+        // Of such a job nothing is removed, and nothing recorded.
+        let is_spared = left.is_only_foreign() && !is_unfinished(&opened.storage, address)?;
+        sizes.push((parts.bytes().saturating_sub(left.foreign_bytes), is_spared));
         if !arguments.yes {
             parts.print_damage(app);
         }
         if parts.is_nothing() {
-            match arguments.yes && opened.job.delete()? {
-                true => ended.push(opened.job.address().clone()),
-                false => opened.must_be_known()?,
+            // A listed job without data has an empty folder, or one with files of other programs.
+            let known = opened.must_be_known();
+            match arguments.yes && !is_spared && (opened.job.delete()? || known.is_ok()) {
+                true => ended.push(address.clone()),
+                false => known?,
             }
         }
         if app.json() {
@@ -53,7 +69,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
             }
             continue;
         }
-        for line in parts.lines(app) {
+        for line in parts.lines(app, None) {
             app.line(line)?;
         }
     }
@@ -72,26 +88,161 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         }
     }
     let mut exit = Exit::Done;
-    for (opened, bytes) in jobs.iter().zip(sizes) {
+    // If they can't be read, they stay in the audit log as not ended.
+    let begun = match jobs.first() {
+        Some(first) => unended_deletions(&first.storage).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    for (opened, (bytes, is_spared)) in jobs.iter().zip(sizes) {
         let address = opened.job.address();
+        let is_ended = ended.contains(address);
+        let last = opened.job.status().ok().and_then(|status| status.last_activity);
+        let mut begun = begun.clone();
+        begun.retain(|entry| {
+            let is_same = is_ended || last.is_some_and(|last| last < entry.timestamp);
+            entry.event.job.as_ref() == Some(address) && is_same
+        });
+        // The bytes that another process removed before it died are counted here.
+        let begun_bytes = begun.iter().filter(|_| is_ended).map(|entry| entry.event.bytes);
+        let bytes = begun_bytes.max().unwrap_or_default().max(bytes);
         let removal = Audited::new(&opened.storage, RemovalKind::Job, address, "job delete").size(1, bytes);
-        let (deleted, recorded) = removal.make(app, |_| Ok(opened.job.delete()?))?;
-        let deleted = deleted || ended.contains(address);
+        let removal = removal.continues(begun);
+        let (deleted, recorded) = match is_spared {
+            true => (false, Exit::Done),
+            false => removal.make_one(app, || Ok(opened.job.delete()? || is_ended))?,
+        };
         if recorded != Exit::Done {
             exit = recorded;
         }
+        let Left {
+            foreign, begun_again, ..
+        } = left_of(app, &opened.storage, address)?;
         if app.json() {
-            app.json_line(&json!({"repo": address.repo, "job": address.job, "deleted": deleted}))?;
-        } else {
+            app.json_line(&json!({
+                "repo": address.repo,
+                "job": address.job,
+                "deleted": deleted,
+                "left": foreign.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+                "begun_again": begun_again,
+            }))?;
+        } else if deleted && (foreign.is_empty() || begun_again) {
             app.line(format!("deleted {address}"))?;
+        } else if deleted {
+            app.line(format!(
+                "deleted what is stored of {address}; its folder stays, with {} of another program",
+                counted(foreign.len(), "file")
+            ))?;
         }
-        if !Parts::of(&opened.job)?.is_nothing() {
+        if !deleted && !is_spared {
+            app.error(&format!("{address} is gone: another process has deleted it"));
+            exit = Exit::Missing;
+        } else if begun_again {
             app.note(&format!(
-                "{address} is still listed: what another program stored in it was left untouched"
+                "{address} was deleted, and has begun again: a process writes to it"
             ));
+        } else if print_left(app, &opened.storage, address, &foreign) && exit == Exit::Done {
+            exit = Exit::Skipped;
         }
         // A later job may be refused, so the user has to see which jobs were deleted.
         app.flush()?;
     }
     Ok(exit)
+}
+
+/// The part of a command that removes the folders of another program, once they are empty. The store has made the folder of the job.
+fn remove_empty(storage: &Storage, job: &JobAddress, left: &[PathBuf]) -> String {
+    let Some(root) = storage.capabilities().root else {
+        return String::new();
+    };
+    let mut folders = BTreeSet::new();
+    for path in left {
+        let below = path.strip_prefix(&root).unwrap_or(path);
+        let parts: Vec<_> = below.iter().collect();
+        // The first two are an area and a repository.
+        let of_job = parts.iter().skip(2).position(|part| *part == job.job.as_str());
+        if let Some(place) = of_job
+            && let Some(parts) = parts.get(..place + 4)
+            && parts.len() < below.iter().count()
+        {
+            folders.insert(root.join(parts.iter().collect::<PathBuf>()));
+        }
+    }
+    match folders.is_empty() {
+        true => String::new(),
+        false => format!(" && find {} -type d -empty -delete", operands(&folders)),
+    }
+}
+
+/// True if the deletion of a job was cut short: for readers the job does not exist.
+fn is_unfinished(storage: &Storage, job: &JobAddress) -> Result<bool> {
+    for left in storage.unfinished_deletions() {
+        if left?.job == *job {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The files of other programs in a job, which a deletion leaves.
+#[derive(Default)]
+pub(crate) struct Left {
+    pub(crate) foreign: Vec<PathBuf>,
+    /// The bytes of these files that count as data of the job.
+    foreign_bytes: u64,
+    /// True if there is data of the store: after a deletion, the job has begun again.
+    pub(crate) begun_again: bool,
+}
+
+impl Left {
+    fn is_only_foreign(&self) -> bool {
+        !self.foreign.is_empty() && !self.begun_again
+    }
+}
+
+/// The files of other programs in a job, before or after its deletion.
+pub(crate) fn left_of(app: &mut App<'_>, storage: &Storage, job: &JobAddress) -> Result<Left> {
+    #[cfg(feature = "file")]
+    if storage.config().backend == BackendKind::File {
+        let left = app.doctor(Access::Read)?.left_of(job)?;
+        return Ok(Left {
+            foreign: left.foreign,
+            foreign_bytes: left.foreign_bytes,
+            begun_again: left.begun_again,
+        });
+    }
+    let _ = (app, storage, job);
+    Ok(Left::default())
+}
+
+/// Names the files that a deletion left, with the command that removes them. A job whose folder stays is still listed. Returns
+/// false if it left no file.
+fn print_left(app: &mut App<'_>, storage: &Storage, job: &JobAddress, left: &[PathBuf]) -> bool {
+    if left.is_empty() {
+        return false;
+    }
+    let words: Vec<_> = left.iter().map(|path| as_word(path)).collect();
+    let named = words.get(..NAMED).unwrap_or(&words);
+    let more = match left.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    app.note(&format!(
+        "{job} is still listed: the store did not write {}{more}, so nothing removed that",
+        named.join(", ")
+    ));
+    if left.len() > IN_A_COMMAND {
+        app.hint(
+            "if no program needs them: move them away, and run the command again; `--json` names them all",
+        );
+        return true;
+    }
+    app.hint(&format!(
+        "if no program needs it: `rm -r {}{} && {} job delete {} --yes {}`",
+        words.join(" "),
+        remove_empty(storage, job, left),
+        tool(&app.global),
+        flags([("--repo", job.repo.as_str())]),
+        operands([job.job.as_str()])
+    ));
+    true
 }

@@ -13,8 +13,9 @@ use clap::Subcommand;
 use prodigy_storage::RepoName;
 
 pub(crate) use self::counts::RepoCounts;
+pub(crate) use self::delete::{Left, left_of};
 pub(crate) use self::marks::Marks;
-pub(crate) use self::row::{each_row, row_json, state_word};
+pub(crate) use self::row::{count_in, each_row, row_json, state_word};
 use crate::app::{Access, App};
 use crate::errors::Result;
 use crate::exit::Exit;

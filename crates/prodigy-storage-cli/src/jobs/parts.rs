@@ -1,11 +1,14 @@
 //! Counts of everything that a job has stored.
 
-use prodigy_storage::{Job, JobOverview, Result};
+use prodigy_storage::{Job, JobOverview};
 use serde_json::{Value, json};
 
 use super::row::{print_damage, row_json, state_word};
 use crate::app::App;
+use crate::errors::Failure;
+use crate::job::Opened;
 use crate::output::{bytes, counted};
+use crate::status::read_events;
 use crate::time::{age, passed};
 
 /// Counts of a job's data, by kind.
@@ -15,7 +18,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    pub(crate) fn of(job: &Job) -> Result<Self> {
+    pub(crate) fn of(job: &Job) -> prodigy_storage::Result<Self> {
         Ok(Self {
             row: job.overview()?,
             orphans: job.orphans().list()?.len(),
@@ -25,6 +28,11 @@ impl Parts {
     /// Reports damaged data, which the counts do not include.
     pub(super) fn print_damage(&self, app: &mut App<'_>) {
         print_damage(app, &self.row);
+    }
+
+    /// The number of events, and whether they were counted or estimated; `None` for a compressed log. What can't be read is reported.
+    pub(super) fn events(&self, app: &mut App<'_>, opened: &Opened) -> Result<Option<(u64, bool)>, Failure> {
+        read_events(app, &opened.storage, &self.row)
     }
 
     /// True if nothing is stored.
@@ -48,8 +56,8 @@ impl Parts {
         json
     }
 
-    /// The counts as lines of text for people.
-    pub(super) fn lines(&self, app: &App<'_>) -> Vec<String> {
+    /// The counts as lines of text for people. `events` is the number of events, and whether they were counted or estimated.
+    pub(super) fn lines(&self, app: &App<'_>, events: Option<(u64, bool)>) -> Vec<String> {
         let JobOverview {
             status, letters, log, ..
         } = &self.row;
@@ -69,8 +77,13 @@ impl Parts {
             lines.push(format!("finished     {} ago, {at}", age(passed(finished))));
         }
         let segments = counted(log.segments, "segment");
+        let events = match events {
+            Some((count, true)) => format!("{count}, "),
+            Some((count, false)) => format!("about {count}, "),
+            None => String::new(),
+        };
         lines.push(format!(
-            "events       {} in {segments} ({} sealed, {} compressed)",
+            "events       {events}{} in {segments} ({} sealed, {} compressed)",
             bytes(log.bytes),
             log.sealed,
             log.compressed

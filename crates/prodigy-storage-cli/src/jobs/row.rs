@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::errors::Result;
-use crate::shell::{as_word, tool};
+use crate::shell::{flags_of, tool};
 
 /// The fields of a job that listings print.
 pub(crate) fn row_json(row: &JobOverview) -> Value {
@@ -21,6 +21,15 @@ pub(crate) fn row_json(row: &JobOverview) -> Value {
         "documents": documents_json(row.documents),
         "bytes": row.bytes(),
     })
+}
+
+/// Adds the number of events to the JSON of a job; `events` says whether they were counted or estimated, or neither.
+pub(crate) fn count_in(json: &mut Value, events: Option<(u64, bool)>) {
+    if let Value::Object(json) = json {
+        json.insert("events".to_owned(), json!(events.map(|(count, _)| count)));
+        let is_estimate = events.is_some_and(|(_, counted)| !counted);
+        json.insert("events_estimated".to_owned(), json!(is_estimate));
+    }
 }
 
 fn documents_json(documents: DocumentCount) -> Value {
@@ -83,11 +92,7 @@ pub(super) fn print_damage(app: &mut App<'_>, row: &JobOverview) {
     ];
     for (count, one, many) in found.into_iter().filter(|(count, ..)| *count > 0) {
         let what = if count == 1 { one } else { many };
-        let doctor = format!(
-            "`{} doctor --job {}`",
-            tool(&app.global),
-            as_word(row.address.job.as_str())
-        );
+        let doctor = format!("`{} doctor {}`", tool(&app.global), flags_of(&row.address));
         app.damaged(&format!(
             "{}: {count} {what}: not counted; {doctor} names each",
             row.address

@@ -1,6 +1,7 @@
 //! The command `job show`.
 
 use super::parts::Parts;
+use super::row::count_in;
 use super::{OneJob, open_all};
 use crate::app::{Access, App};
 use crate::errors::Result;
@@ -14,11 +15,14 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &OneJob) -> Result<Exit> {
         if parts.is_nothing() {
             opened.must_be_known()?;
         }
+        let events = parts.events(app, &opened)?;
         if app.json() {
-            app.json_line(&parts.json())?;
+            let mut json = parts.json();
+            count_in(&mut json, events);
+            app.json_line(&json)?;
             continue;
         }
-        for line in parts.lines(app) {
+        for line in parts.lines(app, events) {
             app.line(line)?;
         }
     }

@@ -1,8 +1,11 @@
 //! Gathers the facts that the status shows.
 
 use std::borrow::Cow;
+use std::path::Path;
 
-use prodigy_storage::{Check, JobAddress, JobOverview, JobState, LockInfo, RepoName, Storage, escape};
+use prodigy_storage::{
+    Check, JobAddress, JobOverview, JobState, LockInfo, RepoName, Severity, Storage, escape,
+};
 use serde_json::{Value, json};
 
 use super::recent::Recent;
@@ -11,9 +14,10 @@ use crate::config::{self, Setting};
 use crate::errors::{Failure, Result};
 use crate::job::repositories;
 use crate::jobs::{Marks, RepoCounts, each_row};
-use crate::output::{counted, width_of};
-use crate::problems::{self, Problem, TO_DO};
-use crate::shell::{as_word, tool};
+use crate::output::{counted, width_of, wrapped};
+use crate::problems::{self, ALSO, Newest, Problem, TO_DO};
+use crate::repo::is_gone;
+use crate::shell::{doctor, flags_of, tool};
 use crate::signals::Stop;
 use crate::table::{Column, Line, Table, shortened, shortened_in_the_middle};
 use crate::time::{age, passed};
@@ -28,6 +32,8 @@ const SHOWN: usize = 10;
 pub(super) struct Gathered {
     /// The tool's name, with the flags that select this store.
     tool: String,
+    /// The command that reads all data, if there is one.
+    doctor: Option<String>,
     backend: &'static str,
     root: Option<String>,
     settings: Vec<Setting>,
@@ -38,12 +44,23 @@ pub(super) struct Gathered {
     marks: Marks,
     repos: Vec<(RepoName, RepoCounts)>,
     recent: Vec<Recent>,
+    newest: Newest,
     /// The number of jobs that have dead letters.
     with_letters: u64,
     most_letters: Option<(u64, JobAddress)>,
     /// The data that could not be read, up to [`SHOWN`] reports, and the number of further reports.
     met: Vec<Met>,
     more_met: usize,
+    most: Most,
+}
+
+/// The largest numbers of entries that the lists show.
+#[derive(Clone, Copy)]
+struct Most {
+    /// Locks, and moved jobs.
+    facts: usize,
+    repos: usize,
+    jobs: usize,
 }
 
 impl Gathered {
@@ -53,14 +70,19 @@ impl Gathered {
         let capabilities = storage.capabilities();
         let mut locks = Vec::new();
         for lock in storage.locks() {
-            let lock = lock?;
-            if lock.held {
-                locks.push(lock);
+            match lock {
+                Ok(lock) if lock.held => locks.push(lock),
+                Ok(_) => {}
+                Err(error) => {
+                    app.pass_over(error)?;
+                    break;
+                }
             }
         }
         let checks = problems::checks(app, storage)?;
         Ok(Self {
             tool: tool(&app.global),
+            doctor: doctor(&app.global, storage),
             backend: capabilities.backend,
             root: capabilities.root.map(|root| root.display().to_string()),
             settings: config::set(app),
@@ -70,11 +92,42 @@ impl Gathered {
             marks: Marks::of(app, storage)?,
             repos: Vec::new(),
             recent: Vec::new(),
+            newest: None,
             with_letters: 0,
             most_letters: None,
             met: Vec::new(),
             more_met: 0,
+            most: Most {
+                facts: SHOWN,
+                repos: SHOWN,
+                jobs: JOBS,
+            },
         })
+    }
+
+    /// Shortens the lists of facts for a terminal with this number of rows.
+    pub(super) fn fit_head(&mut self, rows: usize) {
+        self.most.facts = (rows / 8).clamp(1, SHOWN);
+    }
+
+    /// Shortens the tables, so that a terminal with this number of free rows has room for them.
+    pub(super) fn fit_tables(&mut self, rows: usize) {
+        // A heading, and a line that says how many entries are left out.
+        const BESIDE: usize = 2;
+        const LEAST: usize = 2;
+        let room = rows.saturating_sub(2 * BESIDE);
+        let (repos, jobs) = (self.repos.len().min(SHOWN), self.recent.len());
+        if repos + jobs > room {
+            self.most.repos = repos.min((room / 3).max(LEAST));
+            self.most.jobs = room.saturating_sub(self.most.repos).max(LEAST);
+        }
+    }
+
+    /// True if a check failed.
+    pub(super) fn has_failure(&self) -> bool {
+        self.problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Failure)
     }
 
     /// Reads each job, until a request to stop.
@@ -86,14 +139,27 @@ impl Gathered {
     ) -> Result<()> {
         let mut recent = Top::new(JOBS);
         for name in repositories(storage) {
-            let repo = storage.repo(name?)?;
+            let name = match name {
+                Ok(name) => name,
+                Err(error) => {
+                    app.pass_over(error)?;
+                    break;
+                }
+            };
+            let repo = storage.repo(name)?;
             let mut counts = RepoCounts::default();
             each_row(app, &repo, |_, row| {
+                let newest = self.newest.take();
+                self.newest = problems::later(newest, &row.address, row.status.last_activity);
                 if stop.is_some_and(Stop::asked) {
                     return Err(Failure::Closed);
                 }
-                counts.add(&row, self.marks.place_of(&row.address).is_some());
-                self.count_letters(&row);
+                let is_moved = self.marks.place_of(&row.address).is_some();
+                counts.add(&row, is_moved);
+                // Nothing but reads of a moved job works here.
+                if !is_moved {
+                    self.count_letters(&row);
+                }
                 let key = (row.status.state == JobState::Active, row.status.last_activity);
                 recent.offer(key, row);
                 Ok(())
@@ -104,6 +170,8 @@ impl Gathered {
             let is_moved = self.marks.place_of(&row.address).is_some();
             self.recent.push(Recent::new(app, storage, row, is_moved)?);
         }
+        self.problems.extend(problems::of_registry(app, storage));
+        self.problems.extend(problems::of_newest(storage, &self.newest));
         self.met = app.collected_reports();
         self.more_met = self.met.len().saturating_sub(SHOWN);
         self.met.truncate(SHOWN);
@@ -148,7 +216,7 @@ impl Gathered {
             problems.push(Entry {
                 word: "failure",
                 what,
-                command: Some(format!("{} doctor", self.tool).into()),
+                command: self.doctor.as_deref().map(Cow::from),
                 advice: None,
             });
         }
@@ -158,15 +226,7 @@ impl Gathered {
             problems.push(Entry {
                 word: "warning",
                 what: format!("dead letters in {jobs}; {address} has {items}"),
-                command: Some(
-                    format!(
-                        "{} dlq analyze --repo {} --job {}",
-                        self.tool,
-                        as_word(address.repo.as_str()),
-                        as_word(address.job.as_str())
-                    )
-                    .into(),
-                ),
+                command: Some(format!("{} dlq analyze {}", self.tool, flags_of(address)).into()),
                 advice: None,
             });
         }
@@ -181,7 +241,7 @@ impl Gathered {
             .collect();
         let moved: Vec<Value> = self
             .marks
-            .all()
+            .of_data()
             .take(SHOWN + 1)
             .map(|moved| json!({"repo": moved.part.repo(), "job": moved.part.job(), "to": moved.to, "at": moved.at}))
             .collect();
@@ -227,23 +287,25 @@ impl Gathered {
         if let Some(space) = self.checks.iter().find(|check| check.name == "space") {
             lines.push(labelled("space", &space.found, width));
         }
-        for lock in self.locks.iter().take(SHOWN) {
-            let who = lock.holder.as_ref().map_or_else(
-                || "unknown".to_owned(),
-                |holder| {
+        for lock in self.locks.iter().take(self.most.facts) {
+            let who = match (&lock.holder, lock.pid) {
+                (Some(holder), _) => {
                     let since = age(passed(holder.since));
                     format!(
                         "process {} on {} since {since}: {}",
                         holder.pid, holder.host, holder.purpose
                     )
-                },
-            );
+                }
+                // A child that inherited the lock, say.
+                (None, Some(pid)) => format!("process {pid}, which did not sign"),
+                (None, None) => "unknown".to_owned(),
+            };
             let text = format!("{}, held by {who}", lock.name);
             lines.push(labelled("lock", &text, width));
         }
         let list = format!("{} lock list", self.tool);
-        lines.extend(more(self.locks.len(), &list).map(|text| labelled("", &text, width)));
-        for moved in self.marks.all().take(SHOWN) {
+        lines.extend(more(self.locks.len(), self.most.facts, &list).map(|text| labelled("", &text, width)));
+        for moved in self.marks.of_data().take(self.most.facts) {
             let since = age(passed(moved.at));
             let text = format!(
                 "{}, to {}, since {since}: it takes no writes here",
@@ -251,7 +313,7 @@ impl Gathered {
             );
             lines.push(labelled("moved", &text, width));
         }
-        if self.marks.all().nth(SHOWN).is_some() {
+        if self.marks.of_data().nth(self.most.facts).is_some() {
             let text = format!("and more: `{} job list --all-repos`", self.tool);
             lines.push(labelled("", &text, width));
         }
@@ -265,25 +327,27 @@ impl Gathered {
         }
         let name = [Column::name("REPOSITORY")];
         let mut table = Table::new(RepoCounts::columns().into_iter().chain(name));
-        for (name, counts) in self.repos.iter().take(SHOWN) {
+        for (name, counts) in self.repos.iter().take(self.most.repos) {
             let name = name.to_string();
-            table.add(width, counts.cells().into_iter().chain([name]));
+            table.add(counts.cells().into_iter().chain([name]));
         }
         let mut lines = table.lines(width);
         let list = format!("{} repo list", self.tool);
-        lines.extend(more(self.repos.len(), &list).map(|text| fitted(text, width)));
+        lines.extend(more(self.repos.len(), self.most.repos, &list).map(|text| fitted(text, width)));
         lines
     }
 
     /// The table of the jobs that were written to last.
     pub(super) fn jobs(&self, width: Option<usize>) -> Vec<Line> {
         let mut table = Table::new(Recent::columns());
-        for recent in &self.recent {
-            table.add(width, recent.cells());
+        let recent = self.recent.iter().take(self.most.jobs);
+        let shown = recent.len() as u64;
+        for recent in recent {
+            table.add(recent.cells());
         }
         let mut lines = table.lines(width);
         let jobs: u64 = self.repos.iter().map(|(_, counts)| counts.jobs).sum();
-        let others = jobs.saturating_sub(self.recent.len() as u64);
+        let others = jobs.saturating_sub(shown);
         if others > 0 {
             let text = format!("and {others} more: `{} job list --all-repos`", self.tool);
             lines.push(fitted(text, width));
@@ -294,14 +358,40 @@ impl Gathered {
     /// The problems. The descriptions are broken to fit this width, and the commands are whole.
     pub(super) fn remedies(&self, width: Option<usize>) -> Vec<Line> {
         let problems = self.problems();
+        if problems.is_empty() && self.root.as_deref().is_some_and(|root| is_gone(Path::new(root))) {
+            let text = format!(
+                "the root does not exist: the first write creates it. If it should have data, `{} config show --origin` prints where \
+                 its path comes from",
+                self.tool
+            );
+            return wrapped(&text, width, 0).into_iter().map(Line::from).collect();
+        }
         if problems.is_empty() {
-            return vec!["no problems".to_owned().into()];
+            return vec![match &self.doctor {
+                Some(doctor) => format!("no problems seen; `{doctor}` reads all data").into(),
+                None => "no problems seen".to_owned().into(),
+            }];
         }
         let mut lines = Vec::new();
-        for problem in problems {
+        let mut problems = problems.into_iter().peekable();
+        while let Some(problem) = problems.next() {
             lines.extend(finding(problem.word, &escape(&problem.what), width));
+            // Several problems in a row with one command have it once, below the last of them.
+            if problem.advice.is_none()
+                && problems
+                    .peek()
+                    .is_some_and(|next| next.command == problem.command)
+            {
+                continue;
+            }
             match (&problem.command, problem.advice) {
-                (Some(command), _) => lines.extend(detail(RUN, &escape(command), width)),
+                (Some(command), also) => {
+                    lines.extend(detail(RUN, &escape(command), width));
+                    lines.extend(
+                        also.into_iter()
+                            .flat_map(|also| detail(ALSO, &escape(also), width)),
+                    );
+                }
                 (None, Some(advice)) => lines.extend(detail(TO_DO, &escape(advice), width)),
                 (None, None) => {}
             }
@@ -334,8 +424,8 @@ fn fitted(text: String, width: Option<usize>) -> Line {
 }
 
 /// The text that more entries exist than were shown, with the command that lists them.
-fn more(all: usize, command: &str) -> Option<String> {
-    match all.saturating_sub(SHOWN) {
+fn more(all: usize, shown: usize, command: &str) -> Option<String> {
+    match all.saturating_sub(shown) {
         0 => None,
         more => Some(format!("and {more} more: `{command}`")),
     }

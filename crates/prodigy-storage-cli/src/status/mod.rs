@@ -4,14 +4,15 @@ mod gathered;
 mod recent;
 mod screen;
 
+use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use prodigy_storage::Storage;
 
 use self::gathered::Gathered;
-pub(crate) use self::recent::read_events;
-use self::screen::Screen;
+pub(crate) use self::recent::{read_checkpoints, read_events, read_newest_events};
+use self::screen::{Screen, rows_of};
 use crate::app::{Access, App};
 use crate::console::clear_screen;
 use crate::errors::{Failure, Result};
@@ -31,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct StatusArgs {
-    /// Print the status again each second, until an interrupt or a closed output. A terminal is redrawn; elsewhere
+    /// Print the status again each second, until `q` and Enter, an interrupt or a closed output. A terminal is redrawn; elsewhere
     /// `--json` is needed, and an object is printed each second.
     #[arg(long)]
     watch: bool,
@@ -53,6 +54,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatusArgs) -> Result<Exit> {
     let stop = Stop::on_request().ends_waits();
     let storage = app.open_quietly(Access::Read)?;
     let until = arguments.time.and_then(|time| Instant::now().checked_add(time));
+    let mut reads_keys = !app.json();
     loop {
         let drawn = Instant::now();
         match app.json() {
@@ -64,8 +66,25 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatusArgs) -> Result<Exit> {
             if is_over || stop.asked() || (app.closed)() {
                 return Ok(Exit::Done);
             }
-            thread::sleep(PAUSE);
+            match reads_keys && (app.ready)(PAUSE) {
+                true => match pressed(app) {
+                    Some(true) => return Ok(Exit::Done),
+                    Some(false) => {}
+                    None => reads_keys = false,
+                },
+                false if reads_keys => {}
+                false => thread::sleep(PAUSE),
+            }
         }
+    }
+}
+
+/// Reads what was typed, which a terminal passes on with the line: true if it has a `q`. `None` at the end of the input.
+fn pressed(app: &mut App<'_>) -> Option<bool> {
+    let mut typed = [0; 256];
+    match app.input.read(&mut typed) {
+        Ok(0) | Err(_) => None,
+        Ok(len) => Some(typed.iter().take(len).any(|byte| matches!(byte, b'q' | b'Q'))),
     }
 }
 
@@ -73,13 +92,23 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &StatusArgs) -> Result<Exit> {
 fn print(app: &mut App<'_>, storage: &Storage, stop: Option<&Stop>) -> Result<()> {
     let mut gathered = Gathered::begin(app, storage)?;
     if app.json() {
-        gathered.look_at_jobs(app, storage, stop)?;
+        look_at_jobs(app, storage, &mut gathered, stop)?;
         app.json_line(&gathered.json())?;
         return app.flush();
     }
-    print_lines(app, &gathered.head(app.width))?;
+    let size = app.measure();
+    if let Some((_, rows)) = size {
+        gathered.fit_head(rows);
+    }
+    let head = gathered.head(app.width);
+    print_lines(app, &head)?;
     app.flush()?;
-    gathered.look_at_jobs(app, storage, stop)?;
+    look_at_jobs(app, storage, &mut gathered, stop)?;
+    if let Some((columns, rows)) = size {
+        // Beside the sections: an empty line before each, and the next prompt.
+        let taken = rows_of(&head, columns) + rows_of(&gathered.remedies(app.width), columns) + 4;
+        gathered.fit_tables(rows.saturating_sub(taken));
+    }
     for section in [
         gathered.repositories(app.width),
         gathered.jobs(app.width),
@@ -91,6 +120,20 @@ fn print(app: &mut App<'_>, storage: &Storage, stop: Option<&Stop>) -> Result<()
         }
     }
     app.flush()
+}
+
+/// Reads each job, also if a check has failed.
+fn look_at_jobs(
+    app: &mut App<'_>,
+    storage: &Storage,
+    gathered: &mut Gathered,
+    stop: Option<&Stop>,
+) -> Result<()> {
+    let looked = gathered.look_at_jobs(app, storage, stop);
+    if gathered.has_failure() {
+        app.fails_at_end();
+    }
+    looked
 }
 
 /// Draws the status on the terminal, instead of the one before. What has no room is left out, so that nothing scrolls.

@@ -1,11 +1,13 @@
 //! The jobs in the status.
 
-use prodigy_storage::{ErrorKind, EventCounts, JobOverview, LogSummary, ReadOptions, Storage};
-use serde_json::{Value, json};
+use prodigy_storage::{
+    Cursor, ErrorKind, EventCounts, Events, JobAddress, JobOverview, LogSummary, ReadOptions, Storage,
+};
+use serde_json::Value;
 
 use crate::app::App;
 use crate::errors::Result;
-use crate::jobs::{row_json, state_word};
+use crate::jobs::{count_in, row_json, state_word};
 use crate::output::{bytes, counted};
 use crate::table::Column;
 use crate::time::age_of;
@@ -36,13 +38,14 @@ impl Recent {
         ]
     }
 
-    /// Reads the events of a job, or the end of a large log. What can't be read is reported.
+    /// Reads the newest checkpoints and the events of a job, or the end of a large log. What can't be read is reported.
     pub(super) fn new(
         app: &mut App<'_>,
         storage: &Storage,
         row: JobOverview,
         is_moved: bool,
     ) -> Result<Self> {
+        read_checkpoints(app, storage, &row)?;
         let events = read_events(app, storage, &row)?;
         Ok(Self {
             row,
@@ -53,11 +56,7 @@ impl Recent {
 
     pub(super) fn json(&self) -> Value {
         let mut json = row_json(&self.row);
-        if let Value::Object(json) = &mut json {
-            json.insert("events".to_owned(), json!(self.events.map(|(count, _)| count)));
-            let is_estimate = self.events.is_some_and(|(_, counted)| !counted);
-            json.insert("events_estimated".to_owned(), json!(is_estimate));
-        }
+        count_in(&mut json, self.events);
         json
     }
 
@@ -82,13 +81,89 @@ impl Recent {
     }
 }
 
+/// Reads the newest checkpoint of each phase of a job. Reports those that can't be read.
+pub(crate) fn read_checkpoints(app: &mut App<'_>, storage: &Storage, row: &JobOverview) -> Result<()> {
+    let address = &row.address;
+    if row.checkpoints.count == 0 {
+        return Ok(());
+    }
+    let job = storage.repo(address.repo.as_str())?.job(address.job.as_str())?;
+    let checkpoints = job.checkpoints();
+    let phases = match checkpoints.phases() {
+        Ok(phases) => phases,
+        Err(error) => return app.pass_over(error),
+    };
+    for phase in phases {
+        let damaged = match checkpoints.latest_raw(phase) {
+            Ok(None) => continue,
+            Ok(Some(found)) => {
+                if let Some(cursor) = found.cursor
+                    && lacks(app, storage, row, cursor)?
+                {
+                    app.damaged(&format!(
+                        "{address}: the newest checkpoint of the phase {phase} is ahead of its log, which lacks events that were stored \
+                         before it"
+                    ));
+                }
+                found.skipped.into_iter().map(|skipped| skipped.error).collect()
+            }
+            // The checkpoint of another program, or a large one, is no damage.
+            Err(error) if matches!(error.kind(), ErrorKind::Foreign | ErrorKind::TooLarge) => continue,
+            Err(error) => vec![error],
+        };
+        for error in damaged {
+            if error.kind() != ErrorKind::Foreign {
+                app.pass_over(error)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True if the log lacks the last event that a cursor covers.
+fn lacks(app: &mut App<'_>, storage: &Storage, row: &JobOverview, cursor: Cursor) -> Result<bool> {
+    let next = || {
+        of(storage, row)?
+            .read_lines(ReadOptions::after(cursor))?
+            .next()
+            .map(drop)
+    };
+    app.has_rewound(storage);
+    match next() {
+        Ok(()) => Ok(app.has_rewound(storage)),
+        // A log that can't be read is reported with its events. Old events may be removed.
+        Err(_) => Ok(false),
+    }
+}
+
 /// The number of a job's events, and whether they were counted. Reports damaged places, and a log that can't be read.
 pub(crate) fn read_events(
     app: &mut App<'_>,
     storage: &Storage,
     row: &JobOverview,
 ) -> Result<Option<(u64, bool)>> {
-    let (counts, all) = match count(storage, row) {
+    let counted = report(app, row, count(storage, row))?;
+    Ok(counted.and_then(|(counts, all)| number(&row.log, &counts, all)))
+}
+
+/// Reads the newest events of a job, which may be compressed. Reports damaged places, and a log that can't be read.
+pub(crate) fn read_newest_events(app: &mut App<'_>, storage: &Storage, row: &JobOverview) -> Result<()> {
+    let read = match row.log.compressed {
+        0 => count(storage, row),
+        _ => of(storage, row)
+            .and_then(|events| sample(&events))
+            .map(|counts| Some((counts, false))),
+    };
+    report(app, row, read).map(drop)
+}
+
+/// Reports what could not be read of the events of a job, and returns their counts.
+fn report(
+    app: &mut App<'_>,
+    row: &JobOverview,
+    read: prodigy_storage::Result<Option<(EventCounts, bool)>>,
+) -> Result<Option<(EventCounts, bool)>> {
+    let (counts, all) = match read {
         Ok(Some(counted)) => counted,
         Ok(None) => return Ok(None),
         // The job was deleted, or its old events were removed, after it was listed.
@@ -109,7 +184,7 @@ pub(crate) fn read_events(
             row.address
         ));
     }
-    Ok(number(&row.log, &counts, all))
+    Ok(Some((counts, all)))
 }
 
 /// The number of events in a log from the counts of all events, or of those at its end.
@@ -122,23 +197,29 @@ fn number(log: &LogSummary, counts: &EventCounts, all: bool) -> Option<(u64, boo
 
 /// Counts the events of a job, or those at the end of a large log; `None` for a compressed log. True if all are counted.
 fn count(storage: &Storage, row: &JobOverview) -> prodigy_storage::Result<Option<(EventCounts, bool)>> {
-    let address = &row.address;
-    let events = storage
-        .repo(address.repo.as_str())?
-        .job(address.job.as_str())?
-        .events();
     if row.log.compressed > 0 {
         return Ok(None);
     }
+    let events = of(storage, row)?;
     if row.log.bytes <= COUNTED {
         return Ok(Some((events.count(ReadOptions::new())?, true)));
     }
+    Ok(Some((sample(&events)?, false)))
+}
+
+fn of(storage: &Storage, row: &JobOverview) -> prodigy_storage::Result<Events> {
+    let JobAddress { repo, job, .. } = &row.address;
+    Ok(storage.repo(repo.as_str())?.job(job.as_str())?.events())
+}
+
+/// Counts the last events of a log.
+fn sample(events: &Events) -> prodigy_storage::Result<EventCounts> {
     let mut sample = EventCounts::default();
     let mut lines = events.tail_lines(SAMPLE)?;
     while let Some(item) = lines.next()? {
         sample.add(&item);
     }
-    Ok(Some((sample, false)))
+    Ok(sample)
 }
 
 /// An estimate of the number of events from a sample, rounded to two digits.

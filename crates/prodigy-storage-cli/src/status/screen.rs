@@ -63,7 +63,7 @@ fn taken(lines: Vec<Line>, columns: usize, left: &mut usize) -> Vec<Line> {
     taken
 }
 
-fn rows_of(lines: &[Line], columns: usize) -> usize {
+pub(super) fn rows_of(lines: &[Line], columns: usize) -> usize {
     let rows = |line: &Line| width_of(&line.text).div_ceil(columns.max(1)).max(1);
     lines.iter().map(rows).sum()
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::planted::shell;
-use crate::support::{Bench, Run, run, started_by};
+use crate::planted::{on_tmpfs, shell};
+use crate::support::{Bench, Run, commands, run, started_by};
 
 fn set(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -72,6 +72,28 @@ fn a_file_of_another_user_is_given_to_the_owner_of_the_root() {
     }
     is_solved(&bench, &root, "warning  below the root: ", || {
         chown(&file, Some(4242), None).unwrap();
+    });
+}
+
+#[test]
+fn a_root_whose_folder_alone_was_given_away_gets_it_back() {
+    let bench = Bench::new();
+    let root = store(&bench);
+    if chown(&root, Some(4242), None).is_err() {
+        eprintln!("SKIPPED: this process may not give files away");
+        return;
+    }
+    let arguments = ["--base-dir", root.to_str().unwrap(), "doctor"];
+    let shown = bench.run(&arguments).code(1).out;
+    let owner = command(&shown, "failure  owner: ").unwrap();
+    assert!(owner.starts_with("chown -h 0 '"), "{owner}");
+    assert!(
+        !shown.contains("chown -hR") && !shown.contains("setpriv"),
+        "{shown}"
+    );
+    chown(&root, Some(0), None).unwrap();
+    is_solved(&bench, &root, "failure  owner: ", || {
+        chown(&root, Some(4242), None).unwrap();
     });
 }
 
@@ -175,23 +197,17 @@ fn every_problem_of_a_full_disk_has_a_command() {
     let bench = Bench::new();
     let root = bench.root().display().to_string();
     let script = format!(
-        "mkdir -p '{root}' && mount -t tmpfs -o size=1m,mode=700 none '{root}' || exit 77\n\
-         echo 1 | prodigy-storage events append --repo shop --job job >&2\n\
+        "echo 1 | prodigy-storage events append --repo shop --job job >&2\n\
          head -c 2M /dev/zero > '{root}'/old-copy.tar\n\
          for look in status health; do prodigy-storage $look; done"
     );
-    let file = bench.write("script", script);
-    let shown = shell(&bench, &format!("unshare -rm sh '{}'", file.display()));
-    if shown.out.is_empty() {
-        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
+    let Some(shown) = on_tmpfs(&bench, "size=1m", &script) else {
         return;
-    }
+    };
     for title in ["failure  space: ", "failure  writable: "] {
         let command = command(&shown.out, title).unwrap_or_else(|| panic!("no {title} in\n{}", shown.out));
-        assert_eq!(
-            command,
-            "prodigy-storage clean --finished-jobs 30d --quarantine 30d --yes"
-        );
+        // No rule would remove anything: a file that the store did not write fills the disk.
+        assert_eq!(command, "prodigy-storage doctor");
     }
     let lines: Vec<_> = shown.out.lines().collect();
     for pair in lines.windows(2) {
@@ -199,4 +215,83 @@ fn every_problem_of_a_full_disk_has_a_command() {
         let is_remedy = pair[1].starts_with("         run: ") || pair[1].starts_with("         to do: ");
         assert_eq!(is_problem, is_remedy, "{pair:?} in\n{}", shown.out);
     }
+}
+
+/// A name that begins with `-` looks like a flag.
+#[test]
+fn advice_about_names_that_look_like_flags_runs_as_it_is_printed() {
+    let bench = Bench::new();
+    let of = |command: &[&str], input: &str| {
+        let named = [command, &["--repo=-x", "--job=-j"]].concat();
+        bench.feed(&named, input).code(0);
+    };
+    of(&["events", "append"], "1\n");
+    of(&["dlq", "push"], "{\"item_id\":\"a\",\"item_data\":1}\n");
+    bench.write("-yard/x", "");
+    let register = ["repo", "register", "--as=-yard", "--", "../-yard"];
+    bench.run(&register).code(0);
+    fs::remove_dir_all(bench.path("-yard")).unwrap();
+    bench.write(
+        "home/.prodigy/deletions/-x/gone.json",
+        "{\"deleted_at\":\"2026-11-28T15:00:00Z\"}\n",
+    );
+    let mut pasted = Vec::new();
+    for look in [&["status"][..], &["health"], &["doctor"], &["repo", "list"]] {
+        let shown = bench.run(look);
+        for command in commands(&shown) {
+            // The new path of what was moved.
+            let command = command.replace(" PATH", " .");
+            let run = shell(&bench, &command);
+            assert_ne!(run.code, Some(2), "{command}: {}", run.err);
+            pasted.push(command);
+        }
+    }
+    for command in [
+        "prodigy-storage dlq analyze --repo=-x --job=-j",
+        "prodigy-storage clean --repo=-x --job gone --yes",
+        "prodigy-storage repo relink -- -yard .",
+        "prodigy-storage repo unregister --yes -- -yard",
+    ] {
+        assert!(
+            pasted.iter().any(|pasted| pasted == command),
+            "{command}: {pasted:?}"
+        );
+    }
+    let named = ["dlq", "analyze", "--repo", "-x", "--job", "-j"];
+    bench.run(&named).code(2).says("use '--repo=-x'");
+    let unregister = ["repo", "unregister", "-x", "--yes"];
+    bench.run(&unregister).code(2).says("put '-- -x' at the end");
+}
+
+#[test]
+fn the_command_for_a_full_disk_frees_something_or_names_what_takes_the_space() {
+    let bench = Bench::new();
+    let root = bench.root().display().to_string();
+    let script = format!(
+        "echo 1 | prodigy-storage events append --repo shop --job small >&2\n\
+         yes '\"0123456789\"' | head -c 600k | prodigy-storage events append --repo shop --job large >&2\n\
+         yes '\"0123456789\"' | prodigy-storage events append --repo shop --job large 2>'{root}/../full' >&2\n\
+         prodigy-storage health\nprodigy-storage status >/dev/null; echo \"code $?\"\n\
+         find '{root}' -exec touch -d '40 days ago' {{}} +\n\
+         for look in status health doctor; do prodigy-storage $look | grep -A3 '^failure  space'; done\n"
+    );
+    let Some(shown) = on_tmpfs(&bench, "size=2m", &script) else {
+        return;
+    };
+    let (now, old) = shown
+        .out
+        .split_once("code 1\n")
+        .unwrap_or_else(|| panic!("{}", shown.out));
+    assert_eq!(
+        command(now, "failure  space: ").unwrap(),
+        "prodigy-storage usage --jobs --top 10"
+    );
+    let named = now.contains("events ") && now.contains("the largest jobs: shop/large ");
+    assert!(named && now.contains("prodigy-storage job delete"), "{now}");
+    let asked = "         run: prodigy-storage clean --idle-jobs 30d\n         also: this prints the plan, and `--yes` removes; ";
+    assert_eq!(old.matches(asked).count(), 3, "{old}");
+    let full = fs::read_to_string(bench.root().join("../full")).unwrap();
+    let sizes = full.contains("(0 B of 2.0 MiB are free); used by area: events 2.0 MiB, other ");
+    assert!(sizes, "{full}");
+    assert!(full.contains("other "), "format.json is in no area: {full}");
 }

@@ -59,3 +59,21 @@ fn append_and_stats_warn_of_a_newest_id_more_than_an_hour_ahead_and_of_no_other(
         assert!(recent.lines().contains(&"2"), "{}", recent.out);
     }
 }
+
+#[test]
+fn the_doctor_says_what_to_do_about_ids_ahead_of_a_clock_that_is_right() {
+    let bench = Bench::new();
+    let storage = Storage::builder()
+        .environment(MapEnvironment::new())
+        .base_dir(bench.root())
+        .clock(Arc::new(Ahead(Duration::from_secs(70 * 60))))
+        .open()
+        .unwrap();
+    let job = storage.repo("shop").unwrap().job("job").unwrap();
+    job.events().append(&1).unwrap();
+    drop((job, storage));
+    bench
+        .run(&["doctor"])
+        .code(0)
+        .prints("also: if this clock is right, that of the machine that wrote was wrong");
+}

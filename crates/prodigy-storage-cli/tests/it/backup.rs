@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use serde_json::Value;
 
-use crate::support::{Bench, Run, run};
+use crate::support::{Bench, Run, SAVE, run};
 
 const WRITERS: usize = 8;
 /// The number of events that each writer has acknowledged before the backup begins.
@@ -121,7 +121,9 @@ fn an_archive_goes_through_a_pipe_and_one_job_comes_out_of_it() {
     bench
         .run(&["restore", archive, "--repo", "shop", "--job", "one"])
         .code(1)
-        .says("has data of this job");
+        .says("has data of this job")
+        .says("if this restore was run before, it may have ended")
+        .says("prodigy-storage job delete --repo shop one");
     bench
         .run(&["job", "delete", "one", "--repo", "shop", "--yes"])
         .code(0);
@@ -181,4 +183,56 @@ fn an_archive_is_restored_from_standard_input() {
     let other = Bench::new();
     other.feed(&["restore", "-"], cut).code(5);
     assert!(!other.root().join("events").exists());
+}
+
+#[test]
+fn a_restore_of_a_job_that_was_cut_short_is_ended_by_the_same_restore_and_the_store_says_so() {
+    let bench = Bench::new();
+    bench
+        .feed(&["events", "append", "--repo", "shop", "--job", "one"], "1\n2\n")
+        .code(0);
+    bench.run(&["backup", "one.tar.zst"]).code(0);
+    let restore = ["restore", "one.tar.zst", "--repo", "shop", "--job", "one"];
+    // The mark of a restore is there before its first file, and is removed behind its last one.
+    let folder = bench.root().join("deletions/shop");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("one.json"), r#"{"restoring":"an archive"}"#).unwrap();
+    for command in ["status", "health", "doctor"] {
+        let said = bench.run(&[command]).out;
+        assert!(said.contains("same `restore`"), "{command}: {said}");
+        assert!(
+            said.contains("prodigy-storage clean --repo shop --job one --yes"),
+            "{command}: {said}"
+        );
+        assert!(said.contains("discards"), "{command}: {said}");
+    }
+    bench.run(&restore).code(0);
+    assert_eq!(bench.run(&["doctor"]).code(0).out.matches("restore").count(), 0);
+    let cat = bench.run(&["events", "cat", "--repo", "shop", "--job", "one", "--payload"]);
+    assert_eq!(cat.code(0).out, "1\n2\n");
+}
+
+#[test]
+fn of_a_job_whose_restore_was_cut_short_the_doctor_reports_that_alone() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let end = bench
+        .run(&["events", "end", "--repo", "shop", "--job", "job"])
+        .code(0)
+        .out;
+    let save = [&SAVE[..], &["--cursor", end.trim()]].concat();
+    bench.feed(&save, "1").code(0);
+    bench.run(&["job", "finish", "--repo", "shop", "job"]).code(0);
+    // The restore copies the documents before the segments.
+    std::fs::remove_dir_all(bench.root().join("events/shop/job")).unwrap();
+    bench.run(&["doctor"]).code(5).prints("missing events");
+    bench.write(
+        "home/.prodigy/deletions/shop/job.json",
+        "{\"restoring\":\"2026-11-28T15:00:00Z\"}\n",
+    );
+    let doctor = bench.run(&["doctor"]).code(0);
+    let doctor = doctor
+        .prints("unfinished deletion")
+        .prints("damage: 0 found, 0 left; 1 warning");
+    assert!(!doctor.out.contains("missing events"), "{}", doctor.out);
 }

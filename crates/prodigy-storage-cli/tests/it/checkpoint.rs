@@ -451,3 +451,18 @@ fn prune_may_keep_what_is_young() {
         ("3\n", 1)
     );
 }
+
+#[test]
+fn an_unknown_name_of_a_checkpoint_is_answered_with_the_names_that_there_are() {
+    let bench = Bench::new();
+    let of = ["--repo", "shop", "--job", "job"];
+    for key in ["before-merge", "after-merge"] {
+        let save = [&["checkpoint", "save", "--phase", "map", "--key", key][..], &of].concat();
+        bench.feed(&save, "1").code(0);
+    }
+    bench
+        .run(&[&["checkpoint", "show", "--key", "before-mrege"][..], &of].concat())
+        .code(4)
+        .says("did you mean `before-merge`?")
+        .says("`after-merge`");
+}

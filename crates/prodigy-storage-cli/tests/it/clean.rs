@@ -87,6 +87,32 @@ fn the_jobs_that_no_rule_is_about_are_named_with_the_flag_that_is_missing() {
 }
 
 #[test]
+fn a_plan_counts_segments_and_an_active_job_is_named_with_its_process() {
+    let bench = filled();
+    let plan = bench.run(&["clean", "--events", "1ns"]).code(0).out;
+    assert!(plan.contains("events  4 segments"), "{plan}");
+    let tool = env!("CARGO_BIN_EXE_prodigy-storage");
+    let clean = |more: &[&'static str]| {
+        let held = [
+            "lock",
+            "run",
+            "shop/job/resume",
+            "--",
+            tool,
+            "clean",
+            "--idle-jobs",
+            "1ns",
+        ];
+        bench.run(&[&held[..], more].concat()).code(0)
+    };
+    let one = clean(&JOB);
+    let one = one.says("nothing is removed: shop/job is active: process ");
+    let one = one.says(" holds the lock `shop/job/resume`");
+    assert!(!one.err.contains("old enough"), "{}", one.err);
+    clean(&[]).says("nothing is old enough: idle jobs stay for 1s; shop/job is active: process ");
+}
+
+#[test]
 fn the_log_names_each_removal() {
     let bench = filled();
     assert_eq!(bench.run(&["clean", "--log"]).code(0).out, "");
@@ -282,16 +308,16 @@ fn a_deletion_that_was_cut_short_is_named_everywhere_and_ended_by_any_clean() {
             status.contains("the deletion or restore of shop/job was cut short"),
             "{status}"
         );
-        assert!(status.contains("prodigy-storage clean --yes"), "{status}");
+        // It is about this job alone: a rule of retention may be set.
+        let command = "run: prodigy-storage clean --repo shop --job job --yes";
+        assert!(status.contains(command), "{status}");
         bench
             .run(&["health"])
             .code(0)
-            .prints("warning  deletions: the deletion or restore of shop/job");
+            .prints("warning  deletions: the deletion or restore of shop/job")
+            .prints(command);
         let doctor = bench.run(&["doctor"]).code(0).out;
-        assert!(
-            doctor.contains("run: prodigy-storage clean --repo shop --job job --yes"),
-            "{doctor}"
-        );
+        assert!(doctor.contains(command), "{doctor}");
         assert_eq!(
             doctor.matches("cut short").count() + doctor.matches("unfinished deletion").count(),
             1,
@@ -372,4 +398,51 @@ fn folders_and_links_in_the_quarantine_go_with_their_age() {
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["new-folder"]);
     assert!(outside.exists());
+}
+
+#[test]
+fn a_job_without_a_repository_is_one_of_the_repository_here() {
+    let bench = Bench::new();
+    for repo in ["here", "shop"] {
+        let append = ["events", "append", "--repo", repo, "--job", "nightly"];
+        bench.feed(&append, "1\n").code(0);
+    }
+    let append = ["events", "append", "--repo", "shop", "--job", "weekly"];
+    bench.feed(&append, "1\n").code(0);
+    let copied = bench.path("copied");
+    let to = copied.to_str().unwrap();
+    for command in [
+        &["clean", "--idle-jobs", "0s"][..],
+        &["copy", "--to", to],
+        &["copy", "--to", to, "--keep-source"],
+    ] {
+        let here = bench.run(&[command, &["--job", "nightly"]].concat()).code(0).out;
+        assert!(here.contains("here/nightly") && !here.contains("shop/"), "{here}");
+        let all = [command, &["--job", "nightly", "--all-repos"]].concat();
+        bench
+            .run(&all)
+            .code(0)
+            .prints("here/nightly")
+            .prints("shop/nightly");
+        bench
+            .run(&[command, &["--job", "weekly"]].concat())
+            .code(4)
+            .says("no job `weekly` in the repository `here`");
+        bench
+            .run(&[command, &["--job", "wekly", "--all-repos"]].concat())
+            .code(4)
+            .says("did you mean `shop/weekly`?");
+        bench
+            .run(&[command, &["--job", "weekly", "--all-repos", "--repo", "shop"]].concat())
+            .code(2);
+    }
+    bench
+        .run(&["doctor", "--job", "weekly"])
+        .code(4)
+        .says("in the repository `here`");
+    bench.run(&["doctor", "--job", "weekly", "--all-repos"]).code(0);
+    bench
+        .run(&["copy", "--reopen", "--job", "weekly"])
+        .code(4)
+        .says("in the repository `here`");
 }

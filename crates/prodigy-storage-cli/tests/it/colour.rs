@@ -59,6 +59,9 @@ fn a_terminal_has_colours_unless_it_is_dumb_or_they_are_unwanted() {
     let shown = |name: &str, value: &str| {
         let mut script = bench.on_terminal(&LIST)?;
         script.env(name, value);
+        if name == "TERM" {
+            script.env("CI", "1").env("CLICOLOR", "1");
+        }
         Some(run(script, "").code(0).out)
     };
     let Some(coloured) = shown("X", "1") else { return };

@@ -120,8 +120,12 @@ fn a_mistyped_command_or_flag_gets_the_nearest_name() {
         let tip = format!("tip: a similar argument exists: '{meant}'");
         bench.run(words).code(2).says(&tip);
     }
-    let run = bench.run(&["qqqqqq"]).code(2);
-    assert!(!run.err.contains("similar"), "{}", run.err);
+    bench.run(&["help", "jbo"]).code(2).says("'job'");
+    for words in [&["qqqqqq"][..], &["help", "nope"], &["nope"]] {
+        let run = bench.run(words).code(2);
+        assert!(!run.err.contains("similar"), "{}", run.err);
+    }
+    let run = bench.run(&["qqqqqq"]);
     run.says("the commands are status, job, ");
 }
 
@@ -162,4 +166,24 @@ fn verbose_tells_what_was_opened() {
         .feed(&["-v", "events", "append", "--repo", "r", "--job", "j"], "1\n")
         .code(0)
         .says(&format!("the file backend in {}", root.display()));
+}
+
+#[test]
+fn a_refused_number_says_what_may_be_written_and_a_tip_repeats_the_whole_word() {
+    let bench = Bench::new();
+    let of = ["--repo", "shop", "--job", "job"];
+    for command in [
+        &["checkpoint", "prune", "--keep", "0"][..],
+        &["events", "append", "--batch", "0"],
+        &["clean", "--keep-checkpoints", "0"],
+    ] {
+        let run = bench.run(&[command, &of].concat()).code(2);
+        run.says("it has to be at least 1");
+    }
+    bench
+        .run(&["clean", "--finished-jobs", "-5d"])
+        .code(2)
+        .says("use '--finished-jobs=-5d'");
+    bench.append("1\n");
+    bench.run(&["doctor", "--deep"]).code(0).prints("1 event ");
 }

@@ -1,6 +1,6 @@
 //! Tests of `copy`.
 
-use crate::support::Bench;
+use crate::support::{Bench, tree};
 
 const JOB: [&str; 4] = ["--repo", "shop", "--job", "job"];
 
@@ -121,7 +121,7 @@ fn a_job_that_was_moved_says_where_it_is_and_takes_no_writes() {
         .run(&["job", "delete", "job", "--repo", "shop", "--yes"])
         .code(0);
     bench.feed(&append, "2\n").code(1).says(target);
-    let reopen = ["copy", "--reopen", "--job", "job"];
+    let reopen = ["copy", "--reopen", "--repo", "shop", "--job", "job"];
     assert_eq!(bench.run(&reopen).code(0).out, "1 mark taken away\n");
     bench.feed(&append, "2\n").code(0);
 }
@@ -161,7 +161,11 @@ fn a_copy_of_a_name_without_data_names_the_existing_ones_and_makes_no_target() {
     let copy = ["copy", "--to", target.to_str().unwrap(), "--yes"];
     for (names, missing, known) in [
         (&["--repo", "shpo"][..], "no repository `shpo`", "`shop`"),
-        (&["--job", "jbo"], "no job `jbo` in any repository", "`job`"),
+        (
+            &["--job", "jbo", "--all-repos"],
+            "no job `jbo` in any repository",
+            "`shop/job`",
+        ),
         (
             &["--repo", "shop", "--job", "jbo"],
             "no job `jbo` in the repository `shop`",
@@ -177,7 +181,9 @@ fn a_copy_of_a_name_without_data_names_the_existing_ones_and_makes_no_target() {
         run.says(missing).says(known);
         assert!(!target.exists(), "{names:?}");
     }
-    bench.run(&[&copy[..], &["--job", "job"]].concat()).code(0);
+    bench
+        .run(&[&copy[..], &["--job", "job", "--all-repos"]].concat())
+        .code(0);
 }
 
 #[test]
@@ -189,6 +195,30 @@ fn a_mistyped_address_and_a_folder_within_the_root_are_no_targets() {
         run.says("no connection string").says(&format!("./{address}"));
     }
     let inside = bench.root().join("events/copy");
+    let pairs = "host=127.0.0.1 user=app password=s3cret dbname=jobs";
+    for command in [
+        &["copy", "--to", pairs][..],
+        &["copy", "--to", pairs, "--yes"],
+        &["copy", "--to-env", "DB", "--yes"],
+        &["copy", "--to", "app:s3cret@db/jobs", "--yes"],
+        &["copy", "--to", " postgresql://app:s3cret@db/jobs", "--yes"],
+        &["--base-dir", pairs, "job", "list"],
+    ] {
+        let mut command = bench.std(command);
+        command.env("DB", pairs);
+        let run = crate::support::run(command, "").says("postgresql://");
+        assert!(run.code.is_some_and(|code| code > 0), "{:?}", run.code);
+        assert!(
+            !format!("{}{}", run.out, run.err).contains("s3cret"),
+            "{}",
+            run.err
+        );
+    }
+    let made = tree(&bench.path("here"));
+    assert!(
+        !made.iter().any(|path| path.to_string_lossy().contains("host=")),
+        "{made:?}"
+    );
     let link = bench.path("link");
     std::os::unix::fs::symlink(bench.root(), &link).unwrap();
     for target in [inside.clone(), link.join("copy")] {
@@ -218,7 +248,8 @@ fn a_move_is_planned_first_and_nothing_is_written_before_yes() {
         .run(&["copy", "--to", target])
         .code(1)
         .says("not copied: mill/leased: ")
-        .says("under a lease")
+        .says("a worker holds its dead letter ")
+        .says("`prodigy-storage dlq release --repo mill --job leased ")
         .says("nothing was copied; `--yes` moves 1 job to ");
     assert!(
         planned.out.contains("shop/job") && !planned.out.contains("_audit"),
@@ -324,7 +355,8 @@ fn a_store_is_not_spread_among_files_of_something_else() {
     let bench = Bench::new();
     bench.append("1\n");
     bench.write("project/README", "mine");
-    std::fs::create_dir(bench.path("empty")).unwrap();
+    // A copy that was killed in its first step leaves a temporary file.
+    bench.write("empty/.tmp-0123456789abcdef0123456789abcdef", "");
     let project = bench.path("project");
     let project = project.to_str().unwrap();
     for how in [&[][..], &["--yes"], &["--keep-source"]] {
@@ -337,4 +369,99 @@ fn a_store_is_not_spread_among_files_of_something_else() {
         .run(&["copy", "--to", empty.to_str().unwrap(), "--yes"])
         .code(0);
     bench.run(&["copy", "--to", ""]).code(2);
+}
+
+#[test]
+fn a_copy_that_has_not_ended_is_a_problem_of_its_target_with_the_command_that_continues() {
+    let bench = Bench::new();
+    bench.append("1\n2\n");
+    let push = ["dlq", "push", "--repo", "shop", "--job", "leased"];
+    bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}\n").code(0);
+    let take = ["dlq", "take", "--repo", "shop", "--job", "leased", "--limit", "1"];
+    bench.run(&take).code(0);
+    let target = bench.path("it's a copy").display().to_string();
+    bench.run(&["copy", "--to", &target, "--keep-source"]).code(1);
+    let at = |arguments: &[&str]| bench.run(&[&["--base-dir", &target], arguments].concat());
+    let source = bench.root().display().to_string();
+    let command = format!(
+        "prodigy-storage --base-dir {source} copy --to '{}' --keep-source",
+        target.replace('\'', r"'\''")
+    );
+    for look in ["status", "health", "doctor"] {
+        let shown = at(&[look]).code(0).prints("warning  copy: a copy of the store ");
+        let shown = shown.prints("data may be missing here");
+        assert!(shown.out.contains(&format!("run: {command}\n")), "{}", shown.out);
+    }
+    bench
+        .run(&["dlq", "release", "a", "--repo", "shop", "--job", "leased"])
+        .code(0);
+    crate::planted::shell(&bench, &command).code(0);
+    for look in ["status", "health", "doctor"] {
+        assert!(!at(&[look]).code(0).out.contains("copy: "));
+    }
+    // The mark can be taken away without the source.
+    bench.run(&take).code(0);
+    bench.run(&["copy", "--to", &target, "--keep-source"]).code(1);
+    at(&["copy", "--reopen"]).code(0).prints("1 mark taken away");
+    assert!(!at(&["health"]).code(0).out.contains("copy: "));
+}
+
+#[test]
+fn a_plan_of_a_copy_to_the_store_itself_is_refused() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let root = bench.root();
+    for way in [&[][..], &["--yes"]] {
+        let copy = ["copy", "--to", root.to_str().unwrap()];
+        bench
+            .run(&[&copy[..], way].concat())
+            .code(1)
+            .says("source and target are the same store");
+    }
+}
+
+#[test]
+fn what_was_moved_is_no_problem_here_and_the_doctor_names_the_command_that_deletes_it() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let item = "{\"item_id\":\"a\",\"item_data\":1}\n";
+    bench.feed(&[&["dlq", "push"][..], &JOB].concat(), item).code(0);
+    let mill = ["events", "append", "--repo", "mill", "--job", "m"];
+    bench.feed(&mill, "1\n").code(0);
+    bench
+        .run(&["status"])
+        .code(0)
+        .prints("dlq analyze --repo shop --job job");
+    let target = bench.path("new").to_str().unwrap().to_owned();
+    bench
+        .run(&[&["copy", "--to", &target, "--yes"][..], &JOB].concat())
+        .code(0);
+    bench
+        .run(&["copy", "--to", &target, "--yes", "--repo", "mill"])
+        .code(0);
+    let status = bench.run(&["status"]).code(0).out;
+    assert!(!status.contains("dlq analyze"), "{status}");
+    assert_eq!(
+        status.matches("\nmoved     the ").count(),
+        2,
+        "a repository and a job: {status}"
+    );
+    let json = bench.run(&["status", "--json"]).code(0).json();
+    assert_eq!(json["repositories"][0]["dead_letters"], 0);
+    let doctor = bench.run(&["doctor", "--verbose"]).code(0).out;
+    for delete in [
+        "prodigy-storage job delete --repo mill --yes m",
+        "prodigy-storage job delete --repo shop --yes job",
+    ] {
+        assert!(doctor.contains(&format!("         run: {delete}\n")), "{doctor}");
+        crate::planted::shell(&bench, delete).code(0);
+    }
+    let status = bench.run(&["status"]).code(0).out;
+    assert!(!status.contains("the job shop/job"), "{status}");
+    let doctor = bench.run(&["doctor"]).code(0).out;
+    assert!(!doctor.contains("shop/job"), "{doctor}");
+    bench
+        .feed(&[&["events", "append"][..], &JOB].concat(), "2\n")
+        .code(1)
+        .says("was moved to");
 }

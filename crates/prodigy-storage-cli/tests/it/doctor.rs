@@ -68,7 +68,7 @@ fn damage_is_told_with_its_place_and_left_as_it_is() {
         let append = ["events", "append", "--repo", repo, "--job", job];
         bench.feed(&append, "1\n").code(0);
     }
-    bench.run(&["doctor", "--job", "other"]).code(0);
+    bench.run(&["doctor", "--repo", "shop", "--job", "other"]).code(0);
     bench.run(&["doctor", "--repo", "outlet"]).code(0);
     bench.run(&["doctor", "--repo", "../x"]).code(2);
 }
@@ -188,6 +188,26 @@ fn each_stray_is_printed_with_its_command_on_demand() {
     }
     let last = |out: &str| out.lines().last().unwrap().to_owned();
     assert_eq!(last(&each.out), last(&counted.out), "the summary is the same");
+    assert!(
+        last(&each.out).contains("0 warnings, 3 notes"),
+        "{}",
+        last(&each.out)
+    );
+    // One command moves all of them; of more than a command should name, the first.
+    let command = |out: &str| {
+        let run = out.lines().find_map(|line| line.strip_prefix("         run: "));
+        run.unwrap().to_owned()
+    };
+    assert!(!counted.out.contains("--verbose"), "{}", counted.out);
+    crate::planted::shell(&bench, &command(&counted.out)).code(0);
+    assert!(!bench.run(&["doctor"]).code(0).out.contains("stray"));
+    for number in 0..23 {
+        bench.write(&format!("home/.prodigy/{number}.txt"), "mine");
+    }
+    let many = bench.run(&["doctor"]).code(0).prints("stray (23; the first)");
+    let many = many.prints("also: `prodigy-storage doctor --verbose` prints the command for each");
+    crate::planted::shell(&bench, &command(&many.out)).code(0);
+    bench.run(&["doctor"]).code(0).prints("stray (3; the first)");
 }
 
 #[test]
@@ -258,7 +278,7 @@ fn a_repository_whose_path_is_gone_is_reported_with_the_ways_out() {
         for part in [
             "`here` is registered for is gone",
             "repo relink here PATH",
-            "repo unregister here --yes",
+            "repo unregister --yes here",
             "not mounted",
         ] {
             assert!(said.contains(part), "{command:?}: no {part:?} in {said}");
@@ -273,4 +293,87 @@ fn a_repository_whose_path_is_gone_is_reported_with_the_ways_out() {
         .run(&["repo", "relink", "here", there.to_str().unwrap()])
         .code(0);
     assert!(!bench.run(&["doctor"]).code(0).out.contains("is gone"));
+}
+
+#[test]
+fn an_unknown_job_is_missing_also_beside_findings_about_its_repository() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    bench.write("home/.prodigy/state/shop/notes/foo.txt", "mine");
+    for repair in [&[][..], &["--repair"]] {
+        let of = |job: &'static str| [&["doctor", "--repo", "shop", "--job", job][..], repair].concat();
+        bench
+            .run(&of("jbo"))
+            .code(4)
+            .says("no job `jbo`")
+            .says("the jobs are ");
+        bench.run(&of("job")).code(0);
+        // A job without events is known by its checkpoint.
+        let state = bench
+            .root()
+            .join("state/shop/mapreduce/jobs/half/setup-checkpoint.json");
+        std::fs::create_dir_all(state.parent().unwrap()).unwrap();
+        std::fs::write(&state, "{}").unwrap();
+        bench.run(&of("half")).code(0);
+    }
+}
+
+#[test]
+fn each_finding_has_its_kind_and_why_it_matters() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    bench.write("home/.prodigy/notes.txt", "mine");
+    let run = bench.run(&["doctor", "--verbose"]).code(0);
+    let run = run.prints("note     stray: /");
+    run.prints("         why it matters: it takes space, and the store does not read it\n         lost: nothing\n         run: ");
+}
+
+#[test]
+fn the_place_of_a_torn_end_that_a_repair_keeps_is_printed() {
+    let bench = Bench::new();
+    let of = ["--repo", "shop", "--job", "job"];
+    let items: String = (0..6)
+        .map(|item| format!("{{\"item_id\":\"{item}\",\"item_data\":\"0123456789\"}}\n"))
+        .collect();
+    bench.feed(&[&["dlq", "push"][..], &of].concat(), items).code(0);
+    bench.run(&[&["dlq", "park", "0"][..], &of].concat()).code(0);
+    let file = bench.root().join("dlq/shop/job/items.json");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() * 2 / 3]).unwrap();
+    let run = bench.run(&["doctor", "--repair"]).code(0);
+    let kept = run
+        .out
+        .lines()
+        .find_map(|line| line.split_once("repaired: 1; the bytes are kept in "));
+    let (_, kept) = kept.unwrap_or_else(|| panic!("{}", run.out));
+    let kept = std::fs::read(kept).unwrap();
+    assert!(bytes.windows(kept.len()).any(|part| part == kept) && !kept.is_empty());
+    assert!(!run.out.contains("torn end"), "{}", run.out);
+}
+
+#[test]
+fn the_command_for_a_finished_job_that_lost_its_newest_events_accepts_the_loss() {
+    for whole_log in [false, true] {
+        let bench = Bench::new();
+        bench.append("1\n");
+        bench.append("2\n");
+        bench.run(&["job", "finish", "--repo", "shop", "job"]).code(0);
+        let finished = || {
+            bench
+                .run(&["job", "show", "--repo", "shop", "job", "--json"])
+                .json()["finished_at"]
+                .clone()
+        };
+        let before = finished();
+        let log = bench.root().join("events/shop/job");
+        match whole_log {
+            true => std::fs::remove_dir_all(log).unwrap(),
+            false => std::fs::remove_file(bench.only_file("events/shop/job", "events-", "")).unwrap(),
+        }
+        let doctor = bench.run(&["doctor"]).code(5).prints("missing events");
+        let fix = doctor.out.split('`').find(|part| part.contains("job finish"));
+        crate::planted::shell(&bench, fix.unwrap()).code(0);
+        bench.run(&["doctor"]).code(0).prints("damage: 0 found");
+        assert_eq!(finished(), before);
+    }
 }

@@ -124,6 +124,47 @@ fn a_job_is_exported_and_imported_with_the_positions_of_its_checkpoints() {
 }
 
 #[test]
+fn values_with_line_breaks_and_nulls_are_exported_and_imported() {
+    let (bench, of) = (Bench::new(), ["--repo", "shop", "--job", "job"]);
+    let put = |words: &[&str], input: &str| {
+        bench.feed(&[words, &of[..]].concat(), input).code(0);
+    };
+    put(&["events", "append"], "null\n");
+    for (phase, state) in [("setup", "null"), ("map", "{\r\n \"a\": \"x\"\n}\n")] {
+        put(&["checkpoint", "save", "--phase", phase], state);
+    }
+    let job = open(&bench.root());
+    let plans = job.documents("plans").unwrap();
+    plans.put("none", &Value::Null, DocumentOptions::new()).unwrap();
+    let file = bench.path("job.jsonl");
+    bench
+        .run(&[&["export"][..], &of, &[file.to_str().unwrap()]].concat())
+        .code(0);
+    let copy = bench.path("copy");
+    let lines = import(&bench, &copy, &file).code(0).jsonl();
+    assert!(lines.iter().all(|line| line["left_out"] == 0), "{lines:?}");
+    let new = open(&copy);
+    assert_eq!(
+        new.events()
+            .read::<Value>()
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .event,
+        Value::Null
+    );
+    let checkpoints = new.checkpoints();
+    assert_eq!(
+        checkpoints.latest_setup::<Value>().unwrap().unwrap().data,
+        Value::Null
+    );
+    assert_eq!(checkpoints.latest_map::<Value>().unwrap().unwrap().data["a"], "x");
+    let plan = new.documents("plans").unwrap().get::<Value>("none").unwrap();
+    assert_eq!(plan.unwrap().data, Value::Null);
+}
+
+#[test]
 fn an_export_goes_into_another_backend() {
     let bench = Bench::new();
     let file = export(&bench);
@@ -163,6 +204,48 @@ fn an_export_that_was_cut_short_is_refused_and_nothing_is_stored() {
 }
 
 #[test]
+fn a_line_that_was_changed_is_refused_with_its_number_unless_the_checksums_are_taken_away() {
+    let bench = Bench::new();
+    let file = export(&bench);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let number = 1 + whole
+        .lines()
+        .position(|line| line.contains("\"event\":4"))
+        .unwrap();
+    let changed = whole.replace("\"event\":4", "\"event\":5");
+    std::fs::write(&file, &changed).unwrap();
+    import(&bench, &bench.path("copy"), &file)
+        .code(5)
+        .says(&format!("line {number} is not as it was exported"));
+    let mut swapped: Vec<&str> = whole.lines().collect();
+    swapped.swap(5, 6);
+    std::fs::write(&file, swapped.join("\n")).unwrap();
+    import(&bench, &bench.path("copy"), &file)
+        .code(5)
+        .says("some were moved, added or left out");
+    assert!(!bench.path("copy").exists());
+    let without = changed.lines().map(|line| match line.rsplit_once(",\"crc\":\"") {
+        Some((text, _)) => format!("{text}}}\n"),
+        None => panic!("{line}"),
+    });
+    std::fs::write(&file, without.collect::<String>()).unwrap();
+    import(&bench, &bench.path("copy"), &file).code(0);
+}
+
+#[test]
+fn json_of_an_export_to_a_file_is_one_object() {
+    let bench = Bench::new();
+    bench.append("1\n2\n");
+    let run = bench
+        .run(&["--json", "export", "--repo", "shop", "--job", "job", "all.jsonl"])
+        .code(0);
+    assert_eq!(
+        run.json(),
+        json!({"kind": "written", "file": "all.jsonl", "lines": 4, "damaged": 0})
+    );
+}
+
+#[test]
 fn each_save_of_one_state_stays_a_checkpoint_and_the_last_save_stays_the_last() {
     let bench = Bench::new();
     let job = open(&bench.root());
@@ -182,8 +265,9 @@ fn each_save_of_one_state_stays_a_checkpoint_and_the_last_save_stays_the_last() 
         .run(&["export", "--repo", "shop", "--job", "job", file.to_str().unwrap()])
         .code(0);
     let root = bench.path("new");
-    for stored in [5, 0] {
-        let run = import(&bench, &root, &file).code(0);
+    // The store that it came from has all of it.
+    for (root, stored) in [(&root, 5), (&root, 0), (&bench.root(), 0)] {
+        let run = import(&bench, root, &file).code(0);
         let checkpoints = run
             .jsonl()
             .into_iter()
@@ -205,4 +289,72 @@ fn each_save_of_one_state_stays_a_checkpoint_and_the_last_save_stays_the_last() 
         .map(|found| (found.phase, found.data.as_str()))
         .collect();
     assert_eq!(found, saves);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_export_that_is_killed_leaves_nothing_beside_its_file() {
+    let bench = Bench::new();
+    let append = [
+        "events", "append", "--repo", "shop", "--job", "job", "--batch", "1000",
+    ];
+    bench.feed(&append, "\"0123456789\"\n".repeat(20_000)).code(0);
+    let here = bench.path("here");
+    let target = bench.path("here/all.jsonl");
+    for signal in ["TERM", "KILL"] {
+        let mut tool = bench.std(["export", "--repo", "shop", "--job", "job", "all.jsonl"]);
+        let mut child = tool.spawn().unwrap();
+        let descriptors = format!("/proc/{}/fd", child.id());
+        let has_begun = || {
+            let mut open = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
+            open.any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.starts_with(&here)))
+        };
+        while child.try_wait().unwrap().is_none() && !has_begun() {}
+        crate::support::send(signal, child.id());
+        child.wait().unwrap();
+        let left = crate::support::tree(&here);
+        let left: Vec<_> = left.iter().filter(|path| **path != target).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let _ = std::fs::remove_file(&target);
+    }
+}
+
+#[test]
+fn a_checkpoint_whose_events_were_removed_is_exported_without_its_position_and_the_export_says_so() {
+    let bench = Bench::new();
+    let root = bench.root();
+    let job = open(&root);
+    job.events().append_batch(0..2).unwrap();
+    let cursor = job.events().end().unwrap();
+    job.checkpoints()
+        .save_map(&json!({"at": 2}), SaveOptions::at(cursor))
+        .unwrap();
+    job.events().append_batch(2..4).unwrap();
+    // This seals the segment.
+    job.finish().unwrap();
+    job.events().append_batch(4..6).unwrap();
+    assert_eq!(
+        job.events()
+            .remove_before(prodigy_storage::Timestamp::MAX)
+            .unwrap()
+            .segments,
+        1
+    );
+    drop(job);
+    let written = bench
+        .run(&["export", "--repo", "shop", "--job", "job"])
+        .code(6)
+        .says("without a position");
+    let lines = written.jsonl();
+    let of = |kind: &str| {
+        lines
+            .iter()
+            .filter(|line| line["kind"] == kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (of("checkpoint").len(), of("event").len(), of("end").len()),
+        (1, 2, 1)
+    );
+    assert_eq!(of("checkpoint")[0]["position"], Value::Null);
 }

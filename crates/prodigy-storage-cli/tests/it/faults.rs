@@ -390,3 +390,161 @@ fn commands_for_newcomers_say_how_to_go_on() {
         .code(1)
         .says("give the whole input again");
 }
+
+/// Runs the commands that the findings of the doctor name, and returns the findings.
+fn repaired(bench: &Bench) -> Vec<Value> {
+    let found = findings(bench, 5);
+    for finding in &found {
+        shell(bench, finding["command"].as_str().unwrap());
+    }
+    found
+}
+
+#[test]
+fn a_queue_that_text_was_written_over_is_damage_and_the_named_command_frees_its_place() {
+    let push = words(&["dlq", "push"]);
+    for text in ["garbage\n", "call Ada\n"] {
+        let bench = Bench::new();
+        bench.feed(&push, "{\"item_id\":\"a\",\"item_data\":1}").code(0);
+        let items = bench.root().join("dlq/shop/job/items.json");
+        fs::write(&items, text).unwrap();
+        let place = items.display().to_string();
+        let run = bench.run(&["health"]).code(1);
+        assert!(
+            run.out.contains("1 damaged place in the dead letters"),
+            "{}",
+            run.out
+        );
+        for run in counting(&bench) {
+            run.code(5);
+        }
+        bench.run(&words(&["dlq", "list"])).code(5).says("unreadable");
+        bench
+            .feed(&push, "{\"item_id\":\"b\",\"item_data\":1}")
+            .code(5)
+            .says("doctor --repair");
+        assert_eq!(fs::read_to_string(&items).unwrap(), text);
+        let found = repaired(&bench);
+        assert_eq!(
+            (found.len(), found[0]["place"].as_str()),
+            (1, Some(&*place)),
+            "{found:?}"
+        );
+        assert!(findings(&bench, 0).is_empty());
+        let kept = bench.only_file("quarantine", "", "items.json");
+        assert_eq!(fs::read_to_string(kept).unwrap(), text);
+        bench.feed(&push, "{\"item_id\":\"b\",\"item_data\":1}").code(0);
+    }
+}
+
+#[test]
+fn text_of_another_program_where_no_process_of_ours_has_worked_is_left_alone() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let items = bench.write("home/.prodigy/dlq/shop/job/items.json", "garbage\n");
+    let setup = bench.write(
+        &format!("home/.prodigy/{STATE}/setup-checkpoint.json"),
+        "garbage\n",
+    );
+    // A refused write leaves no sign that the file is ours.
+    for _ in 0..2 {
+        bench
+            .feed(&words(&["dlq", "push"]), "{\"item_id\":\"a\",\"item_data\":1}")
+            .code(6);
+        bench.run(&words(&["dlq", "take", "--all"]));
+    }
+    bench.run(&["doctor", "--repair"]).code(0);
+    for path in [items, setup] {
+        assert_eq!(fs::read_to_string(path).unwrap(), "garbage\n");
+    }
+}
+
+#[test]
+fn each_file_of_ours_that_text_was_written_over_is_damage_that_a_named_command_ends() {
+    let files = [
+        "setup-checkpoint.json",
+        "map-checkpoint-",
+        "finished.json",
+        "fencing.json",
+        "repository.json",
+        "format.json",
+        "events-",
+    ];
+    for file in files {
+        let bench = filled();
+        let fenced = "echo 2 | PRODIGY_STORAGE_FENCE=L=5 prodigy-storage events append --repo shop --job job";
+        shell(&bench, fenced).code(0);
+        bench
+            .feed(&words(&["checkpoint", "save", "--phase", "setup"]), "1")
+            .code(0);
+        bench.run(&["repo", "register", "--as", "shop"]).code(0);
+        if file == "finished.json" {
+            bench.run(&["job", "finish", "job", "--repo", "shop"]).code(0);
+        }
+        let folder = match file {
+            "format.json" => "",
+            "repository.json" => "state/shop",
+            "events-" => "events/shop/job",
+            _ => STATE,
+        };
+        let path = bench.only_file(folder, file, "");
+        fs::write(&path, "garbage\n").unwrap();
+        assert_ne!(bench.run(&["health"]).code, Some(0), "{file}");
+        assert_ne!(bench.run(&["status"]).code, Some(0), "{file}");
+        let found = repaired(&bench);
+        assert!(
+            found
+                .iter()
+                .any(|found| found["place"] == *path.display().to_string()),
+            "{file} {found:?}"
+        );
+        if file == "repository.json" {
+            // The repair does not know the repository: each look at the store names the command of the person who does.
+            for look in ["status", "health", "doctor"] {
+                let run = bench.run(&[look]).code(1);
+                run.prints("`prodigy-storage repo relink shop PATH`");
+            }
+            bench.run(&["repo", "relink", "shop", "."]).code(0);
+        }
+        for look in ["status", "health", "doctor"] {
+            let run = bench.run(&[look]);
+            assert_eq!(run.code, Some(0), "{file}: {look}: {}", run.out);
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_counts_items_without_their_file_is_damage_with_its_command() {
+    let bench = filled();
+    let items = bench.root().join("dlq/shop/job/items.json");
+    let journal = items.with_file_name("items.journal");
+    assert!(journal.exists());
+    fs::remove_file(&items).unwrap();
+    let found = repaired(&bench);
+    assert_eq!(found[0]["place"], *journal.display().to_string(), "{found:?}");
+    assert!(findings(&bench, 0).is_empty());
+    bench.run(&["health"]).code(0);
+}
+
+#[test]
+fn health_reads_the_newest_events_of_a_compressed_log() {
+    let bench = Bench::new()
+        .with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "4000")
+        .with("PRODIGY__STORAGE__BACKEND_CONFIG__ENABLE_COMPRESSION", "true");
+    let lines: String = (0..100).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    bench.append(&lines);
+    bench.run(&["job", "finish", "job", "--repo", "shop"]).code(0);
+    bench.run(&["health"]).code(0);
+    let folder = fs::read_dir(bench.root().join("events/shop/job")).unwrap();
+    let archives = folder.map(|entry| entry.unwrap().path());
+    let newest = archives
+        .filter(|path| path.extension().is_some_and(|ending| ending == "zst"))
+        .max()
+        .unwrap();
+    fs::remove_file(&newest).unwrap();
+    fs::write(&newest, "").unwrap();
+    bench
+        .run(&["health"])
+        .code(1)
+        .prints("1 damaged place in the events");
+}

@@ -279,3 +279,28 @@ fn after_the_root_was_restored_no_cursor_is_printed() {
     assert!(said.contains("hint: follow from the first event"), "{said}");
     assert!(!said.contains("cursor: "), "{said}");
 }
+
+#[test]
+fn a_follow_of_an_unknown_job_says_that_it_waits_and_one_of_an_unknown_repository_fails() {
+    let bench = Bench::new();
+    let waits = |command: &[&str], repo: &str, job: &str| {
+        bench.run(&[command, &["--repo", repo, "--job", job, "--for", "0s"]].concat())
+    };
+    for command in [&["events", "follow"][..], &["events", "tail", "-f"]] {
+        waits(command, "shop", "job")
+            .code(0)
+            .says("note: no job `job` in the repository `shop` yet: waiting; there are no jobs");
+    }
+    bench.append("1\n");
+    for command in [&["events", "follow"][..], &["events", "tail", "-f"]] {
+        let run = waits(command, "shop", "jobb").code(0);
+        let said = "note: no job `jobb` in the repository `shop` yet: waiting; did you mean `job`?";
+        assert_eq!(run.err.matches(said).count(), 1, "{}", run.err);
+        let known = waits(command, "shop", "job").code(0);
+        assert!(!known.err.contains("waiting"), "{}", known.err);
+        waits(command, "shpo", "job")
+            .code(4)
+            .says("nothing is stored under that name")
+            .says("did you mean `shop`?");
+    }
+}

@@ -355,3 +355,90 @@ fn a_checkpoint_of_another_program_over_the_limit_does_not_hide_the_one_before_i
     let bench = limited(bench);
     bench.run(&show).code(1).says("larger than `max_document_size`");
 }
+
+/// The removals in the audit log: the job, the count, the bytes and the outcome.
+fn removals(bench: &Bench) -> Vec<(String, u64, u64, String)> {
+    let log = bench.run(&["clean", "--log", "--json"]).code(0).jsonl();
+    let row = |entry: &serde_json::Value| {
+        let removal = &entry["removal"];
+        (
+            removal["job"]["job"].as_str().unwrap().to_owned(),
+            removal["count"].as_u64().unwrap(),
+            removal["bytes"].as_u64().unwrap(),
+            removal["outcome"].to_string(),
+        )
+    };
+    log.iter().map(row).collect()
+}
+
+#[test]
+fn a_job_with_nothing_but_files_of_another_program_is_never_removed_nor_recorded_as_removed() {
+    let bench = bench();
+    let before = files(&bench.root());
+    let is_kept = |bench: &Bench| {
+        let after = files(&bench.root());
+        before.iter().all(|(path, file)| after.get(path) == Some(file))
+    };
+    // The first write begins a store.
+    bench
+        .feed(&["events", "append", "--repo", "other", "--job", "j"], "1\n")
+        .code(0);
+    let clean = |how: &[&str]| bench.run(&[&["clean", "--idle-jobs", "0s", "--repo", "shop"], how].concat());
+    for how in [&[][..], &["--yes"], &["--yes"]] {
+        let run =
+            clean(how).says("old enough is 1 job, with nothing but files of other programs, which stay");
+        assert_eq!(run.out, "");
+    }
+    let auto = clean(&["--auto"]);
+    assert_eq!(auto.out, "");
+    let delete = ["job", "delete", "mapreduce-1001", "--repo", "shop", "--yes"];
+    let run = bench
+        .run(&delete)
+        .code(6)
+        .says("shop/mapreduce-1001 is still listed");
+    assert!(!run.out.contains("deleted"), "{}", run.out);
+    let json = bench.run(&[&delete[..], &["--json"]].concat()).code(6).json();
+    assert_eq!(json["deleted"], false);
+    assert!(json["left"].as_array().unwrap().len() > 5, "{json}");
+    assert_eq!(removals(&bench), []);
+    assert!(is_kept(&bench));
+    // The hint names all of the files.
+    let fix = run.err.split('`').nth(1).unwrap();
+    crate::planted::shell(&bench, fix).code(0);
+    let jobs = bench.run(&["job", "list", "--repo", "shop", "--json"]).jsonl();
+    assert!(jobs.iter().all(|job| job["job"] != "mapreduce-1001"), "{jobs:?}");
+}
+
+#[test]
+fn of_a_job_with_files_of_another_program_the_own_bytes_alone_are_removed_and_recorded() {
+    for command in [
+        &[
+            "clean",
+            "--idle-jobs",
+            "0s",
+            "--repo",
+            "shop",
+            "--job",
+            "mapreduce-1001",
+            "--yes",
+        ][..],
+        &["job", "delete", "mapreduce-1001", "--repo", "shop", "--yes"],
+    ] {
+        let bench = bench();
+        let before = files(&bench.root());
+        bench
+            .feed(&[&["events", "append"], &JOB[..]].concat(), "1\n")
+            .code(0);
+        let of_job = bench.root().join("events/shop/mapreduce-1001");
+        let own = files(&of_job)
+            .into_iter()
+            .filter(|(path, _)| !before.contains_key(path));
+        let bytes = own.map(|(_, (bytes, _))| bytes.len() as u64).sum::<u64>();
+        assert!(bytes > 0);
+        for _ in 0..2 {
+            bench.run(command);
+            let once = ("mapreduce-1001".to_owned(), 1, bytes, "\"removed\"".to_owned());
+            assert_eq!(removals(&bench), [once], "{command:?}");
+        }
+    }
+}

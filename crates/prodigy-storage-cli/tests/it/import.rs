@@ -309,3 +309,39 @@ pub fn times_of_an_imported_event(bench: &Bench) {
 fn an_imported_event_is_found_by_both_of_its_times() {
     times_of_an_imported_event(&Bench::new());
 }
+
+#[test]
+fn a_project_means_its_own_folder_and_another_folder_is_refused_and_stores_nothing() {
+    let bench = Bench::new();
+    let event = "{\"timestamp\":\"2026-01-02T03:04:05Z\",\"event\":1}\n";
+    let item = r#"{"item_id":"a","item_data":1}"#;
+    bench.write("stuff/project/.prodigy/events/j/events-1.jsonl", event);
+    bench.write("stuff/project/.prodigy/state/mapreduce/dlq/j/items/a.json", item);
+    bench.write("stuff/other/mapreduce/dlq/j/items/b.json", item);
+    let stuff = bench.path("stuff");
+    for command in [
+        &["migrate"][..],
+        &["import", "--repo", "q"],
+        &["import", "--repo", "q", "--dry-run"],
+    ] {
+        bench
+            .run(&[command, &[stuff.to_str().unwrap()]].concat())
+            .code(2)
+            .says("it has none of the folders events, ")
+            .says("PROJECT/.prodigy");
+        assert_eq!(bench.run(&["repo", "list"]).code(0).out, "");
+        assert!(!bench.root().join("events").exists(), "{command:?}");
+    }
+    let project = bench.path("stuff/project");
+    bench.run(&["migrate", project.to_str().unwrap()]).code(0);
+    bench
+        .run(&["import", project.to_str().unwrap(), "--repo", "q"])
+        .code(0);
+    for repo in ["project", "q"] {
+        let job = ["--repo", repo, "--job", "j"];
+        let events = bench.run(&[&["events", "cat"], &job[..]].concat()).code(0);
+        assert_eq!(events.lines().len(), 1, "{repo}");
+        let items = bench.run(&[&["dlq", "export"], &job[..]].concat()).code(0);
+        assert_eq!(items.lines().len(), 1, "{repo}");
+    }
+}

@@ -19,17 +19,7 @@ impl Write for Failing {
 
 fn run_into(output: impl Write, arguments: &[&str]) -> (Exit, String) {
     let mut errors = Vec::new();
-    let console = Console {
-        input: Box::new(io::empty()),
-        ready: |_| true,
-        output: Box::new(output),
-        errors: Box::new(&mut errors),
-        terminal: false,
-        size: || None,
-        colour: false,
-        closed: || false,
-        closed_from_start: false,
-    };
+    let console = Console::of_pipes(output, &mut errors);
     let exit = run(std::iter::once(&"prodigy-storage").chain(arguments), console);
     (exit, String::from_utf8(errors).unwrap())
 }

@@ -1,6 +1,15 @@
 //! Tests of `job` and `repo list`.
 
-use crate::support::{Bench, run};
+#[cfg(target_os = "linux")]
+use std::fs;
+#[cfg(target_os = "linux")]
+use std::io::{BufRead, BufReader, Write};
+#[cfg(target_os = "linux")]
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::support::{Bench, Run, run};
 
 fn filled() -> Bench {
     let bench = Bench::new();
@@ -212,8 +221,7 @@ fn an_unknown_job_or_repository_is_neither_healthy_nor_backed_up() {
     let bench = Bench::new();
     bench.append("1\n");
     for command in [
-        &["doctor", "--job", "jub"][..],
-        &["doctor", "--repo", "shop", "--job", "jub"],
+        &["doctor", "--repo", "shop", "--job", "jub"][..],
         &["backup", "a.tar.zst", "--repo", "shop", "--job", "jub"],
     ] {
         let run = bench.run(command).code(4);
@@ -252,8 +260,60 @@ fn an_active_job_is_not_deleted() {
         "old",
         "--yes",
     ];
-    bench.run(&held).code(3).says("shop/old/resume");
+    bench
+        .run(&held)
+        .code(3)
+        .says("the job is active: process ")
+        .says(" holds the lock `shop/old/resume`");
     bench.run(&["job", "show", "--repo", "shop", "old"]).code(0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_refusal_of_an_active_job_or_repository_names_the_process_that_appends_to_it() {
+    let bench = filled();
+    for folder in ["objects", "refs"] {
+        fs::create_dir_all(bench.path("shop/.git").join(folder)).unwrap();
+    }
+    bench.write("shop/.git/HEAD", "ref: refs/heads/main\n");
+    let shop = bench.path("shop");
+    bench
+        .run(&["repo", "register", "--as", "shop", shop.to_str().unwrap()])
+        .code(0);
+    let append = ["events", "append", "--repo", "shop", "--job", "old", "--ack"];
+    let mut writer = bench
+        .std(append)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = writer.stdin.take().unwrap();
+    writeln!(input, "1").unwrap();
+    let mut ack = String::new();
+    let mut acks = BufReader::new(writer.stdout.take().unwrap());
+    acks.read_line(&mut ack).unwrap();
+    let target = bench.path("target");
+    let process = format!(": process {} on ", writer.id());
+    let target = target.to_str().unwrap();
+    for (code, refused) in [
+        (3, &["job", "delete", "--repo", "shop", "old", "--yes"][..]),
+        (
+            1,
+            &["copy", "--to", target, "--repo", "shop", "--job", "old", "--yes"],
+        ),
+        (3, &["repo", "unregister", "shop", "--yes"]),
+    ] {
+        bench
+            .run(refused)
+            .code(code)
+            .says(&process)
+            .says(" appends to its log, to a segment of 20");
+    }
+    drop(input);
+    assert!(writer.wait().unwrap().success());
+    bench
+        .run(&["job", "delete", "--repo", "shop", "old", "--yes"])
+        .code(0);
 }
 
 #[cfg(target_os = "linux")]
@@ -364,5 +424,86 @@ fn the_audit_log_is_in_no_listing() {
         usage["areas"].as_array().unwrap().iter().filter(events).count(),
         1,
         "{usage}"
+    );
+}
+
+#[test]
+fn a_deletion_names_what_it_left_and_never_calls_the_folder_deleted() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for (folder, name, shown) in [
+        ("events/shop/job", &b"y\xfe"[..], "y\\376"),
+        ("events/shop/job", b"notes.txt", "notes.txt"),
+        ("dlq/shop/job", b"notes.txt", "notes.txt"),
+    ] {
+        let bench = Bench::new();
+        bench.append("1\n");
+        let item = "{\"item_id\":\"a\",\"item_data\":1}";
+        bench
+            .feed(&["dlq", "push", "--repo", "shop", "--job", "job"], item)
+            .code(0);
+        let path = bench.root().join(folder).join(OsStr::from_bytes(name));
+        std::fs::write(&path, "mine").unwrap();
+        let delete = ["job", "delete", "job", "--repo", "shop", "--yes"];
+        let run = bench.run(&delete).code(6).says(shown);
+        assert!(!run.out.contains("deleted shop/job"), "{}", run.out);
+        assert!(run.out.contains("its folder stays"), "{}", run.out);
+        let json = [&delete[..], &["--json"]].concat();
+        let lines = bench.run(&json).code(6).jsonl();
+        assert_eq!(lines.last().unwrap()["left"].as_array().unwrap().len(), 1);
+        let fix = run.err.split('`').nth(1).unwrap();
+        crate::planted::shell(&bench, fix)
+            .code(0)
+            .prints("deleted shop/job\n");
+        assert!(!bench.root().join(folder).exists());
+    }
+}
+
+#[test]
+fn a_job_that_begins_again_beside_its_deletion_is_said_to_and_no_file_of_it_is_named_for_removal() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let over = AtomicBool::new(false);
+    let mut runs = Vec::new();
+    let append = ["events", "append", "--repo", "shop", "--job", "job"];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                bench.feed(&append, "2\n");
+            }
+        });
+        let is_answer = |run: &Run| run.err.contains("begun again") || run.err.contains("rm -r");
+        while runs.len() < 300 && !runs.last().is_some_and(is_answer) {
+            runs.push(bench.run(&["job", "delete", "job", "--repo", "shop", "--yes"]));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let last = runs.pop().unwrap();
+    last.code(0)
+        .prints("deleted shop/job\n")
+        .says("shop/job was deleted, and has begun again: a process writes to it");
+}
+
+#[test]
+fn json_of_a_job_has_the_number_of_its_events() {
+    let bench = Bench::new();
+    bench.append("1\n2\n3\n");
+    let shown = bench
+        .run(&["job", "show", "--repo", "shop", "job", "--json"])
+        .code(0)
+        .json();
+    assert_eq!(
+        (&shown["events"], &shown["events_estimated"]),
+        (&3.into(), &false.into())
+    );
+}
+
+#[test]
+fn a_clean_says_which_folder_stays_with_files_of_another_program() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    bench.write("home/.prodigy/events/shop/job/notes.txt", "mine");
+    bench.run(&["clean", "--idle-jobs", "1ns", "--yes"]).code(0).says(
+        "of shop/job was removed what the store wrote; its folder stays, with 1 file of another program",
     );
 }

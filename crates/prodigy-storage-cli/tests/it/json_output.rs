@@ -261,6 +261,7 @@ fn each_line_fits_the_definition_of_its_command() {
     bench.write("home/.prodigy/orphaned_worktrees/shop/job.json", orphans);
     check(&["worktree", "orphans"], "");
     check(&["export", "--job", "job"], "");
+    check(&["export", "--job", "job", "written.jsonl"], "");
     for words in [
         &["status"][..],
         &["health"],

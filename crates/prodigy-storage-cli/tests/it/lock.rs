@@ -448,6 +448,32 @@ fn a_lock_that_is_lost_ends_the_command_and_is_reported() {
     }
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn a_lock_that_is_lost_in_a_database_ends_the_command_and_is_reported() {
+    let Some(server) = crate::server::Server::start() else {
+        return;
+    };
+    let bench = crate::postgres::bench(&server);
+    bench.run(&["schema", "migrate"]).code(0);
+    let script = "trap 'kill $!; echo asked to end; exit 0' TERM; sleep 600 & echo ready; wait";
+    let running = Running::start(bench.std(held_by("l", &[], script)));
+    server.psql("delete from prodigy.lock where name = 'l'");
+    assert_eq!(running.end(), (Some(7), "asked to end\n".to_owned()));
+    // The release notices what no renewal did before the end of the command.
+    let ends = bench.path("ends");
+    let mut tool = bench.std(held_by(
+        "l",
+        &[],
+        "echo ready; while [ ! -e \"$0\" ]; do sleep 0.1; done",
+    ));
+    tool.arg(&ends);
+    let running = Running::start(tool);
+    server.psql("update prodigy.lock set lease = gen_random_uuid()");
+    std::fs::write(&ends, "").unwrap();
+    assert_eq!(running.end(), (Some(7), String::new()));
+}
+
 #[test]
 fn a_lock_that_was_lost_before_the_command_ended_is_no_success() {
     let bench = Bench::new();

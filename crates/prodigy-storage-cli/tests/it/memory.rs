@@ -91,7 +91,7 @@ fn the_doctor_examines_a_snapshot() {
     bench
         .run(&["doctor", "--job", "other"])
         .code(4)
-        .says("no job `other` in any repository");
+        .says("no job `other` in the repository `here`");
     let file = bench.path("store.jsonl");
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;

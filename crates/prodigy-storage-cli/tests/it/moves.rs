@@ -117,6 +117,13 @@ fn killed_at(
     (!is_whole, wire)
 }
 
+/// A server for thousands of commits, none of which has to survive a loss of power.
+fn server() -> Option<Server> {
+    let server = Server::start()?;
+    server.set("fsync", "off");
+    Some(server)
+}
+
 /// A job with two events before a checkpoint, and an event and a dead letter after it.
 fn fill(bench: &Bench) {
     let job = ["--repo", "shop", "--job", "job"];
@@ -177,7 +184,7 @@ fn kill_at_each_message(source: &Bench, mut copy: impl FnMut(usize) -> (bool, (S
 
 #[test]
 fn a_move_into_the_database_that_is_killed_at_any_message_is_made_whole_by_the_next() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = server() else { return };
     let source = Bench::new();
     kill_at_each_message(&source, |number| {
         let schema = format!("s{number}");
@@ -196,7 +203,7 @@ fn a_move_into_the_database_that_is_killed_at_any_message_is_made_whole_by_the_n
 
 #[test]
 fn a_move_out_of_the_database_that_is_killed_at_any_message_is_made_whole_by_the_next() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = server() else { return };
     let source = bench(&server);
     kill_at_each_message(&source, |number| {
         let folder = source.path(&format!("copy-{number}"));
@@ -290,7 +297,7 @@ fn overtaken_at(
 
 #[test]
 fn a_write_at_any_message_of_a_move_into_the_database_is_in_the_copy_or_refused_or_ends_the_copy() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = server() else { return };
     let (server, source) = (Arc::new(server), Arc::new(Bench::new()));
     let target = bench(&server);
     target.run(&["schema", "migrate"]).code(0);
@@ -307,7 +314,7 @@ fn a_write_at_any_message_of_a_move_into_the_database_is_in_the_copy_or_refused_
 
 #[test]
 fn a_write_at_any_message_of_a_move_out_of_the_database_is_in_the_copy_or_refused_or_ends_the_copy() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = server() else { return };
     let source = Arc::new(bench(&server));
     let server = Arc::new(server);
     let files = Bench::new();

@@ -60,7 +60,7 @@ fn a_mistyped_name_is_an_error_that_names_the_nearest() {
         "worktree orphans --repo shop --job nigtly => nightly",
         "events end --repo shop --job nigtly => nightly",
         "clean --finished-jobs 1d --repo shp => shop",
-        "clean --finished-jobs 1d --job nigtly => nightly",
+        "clean --finished-jobs 1d --job nigtly --all-repos => shop/nightly",
         "clean --repo shop --job nigtly => nightly",
         "copy --reopen --repo shp => shop",
         "copy --reopen --repo shop --job nigtly => nightly",
@@ -119,7 +119,9 @@ fn a_filter_that_selects_none_of_existing_names_stays_silent() {
     // A command that creates accepts a new name.
     let save = SAVE.map(|word| if word == "job" { "new" } else { word });
     bench.feed(&save, "{}").code(0);
-    let follow = ["events", "follow", "--repo", "new", "--job", "new", "--for", "0s"];
+    let follow = [
+        "events", "follow", "--repo", "shop", "--job", "new", "--for", "0s",
+    ];
     bench.run(&follow).code(0);
 }
 

@@ -243,9 +243,10 @@ fn a_name_is_not_freed_while_its_job_is_active_and_the_refusal_is_in_the_audit_l
     bench
         .run(&[&hold[..], &free].concat())
         .code(3)
-        .says("a process works on a job of this name");
+        .says("a process works on a job of this name: process ")
+        .says(" holds the lock `shop/job/mine`");
     let log = bench.run(&["clean", "--log", "--json"]).code(0).jsonl();
-    assert!(log[1]["removal"]["outcome"]["kept"]["why"].is_string(), "{log:?}");
+    assert!(log[0]["removal"]["outcome"]["kept"]["why"].is_string(), "{log:?}");
     bench.run(&free).code(0);
 }
 
@@ -274,7 +275,9 @@ fn no_command_writes_under_a_name_of_the_store_itself() {
         .run(&["job", "delete", "job", "--repo", "shop", "--yes"])
         .code(0);
     let read = bench.run(&[&["events", "cat"], &job[..]].concat()).code(0);
-    assert_eq!(read.lines().len(), 1);
+    assert_eq!(read.lines().len(), 2);
+    let doctor = bench.run(&["doctor"]).code(0);
+    doctor.prints(": 0 events and ");
 }
 
 #[test]
@@ -463,4 +466,51 @@ fn a_lease_counts_in_every_time_namespace() {
     );
     assert_eq!(here.json()["queue_state"], "leased", "{}", here.out);
     assert_eq!(there.json()["queue_state"], "leased", "{}", there.out);
+}
+
+#[test]
+fn a_command_that_stores_nothing_registers_nothing() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let job = ["--job", "nigtly"];
+    let commands: [&[&str]; 14] = [
+        &["job", "delete", "nigtly", "--yes"],
+        &["job", "finish", "nigtly"],
+        &["checkpoint", "prune", "--keep", "1"],
+        &["checkpoint", "delete", "setup-checkpoint.json"],
+        &["checkpoint", "save", "--phase", "map"],
+        &["document", "put", "--kind", "notes", "--name", "a"],
+        &["document", "delete", "--kind", "notes", "--name", "a"],
+        &["dlq", "take", "--all"],
+        &["dlq", "remove", "a"],
+        &["dlq", "purge", "--any", "--yes"],
+        &["dlq", "push"],
+        &["dlq", "import"],
+        &["dlq", "compact"],
+        &["events", "append"],
+    ];
+    for command in commands {
+        let of_job = if command[0] == "job" { &[][..] } else { &job[..] };
+        let command = [command, of_job].concat();
+        let run = bench.run(&command);
+        assert!(
+            !bench.root().join("state/here").exists(),
+            "{command:?}: {}",
+            run.err
+        );
+        if matches!(command[1], "finish" | "take" | "prune") {
+            run.code(4).says("nothing is stored under that name").says("shop");
+        }
+    }
+    for refused in ["dlq push", "dlq import"] {
+        let command = [&refused.split(' ').collect::<Vec<_>>()[..], &job[..]].concat();
+        bench.feed(&command, "{\"item_data\":1,\"item_id\":7}\n").code(1);
+        assert!(!bench.root().join("state/here").exists(), "{refused}");
+    }
+    bench.run(&["job", "list"]).code(4).says("shop");
+    // The first thing that is stored registers the repository.
+    bench
+        .feed(&["events", "append", "--job", "nightly"], "1\n")
+        .code(0);
+    assert!(bench.root().join("state/here/repository.json").exists());
 }

@@ -197,11 +197,34 @@ fn what_was_moved_takes_no_writes_in_either_place_and_no_password_is_kept() {
     let (files, database) = (Bench::new(), bench(&server));
     files.append("{\"n\":1}\n");
     let url = server.url().replace("app@", &format!("app:{PASSWORD}@"));
+    let warning = "every user of this machine can read the password";
+    let plan = files.run(&["copy", "--to", &url]).code(0);
+    let plan = plan.says("nothing was copied").says(warning);
+    assert!(!plan.err.contains(PASSWORD), "{}", plan.err);
+    let files = files.with("TARGET", &url);
+    for (name, why) in [
+        ("NOT_SET", "`NOT_SET` is set"),
+        (&url, "app:***@"),
+        ("", "is set"),
+    ] {
+        let refused = files.run(&["copy", "--to-env", name]).code(2).says(why);
+        assert!(!refused.err.contains(PASSWORD), "{}", refused.err);
+    }
     files
-        .run(&["copy", "--to", &url])
-        .code(0)
-        .says("nothing was copied");
-    files.run(&["copy", "--to", &url, "--yes"]).code(0);
+        .run(&["copy", "--to-env", "TARGET", "--to", "folder"])
+        .code(2);
+    let moved = files.run(&["copy", "--to-env", "TARGET", "--yes"]).code(0);
+    assert!(
+        !moved.err.contains(warning) && !moved.err.contains(PASSWORD),
+        "{}",
+        moved.err
+    );
+    let mistyped = url.replace("postgresql://", "postgers://");
+    let refused = files
+        .run(&["copy", "--to", &mistyped])
+        .code(2)
+        .says("no connection string");
+    assert!(!refused.err.contains(PASSWORD), "{}", refused.err);
     let append = ["events", "append", "--repo", "shop", "--job", "job"];
     let refused = files.feed(&append, "2\n").code(1).says("postgresql://app:***@");
     assert!(!refused.err.contains(PASSWORD), "{}", refused.err);
@@ -370,4 +393,18 @@ fn a_renewed_store_refuses_cursors_of_readers_and_keeps_those_of_checkpoints() {
 fn an_imported_event_is_found_by_both_of_its_times() {
     let Some(server) = Server::start() else { return };
     crate::import::times_of_an_imported_event(&bench(&server));
+}
+
+#[test]
+fn a_problem_of_a_database_names_no_doctor() {
+    let Some(server) = Server::start() else { return };
+    let database = bench(&server);
+    database.append("{\"n\":1}\n");
+    assert!(!database.run(&["health"]).code(0).out.contains("doctor"));
+    server.psql("update prodigy.event set line = 'x'");
+    for look in ["status", "health"] {
+        let shown = database.run(&[look]);
+        assert!(shown.out.contains("failure  "), "{look}: {}", shown.out);
+        assert!(!shown.out.contains("doctor"), "{look}: {}", shown.out);
+    }
 }

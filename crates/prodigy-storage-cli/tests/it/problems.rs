@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::planted::shell;
+use crate::planted::{on_tmpfs, shell};
 use crate::support::{Bench, Run};
 
 /// A bench with a home folder, and a store with an event.
@@ -158,6 +158,11 @@ fn data_in_a_projects_own_folder_is_migrated_and_moved_away() {
     ];
     assert_eq!(bench.run(&note).code(0).out.trim(), "[7]");
     assert!(bench.path("here/.prodigy/migrated/events").is_dir());
+    let again = format!("{local}echo 4 | prodigy-storage events append --repo here --job job");
+    shell(&bench, &again).code(0);
+    is_fixed(&bench, "warning  unused local storage: ");
+    assert!(bench.path("here/.prodigy/migrated-2/events").is_dir());
+    assert_eq!(of(&["events", "cat", "--payload"]).out, "1\n2\n3\n4\n");
 }
 
 #[test]
@@ -178,7 +183,9 @@ fn migrate_finds_the_folder_from_below_and_stores_nothing_twice() {
     let stored = |run: Run| run.code(0).jsonl()[0]["stored"].as_u64().unwrap();
     assert_eq!(stored(migrate(" --dry-run")), 1);
     assert!(!bench.root().exists(), "a dry run stores nothing");
-    assert_eq!((stored(migrate("")), stored(migrate(""))), (1, 0));
+    let said = migrate("");
+    assert_eq!(said.err, "", "no warning of the folder that it imports");
+    assert_eq!((stored(said), stored(migrate(""))), (1, 0));
     let elsewhere = Bench::new();
     elsewhere
         .run(&["migrate"])
@@ -229,6 +236,7 @@ fn repositories_whose_names_differ_by_case_are_noted_once() {
         .into_iter()
         .filter(|line| line.starts_with("note     name collision: "));
     assert_eq!(found.count(), 1, "{}", run.out);
+    run.prints("also: it removes its own copy; ");
     // Whichever of the two is moved has a registry entry and a document of its own.
     for repo in ["shop", "Shop"] {
         let at = bench.path(repo);
@@ -320,18 +328,76 @@ fn a_wrong_clock_is_set() {
     }
 }
 
-/// Runs a script with the bench's root on a file system with this number of inodes. All commands of the script share
-/// one mount namespace. `None` if the machine does not allow the mount.
-fn with_inodes(bench: &Bench, inodes: u32, script: &str) -> Option<Run> {
-    let root = bench.root().display().to_string();
-    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o nr_inodes={inodes},mode=700 none '{root}'");
-    let may = Command::new("unshare").args(["-rm", "sh", "-c", &mount]).output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: this machine allows no mount namespace of its own (`unshare -rm`)");
-        return None;
+#[test]
+fn a_newest_write_in_the_future_is_a_problem_of_status_and_health() {
+    let bench = bench();
+    for look in ["status", "health"] {
+        let shown = bench.run(&[look]).code(0).out;
+        assert!(!shown.contains("warning  clock: "), "{look}: {shown}");
     }
-    let file = bench.write("script", format!("{mount}\n{script}"));
-    let run = shell(bench, &format!("unshare -rm sh '{}'", file.display()));
+    let touch = format!(
+        "find '{}/events' -exec touch -d '400 days' {{}} +",
+        bench.root().display()
+    );
+    shell(&bench, &touch).code(0);
+    for look in ["status", "health", "doctor"] {
+        let run = bench.run(&[look]).code(0);
+        let run = run.prints("warning  clock: the newest write, of shop/job, is dated 20");
+        run.prints("         run: sudo timedatectl set-ntp true\n");
+    }
+    // The clock is right, and the date of the file is wrong.
+    let doctor = bench.run(&["doctor"]).out;
+    let command = doctor.split('`').find(|text| text.starts_with("find ")).unwrap();
+    shell(&bench, command).code(0);
+    for look in ["status", "health", "doctor"] {
+        assert!(!bench.run(&[look]).code(0).out.contains("clock"), "{look}");
+    }
+}
+
+#[test]
+fn a_log_that_was_cut_behind_its_newest_checkpoint_is_damage_for_every_look_and_ends_by_the_named_commands() {
+    let bench = Bench::new();
+    bench.append("1\n2\n3\n");
+    let of_job = "--repo shop --job job";
+    let save = format!(
+        "echo 7 | prodigy-storage checkpoint save {of_job} --phase map --cursor \"$(prodigy-storage events end {of_job})\""
+    );
+    shell(&bench, &save).code(0);
+    let log = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let whole = std::fs::read_to_string(&log).unwrap();
+    let first = whole.find('\n').unwrap() + 1;
+    for look in ["status", "health", "doctor"] {
+        bench.run(&[look]).code(0);
+    }
+    std::fs::write(&log, &whole[..first]).unwrap();
+    for (look, code) in [("status", 5), ("health", 1), ("doctor", 5)] {
+        bench.run(&[look]).code(code).prints("is ahead of its log");
+    }
+    let doctor = bench.run(&["doctor"]).out;
+    let commands: Vec<_> = doctor
+        .split('`')
+        .filter(|text| text.starts_with("prodigy-storage "))
+        .collect();
+    let [show, end, save, prune] = &commands[..] else {
+        panic!("{doctor}");
+    };
+    let save = save.replace("POSITION FILE", &format!("\"$({end})\" state.json"));
+    shell(&bench, &format!("{show} > state.json && {save} && {prune}")).code(0);
+    for look in ["status", "health", "doctor"] {
+        bench.run(&[look]).code(0);
+    }
+    let shown = [
+        &["checkpoint", "show", "--payload"][..],
+        &of_job.split(' ').collect::<Vec<_>>(),
+    ]
+    .concat();
+    assert_eq!(bench.run(&shown).code(0).out, "7\n");
+}
+
+/// Runs a script with the bench's root on a file system with this number of inodes. `None` if the machine does not allow
+/// the mount.
+fn with_inodes(bench: &Bench, inodes: u32, script: &str) -> Option<Run> {
+    let run = on_tmpfs(bench, &format!("nr_inodes={inodes}"), script)?;
     assert_eq!(run.code, Some(0), "{}{}", run.out, run.err);
     Some(run)
 }
@@ -413,4 +479,61 @@ fn jobs_are_deleted_where_no_inode_is_free() {
     };
     assert!(run.err.contains("no inode is free"), "{}", run.err);
     are_removed(&run, ["log", "whole"]);
+}
+
+#[test]
+fn what_the_doctor_knows_and_is_cheap_to_see_is_a_problem_of_status_and_health() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    bench.append("1\n");
+    bench.feed(&crate::support::SAVE, "{}").code(0);
+    bench.run(&["status"]).code(0).prints("no problems seen");
+    let looks = ["status", "health", "doctor"];
+    // A repository whose folder is gone.
+    std::fs::create_dir(bench.path("yard")).unwrap();
+    let yard = bench.path("yard").display().to_string();
+    bench.run(&["repo", "register", "--as", "yard", &yard]).code(0);
+    std::fs::remove_dir(bench.path("yard")).unwrap();
+    for look in looks {
+        bench
+            .run(&[look])
+            .code(0)
+            .prints("the path that `yard` is registered for is gone: /");
+    }
+    std::fs::create_dir(bench.path("yard")).unwrap();
+    // A folder that other users reach.
+    let set = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for mode in [0o755, 0o700] {
+        set(&bench.root(), mode);
+        set(&bench.root().join("events"), 0o755);
+        for look in looks {
+            let shown = bench.run(&[look]).code(0).out;
+            assert_eq!(
+                shown.contains("other users may reach into"),
+                mode == 0o755,
+                "{shown}"
+            );
+        }
+    }
+    // The only checkpoint, and the newest of two.
+    for _ in 0..2 {
+        let folder = bench.root().join("state/shop/mapreduce/jobs/job");
+        let mut all: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        all.retain(|path| path.to_str().unwrap().contains("map-checkpoint-"));
+        all.sort();
+        let newest = all.last().unwrap();
+        let whole = std::fs::read(newest).unwrap();
+        std::fs::write(newest, &whole[..whole.len() - 9]).unwrap();
+        let name = newest.file_name().unwrap().to_str().unwrap();
+        for (look, code) in [("status", 5), ("health", 1), ("doctor", 5)] {
+            bench.run(&[look]).code(code).prints(name);
+        }
+        std::fs::write(newest, whole).unwrap();
+        bench.feed(&crate::support::SAVE, "{}").code(0);
+    }
 }

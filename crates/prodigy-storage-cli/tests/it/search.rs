@@ -202,6 +202,59 @@ fn on_a_terminal_an_event_is_one_line_that_fits() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn on_a_terminal_events_have_columns_and_in_a_pipe_they_are_json() {
+    let bench = Bench::new().with("NO_COLOR", "1").with("TZ", "UTC");
+    let progress = r#"{"event_type":"agent_progress","agent_id":"a-7","worktree":"wt-0","step":"run"}"#;
+    for job in ["job", "job-2"] {
+        let append = ["events", "append", "--repo", "shop", "--job", job];
+        bench.feed(&append, format!("{progress}\n")).code(0);
+    }
+    let one = "agent_progress  wt-0  agent_id=a-7 step=run";
+    let of_one = &OF[..];
+    for (command, of, columns, wanted) in [
+        (&["events", "cat"][..], of_one, 60, vec![one]),
+        (&["events", "tail"], of_one, 80, vec![one]),
+        (&["events", "search", "run"], of_one, 80, vec![one]),
+        (&["events", "follow", "--for", "0s"], of_one, 80, vec![one]),
+        (
+            &["events", "cat"],
+            &["--repo", "shop", "--all-jobs"],
+            100,
+            vec![
+                "job  agent_progress  wt-0  agent_id=a-7 step=run",
+                "job-2  agent_progress  wt-0  agent_id=a-7 step=run",
+            ],
+        ),
+        (
+            &["events", "follow", "--for", "0s"],
+            &["--all-repos"],
+            100,
+            vec![
+                "shop/job  agent_progress  wt-0  agent_id=a-7 step=run",
+                "shop/job-2  agent_progress  wt-0  agent_id=a-7 step=run",
+            ],
+        ),
+    ] {
+        let arguments = [command, of].concat();
+        let Some(script) = bench.on_terminal_of(columns, 24, &arguments) else {
+            return;
+        };
+        let shown = run(script, "").code(0).out.replace('\r', "");
+        let lines: Vec<_> = shown.lines().filter(|line| !line.starts_with("cursor")).collect();
+        assert_eq!(lines.len(), wanted.len(), "{arguments:?}: {shown}");
+        for (line, wanted) in lines.iter().zip(wanted) {
+            let (time, rest) = line.split_once("Z  ").unwrap();
+            assert_eq!(rest, wanted, "{arguments:?}");
+            assert_eq!(time.len(), if columns < 80 { 14 } else { 19 }, "{time}");
+        }
+        let piped = bench.run(&arguments).code(0).jsonl();
+        let event = |line: &serde_json::Value| line.get("record").unwrap_or(line)["event"].to_string();
+        assert!(piped.iter().all(|line| event(line).contains("agent_progress")));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn on_a_terminal_times_are_local_with_their_offset_once() {
     let bench = Bench::new().with("TZ", "XYZ+5");
     bench.append("1\n2\n");
@@ -283,4 +336,49 @@ fn stats_count_kinds_and_worktrees_and_a_worktree_selects_events() {
             .out
             .starts_with("{\"event_type\":\"agent_started\",\"worktree\":\"wt-2\"}")
     );
+}
+
+#[test]
+fn a_filter_with_an_unknown_operator_and_an_unknown_correlation_id_are_refused() {
+    let bench = Bench::new();
+    bench.append("{\"a\":1}\n");
+    let cat = ["events", "cat", "--repo", "shop", "--job", "job"];
+    for filter in ["a!~x", "a>=1", "a<=1", "a<~1"] {
+        let run = bench.run(&[&cat[..], &["--filter", filter]].concat()).code(2);
+        run.says("a filter is FIELD=VALUE, FIELD!=VALUE or FIELD~PATTERN");
+    }
+    for filter in ["a!=2", "a=1", "a~1"] {
+        let run = bench.run(&[&cat[..], &["--filter", filter]].concat()).code(0);
+        assert_eq!(run.lines().len(), 1, "{filter}");
+    }
+    bench
+        .run(&[&cat[..], &["--correlation-id", "nope"]].concat())
+        .code(4)
+        .says("no event is of the correlation id `nope`")
+        .says("`prodigy-storage events stats --repo shop --job job`");
+    let follow = [
+        "events", "follow", "--repo", "shop", "--job", "job", "--for", "0s", "--cursor",
+    ];
+    for cursor in ["", "bad"] {
+        bench
+            .run(&[&follow[..], &[cursor]].concat())
+            .code(2)
+            .says("it is not a cursor");
+    }
+}
+
+#[test]
+fn a_time_ago_may_have_a_minus_and_an_original_time_needs_a_range() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    for since in [&["--since", "-5m"][..], &["--since=-5m"], &["--since", "5m"]] {
+        let cat = bench.run(&[&["events", "cat"], &OF[..], since].concat()).code(0);
+        assert_eq!(cat.lines().len(), 1, "{since:?}");
+    }
+    for command in ["stats", "cat", "tail"] {
+        bench
+            .run(&[&["events", command, "--original-time"], &OF[..]].concat())
+            .code(2)
+            .says("add `--since` or `--until`");
+    }
 }

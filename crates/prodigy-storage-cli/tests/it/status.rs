@@ -88,9 +88,12 @@ fn a_root_that_is_not_there_yet_has_nothing_and_is_not_made() {
     let bench = Bench::new();
     let shown = bench.run(&["status"]).code(0).out;
     assert!(
-        shown.contains("nothing is stored yet\n") && shown.contains("no problems\n"),
+        shown.contains("nothing is stored yet\n")
+            && shown
+                .contains("\nthe root does not exist: the first write creates it. If it should have data, "),
         "{shown}"
     );
+    assert!(!shown.contains("no problems"), "{shown}");
     assert!(!bench.root().exists());
 }
 
@@ -403,10 +406,95 @@ fn a_document_of_the_store_with_wrong_contents_is_named_and_the_rest_is_shown() 
                 doctor.contains(named) && doctor.contains("run: prodigy-storage doctor --repair"),
                 "{doctor}"
             );
-            bench.run(&["doctor", "--repair"]).code(0);
+            bench.run(&["doctor", "--repair"]);
+            if path.ends_with("repository.json") {
+                bench.run(&["repo", "relink", "mill", "."]).code(0);
+            }
             let left = bench.run(&["doctor"]).code(0).out;
             assert!(left.contains("damage: 0 found"), "{left}");
             bench.run(&["job", "list", "--all-repos"]).code(0);
         }
+    }
+}
+
+/// A file at the path of an area hides its data. What else there is is printed, with the problem and its command.
+#[test]
+fn a_file_in_the_way_of_an_area_ends_no_listing() {
+    for area in [
+        "events",
+        "dlq",
+        "state",
+        "locks",
+        "orphaned_worktrees",
+        "deletions",
+        "moved",
+    ] {
+        let bench = Bench::new();
+        bench.append("1\n");
+        let other = ["dlq", "push", "--repo", "mill", "--job", "job"];
+        bench
+            .feed(&other, "{\"item_id\":\"a\",\"item_data\":1}\n")
+            .code(0);
+        let at = bench.root().join(area);
+        if at.exists() {
+            std::fs::rename(&at, bench.path("away")).unwrap();
+        }
+        std::fs::write(&at, "").unwrap();
+        let status = bench.run(&["status"]).code(6).out;
+        assert!(
+            status.contains("REPOSITORY") && status.contains("failure "),
+            "{area}: {status}"
+        );
+        assert!(
+            status.contains("run: prodigy-storage doctor\n"),
+            "{area}: {status}"
+        );
+        let json = bench.run(&["status", "--json"]).code(6).json();
+        let left = if ["events", "dlq"].contains(&area) { 1 } else { 2 };
+        assert_eq!(json["repositories"].as_array().unwrap().len(), left, "{area}");
+        assert_eq!(
+            bench.run(&["repo", "list"]).code(6).lines().len(),
+            1 + left,
+            "{area}"
+        );
+        bench.run(&["job", "list", "--all-repos"]).code(6);
+        // It reads no marks of moves.
+        let usage = if area == "moved" { 0 } else { 6 };
+        bench.run(&["usage", "--jobs"]).code(usage);
+    }
+}
+
+/// On a terminal the lists are as long as it has room for, and the problems are whole.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_status_fits_the_terminal() {
+    let bench = Bench::new().with("NO_COLOR", "1");
+    for number in 0..12 {
+        let (repo, item) = (format!("repo-{number}"), "{\"item_id\":\"a\",\"item_data\":1}\n");
+        bench
+            .feed(&["dlq", "push", "--repo", &repo, "--job", "job"], item)
+            .code(0);
+    }
+    let piped = bench.run(&["status"]).code(0);
+    assert!(piped.lines().len() > 24, "{}", piped.out);
+    for rows in [24, 30, 60] {
+        let Some(script) = bench.on_terminal_of(80, rows, &["status"]) else {
+            return;
+        };
+        let shown = run(script, "").code(0).out;
+        let (_, scrolled) = screen(&shown, 80, rows);
+        assert_eq!(scrolled, 0, "{rows}: {shown}");
+        let is_cut = shown.contains(" more: `prodigy-storage job list --all-repos`");
+        assert!(is_cut, "{rows}: {shown}");
+        assert!(shown.contains("run: prodigy-storage dlq analyze"), "{shown}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_q_ends_a_watch() {
+    let bench = filled();
+    if let Some(script) = bench.on_terminal(&["status", "--watch"]) {
+        run(script, "q\n").code(0);
     }
 }

@@ -229,7 +229,86 @@ pub fn run(command: std::process::Command, input: impl Into<Vec<u8>>) -> Run {
         err: String::from_utf8(output.stderr).unwrap(),
     };
     println!("{shown}\n{:?}\n{}", run.code, run.err);
+    for command in commands(&run) {
+        assert_eq!(misfit(command), None, "`{command}`, which {shown} advises");
+    }
     run
+}
+
+/// The commands of the tool that a run advises: quoted in a message, or below a problem.
+pub fn commands(run: &Run) -> Vec<&str> {
+    const LABELS: [&str; 6] = [
+        "error: ",
+        "hint: ",
+        "note: ",
+        "warning: ",
+        "skipped: ",
+        "damaged: ",
+    ];
+    let is_message = |line: &&str| LABELS.iter().any(|label| line.starts_with(label));
+    let said = run.err.lines().filter(is_message);
+    let advised = run
+        .out
+        .lines()
+        .filter(|line| line.starts_with("         to do: "));
+    let quoted = said
+        .chain(advised)
+        .flat_map(|line| line.split('`').skip(1).step_by(2));
+    let below = run
+        .out
+        .lines()
+        .filter_map(|line| line.strip_prefix("         run: "));
+    quoted
+        .chain(below.flat_map(|line| line.split(" && ")))
+        .filter(|command| command.starts_with("prodigy-storage "))
+        .collect()
+}
+
+/// The reason why a command does not run as it is printed; `None` if its command line is complete.
+fn misfit(command: &str) -> Option<String> {
+    let mut table = prodigy_storage_cli::command();
+    let matches = match table.try_get_matches_from_mut(words(command)) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => return None,
+        Err(error) => return Some(error.to_string()),
+    };
+    // A command that needs a job says so itself, after it has looked for the jobs that there are.
+    let (mut below, mut matches) = (&table, &matches);
+    while let Some((name, of)) = matches.subcommand() {
+        (below, matches) = (below.find_subcommand(name).unwrap(), of);
+    }
+    let needs_job = |argument: &&clap::Arg| {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        argument.get_long() == Some("job") && help.contains("The command needs it")
+    };
+    let is_given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+    let job = below.get_arguments().find(needs_job)?;
+    let others = ["all_jobs", "all_repos"];
+    let others = others
+        .iter()
+        .filter(|id| below.get_arguments().any(|known| known.get_id() == **id));
+    let is_named = is_given(job.get_id().as_str()) || others.into_iter().any(|id| is_given(id));
+    (!is_named).then(|| "it names no job".to_owned())
+}
+
+/// The words of a shell command.
+fn words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = command.chars();
+    while let Some(char) = chars.next() {
+        match (char, quote) {
+            (char, Some(open)) if char == open => quote = None,
+            ('\'' | '"', None) => {
+                quote = Some(char);
+                word.get_or_insert_default();
+            }
+            ('\\', None) => word.get_or_insert_default().extend(chars.next()),
+            (' ', None) => words.extend(word.take()),
+            (char, _) => word.get_or_insert_default().push(char),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 impl Run {

@@ -68,9 +68,15 @@ fn on_a_terminal_stored_text_is_escaped_by_every_command() {
 }
 
 #[test]
-fn in_a_pipe_stored_text_passes_byte_for_byte() {
+fn in_a_pipe_stored_text_passes_byte_for_byte_except_in_the_cells_of_a_table() {
     let bench = stored();
-    for arguments in printing() {
+    for table in [&["dlq", "list"][..], &["dlq", "analyze"]] {
+        let shown = bench.run(&[table, &OF[..]].concat()).code(0);
+        assert!(!shown.out.contains(is_hostile), "{table:?}: {:?}", shown.out);
+        assert!(shown.out.contains("a\\u{9b}31m"), "{table:?}: {:?}", shown.out);
+    }
+    let is_table = |arguments: &Vec<&str>| arguments.starts_with(&["dlq", "list", "--repo"]);
+    for arguments in printing().into_iter().filter(|arguments| !is_table(arguments)) {
         let shown = bench.run(&arguments).code(0);
         let text = format!("{HOSTILE}{HARMLESS}");
         assert!(shown.out.contains(&text), "{arguments:?}: {:?}", shown.out);

@@ -222,11 +222,11 @@ fn a_projects_file_that_everybody_may_write_is_refused_unless_it_is_named() {
     assert_eq!(named.load().unwrap().config.timeout, Duration::from_secs(9));
 }
 
-/// Gives a symbolic link to another user, and checks that the file behind it is not read.
+/// Gives a symbolic link or a folder to another user, and checks that the file behind it is not read.
 #[cfg(unix)]
-fn assert_another_users_link_is_refused(fixture: &Fixture, link: &Path) {
+fn assert_of_another_user_is_refused(fixture: &Fixture, link: &Path) {
     if std::os::unix::fs::lchown(link, Some(4321), None).is_err() {
-        eprintln!("SKIPPED: only root can give a link to another user");
+        eprintln!("SKIPPED: only root can give a link or a folder to another user");
         return;
     }
     assert!(
@@ -245,7 +245,16 @@ fn a_link_of_another_user_in_place_of_the_folder_is_refused_too() {
     let link = fixture.path("project/.prodigy");
     std::os::unix::fs::symlink(fixture.path("own"), &link).unwrap();
     assert!(fixture.load().is_ok(), "a link of one's own is followed");
-    assert_another_users_link_is_refused(&fixture, &link);
+    assert_of_another_user_is_refused(&fixture, &link);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_of_ones_own_in_a_folder_of_another_user_is_refused_too() {
+    let fixture = Fixture::new();
+    let path = fixture.write("project/.prodigy/config.yml", "storage:\n  timeout: 9s\n");
+    assert!(fixture.load().is_ok());
+    assert_of_another_user_is_refused(&fixture, path.parent().unwrap());
 }
 
 #[cfg(unix)]
@@ -256,7 +265,7 @@ fn a_link_of_another_user_is_refused_too() {
     fs::create_dir_all(fixture.path("project/.prodigy")).unwrap();
     let link = fixture.path("project/.prodigy/config.yml");
     std::os::unix::fs::symlink(target, &link).unwrap();
-    assert_another_users_link_is_refused(&fixture, &link);
+    assert_of_another_user_is_refused(&fixture, &link);
 }
 
 #[test]

@@ -374,3 +374,19 @@ fn messages_show_no_control_characters() {
         "{errors}"
     );
 }
+
+#[test]
+fn a_key_that_exists_at_another_level_is_named_with_its_level() {
+    let fixture = Fixture::new();
+    for (key, hint) in [
+        (
+            "max_document_size",
+            "did you mean `backend_config.max_document_size`?",
+        ),
+        ("cache_config.timeout", "did you mean `timeout`?"),
+        ("retry_policy.base_dir", "did you mean `backend_config.base_dir`?"),
+    ] {
+        let errors = fixture.loader().set(key, "1").load().unwrap_err();
+        assert!(errors.to_string().contains(hint), "{key}: {errors}");
+    }
+}

@@ -2,10 +2,16 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::{Deadline, Entries, LockInfo, Page, PageBuilder, PageOptions, Result};
+use prodigy_storage_backend::{
+    Deadline, Entries, ForeignKind, LockInfo, Page, PageBuilder, PageOptions, Result,
+};
 use prodigy_storage_layout::{DLQ, EVENTS, JobAddress, JobId, ORPHANED, RepoName, STATE, WORKTREES};
 
 use super::stores::Stores;
+use crate::fs::{FileKind, Metadata};
+
+/// The names in the folder of the state of a repository.
+const OWN: [&str; 3] = ["mapreduce", "documents", "repository.json"];
 
 impl Stores {
     /// Implements [`Catalog::repositories`](prodigy_storage_backend::Catalog::repositories).
@@ -18,9 +24,24 @@ impl Stores {
         let mut repos = PageBuilder::new(page.clone());
         for area in [EVENTS, DLQ, STATE, WORKTREES, ORPHANED] {
             deadline.check(REPOSITORIES, &area, "the file system")?;
-            for name in self.root.folders_in(REPOSITORIES, Path::new(area))? {
-                repos.extend(RepoName::new(name).ok());
-            }
+            let area = Path::new(area);
+            let is_in_the_way = |found: Metadata| found.kind != FileKind::Folder;
+            let names = match self.root.folders_in(REPOSITORIES, area) {
+                Ok(names) => names,
+                // The other areas are listed. Each read and write of the data that belongs here fails.
+                Err(_) if self.root.fs.metadata(area).is_ok_and(is_in_the_way) => {
+                    self.root.foreign.skip(ForeignKind::OtherThings, area, 1);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // The real program keeps the states of its jobs there, and no repository.
+            let is_foreign = |name: &str| {
+                let has = |part: &str| self.root.fs.metadata(&area.join(name).join(part)).is_ok();
+                area == Path::new(STATE) && name == "reduce_checkpoints" && !OWN.iter().any(|part| has(part))
+            };
+            let names = names.filter(|name| !is_foreign(name.as_ref()));
+            repos.extend(names.filter_map(|name| RepoName::new(name).ok()));
         }
         Ok(repos.finish())
     }
@@ -46,7 +67,7 @@ impl Stores {
         }
         for job in Entries::new(|page| self.jobs(repo, page, deadline)) {
             let job = JobAddress::new(repo.clone(), job?);
-            if self.logs.survey(&job, deadline)?.is_written_to {
+            if self.logs.survey(&job, deadline)?.writer.is_some() {
                 return Ok(true);
             }
         }
@@ -93,6 +114,7 @@ mod tests {
             "events/a/job-e",
             "dlq/b/job-d",
             "state/c/mapreduce/jobs/job-s",
+            "state/reduce_checkpoints/job-r",
             "worktrees/d/session-1",
             "worktrees/d/other",
             "events/.hidden",

@@ -12,19 +12,18 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{
     Document, DocumentOwner, DocumentScope, Entry, JobAddress, JobId, RepoName, SegmentName, Timestamp,
-    checkpoints_folder, documents_folder, events_folder, orphans_folder, queue_folder, tombstones_folder,
+    checkpoints_folder, documents_folder, events_folder, queue_folder, tombstones_folder,
 };
 
 use super::parts::Parts;
+use super::remove::remove_folder;
 use super::stores::Stores;
-use crate::fs::{DirEntry, FileKind, FsFile, Metadata, OpenMode, SEALED_MODE, TEMP_PREFIX};
+use crate::fs::{DirEntry, FileKind, FsFile, Metadata, OpenMode, SEALED_MODE};
 use crate::kernel::KernelLocks;
 use crate::log::LockedLog;
-use crate::log::removed_mark::RemovedMark;
-use crate::log::sealed_mark::SealedMark;
 use crate::root::{LockNow, LockedFile, Replace, Root, TempFile};
 
-const DELETE: &str = "delete job";
+pub(super) const DELETE: &str = "delete job";
 const LOOK: &str = "look at job";
 /// The longest wait for a lock that writers hold only briefly.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -178,6 +177,9 @@ impl Stores {
             return Ok(None);
         }
         let locks = self.locks.of_job(job, &mut KernelLocks::new(), deadline)?;
+        if let Some(lock) = locks.iter().find(|lock| lock.held) {
+            return Err(active(DELETE, job, &lock.held_by()));
+        }
         let named = locks.into_iter().map(|lock| Entry::Lock(lock.name).path());
         // An absent lock file is not created, since that needs an inode. Without it, either the part that it guards is
         // absent, too, or the job is not small.
@@ -199,9 +201,7 @@ impl Stores {
             }
         }
         let moment = deadline.min(Deadline::after(MOMENT));
-        let Some(_log) = self.logs.hold(job, moment)? else {
-            return Err(active(DELETE, job, "a process appends to its log"));
-        };
+        let _log = self.hold_log(DELETE, job, moment)?;
         let marks = root.names_in(DELETE, &state)?;
         let finished = Document::Finished(job.clone()).path();
         let is_finished = |entry: &DirEntry| has_state_lock && finished.ends_with(&entry.name);
@@ -245,14 +245,22 @@ impl Stores {
         deadline: Deadline,
     ) -> Result<bool> {
         self.root.prepare_write(DELETE, job)?;
-        if self.root.is_deleted(DELETE, job)? {
-            self.finish_deletion(job, deadline)?;
+        if self.finish_deletion(job, deadline)? {
             return Ok(true);
         }
         if !self.is_anything_of(DELETE, job)? {
             return Ok(false);
         }
+        // The caller that was overtaken learns this, and not that its successor works on the job.
+        if let Some(fence) = fence {
+            self.documents.check_mark(DELETE, job, fence)?;
+        }
         let held = self.hold(DELETE, job, deadline)?;
+        // While this call waited for the locks, another process may have deleted the job: only the folders with the locks are there.
+        if !self.root.has_data_of(DELETE, job)? {
+            self.remove_files(job, deadline)?;
+            return Ok(false);
+        }
         if let Some(last) = last
             && self
                 .last_write(job, deadline)?
@@ -292,28 +300,30 @@ impl Stores {
         Ok(true)
     }
 
-    /// Ends a deletion whose process died, or waits until a living process has ended it.
+    /// Ends a deletion whose process died, or waits until a living process has ended it. Returns true if this call removed what
+    /// was left.
     ///
     /// Named locks do not matter here: it is decided that the job goes, and their holders may be about to begin it again.
-    pub(crate) fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+    pub(crate) fn finish_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
         while self.root.is_deleted(DELETE, job)? {
             match self.hold_parts(DELETE, job, Vec::new(), deadline) {
                 Ok(_held) => {
                     // While this call waited for the locks, the process that held them may have finished the deletion.
-                    return match self.root.is_deleted(DELETE, job)? {
-                        true => self.remove(job, deadline),
-                        false => Ok(()),
-                    };
+                    let is_left = self.root.is_deleted(DELETE, job)?;
+                    if is_left {
+                        self.remove(job, deadline)?;
+                    }
+                    return Ok(is_left);
                 }
                 // The deletion may have ended at this moment, and a writer begun the job again.
                 Err(error) if error.kind() == ErrorKind::LockUnavailable && !deadline.has_passed() => {
                     thread::sleep(PAUSE);
                 }
                 Err(error) if self.root.is_deleted(DELETE, job)? => return Err(error),
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(false),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Implements [`Catalog::activity`](prodigy_storage_backend::Catalog::activity).
@@ -322,9 +332,15 @@ impl Stores {
             return Ok(Activity::default());
         }
         let log = self.logs.survey(job, deadline)?;
-        let active = log.is_written_to || self.holds_lock(&mut KernelLocks::new(), job, deadline)?;
+        let by = match log.writer {
+            Some(open) => Some(self.logs.describe(job, &open)),
+            None => {
+                let locks = self.locks.of_job(job, &mut KernelLocks::new(), deadline)?;
+                locks.iter().find(|lock| lock.held).map(LockInfo::held_by)
+            }
+        };
         let beside = self.beside_log(job, Parts::ANY, deadline)?;
-        Ok(Activity::new(active, log.last_write.max(beside.last_write)))
+        Ok(Activity::new(by.is_some(), log.last_write.max(beside.last_write)).by(by))
     }
 
     /// The time of the last write to any part of a job.
@@ -419,18 +435,14 @@ impl Stores {
         deadline: Deadline,
     ) -> Result<HeldJob<'_>> {
         let mut named = Vec::new();
-        for LockInfo { name, .. } in self.locks.of_job(job, &mut KernelLocks::new(), deadline)? {
-            let path = Entry::Lock(name.clone()).path();
+        for lock in self.locks.of_job(job, &mut KernelLocks::new(), deadline)? {
+            let path = Entry::Lock(lock.name.clone()).path();
             let tried = self.root.lock_now(&path, OpenMode::Write);
             match tried.map_err(|error| self.root.write_fault(operation, &path, error))? {
                 LockNow::Taken(file, _) => named.push(file),
                 LockNow::Absent => {}
                 LockNow::Held | LockNow::Replaced => {
-                    return Err(active(
-                        operation,
-                        job,
-                        &format!("a process holds its lock `{name}`"),
-                    ));
+                    return Err(active(operation, job, &lock.held_by()));
                 }
             }
         }
@@ -449,9 +461,7 @@ impl Stores {
         let lock = |entry: Entry| LockedFile::take(&self.root, &entry.path(), operation, operation, moment);
         let documents = lock(Entry::StateLock(job.clone()))?;
         let queue = lock(Entry::QueueLock(job.clone()))?;
-        let Some(log) = self.logs.hold(job, moment)? else {
-            return Err(active(operation, job, "a process appends to its log"));
-        };
+        let log = self.hold_log(operation, job, moment)?;
         Ok(HeldJob {
             documents,
             queue,
@@ -460,100 +470,9 @@ impl Stores {
         })
     }
 
-    /// Removes the files of a job, and the tombstone last. The caller holds the locks of the job.
-    fn remove(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
-        let root = &*self.root;
-        // After an interrupted restore, the copied files of other programs are removed, too.
-        let all = root.is_restored(job);
-        let is_ours = |document: &Document| Ok(all || self.documents.is_ours(DELETE, document)?);
-        let orphans = Document::Orphans(job.clone());
-        if is_ours(&orphans)? {
-            let folder = orphans_folder(&job.repo);
-            // Syncs the folder even if the file is already absent: the process that removed it may have died before its
-            // sync.
-            if root.unlink(DELETE, &orphans.path())? || root.fs.metadata(&folder).is_ok() {
-                root.sync_folder(&folder)?;
-            }
-        }
-        let is_temporary = |name: &str| name.starts_with(TEMP_PREFIX);
-        let queue = all || self.queues.is_ours(DELETE, job)?;
-        remove_folder(root, &queue_folder(job), &|entry| {
-            Ok(queue || !is_queue(job, &entry.name))
-        })?;
-        let own = documents_folder(&DocumentOwner::Job(job.clone()));
-        for kind in root.names_in(DELETE, &own)? {
-            remove_folder(root, &own.join(&kind.name), &|entry| match Entry::parse(
-                &own.join(&kind.name).join(&entry.name),
-            ) {
-                Some(Entry::Document(document)) => is_ours(&document),
-                _ => Ok(is_temporary(&entry.name)),
-            })?;
-        }
-        remove_folder(root, &own, &|_| Ok(false))?;
-        remove_folder(root, &checkpoints_folder(job), &|entry| {
-            match Document::in_checkpoints_or_packed(job, &entry.name) {
-                // The fencing marks outlast the job, so that a holder of an old token can't write to a new job of this
-                // name.
-                Some(Document::Fencing(_)) => Ok(false),
-                Some(document) => is_ours(&document),
-                None => Ok(is_temporary(&entry.name)),
-            }
-        })?;
-        // The note needs disk space, so it is written after the removals above, which free some.
-        if let Some(made) = self.logs.newest_made(job, deadline)? {
-            let note = || root.note_deleted(DELETE, &job.repo, made, deadline);
-            match note() {
-                Err(error) if error.kind() == ErrorKind::DiskFull => {
-                    self.logs.empty_segments(job, deadline)?;
-                    note()?;
-                }
-                noted => noted?,
-            }
-        }
-        remove_folder(root, &events_folder(job), &|entry| {
-            let segment = SegmentName::parse(&entry.name);
-            let is_segment = segment.is_some_and(|(name, _)| all || name.is_canonical());
-            let is_mark =
-                SealedMark::parse(&entry.name).is_some() || RemovedMark::parse(&entry.name).is_some();
-            Ok(is_segment || is_mark || is_temporary(&entry.name))
-        })?;
-        self.remove_tombstone(job)
-    }
-
-    /// Removes the tombstone, after which the job can be seen or created. The caller holds the locks of the job.
-    pub(crate) fn remove_tombstone(&self, job: &JobAddress) -> Result<()> {
-        let tombstone = Entry::Tombstone(job.clone()).path();
-        self.root.unlink(DELETE, &tombstone)?;
-        // Syncs while the locks are held. If a power loss brought the tombstone back, everything written after this
-        // point would be removed as well.
-        self.root.sync_folder(tombstone.parent().unwrap_or(Path::new("")))
-    }
-}
-
-/// True if this is the name of the file with a queue's items.
-fn is_queue(job: &JobAddress, name: &str) -> bool {
-    Entry::Queue(job.clone()).path().ends_with(name)
-}
-
-/// Removes our files from a folder, and the folder itself if it is then empty. Files of other programs stay, and links
-/// are not followed.
-fn remove_folder(root: &Root, folder: &Path, is_ours: &dyn Fn(&DirEntry) -> Result<bool>) -> Result<()> {
-    let mut is_any_left = false;
-    for entry in root.names_in(DELETE, folder)? {
-        match entry.kind == FileKind::File && is_ours(&entry)? {
-            true => drop(root.unlink(DELETE, &folder.join(&entry.name))?),
-            false => is_any_left = true,
-        }
-    }
-    if is_any_left {
-        return root.sync_folder(folder);
-    }
-    match root.fs.remove_dir(folder) {
-        Ok(()) => root.sync_folder(folder.parent().unwrap_or(Path::new(""))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // The folder holds a file that the listing skipped, because its name is not Unicode.
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => root.sync_folder(folder),
-        Err(error) => Err(root.write_fault(DELETE, folder, error)),
+    fn hold_log(&self, operation: &'static str, job: &JobAddress, deadline: Deadline) -> Result<LockedLog> {
+        let held = self.logs.hold(job, deadline)?;
+        held.map_err(|open| active(operation, job, &self.logs.describe(job, &open)))
     }
 }
 

@@ -22,6 +22,12 @@ impl Stores {
         let repos = match &moved.part {
             Part::Job(job) => {
                 let _held = self.hold(MARK, job, deadline)?;
+                // Taking the locks made the folders of a job that is gone.
+                if !self.root.has_data_of(MARK, job)? {
+                    self.remove_files(job, deadline)?;
+                    let why = "nothing is stored of it";
+                    return Err(StorageError::new(ErrorKind::NotFound, MARK, job, why));
+                }
                 if self.last_write(job, deadline)? > last {
                     let why = "it was written to after it was copied";
                     return Err(StorageError::new(ErrorKind::Conflict, MARK, job, why)
@@ -73,7 +79,10 @@ impl Stores {
         }
         for job in Entries::new(|page| self.jobs(repo, page, deadline)) {
             let job = JobAddress::new(repo.clone(), job?);
-            if self.root.move_mark(&Part::Job(job.clone()))?.is_none() {
+            // No copy marks a job without data, such as one whose folder has a lock file alone.
+            if self.root.move_mark(&Part::Job(job.clone()))?.is_none()
+                && self.last_write(&job, deadline)?.is_some()
+            {
                 let why = "it was not copied, or begun after the copy";
                 return Err(StorageError::new(ErrorKind::Conflict, MARK, job, why).with_hint("copy again"));
             }

@@ -106,7 +106,7 @@ impl Stores {
             true => self.logs.survey(job, deadline)?,
             false => LogSurvey::default(),
         };
-        let active = log.is_written_to || (parts.locks && self.holds_lock(kernel, job, deadline)?);
+        let active = log.writer.is_some() || (parts.locks && self.holds_lock(kernel, job, deadline)?);
         let beside = self.beside_log(job, parts, deadline)?;
         let (finished, damage) = match beside.may_be_finished {
             true => JobFacts::mark(self.documents.get(&Document::Finished(job.clone()), deadline))?,

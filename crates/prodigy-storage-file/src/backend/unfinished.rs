@@ -35,11 +35,7 @@ impl Stores {
     /// Implements [`Catalog::finish_deletion`](prodigy_storage_backend::Catalog::finish_deletion).
     pub(super) fn end_deletion(&self, job: &JobAddress, deadline: Deadline) -> Result<bool> {
         self.root.prepare_write(FINISH, job)?;
-        let is_unfinished = self.root.is_deleted(FINISH, job)?;
-        if is_unfinished {
-            self.finish_deletion(job, deadline)?;
-        }
-        Ok(is_unfinished)
+        self.finish_deletion(job, deadline)
     }
 
     /// The check of unfinished deletions. If they can't be listed, another check gives the reason.
@@ -50,7 +46,10 @@ impl Stores {
             first.get_or_insert(job);
         })
         .ok()?;
-        Check::unfinished_deletions(jobs, first.as_ref())
+        match first {
+            Some(job) if self.root.is_restored(&job) => Some(Check::unfinished_restore(jobs, &job)),
+            first => Check::unfinished_deletions(jobs, first.as_ref()),
+        }
     }
 
     /// Calls a function with each job that has the tombstone of a process that is no longer at work.

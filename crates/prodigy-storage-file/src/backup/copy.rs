@@ -3,7 +3,7 @@
 //! Documents and queues are copied first, then logs, then fencing marks and named locks. So the copy is a state that a
 //! crash could have left: no cursor points past the end of its log, and no document has a token above its fencing mark.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,18 @@ use prodigy_storage_backend::record::Checksum;
 use prodigy_storage_backend::{Deadline, ErrorKind, Moved, Result, StorageError, StreamedLine};
 use prodigy_storage_layout::{
     DELETIONS, DLQ, Document, EVENTS, Entry, IMPORTED, JobAddress, LOCKS, ORPHANED, QUARANTINE, STATE,
-    SegmentForm, SegmentName, checkpoints_folder, events_folder, orphans_folder, queue_folder,
+    SegmentForm, Timestamp, checkpoints_folder, events_folder, orphans_folder, queue_folder,
 };
 use tempfile::SpooledTempFile;
 
-use super::BACKUP;
 use super::archive::{ArchiveWriter, Failed, FileHead, IN_MEMORY, unwritten};
-use super::job_of::{job_of, may_be_archived};
+use super::job_of::{is_fencing, job_of, may_be_archived};
+use super::log_names::{Kept, LogNames, own_segment};
+use super::{BACKUP, MOMENT};
 use crate::backend::Stores;
 use crate::fs::{DirEntry, FileKind, FileRead, FsFile, Metadata, OpenMode};
-use crate::log::sealed_mark::SealedMark;
+use crate::log::folder::wait_until_free;
+use crate::log::listing;
 use crate::log::segment_ref::SegmentRef;
 use crate::log::source;
 use crate::log::tail::whole_lines;
@@ -126,10 +128,10 @@ impl<'c, 'w> Copy<'c, 'w> {
             self.walk(folder, 0, &mut |copy, path| match Entry::parse(path) {
                 Some(Entry::Document(Document::Fencing(_))) => {
                     marks.push(path.to_owned());
-                    Ok(())
+                    Ok(true)
                 }
-                Some(Entry::Queue(job)) => copy.queue(&job),
-                Some(Entry::QueueJournal(job)) if copy.has_queue(&job)? => Ok(()),
+                Some(Entry::Queue(job)) => copy.queue(&job).map(|()| true),
+                Some(Entry::QueueJournal(job)) if copy.has_queue(&job)? => Ok(true),
                 _ => copy.file(path),
             })?;
         }
@@ -212,22 +214,35 @@ impl<'c, 'w> Copy<'c, 'w> {
         }
     }
 
-    /// Calls `copy` with each file below a folder, except files of jobs that are being deleted.
+    /// Calls `copy` with each file below a folder, except files of jobs that are being deleted. Their fencing marks
+    /// are copied, since they outlive the job.
+    ///
+    /// If `copy` returns false, the file is gone. The folder is then listed again: what was deleted may have been
+    /// replaced by a new file, as a checkpoint is by the next one.
     fn walk(
         &mut self,
         folder: &Path,
         depth: usize,
-        copy: &mut dyn FnMut(&mut Self, &Path) -> Result<()>,
+        copy: &mut dyn FnMut(&mut Self, &Path) -> Result<bool>,
     ) -> Result<()> {
-        let mut entries = self.names_in(folder)?;
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        for entry in entries {
-            let path = folder.join(&entry.name);
-            match entry.kind {
-                kind if self.leaves_out(&path, kind) => {}
-                FileKind::Folder if depth < DEEPEST => self.walk(&path, depth + 1, copy)?,
-                FileKind::File if may_be_archived(&path) && self.begins(job_of(&path))? => copy(self, &path)?,
-                _ => {}
+        let (mut seen, mut is_whole) = (BTreeSet::new(), false);
+        while !is_whole {
+            is_whole = true;
+            let mut entries = self.names_in(folder)?;
+            entries.retain(|entry| seen.insert(entry.name.clone()));
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            for entry in entries {
+                let path = folder.join(&entry.name);
+                match entry.kind {
+                    kind if self.leaves_out(&path, kind) => {}
+                    FileKind::Folder if depth < DEEPEST => self.walk(&path, depth + 1, copy)?,
+                    FileKind::File
+                        if may_be_archived(&path) && (is_fencing(&path) || self.begins(job_of(&path))?) =>
+                    {
+                        is_whole &= copy(self, &path)?;
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(())
@@ -292,7 +307,7 @@ impl<'c, 'w> Copy<'c, 'w> {
         };
         let copy = match self.store.queues.copy(job, &mut copied, Deadline::never()) {
             Ok(Some(copy)) => copy,
-            Ok(None) => return self.file(&items),
+            Ok(None) => return self.file(&items).map(drop),
             Err(error) => return self.leave_out_refused(&items, error),
         };
         self.damaged += copy.damaged;
@@ -308,44 +323,125 @@ impl<'c, 'w> Copy<'c, 'w> {
 
     /// Copies the logs below a folder.
     fn logs(&mut self, folder: &Path, depth: usize) -> Result<()> {
-        // Lists the names twice: while a segment is compressed, one listing may miss both of its names.
-        let mut names = BTreeMap::new();
-        for _ in 0..2 {
-            let found = self.names_in(folder)?;
-            names.extend(found.into_iter().map(|entry| (entry.name, entry.kind)));
-        }
-        let mut segments = Vec::new();
-        for (name, kind) in &names {
+        let mut names = self.names_of_log(folder)?;
+        for (name, kind) in names.all() {
             let path = folder.join(name);
-            match kind {
-                kind if self.leaves_out(&path, *kind) => {}
-                FileKind::Folder if depth < DEEPEST => self.logs(&path, depth + 1)?,
-                FileKind::File
-                    if may_be_archived(&path)
-                        && SealedMark::parse(name).is_none()
-                        && self.begins(job_of(&path))? =>
-                {
-                    segments.push(path);
-                }
-                _ => {}
+            if !self.leaves_out(&path, kind) && kind == FileKind::Folder && depth < DEEPEST {
+                self.logs(&path, depth + 1)?;
             }
+        }
+        while !self.log(folder, &names)? {
+            names = self.names_of_log(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Lists the folder of a log. If a removal of old events is under way there, waits for its end: none of the listed
+    /// segments is about to be unlinked.
+    fn names_of_log(&mut self, folder: &Path) -> Result<LogNames> {
+        let mut before = None;
+        loop {
+            let names = self.list_log(folder)?;
+            let (root, moment) = (&self.store.root, Deadline::after(MOMENT));
+            // A removal that died left such segments too, and so did a person who copied a mark. They are copied as they are.
+            let hides =
+                || listing::list(root, folder, moment).is_ok_and(|listed| !listed.leftovers.is_empty());
+            let marks = names.marks();
+            if before.as_ref() == Some(&marks) || marks.is_empty() || !hides() {
+                return Ok(names);
+            }
+            wait_until_free(root, folder, moment);
+            before = Some(marks);
+        }
+    }
+
+    /// Lists the folder of a log at least twice: while a segment is compressed, one pass may miss both of its names, and while
+    /// a mark of removed segments is replaced, both of its names.
+    fn list_log(&mut self, folder: &Path) -> Result<LogNames> {
+        let mut names = LogNames::default();
+        loop {
+            let pass = self.names_in(folder)?;
+            if names.add(pass) {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// Copies the files in the folder of a log. The segments come from the newest to the oldest, and then the marks of
+    /// removed ones. A removal of old events takes the oldest ones first, so what it leaves of the copy has no hole: the copy
+    /// ends where the first segment is gone, and gets a mark that says so. Returns false if the removal took all segments
+    /// of which the names were listed: newer ones are there.
+    fn log(&mut self, folder: &Path, names: &LogNames) -> Result<bool> {
+        let (store, job) = (self.store, job_of(&folder.join("file")));
+        let mut files = names
+            .files(folder)
+            .filter(|(path, _)| may_be_archived(path))
+            .peekable();
+        let is_nothing = files.peek().is_none() && names.marks().is_empty();
+        if is_nothing || !self.begins(job.clone())? {
+            return Ok(true);
         }
         // Reads the lengths of all segments before any contents, so that the copy never has an event without those
         // stored before it.
-        let mut files = BTreeMap::new();
-        for path in segments {
+        let (mut segments, mut others) = (BTreeMap::new(), BTreeMap::new());
+        for (path, name) in files {
             let compressed = path.with_extension("jsonl.zst");
             let found = match self.open(&path)? {
-                Some((_, found)) => Some((path, found.len)),
+                Some((_, found)) => Some((path.clone(), found.len)),
                 None => self.open(&compressed)?.map(|(_, found)| (compressed, found.len)),
             };
-            if let Some((path, len)) = found {
-                files.entry(path).or_insert(len);
+            let (path, len) = found.map_or((path, None), |(path, len)| (path, Some(len)));
+            match (own_segment(name), len) {
+                (Some((name, _)), len) => {
+                    segments.entry((name.made(), path)).or_insert((name, len));
+                }
+                (None, Some(len)) => {
+                    others.entry(path).or_insert(len);
+                }
+                (None, None) => {}
             }
         }
-        files
-            .into_iter()
-            .try_for_each(|(path, len)| self.segment(&path, len))
+        let (mut kept, mut cut) = (Kept::default(), None);
+        for ((made, path), (name, len)) in segments.iter().rev() {
+            let copied = match len {
+                Some(len) => self.segment(path, *len)?,
+                None => None,
+            };
+            if let Some((len, modified)) = copied {
+                kept.add(*made, len, modified);
+            } else if !kept.has(*made)
+                && names.removal_of(*made).is_none()
+                && SegmentRef::new(&store.root, folder, name).is_gone()
+            {
+                if let Some(mark) = self.list_log(folder)?.removal_of(*made) {
+                    cut = Some((mark, *made));
+                    break;
+                }
+                if let Some(job) = &job
+                    && store.root.is_deleted(BACKUP, job)?
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        if cut.is_some() && kept.is_empty() {
+            return Ok(false);
+        }
+        for (path, len) in others {
+            self.segment(&path, len)?;
+        }
+        let marks = match cut {
+            Some((mark, up_to)) => vec![kept.mark_of(mark, up_to)],
+            None => names.marks_beside(&kept),
+        };
+        for mark in marks {
+            let path = mark.path(folder);
+            match self.open(&path)? {
+                Some((file, found)) => self.copy_of(&path, &*file, &found)?,
+                None => self.add(&FileHead::of_text(&path, kept.modified(), 0), io::empty())?,
+            }
+        }
+        Ok(true)
     }
 
     /// Adds the mark that a part was moved to another store.
@@ -359,30 +455,30 @@ impl<'c, 'w> Copy<'c, 'w> {
     }
 
     /// Copies the whole records in the first `len` bytes of a segment. A record that is still being written is left
-    /// out.
-    fn segment(&mut self, path: &Path, len: u64) -> Result<()> {
+    /// out. Returns the length of the copy and the mtime; `None` if the segment does not exist or is left out.
+    fn segment(&mut self, path: &Path, len: u64) -> Result<Option<(u64, Timestamp)>> {
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        let ours = SegmentName::parse(name).filter(|(name, _)| name.is_canonical());
         let Some((file, found)) = self.open(path)? else {
             let packed = path.with_extension("jsonl.zst");
             return match self.open(&packed)? {
                 Some(_) => self.segment(&packed, len),
-                None => Ok(()),
+                None => Ok(None),
             };
         };
-        match ours {
+        let whole = Some((found.len, found.modified));
+        match own_segment(name) {
             Some((_, SegmentForm::Plain)) => {}
             Some((name, form)) => {
                 self.copy_of(path, &*file, &found)?;
                 let folder = path.parent().unwrap_or(Path::new(""));
                 let segment = SegmentRef::new(&self.store.root, folder, &name);
                 self.damaged += damaged_when_unpacked(segment, file, form)?;
-                return Ok(());
+                return Ok(whole);
             }
-            None => return self.copy_of(path, &*file, &found),
+            None => return self.copy_of(path, &*file, &found).map(|()| whole),
         }
         let fault = |error| self.store.root.read_fault(BACKUP, path, error);
         let (end, lacks_line_end) = whole_lines(&*file, len.min(found.len)).map_err(fault)?;
@@ -396,21 +492,24 @@ impl<'c, 'w> Copy<'c, 'w> {
         let mut lines = Lines::of(FileRead::new(&*file, 0).take(end).chain(line_end));
         self.add(&head, &mut lines)?;
         self.damaged += lines.damaged;
-        Ok(())
+        Ok(Some((head.len, head.modified)))
     }
 
-    /// Copies a file unchanged; copies nothing if it is gone. Also tries the name of a document's compressed form.
-    fn file(&mut self, path: &Path) -> Result<()> {
+    /// Copies a file unchanged. Also tries the name of a document's compressed form. Returns false if the file is gone or left
+    /// out.
+    fn file(&mut self, path: &Path) -> Result<bool> {
         if let Some((file, found)) = self.open(path)? {
-            return self.copy_of(path, &*file, &found);
+            return self.copy_of(path, &*file, &found).map(|()| true);
         }
         if let Some(Entry::Document(document)) = Entry::parse(path)
             && document.may_be_packed()
             && let Some((file, found)) = self.open(&document.packed_path())?
         {
-            return self.copy_of(&document.packed_path(), &*file, &found);
+            return self
+                .copy_of(&document.packed_path(), &*file, &found)
+                .map(|()| true);
         }
-        Ok(())
+        Ok(false)
     }
 
     fn copy_of(&mut self, path: &Path, file: &dyn FsFile, found: &Metadata) -> Result<()> {

@@ -3,8 +3,8 @@
 use std::path::{Component, Path};
 
 use prodigy_storage_layout::{
-    DELETIONS, DLQ, EVENTS, Entry, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED, QUARANTINE, RepoName,
-    STATE,
+    DELETIONS, DLQ, Document, EVENTS, Entry, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED, QUARANTINE,
+    RepoName, STATE,
 };
 
 use crate::fs::TEMP_PREFIX;
@@ -18,6 +18,11 @@ pub(super) fn job_of(path: &Path) -> Option<JobAddress> {
         _ => return None,
     };
     Some(JobAddress::new(RepoName::new(repo).ok()?, JobId::new(job).ok()?))
+}
+
+/// True for the fencing marks of a job. They are not a part of the job: they outlive its deletion.
+pub(super) fn is_fencing(path: &Path) -> bool {
+    matches!(Entry::parse(path), Some(Entry::Document(Document::Fencing(_))))
 }
 
 /// True if an archive may hold a file with this path.

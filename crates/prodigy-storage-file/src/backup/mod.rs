@@ -1,11 +1,12 @@
 //! Backups: writes a root, or one job, to an archive, and restores it.
 //!
-//! - `archive` is the format, `sealed` its checksum, `job_of` finds the job of a file;
+//! - `archive` is the format, `sealed` its checksum, `job_of` finds the job of a file, `log_names` the marks of a log;
 //! - `copy` reads a root, `verify` reads an archive, `restore` writes a root.
 
 mod archive;
 mod copy;
 mod job_of;
+mod log_names;
 mod restore;
 mod sealed;
 mod verify;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Fence, Result, StorageError};
-use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName, Timestamp};
+use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use serde::Serialize;
 
 use crate::backend::Stores;
@@ -43,7 +44,7 @@ const MOMENT: Duration = Duration::from_secs(5);
 /// use std::io::Cursor;
 /// use prodigy_storage_backend::{AppendOptions, Batch, Deadline, LogStore};
 /// use prodigy_storage_file::{Backup, FileBackend, FileOptions};
-/// use prodigy_storage_layout::{Document, JobAddress, JobId, RepoName};
+/// use prodigy_storage_layout::{JobAddress, JobId, RepoName};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let options = FileOptions::new(folder.path().join("root"));
@@ -312,11 +313,11 @@ impl verify::Receiver for Jobs<'_> {
         let Some(job) = job_of::job_of(&file.path) else {
             return Ok(());
         };
-        let is_wanted = self.wanted.is_none_or(|wanted| *wanted == job);
-        if is_wanted && file.path == Document::Fencing(job.clone()).path() {
+        if !job_of::is_fencing(&file.path) {
+            self.found.insert(job);
+        } else if self.wanted.is_none_or(|wanted| *wanted == job) {
             read_small(file, contents, &mut self.marks)?;
         }
-        self.found.insert(job);
         Ok(())
     }
 }

@@ -8,22 +8,21 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{
-    Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Moved, Result, StorageError,
+    Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Moved, Result, StorageError, shell_flags,
+    shell_operands,
 };
-use prodigy_storage_layout::{
-    Document, Entry, JobAddress, Part, Timestamp, checkpoints_folder, events_folder, queue_folder,
-};
+use prodigy_storage_layout::{Document, Entry, JobAddress, Part, SegmentForm, Timestamp};
 
 use super::RESTORE;
-use super::job_of::job_of;
+use super::job_of::{is_fencing, job_of};
+use super::log_names::own_segment;
 use super::verify::{Archived, Receiver, Verified, damaged};
 use crate::backend::Stores;
-use crate::fs::TEMP_PREFIX;
+use crate::fs::{CLOSED_MODE, SEALED_MODE, TEMP_PREFIX, UNLOCKED_MODE};
 use crate::root::{self, LockedFile, Replace, Root, TempFile};
 
 /// The largest number of bytes that are copied at once.
 const CHUNK: usize = 256 << 10;
-const SEALED: u32 = crate::fs::SEALED_MODE;
 
 /// Restores a whole archive into an empty root.
 pub(super) struct WholeRoot<'r> {
@@ -90,7 +89,8 @@ impl<'r> WholeRoot<'r> {
 
 impl Receiver for WholeRoot<'_> {
     fn file(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()> {
-        if job_of(&file.path).is_some_and(|job| self.archive.is_deleted(&job)) {
+        let is_deleted = |job| self.archive.is_deleted(&job);
+        if !is_fencing(&file.path) && job_of(&file.path).is_some_and(is_deleted) {
             return Ok(());
         }
         if file.path == Entry::Format.path() {
@@ -173,7 +173,8 @@ impl Receiver for OneJob<'_> {
             }
             return Ok(());
         }
-        if job_of(&file.path).as_ref() != Some(self.job) || entry.is_none() {
+        // Also what no entry names: the mark of removed segments, and files of other programs.
+        if job_of(&file.path).as_ref() != Some(self.job) {
             return Ok(());
         }
         self.restored.files += 1;
@@ -200,18 +201,9 @@ pub(super) fn raise_locks(store: &Stores, marks: &FenceMarks) -> Result<()> {
     Ok(())
 }
 
-/// Fails if data of a job exists. What a deletion leaves (fencing marks) and empty folders do not count.
+/// Fails if data of a job exists.
 pub(super) fn refuse_existing(root: &Root, job: &JobAddress) -> Result<()> {
-    let marks = Document::Fencing(job.clone()).path();
-    let lock = Entry::QueueLock(job.clone()).path();
-    let mut found = root.fs.metadata(&Document::Orphans(job.clone()).path()).is_ok();
-    for folder in [events_folder(job), queue_folder(job), checkpoints_folder(job)] {
-        found |= root.names_in(RESTORE, &folder)?.iter().any(|entry| {
-            let path = folder.join(&entry.name);
-            path != marks && path != lock && !entry.name.starts_with(TEMP_PREFIX)
-        });
-    }
-    if !found {
+    if !root.has_data_of(RESTORE, job)? {
         return Ok(());
     }
     Err(StorageError::new(
@@ -220,9 +212,12 @@ pub(super) fn refuse_existing(root: &Root, job: &JobAddress) -> Result<()> {
         job,
         "the store has data of this job; nothing was changed",
     )
-    .with_hint(
-        "delete the job first (`prodigy-storage job delete`), or restore into another root and compare",
-    ))
+    .with_hint(format!(
+        "if this restore was run before, it may have ended: restore the archive into another root (`--base-dir DIR`) and compare. To replace the \
+         job, delete it first with `prodigy-storage job delete {} {}`",
+        shell_flags([("--repo", job.repo.as_str())]),
+        shell_operands([job.job.as_str()])
+    )))
 }
 
 /// The folders that files are restored into. They are completed one at a time.
@@ -238,6 +233,10 @@ impl<'r> Folders<'r> {
     }
 
     fn write(&mut self, file: &Archived, contents: &mut dyn Read) -> Result<()> {
+        if file.len == 0 && is_segment(file) {
+            // It could not be sealed: an empty segment that is sealed looks like one that lost its events.
+            return Ok(());
+        }
         let folder = file.path.parent().unwrap_or(Path::new(""));
         if self.last.as_ref().is_some_and(|(last, _)| last != folder) {
             self.finish()?;
@@ -246,7 +245,7 @@ impl<'r> Folders<'r> {
         copy(contents, &mut temp)?;
         let prepared = temp
             .file()
-            .set_mode(file.mode & 0o700 | SEALED)
+            .set_mode(mode_of(file))
             .and_then(|()| temp.file().set_modified(file.modified));
         prepared.map_err(|error| temp.fault(error))?;
         temp.publish(&file.path, Replace::Over)?;
@@ -271,6 +270,24 @@ impl<'r> Folders<'r> {
             .and_then(|opened| opened.set_modified(newest));
         set.map_err(|error| self.root.write_fault(RESTORE, &folder, error))?;
         self.root.sync_folder(&folder)
+    }
+}
+
+/// True for a segment of ours that is not compressed.
+fn is_segment(file: &Archived) -> bool {
+    let name = file.path.file_name().and_then(|name| name.to_str());
+    let segment = name.and_then(own_segment);
+    segment.is_some_and(|(_, form)| form == SegmentForm::Plain)
+}
+
+/// The mode of a restored file. A segment that was open is closed, so that the next writer begins a new one, and a cursor
+/// keeps its place in it: it may be longer in the store that was backed up, and in a later archive.
+fn mode_of(file: &Archived) -> u32 {
+    // No writer continues a sealed segment, or one that an earlier version wrote without locks.
+    let is_final = matches!(file.mode & UNLOCKED_MODE, SEALED_MODE | UNLOCKED_MODE);
+    match is_segment(file) && !is_final {
+        true => CLOSED_MODE,
+        false => file.mode & 0o700 | SEALED_MODE,
     }
 }
 

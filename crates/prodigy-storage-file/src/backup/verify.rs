@@ -241,9 +241,9 @@ fn no_archive(error: io::Error) -> StorageError {
         ErrorKind::Damaged,
         READ,
         "the archive",
-        "it does not begin as an archive of `prodigy-storage backup` does",
+        "it does not begin as an archive of `backup` does",
     )
-    .with_hint("name a file that `prodigy-storage backup` wrote; if it is one, its beginning is damaged")
+    .with_hint("name a file that `backup` wrote; if it is one, its beginning is damaged")
     .with_source(error)
 }
 

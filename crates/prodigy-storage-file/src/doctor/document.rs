@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use prodigy_storage_backend::{
     Body, Cursor, Deadline, Durability, ErrorKind, FenceMarks, LockOptions, Result, ScanItem, ScanOptions,
+    shell_flags, shell_flags_of, shell_operands,
 };
 use prodigy_storage_layout::{
     Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, Timestamp, events_folder,
@@ -144,19 +145,35 @@ impl Examination<'_> {
         let Some(why) = lacks.filter(|_| !is_reported) else {
             return;
         };
-        let (what, lost, advice) = match document {
-            Document::Finished(_) => (
+        // No reader sees such a job: what is here of it is the part that a restore has copied, or that a deletion has left.
+        if self.root.is_deleted(EXAMINE, job).unwrap_or(false) {
+            return;
+        }
+        let (what, lost, advice) = match document.phase() {
+            None => (
                 "the job was finished behind the end of its log",
                 "events that were stored before the job was finished",
-                "compare the log with a backup; if the events are lost, finish the job again",
+                format!(
+                    "`prodigy-storage job finish {} {}`",
+                    shell_flags([("--repo", job.repo.as_str())]),
+                    shell_operands([job.job.as_str()])
+                ),
             ),
-            _ => (
-                "the checkpoint is ahead of its log",
-                "events that were stored before this checkpoint; its state contains what they led to",
-                "compare the log with a backup; if the events are lost, save a checkpoint with a new position, and remove those \
-                 that are ahead (`prodigy-storage checkpoint prune`)",
-            ),
+            Some(phase) => {
+                let of_job = shell_flags_of(job);
+                let flags = format!("{of_job} {}", shell_flags([("--phase", phase.to_string())]));
+                (
+                    "the checkpoint is ahead of its log",
+                    "events that were stored before this checkpoint; its state contains what they led to",
+                    format!(
+                        "save its state, which `prodigy-storage checkpoint show {flags} --payload` prints, with the position that \
+                         `prodigy-storage events end {of_job}` prints: `prodigy-storage checkpoint save {flags} --cursor POSITION FILE`; \
+                         then `prodigy-storage checkpoint prune {flags} --keep 1`"
+                    ),
+                )
+            }
         };
+        let advice = format!("compare the log with a backup; if the events are lost, {advice}");
         let mut finding = self
             .damage(FindingKind::MissingEvents, path, format!("{what}: {why}"))
             .lost(lost)
@@ -299,7 +316,11 @@ impl Examination<'_> {
 
     /// Checks the contents of a registry entry.
     fn registered(&mut self, repo: &RepoName, path: &Path, body: &[u8]) {
-        let hint = format!("`prodigy-storage repo relink {repo} PATH`, with the repository's path");
+        let hint = format!(
+            "{}; only if the repository is gone for good: `prodigy-storage repo unregister --yes {}` frees the name and keeps the data",
+            relink(repo),
+            shell_operands([repo.as_str()])
+        );
         let why = match serde_json::from_slice::<Registered>(body) {
             Ok(entry) if entry.kind == LOST => Some("the entry was damaged, and is kept in the quarantine"),
             Ok(Registered {
@@ -366,13 +387,21 @@ impl Examination<'_> {
     }
 }
 
+/// The advice that gives a name, with its data, to its repository.
+fn relink(repo: &RepoName) -> String {
+    format!(
+        "with the folder of the repository: `prodigy-storage repo relink {}`",
+        shell_operands([repo.as_str(), "PATH"])
+    )
+}
+
 /// Describes the data that is lost if a document is lost, and gives advice.
 fn loss_and_advice(document: &Document) -> (&'static str, String) {
     let restore = "repair moves it to the quarantine; restore it from a backup if you have one";
     match document {
         Document::Repository(repo) => (
             "no data: only the repository of the name",
-            format!("repair keeps the name; then `prodigy-storage repo relink {repo} PATH`"),
+            format!("repair keeps the name; then, {}", relink(repo)),
         ),
         Document::Finished(_) => (
             "the mark that the job is over",

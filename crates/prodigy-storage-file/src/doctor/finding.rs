@@ -1,5 +1,7 @@
 //! The findings of the doctor, and their summary.
 
+use std::path::{Path, PathBuf};
+
 use prodigy_storage_layout::{JobId, RepoName};
 use serde::Serialize;
 
@@ -45,8 +47,8 @@ impl DoctorScope {
         self
     }
 
-    /// Reports each file of a group of similar ones, such as strays, as a finding of its own. The summary counts the group once in
-    /// either case.
+    /// Reports each file of a group of similar ones, such as strays, as a finding of its own. The summary counts each file in either
+    /// case.
     #[must_use]
     pub fn each(mut self, each: bool) -> Self {
         self.each = each;
@@ -129,6 +131,8 @@ pub enum FindingKind {
     /// A mark of sealed or removed segments (a `.sealed-…` or `.removed-…` file) that does not belong to the log, or is
     /// untrue.
     UntrueMark,
+    /// A mark of removed segments (a `.removed-…` file) that hides segments whose files are all here.
+    HiddenEvents,
     /// A job whose deletion was started and has not ended.
     UnfinishedDeletion,
     /// A mark that a job or repository was moved to another store, so that this store accepts no more writes to it.
@@ -164,7 +168,7 @@ impl FindingKind {
     ///
     /// assert!(FindingKind::ALL.contains(&FindingKind::Stray));
     /// ```
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::DamagedEvents,
         Self::DamagedArchive,
         Self::DamagedItems,
@@ -183,6 +187,7 @@ impl FindingKind {
         Self::MissingEvents,
         Self::AheadOfClock,
         Self::UntrueMark,
+        Self::HiddenEvents,
         Self::UnfinishedDeletion,
         Self::Moved,
         Self::Mode,
@@ -247,8 +252,11 @@ pub struct Finding {
     pub severity: FindingSeverity,
     /// The kind of the problem.
     pub kind: FindingKind,
-    /// The path of the file or folder.
+    /// The path of the file or folder. In one that is not Unicode, `\xff` is a byte; [`path`](Self::path) has the bytes.
     pub place: String,
+    /// The paths of the first of them; empty if `place` is the only one.
+    #[serde(skip)]
+    pub(super) paths: Vec<PathBuf>,
     /// The number of files or folders; `place` is the first of them.
     pub count: u64,
     /// The offset in the file; in a compressed segment, the offset in the uncompressed data.
@@ -266,6 +274,9 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// The largest number of paths that a finding about several files has.
+    pub const NAMED: usize = 20;
+
     /// Creates a finding about a file or folder, without lost data and without advice.
     #[must_use]
     pub fn new(severity: FindingSeverity, kind: FindingKind, place: String, why: impl Into<String>) -> Self {
@@ -273,6 +284,7 @@ impl Finding {
             severity,
             kind,
             place,
+            paths: Vec::new(),
             count: 1,
             offset: 0,
             len: 0,
@@ -307,6 +319,24 @@ impl Finding {
     pub fn outcome(mut self, outcome: FindingOutcome) -> Self {
         self.outcome = outcome;
         self
+    }
+
+    /// The path of the file or folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.paths
+            .first()
+            .map_or(Path::new(&self.place), PathBuf::as_path)
+    }
+
+    /// The paths of the first files or folders, of which [`count`](Self::count) is the number: at least one, and at most
+    /// [`NAMED`](Self::NAMED).
+    #[must_use]
+    pub fn paths(&self) -> Vec<&Path> {
+        match self.paths.is_empty() {
+            true => vec![self.path()],
+            false => self.paths.iter().map(PathBuf::as_path).collect(),
+        }
     }
 
     /// True if it is damage that was not repaired.
@@ -360,12 +390,12 @@ impl DoctorSummary {
         self.left == 0
     }
 
-    /// Counts a finding.
+    /// Counts a finding; one about several files counts as several.
     pub fn count(&mut self, finding: &Finding) {
         match finding.severity {
-            FindingSeverity::Note => self.notes += 1,
-            FindingSeverity::Warning => self.warnings += 1,
-            FindingSeverity::Damage => self.damage += 1,
+            FindingSeverity::Note => self.notes += finding.count,
+            FindingSeverity::Warning => self.warnings += finding.count,
+            FindingSeverity::Damage => self.damage += finding.count,
         }
         let is_unread =
             finding.kind == FindingKind::Unreadable && finding.severity == FindingSeverity::Warning;
@@ -404,6 +434,7 @@ mod tests {
                 | K::MissingEvents
                 | K::AheadOfClock
                 | K::UntrueMark
+                | K::HiddenEvents
                 | K::UnfinishedDeletion
                 | K::Moved
                 | K::Mode

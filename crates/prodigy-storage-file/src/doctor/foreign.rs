@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use prodigy_storage_layout::{DLQ, EVENTS, STATE};
 
-use super::finding::{FindingKind, FindingSeverity};
+use super::finding::{Finding, FindingKind, FindingSeverity};
 use super::walk::Examination;
+use crate::fs::OpenMode;
 
 /// A kind of files or folders that is reported in one finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,10 +29,10 @@ pub(super) enum Group {
     Stray,
 }
 
-/// The number of files in a group, and the path of the first.
-#[derive(Debug)]
+/// The number of files in a group, and the paths of the first.
+#[derive(Debug, Default)]
 struct Tally {
-    first: PathBuf,
+    paths: Vec<PathBuf>,
     count: u64,
 }
 
@@ -40,22 +41,47 @@ struct Tally {
 pub(super) struct Groups(BTreeMap<Group, Tally>);
 
 impl Group {
-    /// Chooses the group of a path that is not part of the layout.
+    /// The advice about stray names where there are files of another program, whose names they may be.
+    const OF_ANOTHER: &str = "this store reads none of them; another program keeps files in this folder and may use them: move them away \
+                              if you know that it does not";
+
+    /// True if a file of this group shows that another program writes to the root.
+    fn is_of_another(self) -> bool {
+        self.words().1 == FindingKind::Foreign && self != Self::Documents
+    }
+
+    /// Chooses the group of a path that is not part of the layout. A file is another program's if the tool's `import` knows what such a
+    /// path holds.
     pub(super) fn of(path: &Path) -> Self {
-        let mut parts = path.components().map(|part| part.as_os_str());
-        match (parts.next(), parts.nth(2)) {
-            (Some(area), Some(name))
-                if area == DLQ
-                    && ["mapreduce", "items", "index.json", "dlq-items.json"]
-                        .iter()
-                        .any(|known| name == *known) =>
+        let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
+        let is_letter = |rest: &[&str]| match rest {
+            [.., "items", file] => file.ends_with(".json"),
+            [.., file] => ["index.json", "dlq-items.json"].contains(file),
+            [] => false,
+        };
+        let is_state = |file: &str| {
+            let ends = [".json", ".json.gz", ".json.zst", ".checkpoint.gz"];
+            ends.iter().any(|end| file.ends_with(end))
+        };
+        match parts.as_deref().unwrap_or_default() {
+            [area, _, _, file] if *area == EVENTS && file.contains(".jsonl") => Self::OtherEventFiles,
+            [area, _, _, rest @ ..] if *area == DLQ && is_letter(rest) => Self::DeadLetters,
+            [area, _, "mapreduce", "jobs", _, file] | [area, "mapreduce", "jobs", _, file]
+                if *area == STATE && is_state(file) =>
             {
+                Self::JobState
+            }
+            [area, "reduce_checkpoints", _, file] | [area, _, "mappings", file]
+                if *area == STATE && file.ends_with(".json") =>
+            {
+                Self::JobState
+            }
+            [area, .., "mapreduce", "dlq", _, "items", file] if *area == STATE && file.ends_with(".json") => {
                 Self::DeadLetters
             }
-            (Some(area), Some(name)) if area == EVENTS && name.to_string_lossy().contains(".jsonl") => {
-                Self::OtherEventFiles
-            }
-            (Some(area), _) if area == STATE => Self::JobState,
+            [area, .., "mapreduce", "dlq", _, "index.json"] if *area == STATE => Self::DeadLetters,
+            ["sessions", file] if file.ends_with(".json") => Self::JobState,
+            ["resume_locks", file] if file.ends_with(".lock") => Self::JobState,
             _ => Self::Stray,
         }
     }
@@ -175,33 +201,86 @@ impl Group {
 }
 
 impl Examination<'_> {
+    /// The group of a file that is not part of the layout: a stray one if what it holds is no data of another program.
+    pub(super) fn group_of(&self, path: &Path) -> Group {
+        match Group::of(path) {
+            Group::Stray => Group::Stray,
+            _ if self.is_text(path) => Group::Stray,
+            group => group,
+        }
+    }
+
+    /// True for a file that is neither JSON nor compressed. A file that can't be read is not judged.
+    fn is_text(&self, path: &Path) -> bool {
+        const GZIP: &[u8] = &[0x1f, 0x8b];
+        const ZSTD: [&[u8]; 2] = [&[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18]];
+        let mut head = [0; 512];
+        let file = self.root.fs.open(path, OpenMode::Read);
+        let Ok(len) = file.and_then(|file| file.read_at(&mut head, 0)) else {
+            return false;
+        };
+        let head = head.get(..len).unwrap_or_default();
+        let is_json = matches!(head.trim_ascii_start().first(), Some(b'{' | b'['));
+        !is_json && !head.starts_with(GZIP) && !ZSTD.iter().any(|mark| head.starts_with(mark))
+    }
+
     /// Counts a file or a folder of a group.
     pub(super) fn group(&mut self, group: Group, path: &Path) {
-        if self.scope.each {
+        self.is_shared |= group.is_of_another();
+        // The advice about stray names depends on all other files.
+        if self.scope.each && group != Group::Stray {
             let (severity, kind, why, advice) = group.texts(1);
             let finding = self.finding(severity, kind, path, why).advice(advice);
-            match self.groups.0.contains_key(&group) {
-                true => (self.found)(finding),
-                false => self.report(finding),
-            }
+            return self.report(finding);
         }
-        let tally = self.groups.0.entry(group).or_insert_with(|| Tally {
-            first: path.to_owned(),
-            count: 0,
-        });
+        let tally = self.groups.0.entry(group).or_default();
+        if tally.paths.len() < Finding::NAMED || self.scope.each {
+            tally.paths.push(path.to_owned());
+        }
         tally.count += 1;
     }
 
     /// Reports a finding for each group.
     pub(super) fn report_groups(&mut self) {
         for (group, tally) in std::mem::take(&mut self.groups).0 {
-            if self.scope.each {
+            let each = self.scope.each;
+            let (severity, kind, why, advice) = group.texts(if each { 1 } else { tally.count });
+            let advice = match group {
+                Group::Stray if self.is_shared => Group::OF_ANOTHER,
+                _ => advice,
+            };
+            for path in tally.paths.iter().filter(|_| each) {
+                let finding = self.finding(severity, kind, path, why.as_str());
+                self.report(finding.advice(advice));
+            }
+            if each {
                 continue;
             }
-            let (severity, kind, why, advice) = group.texts(tally.count);
-            let mut finding = self.finding(severity, kind, &tally.first, why).advice(advice);
+            let first = tally.paths.first().map_or(Path::new(""), PathBuf::as_path);
+            let mut finding = self.finding(severity, kind, first, why).advice(advice);
+            finding.paths = tally.paths.iter().map(|path| self.root.absolute(path)).collect();
             finding.count = tally.count;
             self.report(finding);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_an_import_knows_are_no_stray_ones() {
+        for path in [
+            "sessions/s.json",
+            "resume_locks/j.lock",
+            "state/reduce_checkpoints/j/reduce-checkpoint-v1-1.json",
+            "state/shop/mappings/m.json",
+        ] {
+            assert_eq!(Group::of(Path::new(path)), Group::JobState, "{path}");
+        }
+        for path in ["sessions/notes.txt", "resume_locks/deep/j.lock", "other/s.json"] {
+            assert_eq!(Group::of(Path::new(path)), Group::Stray, "{path}");
         }
     }
 }

@@ -151,8 +151,13 @@ fn copy_ranges(
         .map_err(|error| temp.fault(error))
 }
 
-/// The absolute path of a file, for messages.
+/// The absolute path of a file, for messages. A byte that is no part of a character is written as `\xff`.
 pub(super) fn place(root: &Root, path: &Path) -> String {
     let absolute: PathBuf = root.absolute(path);
-    absolute.display().to_string()
+    let mut text = String::new();
+    for part in absolute.as_os_str().as_encoded_bytes().utf8_chunks() {
+        text.push_str(part.valid());
+        text.extend(part.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
 }

@@ -2,20 +2,22 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::record::LineFault;
 use prodigy_storage_backend::{Deadline, EventId, Result, TooLarge};
-use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp};
+use prodigy_storage_layout::{EVENTS, JobAddress, QUARANTINE, RepoName, SegmentForm, SegmentName, Timestamp};
 
 use super::finding::{Finding, FindingKind, FindingOutcome};
 use super::foreign::Group;
 use super::keep::Damaged;
 use super::walk::Examination;
 use crate::fs::{Metadata, OpenMode};
+use crate::log::Logs;
 use crate::log::archive;
 use crate::log::clock::StepClock;
-use crate::log::listing::{self, Forms};
+use crate::log::listing::{self, Forms, Leftover, Listing};
 use crate::log::search;
 use crate::log::segment::{Head, SegmentReader};
 use crate::log::segment_ref::SegmentRef;
@@ -25,6 +27,9 @@ use crate::log::tail;
 const CHUNK: usize = 256 << 10;
 /// The longest time between the creation of a segment and the first write to it that is no sign of a later change.
 const CREATION: Duration = Duration::from_secs(1);
+
+/// The least time for the end of a removal that was cut short.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// The fault of a damaged line that is longer than the size limit.
 const TOO_LONG: &str = LineFault::TooLong.as_str();
@@ -54,20 +59,13 @@ pub(super) struct Segment<'a> {
 
 impl Examination<'_> {
     /// Examines the log of a job.
-    pub(super) fn log(&mut self, _: &JobAddress, folder: &Path) {
+    pub(super) fn log(&mut self, job: &JobAddress, folder: &Path) {
         match listing::list(self.root, folder, Deadline::never()) {
             Ok(listing) => {
                 self.ahead_of_clock(folder, listing.segments.keys());
                 self.sealed_marks(folder, &listing);
                 self.removed_marks(folder, &listing);
-                for (name, forms) in &listing.leftovers {
-                    let path = folder.join(name.file_name(forms.any()));
-                    let why = "a segment that was removed, and whose removal was cut short";
-                    let finding = self
-                        .note(FindingKind::Temporary, &path, why)
-                        .advice("nothing: readers skip it, and the next removal of events of this job removes the file");
-                    self.report(finding);
-                }
+                self.leftovers(job, folder, &listing);
                 for (name, forms) in listing.segments {
                     // If both forms of a segment exist, they are examined together, under the name of the plain one.
                     if name.twin_form().is_none() {
@@ -76,6 +74,44 @@ impl Examination<'_> {
                 }
             }
             Err(error) => self.unreadable(folder, &error),
+        }
+    }
+
+    /// Reports the segments that a mark of removed segments hides.
+    fn leftovers(&mut self, job: &JobAddress, folder: &Path, listing: &Listing) {
+        let leftovers = listing.leftovers.as_slice();
+        let moved = (self.repairs() && !leftovers.is_empty()).then(|| {
+            // Removes no other segment: each has an event after that time.
+            let (logs, none) = (Logs::new(Arc::clone(self.root)), Timestamp::MIN);
+            let deadline = self.deadline().remaining().unwrap_or_default().max(MOMENT);
+            logs.remove_before(job, none, Deadline::after(deadline))
+                .map(|_| Some(self.root.absolute(Path::new(QUARANTINE)).display().to_string()))
+        });
+        let report = |examination: &mut Self, finding| match &moved {
+            Some(moved) => examination.report_repaired(finding, moved),
+            None => examination.report(finding),
+        };
+        if let Some(mark) = listing.undoable() {
+            let why = format!(
+                "it hides {} segments, and none of them was removed yet: the mark was copied from a cleaned copy of this store, \
+                 or a removal of old events died as it began",
+                leftovers.len()
+            );
+            let finding = self
+                .warning(FindingKind::HiddenEvents, &mark.path(folder), why)
+                .advice(
+                    "if a copy brought the mark, move the mark away: the events are then read again. If the events are to go, \
+                     let a repair move their segments to the quarantine, as the next removal of events of this job does",
+                );
+            return report(self, finding);
+        }
+        for Leftover { name, forms } in leftovers {
+            let path = folder.join(name.file_name(forms.any()));
+            let why = "a segment that was removed, and whose removal was cut short";
+            let finding = self.note(FindingKind::Temporary, &path, why).advice(
+                "nothing: readers skip it; repair and the next removal of events of this job move the file to the quarantine",
+            );
+            report(self, finding);
         }
     }
 
@@ -129,7 +165,10 @@ impl Examination<'_> {
             Ok(None) => return,
             Err(error) => return self.unreadable(&segment.path, &error),
         };
-        self.summary.events += contents.events;
+        // The entries of the audit log are no events of a job.
+        if !folder.starts_with(Path::new(EVENTS).join(RepoName::AUDIT)) {
+            self.summary.events += contents.events;
+        }
         if !is_ours {
             self.foreign(Group::EventFiles, &segment.path);
             if !contents.damaged.is_empty() {
@@ -227,7 +266,7 @@ impl Examination<'_> {
         let is_changed = |born: Timestamp| {
             found.modified.as_nanos().saturating_sub(born.as_nanos()) > CREATION.as_nanos() as i64
         };
-        let why = if found.is_sealed() {
+        let why = if !found.is_writable() {
             "it is sealed, and has no event"
         } else if born.is_some_and(is_changed) {
             "it has no event, and was changed after it was created"

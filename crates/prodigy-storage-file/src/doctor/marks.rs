@@ -5,7 +5,7 @@ use std::path::Path;
 use prodigy_storage_backend::EventId;
 use prodigy_storage_layout::SegmentForm;
 
-use super::finding::{Finding, FindingKind};
+use super::finding::{Finding, FindingKind, FindingOutcome};
 use super::walk::Examination;
 use crate::log::clock::StepClock;
 use crate::log::listing::Listing;
@@ -55,6 +55,25 @@ impl Examination<'_> {
                 .advice("nothing, if it was copied: readers and writers ignore it, and repair removes it");
             self.remove_mark(&path, finding);
         }
+        let older: Vec<_> = listing.older_than_removed().collect();
+        if let Some(oldest) = older.first() {
+            let why = format!(
+                "{} segments are here that were made before the end of a removal of old events, and that it did not remove, \
+                 such as {}: they were put back, or they or the mark were copied from another log",
+                older.len(),
+                oldest.stem()
+            );
+            let mut finding = self.warning(FindingKind::UntrueMark, folder, why).advice(
+                "compare the log with a backup: readers return the events of these segments, and a cursor from before the \
+                 removal is a gap; `clean --events` removes them as any old ones",
+            );
+            if self.repairs() {
+                finding.outcome = FindingOutcome::Left {
+                    why: "it is not certain which of the two belongs here".into(),
+                };
+            }
+            self.report(finding);
+        }
     }
 
     fn remove_mark(&mut self, path: &Path, finding: Finding) {
@@ -73,7 +92,7 @@ impl Examination<'_> {
         for (name, forms) in listing.segments.iter().filter(|(name, _)| mark.covers(name)) {
             let segment = SegmentRef::new(self.root, folder, name);
             let found = self.root.fs.metadata(&segment.path(SegmentForm::Plain)).ok();
-            if found.is_some_and(|found| forms.only_plain() && !found.is_sealed()) {
+            if found.is_some_and(|found| forms.only_plain() && found.is_writable()) {
                 let why = format!(
                     "a mark says that the segment {} is sealed, and its mode says that it is not",
                     name.stem()

@@ -17,12 +17,14 @@
 //! - `walk` goes through the root and recognises each name; `finding` is the report;
 //! - `foreign` counts the files of other programs;
 //! - `log`, `queue`, `document`, `lock` and `place` examine the files of their kind; `segment` rewrites segments;
-//! - `keep` is the quarantine and its reports.
+//! - `keep` is the quarantine and its reports;
+//! - `left` looks at what a deletion left.
 
 mod document;
 mod finding;
 mod foreign;
 mod keep;
+mod left;
 mod lock;
 mod log;
 mod marks;
@@ -38,9 +40,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{Entry, Timestamp};
+use prodigy_storage_layout::{Entry, JobAddress, Timestamp};
 
 pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
+pub use left::Leftovers;
 
 use crate::document::Documents;
 use crate::fs::FileSystem;
@@ -143,6 +146,14 @@ impl Doctor {
             self.check_writable("clear quarantine")?;
         }
         Quarantine::of(root).clear(before, dry_run)
+    }
+
+    /// Finds the files that a deletion leaves, or left, of a job. The folders stay with such files, so the job stays in listings.
+    ///
+    /// # Errors
+    /// Errors of the operating system about a read.
+    pub fn left_of(&self, job: &JobAddress) -> Result<Leftovers> {
+        left::left_of(&self.parts, job)
     }
 
     /// True if readers of the store read the file at this path (relative to the root) in place. Importing such a file

@@ -9,7 +9,7 @@ use super::finding::{FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::Group;
 use super::keep::{keep, whole};
 use super::walk::Examination;
-use crate::fs::{FILE_MODE, FileKind, Metadata, OpenMode, SEALED_MODE, SEALING_MODE, UNLOCKED_MODE};
+use crate::fs::{CLOSED_MODE, FILE_MODE, FileKind, Metadata, OpenMode, SEALED_MODE, UNLOCKED_MODE};
 use crate::root;
 use crate::root::{Replace, TempFile};
 
@@ -145,7 +145,7 @@ impl Examination<'_> {
         self.summary.files += 1;
         let right = match form {
             SegmentForm::Plain if found.is_sealed() => SEALED_MODE,
-            SegmentForm::Plain if found.is_sealing() => SEALING_MODE,
+            SegmentForm::Plain if found.is_closed() => CLOSED_MODE,
             SegmentForm::Plain if found.is_unlocked() => UNLOCKED_MODE,
             SegmentForm::Plain => FILE_MODE,
             _ => SEALED_MODE,

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use prodigy_storage_backend::Result;
+use prodigy_storage_backend::{Deadline, Result};
 use prodigy_storage_layout::{Entry, JobAddress};
 
 use super::finding::{Finding, FindingKind, FindingOutcome, FindingSeverity};
 use super::foreign::Group;
 use super::keep::{Damaged, keep};
 use super::walk::Examination;
-use crate::queue::{LOST_WRITE, NO_ARRAY, Survey};
+use crate::queue::{LOST_WRITE, NO_ARRAY, OVERWRITTEN, Survey};
+use crate::root::Quarantine;
 
 impl Examination<'_> {
     /// Examines the queue of a job.
@@ -20,6 +21,20 @@ impl Examination<'_> {
             Err(error) => return self.unreadable(path, &error),
         };
         self.summary.items += survey.items;
+        if survey.is_overwritten {
+            let finding = self
+                .damage(FindingKind::DamagedItems, path, OVERWRITTEN)
+                .at(0, survey.len)
+                .lost("all items that the file had")
+                .advice(
+                    "repair moves it to quarantine, and the next push begins a queue; restore the items from a backup",
+                );
+            if !self.repairs() {
+                return self.report(finding);
+            }
+            let repaired = self.repair_queue(job);
+            return self.report_repaired(finding, &repaired);
+        }
         if !survey.ours {
             self.emptied(job, path, &survey);
             let group = match survey.is_read() {
@@ -59,9 +74,18 @@ impl Examination<'_> {
             .chain(self.missing_items(path, &survey))
             .chain(self.journal_damage(&journal_path, &survey))
             .collect();
+        let mut is_rebuilt = false;
         if !damaged.is_empty() {
             if self.repairs() {
-                let repaired = self.repair_queue(job);
+                // The repair keeps a torn end, too, of which nobody else knows where.
+                let torn = |kept: Option<String>| {
+                    kept.or_else(|| {
+                        let copy = Quarantine::of(self.root).newest_of(path, survey.torn?)?;
+                        Some(self.root.absolute(&copy).display().to_string())
+                    })
+                };
+                let repaired = self.repair_queue(job).map(torn);
+                is_rebuilt = repaired.is_ok();
                 for finding in damaged {
                     self.report_repaired(finding, &repaired);
                 }
@@ -89,7 +113,7 @@ impl Examination<'_> {
             self.torn_queue(&journal_path, torn, journal.len);
         }
         let torn = survey.torn.unwrap_or(survey.len);
-        if !survey.has_no_array && (survey.torn.is_some() || !survey.closed) {
+        if !is_rebuilt && !survey.has_no_array && (survey.torn.is_some() || !survey.closed) {
             self.torn_queue(path, torn, survey.len);
         }
     }
@@ -117,11 +141,10 @@ impl Examination<'_> {
         findings
     }
 
-    /// Reports a queue that has an empty array and a lock file but no journal. This store never leaves such files, but
-    /// another program may have written the array.
+    /// Reports a queue that has no item and a lock file but no journal. This store never leaves such files, but
+    /// another program may have written the file.
     fn emptied(&mut self, job: &JobAddress, path: &Path, survey: &Survey) {
-        let is_empty = survey.is_read() && survey.items + survey.others == 0;
-        if !is_empty
+        if survey.items > 0
             || self
                 .root
                 .fs
@@ -134,7 +157,7 @@ impl Examination<'_> {
         let finding = self
             .warning(FindingKind::DamagedItems, path, why)
             .lost("perhaps all items: a queue whose items were acknowledged has a journal")
-            .advice("compare it with a backup; nothing if another program wrote the empty array");
+            .advice("compare it with a backup; nothing if another program wrote the file");
         self.report(finding);
     }
 
@@ -214,7 +237,7 @@ impl Examination<'_> {
         if !self.parts.queues.queue_is_bare(job) {
             return self.mode(path);
         }
-        let counted = self.parts.queues.queue_summary(job, self.deadline());
+        let counted = self.parts.queues.queue_summary(job, Deadline::never());
         let had_items = counted.is_ok_and(|queue| queue.damaged > 0);
         let severity = match had_items {
             true => FindingSeverity::Damage,

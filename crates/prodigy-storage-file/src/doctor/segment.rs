@@ -11,7 +11,7 @@ use prodigy_storage_layout::{SegmentForm, Timestamp};
 use super::keep::{Damaged, keep, keep_file, whole};
 use super::log::{Segment, contents};
 use super::walk::Examination;
-use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
+use crate::fs::{CLOSED_MODE, FsFile, Metadata, OpenMode, SEALED_MODE};
 use crate::log::clock::StepClock;
 use crate::log::segment::{Head, SegmentReader};
 use crate::log::segment_ref::SegmentRef;
@@ -248,9 +248,12 @@ fn blanked(
         temp.append(chunk).map_err(|error| temp.fault(error))?;
         at += read as u64;
     }
-    temp.file()
-        .set_mode(held.found.mode & 0o700)
-        .map_err(|error| temp.fault(error))
+    // A cursor keeps its place in a segment that was open: it may be a copy, which the repaired file does not show.
+    let mode = match held.found.is_open() {
+        true => CLOSED_MODE,
+        false => held.found.mode & 0o700,
+    };
+    temp.file().set_mode(mode).map_err(|error| temp.fault(error))
 }
 
 /// Replaces the damaged bytes in a chunk with blanks. The chunk begins at the file offset `at`.

@@ -432,3 +432,18 @@ fn damaged_fencing_marks_are_restored_from_the_tokens_in_documents() {
     add("{}", 9).unwrap();
     assert!(place.examine().1.is_empty());
 }
+
+#[test]
+fn a_folder_with_temporary_files_alone_is_an_empty_one() {
+    let place = Place::new();
+    std::fs::create_dir(place.root()).unwrap();
+    let left = place.root().join(".tmp-0123456789abcdef0123456789abcdef");
+    std::fs::write(&left, "half").unwrap();
+    let (_, findings) = place.examine();
+    let kinds: Vec<_> = findings.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [FindingKind::Temporary]);
+    place.repair();
+    assert!(!left.exists());
+    std::fs::write(place.root().join("mine"), "x").unwrap();
+    assert_eq!(place.examine().1[0].kind, FindingKind::NoStore);
+}

@@ -6,10 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_backend::{Check, Deadline, ErrorKind, Moved, Result, StorageError};
 use prodigy_storage_layout::{
     DELETIONS, DLQ, EVENTS, Entry, Evidence, IMPORTED, JobAddress, JobId, LOCKS, MOVED, ORPHANED, Part,
-    QUARANTINE, RepoName, STATE, WORKTREES,
+    QUARANTINE, RepoName, STATE, WORKTREES, checkpoints_folder, events_folder, queue_folder,
 };
 
 use rustix::io::Errno;
@@ -54,6 +54,8 @@ pub(super) struct Examination<'a> {
     in_the_way: InTheWay,
     /// The absolute paths to which links lead that are in the way.
     led_to: HashSet<PathBuf>,
+    /// True if there are files of another program.
+    pub(super) is_shared: bool,
     /// The folder of the last examined file of another program, and the record of the files imported from there.
     imported: Option<(PathBuf, Imported)>,
 }
@@ -80,6 +82,7 @@ impl<'a> Examination<'a> {
             groups: Groups::default(),
             in_the_way: InTheWay::default(),
             led_to: HashSet::new(),
+            is_shared: false,
             imported: None,
         }
     }
@@ -102,6 +105,7 @@ impl<'a> Examination<'a> {
             return Ok(self.summary);
         }
         let entries = self.names(Path::new(""));
+        self.names_of_bytes(Path::new(""));
         self.note_links(Path::new(""), &entries);
         for entry in entries {
             let path = Path::new(&entry.name);
@@ -143,7 +147,11 @@ impl<'a> Examination<'a> {
         path: &Path,
         why: impl Into<String>,
     ) -> Finding {
-        Finding::new(severity, kind, place(self.root, path), why)
+        let mut finding = Finding::new(severity, kind, place(self.root, path), why);
+        if path.to_str().is_none() {
+            finding.paths.push(self.root.absolute(path));
+        }
+        finding
     }
 
     pub(super) fn note(&self, kind: FindingKind, path: &Path, why: impl Into<String>) -> Finding {
@@ -210,9 +218,22 @@ impl<'a> Examination<'a> {
         }
     }
 
+    /// Reports the names in a folder that are not Unicode, which no other call lists.
+    fn names_of_bytes(&mut self, folder: &Path) {
+        // An error was reported with the other names of the folder.
+        let mut names = self.root.fs.names_of_bytes(folder).unwrap_or_default();
+        names.sort();
+        for name in names {
+            if self.in_scope(&folder.join(name.to_string_lossy().as_ref())) {
+                self.group(Group::Stray, &folder.join(name));
+            }
+        }
+    }
+
     fn folder(&mut self, folder: &Path, depth: usize) {
         self.mode(folder);
         let entries = self.names(folder);
+        self.names_of_bytes(folder);
         self.same_but_for_case(folder, &entries);
         if let Some(job) = log_of(folder) {
             self.log(&job, folder);
@@ -353,16 +374,23 @@ impl<'a> Examination<'a> {
         match self.root.is_deleted(REPAIR, job) {
             Ok(false) => {}
             Ok(true) => {
-                let finding = self
-                    .warning(
-                        FindingKind::UnfinishedDeletion,
-                        path,
-                        format!("a deletion or a restore of the job {job} was begun, and its process died"),
-                    )
-                    .advice(
-                        "run `prodigy-storage clean --yes`, which removes the rest; a write to the job does so, too",
-                    );
-                self.report(finding);
+                let discard = Check::end_of_deletion(job);
+                let (what, advice) = match self.root.is_restored(job) {
+                    true => (
+                        "restore",
+                        format!(
+                            "run the same `restore` again, which begins again and ends it; or run `{discard}`, which discards what was restored; \
+                             a write to the job discards it, too"
+                        ),
+                    ),
+                    false => (
+                        "deletion",
+                        format!("run `{discard}`, which removes the rest; a write to the job does so, too"),
+                    ),
+                };
+                let why = format!("a {what} of the job {job} was begun, and its process died");
+                let finding = self.warning(FindingKind::UnfinishedDeletion, path, why);
+                self.report(finding.advice(advice));
             }
             Err(error) => {
                 let finding = self
@@ -419,6 +447,8 @@ impl<'a> Examination<'a> {
     fn moved(&mut self, part: &Part, path: &Path) {
         let finding = match self.root.move_mark(part) {
             Ok(None) => return,
+            // The mark still refuses writes, which needs no report once the data was deleted here.
+            Ok(Some(_)) if !self.is_here(part) => return,
             Ok(Some(moved)) => self
                 .note(
                     FindingKind::Moved,
@@ -429,13 +459,26 @@ impl<'a> Examination<'a> {
                         moved.at.to_rfc3339()
                     ),
                 )
-                .advice("set the configuration to that place, and delete here what is no longer needed"),
+                .advice("set the configuration to that place; then delete here what is no longer needed"),
             Err(error) => self
                 .damage(FindingKind::Moved, path, error.why())
                 .lost("the name of the place that it was moved to; all writes to it are refused")
-                .advice("take the mark away with `prodigy-storage copy --reopen` if the data was not moved"),
+                .advice(format!(
+                    "take the mark away with `{}` if the data was not moved",
+                    Moved::reopening(part)
+                )),
         };
         self.report(finding);
+    }
+
+    /// True if this root has data of the part, or may have.
+    fn is_here(&self, part: &Part) -> bool {
+        let Part::Job(job) = part else {
+            return true;
+        };
+        [events_folder(job), queue_folder(job), checkpoints_folder(job)]
+            .iter()
+            .any(|folder| self.root.fs.metadata(folder).is_ok() && self.has_files(folder, 0))
     }
 
     /// Reports a name that is not part of the layout.
@@ -448,16 +491,31 @@ impl<'a> Examination<'a> {
         } else if entry.kind == FileKind::File && entry.name.starts_with(TEMP_PREFIX) {
             self.temporary(path);
         } else if entry.kind == FileKind::File && self.is_imported(path, entry) {
+            self.is_shared = true;
             let why = "another program's file, whose contents were imported";
             let finding = self
                 .note(FindingKind::Imported, path, why)
                 .advice("nothing has to be done; move it away once its program needs it no more");
             self.report(finding);
+        } else if entry.kind == FileKind::Folder && self.has_known_files(path) {
+            self.names_of_bytes(path);
+            for entry in self.names(path) {
+                self.other(&path.join(&entry.name), &entry);
+            }
         } else if !self.led_to.contains(&self.root.absolute(path)) {
             // Where a link at the path of a folder leads to may be the data of the store: the finding about the link
             // says so.
-            self.group(Group::of(path), path);
+            self.group(self.group_of(path), path);
         }
+    }
+
+    /// True for a folder outside the layout with files whose contents `import` knows.
+    fn has_known_files(&self, folder: &Path) -> bool {
+        let entries = self.root.fs.list(folder).unwrap_or_default();
+        entries.iter().any(|entry| {
+            let path = folder.join(&entry.name);
+            entry.kind == FileKind::File && self.group_of(&path) != Group::Stray
+        })
     }
 
     fn is_imported(&mut self, path: &Path, entry: &DirEntry) -> bool {

@@ -13,6 +13,7 @@ use std::path::Path;
 use prodigy_storage_layout::{Document, Entry};
 
 use super::envelope::is_ours;
+use crate::root::{Root, is_text};
 
 /// True if only this store gives such names to documents.
 pub(super) fn by_name(document: &Document) -> bool {
@@ -32,6 +33,16 @@ fn document(document: &Document, bytes: &[u8]) -> bool {
     // name.
     let is_blank = document.stamp().is_none() && bytes.iter().all(|byte| *byte == 0);
     by_name(document) || is_blank || is_ours(bytes)
+}
+
+/// True if text has taken the place of a document of ours: a process of this store has worked on the documents of the job, since their
+/// lock file is there, and the file holds no JSON. Another program that uses the same name writes JSON.
+pub(super) fn is_overwritten(root: &Root, path: &Path, bytes: &[u8]) -> bool {
+    let job = match Entry::parse(path) {
+        Some(Entry::Document(Document::Setup(job) | Document::Orphans(job))) => job,
+        _ => return false,
+    };
+    is_text(bytes) && root.fs.metadata(&Entry::StateLock(job).path()).is_ok()
 }
 
 /// True if this store wrote the document at a path.

@@ -194,7 +194,7 @@ impl Documents {
                 },
                 bytes,
             )) => {
-                if !ours::document_at(path, &bytes) {
+                if !ours::document_at(path, &bytes) && !ours::is_overwritten(&self.root, path, &bytes) {
                     return Ok(DocumentRead::Foreign(another_programs(
                         operation,
                         at.display(),

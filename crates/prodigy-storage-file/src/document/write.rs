@@ -125,6 +125,10 @@ impl Documents {
             Ok(Some(_)) => match self.look(operation, path)? {
                 DocumentRead::Valid(found) => !found.is_verified(),
                 DocumentRead::Foreign(_) => true,
+                // The file may be of another program after all, so only a repair moves it, to quarantine.
+                DocumentRead::Damaged(error, bytes) if ours::is_overwritten(&self.root, path, &bytes) => {
+                    return Err(error);
+                }
                 DocumentRead::Absent | DocumentRead::Damaged(..) => false,
             },
             // A link may be replaced or removed, since that changes the link itself and not its target.
@@ -149,7 +153,7 @@ impl Documents {
     pub(crate) fn is_ours(&self, operation: &'static str, document: &Document) -> Result<bool> {
         match self.check_ours(operation, document, &document.path()) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Damaged) => Ok(false),
             Err(error) => Err(error),
         }
     }

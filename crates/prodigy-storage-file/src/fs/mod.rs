@@ -10,7 +10,7 @@ mod real;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,9 @@ pub const FILE_MODE: u32 = 0o600;
 pub const FOLDER_MODE: u32 = 0o700;
 /// Mode that marks a segment as sealed, which survives a power loss.
 pub const SEALED_MODE: u32 = 0o400;
-/// Mode that marks a segment that is being sealed: no process appends to it any more, unless a power loss takes the mark.
-pub const SEALING_MODE: u32 = 0o500;
+/// Mode that marks a segment as closed: no process appends to it any more, and a cursor names it for good. It is being
+/// sealed, or it is a copy, of which another store may have a longer one.
+pub const CLOSED_MODE: u32 = 0o500;
 /// Mode that marks a segment that an earlier version wrote without locks. No process appends to such a segment any more.
 pub const UNLOCKED_MODE: u32 = 0o700;
 
@@ -87,6 +88,8 @@ pub struct Metadata {
     /// The mtime: the time of the last write; for a folder, the last time a name in it was added or removed. A user may set
     /// it to any value.
     pub modified: Timestamp,
+    /// The ctime: the time of the last change of the file, its mode or its times. A write sets it to the mtime.
+    pub changed: Timestamp,
 }
 
 impl Metadata {
@@ -96,9 +99,9 @@ impl Metadata {
         self.mode & 0o300 == 0
     }
 
-    /// True if the mode marks a segment that is being sealed, or whose writer died meanwhile.
+    /// True if the mode marks a segment as closed, and not as sealed.
     #[must_use]
-    pub fn is_sealing(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.mode & 0o300 == 0o100
     }
 
@@ -106,6 +109,12 @@ impl Metadata {
     #[must_use]
     pub fn is_unlocked(&self) -> bool {
         self.mode & 0o300 == 0o300
+    }
+
+    /// True if the mode marks a segment as open: a writer may append to it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_writable() && !self.is_unlocked()
     }
 
     /// True if the mode lets the owner write to the file.
@@ -183,6 +192,13 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// The entries of a folder in any order, without `.` and `..`. The empty path is the root.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
+    /// The names in a folder that are not Unicode, in any order. No other call lists them, since the backend never creates
+    /// such names. A simulated file system may have none.
+    fn names_of_bytes(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        let _ = folder;
+        Ok(Vec::new())
+    }
+
     /// Opens a folder to read and lock it. Follows no link. The empty path is the root.
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>>;
 
@@ -259,7 +275,7 @@ pub trait FsFolder: fmt::Debug + Send + Sync {
     fn metadata(&self) -> io::Result<Metadata>;
 
     /// Calls `show` with each name in the folder and its kind, in any order, without `.`, `..` and names that are not Unicode.
-    /// Every name that exists during the whole call is shown.
+    /// Every name that exists during the whole call is shown. A folder that was removed has none.
     fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()>;
 
     /// A mark of the folder's names: if two marks are equal, no name was added or removed between the two calls. `None` if

@@ -8,11 +8,11 @@ mod rights;
 #[cfg(target_os = "linux")]
 mod watch;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use super::{FsWatch, Wake};
 pub(super) use beneath::{chmod_unread, open_stepwise};
 use beneath::{make_folder, open_beneath, open_folder};
 use file::{RealFile, full_sync};
-use folder::{RealFolder, each_name};
+use folder::{RealFolder, each_entry, each_name};
 use rights::{Owner, heir, may, takes_nothing, write_and_leave_nothing};
 
 /// The file system of the operating system, below one root.
@@ -135,7 +135,7 @@ impl RealFs {
     }
 
     /// Opens the folder that contains `path`; returns it with the last component of the path.
-    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a std::ffi::OsStr)> {
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a OsStr)> {
         let name = path
             .file_name()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -327,6 +327,18 @@ impl FileSystem for RealFs {
         Ok(entries)
     }
 
+    fn names_of_bytes(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        let folder = self.open_beneath(folder, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+        let mut names = Vec::new();
+        each_entry(&folder, &mut |name, _| {
+            if name.to_str().is_err() {
+                names.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+            }
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         Ok(Box::new(RealFolder(self.open_beneath(path, flags, 0)?)))
@@ -458,6 +470,7 @@ fn metadata_of(stat: &rustix::fs::Stat) -> Metadata {
         identity: (stat.st_dev as u64, stat.st_ino as u64),
         links: stat.st_nlink as u64,
         modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
     }
 }
 

@@ -126,6 +126,19 @@ fn a_folder_that_its_own_umask_closed_gets_its_mode() {
 }
 
 #[test]
+fn an_open_folder_that_was_removed_has_no_names() {
+    let (dir, fs) = place();
+    std::fs::create_dir(dir.path().join("root/a/c")).unwrap();
+    let opened = fs.folder(Path::new("a/c")).unwrap();
+    std::fs::remove_dir(dir.path().join("root/a/c")).unwrap();
+    let mut names = Vec::new();
+    opened.names(&mut |name, _| names.push(name.to_owned())).unwrap();
+    assert!(names.is_empty());
+    // A folder that never existed is an error.
+    assert!(fs.list(Path::new("a/c")).is_err());
+}
+
+#[test]
 fn a_file_with_a_second_name_keeps_its_mode() {
     let (dir, fs) = place();
     let outside = dir.path().join("outside/file");

@@ -11,10 +11,12 @@
 
 mod process;
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use process::is_alive;
-pub(crate) use process::{ProcessState, host, instance, state_of};
+pub(crate) use process::{ProcessState, host, instance, is_stopped, state_of};
 use prodigy_storage_backend::Holder;
 
 /// The largest number of times that a table is read if it does not fit in one piece. A single reading misses a given
@@ -121,6 +123,37 @@ impl KernelLocks {
         Some(holder_among(heirs, identity, signer_id).unwrap_or(0))
     }
 
+    /// The files and folders below a folder that other processes have locked, each with a process that holds its lock: the one that
+    /// took it, and each stopped one that inherited it. Leaves out processes whose descriptors this user may not see.
+    pub(crate) fn below(&self, folder: &Path) -> BTreeSet<(u32, PathBuf)> {
+        let takers = self.seen.iter().map(|lock| lock.taker);
+        let stopped = processes().filter(|pid| is_stopped(*pid));
+        let holders: BTreeSet<u32> = takers.chain(stopped).collect();
+        let mut found = BTreeSet::new();
+        for pid in holders {
+            if pid == 0 || pid == std::process::id() {
+                continue;
+            }
+            let process = Path::new("/proc").join(pid.to_string());
+            let descriptors = std::fs::read_dir(process.join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            for descriptor in descriptors {
+                let path = std::fs::read_link(descriptor.path()).unwrap_or_default();
+                let number = process.join("fdinfo").join(descriptor.file_name());
+                if path.starts_with(folder)
+                    && path != folder
+                    && std::fs::read_to_string(number).is_ok_and(|text| text.contains("\nlock:"))
+                {
+                    // A process may have several descriptors of one open file.
+                    found.insert((pid, path));
+                }
+            }
+        }
+        found
+    }
+
     fn find(&mut self, identity: (u64, u64), signer: Option<u32>) -> Option<u32> {
         loop {
             if let Some(found) = self.in_seen(identity, signer) {
@@ -214,17 +247,18 @@ fn sees_all() -> bool {
     true
 }
 
+/// The ids of all processes that are visible here.
+fn processes() -> impl Iterator<Item = u32> {
+    let found = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    found.filter_map(|process| process.file_name().to_str()?.parse().ok())
+}
+
 /// The locks on the open descriptors of all processes that this user may examine. They are needed in a container, where
 /// the kernel's table leaves out a lock whose taker has ended, even if another process inherited it.
 fn locks_of_descriptors() -> Vec<KernelLock> {
     let mut found = Vec::new();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        let name = process.file_name();
-        let Some(holder) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let descriptors = std::fs::read_dir(process.path().join("fdinfo"));
+    for holder in processes() {
+        let descriptors = std::fs::read_dir(format!("/proc/{holder}/fdinfo"));
         for descriptor in descriptors.into_iter().flatten().flatten() {
             let text = std::fs::read_to_string(descriptor.path()).unwrap_or_default();
             let locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));

@@ -80,6 +80,21 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     )
 }
 
+/// True if a process was stopped by a signal, or by a debugger: it keeps its locks, and does nothing.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_stopped(_pid: u32) -> bool {
+    false
+}
+
 /// The boot id and the process namespace, joined by `/`.
 #[cfg(target_os = "linux")]
 fn space() -> Option<String> {

@@ -464,6 +464,19 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
         let error = lock(&other).unwrap_err();
         let named = format!("it is held by process {} on ", std::process::id());
         assert!(error.why().starts_with(&named), "{error}");
+        let same_root = lock(&store).unwrap_err();
+        assert!(
+            same_root
+                .why()
+                .starts_with("it is held by another thread of this process"),
+            "{same_root}"
+        );
+        for error in [error, same_root] {
+            assert!(
+                error.hint().unwrap().contains("begin fewer calls at once"),
+                "{error:#}"
+            );
+        }
     }
     // Another program takes the lock without writing its name, so the file still names a process that has ended.
     let at = dir.path().join("root").join(file);
@@ -479,6 +492,10 @@ fn every_lock_file_names_a_holder_only_while_it_lives_and_holds_it() {
     assert!(
         error.why().starts_with("it is held by ") && error.why().contains(&last),
         "{error}"
+    );
+    assert!(
+        error.hint().unwrap().starts_with("wait for the holder"),
+        "{error:#}"
     );
 }
 

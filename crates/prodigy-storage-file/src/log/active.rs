@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{EventId, record};
 use prodigy_storage_layout::{SegmentName, Timestamp};
 
-use crate::fs::{FsFile, SEALED_MODE, SEALING_MODE};
+use crate::fs::{CLOSED_MODE, FsFile, SEALED_MODE};
 
 /// An open segment file. Its syncs are shared by threads, and after the first failed sync it refuses any further sync.
 #[derive(Debug)]
@@ -102,11 +102,16 @@ impl SegmentFile {
     /// A reader does not name a sealed segment in its cursor any more. So the segment gets its last mode only when it is
     /// certain that no power loss makes it an open one again, to which the next writer would append.
     pub(crate) fn seal(&self) -> io::Result<()> {
-        self.file.set_mode(SEALING_MODE)?;
-        self.file.sync_all()?;
+        self.close()?;
         self.file.set_mode(SEALED_MODE)?;
         self.sealed.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Marks the segment as closed, durably: no writer continues it, and a cursor keeps its place in it.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.file.set_mode(CLOSED_MODE)?;
+        self.file.sync_all()
     }
 
     /// True once this process has sealed the segment.

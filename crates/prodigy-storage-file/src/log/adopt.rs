@@ -15,7 +15,7 @@ use super::folder::LockedFolder;
 use super::listing::{self, KnownNewest, Listing};
 use super::segment_ref::SegmentRef;
 use super::{sealed_mark, search, tail};
-use crate::fs::{FsFile, Metadata, OpenMode, SEALED_MODE};
+use crate::fs::{FsFile, Metadata, OpenMode};
 use crate::root::{LockNow, Root, TempFile, count};
 
 /// The number of newest segments whose last id is always read to find the newest id of the log.
@@ -97,16 +97,14 @@ pub(crate) fn adopt(
             other => other.map_err(|error| root.read_fault("adopt segment", &folder.join(&file), error))?,
         };
         // The clock was set back since the file was written to: its mtime is in the future. Its last id is read, too.
-        let may_grow = |found: &Metadata| !found.is_sealed() || found.modified > now;
+        let may_grow = |found: &Metadata| found.is_writable() || found.modified > now;
         if age < RECENT || name.twin_form().is_some() || found.as_ref().is_some_and(may_grow) {
             newest = newest
                 .max(search::last_id_of(SegmentRef::new(root, folder, name), clock)?.unwrap_or(EventId::MIN));
         }
         let Some(found) = found else { continue };
-        if is_open(&found) && forms.only_plain() {
-            candidates.push(name.clone());
-        } else if found.is_sealing() {
-            end_sealing(SegmentRef::new(root, folder, name));
+        if found.is_open() && forms.only_plain() {
+            candidates.push((name.clone(), found));
         } else if (!forms.only_plain() || root.options.compression) && found.is_sealed() {
             archive.enqueue(folder, name, None);
         }
@@ -115,14 +113,18 @@ pub(crate) fn adopt(
         archive.mark_sealed(folder);
     }
     let mut active = None;
-    for name in candidates {
+    for (name, found) in candidates {
+        let is_copy = tail::is_copy(root, &folder.join(name.file_name(SegmentForm::Plain)), &found);
         if let Some(taken) = take(SegmentRef::new(root, folder, &name), &listing, durability, clock)? {
             newest = newest.max(taken.last.unwrap_or(EventId::MIN));
-            if !taken.is_ahead_of(now) {
+            if !is_copy && !taken.is_ahead_of(now) {
                 active = Some(taken);
                 break;
             }
-            seal_ahead(root, archive, folder, taken);
+            // An empty segment is left: the doctor takes a sealed one for the rest of a segment that lost its records.
+            if taken.len > 0 {
+                give_up(root, archive, folder, taken, is_copy);
+            }
         }
     }
     Ok(Adoption {
@@ -132,40 +134,19 @@ pub(crate) fn adopt(
     })
 }
 
-/// Seals a segment whose last record is ahead of the clock, since no record of the present may follow it.
-fn seal_ahead(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active) {
-    match taken.file.seal() {
-        Ok(()) => tracing::debug!(segment = %taken.path.display(), "sealed: it ends in the future"),
-        Err(error) => {
-            tracing::error!(segment = %taken.path.display(), %error, "a segment that ends in the future could not be sealed");
-            return;
-        }
+/// Marks a segment that no writer may continue. A copy is closed: a cursor that names it continues at the same event in
+/// the original, which may be longer. One whose last record is ahead of the clock is sealed.
+fn give_up(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active, is_copy: bool) {
+    let Active { name, path, file, .. } = taken;
+    let marked = if is_copy { file.close() } else { file.seal() };
+    if let Err(error) = marked {
+        tracing::error!(segment = %path.display(), %error, "a segment that is a copy, or ends in the future, could not be sealed");
+        return;
     }
+    tracing::debug!(segment = %path.display(), is_copy, "no writer continues it: it is a copy, or ends in the future");
     count(&root.counters.sealed, 1);
-    let Active { name, file, .. } = taken;
-    if root.options.compression {
+    if root.options.compression && !is_copy {
         archive.enqueue(folder, &name, Some(file));
-    }
-}
-
-/// True if a writer may append to the segment. A segment that an earlier version wrote without locks is not continued.
-fn is_open(found: &Metadata) -> bool {
-    found.is_writable() && !found.is_unlocked()
-}
-
-/// Seals a segment whose writer died while it sealed it. If that fails, the next writer tries again.
-fn end_sealing(segment: SegmentRef<'_>) {
-    let path = segment.path(SegmentForm::Plain);
-    let end = || match segment.root.lock_now(&path, OpenMode::Read)? {
-        LockNow::Taken(file, found) if found.is_sealing() && found.links == 1 => {
-            segment.root.counters.sync(&path);
-            file.sync_all()?;
-            file.set_mode(SEALED_MODE)
-        }
-        _ => Ok(()),
-    };
-    if let Err(error) = end() {
-        tracing::warn!(segment = %path.display(), %error, "a segment could not be sealed to the end");
     }
 }
 
@@ -186,7 +167,7 @@ fn take(
         Err(error) => return Err(fault(error)),
     };
     // A file with a second name (a hard link) is not continued, since the other name may be outside of the root.
-    if ours.links != 1 || !is_open(&ours) {
+    if ours.links != 1 || !ours.is_open() {
         return Ok(None);
     }
     let made = Some(segment.name.made());
@@ -240,14 +221,13 @@ pub(crate) fn create(
 ) -> Result<Active> {
     loop {
         let locked = LockedFolder::take(root, folder, deadline)?;
-        let (now, newest) = match listing::newest_made(root, folder, listed)? {
-            None => (root.now(), root.newest_deleted(&job.repo)?),
-            newest => (root.now(), newest),
+        let newest = match listing::newest_made(root, folder, listed)? {
+            None => root.newest_deleted(&job.repo)?,
+            newest => newest,
         };
-        let made = newest.map_or(now, |newest| now.max(newest.next()));
-        if newest == Some(made) {
+        let Some(made) = creation_time(root.now(), newest) else {
             return Err(end_of_time(root, folder, "a segment's name"));
-        }
+        };
         let name = SegmentName::new(lower.map_or(made, |lower| lower.min(made)), made);
         let path = folder.join(name.file_name(SegmentForm::Plain));
         let created = create_locked(root, &path)?;
@@ -269,6 +249,33 @@ pub(crate) fn create(
             "a segment that no one else takes",
         )?;
     }
+}
+
+/// The range, in nanoseconds, from which a creation time is chosen.
+const SPREAD: i64 = 1 << 20;
+
+/// The creation time of a new segment: at most a millisecond before `now`, and above `newest`. `None` if no time is left
+/// above it.
+///
+/// It is chosen at random. If a log continues twice from the same segments, as after a restore or in a copy, the two parts
+/// have no segment of the same name. So a cursor into one of them is a gap in the other, and skips nothing there.
+fn creation_time(now: Timestamp, newest: Option<Timestamp>) -> Option<Timestamp> {
+    let (now, next) = (
+        now.as_nanos(),
+        newest.map_or(0, |newest| newest.next().as_nanos()),
+    );
+    if newest.is_some_and(|newest| newest.as_nanos() == next) {
+        return None;
+    }
+    let least = next.max(now.saturating_sub(SPREAD));
+    let most = if next > now {
+        next.saturating_add(SPREAD)
+    } else {
+        now
+    };
+    // From the operating system: processes that start in one moment, or under one stopped clock, must differ.
+    let random = i64::from(uuid::Uuid::new_v4().as_u64_pair().1 as u32);
+    Some(Timestamp::from_nanos(least + random % (most - least + 1)))
 }
 
 /// The error if the newest id or creation time in the log is the greatest possible one.
@@ -297,7 +304,7 @@ fn create_locked(root: &Root, path: &Path) -> Result<Option<Box<dyn FsFile>>> {
     // Before this process had the lock, another writer may have adopted the file: written to it, sealed it, compressed
     // it and released it. The file is used only if it is unchanged.
     let ours = file.metadata().map_err(fault)?;
-    let is_new = ours.len == 0 && is_open(&ours) && ours.links == 1;
+    let is_new = ours.len == 0 && ours.is_open() && ours.links == 1;
     let is_named = root.leads_to(path, ours.identity).map_err(fault)?;
     Ok((is_new && is_named).then_some(file))
 }

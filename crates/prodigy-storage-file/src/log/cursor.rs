@@ -12,6 +12,7 @@ use super::removed_mark::RemovedMark;
 
 /// The first bytes of a cursor of the file backend; the rest is JSON in base64url.
 const PREFIX: &str = "v1.file.";
+const READ: &str = "read cursor";
 
 /// The part of a segment that was read, up to an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +27,9 @@ pub(crate) struct Reached {
 
 impl Reached {
     /// True if this segment, which was removed since, had been read to its end. The ids in a segment ascend, and the
-    /// mark states the newest removed id.
-    pub(crate) fn is_end_of(self, removed: RemovedMark) -> bool {
-        self.done || self.last >= Some(removed.newest)
+    /// mark states the newest removed id, and the last ids of some removed segments.
+    pub(crate) fn is_end_of(self, name: &SegmentName, removed: RemovedMark) -> bool {
+        self.done || self.last >= Some(removed.newest) || removed.identifies(name.made(), self.last)
     }
 }
 
@@ -63,8 +64,12 @@ struct Text<'a> {
 }
 
 impl Position {
-    /// Encodes the cursor as text.
-    pub(crate) fn encode(&self) -> Cursor {
+    /// The cursor, whose text is made when it is first asked for: a stream has a cursor for each event.
+    pub(crate) fn into_cursor(self) -> Cursor {
+        Cursor::from_backend(move || self.encode())
+    }
+
+    fn encode(&self) -> String {
         let mark = self.mark.map(Timestamp::as_nanos);
         let text = Text {
             mark: mark.filter(|_| !self.mark_is_segment),
@@ -90,15 +95,16 @@ impl Position {
         let mut encoded = String::with_capacity(PREFIX.len() + json.len() * 4 / 3 + 4);
         encoded.push_str(PREFIX);
         BASE64URL_NOPAD.encode_append(&json, &mut encoded);
-        Cursor::from_backend(encoded)
+        encoded
     }
 
     /// Decodes the text of a cursor.
     pub(crate) fn decode(cursor: &Cursor) -> Result<Self> {
         let text = cursor.as_str();
+        cursor.refuse_gap(READ, text)?;
         let refuse = |why: &'static str| {
             let shown: String = text.chars().take(40).collect();
-            StorageError::new(ErrorKind::InvalidInput, "read cursor", shown, why)
+            StorageError::new(ErrorKind::InvalidInput, READ, shown, why)
                 .with_hint("a cursor is read by the backend that made it, whole and unchanged")
         };
         let Some(encoded) = text.strip_prefix(PREFIX) else {
@@ -160,8 +166,9 @@ impl Position {
 
     /// True if the removed segments may have held unread events.
     pub(crate) fn misses(&self, removed: RemovedMark) -> bool {
-        let is_unread =
-            |(name, reached): (&SegmentName, &Reached)| removed.covers(name) && !reached.is_end_of(removed);
+        let is_unread = |(name, reached): (&SegmentName, &Reached)| {
+            removed.covers(name) && !reached.is_end_of(name, removed)
+        };
         self.mark.is_none_or(|mark| mark < removed.up_to) || self.segments.iter().any(is_unread)
     }
 
@@ -239,7 +246,10 @@ mod tests {
                 mark_is_segment,
                 ..position()
             };
-            assert_eq!(Position::decode(&position.encode()).unwrap(), position);
+            assert_eq!(
+                Position::decode(&position.clone().into_cursor()).unwrap(),
+                position
+            );
         }
     }
 

@@ -105,12 +105,16 @@ impl LogWriter {
                 (Some(last), _) | (None, Some(last)) => last,
                 (None, None) if name.is_canonical() => {
                     let path = self.folder.join(name.file_name(SegmentForm::Plain));
-                    // This is checked before the last id is read. A segment that is found sealed only after the read
+                    // This is checked before the last id is read. A segment that is found closed only after the read
                     // may have grown in between.
-                    let sealed =
-                        !forms.plain || self.root.fs.metadata(&path).is_ok_and(|found| found.is_sealed());
+                    let is_complete = !forms.plain
+                        || self
+                            .root
+                            .fs
+                            .metadata(&path)
+                            .is_ok_and(|found| !found.is_writable());
                     let last = search::last_id_of(SegmentRef::new(&self.root, &self.folder, name), clock)?;
-                    if sealed {
+                    if is_complete {
                         state.index.learn(name, last);
                     }
                     last

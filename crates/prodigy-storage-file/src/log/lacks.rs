@@ -37,7 +37,8 @@ impl Extent {
     /// The reason why events before a cursor are certainly missing from the log; `None` if no sign of that is found.
     pub(crate) fn lacks(&self, root: &Arc<Root>, folder: &Path, cursor: &Cursor) -> Result<Option<String>> {
         let position = Position::decode(cursor)?;
-        if position.begun.is_some() && self.listing.begun() != position.begun {
+        let is_other = |begun| self.listing.begun() != Some(begun) && !self.listing.has_made(begun);
+        if position.begun.is_some_and(is_other) {
             return Ok(Some(match self.listing.begun() {
                 Some(_) => "the first segment of the log is gone".to_owned(),
                 None => "the log is gone".to_owned(),

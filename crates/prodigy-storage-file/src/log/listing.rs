@@ -43,6 +43,13 @@ impl Forms {
     }
 }
 
+/// A segment that was removed, but whose files still exist.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) name: SegmentName,
+    pub(crate) forms: Forms,
+}
+
 /// The contents of a log's folder, by the names in it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
@@ -58,7 +65,7 @@ pub(crate) struct Listing {
     /// The marks of removed segments (`.removed-…` files): at most one, except while it is being replaced.
     pub(super) removed_marks: Vec<RemovedMark>,
     /// Segments that were removed, but whose files still exist.
-    pub(crate) leftovers: Vec<(SegmentName, Forms)>,
+    pub(crate) leftovers: Vec<Leftover>,
     /// The names of files with events that are not the names of segments.
     pub(crate) others: Vec<String>,
 }
@@ -66,7 +73,7 @@ pub(crate) struct Listing {
 impl Listing {
     /// The newest mark of removed segments that belongs to this log, if any.
     pub(super) fn removed(&self) -> Option<RemovedMark> {
-        RemovedMark::newest(&self.removed_marks, |made| self.has_made(made))
+        RemovedMark::newest(self.own_removed_marks())
     }
 
     /// True if the oldest segment that a removal left is there, so that its mark belongs to this log.
@@ -91,7 +98,6 @@ impl Listing {
             .keys()
             .filter(|name| name.is_canonical() && name.twin_form().is_none());
         SealedNames {
-            removed: self.removed().map(|mark| mark.up_to),
             segments: ours.map(|name| (name.lower(), name.made())),
             may_repeat: false,
         }
@@ -139,14 +145,48 @@ impl Listing {
         self.made().max().max(self.removed().map(|mark| mark.up_to))
     }
 
+    /// The segments of ours that were created before the end of a removal, and that it did not remove. A log has none,
+    /// unless the mark or the segments were copied by hand.
+    pub(crate) fn older_than_removed(&self) -> impl Iterator<Item = &SegmentName> {
+        let removed = self.removed();
+        let names = self.segments.keys();
+        names.filter(move |name| removed.is_some_and(|mark| mark.covers(name)))
+    }
+
     /// Moves the removed segments from `segments` to `leftovers`.
-    fn set_aside_removed(&mut self) {
-        let Some(mark) = self.removed() else { return };
-        let (gone, left) = std::mem::take(&mut self.segments)
-            .into_iter()
-            .partition(|(name, _)| mark.covers(name));
-        self.leftovers = BTreeMap::into_iter(gone).collect();
-        self.segments = left;
+    fn set_aside_removed(&mut self, root: &Arc<Root>, folder: &Path, clock: &mut StepClock) -> Result<()> {
+        let marks: Vec<RemovedMark> = self.own_removed_marks().collect();
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let mut gone = Vec::new();
+        for (name, forms) in &self.segments {
+            if is_hidden(&marks, root, folder, name, clock)? {
+                gone.push(Leftover {
+                    name: name.clone(),
+                    forms: *forms,
+                });
+            }
+        }
+        for leftover in &gone {
+            self.segments.remove(&leftover.name);
+        }
+        self.leftovers = gone;
+        Ok(())
+    }
+
+    /// The newest mark of removed segments, if it hides segments and none of them was unlinked yet, or the first segment
+    /// of the log is still here. Without the mark the log is then as it was before the removal, also for cursors.
+    pub(crate) fn undoable(&self) -> Option<RemovedMark> {
+        let mark = self.removed().filter(|_| !self.leftovers.is_empty())?;
+        let hidden = self.leftovers.iter().map(|leftover| leftover.name.made());
+        let has_begun = self.made().chain(hidden).any(|made| made == mark.begun);
+        (has_begun || mark.checks().count() == self.leftovers.len()).then_some(mark)
+    }
+
+    /// The marks of removed segments that belong to this log.
+    fn own_removed_marks(&self) -> impl Iterator<Item = RemovedMark> {
+        RemovedMark::own(&self.removed_marks, |made| self.has_made(made))
     }
 
     fn add_segment(&mut self, segment: SegmentName, form: SegmentForm) {
@@ -188,19 +228,35 @@ impl Listing {
     }
 }
 
+/// True if one of the marks states that a segment is removed.
+fn is_hidden(
+    marks: &[RemovedMark],
+    root: &Arc<Root>,
+    folder: &Path,
+    name: &SegmentName,
+    clock: &mut StepClock,
+) -> Result<bool> {
+    for mark in marks {
+        if mark.hides(root, folder, name, clock)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A function that lists an open folder with one pass over its names. A name that is created or removed during the pass
 /// may be missed.
-type Pass = fn(&Root, &Path, &dyn FsFolder) -> Result<Listing>;
+type Pass = fn(&Arc<Root>, &Path, &dyn FsFolder) -> Result<Listing>;
 
 /// Makes one pass over a folder. An absent folder has no segments.
-fn read_folder(pass: Pass, root: &Root, folder: &Path) -> Result<Listing> {
+fn read_folder(pass: Pass, root: &Arc<Root>, folder: &Path) -> Result<Listing> {
     match root.open_folder(LIST, folder)? {
         Some(opened) => pass(root, folder, &*opened),
         None => Ok(Listing::default()),
     }
 }
 
-fn list_opened(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
+fn list_opened(root: &Arc<Root>, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
     let (mut listing, mut added) = (Listing::default(), Ok(()));
     let names = opened.names(&mut |name, kind| {
         if added.is_ok() {
@@ -234,20 +290,25 @@ pub(crate) fn newest_made(
     if let Some(known) = known.filter(|known| mark == Some(known.mark)) {
         return Ok(known.made);
     }
-    let mut newest: Option<(String, Timestamp)> = None;
+    let (mut newest, mut text) = (None, String::new());
     for _ in 0..2 {
         let opened = root.fs.folder(folder);
         let pass = opened.and_then(|opened| {
             opened.names(&mut |name, _| {
-                // The last stamp in a name, in every form, is the creation time of the segment. The texts of stamps
+                if let Some(mark) = RemovedMark::parse(name) {
+                    newest = newest.max(Some(mark.up_to));
+                    return;
+                }
+                // The last stamp in the name of a segment, in every form, is its creation time. The texts of stamps
                 // sort by time.
                 let stem = name.split(".jsonl").next().unwrap_or_default();
                 let stamp = stem.len().checked_sub(width).and_then(|at| stem.get(at..));
-                if let Some(stamp) =
-                    stamp.filter(|stamp| newest.as_ref().is_none_or(|(text, _)| **stamp > **text))
-                    && let Some(made) = made_of(name)
+                if let Some(stamp) = stamp.filter(|stamp| **stamp > *text)
+                    && let Some((segment, _)) = SegmentName::parse(name)
+                    && segment.is_canonical()
                 {
-                    newest = Some((stamp.to_owned(), made));
+                    stamp.clone_into(&mut text);
+                    newest = newest.max(Some(segment.made()));
                 }
             })
         });
@@ -256,19 +317,13 @@ pub(crate) fn newest_made(
             break;
         }
     }
-    Ok(newest.map(|(_, made)| made))
-}
-
-fn made_of(name: &str) -> Option<Timestamp> {
-    let segment = SegmentName::parse(name).filter(|(segment, _)| segment.is_canonical());
-    let removed = || RemovedMark::parse(name).map(|mark| mark.up_to);
-    segment.map(|(segment, _)| segment.made()).or_else(removed)
+    Ok(newest)
 }
 
 /// Lists the folder for a new writer, without the segments that a trusted mark of sealed segments covers. Of the
 /// covered ones, only the newest, the oldest, and those that may still be compressed are listed. In a folder with
 /// thousands of names, the other ones are not parsed.
-fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
+fn list_unsealed(root: &Arc<Root>, folder: &Path, opened: &dyn FsFolder) -> Result<Listing> {
     let (mut listing, mut added) = (Listing::default(), Ok(()));
     let (mut reader, mut ours) = (NameReader::default(), Vec::new());
     let names = opened.names(&mut |name, kind| match reader.read(name, kind) {
@@ -281,9 +336,18 @@ fn list_unsealed(root: &Root, folder: &Path, opened: &dyn FsFolder) -> Result<Li
     let is_packed = |file: &OwnFile| file.form != SegmentForm::Plain;
     let some_are_packed = ours.iter().any(is_packed);
     let is_here = |made| ours.iter().any(|file: &OwnFile| file.made == made);
-    let removed = RemovedMark::newest(&listing.removed_marks, is_here);
+    let marks: Vec<_> = RemovedMark::own(&listing.removed_marks, is_here).collect();
+    let removed = RemovedMark::newest(marks.iter().copied());
+    if let Some(up_to) = removed.map(|mark| mark.up_to) {
+        let (mut kept, clock) = (Vec::with_capacity(ours.len()), &mut StepClock::default());
+        for file in ours {
+            if file.made > up_to || !is_hidden(&marks, root, folder, &file.segment(), clock)? {
+                kept.push(file);
+            }
+        }
+        ours = kept;
+    }
     let covered = SealedNames {
-        removed: removed.map(|mark| mark.up_to),
         segments: ours.iter().map(|file| (file.lower, file.made)),
         // A segment that is being compressed has two files.
         may_repeat: some_are_packed,
@@ -468,7 +532,7 @@ pub(crate) fn list_after(
 
 /// Completes a listing: leaves out removed segments, and adds twins.
 fn finished(root: &Arc<Root>, folder: &Path, mut listing: Listing, deadline: Deadline) -> Result<Listing> {
-    listing.set_aside_removed();
+    listing.set_aside_removed(root, folder, &mut StepClock::until(deadline))?;
     add_twins(root, folder, &mut listing, deadline)?;
     Ok(listing)
 }

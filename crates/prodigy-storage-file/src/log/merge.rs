@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Cursor, Deadline, EventId, ForeignKind, Result, Scan, ScanItem, ScanOptions};
+use prodigy_storage_backend::{
+    Cursor, Deadline, ErrorKind, EventId, ForeignKind, Result, Scan, ScanItem, ScanOptions, StorageError,
+};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::archive;
@@ -14,7 +16,9 @@ use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing;
 use super::replay_filter::{LongWritten, ReplayFilter};
-use super::resume::{begun_again, covers_gone, gap, removed, resume};
+use super::resume::{
+    begun_again, covers_gone, find_reopened, gap, has_older, open_again, removed, removed_meanwhile, resume,
+};
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
@@ -63,6 +67,8 @@ pub(crate) struct Merge {
     /// The creation time of the first segment of the log.
     begun: Option<Timestamp>,
     start: Position,
+    /// The options of a scan without a cursor that has returned nothing yet: it may begin again.
+    again: Option<ScanOptions>,
 }
 
 /// Updates the position after another program has rotated (renamed) its files. A rotated name begins with the earlier
@@ -110,14 +116,27 @@ pub(crate) fn scan(
     {
         return Err(begun_again(root, folder));
     }
+    if let Some(begun) = position.begun {
+        let ours = listing.segments.keys().filter(|name| name.is_canonical());
+        for name in ours.filter(|name| name.made() < begun) {
+            let segment = SegmentRef::new(root, folder, name);
+            if search::last_id_of(segment, &mut StepClock::until(deadline))?.is_some() {
+                return Err(has_older(root, folder));
+            }
+        }
+    }
     if let Some(removed) = listing.removed() {
         if options.from.is_some() && position.misses(removed) {
             return Err(removed.gap(root, folder));
         }
-        position.segments.retain(|name, _| !removed.covers(name));
+        let is_left = |name: &SegmentName| listing.segments.contains_key(name) || !removed.covers(name);
+        position.segments.retain(|name, _| is_left(name));
     }
     if position.lost_its_mark(&listing) {
         return Err(covers_gone(root, folder));
+    }
+    if let Some(name) = find_reopened(root, folder, &position, &listing)? {
+        return Err(open_again(SegmentRef::new(root, folder, name)));
     }
     for (name, reached) in &position.segments {
         if !reached.done && !listing.segments.contains_key(name) {
@@ -184,6 +203,7 @@ pub(crate) fn scan(
         replay_filter,
         begun,
         start: position,
+        again: options.from.is_none().then(|| options.clone()),
     };
     if merge.floor.is_some() {
         // Opens segments now, so that a cursor taken before the first event already says that everything before the
@@ -444,6 +464,26 @@ impl Merge {
         }
     }
 
+    /// Begins a scan without a cursor again after events were removed, if it has returned nothing yet. Otherwise returns the
+    /// error.
+    fn begin_again(&mut self, error: StorageError) -> Result<()> {
+        if error.kind() != ErrorKind::CursorGap || self.start != Position::default() {
+            return Err(error);
+        }
+        let Some(options) = self.again.take() else {
+            return Err(removed_meanwhile(&self.root, &self.folder));
+        };
+        let deadline = options.step_timeout.map_or_else(Deadline::never, Deadline::after);
+        *self = scan(
+            &Arc::clone(&self.root),
+            &self.folder.clone(),
+            &options,
+            self.floor,
+            deadline,
+        )?;
+        Ok(())
+    }
+
     /// Counts the item at a reader as read. Returns true if the item belongs to the result, and `None` if it is after
     /// the end of the requested range.
     fn pass(&mut self, slot: Slot) -> Result<Option<bool>> {
@@ -501,9 +541,14 @@ impl Merge {
 impl Scan for Merge {
     fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
         self.clock.restart();
-        if !self.find_next()? {
-            return Ok(None);
+        loop {
+            match self.find_next() {
+                Ok(true) => break,
+                Ok(false) => return Ok(None),
+                Err(error) => self.begin_again(error)?,
+            }
         }
+        self.again = None;
         let reader = self.current.and_then(|slot| self.readers.get(slot));
         let Some(reader) = reader else { return Ok(None) };
         if let Some(damage) = reader.damage() {
@@ -541,6 +586,6 @@ impl Scan for Merge {
             newest: self.newest,
             begun: self.newest.and(self.begun),
         }
-        .encode()
+        .into_cursor()
     }
 }

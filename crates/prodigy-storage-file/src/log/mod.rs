@@ -7,7 +7,7 @@ pub(crate) mod clock;
 mod commit;
 mod covered;
 mod cursor;
-mod folder;
+pub(crate) mod folder;
 mod idempotent;
 mod lacks;
 pub(crate) mod listing;
@@ -33,7 +33,7 @@ mod tests;
 mod writer;
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +49,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Entry, JobAddress, SegmentForm, SegmentName, Timestamp, events_folder};
 
 use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
+use crate::root::holder::{describe_unsigned, process};
 use crate::root::{LockNow, Root};
 use archive::Archive;
 use folder::LockedFolder;
@@ -61,9 +62,18 @@ use writer::LogWriter;
 #[derive(Debug, Default)]
 pub(crate) struct LogSurvey {
     pub(crate) summary: LogSummary,
-    /// True if a writer has a segment open.
-    pub(crate) is_written_to: bool,
+    /// A writer that has a segment open.
+    pub(crate) writer: Option<OpenLog>,
     pub(crate) last_write: Option<Timestamp>,
+}
+
+/// A log that a writer has open.
+#[derive(Debug)]
+pub(crate) enum OpenLog {
+    /// By this process.
+    Here,
+    /// By any process, which has locked this segment.
+    Locked(SegmentName),
 }
 
 /// The number of idle logs that are kept open for writing.
@@ -85,6 +95,8 @@ pub(crate) struct Logs {
     /// names do not come from attackers.
     writers: Mutex<HashMap<JobAddress, Held, foldhash::fast::RandomState>>,
     uses: AtomicU64,
+    /// The marks of the removals of this process that did not end.
+    begun_removals: Mutex<HashSet<PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -100,6 +112,7 @@ impl Logs {
             root,
             writers: Mutex::default(),
             uses: AtomicU64::new(0),
+            begun_removals: Mutex::default(),
         }
     }
 
@@ -162,6 +175,12 @@ impl Logs {
 }
 
 const MEASURE: &str = "measure log";
+
+/// Whether a segment has data, when it was created, and its mtime. The greatest of these is the time at which the log was last
+/// written to: the writer of an empty segment died before it stored anything.
+fn written(name: &SegmentName, found: &Metadata) -> (bool, Timestamp, Timestamp) {
+    (found.len > 0, name.made(), found.modified)
+}
 
 impl Logs {
     pub(crate) fn append(
@@ -267,9 +286,9 @@ impl Logs {
             survey.summary.bytes += found.len;
             survey.summary.sealed += u64::from(is_sealed);
             survey.summary.compressed += u64::from(!plain);
-            newest = newest.max(Some((name.made(), found.modified)));
+            newest = newest.max(Some(written(name, &found)));
         }
-        survey.last_write = newest.map(|(_, modified)| modified);
+        survey.last_write = newest.map(|(.., modified)| modified);
         Ok((survey, unsealed))
     }
 
@@ -297,46 +316,70 @@ impl Logs {
     pub(crate) fn survey(&self, job: &JobAddress, deadline: Deadline) -> Result<LogSurvey> {
         let folder = events_folder(job);
         let (mut survey, unsealed) = self.measure(&folder, deadline)?;
-        survey.is_written_to = self.has_writer(job, &folder, &unsealed, deadline)?;
+        survey.writer = self.find_writer(job, &folder, &unsealed, deadline)?;
         Ok(survey)
     }
 
-    /// True if a writer has one of these segments open. Each segment is locked for a moment to find out. A new writer
+    /// Describes the process that has a log open, for an error message.
+    pub(crate) fn describe(&self, job: &JobAddress, open: &OpenLog) -> String {
+        let OpenLog::Locked(name) = open else {
+            return format!("{} appends to its log", process(Some(std::process::id())));
+        };
+        let path = events_folder(job).join(name.file_name(SegmentForm::Plain));
+        format!(
+            "{} appends to its log, to a segment of {}",
+            self.holder_of(&path),
+            name.made().to_rfc3339()
+        )
+    }
+
+    /// Describes the process that has locked a segment, for an error message.
+    fn holder_of(&self, path: &Path) -> String {
+        let file = self.root.fs.open(path, OpenMode::Read);
+        file.map_or_else(|_| process(None), |file| describe_unsigned(&*file))
+    }
+
+    /// A writer that has one of these segments open. Each segment is locked for a moment to find out. A new writer
     /// that fails to lock it just then creates another segment.
-    fn has_writer(
+    fn find_writer(
         &self,
         job: &JobAddress,
         folder: &Path,
         unsealed: &[SegmentName],
         deadline: Deadline,
-    ) -> Result<bool> {
+    ) -> Result<Option<OpenLog>> {
         // Asks the writer of this process first: on a file system without locks, trying a lock can't show it.
         if let Some(writer) = self.existing(job)
             && writer.holds_a_segment(deadline)?
         {
-            return Ok(true);
+            return Ok(Some(OpenLog::Here));
         }
         for name in unsealed {
             let path = folder.join(name.file_name(SegmentForm::Plain));
             let fault = |error| self.root.read_fault("find writers", &path, error);
             match self.root.fs.open(&path, OpenMode::Read) {
                 Ok(file) if self.root.try_lock(&file).map_err(fault)? => {}
-                Ok(_) => return Ok(true),
+                Ok(_) => return Ok(Some(OpenLog::Locked(name.clone()))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(fault(error)),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
-    /// Locks the folder and each segment, so that no process writes to the log. `None` if a process writes to it.
-    pub(crate) fn hold(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<LockedLog>> {
+    /// Locks the folder and each segment, so that no process writes to the log. The inner error is a process that writes
+    /// to it.
+    pub(crate) fn hold(
+        &self,
+        job: &JobAddress,
+        deadline: Deadline,
+    ) -> Result<std::result::Result<LockedLog, OpenLog>> {
         let folder = events_folder(job);
         let writer = self.existing(job);
         // A thread that appends takes the folder's lock while it has the writer's, so this is the order.
         let state = writer.as_ref().map(|writer| writer.enter(deadline)).transpose()?;
         if state.as_ref().is_some_and(|state| !state.open.is_empty()) {
-            return Ok(None);
+            return Ok(Err(OpenLog::Here));
         }
         let locked = LockedFolder::take(&self.root, &folder, deadline)?;
         drop(state);
@@ -346,10 +389,10 @@ impl Logs {
             match self.lock_segment(&folder.join(name.file_name(SegmentForm::Plain)), deadline)? {
                 LockNow::Taken(file, _) => segments.push(file),
                 LockNow::Absent => {}
-                LockNow::Held | LockNow::Replaced => return Ok(None),
+                LockNow::Held | LockNow::Replaced => return Ok(Err(OpenLog::Locked(name.clone()))),
             }
         }
-        Ok(Some(LockedLog {
+        Ok(Ok(LockedLog {
             _folder: locked,
             _segments: segments,
         }))
@@ -407,7 +450,7 @@ impl Logs {
         Ok(listing::list(&self.root, &events_folder(job), deadline)?.newest_made())
     }
 
-    /// The mtime of the newest segment: the time of the last write to the log.
+    /// The mtime of the newest segment that is not empty: the time of the last write to the log.
     pub(crate) fn last_write(&self, job: &JobAddress, deadline: Deadline) -> Result<Option<Timestamp>> {
         let folder = events_folder(job);
         let Some((opened, listed)) = listing::open_and_list(&self.root, &folder, deadline)? else {
@@ -417,14 +460,14 @@ impl Logs {
         by_age.sort_by_key(|(name, _)| Reverse(name.made()));
         let mut newest = None;
         for (name, forms) in by_age {
-            // Twins have the same creation time. Older segments are examined only if all newer ones are gone.
-            if newest.is_some_and(|(made, _)| made > name.made()) {
+            // Twins have the same creation time. Older segments are examined only if all newer ones are gone or empty.
+            if newest.is_some_and(|(has_data, made, _)| has_data && made > name.made()) {
                 break;
             }
             let found = self.find_form(&*opened, &folder, name, *forms)?;
-            newest = newest.max(found.map(|(_, found)| (name.made(), found.modified)));
+            newest = newest.max(found.map(|(_, found)| written(name, &found)));
         }
-        Ok(newest.map(|(_, modified)| modified))
+        Ok(newest.map(|(.., modified)| modified))
     }
 
     /// The folder of a log, for a reader. For a job that is being deleted, the path of a folder that does not exist.

@@ -43,7 +43,7 @@ impl Logs {
             };
             if !own {
                 let plain = sync_plain(&self.root, &segment.path(SegmentForm::Plain))?;
-                let was_read = || removed(segment).is_some_and(|mark| reached.is_end_of(mark));
+                let was_read = || removed(segment).is_some_and(|mark| reached.is_end_of(segment.name, mark));
                 if !plain && !is_compressed(segment) && !was_read() {
                     return Err(gap(segment));
                 }

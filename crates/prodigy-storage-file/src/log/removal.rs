@@ -9,20 +9,21 @@ use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp, ev
 use super::clock::StepClock;
 use super::folder::LockedFolder;
 use super::listing::{self, Forms, Listing};
-use super::removed_mark::RemovedMark;
+use super::removed_mark::{MOST, RemovedMark, checks_of};
 use super::segment_ref::SegmentRef;
 use super::{Logs, search};
 use crate::fs::{FsFile, OpenMode};
-use crate::root::{LockNow, Replace, TempFile};
+use crate::root::{LockNow, Quarantine, Replace, TempFile};
 
 const REMOVE: &str = "remove events";
 
-/// The segments to remove, oldest first.
-#[derive(Debug, Default)]
-struct Chosen {
-    segments: Vec<(SegmentName, Forms)>,
-    /// The newest id in these segments.
-    newest: Option<EventId>,
+/// A segment to remove.
+#[derive(Debug)]
+struct Old {
+    name: SegmentName,
+    forms: Forms,
+    /// The last id of the segment, and of each twin (a compressed file beside a plain one with other events).
+    lasts: Vec<Option<EventId>>,
 }
 
 impl Logs {
@@ -36,11 +37,12 @@ impl Logs {
         let folder = self.folder_of(REMOVE, job)?;
         let listing = listing::list(&self.root, &folder, deadline)?;
         let chosen = self.choose(&folder, &listing, before, deadline)?;
-        self.size_of(&folder, chosen.segments.iter().chain(&listing.leftovers))
+        self.size_of(&folder, names_of(&chosen, &listing))
     }
 
     /// Removes the oldest segments, up to the first one that is not sealed or has an event at `before` or later. The
-    /// newest segment always stays. Also removes files that an interrupted removal left.
+    /// segment with the newest event always stays, and so do all that were created after it. Also removes files that an interrupted
+    /// removal left.
     pub(crate) fn remove_before(
         &self,
         job: &JobAddress,
@@ -61,35 +63,75 @@ impl Logs {
         let _locked = LockedFolder::take(&self.root, &folder, deadline)?;
         self.root.check_takes_writes(REMOVE, job)?;
         let listing = listing::list(&self.root, &folder, deadline)?;
-        let Chosen { segments, newest } = self.choose(&folder, &listing, before, deadline)?;
-        let removed = self.size_of(&folder, segments.iter().chain(&listing.leftovers))?;
-        let mark = match segments.last() {
-            Some((last, _)) => Some(RemovedMark {
-                begun: listing.begun().unwrap_or(last.made()),
-                left: listing.made().filter(|made| *made > last.made()).min(),
-                newest: newest
-                    .max(listing.removed().map(|mark| mark.newest))
+        let chosen = self.choose(&folder, &listing, before, deadline)?;
+        let removed = self.size_of(&folder, names_of(&chosen, &listing))?;
+        let mut mark = listing.removed();
+        let mut marks = listing.removed_marks.clone();
+        if mark.is_some() && (marks.len() > 1 || !listing.leftovers.is_empty()) {
+            // If a process died after it wrote the mark, the mark may not be on the disk yet.
+            self.root.sync_folder(&folder)?;
+            let is_ours = self.has_begun(&folder, &listing);
+            for leftover in &listing.leftovers {
+                match is_ours {
+                    true => self.unlink_segment(&folder, &leftover.name, deadline)?,
+                    false => self.move_away(&folder, &leftover.name, deadline)?,
+                }
+            }
+            self.unlink_marks(&folder, &mut marks, mark)?;
+        }
+        let mut rest = chosen.as_slice();
+        while let Some((part, last)) = next_part(&mut rest) {
+            let up_to = (last.name.made()).max(mark.map_or(Timestamp::MIN, |mark| mark.up_to));
+            let new = RemovedMark {
+                begun: listing.begun().unwrap_or(last.name.made()),
+                left: listing.made().filter(|made| *made > up_to).min(),
+                newest: (part.iter().flat_map(|old| &old.lasts).flatten().copied())
+                    .chain(mark.map(|mark| mark.newest))
+                    .max()
                     .unwrap_or(EventId::MIN),
-                up_to: last.made(),
-            }),
-            None => listing.removed(),
-        };
-        let Some(mark) = mark else { return Ok(removed) };
-        if !segments.is_empty() {
-            self.write_mark(&folder, mark, &segments, deadline)?;
+                up_to,
+                checks: checks_of(part.iter().flat_map(Old::identities)),
+            };
+            self.begun_removals.lock().insert(new.path(&folder));
+            self.write_mark(&folder, new, part, deadline)?;
+            self.root.sync_folder(&folder)?;
+            for old in part {
+                self.unlink_segment(&folder, &old.name, deadline)?;
+            }
+            marks.push(new);
+            mark = Some(new);
+            self.unlink_marks(&folder, &mut marks, mark)?;
         }
-        // If a process died after it wrote the mark, the mark may not be on the disk yet. So the folder is synced here.
-        self.root.sync_folder(&folder)?;
-        for (name, _) in segments.iter().chain(&listing.leftovers) {
-            self.unlink_segment(&folder, name, deadline)?;
+        self.begun_removals
+            .lock()
+            .retain(|path| path.parent() != Some(folder.as_path()));
+        if let Some(mark) = mark {
+            self.empty_mark(&folder, mark);
         }
-        for old in listing.removed_marks.iter().filter(|old| **old != mark) {
-            self.root.unlink(REMOVE, &old.path(&folder))?;
+        if removed.segments > 0 {
+            tracing::info!(%job, segments = removed.segments, bytes = removed.bytes, "removed the oldest segments");
         }
-        self.root.sync_folder(&folder)?;
-        self.empty_mark(&folder, mark);
-        tracing::info!(%job, segments = removed.segments, bytes = removed.bytes, "removed the oldest segments");
         Ok(removed)
+    }
+
+    /// True if this process has begun the removal that hides segments, and an error ended it. Otherwise another process
+    /// died there, or the mark was copied to a log that has the same segments.
+    fn has_begun(&self, folder: &Path, listing: &Listing) -> bool {
+        let mark = listing.removed().map(|mark| mark.path(folder));
+        mark.is_some_and(|path| self.begun_removals.lock().contains(&path))
+    }
+
+    /// Unlinks the marks that `kept` replaces, durably, with everything that was unlinked in the folder before.
+    fn unlink_marks(
+        &self,
+        folder: &Path,
+        marks: &mut Vec<RemovedMark>,
+        kept: Option<RemovedMark>,
+    ) -> Result<()> {
+        for old in marks.extract_if(.., |mark| Some(*mark) != kept) {
+            self.root.unlink(REMOVE, &old.path(folder))?;
+        }
+        self.root.sync_folder(folder)
     }
 
     /// Chooses the oldest segments that may be removed.
@@ -99,42 +141,76 @@ impl Logs {
         listing: &Listing,
         before: Timestamp,
         deadline: Deadline,
-    ) -> Result<Chosen> {
+    ) -> Result<Vec<Old>> {
         let clock = &mut StepClock::until(deadline);
-        let newest = listing.newest_made();
         let mut by_age: Vec<_> = listing
             .segments
             .iter()
             .filter(|(name, _)| name.is_canonical())
             .collect();
         by_age.sort_by_key(|(name, _)| name.made());
-        let mut chosen = Chosen::default();
-        for (name, forms) in by_age {
+        let mut chosen: Vec<Old> = Vec::new();
+        for (name, forms) in &by_age {
             let segment = SegmentRef::new(&self.root, folder, name);
-            let stays = Some(name.made()) >= newest || !is_sealed(segment, *forms)?;
+            let stays = !is_complete(segment, **forms)?;
             let last = if stays {
                 None
             } else {
                 search::last_of(segment, clock)?
             };
+            let beside = chosen.pop_if(|old| old.name.made() == name.made());
             if stays || last.map_or(name.made(), |last| last.time) >= before {
                 // A segment that stays keeps its twin, which has the same creation time.
-                chosen.segments.retain(|(other, _)| other.made() < name.made());
                 break;
             }
-            chosen.newest = chosen.newest.max(last.map(|last| last.id));
-            chosen.segments.push((name.clone(), *forms));
+            let mut old = Old {
+                name: name.base(),
+                forms: **forms,
+                lasts: vec![last.map(|last| last.id)],
+            };
+            if let Some(beside) = beside {
+                old.lasts.extend(beside.lasts);
+                if name.twin_form().is_some() {
+                    old.forms = beside.forms;
+                }
+            }
+            chosen.push(old);
         }
-        // A twin (a compressed file beside a plain one) is removed with the segment beside it.
-        chosen.segments.retain(|(name, _)| name.twin_form().is_none());
+        self.keep_newest(folder, &mut chosen, by_age.iter().map(|(name, _)| *name), clock)?;
         Ok(chosen)
+    }
+
+    /// If no other segment has a newer event than the chosen ones, keeps the one with the newest event, and all that were
+    /// created after it. The segment that was created last need not have the newest event: it may be empty, its
+    /// writer may have written less lately than another one, and its ids may be given ones.
+    fn keep_newest<'a>(
+        &self,
+        folder: &Path,
+        chosen: &mut Vec<Old>,
+        by_age: impl DoubleEndedIterator<Item = &'a SegmentName>,
+        clock: &mut StepClock,
+    ) -> Result<()> {
+        let newest = |old: &Old| old.lasts.iter().flatten().max().copied();
+        let Some(up_to) = chosen.last().map(|old| old.name.made()) else {
+            return Ok(());
+        };
+        let chosen_newest = chosen.iter().filter_map(newest).max();
+        for name in by_age.rev().take_while(|name| name.made() > up_to) {
+            let last = search::last_of(SegmentRef::new(&self.root, folder, name), clock)?;
+            if last.is_some_and(|last| Some(last.id) > chosen_newest) {
+                return Ok(());
+            }
+        }
+        let kept = chosen.iter().position(|old| newest(old) == chosen_newest);
+        chosen.truncate(kept.unwrap_or(0));
+        Ok(())
     }
 
     /// The total size of all files of these segments.
     fn size_of<'a>(
         &self,
         folder: &Path,
-        segments: impl Iterator<Item = &'a (SegmentName, Forms)>,
+        segments: impl Iterator<Item = (&'a SegmentName, Forms)>,
     ) -> Result<LogSummary> {
         let mut summary = LogSummary::default();
         for (name, forms) in segments {
@@ -159,7 +235,7 @@ impl Logs {
         &self,
         folder: &Path,
         mark: RemovedMark,
-        segments: &[(SegmentName, Forms)],
+        segments: &[Old],
         deadline: Deadline,
     ) -> Result<()> {
         let (root, path) = (&self.root, mark.path(folder));
@@ -169,7 +245,7 @@ impl Logs {
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(root.write_fault(REMOVE, &path, error)),
         }
-        let sizes = segments.iter().flat_map(|(name, _)| {
+        let sizes = segments.iter().flat_map(|Old { name, .. }| {
             let files = SegmentForm::ALL
                 .into_iter()
                 .map(|form| folder.join(name.file_name(form)));
@@ -205,6 +281,29 @@ impl Logs {
         Ok(())
     }
 
+    /// Moves all forms of a segment to the quarantine: it is not certain that a removal of this log took the segment.
+    /// Leaves it where the disk is too full for that.
+    fn move_away(&self, folder: &Path, name: &SegmentName, deadline: Deadline) -> Result<()> {
+        let (root, _lock) = (&self.root, self.lock_removed(folder, name, deadline)?);
+        for form in SegmentForm::ALL {
+            let path = folder.join(name.file_name(form));
+            if root
+                .fs
+                .metadata(&path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            {
+                continue;
+            }
+            match Quarantine::of(root).take(REMOVE, &path) {
+                Err(error) if error.kind() == ErrorKind::DiskFull => {
+                    tracing::warn!(path = %path.display(), %error, "a removed segment still takes space");
+                }
+                moved => moved?,
+            }
+        }
+        Ok(())
+    }
+
     fn lock_removed(
         &self,
         folder: &Path,
@@ -219,11 +318,37 @@ impl Logs {
                 ErrorKind::LockUnavailable,
                 REMOVE,
                 self.root.absolute(&path).display(),
-                "a process holds the segment",
+                format!("{} holds the segment", self.holder_of(&path)),
             )
             .with_hint("repeat the removal: it continues where it stopped")),
         }
     }
+}
+
+impl Old {
+    /// The creation time and the last id of the segment, and of each twin.
+    fn identities(&self) -> impl Iterator<Item = (Timestamp, Option<EventId>)> {
+        self.lasts.iter().map(|last| (self.name.made(), *last))
+    }
+}
+
+/// The segments of which a removal unlinks the files, or moves them to the quarantine.
+fn names_of<'a>(chosen: &'a [Old], listing: &'a Listing) -> impl Iterator<Item = (&'a SegmentName, Forms)> {
+    let leftovers = listing.leftovers.iter();
+    let leftovers = leftovers.map(|leftover| (&leftover.name, leftover.forms));
+    chosen.iter().map(|old| (&old.name, old.forms)).chain(leftovers)
+}
+
+/// Takes as many of the oldest segments as one mark can identify. Returns them, and the last of them.
+fn next_part<'a>(rest: &mut &'a [Old]) -> Option<(&'a [Old], &'a Old)> {
+    let mut checks = 0;
+    let fits = rest.iter().take_while(|old| {
+        checks += old.lasts.len();
+        checks <= MOST
+    });
+    let (part, left) = rest.split_at_checked(fits.count())?;
+    *rest = left;
+    Some((part, part.last()?))
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -233,14 +358,14 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// True if the segment is sealed, so that no writer appends to it.
-fn is_sealed(segment: SegmentRef<'_>, forms: Forms) -> Result<bool> {
+/// True if the segment is sealed or closed, so that no writer appends to it.
+fn is_complete(segment: SegmentRef<'_>, forms: Forms) -> Result<bool> {
     if !forms.plain {
         return Ok(true);
     }
     let path = segment.path(SegmentForm::Plain);
     match segment.root.fs.metadata(&path) {
-        Ok(found) => Ok(found.is_sealed()),
+        Ok(found) => Ok(!found.is_writable()),
         // The segment has just been compressed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(segment.root.read_fault(REMOVE, &path, error)),

@@ -1,13 +1,15 @@
 //! Continues a scan at a cursor.
 
+use std::cmp::Reverse;
+use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, EventId, Result, StorageError, record};
-use prodigy_storage_layout::SegmentForm;
+use prodigy_storage_layout::{SegmentForm, SegmentName};
 
 use super::clock::StepClock;
-use super::cursor::Reached;
-use super::listing;
+use super::cursor::{Position, Reached, State};
+use super::listing::{self, Forms, Listing};
 use super::removed_mark::RemovedMark;
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
@@ -36,6 +38,17 @@ pub(super) fn removed(segment: SegmentRef<'_>) -> Option<RemovedMark> {
     listing.removed().filter(|mark| mark.covers(segment.name))
 }
 
+/// The error for a scan without a cursor that comes to events which were removed after it began.
+pub(super) fn removed_meanwhile(root: &Root, folder: &Path) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        root.absolute(folder).display(),
+        "old events were removed while they were read, and not all of them had been read",
+    )
+    .with_hint("read again: the read then begins with the oldest event that is left")
+}
+
 /// The error for a cursor into a log that was deleted since.
 pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     StorageError::new(
@@ -47,6 +60,18 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
     .with_hint("begin without a cursor, or with one of this job")
 }
 
+/// The error for a cursor into a log that has an older segment now than it had then.
+pub(super) fn has_older(root: &Root, folder: &Path) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        root.absolute(folder).display(),
+        "the log has a segment that is older than its first one was when the cursor was made: it was put back by hand, or \
+         copied from another log, and its events were not read",
+    )
+    .with_hint("begin without a cursor: some events may come again")
+}
+
 /// The error for a cursor whose newest segment is gone.
 pub(super) fn covers_gone(root: &Root, folder: &Path) -> StorageError {
     StorageError::new(
@@ -56,6 +81,55 @@ pub(super) fn covers_gone(root: &Root, folder: &Path) -> StorageError {
         "the newest segment before the cursor is gone: a power loss took it, or it was removed by hand",
     )
     .with_hint("begin without a cursor: some events may come again")
+}
+
+/// The error for a cursor that has read a segment to its end, which is open again.
+pub(super) fn open_again(segment: SegmentRef<'_>) -> StorageError {
+    StorageError::new(
+        ErrorKind::CursorGap,
+        "scan",
+        segment.root.absolute(&segment.path(SegmentForm::Plain)).display(),
+        "the cursor has read this segment to its end, and now it is open again: an older copy of it was put there, and \
+         what was appended to it since can't be told from what was read",
+    )
+    .with_hint("begin without a cursor: some events may come again")
+}
+
+/// The largest number of segments that are examined for a cursor, newest first. A writer continues the newest open one.
+const EXAMINED: usize = 16;
+
+/// The newest segment that the position counts as read to its end, and that a writer may append to. The segment was
+/// sealed when it was read, so it is not the same file.
+pub(super) fn find_reopened<'l>(
+    root: &Root,
+    folder: &Path,
+    position: &Position,
+    listing: &'l Listing,
+) -> Result<Option<&'l SegmentName>> {
+    let is_plain = |(name, forms): &(&SegmentName, &Forms)| {
+        forms.plain && name.is_canonical() && name.twin_form().is_none() && position.of(name) == State::Read
+    };
+    let mut plain: Vec<&SegmentName> = listing
+        .segments
+        .iter()
+        .filter(is_plain)
+        .map(|(name, _)| name)
+        .collect();
+    plain.sort_unstable_by_key(|name| Reverse(name.made()));
+    for name in plain.into_iter().take(EXAMINED) {
+        let path = folder.join(name.file_name(SegmentForm::Plain));
+        match root.fs.metadata(&path) {
+            // No writer continues an empty segment that a cursor covers.
+            Ok(found) if found.len > 0 && found.is_open() => {
+                return Ok(Some(name));
+            }
+            Ok(_) => {}
+            // The segment was compressed, or removed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(root.read_fault("scan", &path, error)),
+        }
+    }
+    Ok(None)
 }
 
 /// Opens a segment at a cursor's position in it.

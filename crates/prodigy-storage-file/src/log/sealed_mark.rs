@@ -82,10 +82,8 @@ impl SealedMark {
     }
 }
 
-/// The segments of ours in a folder, as far as a mark depends on them.
+/// The segments of ours in a folder that were not removed, as far as a mark depends on them.
 pub(super) struct SealedNames<S> {
-    /// Segments that were created up to then were removed, and are ignored.
-    pub(super) removed: Option<Timestamp>,
     /// The lower bound and the creation time of each.
     pub(super) segments: S,
     /// True if a segment may be there more than once.
@@ -116,10 +114,7 @@ fn check(
     up_to: Timestamp,
     names: &SealedNames<impl Iterator<Item = (Timestamp, Timestamp)> + Clone>,
 ) -> u64 {
-    let covered = names
-        .segments
-        .clone()
-        .filter(|(_, made)| *made <= up_to && names.removed.is_none_or(|removed| *made > removed));
+    let covered = names.segments.clone().filter(|(_, made)| *made <= up_to);
     let hash_of = |(lower, made): (Timestamp, Timestamp)| {
         let name = [lower, made].map(|time| time.as_nanos().to_le_bytes());
         xxh3_64(name.as_flattened())
@@ -153,6 +148,21 @@ pub(super) fn renew(root: &Arc<Root>, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes the mode of a closed segment durable, since it may be about to be sealed: a power loss could otherwise take the
+/// mode and keep a mark that covers the segment.
+fn sync(root: &Root, path: &Path) -> Result<()> {
+    root.counters.sync(path);
+    match root
+        .fs
+        .open(path, OpenMode::Read)
+        .and_then(|file| file.sync_all())
+    {
+        // It has been sealed and compressed meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(|error| root.read_fault("mark sealed segments", path, error)),
+    }
+}
+
 /// Writes at most one mark. Returns true if there may be more segments to cover.
 fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let clock = &mut StepClock::default();
@@ -175,7 +185,8 @@ fn renew_by_a_part(root: &Arc<Root>, folder: &Path) -> Result<bool> {
     let mut newest = before.map_or(EventId::MIN, |mark| mark.newest);
     for name in names.into_iter().take(PART) {
         match opened.metadata_of(OsStr::new(&name.file_name(SegmentForm::Plain))) {
-            Ok(found) if !found.is_sealed() => break,
+            Ok(found) if found.is_writable() => break,
+            Ok(found) if found.is_closed() => sync(root, &folder.join(name.file_name(SegmentForm::Plain)))?,
             Ok(_) => {}
             // The plain form is gone, so the segment is compressed, and therefore sealed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -1,5 +1,6 @@
 //! One segment of a log, in any form.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,5 +24,12 @@ impl<'a> SegmentRef<'a> {
     /// The path of the segment's file in this form.
     pub(crate) fn path(self, form: SegmentForm) -> PathBuf {
         self.folder.join(self.name.file_name(form))
+    }
+    /// True if the segment exists in no form.
+    pub(crate) fn is_gone(self) -> bool {
+        SegmentForm::ALL.into_iter().all(|form| {
+            let found = self.root.fs.metadata(&self.path(form));
+            found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use prodigy_storage_backend::{Result, StorageError};
 
 use super::salvage;
-use crate::fs::FsFile;
+use crate::fs::{CLOSED_MODE, FsFile, Metadata};
 use crate::root::{Quarantine, Root};
 
 /// The largest length, in bytes, of a last line without a line break that is examined.
@@ -18,7 +18,8 @@ const LONGEST_TAIL: u64 = 1 << 30;
 /// line was never acknowledged: it is copied to the quarantine and cut off.
 pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option<u64>> {
     let fault = |error| root.write_fault("mend segment", path, error);
-    let len = file.metadata().map_err(fault)?.len;
+    let found = file.metadata().map_err(fault)?;
+    let len = found.len;
     let Some(start) = last_line(file, len).map_err(fault)? else {
         return Ok(None);
     };
@@ -33,11 +34,18 @@ pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option
     if !synced(path, file) {
         return Ok(None);
     }
+    if is_copy(root, path, &found) {
+        // The change makes it look like a file that was written here.
+        file.set_mode(CLOSED_MODE).map_err(fault)?;
+    }
     let keep = records_end(&tail);
     if keep < tail.len() {
         let lost = tail.get(keep..).unwrap_or_default();
         Quarantine::of(root).keep(path, start + keep as u64, lost)?;
         file.set_len(start + keep as u64).map_err(fault)?;
+        if start + keep as u64 == 0 {
+            as_created(root, path, file);
+        }
     }
     let mut end = start + keep as u64;
     if keep > 0 {
@@ -47,6 +55,22 @@ pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option
     }
     // Syncs the cut, so that it reaches the disk before the next write to this place.
     Ok(synced(path, file).then_some(end))
+}
+
+/// True if a segment that no process holds is a copy, of which another store may have a longer one. The last write to a
+/// file of ours was after its creation, and set both of its times; a program that copies a file sets the mtime afterwards.
+pub(crate) fn is_copy(root: &Root, path: &Path, found: &Metadata) -> bool {
+    let born = root.fs.born(path).ok().flatten();
+    found.len > 0 && (found.changed != found.modified || born.is_some_and(|born| found.modified < born))
+}
+
+/// Gives an empty segment the mtime of its creation. The doctor would otherwise take it for one that had events: what a
+/// failed write left in it was cut off. A failure is ignored, since a file system that states no such times has none to
+/// compare.
+pub(crate) fn as_created(root: &Root, path: &Path, file: &dyn FsFile) {
+    if let Ok(Some(created)) = root.fs.born(path) {
+        let _ = file.set_modified(created);
+    }
 }
 
 /// Syncs the segment. Returns false if that fails; the segment is then not used.

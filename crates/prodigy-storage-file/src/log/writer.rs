@@ -21,6 +21,7 @@ use super::listing::{KnownListing, KnownNewest};
 use super::moved::{PathLook, moved};
 use super::sealed_mark::WORTH;
 use super::segment_index::SegmentIndex;
+use super::tail;
 use crate::root::LASTS;
 use crate::root::{Root, count};
 
@@ -317,7 +318,12 @@ impl LogWriter {
             Err(error) => {
                 let error = self.root.write_fault(APPEND, &active.path, error);
                 match active.keep_whole(buffer) {
-                    Ok(0) => return Err(error),
+                    Ok(0) => {
+                        if active.len == 0 {
+                            tail::as_created(&self.root, &active.path, active.file.file());
+                        }
+                        return Err(error);
+                    }
                     Ok(kept) => (kept, Some(error)),
                     Err(uncut) => {
                         let why = format!(
@@ -526,7 +532,8 @@ impl LogWriter {
         for active in given_up {
             tracing::error!(segment = %active.path.display(), why, "a segment is given up: its state on disk is unknown");
             state.index.mark_suspect(&active.name);
-            if !active.is_torn() {
+            // An empty one is not sealed either: the doctor would take it for one that had events.
+            if !active.is_torn() && active.last.is_some() {
                 // Sealing keeps other writers from adopting the segment, whose bytes may not be durable. A torn record
                 // is not sealed: the next writer adopts the segment and cuts the record off, which in a sealed segment
                 // would remain as damage.

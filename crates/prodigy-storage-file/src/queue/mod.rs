@@ -62,6 +62,7 @@ mod tests;
 mod turn;
 mod view;
 
+pub(crate) use owner::OVERWRITTEN;
 use prodigy_storage_backend::Result;
 pub(crate) use queues::Queues;
 pub(crate) use scan::LOST_WRITE;

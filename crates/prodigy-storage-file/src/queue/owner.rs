@@ -4,12 +4,17 @@
 //! is ours in three cases: a journal of ours is beside it, it contains a checksum of ours, or it may be the rest of a
 //! write of ours after a power loss. Such a rest is empty, or consists of zeros, or begins like our file and then has
 //! only zeros, or ends within its first item, since a whole item of ours has its checksum.
+//!
+//! Text at the path of a queue whose lock file is there is a fourth case: a process of this store has worked on the queue, and its file
+//! was overwritten. Another program that has its own file at this path writes JSON there, and no process of ours creates the lock file beside it.
 
 use std::io;
+use std::path::Path;
 
 use super::line;
 use super::scan::{Value, value};
 use crate::fs::FsFile;
+use crate::root::{Root, is_text};
 
 /// The bytes before the checksum in the line of each item of ours.
 const CHECKSUM: &[u8] = b",\"crc\":\"";
@@ -52,6 +57,20 @@ pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {
         // A checksum may begin in one piece and end in the next one, so the pieces overlap.
         offset += (CHUNK - CHECKSUM.len()) as u64;
     }
+}
+
+/// The reason for reporting a file of items that [`is_overwritten`].
+pub(crate) const OVERWRITTEN: &str =
+    "the file is text and no queue, and its lock file is beside it: it was overwritten";
+/// The name of the lock file of a queue.
+const LOCK: &str = "items.lock";
+
+/// True if text has taken the place of the items of a queue of ours.
+pub(super) fn is_overwritten(root: &Root, items: &Path, file: &dyn FsFile) -> io::Result<bool> {
+    let mut bytes = vec![0; CHUNK];
+    let read = file.read_full_at(&mut bytes, 0)?;
+    let is_text = is_text(bytes.get(..read).unwrap_or_default());
+    Ok(is_text && root.fs.metadata(&items.with_file_name(LOCK)).is_ok())
 }
 
 /// True if a file of another program begins with a long JSON value that is not an array. Such a value contains no item,

@@ -18,7 +18,7 @@ use super::take::asks_for_no_facts;
 use super::turn::STRIDE;
 use super::view::{Paths, Seen, Spot, View};
 use super::{EARLIER_QUEUES, Queues};
-use crate::fs::{DirEntry, FileKind, FsFile};
+use crate::fs::{DirEntry, FileKind, FsFile, OpenMode};
 
 impl Queues {
     pub(crate) fn queue_get(
@@ -97,6 +97,16 @@ impl Queues {
         if owner::is_ours(&**file).map_err(fault)? {
             return Ok(());
         }
+        if owner::is_overwritten(&self.root, path, &**file).map_err(fault)? {
+            let place = self.root.absolute(path);
+            return Err(StorageError::new(
+                ErrorKind::Damaged,
+                operation,
+                place.display(),
+                owner::OVERWRITTEN,
+            )
+            .with_hint("run `prodigy-storage doctor --repair`, which moves it to quarantine: the next push begins a queue"));
+        }
         let mut scanner = Scanner::new(Arc::clone(file), self.root.options.largest_read()).map_err(fault)?;
         let (mut is_read, mut count) = (!owner::is_no_array(&**file).map_err(fault)?, 0);
         while is_read && let Some(fragment) = scanner.next().map_err(fault)? {
@@ -114,6 +124,24 @@ impl Queues {
         }
         let why = "the file belongs to another program and is not an array of items; nothing was changed";
         Err(self.anothers_queue(operation, path, why))
+    }
+
+    /// Fails for a file that [`check_queue`](Self::check_queue) refuses. To be called before the lock file is created.
+    pub(super) fn check_before_lock(
+        &self,
+        operation: &'static str,
+        items: &Path,
+        journal: &Path,
+        deadline: Deadline,
+    ) -> Result<()> {
+        if self.root.fs.metadata(journal).is_ok() {
+            return Ok(());
+        }
+        match self.root.fs.open(items, OpenMode::Read) {
+            Ok(file) => self.check_queue(operation, items, &file.into(), deadline),
+            // The call that holds the lock reports any other error.
+            Err(_) => Ok(()),
+        }
     }
 
     fn anothers_queue(&self, operation: &'static str, path: &Path, why: &'static str) -> StorageError {

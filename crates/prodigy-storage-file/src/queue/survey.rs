@@ -18,6 +18,7 @@ use super::scan::{Fragment, LOST_WRITE, Scanner};
 use super::turn::Turn;
 use super::view::{HOLE, NO_RECORD, Opened, Paths, open_both};
 use crate::fs::FsFile;
+use crate::root::LockedFile;
 
 const EXAMINE: &str = "examine queue";
 const REPAIR: &str = "repair queue";
@@ -53,6 +54,8 @@ pub(crate) struct Survey {
     pub(crate) others: u64,
     /// True if this project wrote the file.
     pub(crate) ours: bool,
+    /// True if text has taken the place of the file. Nothing else is surveyed then.
+    pub(crate) is_overwritten: bool,
     /// The survey of the journal, if it is there.
     pub(crate) journal: Option<JournalSurvey>,
     /// True if the array refers to changes of a journal, and the journal is missing.
@@ -218,6 +221,14 @@ impl Queues {
             None => None,
         };
         let fault = |error| self.root.read_fault(EXAMINE, &paths.items, error);
+        if journal.is_none() && owner::is_overwritten(&self.root, &paths.items, &**items).map_err(fault)? {
+            return Ok(Survey {
+                ours: true,
+                is_overwritten: true,
+                len: items.metadata().map_err(fault)?.len,
+                ..Survey::default()
+            });
+        }
         if journal.is_none() && owner::is_no_array(&**items).map_err(fault)? {
             return Ok(Survey {
                 others: 1,
@@ -404,6 +415,9 @@ impl Queues {
         mut keep: impl FnMut(&Path, &dyn FsFile, &[Spot]) -> Result<()>,
     ) -> Result<bool> {
         self.root.prepare_write(REPAIR, job)?;
+        if self.move_overwritten(job, deadline, &mut keep)? {
+            return Ok(true);
+        }
         let mut turn = Turn::begin_within(self, REPAIR, job, "repair", deadline, Deadline::never())?;
         let Some(items) = &turn.files.items else {
             return Ok(false);
@@ -428,6 +442,41 @@ impl Queues {
         }
         turn.compact(Unreadable::Dropped)?;
         turn.end(Durability::Strict)?;
+        Ok(true)
+    }
+
+    /// Removes a file of items without a journal if text has taken its place, under the lock of the queue, after `keep` copied it.
+    /// Returns false if it is no such file.
+    fn move_overwritten(
+        &self,
+        job: &JobAddress,
+        deadline: Deadline,
+        keep: &mut impl FnMut(&Path, &dyn FsFile, &[Spot]) -> Result<()>,
+    ) -> Result<bool> {
+        let lock = Entry::QueueLock(job.clone()).path();
+        let _lock = LockedFile::take(&self.root, &lock, REPAIR, "repair", deadline)?;
+        let paths = Paths::of(job);
+        let Opened { items, journal } = open_both(&self.root, REPAIR, &paths, deadline)?;
+        let (Some(items), None) = (items, journal) else {
+            return Ok(false);
+        };
+        let fault = |error| self.root.read_fault(REPAIR, &paths.items, error);
+        let file = items.file();
+        if owner::is_ours(file).map_err(fault)?
+            || !owner::is_overwritten(&self.root, &paths.items, file).map_err(fault)?
+        {
+            return Ok(false);
+        }
+        let whole = Spot {
+            start: 0,
+            end: file.metadata().map_err(fault)?.len,
+            why: owner::OVERWRITTEN,
+            harmless: false,
+        };
+        keep(&paths.items, file, &[whole])?;
+        self.root.unlink(REPAIR, &paths.items)?;
+        self.root
+            .sync_folder(paths.items.parent().unwrap_or(Path::new("")))?;
         Ok(true)
     }
 

@@ -89,9 +89,11 @@ impl<'q> Turn<'q> {
             lock: None,
         };
         let lock = Entry::QueueLock(job.clone()).path();
-        if queues.root.fs.metadata(&lock).is_err() {
+        if queues.root.fs.metadata_by_path(&lock).is_err() {
             // Checked here, too, because taking the lock creates the folder of the queue.
             queues.root.refuse_moved(operation, &Part::Job(job.clone()))?;
+            // No lock file is created beside a file of another program, since it is a sign that the file is ours.
+            queues.check_before_lock(operation, &turn.items_path, &turn.journal_path, deadline)?;
         }
         let lock = LockedFile::take_often(&queues.root, &lock, operation, purpose, wait, &mut |ahead| {
             turn.load_ahead(ahead);

@@ -272,7 +272,9 @@ impl View {
     pub(super) fn is_ours(&mut self) -> io::Result<bool> {
         let ours = match (self.ours, &self.items) {
             (Some(ours), _) => ours,
-            (None, Some(items)) => owner::is_ours(items.file())?,
+            (None, Some(items)) => {
+                owner::is_ours(items.file())? || owner::is_overwritten(&self.root, &self.path, items.file())?
+            }
             (None, None) => true,
         };
         self.ours = Some(ours);

@@ -14,6 +14,7 @@ use prodigy_storage_layout::Entry;
 
 use super::exposure::{self, Exposed};
 use super::fault::quoted;
+use super::holder::process;
 use super::{Root, has_no_locks, network, read_format};
 use crate::fs::{FileKind, FsFolder};
 
@@ -247,9 +248,7 @@ pub(super) fn lock_root(root: &Root) -> Result<Option<Arc<dyn FsFolder>>> {
 
 /// The error if another process uses the root, and one of the two promised to be the only one.
 fn occupied(root: &Root, folder: &dyn FsFolder) -> StorageError {
-    let other = folder
-        .lock_holder()
-        .map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    let other = process(folder.lock_holder());
     let (why, hint) = if root.options.file_locks {
         (
             format!(

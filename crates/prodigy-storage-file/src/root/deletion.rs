@@ -8,12 +8,14 @@
 use std::io;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{Entry, JobAddress, Part, RepoName, Timestamp};
+use prodigy_storage_layout::{
+    Document, Entry, JobAddress, Part, RepoName, Timestamp, checkpoints_folder, events_folder, queue_folder,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{LockedFile, Replace, Root, TempFile};
-use crate::fs::{FileKind, OpenMode, SEALED_MODE};
+use crate::fs::{FileKind, OpenMode, SEALED_MODE, TEMP_PREFIX};
 
 /// The reason for which a job has a tombstone.
 enum Tombstone {
@@ -29,6 +31,25 @@ impl Root {
     /// nor cause its removal.
     pub(crate) fn is_deleted(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
         Ok(self.tombstone(operation, job)?.is_some())
+    }
+
+    /// True if data of the job exists. What a deletion leaves (fencing marks), locks, temporary files and empty folders do not count.
+    pub(crate) fn has_data_of(&self, operation: &'static str, job: &JobAddress) -> Result<bool> {
+        let marks = Document::Fencing(job.clone()).path();
+        let lock = Entry::QueueLock(job.clone()).path();
+        if self.fs.metadata(&Document::Orphans(job.clone()).path()).is_ok() {
+            return Ok(true);
+        }
+        for folder in [events_folder(job), queue_folder(job), checkpoints_folder(job)] {
+            let mut names = self.names_in(operation, &folder)?.into_iter();
+            if names.any(|entry| {
+                let path = folder.join(&entry.name);
+                path != marks && path != lock && !entry.name.starts_with(TEMP_PREFIX)
+            }) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// True if the tombstone belongs to a restore that is not complete. All existing files of the job then come from

@@ -6,6 +6,7 @@ use std::{fmt, io};
 use prodigy_storage_backend::{ErrorKind, StorageError, shell_word};
 
 use super::check::seen_from_above;
+use super::health::size;
 use super::{Root, usage};
 use crate::fs::{FileKind, NotRegular};
 
@@ -66,8 +67,7 @@ pub(super) fn fault(
                 _ => "the file would pass the limit of the process or the file system",
             };
             make(ErrorKind::DiskFull, format!("{why}{}", space(root))).with_hint(format!(
-                "nothing that was acknowledged is lost; {FREE_SPACE}; or enable compression, or move the root; then continue with \
-                 the same handle"
+                "nothing that was acknowledged is lost; {FREE_SPACE}; or enable compression, or move the root; then try again"
             ))
         }
         K::ReadOnlyFilesystem if access == Access::Write => make(
@@ -253,7 +253,7 @@ pub(crate) fn io_cause(error: &StorageError) -> Option<&io::Error> {
 
 /// Quotes a path for use in a shell command, if necessary.
 pub(super) fn quoted(path: &Path) -> String {
-    shell_word(&path.to_string_lossy()).into_owned()
+    shell_word(path).into_owned()
 }
 
 /// The beginning of a command that only the superuser may run.
@@ -322,7 +322,7 @@ fn has_no_inode(root: &Root) -> bool {
 fn space(root: &Root) -> String {
     let mut text = String::new();
     if let Ok(space) = root.fs.space() {
-        text = format!(" ({} of {} bytes are free)", space.free, space.capacity);
+        text = format!(" ({} of {} are free)", size(space.free), size(space.capacity));
     }
     let mut areas = usage::by_area(root);
     areas.sort_by_key(|area| std::cmp::Reverse(area.1));
@@ -330,10 +330,10 @@ fn space(root: &Root) -> String {
         .iter()
         .filter(|area| area.1 > 0)
         .take(4)
-        .map(|(area, bytes)| format!("{area} {bytes}"))
+        .map(|(area, bytes)| format!("{area} {}", size(*bytes)))
         .collect();
     if !shown.is_empty() {
-        text.push_str("; bytes by area: ");
+        text.push_str("; used by area: ");
         text.push_str(&shown.join(", "));
     }
     text

@@ -75,7 +75,7 @@ pub(crate) fn read_format(root: &Root) -> Result<Option<Format>> {
             root.options.root.display(),
             why,
         )
-        .with_hint("run `prodigy-storage restore` with the same archive again, or empty the folder"));
+        .with_hint("restore the same archive again (`prodigy-storage restore FILE`), or empty the folder"));
     }
     if format.format > FORMAT {
         return Err(StorageError::new(

@@ -1,5 +1,6 @@
 //! Health checks, which find conditions under which the next write would fail. They leave no files behind.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use super::fault::{
     CLEAN, FREE_SPACE, RAISE_FILES, RAISE_LIMIT, as_user, command, file_limit, make_mutable, make_sticky,
     quoted, sudo,
 };
+use super::held::held;
 use super::{FORMAT, InTheWay, Root, is_no_store, network};
 use crate::fs::{FileKind, FsFolder, Metadata};
 
@@ -31,6 +33,8 @@ const LEAST_FILES: u64 = 20;
 const FEW_FILES: u64 = 256;
 /// The largest number of paths that the message of a check names.
 const NAMED: usize = 5;
+/// If fewer bytes than this are free on a large file system, there is a warning.
+const LITTLE_SPACE: u64 = 64 << 20;
 /// If fewer inodes than this are free, there is a warning.
 const FEW_INODES: u64 = 1_000;
 /// The largest number of inodes that the first write of a job needs: for its folders, its file, a temporary file, a
@@ -50,7 +54,11 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                 Severity::Ok,
                 format!("{at} is there, mode {:04o}, owner {}", found.mode, found.uid),
             ));
-            checks.extend(owner(root, &at, found.uid));
+            let tree = TreeCheck::new(root, found.uid).looked();
+            match tree.owner_of_most() {
+                Some(most) => checks.push(owner_changed(root, &at, found.uid, most)),
+                None => checks.extend(owner(root, &at, found.uid)),
+            }
             if is_no_store(root) {
                 checks.push(
                     Check::new(
@@ -79,7 +87,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
                 );
             }
             checks.extend(writable(root, &PLACES));
-            checks.extend(TreeCheck::new(root, found.uid).checks());
+            checks.extend(tree.checks());
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             checks.push(Check::new(
@@ -118,6 +126,7 @@ pub(crate) fn health(root: &Root) -> Vec<Check> {
         }
     }
     checks.extend(space(root));
+    checks.extend(held(root));
     let clock = time_to_store(&*root.options.clock, "check health", &at);
     checks.extend(clock.err().map(|error| failure("clock", &error)));
     checks
@@ -160,6 +169,22 @@ fn owner(root: &Root, at: &str, owner: u32) -> Option<Check> {
         "that user can remove what is written here, and can't read it unless it is given to that user"
     });
     Some(check.with_command(as_user(root, owner)))
+}
+
+/// The check that reports a root whose folder alone has another owner than most of what is below it.
+fn owner_changed(root: &Root, at: &str, owner: u32, most: u32) -> Check {
+    let severity = match check_owner(root) {
+        Ok(()) => Severity::Warning,
+        Err(_) => Severity::Failure,
+    };
+    let found = format!("{at} belongs to user {owner}, and most of what is below it to user {most}");
+    Check::new("owner", severity, found)
+        .with_hint("somebody gave away the folder alone: give it back")
+        .with_command(format!(
+            "{}chown -h {most} {}",
+            sudo(root),
+            quoted(&root.options.root)
+        ))
 }
 
 /// Checks that files can be written in these folders, by writing test files. Failures of the same kind share one check.
@@ -205,6 +230,10 @@ struct TreeCheck<'a> {
     opening: Vec<String>,
     /// Files and folders whose owner is not the owner of the root.
     strange: Examples,
+    /// Folders into which other users may reach.
+    open: Examples,
+    /// How many files and folders each user owns.
+    owners: BTreeMap<u32, usize>,
     in_the_way: InTheWay,
 }
 
@@ -242,11 +271,14 @@ impl<'a> TreeCheck<'a> {
             closed: Examples::default(),
             opening: Vec::new(),
             strange: Examples::default(),
+            open: Examples::default(),
+            owners: BTreeMap::new(),
             in_the_way: InTheWay::default(),
         }
     }
 
-    fn checks(mut self) -> Vec<Check> {
+    /// Looks at the files and folders.
+    fn looked(mut self) -> Self {
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
             // If a folder can't be opened or listed, another check reports it.
@@ -269,6 +301,19 @@ impl<'a> TreeCheck<'a> {
                 }
             }
         }
+        self
+    }
+
+    /// The user who owns most of what is below the root, if that is not the owner of the root. `None` if this process runs as the
+    /// owner of the root: that user may have wanted the store.
+    fn owner_of_most(&self) -> Option<u32> {
+        let all: usize = self.owners.values().sum();
+        let (most, _) = self.owners.iter().find(|(_, count)| **count * 2 > all)?;
+        (*most != self.owner && self.root.fs.user() != Some(self.owner)).then_some(*most)
+    }
+
+    fn checks(self) -> Vec<Check> {
+        let is_root_alone = self.owner_of_most().is_some();
         let mut checks = Vec::new();
         if self.closed.count > 0 {
             let what = format!(
@@ -280,6 +325,16 @@ impl<'a> TreeCheck<'a> {
                     .with_hint("it has another owner or mode, or is immutable")
                     .with_command(self.opening.join(" && ")),
             );
+        }
+        let root_mode = self.root.fs.metadata(Path::new("")).map_or(0, |found| found.mode);
+        // Without access to the root, nobody reaches the folders below it.
+        if self.open.count > 0 && root_mode & 0o011 != 0 {
+            let what = format!("other users may reach into folders: {}", self.open.text());
+            checks.push(Check::new("modes", Severity::Warning, what).with_command(format!(
+                "{}chmod 0700 {}",
+                of_owner(self.root, self.owner),
+                quoted(&self.root.options.root)
+            )));
         }
         let mut in_the_way = Examples::default();
         for path in self.in_the_way.paths() {
@@ -297,7 +352,7 @@ impl<'a> TreeCheck<'a> {
                     .with_command("prodigy-storage doctor"),
             );
         }
-        if self.strange.count > 0 {
+        if self.strange.count > 0 && !is_root_alone {
             let what = format!(
                 "user {}, who owns the root, does not own everything below it: {}",
                 self.owner,
@@ -335,11 +390,17 @@ impl<'a> TreeCheck<'a> {
 
     fn look(&mut self, path: &Path, found: &Metadata, folder: &dyn FsFolder, name: &OsStr) {
         self.in_the_way.add(path, found.kind);
+        *self.owners.entry(found.uid).or_default() += 1;
         let write = match found.kind {
             FileKind::Folder => true,
             FileKind::File => is_opened_for_writing(path) || found.is_writable(),
             FileKind::Other => return,
         };
+        if found.kind == FileKind::Folder && found.mode & 0o077 != 0 {
+            let at = self.root.absolute(path);
+            self.open
+                .add(|| format!("{} (mode {:04o})", at.display(), found.mode));
+        }
         let describe = || {
             format!(
                 "{} (owner {}, mode {:04o})",
@@ -461,11 +522,19 @@ fn file_system(root: &Root) -> Check {
 }
 
 /// A size in bytes, as text with a unit.
-fn size(bytes: u64) -> String {
-    match bytes >> 30 {
-        0 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
-        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+pub(super) fn size(bytes: u64) -> String {
+    let in_units = |shift: u32, unit: &str| format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64);
+    match bytes {
+        0..0x400 => format!("{bytes} B"),
+        0x400..0x10_0000 => in_units(10, "KiB"),
+        0x10_0000..0x4000_0000 => in_units(20, "MiB"),
+        _ => in_units(30, "GiB"),
     }
+}
+
+/// True if less than a hundredth of the file system is free, or less than [`LITTLE_SPACE`]; of a small file system, less than a tenth.
+fn is_scarce(free: u64, capacity: u64) -> bool {
+    free < (capacity / 100).max(LITTLE_SPACE.min(capacity / 10))
 }
 
 fn space(root: &Root) -> Vec<Check> {
@@ -476,7 +545,7 @@ fn space(root: &Root) -> Vec<Check> {
     let found = format!("{} of {} are free", size(space.free), size(space.capacity));
     let severity = if space.free == 0 {
         Severity::Failure
-    } else if space.free < (64 << 20) || space.free < space.capacity / 100 {
+    } else if is_scarce(space.free, space.capacity) {
         Severity::Warning
     } else {
         Severity::Ok
@@ -502,4 +571,32 @@ fn space(root: &Root) -> Vec<Check> {
         );
     }
     checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn space_is_scarce_by_its_share_or_its_amount_and_not_on_a_small_healthy_disk() {
+        const MIB: u64 = 1 << 20;
+        for (free, capacity, scarce) in [
+            (8 * MIB, 8 * MIB, false),
+            (3 * MIB, 4 * MIB, false),
+            (MIB / 2, 8 * MIB, true),
+            (63 * MIB, 1024 * MIB, true),
+            (65 * MIB, 1024 * MIB, false),
+            (900 * MIB, 100_000 * MIB, true),
+            (1100 * MIB, 100_000 * MIB, false),
+            (0, 0, false),
+        ] {
+            assert_eq!(is_scarce(free, capacity), scarce, "{free} of {capacity}");
+        }
+    }
+
+    #[test]
+    fn a_size_has_a_unit() {
+        let sizes = [0, 1023, 1024, 3 << 19, 5 << 29].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "2.5 GiB"]);
+    }
 }

@@ -17,6 +17,13 @@ pub(crate) fn this_process(since: Timestamp, purpose: String) -> Holder {
     Holder::new(std::process::id(), host(), since, purpose).instance(instance())
 }
 
+/// True if the description of a holder names this process.
+pub(super) fn names_this_process(holder: &str) -> bool {
+    let own = this_process(Timestamp::from_nanos(0), String::new()).to_string();
+    own.split_once(" since ")
+        .is_some_and(|(own, _)| holder.strip_prefix(own).is_some_and(|rest| rest.starts_with(' ')))
+}
+
 /// The process that holds a lock file now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -55,6 +62,24 @@ pub(crate) fn who_holds(
     })
 }
 
+/// Describes a process of this host, for an error message. `None` is a process that the kernel does not list, or that is
+/// not visible here.
+pub(crate) fn process(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) if pid == std::process::id() => format!("this process ({pid})"),
+        Some(pid) => format!("process {pid} on {}", host().escape_debug()),
+        None => "a process that this system does not name".to_owned(),
+    }
+}
+
+/// Describes the process that holds the lock on a file that nobody signs, such as a segment.
+pub(crate) fn describe_unsigned(file: &dyn FsFile) -> String {
+    match who_holds(file, None, false, &mut KernelLocks::new()) {
+        Ok(Who::Unknown(pid)) => process(pid),
+        _ => process(None),
+    }
+}
+
 /// Describes, for an error message, the holder of a lock that could not be taken. `last` is the process that the file
 /// names.
 pub(crate) fn describe(file: &dyn FsFile, last: Option<&Holder>, released: bool) -> String {
@@ -68,6 +93,6 @@ pub(crate) fn describe(file: &dyn FsFile, last: Option<&Holder>, released: bool)
         (Who::Unknown(Some(pid)), _) => {
             format!("process {pid}, which did not sign the lock file ({known})")
         }
-        _ => format!("a process that this system does not name ({known})"),
+        _ => format!("{} ({known})", process(None)),
     }
 }

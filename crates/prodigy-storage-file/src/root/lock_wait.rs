@@ -5,13 +5,26 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prodigy_storage_backend::{Deadline, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::Entry;
 use rustix::io::Errno;
 
 use super::Root;
+use super::holder::names_this_process;
 use crate::fs::{FsFile, FsFolder, Metadata, OpenMode};
 
 /// The longest time for which a wait still continues after it was interrupted.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The time for which a wait makes many attempts.
+const EAGER: Duration = Duration::from_secs(1);
+/// A wait that takes longer than this is announced.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// The holder of a lock for which threads of this process wait without the kernel.
+pub(super) const ANOTHER_THREAD: &str = "another thread of this process";
+/// The hint if this process holds the lock, so that its end would help nobody.
+const HINT_HERE: &str =
+    "this process holds it: begin fewer calls at once, release it earlier, or raise `timeout`";
 
 /// An open file or folder that can be locked.
 pub(crate) trait Lockable {
@@ -51,7 +64,7 @@ pub(crate) struct LockWait<'r> {
     pub(crate) deadline: Deadline,
     /// The longest pause between two attempts.
     pub(crate) longest_pause: Duration,
-    /// The hint of the error if the lock can't be taken in time.
+    /// The hint of the error if another process holds the lock until the deadline.
     pub(crate) hint: &'static str,
 }
 
@@ -83,13 +96,15 @@ impl LockWait<'_> {
     }
 
     /// Tries to lock an open file or folder until this succeeds or the deadline has passed.
-    pub(super) fn lock<L: Lockable>(
+    pub(crate) fn lock<L: Lockable>(
         &self,
         opened: &L,
         try_lock: impl Fn(&L) -> Result<bool>,
         holder: impl Fn(&L) -> String,
     ) -> Result<()> {
         let (mut deadline, mut interrupted) = (self.deadline, None);
+        // A caller who waits for a named lock knows that.
+        let mut is_announced = matches!(Entry::parse(self.path), Some(Entry::Lock(_)));
         while !try_lock(opened)? {
             if deadline.has_passed() && self.deadline.is_interrupted() {
                 return Err(self.interrupted(&holder(opened)));
@@ -102,10 +117,27 @@ impl LockWait<'_> {
                 // its data.
                 deadline = deadline.min(*interrupted.get_or_insert_with(|| Deadline::after(GRACE)));
             }
+            if !is_announced && self.began.elapsed() > SILENT {
+                is_announced = true;
+                let path = self.root.absolute(self.path);
+                let text = format!(
+                    "{} waits for {}: it is held by {}",
+                    self.operation,
+                    path.display(),
+                    holder(opened)
+                );
+                self.deadline.announce(&text);
+            }
             // Pauses for an eighth of the time waited so far: a short wait ends promptly, and a long one makes few
-            // attempts.
-            let waited = self.began.elapsed() / 8;
-            let pause = waited.clamp(self.longest_pause / 500, self.longest_pause);
+            // attempts. In the first second the pauses stay short: where many processes take a lock for a moment each, one
+            // that paused for long would wait the longer for it.
+            let waited = self.began.elapsed();
+            let longest = if waited < EAGER {
+                self.longest_pause / 50
+            } else {
+                self.longest_pause
+            };
+            let pause = (waited / 8).clamp(self.longest_pause / 500, longest);
             let left = deadline.remaining();
             std::thread::sleep(left.map_or(pause, |left| left.min(pause)));
         }
@@ -125,13 +157,14 @@ impl LockWait<'_> {
     /// The error if the lock was not taken in time.
     pub(crate) fn refused(&self, holder: &str) -> StorageError {
         let waited = self.began.elapsed().as_millis();
+        let is_here = holder == ANOTHER_THREAD || names_this_process(holder);
         StorageError::new(
             ErrorKind::LockUnavailable,
             self.operation,
             self.root.absolute(self.path).display(),
             format!("it is held by {holder}; waited {waited} ms"),
         )
-        .with_hint(self.hint)
+        .with_hint(if is_here { HINT_HERE } else { self.hint })
     }
 }
 

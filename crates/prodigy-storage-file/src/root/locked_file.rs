@@ -13,7 +13,7 @@ use prodigy_storage_layout::Timestamp;
 
 use super::Root;
 use super::holder::{describe, this_process};
-use super::lock_wait::LockWait;
+use super::lock_wait::{ANOTHER_THREAD, LockWait};
 use super::place::LASTS;
 use crate::fs::{FsFile, Metadata, OpenMode};
 
@@ -162,7 +162,7 @@ impl<'r> LockedFile<'r> {
             hint: HINT,
         };
         if !root.keyed_mutex.lock(path, deadline) {
-            return Err(wait.refused("another thread of this process"));
+            return Err(wait.refused(ANOTHER_THREAD));
         }
         let mut lock = LockedFile {
             root,
@@ -263,7 +263,7 @@ impl Root {
 }
 
 /// The process that a lock file names as its holder.
-fn read_holder(file: &dyn FsFile) -> Option<Holder> {
+pub(super) fn read_holder(file: &dyn FsFile) -> Option<Holder> {
     let bytes = file.read_to_end(0, 64 << 10).ok()?;
     serde_json::Deserializer::from_slice(&bytes)
         .into_iter::<Holder>()

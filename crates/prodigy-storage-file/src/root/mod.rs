@@ -11,6 +11,7 @@ mod exposure;
 mod fault;
 mod format;
 mod health;
+mod held;
 pub(crate) mod holder;
 mod imported;
 mod in_the_way;
@@ -25,6 +26,7 @@ mod place;
 mod quarantine;
 mod store_name;
 mod temp_file;
+mod text;
 mod unflushed;
 mod usage;
 
@@ -66,6 +68,7 @@ pub(crate) use place::{LASTS, Look};
 pub(crate) use quarantine::Quarantine;
 pub(crate) use store_name::salvage as salvage_name;
 pub(crate) use temp_file::{Replace, TempFile};
+pub(crate) use text::is_text;
 pub(crate) use usage::{bytes_below, usage};
 
 /// Device and inode of a folder, and its creation time if the file system stores it. The time distinguishes it from a

@@ -97,7 +97,10 @@ impl Root {
                 self.absolute(&path).display(),
                 "it does not say where the data was moved to",
             )
-            .with_hint("take the mark away with `prodigy-storage copy --reopen` if the data was not moved")
+            .with_hint(format!(
+                "take the mark away with `{}` if the data was not moved",
+                Moved::reopening(part)
+            ))
             .with_source(error)),
         }
     }

@@ -7,6 +7,7 @@ use prodigy_storage_layout::{
 };
 
 use super::Root;
+use crate::fs::TEMP_PREFIX;
 
 /// The names in a root of which one is enough to know it as a store, beside `format.json`. A root that another program
 /// wrote has no `format.json`.
@@ -22,11 +23,15 @@ pub(crate) fn is_of_user(name: &str) -> bool {
     BEFORE.contains(&name)
 }
 
-/// True if the folder at the path of the root holds something, and nothing of a store: its path may be mistyped.
+/// True if the folder at the path of the root holds something, and nothing of a store: its path may be mistyped. A
+/// temporary file is what a writer leaves that died before the store had its first file.
 pub(crate) fn is_no_store(root: &Root) -> bool {
     let Ok(entries) = root.fs.list(Path::new("")) else {
         return false;
     };
     let is_ours = |name: &str| AREAS.contains(&name) || Entry::Format.path() == Path::new(name);
-    entries.iter().any(|entry| !is_of_user(&entry.name)) && !entries.iter().any(|entry| is_ours(&entry.name))
+    entries
+        .iter()
+        .any(|entry| !is_of_user(&entry.name) && !entry.name.starts_with(TEMP_PREFIX))
+        && !entries.iter().any(|entry| is_ours(&entry.name))
 }

@@ -14,6 +14,21 @@ const CLEAR: &str = "clear quarantine";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quarantine<'r>(&'r Root);
 
+/// The end of a name in the quarantine, which follows its time: the offset, and the end of the original path.
+fn end_of_name(path: &Path, offset: u64) -> String {
+    let flat = path.to_string_lossy().replace(['/', '\\'], "_");
+    // A name has at most 255 bytes. The end of a path identifies the file best.
+    let tail: String = {
+        let mut chars: Vec<char> = flat.chars().rev().take(100).collect();
+        chars.reverse();
+        while chars.iter().map(|c| c.len_utf8()).sum::<usize>() > 150 {
+            chars.remove(0);
+        }
+        chars.into_iter().collect()
+    };
+    format!("-{offset}-{tail}")
+}
+
 impl<'r> Quarantine<'r> {
     pub(crate) fn of(root: &'r Root) -> Self {
         Self(root)
@@ -21,22 +36,25 @@ impl<'r> Quarantine<'r> {
 
     /// A new path in the quarantine. The name contains the time, the offset, and the end of the original path.
     pub(crate) fn path_for(self, path: &Path, offset: u64) -> PathBuf {
-        let flat = path.to_string_lossy().replace(['/', '\\'], "_");
-        // A name has at most 255 bytes. The end of a path identifies the file best.
-        let tail: String = {
-            let mut chars: Vec<char> = flat.chars().rev().take(100).collect();
-            chars.reverse();
-            while chars.iter().map(|c| c.len_utf8()).sum::<usize>() > 150 {
-                chars.remove(0);
-            }
-            chars.into_iter().collect()
-        };
         let random = uuid::Uuid::new_v4().simple().to_string();
         Path::new(QUARANTINE).join(format!(
-            "{}-{}-{offset}-{tail}",
+            "{}-{}{}",
             self.0.now(),
-            random.get(..8).unwrap_or_default()
+            random.get(..8).unwrap_or_default(),
+            end_of_name(path, offset)
         ))
+    }
+
+    /// The newest copy of bytes of this file from this offset on.
+    pub(crate) fn newest_of(self, path: &Path, offset: u64) -> Option<PathBuf> {
+        let folder = Path::new(QUARANTINE);
+        let end = end_of_name(path, offset);
+        let names = self.0.names_in("find in quarantine", folder).ok()?.into_iter();
+        let newest = names
+            .map(|entry| entry.name)
+            .filter(|name| name.ends_with(&end))
+            .max()?;
+        Some(folder.join(newest))
     }
 
     /// Copies bytes to a new file in the quarantine. The copy is durable on return.
@@ -52,6 +70,17 @@ impl<'r> Quarantine<'r> {
         )?;
         tracing::warn!(from = %path.display(), offset, bytes = bytes.len(), to = %kept.display(), "moved to quarantine");
         Ok(())
+    }
+
+    /// Moves a file into the quarantine. The caller syncs its folder.
+    pub(crate) fn take(self, operation: &'static str, path: &Path) -> Result<()> {
+        let (root, kept) = (self.0, self.path_for(path, 0));
+        root.make_folder(Path::new(QUARANTINE))?;
+        root.fs
+            .rename_new(path, &kept)
+            .map_err(|error| root.write_fault(operation, path, error))?;
+        tracing::warn!(from = %path.display(), to = %kept.display(), "moved to quarantine");
+        root.sync_folder(Path::new(QUARANTINE))
     }
 
     /// Removes what was put into the quarantine before a moment: files, links, and folders with everything in them.

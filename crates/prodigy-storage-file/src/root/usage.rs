@@ -25,10 +25,12 @@ const MOST_NAMED: usize = 100;
 /// The number of bytes in each area.
 pub(super) fn by_area(root: &Root) -> Vec<(&'static str, u64)> {
     let mut measure = Measure::new(root);
-    AREAS
-        .iter()
+    let areas = AREAS.iter();
+    let mut sums: Vec<_> = areas
         .map(|area| (*area, measure.below(Path::new(area), 0).bytes))
-        .collect()
+        .collect();
+    sums.push((OTHER, measure.others().bytes));
+    sums
 }
 
 /// The number of bytes below these folders. What can't be read is not counted.
@@ -57,7 +59,7 @@ pub(crate) fn usage(root: &Root) -> Usage {
         }
         push(&mut areas, area, None, rest);
     }
-    let rest = measure.folder(Path::new(""), 0, &mut |name, _| AREAS.contains(&name));
+    let rest = measure.others();
     push(&mut areas, OTHER, None, rest);
     let space = root.fs.space().ok();
     Usage {
@@ -125,6 +127,11 @@ impl<'a> Measure<'a> {
         if self.unreadable.len() < MOST_NAMED {
             self.unreadable.push(what(self.root));
         }
+    }
+
+    /// Counts everything outside of the areas.
+    fn others(&mut self) -> Sum {
+        self.folder(Path::new(""), 0, &mut |name, _| AREAS.contains(&name))
     }
 
     /// Counts everything below a folder. A folder that was removed meanwhile has nothing in it.

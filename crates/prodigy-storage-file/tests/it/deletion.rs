@@ -12,8 +12,11 @@ use prodigy_storage_backend::{
     ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStep, QueueStore, Result, Select,
     Severity, UnfinishedDeletion,
 };
-use prodigy_storage_file::{FileBackend, FileOptions};
-use prodigy_storage_layout::{Document, Entry, JobAddress, JobId, LockName, RepoName};
+use prodigy_storage_file::{Doctor, FileBackend, FileOptions, Leftovers};
+use prodigy_storage_layout::{
+    Document, DocumentKind, DocumentName, DocumentOwner, Entry, JobAddress, JobId, LockName, RepoName,
+    Timestamp,
+};
 use serde_json::value::RawValue;
 
 use crate::security::hooked::Hooked;
@@ -258,7 +261,9 @@ fn a_deletion_that_was_cut_short_is_found_and_finished() {
     assert!(found[0].bytes == 0 && found[1].bytes > 50, "{found:?}");
     let check = warning(&reader).unwrap();
     assert_eq!(check.severity, Severity::Warning);
-    assert!(check.found.contains(" and 1 more ") && check.command.unwrap().contains("clean --yes"));
+    assert!(check.found.contains(" and 1 more, which `doctor` names,"));
+    let command = check.command.unwrap();
+    assert!(command.starts_with("prodigy-storage clean --repo ") && command.ends_with(" --yes"));
     for left in [job(), other] {
         assert!(reader.finish_deletion(&left, NEVER).unwrap());
         assert!(!reader.finish_deletion(&left, NEVER).unwrap());
@@ -300,4 +305,71 @@ fn a_damaged_tombstone_is_no_deletion() {
     let error = backend.finish_deletion(&job(), NEVER).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     assert!(root.join(Entry::Queue(job()).path()).exists());
+}
+
+#[test]
+fn the_error_for_an_active_job_names_the_process_that_appends_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let (writer, other) = (process(&root, 0), process(&root, 1));
+    let mut batch = Batch::new();
+    batch.push("1").unwrap();
+    writer
+        .append(&job(), &mut batch, &AppendOptions::default(), NEVER)
+        .unwrap();
+    let this = format!(
+        "the job is active: this process ({}) appends to its log",
+        std::process::id()
+    );
+    let why = |backend: &FileBackend| {
+        let error = backend.delete_job(&job(), None, NEVER).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+        error.why().to_owned()
+    };
+    assert_eq!(why(&writer), this);
+    let held = why(&other);
+    let since = held.strip_prefix(&format!("{this}, to a segment of ")).unwrap();
+    assert!(since.parse::<Timestamp>().is_ok(), "{since}");
+}
+
+#[test]
+fn what_begins_a_deleted_job_again_is_not_of_another_program() {
+    let again: [fn(&FileBackend, usize) -> Result<()>; 4] = [append, push, checkpoint, own_document];
+    for (n, write) in again.into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = process(folder.path(), 0);
+        let doctor = Doctor::new(FileOptions::new(folder.path())).unwrap();
+        let lock = Entry::QueueLock(job()).path();
+        write(&backend, 1).unwrap();
+        assert!(backend.delete_job(&job(), None, NEVER).unwrap());
+        assert_eq!(doctor.left_of(&job()).unwrap(), Leftovers::default(), "{n}");
+        write(&backend, 2).unwrap();
+        let left = doctor.left_of(&job()).unwrap();
+        assert!(left.begun_again && left.foreign.is_empty(), "{n}: {left:?}");
+        // The files of a write under way, and its lock, are of no other program either.
+        assert!(backend.delete_job(&job(), None, NEVER).unwrap());
+        fs::create_dir_all(folder.path().join(&lock).parent().unwrap()).unwrap();
+        fs::write(folder.path().join(&lock), "").unwrap();
+        assert_eq!(doctor.left_of(&job()).unwrap(), Leftovers::default(), "{n}");
+        let temporary = format!(".tmp-{:032x}", 7);
+        fs::write(folder.path().join(lock.with_file_name(temporary)), "").unwrap();
+        let left = doctor.left_of(&job()).unwrap();
+        assert!(left.begun_again && left.foreign.is_empty(), "{n}: {left:?}");
+    }
+}
+
+fn checkpoint(backend: &FileBackend, _: usize) -> Result<()> {
+    put(backend, &Document::Setup(job()))
+}
+
+fn own_document(backend: &FileBackend, _: usize) -> Result<()> {
+    let (kind, name) = (DocumentKind::new("plan")?, DocumentName::new("first")?);
+    put(backend, &Document::Own(DocumentOwner::Job(job()), kind, name))
+}
+
+fn put(backend: &FileBackend, document: &Document) -> Result<()> {
+    let body = Body::parse(b"{}").unwrap();
+    backend
+        .put(document, body, &PutOptions::default(), NEVER)
+        .map(drop)
 }

@@ -231,7 +231,7 @@ fn a_doctor_tells_each_kind_of_another_programs_files_once() {
     assert_eq!(count("dead letters"), 4, "{counts:?}");
     assert_eq!(count("list of orphaned"), 1, "{counts:?}");
     assert_eq!(count("documents of another"), 3, "{counts:?}");
-    assert_eq!(count("about jobs"), 7, "{counts:?}");
+    assert_eq!(count("about jobs"), 9, "{counts:?}");
 }
 
 #[test]

@@ -150,8 +150,11 @@ fn a_job_of_one_part_alone_has_the_facts_of_single_calls() {
     );
     for found in found {
         let job = job(found.job.as_str());
-        let wanted = JobFacts::by_calls(&backend as &dyn Backend, &job, NEVER).unwrap();
+        let mut wanted = JobFacts::by_calls(&backend as &dyn Backend, &job, NEVER).unwrap();
         let found = found.facts.unwrap();
+        // A survey does not look for the process that works on a job.
+        assert_eq!(wanted.activity.by.is_some(), found.activity.active, "{job}");
+        wanted.activity = wanted.activity.by(None);
         assert_eq!(format!("{found:?}"), format!("{wanted:?}"), "{job}");
         let is_held = ["log", "letters", "finished"].contains(&job.job.as_str());
         assert_eq!(

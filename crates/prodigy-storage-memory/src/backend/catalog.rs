@@ -7,6 +7,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 
 use super::MemoryBackend;
+use crate::job::JobData;
 use crate::store::Store;
 
 impl MemoryBackend {
@@ -24,15 +25,14 @@ impl MemoryBackend {
             return Ok(false);
         };
         let mut data = held.data.lock();
-        let is_newer = last.is_some_and(|last| data.last_write().is_some_and(|written| written > last));
-        if data.is_empty() || is_newer {
+        if data.is_empty() {
             return Ok(false);
         }
-        let why = if data.log.is_open() {
-            "its log is open for writing"
-        } else if self.store.holds_lock_of(job) {
-            "a lock whose name begins with repository and job is held"
-        } else {
+        data.documents.check_mark(DELETE, job, fence)?;
+        let Some(by) = worker(&data, self.store.held_lock_of(job).as_ref()) else {
+            if last.is_some_and(|last| data.last_write().is_some_and(|written| written > last)) {
+                return Ok(false);
+            }
             let now = time_to_store(&*self.store.options.clock, DELETE, job)?;
             data.documents
                 .raise_mark(DELETE, job, fence, now, &self.store.budget)?;
@@ -46,10 +46,22 @@ impl MemoryBackend {
             ErrorKind::LockUnavailable,
             DELETE,
             job,
-            format!("the job is active: {why}"),
+            format!("the job is active: {by}"),
         )
         .with_hint("finish the job, or release the lock; then delete it"))
     }
+}
+
+/// Describes who works on a job, for an error message. No other process can.
+fn worker(data: &JobData, lock: Option<&LockInfo>) -> Option<String> {
+    let open = || {
+        format!(
+            "this process ({}) has its log open for writing",
+            std::process::id()
+        )
+    };
+    lock.map(LockInfo::held_by)
+        .or_else(|| data.log.is_open().then(open))
 }
 
 impl Catalog for MemoryBackend {
@@ -94,14 +106,14 @@ impl Catalog for MemoryBackend {
 
     fn activity(&self, job: &JobAddress, deadline: Deadline) -> Result<Activity> {
         Store::check(deadline, "look at job", job)?;
-        let is_locked = self.store.holds_lock_of(job);
-        Ok(self.store.job(job).map_or_else(
-            || Activity::new(is_locked, None),
-            |held| {
-                let data = held.data.lock();
-                Activity::new(is_locked || data.log.is_open(), data.last_write())
-            },
-        ))
+        let (lock, held) = (self.store.held_lock_of(job), self.store.job(job));
+        let data = held.as_ref().map(|held| held.data.lock());
+        let by = match &data {
+            Some(data) => worker(data, lock.as_ref()),
+            None => lock.map(|lock| lock.held_by()),
+        };
+        let last = data.and_then(|data| data.last_write());
+        Ok(Activity::new(by.is_some(), last).by(by))
     }
 
     fn survey(

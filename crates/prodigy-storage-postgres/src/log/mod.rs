@@ -18,7 +18,7 @@ use prodigy_storage_layout::{JobAddress, Timestamp};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-pub(crate) use writer::{Row as WriterRow, Writer};
+pub(crate) use writer::{OF_WRITERS, Row as WriterRow, Writer, of_writers};
 
 use crate::backend::PostgresBackend;
 use crate::catalog::{flush, of_this};
@@ -154,7 +154,7 @@ impl LogStore for PostgresBackend {
                 let answers = session.read(vec![of_job(text, &of).arg(count)]).await?;
                 let before: Option<Uuid> = first(rows(&answers, 0), 0)?;
                 let position = match before {
-                    Some(given) => position.behind(EventId::from(given), &end.reach),
+                    Some(given) => position.behind(EventId::from(given), end.past()),
                     None => position,
                 };
                 Ok(Opened { position, end })
@@ -177,7 +177,7 @@ impl LogStore for PostgresBackend {
             deadline,
             move |mut session| async move {
                 let Opened { end, .. } = whole(&mut session, &of).await?;
-                Ok(Position::end(end.job.unwrap_or_default(), end.reach).encode(store))
+                Ok(end.past().clone().into_cursor(store))
             },
         )
     }
@@ -238,9 +238,10 @@ impl LogStore for PostgresBackend {
         let Some(row) = self.drop_writer(job) else {
             return Ok(());
         };
-        let close = Sql::new("update @.writer set closed = true where job = $1 and ordinal = $2")
+        let close = Sql::new("update @.writer set closed = true where job = $1 and ordinal = $2 and id = $3")
             .arg(row.job)
-            .arg(row.ordinal);
+            .arg(row.ordinal)
+            .arg(row.id);
         self.db()
             .call("seal events", job, deadline, move |mut session| async move {
                 session

@@ -18,7 +18,7 @@ use crate::sql::{Sql, column, first, rows};
 const STEP: i64 = 2_000;
 
 /// Selects the first writer whose events are kept, and the size of the events before it. The parameters name the
-/// job and the time.
+/// job and the time. The writer of the newest event is kept.
 fn removable(job: &JobAddress, before: Timestamp) -> Sql {
     // The last event of a writer is nearly always its newest. So its other events are read only if the last one is
     // old enough to be removed.
@@ -27,8 +27,8 @@ fn removable(job: &JobAddress, before: Timestamp) -> Sql {
              (select e.time from @.event e where e.job = w.job and e.writer = w.ordinal order by e.number desc limit 1) as time \
            from @.writer w where w.job = {JOB}), \
          segment as (select * from last where time is not null), \
-         first_kept as (select min(ordinal) as ordinal from segment \
-           where not closed or time >= $3 or ordinal = (select max(ordinal) from segment)), \
+         first_kept as (select min(ordinal) as ordinal from segment where not closed or time >= $3 \
+           or ordinal = (select e.writer from @.event e where e.job = {JOB} order by e.id desc limit 1)), \
          old as (select ordinal from segment s where ordinal < (select ordinal from first_kept) \
            and exists (select from @.event e where e.job = s.job and e.writer = s.ordinal and e.time >= $3)), \
          kept as (select least((select ordinal from first_kept), (select min(ordinal) from old)) as ordinal) \

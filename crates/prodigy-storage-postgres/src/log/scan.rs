@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::READ;
-use super::position::{ALL, Position, Reach};
+use super::position::{ALL, Position, Reach, Witness, lost, short};
 use crate::db::Db;
 use crate::job::of_job;
 use crate::session::Session;
@@ -35,7 +35,8 @@ pub(crate) struct End {
     pub(crate) job: Option<i64>,
     /// The writers whose events the position does not all cover, each with the number of its last event.
     writers: Vec<(i64, i64)>,
-    pub(crate) reach: Reach,
+    /// The position behind all events of this server. It has windows only on a standby that lacks events of them.
+    past: Position,
     /// The events that were removed. A scan of the whole log starts after them.
     removed: Reach,
     /// The number of removals from the log, which shows whether another one was made.
@@ -45,7 +46,7 @@ pub(crate) struct End {
 /// Reads the present end of a log, for a scan from its first event.
 pub(crate) async fn whole(session: &mut Session, job: &JobAddress) -> Result<Opened> {
     let end = read_end(session, job, None).await?;
-    let position = Position::end(end.job.unwrap_or_default(), end.removed.clone());
+    let position = Position::end(end.past.job, end.removed.clone());
     Ok(Opened { position, end })
 }
 
@@ -59,17 +60,33 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
         .iter()
         .flat_map(|position| position.from.closed())
         .unzip();
-    let text = "select j.id, w.ordinal, w.closed, \
-                  coalesce((select e.number from @.event e where e.job = w.job and e.writer = w.ordinal \
-                    order by e.number desc limit 1), w.removed), w.removed, w.newest, j.removals \
-                from @.job j left join @.writer w on w.job = j.id \
+    let text = "select j.id, w.ordinal, w.closed, coalesce(e.number, w.removed), w.removed, w.newest, j.removals, \
+                  e.id, n.ordinal, n.id, g.writer, g.number, g.id \
+                from @.job j \
+                left join lateral (select ordinal, id from @.writer where job = j.id order by ordinal desc limit 1) n on true \
+                left join lateral (select writer, number, id from @.event where job = j.id order by id desc limit 1) g on true \
+                left join @.writer w on w.job = j.id \
                   and not exists (select from unnest($3::bigint[], $4::bigint[]) as c (low, high) where w.ordinal between c.low and c.high) \
+                left join lateral (select number, id from @.event where job = w.job and writer = w.ordinal \
+                  order by number desc limit 1) e on true \
                 where j.repo = $1 and j.name = $2 and not j.deleted order by w.ordinal";
-    let answers = session
-        .read(vec![of_job(text, job).arg(first_closed).arg(last_closed)])
-        .await?;
+    let mut statements = vec![of_job(text, job).arg(first_closed).arg(last_closed)];
+    let witnesses = position.map(Position::witnesses).unwrap_or_default();
+    if let Some(position) = position {
+        // After the statement that reads the end, so that a failover between the two is noticed.
+        statements.extend(kept(job, position, &witnesses));
+        // Before all others: a standby that becomes the primary among them may lack the newest rows.
+        statements.insert(0, Sql::new("select pg_is_in_recovery()"));
+    }
+    let mut answers = session.read(statements).await?;
+    let is_standby = position.is_some() && first(&answers.remove(0), 0)? == Some(true);
     let (mut found, mut all, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-    let mut end = End::default();
+    let (mut end, mut newest_writer, mut newest_event) = (End::default(), None, None);
+    if let Some(row) = rows(&answers, 0).first() {
+        newest_writer = witness(column(row, 8)?, Some(0), column(row, 9)?);
+        end.removed = Reach::of_log(newest_writer);
+        newest_event = witness(column(row, 10)?, column(row, 11)?, column(row, 12)?);
+    }
     for row in rows(&answers, 0) {
         end.job = Some(column(row, 0)?);
         end.removals = column(row, 6)?;
@@ -80,34 +97,132 @@ async fn read_end(session: &mut Session, job: &JobAddress, position: Option<&Pos
         found.push((writer, last));
         // A closed writer stores no more events, so all of its events are covered.
         let all_of_it = if closed == Some(true) { ALL } else { last };
-        all.push((writer, all_of_it));
+        // The id of the last event is kept while more may follow.
+        let event: Option<Uuid> = column(row, 7)?;
+        all.push((writer, all_of_it, event.filter(|_| all_of_it < ALL)));
         let removed: i64 = column(row, 4)?;
         if removed > 0 {
             let all_is_removed = removed == last;
             end.removed
-                .push(writer, if all_is_removed { all_of_it } else { removed });
+                .push(writer, if all_is_removed { all_of_it } else { removed }, None);
             gone.push((writer, removed, EventId::from(column::<Uuid>(row, 5)?)));
         }
     }
+    let mut lacking = Vec::new();
     if let Some(position) = position {
         position.check(job, end.job)?;
         for (writer, removed, newest) in gone {
             position.check_removed(job, writer, removed, newest)?;
         }
+        let answers = answers.get(1..).unwrap_or_default();
+        lacking = check_kept(job, &witnesses, answers, is_standby)?;
     }
+    // A standby that lacks the newest writer of the position has only older ones.
+    let lacking_writer = lacking.iter().find(|witness| witness.number == 0);
+    let mut reach = Reach::of_log(lacking_writer.copied().or(newest_writer));
+    for (writer, number, event) in all {
+        reach.push(writer, number, event.map(short));
+    }
+    let behind = position.filter(|_| is_standby);
     // The end also includes the writers that were not looked up, since all of their events are covered.
-    for (low, high) in position.iter().flat_map(|position| position.from.closed()) {
-        all.extend((low..=high).map(|writer| (writer, ALL)));
+    if let Some(position) = position {
+        reach = match is_standby {
+            true => reach.merged(&position.from),
+            false => reach.merged(&position.from.only_closed()),
+        };
     }
-    all.sort_unstable();
-    for (writer, number) in all {
-        end.reach.push(writer, number);
+    let events = lacking.into_iter().filter(|witness| witness.number > 0);
+    for event in events.chain(newest_event) {
+        reach.with_newest_event(event);
     }
+    end.past.job = end.job.unwrap_or_default();
+    end.past.windows = behind.map_or_else(Vec::new, |position| position.windows_above(&reach));
+    end.past.from = reach;
     end.writers = found;
     Ok(end)
 }
 
+/// A witness from the columns of a row; `None` if they are null.
+fn witness(writer: Option<i64>, number: Option<i64>, id: Option<Uuid>) -> Option<Witness> {
+    Some(Witness {
+        writer: writer?,
+        number: number?,
+        short: short(id?),
+    })
+}
+
+/// The statements that look up the rows by which a loss of covered events is noticed: the witnesses of a position,
+/// and the last returned event of each of its windows.
+fn kept(job: &JobAddress, position: &Position, witnesses: &[Witness]) -> Vec<Sql> {
+    let (writers, numbers): (Vec<i64>, Vec<i64>) =
+        witnesses.iter().map(|row| (row.writer, row.number)).unzip();
+    let rows = "select case when c.number = 0 then w.id else \
+                    (select e.id from @.event e where e.job = j.id and e.writer = c.writer and e.number = c.number) end, \
+                  c.number > 0 and c.number <= w.removed, c.writer, c.number \
+                from @.job j cross join unnest($3::bigint[], $4::bigint[]) as c (writer, number) \
+                left join lateral (select id, removed from @.writer where job = j.id and ordinal = c.writer) w on true \
+                where j.repo = $1 and j.name = $2 and not j.deleted";
+    let given: Vec<Uuid> = position
+        .windows
+        .iter()
+        .map(|window| window.given.into())
+        .collect();
+    let returned = "select c.id from @.job j cross join unnest($3::uuid[]) as c (id) \
+                    where j.repo = $1 and j.name = $2 and not j.deleted and c.id > coalesce(j.newest, $4) \
+                    and not exists (select from @.event e where e.job = j.id and e.id = c.id)";
+    // A position at the start covers nothing, so nothing of it can be lost.
+    if position.is_start() {
+        return Vec::new();
+    }
+    vec![
+        of_job(rows, job).arg(writers).arg(numbers),
+        of_job(returned, job).arg(given).arg(Uuid::nil()),
+    ]
+}
+
+/// Fails if the server has lost one of these rows, by the answers to the statements of [`kept`]. Returns those that a
+/// standby does not have yet.
+fn check_kept(
+    job: &JobAddress,
+    witnesses: &[Witness],
+    answers: &[Vec<Row>],
+    is_standby: bool,
+) -> Result<Vec<Witness>> {
+    let (mut missing, mut lacking) = (None, Vec::new());
+    for row in rows(answers, 0) {
+        let (writer, number): (i64, i64) = (column(row, 2)?, column(row, 3)?);
+        let is_it = |witness: &&Witness| (witness.writer, witness.number) == (writer, number);
+        let wanted = witnesses.iter().find(is_it);
+        let what = match number {
+            0 => format!("writer {writer}"),
+            _ => format!("event {number} of writer {writer}"),
+        };
+        match column::<Option<Uuid>>(row, 0)? {
+            Some(id) if Some(short(id)) == wanted.map(|witness| witness.short) => {}
+            Some(_) => return Err(lost(job, &format!("{what} is another one now"))),
+            None if column::<Option<bool>>(row, 1)? == Some(true) => {}
+            None => {
+                lacking.extend(wanted);
+                missing = missing.or(Some(what));
+            }
+        }
+    }
+    if let Some(id) = first::<Uuid>(rows(answers, 1), 0)? {
+        missing = missing.or(Some(format!("event {}", EventId::from(id))));
+    }
+    match missing {
+        // A standby gets the newest rows later.
+        Some(what) if !is_standby => Err(lost(job, &format!("{what} is gone"))),
+        _ => Ok(lacking),
+    }
+}
+
 impl End {
+    /// The position behind all events that the log has, and all events that the position of the scan covers.
+    pub(crate) fn past(&self) -> &Position {
+        &self.past
+    }
+
     /// True if the log has an event that the position does not cover.
     pub(crate) async fn is_behind(&self, session: &mut Session, position: &Position) -> Result<bool> {
         let parts = parts(position, self);
@@ -166,7 +281,7 @@ fn parts(position: &Position, end: &End) -> Vec<Part> {
             }
         }
         part.by_id = events > FEW;
-        part.is_whole = part.by_id && position.windows.is_empty() && position.from == end.removed;
+        part.is_whole = part.by_id && position.windows.is_empty() && position.from.covers_as(&end.removed);
         if !part.writers.is_empty() {
             parts.push(part);
         }
@@ -294,7 +409,7 @@ impl PostgresScan {
     /// The position after the pages that were read.
     fn position(&self) -> Position {
         match self.after {
-            Some(given) => self.start.behind(given, &self.end.reach),
+            Some(given) => self.start.behind(given, &self.end.past),
             None => self.start.clone(),
         }
     }
@@ -336,7 +451,7 @@ impl PostgresScan {
         }
         for row in fetched {
             // An event that was stored after the scan began is left to a later scan.
-            if column::<i64>(&row, 2)? <= self.end.reach.of(column(&row, 1)?) {
+            if column::<i64>(&row, 2)? <= self.end.past.end_of_windows().of(column(&row, 1)?) {
                 self.fetched.push_back(row);
             }
         }
@@ -365,7 +480,7 @@ impl Scan for PostgresScan {
         }
         let Some(row) = self.fetched.pop_front() else {
             self.current = None;
-            self.start = Position::end(self.start.job, self.end.reach.clone());
+            self.start = self.end.past.clone();
             return Ok(None);
         };
         let id: Uuid = column(&row, 0)?;
@@ -387,8 +502,8 @@ impl Scan for PostgresScan {
 
     fn cursor(&self) -> Cursor {
         match &self.current {
-            Some((given, _)) => self.start.behind(*given, &self.end.reach).encode(self.store),
-            None => self.start.encode(self.store),
+            Some((given, _)) => self.start.behind(*given, &self.end.past).into_cursor(self.store),
+            None => self.start.clone().into_cursor(self.store),
         }
     }
 }

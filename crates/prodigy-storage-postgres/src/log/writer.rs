@@ -55,6 +55,20 @@ impl Request {
 pub(crate) struct Row {
     pub(crate) job: i64,
     pub(crate) ordinal: i64,
+    /// The identity of the row. If the server loses its last commits, another process gets the ordinal.
+    pub(crate) id: Uuid,
+}
+
+/// The end of an `update` of `writer w`: the rows of [`of_writers`].
+pub(crate) const OF_WRITERS: &str = "from unnest($1::bigint[], $2::bigint[], $3::uuid[]) as r (job, ordinal, id) \
+     where w.job = r.job and w.ordinal = r.ordinal and w.id = r.id";
+
+/// A statement that contains [`OF_WRITERS`], with its parameters.
+pub(crate) fn of_writers(text: String, writers: &[Row]) -> Sql {
+    Sql::new(text)
+        .arg(writers.iter().map(|row| row.job).collect::<Vec<_>>())
+        .arg(writers.iter().map(|row| row.ordinal).collect::<Vec<_>>())
+        .arg(writers.iter().map(|row| row.id).collect::<Vec<_>>())
 }
 
 /// The appends of a process to a log: the state that its threads and the task share.
@@ -276,7 +290,7 @@ impl Store {
             .map(|full| full.ordinal);
         let insert = "insert into @.writer (job, ordinal, expires) \
                       select $1, coalesce(max(ordinal), 0) + 1, clock_timestamp() + $2 * interval '1 second' \
-                      from @.writer where job = $1 returning ordinal";
+                      from @.writer where job = $1 returning ordinal, id";
         let newest = "select greatest((select id from @.event where job = $1 order by id desc limit 1), \
                       (select newest from @.job where id = $1))";
         let statements = vec![
@@ -297,6 +311,7 @@ impl Store {
         let row = Row {
             job: locked.job,
             ordinal: first(rows(&answers, 1), 0)?.unwrap_or_default(),
+            id: first(rows(&answers, 1), 1)?.unwrap_or_default(),
         };
         let newest: Option<Uuid> = first(rows(&answers, 2), 0)?;
         self.ids.raise(newest.map_or(EventId::MIN, EventId::from));
@@ -403,7 +418,7 @@ impl Store {
 /// expect to find one soon, and read the whole table.
 const SINGLE: &str = "insert into @.event (job, writer, number, id, time, line) \
      select $1, $2, ($3::bigint[])[1], ($4::uuid[])[1], ($5::bigint[])[1], ($6::bytea[])[1] \
-     where exists (select from @.writer where job = $1 and ordinal = $2 and not closed for share) \
+     where exists (select from @.writer where job = $1 and ordinal = $2 and id = $8 and not closed for share) \
      and not exists (select from (select id from @.event where job = $1 order by id desc limit 1) n where n.id >= $7) \
      returning true, null::uuid, null::bigint[]";
 
@@ -448,6 +463,7 @@ impl Columns {
             .arg(std::mem::take(&mut self.times))
             .arg(std::mem::take(&mut self.lines))
             .arg(lowest.map(Uuid::from))
+            .arg(row.id)
     }
 
     /// Stores the events if the writer's row is open and all assigned ids are above the ids of the log. The
@@ -463,7 +479,7 @@ impl Columns {
     ) -> Sql {
         let condition = match mark {
             Some(_) => {
-                " and not exists (select from @.fence where repo = $8 and name = $9 and lock = $10 and token > $11)"
+                " and not exists (select from @.fence where repo = $9 and name = $10 and lock = $11 and token > $12)"
             }
             None => "",
         };
@@ -476,7 +492,7 @@ impl Columns {
             ("", ", null::bigint[]")
         };
         let text = format!(
-            "with w as (select 1 from @.writer where job = $1 and ordinal = $2 and not closed for share), \
+            "with w as (select 1 from @.writer where job = $1 and ordinal = $2 and id = $8 and not closed for share), \
              n as (select id from @.event where job = $1 order by id desc limit 1), \
              s as (insert into @.event (job, writer, number, id, time, line) \
                select $1, $2, u.number, u.id, u.time, u.line \

@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 
 use super::IS_PENDING;
 use super::item::{COLUMNS, selected};
-use crate::job::{self, OPEN_JOB, of_job};
+use crate::job::{self, of_job};
 use crate::moved;
 use crate::session::Session;
 use crate::sql::{Sql, column, first, rows};
@@ -77,12 +77,20 @@ impl Fronts {
     }
 }
 
+/// Locks the row of a job, and remembers its id until the end of the transaction. Selects whether the job was moved
+/// to another store.
+const LOCK: &str = "select moved, set_config('prodigy_storage.locked', id::text, true) from \
+    (select id, moved from @.job where repo = $1 and name = $2 and not deleted for update) j";
+/// Selects the id of the job if [`LOCK`] found and locked its row, and if it was not moved. Each statement sees what
+/// was committed before it: a job that was created after [`LOCK`] is there, but other takes may change its items.
+const LOCKED_JOB: &str = "select id from @.job where repo = $1 and name = $2 and not deleted and not moved \
+    and id::text = current_setting('prodigy_storage.locked', true)";
 /// The id of the job, inside the statement of a take.
 const ID: &str = "(select id from j)";
 /// The server's time, inside the statement of a take.
 const NOW: &str = "(select now from n)";
 
-/// The statement that takes items in the order of their places. It runs under the lock of the job's row.
+/// The statement that takes items in the order of their places. It takes nothing without [`LOCK`] before it.
 pub(super) fn statement(
     job: &JobAddress,
     select: &Select,
@@ -116,7 +124,7 @@ pub(super) fn statement(
     // The job and the time are looked up once, and not again for each row.
     let is_pending = IS_PENDING.replace("{now}", NOW);
     sql.text = format!(
-        "with j as materialized (select {OPEN_JOB} as id), n as materialized (select {{now}} as now), \
+        "with j as materialized ({LOCKED_JOB}), n as materialized (select {{now}} as now), \
          f as materialized (select case when {is_below} then 0 else {place} end as place), \
          c as (select birth, nextval('@.mark') as place from \
            (select birth from (select birth, place from @.item \
@@ -137,16 +145,15 @@ pub(super) async fn take(
     fence: Option<&Fence>,
     statement: Sql,
 ) -> Result<Vec<Row>> {
-    if fence.is_none() {
-        let mut answers = session
-            .write(Durability::Strict, vec![job::lock(job), statement])
-            .await?;
-        if first(rows(&answers, 0), 1)? == Some(true) {
-            moved::refuse(session, &Part::Job(job.clone())).await?;
-        }
+    let statements = [of_job(LOCK, job).frequent(), statement];
+    if fence.is_some() {
+        let locked = job::begin(session, job, fence, Durability::Strict, Vec::new).await?;
+        let mut answers = locked.finish(session, statements).await?;
         return Ok(answers.pop().unwrap_or_default());
     }
-    let locked = job::begin(session, job, fence, Durability::Strict, Vec::new).await?;
-    let mut answers = locked.finish(session, [statement]).await?;
+    let mut answers = session.write(Durability::Strict, statements.into()).await?;
+    if first(rows(&answers, 0), 0)? == Some(true) {
+        moved::refuse(session, &Part::Job(job.clone())).await?;
+    }
     Ok(answers.pop().unwrap_or_default())
 }

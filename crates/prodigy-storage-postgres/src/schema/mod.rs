@@ -4,18 +4,19 @@ use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use uuid::Uuid;
 
 use crate::lease::LEASE_SECONDS;
-use crate::lock::IS_HELD;
+use crate::lock::{self, IS_HELD, select_locks};
 use crate::log::cursor_prefix;
 use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
 /// The migrations, in order. A migration that was released is never changed.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("0001.sql"),
     include_str!("0002.sql"),
     include_str!("0003.sql"),
     include_str!("0004.sql"),
     include_str!("0005.sql"),
+    include_str!("0006.sql"),
 ];
 /// The version of the tables that this program reads and writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -42,9 +43,24 @@ pub struct SchemaState {
     pub(crate) store: Option<Uuid>,
 }
 
-/// Selects whether the tables exist.
+/// Selects whether a table `store` exists, whether the schema does, and whether the table has our columns.
+///
+/// The statement reads the server's catalog. `to_regclass` would use the server's cache of names instead, which inside
+/// a transaction does not contain what another one created meanwhile.
 fn exists(session: &Session) -> Sql {
-    Sql::new("select to_regclass($1) is not null").arg(format!("{}store", session.prefix()))
+    let schema = session
+        .prefix()
+        .trim_end_matches('.')
+        .trim_matches('"')
+        .to_owned();
+    Sql::new(
+        "select c.oid is not null, n.oid is not null, \
+           (select count(*) from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid where a.attrelid = c.oid \
+             and (a.attname, t.typname) in (('version', 'int8'), ('id', 'uuid'))) = 2 \
+         from (values (0)) v left join pg_catalog.pg_namespace n on n.nspname = $1::text \
+         left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'store'",
+    )
+    .arg(schema)
 }
 
 pub(crate) async fn state(session: &mut Session) -> Result<SchemaState> {
@@ -55,13 +71,30 @@ pub(crate) async fn state(session: &mut Session) -> Result<SchemaState> {
         store: None,
     };
     if first(rows(&answers, 0), 0)? == Some(true) {
+        if first(rows(&answers, 0), 2)? != Some(true) {
+            return Err(foreign(session, "its table `store` belongs to another program"));
+        }
         let answers = session
             .read(vec![Sql::new("select version, id from @.store")])
             .await?;
+        if rows(&answers, 0).is_empty() {
+            return Err(foreign(
+                session,
+                "its table `store` is empty, so it says neither version nor identity",
+            ));
+        }
         state.found = first(rows(&answers, 0), 0)?.unwrap_or_default();
         state.store = first(rows(&answers, 0), 1)?;
     }
     Ok(state)
+}
+
+/// The error of a schema that contains something else than a store.
+fn foreign(session: &Session, why: &str) -> StorageError {
+    let schema = session.prefix().trim_end_matches('.');
+    let why = format!("the schema {schema} is not one of a store: {why}");
+    StorageError::new(ErrorKind::Foreign, session.operation, &session.target, why)
+        .with_hint("name another schema by `backend_config.schema`, or drop the table if nobody needs it")
 }
 
 /// Creates the tables, or migrates them, in one transaction under a lock. Does nothing if they have the version of
@@ -75,15 +108,14 @@ pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     // The lock belongs to the schema. A process that waited for it checks the version again, since another one may
     // have migrated.
     let lock = Sql::new("select pg_advisory_xact_lock(hashtext($1))").arg(session.prefix().to_owned());
-    let quoted = session.prefix().trim_end_matches('.').to_owned();
-    let schema = Sql::new("select to_regnamespace($1) is not null").arg(quoted.clone());
-    let statements = vec![lock, exists(session), schema];
+    let statements = vec![lock, exists(session)];
     let answers = session.begin(Durability::Strict, statements).await?;
     let mut statements = Vec::new();
     if first(rows(&answers, 1), 0)? != Some(true) {
         // The schema is created only if it is missing: a role that may not create schemas may still create tables
         // in an existing one.
-        if first(rows(&answers, 2), 0)? != Some(true) {
+        if first(rows(&answers, 1), 1)? != Some(true) {
+            let quoted = session.prefix().trim_end_matches('.');
             statements.push(Sql::new(format!("create schema {quoted}")));
         }
         statements.push(Sql::new(
@@ -122,18 +154,18 @@ pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
 pub(crate) async fn renew(session: &mut Session) -> Result<u64> {
     let state = state(session).await?;
     check(&state, session)?;
-    let busy = format!(
-        "select exists (select from @.writer where not closed and expires > clock_timestamp()) \
-         or exists (select from @.lock where {IS_HELD})"
-    );
+    let busy = "select exists (select from @.writer where not closed and expires > clock_timestamp())";
+    let held = format!("{} where {IS_HELD} limit 1", select_locks());
     let id = Sql::new("select id from @.store for update");
     let answers = session
-        .begin(Durability::Strict, vec![id, Sql::new(busy)])
+        .begin(Durability::Strict, vec![id, Sql::new(busy), Sql::new(held)])
         .await?;
     let old: Uuid = first(rows(&answers, 0), 0)?.unwrap_or_default();
-    if first(rows(&answers, 1), 0)? != Some(false) {
+    let lock = rows(&answers, 2).first().map(lock::info).transpose()?;
+    if lock.is_some() || first(rows(&answers, 1), 0)? != Some(false) {
         session.roll_back().await?;
-        let why = "a process works on the store: it has a log open, or holds a lock";
+        let by = lock.map_or_else(|| "it has a log open".to_owned(), |lock| lock.held_by());
+        let why = format!("a process works on the store: {by}");
         return Err(StorageError::new(
             ErrorKind::LockUnavailable,
             session.operation,

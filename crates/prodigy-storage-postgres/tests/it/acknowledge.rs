@@ -65,6 +65,7 @@ fn an_acknowledgement_finds_its_items_by_their_tokens() {
     explain(&server);
     // The server would always read a table of this size from end to end.
     server.set("enable_seqscan", "off");
+    server.set("jit", "off");
     let backend = open(&server);
     for number in 0..200 {
         push(&backend, &format!("item-{number}"));
@@ -175,4 +176,41 @@ fn an_acknowledgement_that_began_before_a_mark_was_committed_is_refused() {
     });
     let left = backend.queue_summary(&job("a"), Deadline::never()).unwrap();
     assert_eq!(left.items, 1);
+}
+
+#[test]
+fn an_acknowledgement_that_the_server_refuses_has_a_known_outcome() {
+    let Some(server) = Server::start() else { return };
+    let backend = open(&server);
+    push(&backend, "x");
+    let tokens = take(&backend);
+    server.psql("alter role app set default_transaction_read_only = on");
+    let remove = Settlement::new(Claim::Lease(tokens[0].clone()), Change::Remove);
+    let refused = open(&server).queue_settle(&job("a"), &[remove], None, Deadline::never());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(acknowledge(&backend, &tokens), [Settled::Done]);
+}
+
+#[test]
+fn a_take_that_began_before_its_job_was_created_takes_nothing() {
+    let Some(server) = Server::start() else { return };
+    let backend = open(&server);
+    // The statements are prepared, so that the next take runs its first one before it waits for the table.
+    assert!(take(&backend).is_empty(), "there is no job yet");
+    let session = Session::begin(
+        &server,
+        "lock table prodigy.item in access exclusive mode; \
+         insert into prodigy.job (repo, name) values ('shop', 'a'); \
+         insert into prodigy.item (job, birth, id, place, revision, eligible, failures, modified, body) \
+         select id, 1, 'x', 1, 1, true, 0, 1, '{\"item_id\":\"x\"}' from prodigy.job where name = 'a'",
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            await_waiting(&server);
+            session.commit();
+        });
+        // This take does not hold the lock of the job, so the item may be another worker's at the same moment.
+        assert!(take(&backend).is_empty(), "taken without the lock of the job");
+    });
+    assert_eq!(take(&backend).len(), 1);
 }

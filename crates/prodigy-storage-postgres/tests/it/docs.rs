@@ -94,6 +94,11 @@ fn the_monitoring_role_can_run_each_statement() {
     assert!(rows("n_dead_tup").contains("event|"));
     assert_eq!(rows("as alive"), "1|0|0\n");
     assert_eq!(rows("where deleted"), "0\n");
+    // `status` and `health` read the counter of the queues.
+    server.psql_at(
+        &url(&server, "jobs_monitor"),
+        "select last_value from prodigy.mark",
+    );
     let [setting] = &statements("run-postgresql.md", "Sizing")[..] else {
         panic!("the page has one block about sizing");
     };

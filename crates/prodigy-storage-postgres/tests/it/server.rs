@@ -117,6 +117,14 @@ impl Server {
 
     /// Starts a synchronous standby of this server. After that, each commit on this server waits for the standby.
     pub fn standby(&self) -> Self {
+        let standby = self.asynchronous_standby();
+        self.set("synchronous_standby_names", "*");
+        self.wait_for("select count(*) = 1 from pg_stat_replication where sync_state = 'sync'");
+        standby
+    }
+
+    /// Starts a standby of this server, for which no commit waits.
+    pub fn asynchronous_standby(&self) -> Self {
         let folder = own_folder();
         let copied = command(&self.binaries.join("pg_basebackup"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "app"])
@@ -129,21 +137,57 @@ impl Server {
             "{}",
             String::from_utf8_lossy(&copied.stderr)
         );
-        let standby = Self::run(self.binaries.clone(), folder);
-        self.set("synchronous_standby_names", "*");
+        Self::run(self.binaries.clone(), folder)
+    }
+
+    /// Waits until a standby has everything that is stored on this server, and cuts it off.
+    pub fn cut_off(&self, standby: &Self) {
+        let end = self.psql("select pg_current_wal_lsn()");
+        standby.wait_for(&format!("select pg_last_wal_replay_lsn() >= '{}'", end.trim()));
+        standby.set("primary_conninfo", "");
+        self.wait_for("select count(*) = 0 from pg_stat_replication");
+    }
+
+    /// Kills this server, and makes the standby the primary.
+    pub fn fail_over(&mut self, standby: &Self) {
+        self.kill();
+        standby.psql("select pg_promote()");
+    }
+
+    /// Waits until a query says yes.
+    fn wait_for(&self, query: &str) {
         let began = Instant::now();
-        while self
-            .psql("select count(*) from pg_stat_replication where sync_state = 'sync'")
-            .trim()
-            != "1"
-        {
-            assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "the standby does not follow"
-            );
-            std::thread::sleep(Duration::from_millis(50));
+        while self.psql(query).trim() != "t" {
+            assert!(began.elapsed() < Duration::from_secs(60), "{query} stays false");
+            std::thread::sleep(Duration::from_millis(20));
         }
-        standby
+    }
+
+    /// The statements that create this server's database as it is now, as `pg_dump` writes them.
+    pub fn dump(&self) -> PathBuf {
+        let dumped = command(&self.binaries.join("pg_dump"))
+            .args(["--clean", "--if-exists", "--dbname", &self.url()])
+            .output()
+            .unwrap();
+        assert!(
+            dumped.status.success(),
+            "{}",
+            String::from_utf8_lossy(&dumped.stderr)
+        );
+        let text = String::from_utf8(dumped.stdout).unwrap();
+        self.private_file("dump.sql", &text)
+    }
+
+    /// Puts a dump back.
+    pub fn put_back(&self, dump: &Path) {
+        let put = self.psql_command().arg("-f").arg(dump).output().unwrap();
+        assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
+    }
+
+    /// A connection string for this server and another one, of which the primary is searched for.
+    pub fn url_with(&self, other: &Self) -> String {
+        let second = format!(",127.0.0.1:{}/postgres", other.port);
+        self.url().replace("/postgres", &second)
     }
 
     pub fn port(&self) -> u16 {

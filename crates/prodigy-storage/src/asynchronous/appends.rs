@@ -6,21 +6,22 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use prodigy_storage_backend::{
-    AppendOptions, Appended, Batch, Deadline, Durability, ErrorKind, EventId, Result, StorageError,
+    AppendOptions, Appended, Batch, Deadline, Durability, ErrorKind, EventId, Result,
 };
 use prodigy_storage_layout::JobAddress;
 
 use super::pool;
 use super::queues::Queues;
 use super::target::{OfCall, OfFuture, Target};
-use super::threads::{Reply, Threads, reply};
+use super::threads::{Reply, Threads, late, reply};
+use crate::call::operation::APPEND;
 use crate::storage::Inner;
 
 /// The largest number of bytes that one call appends, unless a single append has more.
 const MOST: usize = 1 << 20;
-const APPEND: &str = "append events";
 
 /// The ids of the events of one append, and the result of the call that stored it. If other appends were stored by
 /// the same call, the result counts their events too.
@@ -45,11 +46,20 @@ pub(super) struct Append {
     batch: Batch,
     /// True if no other append may be stored by the same call.
     alone: bool,
+    begun: Instant,
     deadline: Deadline,
     reply: Reply<Ids>,
     /// Keeps a flush waiting until this append has ended.
     _hold: pool::Batch,
     _of_call: OfCall,
+}
+
+impl Append {
+    /// Counts this append, as its task made it, and sends its result.
+    fn answer(self, result: Result<Ids>) {
+        self.inner.caller.count(APPEND, self.begun, result.is_err());
+        self.reply.send(result);
+    }
 }
 
 /// How to append a batch.
@@ -74,7 +84,7 @@ impl Threads {
             given: !batch.ids().is_empty(),
             fence: batch.fence().map(ToString::to_string),
         };
-        let (target, deadline) = (Target::job(job), inner.deadline());
+        let (target, begun, deadline) = (Target::job(job), Instant::now(), inner.deadline());
         self.given_up.ended(target).await;
         let (reply, answer) = reply(self, drop);
         let of_future = OfFuture::new(self, target);
@@ -82,13 +92,14 @@ impl Threads {
             inner: Arc::clone(inner),
             batch,
             alone: how.alone,
+            begun,
             deadline,
             reply,
             _hold: self.appends.hold(),
             _of_call: of_future.of_call(),
         };
         self.appends.push(key, append);
-        let result = answer.get(APPEND).await;
+        let result = answer.get(APPEND.name).await;
         of_future.answered();
         result
     }
@@ -96,13 +107,13 @@ impl Threads {
 
 /// Stores the appends that wait in one queue.
 pub(super) fn serve(queues: &Appends, key: &Key) {
-    let (late, gathered): (Vec<_>, Vec<_>) = queues
+    let (too_late, gathered): (Vec<_>, Vec<_>) = queues
         .with(key, gather)
         .into_iter()
         .partition(|append| append.deadline.has_passed());
-    for append in late {
-        let error = StorageError::timeout(APPEND, &key.job, "a thread of the handle");
-        append.reply.send(Err(error));
+    for append in too_late {
+        append.inner.caller.thread_timed_out();
+        append.answer(Err(late(APPEND.name, &key.job)));
     }
     match gathered.len() {
         0 => {}
@@ -146,7 +157,7 @@ fn append_together(key: &Key, gathered: Vec<Append>) {
     match first
         .inner
         .caller
-        .append(&key.job, &mut all, &options(key), deadline)
+        .append_uncounted(&key.job, &mut all, &options(key), deadline)
     {
         // The backend refused one of the events and stored none. Each append is now made alone, so that only the
         // refused one fails.
@@ -160,7 +171,7 @@ fn append_together(key: &Key, gathered: Vec<Append>) {
             for append in gathered {
                 let (own, others) = ids.split_at_checked(append.batch.len()).unwrap_or_default();
                 ids = others;
-                append.reply.send(match &outcome {
+                append.answer(match &outcome {
                     Ok(appended) => Ok((own.to_vec(), *appended)),
                     Err(error) => {
                         let unclear = if error.ids().is_empty() { &[] } else { own };
@@ -174,9 +185,9 @@ fn append_together(key: &Key, gathered: Vec<Append>) {
 
 fn append_alone(key: &Key, mut append: Append) {
     let caller = &append.inner.caller;
-    let result = caller.append(&key.job, &mut append.batch, &options(key), append.deadline);
+    let result = caller.append_uncounted(&key.job, &mut append.batch, &options(key), append.deadline);
     let ids = append.batch.ids().to_vec();
-    append.reply.send(result.map(|appended| (ids, appended)));
+    append.answer(result.map(|appended| (ids, appended)));
 }
 
 fn options(key: &Key) -> AppendOptions {

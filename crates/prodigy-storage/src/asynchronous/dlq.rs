@@ -1,12 +1,13 @@
 //! The dead letters of a job, for tasks.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use prodigy_storage_backend::dead_letter::{DeadLetter, Failure};
 use prodigy_storage_backend::{
     Claim, Compaction, ErrorKind, ItemId, Lease, LeaseToken, PutReport, QueueItem, QueueSummary, Result,
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::mirror::{method, mirror, rows};
 use super::target::{HasTarget, Target};
@@ -112,8 +114,8 @@ impl AsyncDlq {
     /// Like [`Dlq::redrive`]. `work` runs in the tokio runtime that first polls the future, on up to `concurrency`
     /// items at once, each on its own thread.
     ///
-    /// Dropping the future stops the run. Running work is dropped, and its items are released, as are taken items
-    /// whose work has not begun.
+    /// Dropping the future stops the run, and so does the end of the runtime. Running work is dropped at its next
+    /// `await`, and its items are released, as are taken items whose work has not begun.
     ///
     /// # Errors
     /// As [`Dlq::redrive`]; and [`Unsupported`](ErrorKind::Unsupported) outside of a tokio runtime.
@@ -147,11 +149,25 @@ impl AsyncDlq {
             (self.blocking.clone(), Arc::clone(&self.threads), options.clone());
         Call::new(async move {
             let runtime = Handle::try_current().map_err(|error| RedriveError::unbegun(no_runtime(error)))?;
-            // Dropped together with this future; `stops` then sees that the channel is closed.
-            let (alive, cancelled) = watch::channel(());
+            let (sender, cancelled) = watch::channel(());
+            // A runtime that shuts down drops its tasks, and only then ends its timers.
+            let mut of_runtime = JoinSet::new();
+            let polls = Arc::new(RwLock::new(()));
+            let shuts_down = ShutsDown {
+                cancel: sender.clone(),
+                polls: Arc::clone(&polls),
+            };
+            of_runtime.spawn_on(
+                async move {
+                    let _shuts_down = shuts_down;
+                    pending::<()>().await;
+                },
+                &runtime,
+            );
+            let dropped = Cancels(sender);
             let stops = {
                 let (cancelled, options) = (cancelled.clone(), options.clone());
-                move || cancelled.has_changed().is_err() || options.stops()
+                move || !matches!(cancelled.has_changed(), Ok(false)) || options.stops()
             };
             let options = options.stop(stops);
             let run = move || {
@@ -159,18 +175,49 @@ impl AsyncDlq {
                     let mut cancelled = cancelled.clone();
                     runtime.block_on(async {
                         let (mut work, mut cancelled) = (pin!(work(item)), pin!(cancelled.changed()));
-                        poll_fn(|context| match work.as_mut().poll(context) {
-                            Poll::Pending => cancelled.as_mut().poll(context).map(|_| Outcome::release()),
-                            outcome => outcome,
+                        // The work of a cancelled run is not polled again: its runtime may have shut down.
+                        poll_fn(|context| {
+                            let _polls = polls.read();
+                            match cancelled.as_mut().poll(context) {
+                                Poll::Pending => work.as_mut().poll(context),
+                                Poll::Ready(_) => Poll::Ready(Outcome::release()),
+                            }
                         })
                         .await
                     })
                 })
             };
             let report = threads.wait("redrive", run).await;
-            drop(alive);
+            drop((dropped, of_runtime));
             report.unwrap_or_else(|error| Err(RedriveError::unbegun(error)))
         })
+    }
+}
+
+/// The longest wait of a runtime that shuts down for a poll of work, which should take no time.
+const LONGEST_POLL: Duration = Duration::from_secs(1);
+
+/// Cancels a redrive when its runtime shuts down, and waits until its work is no longer polled: the work would find timers that have
+/// ended, and panic.
+struct ShutsDown {
+    cancel: watch::Sender<()>,
+    /// Locked for reading during each poll of work.
+    polls: Arc<RwLock<()>>,
+}
+
+impl Drop for ShutsDown {
+    fn drop(&mut self) {
+        self.cancel.send_replace(());
+        drop(self.polls.try_write_for(LONGEST_POLL));
+    }
+}
+
+/// Cancels a redrive when it is dropped.
+struct Cancels(watch::Sender<()>);
+
+impl Drop for Cancels {
+    fn drop(&mut self) {
+        self.0.send_replace(());
     }
 }
 

@@ -46,6 +46,7 @@ mirror! {
         async fn finish(&self) -> ();
         async fn finished_at(&self) -> Option<Timestamp>;
         async fn status(&self) -> JobStatus;
+        async fn active_by(&self) -> Option<String>;
         async fn overview(&self) -> JobOverview;
         async fn moved(&self) -> Option<Moved>;
         async fn delete(&self) -> bool;

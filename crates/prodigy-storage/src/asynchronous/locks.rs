@@ -12,6 +12,7 @@ use prodigy_storage_layout::LockName;
 
 use super::queues::Queues;
 use super::threads::{Reply, Threads, reply};
+use crate::call::operation::LOCK;
 use crate::lock::{self, LockOptions, StorageLock};
 use crate::storage::Inner;
 
@@ -49,7 +50,15 @@ impl Threads {
             reply,
         };
         self.locks.push(name, waiter);
-        answer.get("acquire lock").await
+        answer.get(LOCK.name).await
+    }
+}
+
+impl Waiter {
+    /// Counts this wait, as its task made it, and sends its result.
+    fn answer(self, result: Result<StorageLock>) {
+        self.inner.caller.count(LOCK, self.begun, result.is_err());
+        self.reply.send(result);
     }
 }
 
@@ -80,12 +89,12 @@ pub(super) fn serve(queues: &LockWaits, name: &LockName) {
                 given_up
             });
             for waiter in given_up {
-                waiter.reply.send(Err(error.clone()));
+                waiter.answer(Err(error.clone()));
             }
         }
         result => {
             if let Some(first) = queues.with(name, std::collections::VecDeque::pop_front) {
-                first.reply.send(result);
+                first.answer(result);
             }
         }
     }

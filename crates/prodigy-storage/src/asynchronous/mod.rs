@@ -39,7 +39,7 @@ pub use lock::AsyncStorageLock;
 pub use repo::{AsyncRepo, AsyncWorktrees};
 pub use storage::AsyncStorage;
 pub use stream::{EventAt, EventStream, FollowAllStream, FollowStream, ItemStream};
-pub(crate) use threads::waited;
+pub(crate) use threads::{late, wait_of_task, waited};
 
 use threads::Threads;
 

@@ -16,6 +16,12 @@ const IDLE: Duration = Duration::from_secs(10);
 
 thread_local! {
     static IS_OF_A_POOL: Cell<bool> = const { Cell::new(false) };
+    static WAS_BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True if all threads of the pool were busy when the present job was submitted.
+pub(super) fn was_busy() -> bool {
+    WAS_BUSY.get()
 }
 
 pub(super) type Job = Box<dyn FnOnce() + Send>;
@@ -33,7 +39,8 @@ struct Shared {
 }
 
 struct State {
-    jobs: VecDeque<(Job, Batch)>,
+    /// The last field is true if all threads were busy when the job was submitted.
+    jobs: VecDeque<(Job, Batch, bool)>,
     /// The largest number of threads.
     limit: usize,
     threads: usize,
@@ -79,12 +86,14 @@ impl Pool {
     pub(super) fn submit(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.state.lock();
         let batch = Arc::clone(&state.batch);
-        state.jobs.push_back((Box::new(job), batch));
-        if state.jobs.len() <= state.idle {
+        let is_idle = state.jobs.len() < state.idle;
+        let is_busy = !is_idle && state.threads >= state.limit;
+        state.jobs.push_back((Box::new(job), batch, is_busy));
+        if is_idle {
             self.shared.changed.notify_one();
             return;
         }
-        if state.threads >= state.limit {
+        if is_busy {
             return;
         }
         let shared = Arc::clone(&self.shared);
@@ -165,8 +174,9 @@ impl Shared {
         IS_OF_A_POOL.set(true);
         let mut state = self.state.lock();
         loop {
-            if let Some((job, batch)) = state.jobs.pop_front() {
+            if let Some((job, batch, was_busy)) = state.jobs.pop_front() {
                 drop(state);
+                WAS_BUSY.set(was_busy);
                 // A job catches its own panics and sends them to its caller. Only a panic in a destructor is
                 // caught here.
                 let _ = catch_unwind(AssertUnwindSafe(job));

@@ -18,7 +18,6 @@ use crate::clean::{CleanOptions, CleanReport};
 use crate::copy::{CopyOptions, CopyReport};
 #[cfg(feature = "file")]
 use crate::doctor::Doctor;
-use crate::error::refused_name;
 use crate::events::FollowOptions;
 use crate::lock::LockOptions;
 use crate::notice::StorageNotice;
@@ -39,6 +38,10 @@ mirror! {
     /// - Dropping a future cancels its call. A call is never left half done: see [`Call`].
     /// - The threads end when all clones of the handle, all objects that it returned, and all futures are dropped.
     ///   Futures and streams work in any runtime. Only a redrive has to be awaited in a tokio runtime.
+    /// - Await [`flush`](AsyncStorage::flush) before the program ends or its runtime shuts down: it waits for what
+    ///   dropped futures have begun.
+    ///
+    /// The page `docs/how-to/async.md` of the project lists what a dropped future leaves, call by call.
     ///
     /// ```
     /// use prodigy_storage::{AsyncStorage, SaveOptions};
@@ -65,6 +68,8 @@ mirror! {
         fn repo(&self, name: impl AsRef<str>) -> Result<AsyncRepo>;
         #[wrapped]
         async fn repo_at(&self, path: impl AsRef<Path>) -> AsyncRepo;
+        #[wrapped]
+        async fn find_repo_at(&self, path: impl AsRef<Path>) -> AsyncRepo;
         #[wrapped]
         async fn relink(&self, path: impl AsRef<Path>, name: impl AsRef<str>) -> AsyncRepo;
         #[wrapped]
@@ -138,7 +143,7 @@ impl AsyncStorage {
     /// arrival. If the wait fails, a task that is not the first in this order gets the error shortly after its
     /// deadline.
     pub fn lock_with(&self, name: impl AsRef<str>, options: LockOptions) -> Call<AsyncStorageLock> {
-        let name = LockName::new(name).map_err(refused_name);
+        let name = LockName::new(name);
         let inner = Arc::clone(self.blocking.inner());
         let threads = Arc::clone(&self.threads);
         Call::new(async move {
@@ -168,7 +173,8 @@ impl AsyncStorage {
         })
     }
 
-    /// The blocking handle on the same storage. The two share the store, its cache and its counters.
+    /// The blocking handle on the same storage. The two share the store, its cache and its counters. A flush of the
+    /// blocking handle waits for no calls of tasks: use [`flush`](Self::flush).
     #[must_use]
     pub fn blocking(&self) -> &Storage {
         &self.blocking

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::Wrap;
 use super::target::Target;
-use super::threads::Threads;
+use super::threads::{Threads, late, wait_of_task};
 use crate::events::{Event, EventReader, Follow, FollowAll, FollowHandle};
 use crate::listing::Listing;
 
@@ -112,7 +112,13 @@ impl<T: Send + 'static> Chunks<T> {
                     let (threads, pace) = (Arc::clone(&self.threads), self.pace);
                     self.source = Source::Reading(Box::pin(async move {
                         match pace {
-                            Pace::Reads => threads.call(Target::ANY, "read", || Ok(read(steps))).await,
+                            Pace::Reads => {
+                                let read = || match wait_of_task() {
+                                    Some(wait) if wait.is_late => Err(late("read", &"")),
+                                    _ => Ok(read(steps)),
+                                };
+                                threads.call(Target::ANY, "read", read).await
+                            }
                             Pace::Waits => threads.wait("follow events", || read(steps)).await,
                         }
                     }));

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::appends::{self, Appends};
 use super::locks::{self, LockWaits};
-use super::pool::{Batch, Pool};
+use super::pool::{self, Batch, Pool};
 use super::queues::Queues;
 use super::target::{GivenUp, OfFuture, Target};
 use crate::storage::Storage;
@@ -19,6 +19,48 @@ use crate::storage::Storage;
 thread_local! {
     /// How long the call that this thread is about to run had to wait for the thread.
     static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static WAIT: Cell<Option<Wait>> = const { Cell::new(None) };
+}
+
+/// How the call that a thread is about to run came to the thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    /// When the task began the call.
+    pub(crate) begun: Instant,
+    /// The wait for the thread, if all threads were busy.
+    pub(crate) waited: Option<Duration>,
+    /// True if the wait took the whole `timeout`, so that the call has to fail.
+    pub(crate) is_late: bool,
+}
+
+/// How the present call came to its thread. The first step of the call receives it. Later calls of this function
+/// return `None`, and so do calls on other threads.
+pub(crate) fn wait_of_task() -> Option<Wait> {
+    WAIT.take()
+}
+
+/// The error of a call that waited for a thread during its whole `timeout`.
+pub(crate) fn late(operation: &'static str, target: &dyn std::fmt::Display) -> StorageError {
+    StorageError::timeout(operation, target, "a thread of the handle")
+        .with_hint("raise `connection_pool_size` or `timeout`, or begin fewer calls at once")
+}
+
+/// Sets how the present call came to its thread, until it is dropped.
+struct OfThread;
+
+impl OfThread {
+    fn set(wait: Wait, waited: Duration) -> Self {
+        WAITED.set(waited);
+        WAIT.set(Some(wait));
+        Self
+    }
+}
+
+impl Drop for OfThread {
+    fn drop(&mut self) {
+        WAITED.set(Duration::ZERO);
+        WAIT.set(None);
+    }
 }
 
 /// How long the present call had to wait for its thread. This time counts towards the `timeout` of the call's first
@@ -58,7 +100,8 @@ impl Threads {
     }
 
     /// Runs `call` on one of the threads, after the calls of the target whose futures were dropped while they ran. If the
-    /// future is dropped before the call has begun, it never begins.
+    /// future is dropped before the call has begun, it never begins. If the call waited too long for the thread, its
+    /// first step fails ([`wait_of_task`]).
     pub(super) async fn call<T: Send + 'static>(
         self: &Arc<Self>,
         target: Target,
@@ -85,17 +128,13 @@ impl Threads {
         self.operations.submit(move || {
             let waited = begun.elapsed();
             reply.give(move || {
-                if waited >= timeout {
-                    return Err(
-                        StorageError::timeout(name, "", "a thread of the handle").with_hint(
-                            "raise `connection_pool_size` or `timeout`, or begin fewer calls at once",
-                        ),
-                    );
-                }
-                WAITED.set(waited);
-                let result = call();
-                WAITED.set(Duration::ZERO);
-                result
+                let wait = Wait {
+                    begun,
+                    waited: pool::was_busy().then_some(waited),
+                    is_late: waited >= timeout,
+                };
+                let _of_thread = OfThread::set(wait, waited);
+                call()
             });
             drop(of_call);
         });

@@ -21,9 +21,22 @@ impl Caller {
         options: &AppendOptions,
         deadline: Deadline,
     ) -> Result<Appended> {
+        self.counted(APPEND, job, || {
+            self.append_uncounted(job, batch, options, deadline)
+        })
+    }
+
+    /// Like [`append`](Self::append), for a caller that counts the appends.
+    pub(crate) fn append_uncounted(
+        &self,
+        job: &JobAddress,
+        batch: &mut Batch,
+        options: &AppendOptions,
+        deadline: Deadline,
+    ) -> Result<Appended> {
         let brought_ids = !batch.ids().is_empty();
         let mut unclear = false;
-        let outcome = self.call(APPEND, job, deadline, |backend| {
+        let outcome = self.call_uncounted(APPEND, job, deadline, |backend| {
             backend
                 .append(job, batch, options, deadline)
                 .inspect_err(|error| {

@@ -83,6 +83,11 @@ struct Counters {
     gave_up: AtomicU64,
     /// The number of attempts of appends that had an unknown outcome.
     unclear_appends: AtomicU64,
+    /// The number of calls of tasks that waited for a thread of the handle, since all threads were busy.
+    thread_waits: AtomicU64,
+    thread_waited_micros: AtomicU64,
+    /// The number of calls of tasks that waited for a thread of the handle during their whole `timeout`.
+    thread_timeouts: AtomicU64,
 }
 
 impl Caller {
@@ -150,18 +155,66 @@ impl Caller {
         deadline: Deadline,
         try_once: impl FnMut(&dyn Backend) -> Result<T>,
     ) -> Result<T> {
+        self.counted(operation, target, || {
+            self.call_uncounted(operation, target, deadline, try_once)
+        })
+    }
+
+    /// Counts the call that `run` makes. The call of a task began before it came to this thread; if that took too
+    /// long, it fails.
+    #[cfg_attr(
+        not(feature = "tokio"),
+        expect(unused_variables, reason = "there are no tasks")
+    )]
+    pub(crate) fn counted<T>(
+        &self,
+        operation: Operation,
+        target: &dyn fmt::Display,
+        run: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let began = Instant::now();
-        let outcome = self.call_unmeasured(operation, target, deadline, try_once);
-        if let Some(meter) = self.meters.get(operation.index) {
-            meter.latency.record(began.elapsed());
-            if outcome.is_err() {
-                meter.failures.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "tokio")]
+        let began = match crate::asynchronous::wait_of_task() {
+            None => began,
+            Some(wait) => {
+                if let Some(waited) = wait.waited {
+                    let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+                    self.counters.thread_waits.fetch_add(1, Ordering::Relaxed);
+                    self.counters
+                        .thread_waited_micros
+                        .fetch_add(micros, Ordering::Relaxed);
+                }
+                if wait.is_late {
+                    self.thread_timed_out();
+                    self.count(operation, wait.begun, true);
+                    return Err(crate::asynchronous::late(operation.name, target));
+                }
+                wait.begun
             }
-        }
+        };
+        let outcome = run();
+        self.count(operation, began, outcome.is_err());
         outcome
     }
 
-    fn call_unmeasured<T>(
+    /// Counts a call that ends now.
+    pub(crate) fn count(&self, operation: Operation, began: Instant, has_failed: bool) {
+        if let Some(meter) = self.meters.get(operation.index) {
+            meter.latency.record(began.elapsed());
+            if has_failed {
+                meter.failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Counts a call that waited for a thread of the handle during its whole `timeout`.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn thread_timed_out(&self) {
+        self.counters.thread_timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Like [`call`](Self::call), for a caller that counts the call.
+    pub(crate) fn call_uncounted<T>(
         &self,
         operation: Operation,
         target: &dyn fmt::Display,
@@ -248,9 +301,15 @@ impl Caller {
         let limit = self.semaphore.stats();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (name, count) in [
-            ("limit.waits", limit.waits),
-            ("limit.timeouts", limit.timeouts),
-            ("limit.waited_ms", millis(limit.waited)),
+            ("limit.waits", limit.waits + load(&self.counters.thread_waits)),
+            (
+                "limit.timeouts",
+                limit.timeouts + load(&self.counters.thread_timeouts),
+            ),
+            (
+                "limit.waited_ms",
+                millis(limit.waited) + load(&self.counters.thread_waited_micros) / 1000,
+            ),
             ("retry.retries", load(&self.counters.retries)),
             ("retry.recovered", load(&self.counters.recovered)),
             ("retry.gave_up", load(&self.counters.gave_up)),

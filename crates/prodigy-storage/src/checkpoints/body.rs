@@ -9,7 +9,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::CheckpointId;
-use crate::error::{other_shape, refused_name};
+use crate::error::other_shape;
 use crate::json;
 
 /// A checkpoint that was read.
@@ -213,6 +213,6 @@ pub(crate) fn stored_fence(token: Option<u64>, lock: Option<String>) -> Result<O
     let Some(token) = token.filter(|token| *token > 0) else {
         return Ok(None);
     };
-    let lock = lock.map(LockName::new).transpose().map_err(refused_name)?;
+    let lock = lock.map(LockName::new).transpose()?;
     Fence::stored(lock, token).map(Some)
 }

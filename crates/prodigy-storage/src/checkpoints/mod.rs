@@ -27,7 +27,6 @@ pub use prune::PruneOptions;
 pub use save::SaveOptions;
 
 use crate::call::operation::NEWEST;
-use crate::error::refused_name;
 use crate::listing::Listing;
 use crate::storage::Inner;
 
@@ -329,7 +328,7 @@ impl Checkpoints {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for a text that is not a valid key; otherwise as
     /// [`latest`](Self::latest).
     pub fn find<T: DeserializeOwned>(&self, key: impl AsRef<str>) -> Result<Option<Checkpoint<T>>> {
-        let key = CheckpointKey::new(key).map_err(refused_name)?;
+        let key = CheckpointKey::new(key)?;
         let scope = DocumentScope::Keyed(self.job.clone(), key.clone());
         let mut entries = self.list_scope(scope).all()?;
         let (mut found, mut skipped) = (None, Vec::new());

@@ -6,12 +6,22 @@ use prodigy_storage_backend::{
     Change, Claim, Eligible, ErrorKind, Result, Select, Settled, Settlement, StorageError,
 };
 use prodigy_storage_config::RetentionSettings;
-use prodigy_storage_layout::Timestamp;
+use prodigy_storage_layout::{JobAddress, Timestamp};
 
 use super::ages::Ages;
-use super::{Removal, RemovalKind, RemovalOutcome};
+use super::{Removal, RemovalKind};
 use crate::checkpoints::{CheckpointId, PruneOptions};
 use crate::job::{Job, JobState, JobStatus};
+use crate::storage::Storage;
+
+/// The result of a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// This number of things was removed; another process has removed the others.
+    Removed(u64),
+    /// It was changed since it was found old, and is kept.
+    Changed,
+}
 
 /// A removal that is due, with the data needed to make it.
 #[derive(Debug)]
@@ -31,13 +41,47 @@ enum Act {
     Orphans,
 }
 
+/// The files of other programs in a job.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Foreign {
+    /// True if nothing else is in the job.
+    pub(super) is_all: bool,
+    /// The bytes of these files that count as data of the job.
+    pub(super) bytes: u64,
+}
+
+impl Foreign {
+    pub(super) fn of(storage: &Storage, job: &JobAddress) -> Result<Self> {
+        #[cfg(feature = "file")]
+        if let Ok(doctor) = storage.doctor() {
+            let left = doctor.left_of(job)?;
+            return Ok(Self {
+                is_all: left.is_only_foreign(),
+                bytes: left.foreign_bytes,
+            });
+        }
+        let _ = (storage, job);
+        Ok(Self::default())
+    }
+}
+
+/// The answer of the rules for a job.
+#[derive(Debug, Default)]
+pub(super) struct Dues {
+    /// The removals that are due.
+    pub(super) due: Vec<Due>,
+    /// True if the whole job is old, and has only files of other programs.
+    pub(super) is_foreign: bool,
+}
+
 /// The removals that are due for a job. Those that need no free space on the disk come first.
-pub(super) fn of_job(job: &Job, rules: &RetentionSettings, ages: &Ages) -> Result<Vec<Due>> {
+pub(super) fn of_job(storage: &Storage, job: &Job, rules: &RetentionSettings, ages: &Ages) -> Result<Dues> {
     let status = job.status()?;
-    let mut due = Dues {
+    let mut due = Search {
+        storage,
         job,
         ages,
-        found: Vec::new(),
+        found: Dues::default(),
     };
     // If the job was moved to another store, only the whole job can be removed here.
     if due.whole_job(&status, rules)? || job.moved()?.is_some() {
@@ -60,13 +104,14 @@ pub(super) fn of_job(job: &Job, rules: &RetentionSettings, ages: &Ages) -> Resul
     Ok(due.found)
 }
 
-struct Dues<'j> {
+struct Search<'j> {
+    storage: &'j Storage,
     job: &'j Job,
     ages: &'j Ages,
-    found: Vec<Due>,
+    found: Dues,
 }
 
-impl Dues<'_> {
+impl Search<'_> {
     fn add(&mut self, kind: RemovalKind, rule: &str, age: Duration, (count, bytes): (u64, u64), act: Act) {
         if count == 0 {
             return;
@@ -74,14 +119,14 @@ impl Dues<'_> {
         let removal = Removal::new(kind, rule, self.ages.before(age))
             .job(self.job.address().clone())
             .size(count, bytes);
-        self.found.push(Due {
+        self.found.due.push(Due {
             removal,
             job: self.job.clone(),
             act,
         });
     }
 
-    /// Adds the removal of the whole job, if that is due. Returns true if it is.
+    /// Adds the removal of the whole job, if that is due. Returns true if the job is old: nothing else of it is then removed.
     fn whole_job(&mut self, status: &JobStatus, rules: &RetentionSettings) -> Result<bool> {
         let (rule, age, last) = match status.state {
             JobState::Finished => (
@@ -98,8 +143,12 @@ impl Dues<'_> {
         if last >= self.ages.before(age) {
             return Ok(false);
         }
-        let bytes = bytes_of(self.job)?;
-        self.add(RemovalKind::Job, rule, age, (1, bytes), Act::Job(last));
+        let foreign = Foreign::of(self.storage, self.job.address())?;
+        self.found.is_foreign = foreign.is_all;
+        if !foreign.is_all {
+            let bytes = bytes_of(self.job)?.saturating_sub(foreign.bytes);
+            self.add(RemovalKind::Job, rule, age, (1, bytes), Act::Job(last));
+        }
         Ok(true)
     }
 
@@ -186,26 +235,37 @@ impl Dues<'_> {
 
 impl Due {
     /// Makes the removal. An error is the reason why the data was kept.
-    pub(super) fn make(&self) -> Result<RemovalOutcome> {
+    pub(super) fn make(&self) -> Result<Made> {
         match (self.try_once(), &self.act) {
             // The deletion of a job needs free space for new files. If the disk is full, the sealed segments and
             // the older checkpoints of the job are removed first, which needs no space.
             (Err(full), Act::Job(last)) if full.kind() == ErrorKind::DiskFull => {
                 let status = self.job.status()?;
-                let is_old = status.last_activity.is_none_or(|written| written <= *last);
+                // Without activity, its deletion has begun: only the second try is needed.
+                let is_old = status.last_activity.is_some_and(|written| written <= *last);
                 if is_old && status.state != JobState::Active {
                     self.job.events().remove_before(Timestamp::MAX)?;
                     self.job.checkpoints().prune(1, PruneOptions::new())?;
                 }
-                or_full(self.try_once()?, full)
+                self.or_full(self.try_once()?, full)
             }
             (made, _) => made,
         }
     }
 
     /// Makes the removal again, after the full disk refused it with this error.
-    pub(super) fn make_after(&self, full: StorageError) -> Result<RemovalOutcome> {
-        or_full(self.make()?, full)
+    pub(super) fn make_after(&self, full: StorageError) -> Result<Made> {
+        self.or_full(self.make()?, full)
+    }
+
+    /// The outcome of a second try. If it was kept, the first try may have removed a part, so the full disk is given
+    /// as the reason, and not the write that the second try found. What the second try no longer finds was removed by
+    /// the first.
+    fn or_full(&self, made: Made, full: StorageError) -> Result<Made> {
+        match made {
+            Made::Removed(_) => Ok(Made::Removed(self.removal.count)),
+            Made::Changed => Err(full),
+        }
     }
 
     /// The number and the bytes of what is left of the removal after it was kept, wholly or in part.
@@ -255,28 +315,31 @@ impl Due {
         Ok(matches!(self.act, Act::Job(_)) && self.job.status()?.last_activity.is_none())
     }
 
-    fn try_once(&self) -> Result<RemovalOutcome> {
-        let changed = || RemovalOutcome::Kept {
-            why: "it was changed meanwhile".to_owned(),
-        };
+    /// The time of the last write of the job that is removed. `None` if only a part of it is.
+    pub(super) fn last_write(&self) -> Option<Timestamp> {
+        match self.act {
+            Act::Job(last) => Some(last),
+            _ => None,
+        }
+    }
+
+    fn try_once(&self) -> Result<Made> {
         Ok(match &self.act {
             Act::Job(last) => match self.job.delete_unless_written(*last)? {
-                true => RemovalOutcome::Removed,
-                false => changed(),
+                true => Made::Removed(1),
+                false if self.has_begun()? => Made::Removed(0),
+                false => Made::Changed,
             },
-            Act::Events => {
-                self.job.events().remove_before(self.removal.before)?;
-                RemovalOutcome::Removed
-            }
+            Act::Events => Made::Removed(self.job.events().remove_before(self.removal.before)?.segments),
             Act::Checkpoints(ids) => {
                 // A checkpoint that can't be deleted does not keep the others.
-                let mut deleted = Ok(());
+                let (mut count, mut deleted) = (0, Ok(()));
                 for id in ids {
                     let outcome = self.job.checkpoints().delete(id);
-                    deleted = deleted.and(outcome.map(drop));
+                    deleted = deleted.and(outcome.map(|is_deleted| count += u64::from(is_deleted)));
                 }
                 deleted?;
-                RemovalOutcome::Removed
+                Made::Removed(count)
             }
             Act::DeadLetters(claims) => {
                 let settlements: Vec<_> = claims
@@ -285,14 +348,14 @@ impl Due {
                     .collect();
                 let settled = self.job.dlq().settle(&settlements)?;
                 match settled.contains(&Settled::Changed) {
-                    false => RemovalOutcome::Removed,
-                    true => changed(),
+                    false => Made::Removed(settled.iter().filter(|settled| settled.is_done()).count() as u64),
+                    true => Made::Changed,
                 }
             }
-            Act::Orphans => {
-                self.job.orphans().remove_older(self.removal.before)?;
-                RemovalOutcome::Removed
-            }
+            Act::Orphans => match self.job.orphans().remove_older(self.removal.before)? {
+                true => Made::Removed(self.removal.count),
+                false => Made::Removed(0),
+            },
         })
     }
 }
@@ -304,13 +367,4 @@ fn bytes_of(job: &Job) -> Result<u64> {
         bytes += entry?.bytes;
     }
     Ok(bytes)
-}
-
-/// The outcome of a second try. If it was kept, the first try may have removed a part. So the full disk is given
-/// as the reason, and not the write that the second try found.
-fn or_full(outcome: RemovalOutcome, full: StorageError) -> Result<RemovalOutcome> {
-    match outcome {
-        RemovalOutcome::Removed => Ok(outcome),
-        _ => Err(full),
-    }
 }

@@ -2,17 +2,20 @@
 
 mod ages;
 mod due;
+mod history;
 mod run;
 
 use std::time::Duration;
 
-use prodigy_storage_backend::{Result, setters};
+use prodigy_storage_backend::{EventId, Result, setters};
 use prodigy_storage_config::RetentionSettings;
 use prodigy_storage_layout::{JobAddress, JobId, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::events::Events;
 use crate::storage::Storage;
+
+pub use self::history::RemovalHistory;
 
 /// The repository and id of the job whose log is the audit log. A clean never removes anything from it.
 const AUDIT: (&str, &str) = (RepoName::AUDIT, "clean");
@@ -140,10 +143,16 @@ impl RemovalKind {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RemovalOutcome {
-    /// The removal is due, but was not made. In the audit log: it is about to be made.
+    /// The removal is due, but was not made. In the audit log, an entry of an earlier version: the data was removed, unless a later
+    /// entry with the same kind, owner, rule and time says otherwise.
     Due,
+    /// In the audit log: the removal is about to be made. A later entry that [names](Removal::begun) this one says what was removed;
+    /// without one, the removal is not known to have ended.
+    Begun,
     /// The data was removed.
     Removed,
+    /// Another process removed the data first.
+    Gone,
     /// The data was kept. The part of it that was removed before a failure is a removal of its own.
     Kept {
         /// The reason.
@@ -184,20 +193,26 @@ pub struct Removal {
     pub bytes: u64,
     /// The state of the removal.
     pub outcome: RemovalOutcome,
+    /// In the audit log: the id of the entry that says that the removal was [begun](RemovalOutcome::Begun). If the process that
+    /// began it died, another process may have written this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<EventId>,
 }
 
 impl Removal {
-    /// A removal that is about to be made, for a record that a program itself writes to the [audit
-    /// log](Storage::audit_log).
+    /// A removal that is due, for the records that a program itself writes to the [audit log](Storage::audit_log): one before the
+    /// removal, and one after it.
     ///
     /// ```
-    /// use prodigy_storage::{Removal, RemovalKind, Storage, Timestamp};
+    /// use prodigy_storage::{Removal, RemovalKind, RemovalOutcome, Storage, Timestamp};
     ///
     /// let storage = Storage::in_memory()?;
     /// let job = storage.repo("shop")?.job("mapreduce-7")?;
-    /// let removal = Removal::new(RemovalKind::Job, "end of the run", Timestamp::now()).job(job.address().clone()).size(1, 0);
-    /// storage.audit_log()?.append(&removal)?;
-    /// job.delete()?;
+    /// let removal = Removal::new(RemovalKind::Job, "end of the run", Timestamp::now()).job(job.address().clone());
+    /// let log = storage.audit_log()?;
+    /// let begun = log.append(&removal.clone().size(1, 0).outcome(RemovalOutcome::Begun))?;
+    /// let deleted = u64::from(job.delete()?);
+    /// log.append(&removal.size(deleted, 0).outcome(RemovalOutcome::Removed).begun(begun))?;
     /// # Ok::<(), prodigy_storage::StorageError>(())
     /// ```
     #[must_use]
@@ -211,6 +226,7 @@ impl Removal {
             count: 0,
             bytes: 0,
             outcome: RemovalOutcome::Due,
+            begun: None,
         }
     }
 
@@ -230,6 +246,9 @@ impl Removal {
 
         /// The state of the removal.
         outcome: RemovalOutcome,
+
+        /// Sets the id of the entry of the audit log that says that the removal was begun.
+        begun: into Option<EventId>,
     }
 }
 
@@ -257,13 +276,16 @@ pub struct CleanReport {
     /// The longest span without a write that an unattended clean found, by its beginning and its end. The clock
     /// may have stepped there.
     pub silence: Option<(Timestamp, Timestamp)>,
+    /// The number of jobs that are old by the rules, and stay: they have only files of other programs, which no clean removes.
+    pub foreign: u64,
 }
 
 impl CleanReport {
     /// The bytes that were freed, or that a dry run would free.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let freed = |removal: &&Removal| !matches!(removal.outcome, RemovalOutcome::Kept { .. });
+        let freed =
+            |removal: &&Removal| matches!(removal.outcome, RemovalOutcome::Due | RemovalOutcome::Removed);
         self.removals
             .iter()
             .filter(freed)
@@ -278,10 +300,10 @@ impl Storage {
     /// whose deletion was [cut short](Self::unfinished_deletions).
     ///
     /// A job is deleted only if it was not written to after it was found old. If a job is kept, the newest valid
-    /// checkpoint of each of its phases is kept, and so are its events while it is active. Each removal is
-    /// recorded in the [audit log](Self::audit_log) before it is made; if the disk is full, it is recorded once
-    /// space is free. If the process of a clean dies, the next clean finishes its work. A removal that fails is
-    /// reported, and the other removals are made.
+    /// checkpoint of each of its phases is kept, and so are its events while it is active. The [audit log](Self::audit_log)
+    /// gets an entry before each removal, and one after it with what was removed; if the disk is full, the second one follows once
+    /// space is free. If the process of a clean dies, the next clean finishes its work, and records what the dead one removed. A
+    /// removal that fails is reported, and the other removals are made.
     ///
     /// # Errors
     /// An error if repositories or jobs can't be listed; [`ReadOnly`](crate::ErrorKind::ReadOnly) for a read-only
@@ -292,8 +314,8 @@ impl Storage {
         run::run(self, options)
     }
 
-    /// The audit log: it has each [`Removal`] of a clean, or of a command of the tool, as an event. It is the log
-    /// of a job in the repository `_audit`.
+    /// The audit log: it has each [`Removal`] of a clean, or of a command of the tool, as two events: its beginning and its end, which
+    /// a [`RemovalHistory`] joins. It is the log of a job in the repository `_audit`.
     ///
     /// # Errors
     /// This version returns no error.

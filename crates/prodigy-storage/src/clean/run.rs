@@ -1,13 +1,16 @@
 //! Runs a clean: records, makes and reports each removal.
 
-use prodigy_storage_backend::{ErrorKind, Result, StorageError, UnfinishedDeletion};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use prodigy_storage_backend::{Check, ErrorKind, EventId, Result, StorageError, UnfinishedDeletion};
 use prodigy_storage_config::RetentionSettings;
-use prodigy_storage_layout::{RepoName, Timestamp};
+use prodigy_storage_layout::{JobAddress, RepoName, Timestamp};
 
 use super::ages::{self, Ages};
-use super::due::{self, Due};
-use super::{AUDIT, CleanOptions, CleanReport, Removal, RemovalKind, RemovalOutcome};
-use crate::events::Events;
+use super::due::{self, Due, Dues, Foreign, Made};
+use super::{AUDIT, CleanOptions, CleanReport, Removal, RemovalHistory, RemovalKind, RemovalOutcome};
+use crate::events::{Event, Events};
 use crate::job::Job;
 use crate::storage::Storage;
 
@@ -19,6 +22,7 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
         now: storage.now(),
         ages: Ages::by_clock(storage.now()),
         audit: storage.audit_log()?,
+        earlier: None,
         options,
         report: CleanReport::default(),
         unrecorded: Vec::new(),
@@ -33,11 +37,14 @@ pub(super) fn run(storage: &Storage, options: CleanOptions) -> Result<CleanRepor
         clean.by_rules()?;
     }
     // The removals that a full disk refused are made again: others have freed space since.
-    for (due, full) in std::mem::take(&mut clean.postponed) {
-        let outcome = due.make_after(full).unwrap_or_else(|error| kept(&error));
-        clean.end_due(due, outcome);
+    for (due, begun, full) in std::mem::take(&mut clean.postponed) {
+        let made = due.make_after(full);
+        clean.end_due(due, begun, made);
     }
-    clean.record(None);
+    clean.record([]);
+    if clean.unrecorded.is_empty() {
+        clean.report.unrecorded_why = None;
+    }
     clean.report.unrecorded = clean.unrecorded.len() as u64;
     Ok(clean.report)
 }
@@ -51,11 +58,13 @@ struct Clean<'s> {
     /// of writes.
     ages: Ages,
     audit: Events,
+    /// Deletions of jobs that others began, and that are not known to have ended. `None` before the audit log was read.
+    earlier: Option<Vec<Event<Removal>>>,
     report: CleanReport,
-    /// Removals that are not in the audit log yet, because an append to it failed.
+    /// Entries about the ends of removals that are not in the audit log yet, because an append to it failed.
     unrecorded: Vec<Removal>,
-    /// Removals that the full disk refused, each with the error.
-    postponed: Vec<(Due, StorageError)>,
+    /// Removals that the full disk refused, each with the entry about its beginning and the error.
+    postponed: Vec<(Due, Option<EventId>, StorageError)>,
 }
 
 impl Clean<'_> {
@@ -92,10 +101,14 @@ impl Clean<'_> {
                 self.report.removals.push(removal);
                 continue;
             }
-            self.record(Some(&removal));
+            let begun = self.begin(&removal)?;
             match self.storage.finish_deletion(&job) {
-                Ok(_) => self.end(removal, RemovalOutcome::Removed, (0, 0)),
-                Err(error) => self.end(removal, kept(&error), (1, bytes)),
+                Ok(true) => self.end_deletion(removal, begun, Timestamp::MAX),
+                made => {
+                    let left = (removal.count, removal.bytes);
+                    let outcome = made.map_or_else(|error| kept(&error), |_| RemovalOutcome::Gone);
+                    self.end(removal, begun, outcome, left);
+                }
             }
         }
         Ok(())
@@ -123,8 +136,9 @@ impl Clean<'_> {
             }
             let job = repo.job(&id)?;
             match self.due(&job)? {
-                Ok(due) => {
-                    for due in due {
+                Ok(dues) => {
+                    self.report.foreign += u64::from(dues.is_foreign);
+                    for due in dues.due {
                         self.make(due)?;
                     }
                 }
@@ -170,7 +184,7 @@ impl Clean<'_> {
             self.report.removals.push(removal);
             return Ok(());
         }
-        self.record(Some(&removal));
+        let begun = self.begin(&removal)?;
         let (outcome, left) = match doctor.clear_quarantine(before, false) {
             Ok(_) => (RemovalOutcome::Removed, (0, 0)),
             Err(error) => {
@@ -178,7 +192,7 @@ impl Clean<'_> {
                 (kept(&error), left.unwrap_or((removal.count, removal.bytes)))
             }
         };
-        self.end(removal, outcome, left);
+        self.end(removal, begun, outcome, left);
         Ok(())
     }
 
@@ -198,17 +212,17 @@ impl Clean<'_> {
 
     /// The removals that are due for a job. An outer error ends the whole clean; an inner one concerns the job
     /// only.
-    fn due(&mut self, job: &Job) -> Result<Result<Vec<Due>>> {
-        let by_clock = match due::of_job(job, &self.rules, &Ages::by_clock(self.now)) {
-            Ok(due) if !due.is_empty() && !self.trusts_clock() => due,
+    fn due(&mut self, job: &Job) -> Result<Result<Dues>> {
+        let by_clock = match due::of_job(self.storage, job, &self.rules, &Ages::by_clock(self.now)) {
+            Ok(dues) if !dues.due.is_empty() && !self.trusts_clock() => dues.due,
             other => return Ok(other),
         };
         self.look_at_writes()?;
-        let due = due::of_job(job, &self.rules, &self.ages);
-        if let Ok(due) = &due {
-            self.report.held_back += by_clock.len().saturating_sub(due.len()) as u64;
+        let dues = due::of_job(self.storage, job, &self.rules, &self.ages);
+        if let Ok(dues) = &dues {
+            self.report.held_back += by_clock.len().saturating_sub(dues.due.len()) as u64;
         }
-        Ok(due)
+        Ok(dues)
     }
 
     /// Before the first removal of an unattended clean, switches from the clock to the times of writes. Fails if
@@ -263,7 +277,7 @@ impl Clean<'_> {
                 CleanOptions::RECENT.as_secs() / (24 * 60 * 60),
             ),
         )
-        .with_hint("compare the clock with `date`; if it is right, look at the plan of `clean`, and remove with `clean --yes`"))
+        .with_hint("compare the clock with `date`; if it is right, look at the plan (`prodigy-storage clean`), and remove with `prodigy-storage clean --yes`"))
     }
 
     fn make(&mut self, due: Due) -> Result<()> {
@@ -271,57 +285,205 @@ impl Clean<'_> {
             self.report.removals.push(due.removal);
             return Ok(());
         }
-        self.record(Some(&due.removal));
+        let begun = self.begin(&due.removal)?;
         match due.make() {
-            Ok(outcome) => self.end_due(due, outcome),
-            Err(error) if error.kind() == ErrorKind::DiskFull => self.postponed.push((due, error)),
-            Err(error) => self.end_due(due, kept(&error)),
+            Err(error) if error.kind() == ErrorKind::DiskFull => self.postponed.push((due, begun, error)),
+            made => self.end_due(due, begun, made),
         }
         Ok(())
     }
 
-    fn end_due(&mut self, due: Due, mut outcome: RemovalOutcome) {
-        if let RemovalOutcome::Kept { why } = &mut outcome
-            && due.has_begun().unwrap_or(false)
-        {
-            why.push_str(
-                "; its deletion has begun, so that readers no longer see the job: the next clean ends it, or \
-                 `prodigy-storage clean --yes`",
-            );
-        }
-        let left = match outcome {
-            // If that can't be read, nothing shows that anything is gone.
-            RemovalOutcome::Kept { .. } => due.left().unwrap_or((due.removal.count, due.removal.bytes)),
-            _ => (0, 0),
-        };
-        self.end(due.removal, outcome, left);
-    }
-
-    /// Reports a removal. The part of a kept one that is gone is reported as a removal of its own.
-    fn end(&mut self, mut removal: Removal, outcome: RemovalOutcome, left: (u64, u64)) {
-        if matches!(outcome, RemovalOutcome::Kept { .. }) {
-            let gone = (
-                removal.count.saturating_sub(left.0),
-                removal.bytes.saturating_sub(left.1),
-            );
-            if gone != (0, 0) {
-                let part = removal.clone().size(gone.0, gone.1);
-                self.report.removals.push(part.outcome(RemovalOutcome::Removed));
+    fn end_due(&mut self, due: Due, begun: Option<EventId>, made: Result<Made>) {
+        let mut why = match made {
+            Ok(Made::Removed(1)) if let Some(last) = due.last_write() => {
+                return self.end_deletion(due.removal, begun, last);
             }
-            removal = removal.size(left.0, left.1);
+            Ok(Made::Removed(count)) => return self.end_removed(due.removal, begun, count),
+            Ok(Made::Changed) => "it was changed meanwhile".to_owned(),
+            Err(error) => why(&error),
+        };
+        let is_cut_short = due.has_begun().unwrap_or(false);
+        if is_cut_short {
+            let command = Check::end_of_deletion(due.job.address());
+            why.push_str(&format!(
+                "; its deletion has begun, so that readers no longer see the job: the next clean ends it, or `{command}`"
+            ));
         }
-        removal.outcome = outcome;
-        if removal.outcome != RemovalOutcome::Removed {
-            self.record(Some(&removal));
+        // If that can't be read, nothing shows that anything is gone.
+        let left = due.left().unwrap_or((due.removal.count, due.removal.bytes));
+        let outcome = RemovalOutcome::Kept { why };
+        match is_cut_short {
+            // The entry of the clean that ends it says so.
+            true => drop(self.report(due.removal, outcome, left)),
+            false => self.end(due.removal, begun, outcome, left),
         }
-        self.report.removals.push(removal);
     }
 
-    /// Appends a removal to the audit log, after those that could not be appended before. On failure it is kept
-    /// for later.
-    fn record(&mut self, removal: Option<&Removal>) {
-        self.unrecorded.extend(removal.cloned());
-        if self.unrecorded.is_empty() || self.options.dry_run {
+    /// Reports a removal of which this clean removed `count` things, and another process the others.
+    fn end_removed(&mut self, removal: Removal, begun: Option<EventId>, count: u64) {
+        if count >= removal.count {
+            return self.end(removal, begun, RemovalOutcome::Removed, (0, 0));
+        }
+        let bytes = removal.bytes / removal.count.max(1) * count;
+        let rest = (removal.count - count, removal.bytes - bytes);
+        self.end(removal, begun, RemovalOutcome::Gone, rest);
+    }
+
+    /// Reports the deletion of a job that was not written to after `last`. It ends the deletions of this job that others began
+    /// after that, too: the bytes that they have removed of it are counted here.
+    fn end_deletion(&mut self, removal: Removal, begun: Option<EventId>, last: Timestamp) {
+        let earlier = self.earlier.iter().flatten();
+        let earlier = earlier.filter(|entry| entry.event.job == removal.job);
+        let is_unfinished = removal.kind == RemovalKind::UnfinishedDeletion;
+        let (mut bytes, mut ends) = (removal.bytes, Vec::new());
+        for entry in earlier.filter(|entry| is_unfinished || last < entry.timestamp) {
+            if is_unfinished {
+                bytes = bytes.max(entry.event.bytes);
+            }
+            ends.push(removed_by(entry, 0, 0));
+        }
+        let made = removal.clone().size(removal.count, bytes).begun(begun);
+        ends.push(made.outcome(RemovalOutcome::Removed));
+        self.record(ends);
+        self.report
+            .removals
+            .push(removal.outcome(RemovalOutcome::Removed));
+    }
+
+    /// Reports a removal that left a number of things and their bytes, and writes its end to the audit log.
+    fn end(&mut self, removal: Removal, begun: Option<EventId>, outcome: RemovalOutcome, left: (u64, u64)) {
+        let (made, rest) = self.report(removal, outcome, left);
+        let mut entries = Vec::new();
+        // Of a removal without an entry about its beginning, only what was removed needs one.
+        if begun.is_some() || made.count > 0 {
+            entries.push(made.begun(begun));
+        }
+        if begun.is_some() && matches!(rest.outcome, RemovalOutcome::Kept { .. }) {
+            entries.push(rest.begun(begun));
+        }
+        self.record(entries);
+    }
+
+    /// Reports a removal that left a number of things and their bytes: what is gone of it was removed by this clean, and the rest has
+    /// the outcome. Returns the two parts.
+    fn report(&mut self, removal: Removal, outcome: RemovalOutcome, left: (u64, u64)) -> (Removal, Removal) {
+        let gone = (
+            removal.count.saturating_sub(left.0),
+            removal.bytes.saturating_sub(left.1),
+        );
+        let rest = removal.clone().size(left.0, left.1).outcome(outcome);
+        let made = removal.size(gone.0, gone.1).outcome(RemovalOutcome::Removed);
+        if gone != (0, 0) {
+            self.report.removals.push(made.clone());
+        }
+        if rest.outcome != RemovalOutcome::Removed {
+            self.report.removals.push(rest.clone());
+        }
+        (made, rest)
+    }
+
+    /// Writes to the audit log that a removal begins, and returns the id of the entry; `None` if the log can't be written to.
+    fn begin(&mut self, removal: &Removal) -> Result<Option<EventId>> {
+        if self.earlier.is_none() {
+            let earlier = self.unended()?;
+            self.earlier = Some(earlier);
+        }
+        let begun = removal.clone().outcome(RemovalOutcome::Begun);
+        Ok(self.audit.append(&begun).ok())
+    }
+
+    /// The deletions of jobs that others began, and that are not known to have ended. For the other removals by rules that died, adds
+    /// to the audit log what they removed: what they were to remove, without what is left of that. A deletion has ended, too, if nothing
+    /// is left of its job.
+    fn unended(&mut self) -> Result<Vec<Event<Removal>>> {
+        let (mut deletions, mut ends) = (Vec::new(), Vec::new());
+        let mut gone = HashMap::<JobAddress, Vec<Event<Removal>>>::new();
+        // A damaged entry is reported where the log is printed.
+        for entry in RemovalHistory::new(&self.audit)?.flatten() {
+            let begun = &entry.event;
+            let is_deletion = matches!(begun.kind, RemovalKind::Job | RemovalKind::UnfinishedDeletion);
+            let deleted = begun.job.clone().filter(|_| is_deletion);
+            match (&begun.outcome, deleted) {
+                // It was this removal that removed the job.
+                (RemovalOutcome::Removed, Some(job)) => {
+                    let earlier = gone.remove(&job).into_iter().flatten();
+                    ends.extend(earlier.map(|entry| removed_by(&entry, 0, 0)));
+                }
+                (RemovalOutcome::Begun, Some(job)) => match self.is_gone(&job).unwrap_or(false) {
+                    true => gone.entry(job).or_default().push(entry),
+                    false => deletions.push(entry),
+                },
+                // If the rest of it can't be read, it stays as it is.
+                (RemovalOutcome::Begun, None) => {
+                    ends.extend(self.left_of(begun).unwrap_or_default().map(|(count, bytes)| {
+                        let count = begun.count.saturating_sub(count);
+                        removed_by(&entry, count, begun.bytes.saturating_sub(bytes))
+                    }));
+                }
+                _ => {}
+            }
+        }
+        // The last of the processes that died has ended the deletion that the first one began.
+        for mut begun in gone.into_values() {
+            let bytes = begun
+                .iter()
+                .map(|entry| entry.event.bytes)
+                .max()
+                .unwrap_or_default();
+            let last = begun.pop().map(|last| removed_by(&last, last.event.count, bytes));
+            ends.extend(begun.iter().map(|entry| removed_by(entry, 0, 0)).chain(last));
+        }
+        self.record(ends);
+        Ok(deletions)
+    }
+
+    /// True if nothing that the store wrote is left of a job, nor of its deletion.
+    fn is_gone(&self, job: &JobAddress) -> Result<bool> {
+        for left in self.storage.unfinished_deletions() {
+            if left?.job == *job {
+                return Ok(false);
+            }
+        }
+        let status = self.storage.repo(&job.repo)?.job(&job.job)?.status()?;
+        Ok(status.last_activity.is_none() || Foreign::of(self.storage, job)?.is_all)
+    }
+
+    /// The number and the bytes of what is left of an earlier removal. `None` if no rule says what it was to remove.
+    fn left_of(&self, begun: &Removal) -> Result<Option<(u64, u64)>> {
+        const AGE: Duration = Duration::from_nanos(1);
+        let none = RetentionSettings::default();
+        let rules = match begun.rule.as_str() {
+            "retention.events.max_age" => none.events(AGE),
+            "retention.checkpoints.max_age" => none
+                .checkpoints(AGE)
+                .checkpoints_keep(self.rules.checkpoints_keep),
+            "retention.checkpoints.keep" => none.checkpoints_keep(self.rules.checkpoints_keep.unwrap_or(1)),
+            "retention.dead_letters.max_age" => none.dead_letters(AGE),
+            "retention.orphans.max_age" => none.orphans(AGE),
+            #[cfg(feature = "file")]
+            "retention.quarantine.max_age" => {
+                return self
+                    .storage
+                    .doctor()?
+                    .clear_quarantine(begun.before, true)
+                    .map(Some);
+            }
+            _ => return Ok(None),
+        };
+        let Some(job) = &begun.job else { return Ok(None) };
+        let job = self.storage.repo(&job.repo)?.job(&job.job)?;
+        let then = Timestamp::from_nanos(begun.before.as_nanos().saturating_add(1));
+        let left = due::of_job(self.storage, &job, &rules, &Ages::by_clock(then))?;
+        let left = left.due.iter().find(|due| due.removal.kind == begun.kind);
+        Ok(Some(
+            left.map_or((0, 0), |due| (due.removal.count, due.removal.bytes)),
+        ))
+    }
+
+    /// Appends entries to the audit log, after those that could not be appended before. On failure they are kept for later.
+    fn record(&mut self, entries: impl IntoIterator<Item = Removal>) {
+        self.unrecorded.extend(entries);
+        if self.unrecorded.is_empty() {
             return;
         }
         match self.audit.append_batch(&self.unrecorded) {
@@ -335,9 +497,17 @@ impl Clean<'_> {
     }
 }
 
+/// The entry about the end of a removal that another process began.
+fn removed_by(begun: &Event<Removal>, count: u64, bytes: u64) -> Removal {
+    let removal = begun.event.clone().size(count, bytes).begun(begun.id);
+    removal.outcome(RemovalOutcome::Removed)
+}
+
 fn kept(error: &StorageError) -> RemovalOutcome {
+    RemovalOutcome::Kept { why: why(error) }
+}
+
+fn why(error: &StorageError) -> String {
     let hint = error.hint().map_or_else(String::new, |hint| format!("; {hint}"));
-    RemovalOutcome::Kept {
-        why: format!("{error:#}{hint}"),
-    }
+    format!("{error:#}{hint}")
 }

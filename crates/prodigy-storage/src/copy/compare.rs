@@ -19,7 +19,8 @@ fn differs(job: &JobAddress, what: &str) -> StorageError {
         format!("source and target differ: {what}"),
     )
     .with_hint(
-        "if it was written to meanwhile, copy again; otherwise delete the job in the target, and copy again",
+        "if it was written to meanwhile, copy again; otherwise, also if a `clean` removed events of it meanwhile, delete the job in the target, and \
+         copy again",
     )
 }
 
@@ -69,32 +70,50 @@ pub(super) struct Same {
     pub(super) letters: u64,
 }
 
-/// Compares everything that the two stores have of a job; fails at the first difference.
-pub(super) fn job(source: &Storage, target: &Storage, job: &JobAddress) -> Result<Same> {
+/// Compares everything that the two stores have of a job; fails at the first difference. With `copied`, the source may have
+/// more events: they were appended since that number was copied.
+pub(super) fn job(source: &Storage, target: &Storage, job: &JobAddress, copied: Option<u64>) -> Result<Same> {
     let mut same = Same::default();
-    events(source, target, job, &mut same)?;
+    events(source, target, job, copied, &mut same)?;
     same.documents = same_documents(source, target, job)?;
     same.letters = same_letters(source, target, job)?;
     Ok(same)
 }
 
-fn events(source: &Storage, target: &Storage, job: &JobAddress, same: &mut Same) -> Result<()> {
+fn events(
+    source: &Storage,
+    target: &Storage,
+    job: &JobAddress,
+    copied: Option<u64>,
+    same: &mut Same,
+) -> Result<()> {
     let (mut theirs, mut ours) = (lines(source, job, None)?, lines(target, job, None)?);
-    loop {
-        let (one, other) = (next_record(&mut theirs)?, next_record(&mut ours)?);
-        let (Some(one), Some(other)) = (one, other) else {
-            return match one.or(other) {
-                None => Ok(()),
-                Some(record) => Err(differs(job, &format!("only one of them has event {}", record.id))),
+    let only_one = |id: EventId| Err(differs(job, &format!("only one of them has event {id}")));
+    while let Some(other) = next_record(&mut ours)? {
+        let id = other.id;
+        loop {
+            let Some(one) = next_record(&mut theirs)? else {
+                return only_one(id);
             };
-        };
-        if one.id != other.id || one.body() != other.body() {
-            return Err(differs(job, &format!("event {}", one.id.min(other.id))));
+            if one.id < id && copied.is_some() {
+                continue;
+            }
+            if one.id != id || one.body() != other.body() {
+                return Err(differs(job, &format!("event {}", one.id.min(id))));
+            }
+            break;
         }
         same.events += 1;
-        let id: EventId = one.id;
         same.checksum = checksum_on(same.checksum, &id.as_u128().to_be_bytes());
-        same.checksum = checksum_on(same.checksum, one.body().unwrap_or_default().as_bytes());
+        same.checksum = checksum_on(same.checksum, other.body().unwrap_or_default().as_bytes());
+    }
+    match (copied, next_record(&mut theirs)?) {
+        (None, Some(more)) => only_one(more.id),
+        (Some(copied), _) if copied != same.events => {
+            let what = format!("{copied} events were copied, and the target has {}", same.events);
+            Err(differs(job, &what))
+        }
+        _ => Ok(()),
     }
 }
 

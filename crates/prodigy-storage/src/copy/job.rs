@@ -7,17 +7,17 @@ use prodigy_storage_backend::record::checksum_on;
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Change, Claim, Cursor, Durability, ErrorKind, EventId, Expected, ItemId,
     ItemState, Moved, PutOptions, QueueEntry, QueueItem, QueueMark, QueueStep, Record, Result, Select,
-    Settlement, StorageError, StoredDocument,
+    Settlement, StorageError, StoredDocument, shell_flags_of, shell_operands,
 };
-use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, Timestamp};
+use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, RepoName, Timestamp};
 
 use super::clock::CopyClock;
 use super::compare::Same;
-use super::positions::{self, Position, between, cursor_in, next_record, with_cursor};
+use super::positions::{self, Position, between, cursor_in, next_record, with_cursor, with_gap};
 use super::same::{leads_to, marks_over, refuse_moved};
 use super::{COPY, CopiedJob, compare, lines, mark};
 use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SCAN_ITEMS, SEAL, SETTLE};
-use crate::job::{Job, JobState};
+use crate::job::{Job, JobState, JobStatus};
 use crate::listing::Listing;
 use crate::storage::Storage;
 
@@ -26,19 +26,73 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Copies a job, and compares the copy with the source. Then marks the job as moved in the source, unless
-/// `is_kept` is true or the backend keeps no marks. Returns true if the job has a mark.
+/// `is_kept` is true or the backend keeps no marks. Returns true with the copy if the job has a mark, and `None` if the job was
+/// deleted meanwhile: nothing of it stays in the target then, unless it was there before.
+///
+/// If the oldest events were removed from the source meanwhile, the copy begins again.
 pub(super) fn copy(
     source: &Storage,
     target: &Storage,
     clock: &CopyClock,
     address: &JobAddress,
+    to: (&str, bool),
+) -> Result<Option<(CopiedJob, bool)>> {
+    let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
+    let is_new = is_nothing(&job(target).status()?);
+    let mut first = None;
+    loop {
+        let before = job(source).status()?;
+        if is_nothing(&before) {
+            return Ok(None);
+        }
+        first = first.max(first_event(source, address));
+        let error = match copy_stored(source, target, clock, address, &before, to) {
+            Ok(copied) => return Ok(Some(copied)),
+            Err(error) => error,
+        };
+        let is_gone = is_nothing(&job(source).status()?);
+        let is_shorter = first.is_some() && first_event(source, address) > first;
+        if is_new && (is_gone || is_shorter) {
+            // A deletion is refused while the writer of this copy has the log open.
+            seal(target, address)?;
+            job(target).delete()?;
+        }
+        match is_gone {
+            true => return Ok(None),
+            false if is_new && is_shorter => {}
+            false => return Err(error),
+        }
+    }
+}
+
+/// The id of the first event; `None` if the log has no event, or it can't be read.
+fn first_event(storage: &Storage, job: &JobAddress) -> Option<EventId> {
+    let mut all = lines(storage, job, None).ok()?;
+    let first = next_record(&mut all).ok()??;
+    Some(first.id)
+}
+
+/// True if the job has no data: it was never written to, or was deleted. The mark of a finished job is read before the activity, so it
+/// may be of the job before its deletion.
+fn is_nothing(status: &JobStatus) -> bool {
+    status.last_activity.is_none()
+}
+
+/// Copies a job that had data at first.
+fn copy_stored(
+    source: &Storage,
+    target: &Storage,
+    clock: &CopyClock,
+    address: &JobAddress,
+    before: &JobStatus,
     (place, is_kept): (&str, bool),
 ) -> Result<(CopiedJob, bool)> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
     let part = Part::Job(address.clone());
-    let before = job(source).status()?;
-    if before.state == JobState::Active {
-        let why = "the job is active: a process appends to its log or holds one of its locks";
+    // Each removal from the source is appended to the audit log, also while it is copied.
+    let may_grow = address.repo.as_str() == RepoName::AUDIT;
+    if before.state == JobState::Active && !may_grow {
+        let why = job(source).why_active()?;
         return Err(StorageError::new(ErrorKind::LockUnavailable, COPY, address, why)
             .with_hint("end the process, or let it finish the job; then copy again"));
     }
@@ -58,7 +112,7 @@ pub(super) fn copy(
     {
         // The job was moved before, so it is only compared: an item that was settled in the target since must not
         // return.
-        let compared = compare::job(source, target, address).and_then(end);
+        let compared = compare::job(source, target, address, None).and_then(end);
         let same = compared.map_err(|error| {
             error.with_hint(format!(
                 "the job was moved there at {}: if it is in use there, there is nothing to copy; otherwise delete it there, and copy again",
@@ -82,7 +136,7 @@ pub(super) fn copy(
         };
         copy.log_and_documents()?;
         copy.letters()?;
-        if job(source).status()?.last_activity != before.last_activity {
+        if !may_grow && job(source).status()?.last_activity != before.last_activity {
             return Err(positions::written_to(address));
         }
         // The flush comes before the job is finished, since a write at the flush counts as a write to the job.
@@ -95,7 +149,8 @@ pub(super) fn copy(
         }
         // The comparison comes after the mark, because then nobody can write to the source. The time of its last
         // write would not show that an item or a document was removed.
-        let same = match compare::job(source, target, address).and_then(end) {
+        let copied = may_grow.then_some(copy.covered);
+        let same = match compare::job(source, target, address, copied).and_then(end) {
             Err(error) if is_marked => return Err(without_mark(source, &moved, error)),
             same => same?,
         };
@@ -128,9 +183,10 @@ fn without_mark(source: &Storage, moved: &Moved, error: StorageError) -> Storage
         Ok(()) => error,
         Err(left) => {
             tracing::warn!(part = %moved.part, error = &left as &dyn std::error::Error, "the mark of a copy that failed was not taken away");
-            error.with_hint(
-                "the source may still have its mark: take it away with `prodigy-storage copy --reopen`, then copy again",
-            )
+            error.with_hint(format!(
+                "the source may still have its mark: take it away with `{}`, then copy again",
+                Moved::reopening(&moved.part)
+            ))
         }
     }
 }
@@ -176,7 +232,12 @@ pub(super) fn letters(storage: &Storage, job: &JobAddress) -> Result<Vec<Letter>
             QueueStep::Entry(entry) if entry.state(&*inner.clock) == ItemState::Leased => {
                 let why = format!("a worker holds its dead letter {}", entry.id);
                 return Err(StorageError::new(ErrorKind::LockUnavailable, COPY, job, why)
-                    .with_hint("let the worker settle it, or wait until its lease has ended"));
+                    .with_hint(format!(
+                        "let the worker settle it, or wait until its lease has ended; if the worker is gone, `prodigy-storage dlq release {} {}` \
+                         ends the lease",
+                        shell_flags_of(job),
+                        shell_operands([entry.id.as_str()])
+                    )));
             }
             QueueStep::Entry(entry) => found.push(Letter {
                 place: entry.place,
@@ -211,11 +272,16 @@ pub(super) fn copy_document(source: &Storage, target: &Storage, document: &Docum
     let Some(stored) = get(source, document)? else {
         return Ok(false);
     };
-    let there = get(target, document)?;
-    if there.is_none_or(|there| there.body() != stored.body()) {
-        put(target, document, stored.body())?;
-    }
+    put_new(target, document, stored.body())?;
     Ok(true)
+}
+
+/// Stores a document, unless the target has it already.
+fn put_new(target: &Storage, document: &Document, body: &[u8]) -> Result<()> {
+    match get(target, document)? {
+        Some(there) if there.body() == body => Ok(()),
+        _ => put(target, document, body),
+    }
 }
 
 /// Deletes a document from the target that an earlier step of this copy stored there.
@@ -252,13 +318,19 @@ impl Copy<'_> {
         let mut documents = documents(self.source, self.job)?;
         let positions = positions::find(self.source, self.job, &documents)?;
         let mut from: Option<&Cursor> = None;
-        for position in &positions {
+        for position in &positions.ordered {
             self.events(from, Some(&position.cursor))?;
             self.checkpoints_at(position)?;
             from = Some(&position.cursor);
             documents.retain(|document| !position.documents.contains(document));
         }
         self.events(from, None)?;
+        documents.retain(|document| !positions.refused.contains(document));
+        for document in &positions.refused {
+            if let Some(stored) = get(self.source, document)? {
+                put_new(self.target, document, &with_gap(&stored, document))?;
+            }
+        }
         documents.push(Document::Orphans(self.job.clone()));
         for document in &documents {
             copy_document(self.source, self.target, document)?;

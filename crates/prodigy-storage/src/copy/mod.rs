@@ -1,5 +1,6 @@
 //! Copies a store, or a part of it, into another one: [`Storage::copy_to`].
 
+pub(crate) mod begun;
 mod clock;
 mod compare;
 mod job;
@@ -18,6 +19,7 @@ use prodigy_storage_layout::{
     Document, DocumentOwner, DocumentScope, JobAddress, JobId, Part, RepoName, Timestamp,
 };
 
+use self::begun::Begun;
 use crate::builder::StorageBuilder;
 use crate::call::operation::MARK_MOVED;
 use crate::job::JobOverview;
@@ -120,6 +122,9 @@ pub struct CopyReport {
     pub documents: u64,
     /// The jobs that were not copied, or only in part, each with the reason. All other jobs were copied.
     pub refused: Vec<(JobAddress, StorageError)>,
+    /// The jobs that are left out: they were deleted before their turn came or during it, or have no data. Nothing of them is in the
+    /// target, unless an earlier call copied it.
+    pub gone: Vec<JobAddress>,
     /// The parts of the source that this call marked as moved; they can't be written to any more.
     pub marked: Vec<Part>,
 }
@@ -133,14 +138,16 @@ impl Storage {
     /// the events that it returned in the source. Cursors within the caller's own documents can't be recognised
     /// and are copied unchanged. If a job is finished, its copy is finished too, at the time of the copy.
     ///
-    /// If a copy is cut short, make it again: data that is stored already is compared and not stored again. A job
+    /// Until the copy has ended, [`health`](Self::health) of the target warns of it. If a copy is cut short, or refuses a job, make it
+    /// again: data that is stored already is compared and not stored again. A job
     /// that was moved to this target before is only compared, so that nothing returns that was settled in the
-    /// target since. At the end each job is read from both stores and compared.
+    /// target since. If the oldest events of a job are removed during its copy, the copy of the job begins again. At the end each job is read from both stores and compared.
     ///
     /// A copied job is marked as moved in the source: from then on, reads of it still work there, but each write
     /// fails with [`ReadOnly`](crate::ErrorKind::ReadOnly) and the name of the new place. The job is compared
     /// after it was marked, so that no write is missed; if the copy differs, the mark is removed again. If a whole
     /// repository or store was copied and no job was refused, it is marked too, so that no new job begins there.
+    /// The audit log gets no mark, and is copied also while removals are recorded in it.
     /// With [`CopyOptions::keep_source`] nothing is marked; [`reopen`](Self::reopen) removes marks. What was moved to
     /// one target is not moved to another one, since two stores would then take its writes.
     ///
@@ -193,12 +200,22 @@ impl Storage {
             same::refuse_moved(self, &whole, &place)?;
         }
         same::refuse(self, &target)?;
+        let begun = Begun {
+            from: self::place(self),
+            repo: repo.clone(),
+            job: only.clone(),
+            keep_source,
+            since: self.now(),
+        };
+        begun.put(&target)?;
         let mut report = CopyReport::default();
         let mut own = HashSet::new();
-        let repos = match repo {
+        let mut repos = match repo {
             Some(repo) => vec![repo],
             None => self.repositories().all()?,
         };
+        // The mark of an earlier copy in the source is not data.
+        repos.retain(|name| name.as_str() != RepoName::PROBE);
         for name in &repos {
             for id in self.repo(name)?.jobs() {
                 let id = id?;
@@ -209,7 +226,8 @@ impl Storage {
                 // The audit log gets no mark, since later removals from this store are recorded in it.
                 let is_kept = keep_source || name.as_str() == RepoName::AUDIT;
                 match job::copy(self, &target, &clock, &address, (&place, is_kept)) {
-                    Ok((copied, is_marked)) => {
+                    Ok(None) => report.gone.push(address),
+                    Ok(Some((copied, is_marked))) => {
                         report.jobs.push(copied);
                         report.marked.extend(is_marked.then_some(Part::Job(address)));
                     }
@@ -240,6 +258,9 @@ impl Storage {
             own = last;
         }
         report.documents = own.len() as u64;
+        if report.refused.is_empty() {
+            begun.remove(&target)?;
+        }
         Ok(report)
     }
 }

@@ -1,12 +1,15 @@
 //! The plan of a copy.
 
+use std::sync::Arc;
+
 use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_config::BackendKind;
 use prodigy_storage_layout::{JobId, Part, RepoName};
 
+use super::job::letters;
 use super::{COPY, CopyReport, place, same};
 use crate::builder::StorageBuilder;
-use crate::job::{JobOverview, JobState};
+use crate::job::{Job, JobOverview, JobState};
 use crate::storage::Storage;
 
 /// Finds the jobs that a copy would copy, and those that it would certainly refuse. Nothing is written.
@@ -62,7 +65,7 @@ fn place_of(source: &Storage, target: StorageBuilder) -> Result<String> {
 }
 
 fn refused(source: &Storage, job: &JobOverview, place: &str, keep_source: bool) -> Result<()> {
-    let busy = |why: &'static str| {
+    let busy = |why: String| {
         Err(StorageError::new(
             ErrorKind::LockUnavailable,
             COPY,
@@ -71,10 +74,11 @@ fn refused(source: &Storage, job: &JobOverview, place: &str, keep_source: bool) 
         ))
     };
     if job.status.state == JobState::Active {
-        return busy("the job is active: a process appends to its log or holds one of its locks");
+        return busy(Job::new(Arc::clone(source.inner()), job.address.clone()).why_active()?);
     }
     if job.letters.leased > 0 {
-        return busy("a dead letter of it is under a lease");
+        // Fails with the name of the dead letter.
+        letters(source, &job.address)?;
     }
     match keep_source {
         true => Ok(()),

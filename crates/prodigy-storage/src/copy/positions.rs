@@ -39,9 +39,17 @@ pub(super) struct Position {
     behind: u64,
 }
 
-/// The different cursors of these checkpoints, from the earliest to the latest. A checkpoint without a cursor, or
-/// with one whose events were removed, is left out.
-pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document]) -> Result<Vec<Position>> {
+/// The cursors of a job's checkpoints.
+#[derive(Debug)]
+pub(super) struct Positions {
+    /// The different cursors, from the earliest to the latest.
+    pub(super) ordered: Vec<Position>,
+    /// The checkpoints with a cursor that the source refuses, such as one behind which events were removed.
+    pub(super) refused: Vec<Document>,
+}
+
+/// Finds the cursors of these checkpoints. A checkpoint without a cursor is left out.
+pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document]) -> Result<Positions> {
     let mut found: BTreeMap<String, Vec<Document>> = BTreeMap::new();
     for document in checkpoints {
         let inner = source.inner();
@@ -55,7 +63,7 @@ pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document])
     let events = Job::new(Arc::clone(source.inner()), job.clone()).events();
     let mut end = events.end()?;
     for _ in 0..TRIES {
-        let mut positions = Vec::new();
+        let (mut positions, mut refused) = (Vec::new(), Vec::new());
         for (text, documents) in &found {
             let cursor = Cursor::new(text.as_str())?;
             match count(source, job, &cursor) {
@@ -64,23 +72,34 @@ pub(super) fn find(source: &Storage, job: &JobAddress, checkpoints: &[Document])
                     documents: documents.clone(),
                     behind,
                 }),
-                // The cursor can't be used in the source either, so the checkpoint is copied unchanged.
-                Err(error) if matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput) => {}
+                Err(error) if is_refused(&error) => {
+                    let checkpoints = documents.iter().filter(|document| document.phase().is_some());
+                    refused.extend(checkpoints.cloned());
+                }
                 Err(error) => return Err(error),
             }
         }
         positions.sort_by_key(|position| std::cmp::Reverse(position.behind));
+        let found = Positions {
+            ordered: positions,
+            refused,
+        };
         // An event that was appended between two counts was counted behind one of the positions only.
-        if positions.len() < 2 {
-            return Ok(positions);
+        if found.ordered.len() < 2 {
+            return Ok(found);
         }
         let now = events.end()?;
         if now == end {
-            return Ok(positions);
+            return Ok(found);
         }
         end = now;
     }
     Err(written_to(job))
+}
+
+/// True if a store can't use a cursor, now or later.
+fn is_refused(error: &StorageError) -> bool {
+    matches!(error.kind(), ErrorKind::CursorGap | ErrorKind::InvalidInput)
 }
 
 /// The error of a job that a process writes to.
@@ -242,12 +261,19 @@ impl Behind<'_> {
     }
 }
 
-/// True if the same events are behind two cursors.
+/// True if the same events are behind two cursors, or if the target has a gap in place of a cursor that the source
+/// refuses.
 pub(super) fn are_equal(
     job: &JobAddress,
     (source, theirs): (&Storage, &Cursor),
     (target, ours): (&Storage, &Cursor),
 ) -> Result<bool> {
+    if *ours == Cursor::gap() {
+        return match lines(source, job, Some(theirs)).and_then(|mut lines| next_id(&mut lines)) {
+            Err(error) if is_refused(&error) => Ok(true),
+            found => found.map(|_| false),
+        };
+    }
     let (mut theirs, mut ours) = (lines(source, job, Some(theirs))?, lines(target, job, Some(ours))?);
     loop {
         match (next_id(&mut theirs)?, next_id(&mut ours)?) {
@@ -271,6 +297,12 @@ pub(super) fn cursor_in(body: &[u8]) -> Option<Cursor> {
     let head: Head<'_> = serde_json::from_slice(body).ok()?;
     head.schema_version?;
     Cursor::new(head.cursor?).ok()
+}
+
+/// The body of a checkpoint whose cursor the source refuses. The copy has a gap in its place: another store could take
+/// the cursor of this one for a sign that it has lost events. Unchanged if the cursor is not where this program writes it.
+pub(super) fn with_gap(stored: &StoredDocument, document: &Document) -> Vec<u8> {
+    with_cursor(stored, document, &Cursor::gap()).unwrap_or_else(|_| stored.body().to_vec())
 }
 
 /// The body of a checkpoint with another cursor, and otherwise unchanged byte for byte.

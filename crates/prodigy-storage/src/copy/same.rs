@@ -24,7 +24,10 @@ pub(super) fn refuse_inside(source: &Storage, target: &Storage) -> Result<()> {
     let (Some(from), Some(to)) = (folder(source), folder(target)) else {
         return Ok(());
     };
-    if to == from || !to.starts_with(&from) {
+    if to == from {
+        return Err(is_same(target));
+    }
+    if !to.starts_with(&from) {
         return Ok(());
     }
     let why = format!(
@@ -37,7 +40,7 @@ pub(super) fn refuse_inside(source: &Storage, target: &Storage) -> Result<()> {
 }
 
 /// Fails if the folder of the target has files, and none of a store: its path may be mistyped, and the store would be spread
-/// among them.
+/// among them. The temporary file of a copy that was killed at its very beginning does not count.
 #[expect(
     clippy::disallowed_methods,
     reason = "it only looks at the names in the folder"
@@ -49,10 +52,13 @@ pub(super) fn refuse_folder_of_others(target: &Storage) -> Result<()> {
         return Ok(());
     }
     let folder = &config.file.base_dir;
-    let Ok(mut entries) = folder.read_dir() else {
+    let Ok(entries) = folder.read_dir() else {
         return Ok(());
     };
-    if entries.next().is_none() || OF_STORE.iter().any(|name| folder.join(name).exists()) {
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    if names.all(|name| name.to_string_lossy().starts_with(".tmp-"))
+        || OF_STORE.iter().any(|name| folder.join(name).exists())
+    {
         return Ok(());
     }
     let why = "the folder has files, and none of a store";
@@ -88,9 +94,13 @@ pub(super) fn refuse(source: &Storage, target: &Storage) -> Result<()> {
     if seen?.is_none() {
         return Ok(());
     }
+    Err(is_same(target))
+}
+
+fn is_same(target: &Storage) -> StorageError {
     let why = "source and target are the same store";
-    Err(StorageError::invalid("copy", target.capabilities().backend, why)
-        .with_hint("name another folder, database or schema as the target"))
+    StorageError::invalid("copy", target.capabilities().backend, why)
+        .with_hint("name another folder, database or schema as the target")
 }
 
 /// The marks of a part and of the parts that contain it.
@@ -114,10 +124,11 @@ pub(super) fn refuse_moved(source: &Storage, part: &Part, place: &str) -> Result
     let marks = marks_over(source, part)?;
     match marks.iter().find(|moved| !leads_to(moved, place)) {
         None => Ok(()),
-        Some(moved) => Err(moved.refused(COPY, part).with_hint(
-            "copy from there to move it on; if nobody writes there, `prodigy-storage copy --reopen` takes the mark away; \
+        Some(moved) => Err(moved.refused(COPY, part).with_hint(format!(
+            "copy from there to move it on; if nobody writes there, `{}` takes the mark away; \
              `--keep-source` copies what is here, and moves nothing; a copy to the same place continues the move",
-        )),
+            Moved::reopening(&moved.part)
+        ))),
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::dead_letter::DeadLetter;
 use prodigy_storage_backend::{
-    Backend, Batch, Clock, Cursor, ErrorKind, EventId, ItemId, Select, SystemClock, Uptime,
+    Backend, Batch, Clock, Cursor, Deadline, ErrorKind, EventId, ItemId, LogStore, Select, SystemClock,
+    Uptime,
 };
 use prodigy_storage_config::{BackendKind, MapEnvironment, StorageConfig};
 use prodigy_storage_file::{FileBackend, FileOptions};
@@ -21,8 +22,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::call::operation::{ACTIVITY, SCAN, SCAN_ITEMS};
 use crate::call::tests::through::Through;
 use crate::checkpoints::SaveOptions;
+use crate::doctor::DoctorScope;
 use crate::documents::DocumentOptions;
 use crate::events::ReadOptions;
 use crate::job::{Job, JobState};
@@ -218,6 +221,72 @@ fn a_copy_has_all_that_the_source_has() {
         contents(&over(store).open().unwrap(), false),
         contents(&source, false)
     );
+}
+
+#[test]
+fn a_cursor_whose_events_are_gone_is_a_gap_in_a_copy_and_in_its_copy() {
+    let folders = Folders::new();
+    let source = folders
+        .at("source")
+        .flag("backend_config.max_file_size", "200")
+        .open()
+        .unwrap();
+    let old = job(&source);
+    append(&old, &[given(1)]);
+    let save = |name: &str, cursor: Cursor| {
+        let saved = old.checkpoints().save_map(&name, SaveOptions::at(cursor));
+        saved.unwrap();
+    };
+    save("gone", old.events().end().unwrap());
+    for millis in 2..9 {
+        append(&old, &[given(millis)]);
+    }
+    save("kept", old.events().end().unwrap());
+    append(&old, &[given(9)]);
+    assert!(old.events().remove_before(Timestamp::MAX).unwrap().segments > 1);
+    old.finish().unwrap();
+
+    let store = memory();
+    let copy_to = |source: &Storage, target: &dyn Fn() -> StorageBuilder| {
+        // The second copy finds everything in the target.
+        for _ in 0..2 {
+            let options = CopyOptions::new().keep_source(true);
+            let report = source.copy_to(target(), options).unwrap();
+            assert!(report.refused.is_empty(), "{:?}", report.refused);
+        }
+        target().open().unwrap()
+    };
+    let copy = copy_to(&source, &|| folders.at("copy"));
+    let other = copy_to(&copy, &|| over(Arc::clone(&store)));
+    let third = copy_to(&other, &|| folders.at("third"));
+    for store in [&copy, &other, &third] {
+        let job = job(store);
+        let mut states = Vec::new();
+        for entry in job.checkpoints().list() {
+            let id = entry.unwrap().id;
+            let checkpoint = job.checkpoints().get::<String>(&id).unwrap().unwrap();
+            let cursor = checkpoint.cursor.unwrap();
+            if checkpoint.data == "gone" {
+                assert_eq!(cursor, Cursor::gap());
+                let read = job.events().read_with::<Value>(ReadOptions::after(cursor));
+                let error = read.and_then(|mut read| read.next().transpose()).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::CursorGap);
+            } else {
+                assert_eq!(ids(&job, Some(cursor)), [given(9)]);
+            }
+            states.push(checkpoint.data);
+        }
+        states.sort();
+        assert_eq!(states, ["gone", "kept"]);
+    }
+    for store in [copy, third] {
+        let mut found = Vec::new();
+        let doctor = store.doctor().unwrap();
+        doctor
+            .examine(&DoctorScope::all(), &mut |finding| found.push(finding))
+            .unwrap();
+        assert!(found.is_empty(), "{found:?}");
+    }
 }
 
 #[test]
@@ -654,4 +723,185 @@ fn a_dry_run_names_the_jobs_and_writes_nothing() {
         .copy_to(folders.at("copy"), CopyOptions::new().dry_run(true))
         .unwrap();
     assert_eq!((plan.planned.len(), plan.refused.len()), (0, 1));
+}
+
+#[test]
+fn a_job_that_is_deleted_before_or_during_its_copy_is_left_out_and_leaves_nothing() {
+    for keep_source in [false, true] {
+        // Right before the mark; while its dead letters are read; and before its turn came.
+        for before in [MARK_MOVED, SCAN_ITEMS, ACTIVITY] {
+            if keep_source && before == MARK_MOVED {
+                continue;
+            }
+            let folders = Arc::new(Folders::new());
+            let source = folders.at("source").open().unwrap();
+            fill(&source);
+            let other = source.repo("shop").unwrap().job("job-2").unwrap();
+            append(&other, &[given(1)]);
+            other.finish().unwrap();
+            drop(other);
+            drop(source);
+            let of_other = Arc::clone(&folders);
+            let root = FileOptions::new(folders.0.path().join("source"));
+            let backend = Arc::new(FileBackend::open(root).unwrap());
+            let deleting = Through::overtaken(backend, before, move || {
+                let other = of_other.at("source").open().unwrap();
+                job(&other).delete().unwrap();
+            });
+            let options = CopyOptions::new().keep_source(keep_source);
+            let deleting = over(Arc::new(deleting)).open().unwrap();
+            let report = deleting.copy_to(folders.at("copy"), options).unwrap();
+            let copied: Vec<_> = report.jobs.iter().map(|job| job.address.job.as_str()).collect();
+            let gone: Vec<_> = report.gone.iter().map(|job| job.job.as_str()).collect();
+            assert_eq!(
+                (&copied[..], &gone[..]),
+                (&["job-2"][..], &["job-1"][..]),
+                "{report:?}"
+            );
+            assert!(report.refused.is_empty(), "{report:?}");
+            for place in ["source", "copy"] {
+                let storage = folders.at(place).open().unwrap();
+                assert!(
+                    storage
+                        .moved()
+                        .all()
+                        .unwrap()
+                        .iter()
+                        .all(|moved| moved.part.job().is_none_or(|job| job.as_str() != "job-1")),
+                    "{place}"
+                );
+                let jobs = storage.repo("shop").unwrap().jobs().all().unwrap();
+                assert_eq!(jobs, [JobId::new("job-2").unwrap()], "{place} {before:?}");
+                assert!(
+                    !folders.0.path().join(place).join("dlq/shop/job-1").exists(),
+                    "{place}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_empty_job_is_left_out_of_a_move_of_the_whole_store() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let lock = folders.0.path().join("source/dlq/shop/empty/items.lock");
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    std::fs::write(&lock, "").unwrap();
+    let report = copy_whole(&source, folders.at("copy"));
+    assert_eq!((report.jobs.len(), report.gone.len()), (1, 1), "{report:?}");
+    assert!(report.marked.contains(&Part::Store), "{report:?}");
+}
+
+#[test]
+fn the_hint_of_a_refused_write_takes_away_the_mark_of_its_job_alone() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    let part = CopyOptions::new().job(JobId::new("job-1").unwrap());
+    source.copy_to(folders.at("copy"), part).unwrap();
+    let hint = refused_append(&source).hint().unwrap().to_owned();
+    assert!(
+        hint.contains("`prodigy-storage copy --reopen --repo shop --job job-1`"),
+        "{hint}"
+    );
+}
+
+/// The audit log of a store, as a job.
+fn audit(storage: &Storage) -> Job {
+    storage.repo(RepoName::AUDIT).unwrap().job("clean").unwrap()
+}
+
+#[test]
+fn a_copy_takes_the_audit_log_while_removals_are_recorded_in_it() {
+    for keep_source in [false, true] {
+        let folders = Arc::new(Folders::new());
+        let cleaning = folders.at("source").open().unwrap();
+        fill(&cleaning);
+        job(&cleaning).finish().unwrap();
+        // The process that cleans has the log open until it ends.
+        append(&audit(&cleaning), &[given(1), given(3)]);
+        assert_eq!(audit(&cleaning).status().unwrap().state, JobState::Active);
+        let recorded = std::sync::atomic::AtomicI64::new(0);
+        let root = FileOptions::new(folders.0.path().join("source"));
+        let backend = Arc::new(FileBackend::open(root).unwrap());
+        let beside = Through::overtaken(backend, SCAN_ITEMS, move || {
+            // One event has an older id than those that were copied.
+            let number = recorded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            append(&audit(&cleaning), &[given(10 + number), given(2 - 10 * number)]);
+        });
+        let source = over(Arc::new(beside)).open().unwrap();
+        let options = CopyOptions::new().keep_source(keep_source);
+        let report = source.copy_to(folders.at("copy"), options).unwrap();
+        assert!(report.refused.is_empty(), "{report:?}");
+        let copy = folders.at("copy").open().unwrap();
+        let (copied, all) = (ids(&audit(&copy), None), ids(&audit(&source), None));
+        assert!(
+            copied.contains(&given(1)) && copied.contains(&given(3)),
+            "{copied:?}"
+        );
+        assert!(copied.len() < all.len() && copied.iter().all(|id| all.contains(id)));
+        // Made again, the copy has what was recorded since.
+        drop((copy, source));
+        let source = folders.at("source").open().unwrap();
+        let report = source
+            .copy_to(folders.at("copy"), CopyOptions::new().keep_source(true))
+            .unwrap();
+        assert!(report.refused.is_empty(), "{report:?}");
+        let copy = folders.at("copy").open().unwrap();
+        assert_eq!(ids(&audit(&copy), None), ids(&audit(&source), None));
+    }
+}
+
+#[test]
+fn a_copy_begins_again_where_the_oldest_events_are_removed_meanwhile() {
+    for (keep_source, before) in [
+        (false, SCAN_ITEMS),
+        (true, SCAN_ITEMS),
+        (false, SCAN),
+        (true, SCAN),
+    ] {
+        for step in 1.. {
+            let folders = Folders::new();
+            let root = FileOptions::new(folders.0.path().join("source")).max_file_size(200);
+            let backend = Arc::new(FileBackend::open(root.clone()).unwrap());
+            let storage = over(backend.clone()).open().unwrap();
+            append(&job(&storage), &[1, 2, 3, 4].map(given));
+            append(&job(&storage), &[5, 6, 7, 8].map(given));
+            append(&job(&storage), &[9].map(given));
+            job(&storage).finish().unwrap();
+            let address = job(&storage).address().clone();
+            drop(storage);
+            let left = Arc::new(std::sync::atomic::AtomicI64::new(step));
+            let counted = Arc::clone(&left);
+            let cleaning = Through::overtaken(backend, before, move || {
+                if counted.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+                    let other = FileBackend::open(root.clone()).unwrap();
+                    let all = (Timestamp::MAX, None, Deadline::never());
+                    match other.remove_before(&address, all.0, all.1, all.2) {
+                        Ok(removed) => assert!(removed.segments > 0),
+                        // The job has the mark of the move.
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::ReadOnly),
+                    }
+                }
+            });
+            let source = over(Arc::new(cleaning)).open().unwrap();
+            let options = CopyOptions::new().keep_source(keep_source);
+            let report = source.copy_to(folders.at("copy"), options).unwrap();
+            assert!(report.refused.is_empty(), "{before:?} {step}: {report:?}");
+            let copy = folders.at("copy").open().unwrap();
+            let (copied, left_there) = (ids(&job(&copy), None), ids(&job(&source), None));
+            // The removal may come behind the comparison of the events.
+            let all: Vec<EventId> = (1..=9).map(given).collect();
+            assert!(
+                copied == left_there || copied == all,
+                "{before:?} {step}: {copied:?}"
+            );
+            if left.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+                assert!(step > 3, "{before:?}: the copy makes only {step} such calls");
+                break;
+            }
+        }
+    }
 }

@@ -51,8 +51,8 @@ pub struct FollowOptions {
     pub until_finished: bool,
     /// Returns only events that pass all of these filters.
     pub filters: Vec<EventFilter>,
-    /// If many jobs are followed: only these, including those that are created later; all jobs if empty.
-    pub jobs: BTreeSet<JobId>,
+    /// If many jobs are followed: only these, including those that are created later; all jobs if `None`.
+    pub jobs: Option<BTreeSet<JobId>>,
     /// If many jobs are followed: these begin after these cursors, whatever the other options say.
     pub positions: BTreeMap<JobAddress, Cursor>,
 }
@@ -66,7 +66,7 @@ impl Default for FollowOptions {
             wait: None,
             until_finished: false,
             filters: Vec::new(),
-            jobs: BTreeSet::new(),
+            jobs: None,
             positions: BTreeMap::new(),
         }
     }
@@ -129,7 +129,8 @@ impl FollowOptions {
         self
     }
 
-    /// If many jobs are followed, follows only these, including those that are created later.
+    /// If many jobs are followed, follows only these, including those that are created later. Without any job, none
+    /// is followed. A second call adds its jobs.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -144,7 +145,7 @@ impl FollowOptions {
     /// ```
     #[must_use]
     pub fn jobs(mut self, jobs: impl IntoIterator<Item = JobId>) -> Self {
-        self.jobs.extend(jobs);
+        self.jobs.get_or_insert_default().extend(jobs);
         self
     }
 
@@ -266,6 +267,11 @@ pub struct FollowLines {
 
 impl FollowLines {
     pub(crate) fn begin(events: Events, options: FollowOptions) -> Result<Self> {
+        if options.jobs.is_some() || !options.positions.is_empty() {
+            let why = "a choice of jobs, and their positions, belong to a follow of many jobs";
+            return Err(StorageError::invalid("follow events", &events.job, why)
+                .with_hint("follow the repository, or give the cursor of this job"));
+        }
         let from = match options.from {
             None if options.from_now => Some(events.end()?),
             from => from,

@@ -314,7 +314,7 @@ impl FollowAllLines {
 
 /// True if the options select this job.
 fn wants(options: &FollowOptions, job: &JobId) -> bool {
-    options.jobs.is_empty() || options.jobs.contains(job)
+    options.jobs.as_ref().is_none_or(|jobs| jobs.contains(job))
 }
 
 impl fmt::Debug for FollowAllLines {

@@ -191,8 +191,8 @@ impl Events {
     /// Reads a part of the events that are stored now.
     ///
     /// # Errors
-    /// [`CursorGap`](crate::ErrorKind::CursorGap) if the events that the cursor points to were removed; otherwise
-    /// as [`read`](Self::read).
+    /// [`CursorGap`](crate::ErrorKind::CursorGap) if the events that the cursor points to were removed, or if a
+    /// database has lost events that it covers; otherwise as [`read`](Self::read).
     pub fn read_with<T: DeserializeOwned>(&self, options: ReadOptions) -> Result<EventReader<T>> {
         let (scan, filters) = self.scan_filtered(options)?;
         Ok(EventReader::new(scan, &self.job, filters))
@@ -369,7 +369,7 @@ impl Events {
     }
 
     /// Removes old events to free space: all sealed segments before the first one that has an event at or after
-    /// `before`. The newest segment is never removed. Returns the size of the removed segments.
+    /// `before`. The segment with the newest event is never removed. Returns the size of the removed segments.
     ///
     /// A cursor that does not cover all removed events then fails with [`CursorGap`](crate::ErrorKind::CursorGap).
     /// The ids of removed events are forgotten: an append under one of them stores the event again.

@@ -7,22 +7,24 @@
 mod entry;
 mod message;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Body, Deadline, ErrorKind, Expected, PutOptions, Result, Revision, StorageError,
+    Body, Deadline, Entries, ErrorKind, Expected, LockInfo, PutOptions, Result, Revision, StorageError,
+    shell_operands,
 };
 use prodigy_storage_layout::{
-    Decision, Document, DocumentScope, Evidence, Identity, KnownRepo, NameRole, Present, Relation, RepoName,
-    Timestamp, decide,
+    Decision, Document, DocumentScope, Evidence, Identity, JobAddress, KnownRepo, NameRole, Present,
+    Relation, RepoName, Timestamp, decide,
 };
 
 use self::entry::{Entry, LOST, path_of};
-pub(crate) use self::message::quoted;
+pub(crate) use self::message::register_at;
 use self::message::{conflict, no_name, place, unclear_entry};
-use crate::call::operation::FIND_WRITERS;
+use crate::call::operation::{ACTIVITY, FIND_WRITERS, LIST_JOBS, LIST_LOCKS};
 use crate::error::{no_identity, other_shape};
 use crate::notice::StorageNotice;
 use crate::repo::Repo;
@@ -67,7 +69,9 @@ struct Candidate {
     revision: Revision,
 }
 
-pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path) -> Result<Named> {
+/// Finds the name of the repository at a path. A new one is registered if `registers` is true and the handle can write.
+pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path, registers: bool) -> Result<Named> {
+    let registers = registers && !inner.caller.is_read_only();
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
     let deadline = inner.deadline();
@@ -121,10 +125,13 @@ pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path) -> Result<Named> {
                 let Some(candidate) = candidate(*index) else {
                     continue;
                 };
-                let active = gathered.known.get(*index).is_some_and(|known| known.active);
+                let active = match gathered.known.get(*index) {
+                    Some(known) if known.active => Some(worked_on(inner, &candidate.name, deadline)?),
+                    _ => None,
+                };
                 return Err(conflict(
                     candidate,
-                    active,
+                    active.as_deref(),
                     &identity,
                     &free_name(inner, &identity, deadline),
                 ));
@@ -136,10 +143,10 @@ pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path) -> Result<Named> {
                     _ => identity.distinct_name(),
                 };
                 let entry = Entry::new(&name, &identity, &found, inner.clock.now());
-                let notice = of_data(inner, &name, &identity, deadline);
-                match inner.caller.is_read_only() {
-                    true => Ok(()),
-                    false => put(inner, &name, &entry, Expected::Absent, deadline).inspect(|()| {
+                let notice = of_data(inner, &name, &identity, registers, deadline);
+                match registers {
+                    false => Ok(()),
+                    true => put(inner, &name, &entry, Expected::Absent, deadline).inspect(|()| {
                         if let Some(notice) = &notice {
                             tracing::warn!("{notice}");
                         }
@@ -169,6 +176,7 @@ fn of_data(
     inner: &Arc<Inner>,
     name: &RepoName,
     identity: &Identity,
+    registered: bool,
     deadline: Deadline,
 ) -> Option<StorageNotice> {
     let repo = Repo::new(Arc::clone(inner), name.clone(), None);
@@ -178,7 +186,7 @@ fn of_data(
             repo: name.clone(),
             path: identity.worktree.as_ref().unwrap_or(&identity.common_dir).clone(),
             other: free_name(inner, identity, deadline),
-            registered: !inner.caller.is_read_only(),
+            registered,
         })
 }
 
@@ -205,7 +213,7 @@ pub(crate) fn unregister(inner: &Inner, name: &RepoName) -> Result<bool> {
         Err(error) => return Err(error),
     };
     if is_active(inner, name, deadline)? {
-        let why = "a process works on a job of this name";
+        let why = worked_on(inner, name, deadline)?;
         return Err(
             StorageError::new(ErrorKind::LockUnavailable, UNREGISTER, name, why)
                 .with_hint("end the process, or let it finish the job; then try again"),
@@ -223,6 +231,39 @@ fn is_active(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<bool>
     inner.caller.call(FIND_WRITERS, name, deadline, |backend| {
         backend.is_active(name, deadline)
     })
+}
+
+/// The reason why a name is in use, with the process that works on one of its jobs.
+fn worked_on(inner: &Inner, name: &RepoName, deadline: Deadline) -> Result<String> {
+    const WHY: &str = "a process works on a job of this name";
+    let caller = &inner.caller;
+    let locks = Entries::new(|page| {
+        caller.call(LIST_LOCKS, name, deadline, |backend| {
+            backend.locks(page, deadline)
+        })
+    });
+    let is_ours = |lock: &LockInfo| lock.name.as_str().split('/').next() == Some(name.as_str());
+    for lock in locks {
+        let lock = lock?;
+        if lock.held && is_ours(&lock) {
+            return Ok(format!("{WHY}: {}", lock.held_by()));
+        }
+    }
+    let jobs = Entries::new(|page| {
+        caller.call(LIST_JOBS, name, deadline, |backend| {
+            backend.jobs(name, page, deadline)
+        })
+    });
+    for job in jobs {
+        let job = JobAddress::new(name.clone(), job?);
+        let activity = caller.call(ACTIVITY, &job, deadline, |backend| {
+            backend.activity(&job, deadline)
+        })?;
+        if let Some(by) = activity.by {
+            return Ok(format!("{WHY}: {by} (job `{}`)", job.job));
+        }
+    }
+    Ok(WHY.to_owned())
 }
 
 /// Fails for a name under which the store keeps data of its own.
@@ -256,10 +297,8 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
             let why = format!("the name belongs to {}, which is still there", entry.identity);
             return Err(
                 StorageError::new(ErrorKind::Conflict, "relink repository", name, why).with_hint(format!(
-                    "choose another name, as two repositories can't share one: `prodigy-storage repo register --as {} \
-                     {}`",
-                    free_name(inner, &identity, deadline),
-                    place(&identity)
+                    "choose another name, as two repositories can't share one: `{}`",
+                    message::register(&free_name(inner, &identity, deadline), &identity)
                 )),
             );
         }
@@ -304,8 +343,8 @@ pub(crate) fn register(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Resu
         let why = format!("the name belongs to {}", entry.identity);
         return Err(
             StorageError::new(ErrorKind::Conflict, REGISTER, name, why).with_hint(format!(
-                "choose another name, or, if it is the same repository: `prodigy-storage repo relink {name} {}`",
-                place(&identity)
+                "choose another name, or, if it is the same repository: `{}`",
+                message::relink(name, &identity)
             )),
         );
     }
@@ -315,14 +354,14 @@ pub(crate) fn register(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Resu
             let why = format!("{} is registered as `{other}`", entry.identity);
             return Err(
                 StorageError::new(ErrorKind::Conflict, REGISTER, name, why).with_hint(format!(
-                    "to give it another name, without its data: `prodigy-storage repo relink --new {name} {}`",
-                    place(&identity)
+                    "to give it another name, without its data: `prodigy-storage repo relink --new {}`",
+                    shell_operands([OsStr::new(name.as_str()), place(&identity).as_os_str()])
                 )),
             );
         }
     }
     let entry = Entry::new(name, &identity, &found, inner.clock.now());
-    let notice = of_data(inner, name, &identity, deadline);
+    let notice = of_data(inner, name, &identity, !inner.caller.is_read_only(), deadline);
     put(inner, name, &entry, Expected::Absent, deadline)?;
     Ok(Named {
         name: name.clone(),

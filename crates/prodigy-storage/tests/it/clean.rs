@@ -6,7 +6,7 @@ use std::time::Duration;
 use prodigy_storage::config::RetentionSettings;
 use prodigy_storage::{
     CleanOptions, CleanReport, DeadLetter, ErrorKind, Failure, ItemId, Job, JobState, OrphanedWorktree,
-    Phase, ReadOptions, Removal, RemovalKind, RemovalOutcome, SaveOptions, Select, Storage,
+    Phase, ReadOptions, Removal, RemovalHistory, RemovalKind, RemovalOutcome, SaveOptions, Select, Storage,
 };
 
 use crate::support::{Fixture, TestClock, file_with, memory_with, on_each, on_each_with_clock};
@@ -38,8 +38,8 @@ fn kinds(report: &CleanReport) -> Vec<RemovalKind> {
 }
 
 fn audit(storage: &Storage) -> Vec<Removal> {
-    let read = storage.audit_log().unwrap().read::<Removal>().unwrap();
-    read.map(|item| item.unwrap().event).collect()
+    let history = RemovalHistory::new(&storage.audit_log().unwrap()).unwrap();
+    history.map(|entry| entry.unwrap().event).collect()
 }
 
 fn job(fixture: &Fixture, name: &str) -> Job {
@@ -114,7 +114,10 @@ fn a_finished_job_is_deleted_at_its_age_and_an_open_one_by_its_own_rule() {
         // The removal is recorded in the audit log, and the audit log itself is not removed.
         let log = audit(&fixture.storage);
         assert_eq!(log.len(), 2);
-        assert!(log.iter().all(|removal| removal.outcome == RemovalOutcome::Due));
+        assert!(
+            log.iter()
+                .all(|removal| removal.outcome == RemovalOutcome::Removed)
+        );
     });
 }
 
@@ -398,4 +401,121 @@ fn the_configured_rules_count_without_others() {
     fill(&fixture.job());
     let report = fixture.storage.clean(CleanOptions::new()).unwrap();
     assert_eq!(kinds(&report), [RemovalKind::Job]);
+}
+
+/// The entry that a process writes before a removal; it dies in the middle of it.
+fn begin(storage: &Storage, removal: &Removal) {
+    let mut begun = removal.clone().outcome(RemovalOutcome::Begun);
+    begun.begun = None;
+    storage.audit_log().unwrap().append(&begun).unwrap();
+}
+
+fn counts(storage: &Storage) -> Vec<(RemovalKind, u64, RemovalOutcome)> {
+    let log = audit(storage).into_iter();
+    log.map(|removal| (removal.kind, removal.count, removal.outcome))
+        .collect()
+}
+
+#[test]
+fn a_removal_that_died_is_begun_until_a_clean_ends_it_and_is_counted_once() {
+    on_each_with_clock(|fixture, clock| {
+        let (storage, job) = (&fixture.storage, fixture.job());
+        fill(&job);
+        clock.advance(10 * DAY);
+        let rules = RetentionSettings::default().finished_jobs(Some(DAY));
+        let options = CleanOptions::new().rules(rules.clone());
+        let plan = storage.clean(options.dry_run(true)).unwrap().removals;
+        // Twice a process died before it had deleted anything of the job.
+        for _ in 0..2 {
+            begin(storage, &plan[0]);
+        }
+        let begun = (RemovalKind::Job, 1, RemovalOutcome::Begun);
+        assert_eq!(counts(storage), [begun.clone(), begun.clone()]);
+        clock.advance(Duration::from_nanos(1));
+        clean(storage, &rules);
+        assert_eq!(counts(storage), [(RemovalKind::Job, 1, RemovalOutcome::Removed)]);
+        // Of a job that was written to since, nothing shows that it is the same one.
+        begin(storage, &plan[0]);
+        clock.advance(Duration::from_nanos(1));
+        fill(&job);
+        clock.advance(10 * DAY);
+        clean(storage, &rules);
+        let removed = (RemovalKind::Job, 1, RemovalOutcome::Removed);
+        assert_eq!(counts(storage), [removed.clone(), begun, removed]);
+    });
+}
+
+#[test]
+fn what_a_process_removed_before_it_died_is_counted_by_the_next_clean() {
+    on_each_with_clock(|fixture, clock| {
+        let (storage, job) = (&fixture.storage, fixture.job());
+        fill(&job);
+        let letter = DeadLetter::new(ItemId::new("c").unwrap(), 3).failure(Failure::new("Odd", "odd"));
+        job.dlq().push(&letter).unwrap();
+        job.dlq().park([ItemId::new("c").unwrap()], None).unwrap();
+        job.finish().unwrap();
+        clock.advance(10 * DAY);
+        let rules = RetentionSettings::default()
+            .checkpoints(Some(DAY))
+            .checkpoints_keep(Some(2))
+            .dead_letters(Some(DAY));
+        let options = CleanOptions::new().rules(rules.clone());
+        let plan = storage.clean(options.dry_run(true)).unwrap().removals;
+        assert_eq!(plan.len(), 2);
+        for removal in &plan {
+            assert_eq!(removal.count, 2, "{removal:?}");
+            begin(storage, removal);
+        }
+        // The dead process removed a dead letter of two, and no checkpoint.
+        job.dlq().remove(&[ItemId::new("a").unwrap()]).unwrap();
+        clean(storage, &rules);
+        let removed = |kind, count| (kind, count, RemovalOutcome::Removed);
+        assert_eq!(
+            counts(storage),
+            [
+                removed(RemovalKind::DeadLetters, 1),
+                removed(RemovalKind::Checkpoints, 2),
+                removed(RemovalKind::DeadLetters, 1),
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_deletion_whose_process_died_before_its_last_entry_is_ended_by_the_next_clean_that_removes_anything() {
+    on_each_with_clock(|fixture, clock| {
+        let storage = &fixture.storage;
+        let (gone, other) = (job(fixture, "gone"), job(fixture, "other"));
+        fill(&gone);
+        fill(&other);
+        clock.advance(10 * DAY);
+        let rules = RetentionSettings::default().finished_jobs(Some(DAY));
+        let options = CleanOptions::new().rules(rules.clone());
+        let plan = storage.clean(options.job(Some(gone.address().job.clone())).dry_run(true));
+        let removal = plan.unwrap().removals.remove(0);
+        // One process died in the middle of the deletion, and the one that ended it before its last entry.
+        begin(storage, &removal);
+        begin(storage, &removal.clone().size(1, 1));
+        assert!(gone.delete().unwrap());
+        // A clean that removes nothing writes nothing.
+        clean(
+            storage,
+            &RetentionSettings::default().dead_letters(Some(100 * DAY)),
+        );
+        let begun = (RemovalKind::Job, 1, RemovalOutcome::Begun);
+        assert_eq!(counts(storage), [begun.clone(), begun]);
+        clean(storage, &rules);
+        let log = audit(storage);
+        assert!(
+            log.iter()
+                .all(|entry| entry.outcome == RemovalOutcome::Removed && entry.count == 1)
+        );
+        let jobs: Vec<_> = log
+            .iter()
+            .map(|entry| (entry.job.as_ref(), entry.bytes))
+            .collect();
+        assert_eq!(jobs.len(), 2, "{log:?}");
+        assert_eq!(jobs[0], (Some(gone.address()), removal.bytes));
+        assert_eq!(jobs[1].0, Some(other.address()));
+    });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prodigy_storage::{ErrorKind, FollowAll, FollowOptions, Job};
+use prodigy_storage::{ErrorKind, FollowAll, FollowOptions, Job, JobId, StorageError};
 
 use crate::support::{Fixture, file_with, on_each};
 
@@ -57,4 +57,28 @@ fn a_follow_of_many_jobs_ends_when_they_cannot_be_listed() {
     // again. Whichever comes first, the follow fails.
     assert!(follow.any(|item| item.is_err()));
     assert!(follow.next().is_none());
+}
+
+#[test]
+fn a_choice_of_no_job_follows_none_and_the_follow_of_one_job_refuses_a_choice() {
+    fn id() -> Result<JobId, StorageError> {
+        Ok(JobId::new("a")?)
+    }
+    on_each(|fixture| {
+        let events = job(fixture, "a").events();
+        events.append(&0).unwrap();
+        let options = FollowOptions::new().wait(Duration::ZERO);
+        let repo = fixture.storage.repo("shop").unwrap();
+        let none = options.clone().jobs([]);
+        assert_eq!(repo.follow::<u32>(none.clone()).unwrap().count(), 0);
+        assert_eq!(repo.follow::<u32>(none.jobs([id().unwrap()])).unwrap().count(), 1);
+        let address = job(fixture, "a").address().clone();
+        for refused in [
+            options.clone().jobs([id().unwrap()]),
+            options.clone().positions([(address, events.end().unwrap())]),
+        ] {
+            let error = events.follow_with::<u32>(refused).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+    });
 }

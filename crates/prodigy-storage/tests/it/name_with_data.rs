@@ -38,7 +38,7 @@ fn a_first_registration_under_a_name_with_data_continues_and_says_so_once() {
         assert_eq!(count(&repo), 1);
         let text = repo.notices()[0].to_string();
         for command in [
-            "`prodigy-storage repo unregister shop --yes`".to_owned(),
+            "`prodigy-storage repo unregister --yes shop`".to_owned(),
             format!(" {}`", shop.display()),
         ] {
             assert!(text.contains(&command), "{command} in {text}");

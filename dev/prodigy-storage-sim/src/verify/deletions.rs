@@ -1,6 +1,6 @@
 //! Deletions of jobs, and removals of old events: each happened completely, or not at all.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::{Result, ensure};
 use prodigy_storage_backend::{
@@ -138,8 +138,12 @@ pub(super) fn verify(history: &History, backend: &FileBackend) -> Result<()> {
             _ => {}
         }
     }
-    let deleted: HashSet<_> = cursors.into_iter().filter(|(.., deleted)| *deleted).collect();
-    for (job, cursor, _) in deleted {
+    let deleted: HashMap<_, _> = cursors
+        .into_iter()
+        .filter(|(.., deleted)| *deleted)
+        .map(|(job, cursor, _)| ((job, cursor.as_str()), cursor))
+        .collect();
+    for ((job, _), cursor) in deleted {
         ensure!(
             is_gap(backend, job, cursor),
             "a cursor into the log of {job} that was deleted goes on"

@@ -42,7 +42,15 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Tally> {
         let folder = lab.folder(&format!("{number:02}"))?;
         let prepared = scenario.prepared(lab, &folder)?;
         let (points, unharmed) = survey(&prepared, UNHARMED)?;
-        let faults = sample(lab, scenario.name, &points);
+        let mut faults = sample(lab, scenario.name, &points);
+        if scenario.full_at_each_sync {
+            let syncs = points.iter().filter(|point| point.call == "fsync");
+            faults.extend(syncs.map(|point| Fault {
+                point: point.clone(),
+                error: "ENOSPC",
+                lasting: false,
+            }));
+        }
         let outcomes = pool::each(&faults, |fault| trial(&prepared, fault, unharmed))
             .with_context(|| format!("scenario `{}`", scenario.name))?;
         let failed = outcomes.iter().filter(|is_reported| **is_reported).count();

@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 
-/// Runs `work` on each item; stops at the first error. The results are in no particular order.
+/// Runs `work` on each item; stops at the first error. The results are in the order of the items.
 pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let workers = thread::available_parallelism()
         .map_or(1, usize::from)
@@ -15,19 +15,23 @@ pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R>
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(index) else { break };
                     let result = work(item);
                     let Ok(mut done) = done.lock() else { break };
                     match (&mut *done, result) {
                         (Err(_), _) => break,
-                        (Ok(all), Ok(one)) => all.push(one),
+                        (Ok(all), Ok(one)) => all.push((index, one)),
                         (failed, Err(error)) => *failed = Err(error),
                     }
                 }
             });
         }
     });
-    done.into_inner().map_err(|_| anyhow!("a trial panicked"))?
+    let mut all = done.into_inner().map_err(|_| anyhow!("a trial panicked"))??;
+    all.sort_by_key(|(index, _)| *index);
+    Ok(all.into_iter().map(|(_, one)| one).collect())
 }
 
 #[cfg(test)]
@@ -35,11 +39,13 @@ mod tests {
     use super::each;
 
     #[test]
-    fn every_item_is_worked_on_once() {
-        let items: Vec<u32> = (0..100).collect();
-        let mut done = each(&items, |item| Ok(*item)).unwrap();
-        done.sort_unstable();
-        assert_eq!(done, items);
+    fn every_item_is_worked_on_once_and_has_its_own_result() {
+        let items: Vec<u64> = (0..100).collect();
+        let done = each(&items, |item| {
+            std::thread::sleep(std::time::Duration::from_micros(1000 - item * 10));
+            Ok(*item)
+        });
+        assert_eq!(done.unwrap(), items);
     }
 
     #[test]

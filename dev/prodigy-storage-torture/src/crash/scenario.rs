@@ -34,6 +34,8 @@ pub(super) struct Scenario {
     pub(super) threads: bool,
     /// Settings of the tool, as environment variables.
     settings: &'static [(&'static str, &'static str)],
+    /// True if the disk is full at each sync once, in addition to the random faults.
+    pub(super) full_at_each_sync: bool,
     /// The current folder of the command, relative to the scenario's folder.
     place: &'static str,
     /// Creates the store, and returns its contents.
@@ -49,6 +51,7 @@ const BASE: Scenario = Scenario {
     name: "",
     threads: true,
     settings: &[],
+    full_at_each_sync: false,
     place: "",
     prepare: |_| Ok(Before::default()),
     act: |_, _| Act::new(&[], b""),

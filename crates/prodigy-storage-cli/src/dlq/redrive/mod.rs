@@ -140,7 +140,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     }
     if report.taken == 0 {
         opened.must_be_known()?;
-        take::print_none(app, &dlq, &select, &arguments.select)?;
+        take::print_none(app, &opened, &select, &arguments.select)?;
     }
     Ok(match signal {
         Some(signal) => Exit::Signal(signal),

@@ -53,7 +53,7 @@ pub(super) fn run(app: &mut App<'_>, arguments: &RedriveArgs) -> Result<Exit> {
     app.note(&format!("{} would be taken", counted(count, "item")));
     let dlq = opened.job.dlq();
     if count == 0 {
-        take::print_none(app, &dlq, &select, &arguments.select)?;
+        take::print_none(app, &opened, &select, &arguments.select)?;
     }
     take::print_named(app, &opened, &dlq, &arguments.select.ids)
 }

@@ -104,7 +104,7 @@ fn run_each(help: &str) -> usize {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&path))).unwrap();
     let examples = examples(help);
-    if help.contains("repo unregister here") {
+    if help.contains("repo unregister --yes here") {
         bench.run(&["repo", "register", "--as", "here"]).code(0);
     }
     for example in &examples {
@@ -138,8 +138,9 @@ fn every_example_of_every_help_runs_as_it_is_printed() {
     let mut count = run_each(&dlq.get_after_help().unwrap().to_string());
     assert_eq!(count, 6);
     for group in table.get_subcommands() {
-        let single = (!group.has_subcommands()).then_some(group);
-        for command in group.get_subcommands().chain(single) {
+        // The guide of `dlq` was run above.
+        let whole = (group.get_name() != "dlq").then_some(group);
+        for command in group.get_subcommands().chain(whole) {
             let help = command.get_after_help().map(ToString::to_string);
             let help = help.unwrap_or_default();
             let (group, name) = (group.get_name(), command.get_name());

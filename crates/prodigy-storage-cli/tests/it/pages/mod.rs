@@ -201,3 +201,31 @@ fn the_run_of_a_page_finds_what_is_wrong() {
     assert!(fits("a\nb\nc\n", "a\n…\nc\n") && !fits("a\nb\nd\n", "a\n…\nc\n"));
     assert!(fits("a b c\n", "a … c\n") && !fits("a\nc\n", "a…c\n"));
 }
+
+/// Cron and systemd look in few folders for a program, and `cargo install` puts it into none of these.
+#[test]
+fn timers_in_the_pages_name_the_path_of_the_tool() {
+    let mut found = Vec::new();
+    pages(&project(), &mut found);
+    let timer =
+        Regex::new(r"(?m)^(?:ExecStart=|(?:[0-9*/,-]+ ){5}|@(?:hourly|daily|weekly|monthly|reboot) )(.*)$")
+            .unwrap();
+    let mut timers = 0;
+    for page in found {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for line in timer
+            .captures_iter(&text)
+            .filter(|line| line[1].contains("prodigy-storage"))
+        {
+            timers += 1;
+            let program = line[1].split_whitespace().next().unwrap();
+            assert!(
+                program.ends_with("/prodigy-storage"),
+                "{}: {}",
+                page.display(),
+                &line[0]
+            );
+        }
+    }
+    assert!(timers >= 2, "{timers}");
+}

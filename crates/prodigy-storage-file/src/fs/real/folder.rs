@@ -37,8 +37,12 @@ impl FsFolder for RealFolder {
 
     fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
         // Opens the folder again, since some file systems list only the names that existed when the folder was opened.
-        let folder = open_folder(self.0.as_fd(), Path::new("."))?;
-        each_name(&folder, show)
+        match open_folder(self.0.as_fd(), Path::new(".")) {
+            Ok(folder) => each_name(&folder, show),
+            // The folder was removed, so it was empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The folder's ctime, which only the kernel can set. Its clock is coarse, so two changes within one tick get the
@@ -101,15 +105,25 @@ const SECOND: i128 = 1_050_000_000;
 #[cfg(target_os = "linux")]
 const NAMES: usize = 64 << 10;
 
-/// Calls `show` with each name and its kind, without copying the name.
-#[cfg(target_os = "linux")]
+/// Calls `show` with each name that is Unicode and its kind, without copying the name.
 pub(super) fn each_name(folder: &OwnedFd, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
+    each_entry(folder, &mut |name, found| show_entry(folder, name, found, show))
+}
+
+/// A function that is called with a name in a folder and its type.
+type ShowEntry<'a> = dyn FnMut(&CStr, FileType) -> io::Result<()> + 'a;
+
+/// Calls `show` with each name, without copying it.
+#[cfg(target_os = "linux")]
+pub(super) fn each_entry(folder: &OwnedFd, show: &mut ShowEntry<'_>) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(NAMES);
     let mut dir = rustix::fs::RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = dir.next() {
         match entry {
-            Ok(entry) => show_entry(folder, entry.file_name(), entry.file_type(), show)?,
+            Ok(entry) => show(entry.file_name(), entry.file_type())?,
             Err(Errno::INTR) => {}
+            // The folder was removed meanwhile.
+            Err(Errno::NOENT) => break,
             Err(error) => return Err(error.into()),
         }
     }
@@ -117,11 +131,11 @@ pub(super) fn each_name(folder: &OwnedFd, show: &mut dyn FnMut(&str, FileKind)) 
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn each_name(folder: &OwnedFd, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
+pub(super) fn each_entry(folder: &OwnedFd, show: &mut ShowEntry<'_>) -> io::Result<()> {
     let mut dir = retry_on_intr(|| Dir::read_from(folder))?;
     while let Some(entry) = dir.read() {
         let entry = entry?;
-        show_entry(folder, entry.file_name(), entry.file_type(), show)?;
+        show(entry.file_name(), entry.file_type())?;
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ fn a_sealed_segment_is_never_gone_on_in() {
 }
 
 #[test]
-fn a_segment_that_is_being_sealed_stays_in_a_cursor_and_the_next_writer_ends_the_sealing() {
+fn a_segment_that_is_closed_and_not_sealed_stays_in_a_cursor_and_is_not_continued() {
     let place = Place::new();
     let path = place.plant(&name(0, 0), line(id(0), "first"));
     set_mode(&path, 0o500);
@@ -67,9 +67,12 @@ fn a_segment_that_is_being_sealed_stays_in_a_cursor_and_the_next_writer_ends_the
     // The sealing process dies.
     set_mode(&path, 0o500);
     place.append(&place.store(), &["third"]).unwrap();
-    assert_eq!(mode(&path), 0o400);
+    assert_eq!(mode(&path), 0o500);
     assert_eq!(place.files().len(), 2);
     assert_eq!(place.payloads(&place.store()), ["first", "second", "third"]);
+    let (_, cursor) = place.after(&place.store(), None);
+    let named = Position::decode(&cursor).unwrap().segments;
+    assert_eq!(named.len(), 2, "the closed segment, and the open one");
     assert_eq!(place.findings("events-", false), []);
 }
 
@@ -313,4 +316,26 @@ fn threads_of_one_process_share_a_writer() {
     assert_eq!(place.files().len(), 1);
     let all = ids(&place.items(&store));
     assert!(all.len() == 200 && all.is_sorted_by(|a, b| a < b));
+}
+
+#[test]
+fn a_writer_that_died_before_its_first_event_has_not_written_to_the_log() {
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), line(id(0), "a"));
+    let empty = place.plant(&name(1, 1), b"");
+    let second = std::time::Duration::from_secs(1);
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + 1_700_000_000 * second;
+    for (path, at) in [(&path, long_ago), (&empty, long_ago + 60 * second)] {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(at).unwrap();
+    }
+    let store = place.store();
+    let last = store.last_write(&place.job, NEVER).unwrap().unwrap();
+    assert_eq!(last.as_nanos(), 1_700_000_000_000_000_000);
+    assert_eq!(store.survey(&place.job, NEVER).unwrap().last_write, Some(last));
+    // Without an event, the creation of the segment is all that is known.
+    std::fs::remove_file(path).unwrap();
+    let last = store.last_write(&place.job, NEVER).unwrap().unwrap();
+    assert_eq!(last.as_nanos(), 1_700_000_060_000_000_000);
+    assert_eq!(store.survey(&place.job, NEVER).unwrap().last_write, Some(last));
 }

@@ -418,9 +418,33 @@ fn a_cursor_of_an_earlier_version_continues_whatever_its_mark() {
         ..Position::default()
     };
     sealed(&place, [1_000]);
-    let (items, cursor) = place.after(&place.store(), Some(old.encode()));
+    let (items, cursor) = place.after(&place.store(), Some(old.into_cursor()));
     assert_eq!(ids(&items), [id(1_000)]);
     let position = Position::decode(&cursor).unwrap();
     assert!(position.mark_is_segment);
     assert_eq!(position.mark, Some(at(1_000)));
+}
+
+#[test]
+fn a_segment_that_is_put_back_in_front_of_a_cursors_first_one_is_a_gap() {
+    let place = Place::new();
+    for number in [100, 200, 300] {
+        set_mode(&place.plant(&name(number, number), line(id(number), "x")), 0o400);
+    }
+    let (_, of_all) = place.after(&place.store(), None);
+    let (first, away) = (place.log().join(name(100, 100)), place.root().join("away"));
+    std::fs::rename(&first, &away).unwrap();
+    let (_, of_rest) = place.after(&place.store(), None);
+    std::fs::rename(&away, &first).unwrap();
+    let store = place.store();
+    let refused = store.scan(&place.job, &ScanOptions::after(of_rest), NEVER);
+    let refused = refused.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::CursorGap);
+    assert!(refused.to_string().contains("older"), "{refused}");
+    assert_eq!(place.items(&store).len(), 3);
+    // A cursor that knows the segment continues, also over thousands of names.
+    for number in 400..600 {
+        set_mode(&place.plant(&name(number, number), line(id(number), "x")), 0o400);
+    }
+    assert_eq!(place.after(&place.store(), Some(of_all)).0.len(), 200);
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prodigy_storage_backend::{AppendOptions, Batch, Durability, ErrorKind, Result, ScanOptions};
@@ -427,4 +428,46 @@ fn a_read_only_handle_and_an_absent_root_are_left_as_they_are() {
     }
     let error = place.append(&store, &["x"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
+}
+
+#[test]
+fn first_appends_that_fail_one_after_the_other_look_like_no_emptied_segment() {
+    let place = Place::new();
+    let (store, reel) = place.taped(place.options());
+    for _ in 0..2 {
+        // A write that puts a part of the record into the file, and then none.
+        for room in [21, 1] {
+            reel.room.store(room, Ordering::Relaxed);
+            place.append(&store, &["a"]).unwrap_err();
+            let path = place.only();
+            let found = std::fs::metadata(&path).unwrap();
+            assert_eq!(
+                (found.len(), found.modified().unwrap()),
+                (0, found.created().unwrap())
+            );
+            assert_eq!(place.findings("events", false), []);
+            // The next one comes a minute later.
+            let later = found.created().unwrap() + Duration::from_secs(60);
+            std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(later)
+                .unwrap();
+        }
+    }
+    reel.room.store(0, Ordering::Relaxed);
+    place.append(&store, &["b"]).unwrap();
+    assert_eq!(place.payloads(&place.store()), ["b"]);
+    // A process cuts off the bytes that another one left, and its write fails as well.
+    let place = Place::new();
+    let path = place.plant(&name(0, 0), &line(id(0), "torn")[..20]);
+    let (store, reel) = place.taped(place.options());
+    reel.room.store(1, Ordering::Relaxed);
+    place.append(&store, &["a"]).unwrap_err();
+    let found = std::fs::metadata(&path).unwrap();
+    assert_eq!(
+        (found.len(), found.modified().unwrap()),
+        (0, found.created().unwrap())
+    );
 }

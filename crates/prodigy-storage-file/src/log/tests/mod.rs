@@ -3,6 +3,8 @@
 
 mod adoption;
 mod archive;
+#[cfg(feature = "backup")]
+mod backups;
 mod cursors;
 mod damage;
 mod durability;

@@ -1,20 +1,24 @@
 //! Tests of the removal of the oldest segments.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use prodigy_storage_backend::{AppendOptions, Cursor, ErrorKind, LogSummary, ScanOptions, StorageError};
+use prodigy_storage_backend::{
+    AppendOptions, Cursor, Deadline, Durability, ErrorKind, LogSummary, ScanOptions, StorageError,
+};
 use prodigy_storage_layout::{SegmentForm, SegmentName};
 
 use super::support::{
-    NEVER, Place, at, batch, drain, id, ids, job, line, lines, name, payloads, set_mode, take,
+    Hand, NEVER, Place, at, batch, drain, id, ids, job, line, lines, name, payloads, set_mode, take,
 };
 use crate::doctor::FindingSeverity;
 use crate::log::Logs;
 
 /// Writes sealed segments, each with one event whose time is the segment's creation time.
-fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
+pub(super) fn sealed(place: &Place, numbers: impl IntoIterator<Item = i64>) {
     for number in numbers {
         set_mode(
             &place.plant(&name(number, number), line(id(number), &number.to_string())),
@@ -30,20 +34,20 @@ fn remove(place: &Place, store: &Arc<Logs>, before: i64) -> LogSummary {
     removed
 }
 
-fn segments(place: &Place) -> Vec<String> {
+pub(super) fn segments(place: &Place) -> Vec<String> {
     let mut names = place.files();
     names.retain(|name| name.starts_with("events-"));
     names
 }
 
-fn marks(place: &Place) -> Vec<String> {
+pub(super) fn marks(place: &Place) -> Vec<String> {
     let mut names = place.files();
     names.retain(|name| name.starts_with(".removed-"));
     names
 }
 
 /// The cursor after the first `count` events.
-fn cursor(place: &Place, store: &Arc<Logs>, count: usize) -> Cursor {
+pub(super) fn cursor(place: &Place, store: &Arc<Logs>, count: usize) -> Cursor {
     let mut scan = place.scan(store, &ScanOptions::all());
     for _ in 0..count {
         take(&mut *scan).unwrap().unwrap();
@@ -76,6 +80,40 @@ fn sealed_segments_go_up_to_the_first_with_a_later_event_and_never_the_newest() 
 }
 
 #[test]
+fn the_newest_events_stay_where_the_segments_behind_them_have_none() {
+    let place = Place::new();
+    sealed(&place, 0..3);
+    // Two writers died before their first events, and the second one left half of it.
+    place.plant(&name(3, 3), "");
+    place.plant(&name(4, 4), &line(id(4), "4")[..20]);
+    let store = place.store();
+    let end = cursor(&place, &store, 3);
+    assert_eq!(remove(&place, &store, 1_000).segments, 2);
+    assert_eq!(place.payloads(&place.store()), ["2"]);
+    assert_eq!(place.after(&place.store(), Some(end.clone())).0, []);
+    place.append(&place.store(), &["new"]).unwrap();
+    assert_eq!(payloads(&place.after(&place.store(), Some(end)).0), ["new"]);
+    // A log without any event keeps its segments.
+    let place = Place::new();
+    for number in 0..2 {
+        set_mode(&place.plant(&name(number, number), ""), 0o400);
+    }
+    assert_eq!(remove(&place, &place.store(), 1_000).segments, 0);
+}
+
+#[test]
+fn the_newest_event_stays_also_in_a_segment_that_is_not_the_last() {
+    let place = Place::new();
+    sealed(&place, 10..14);
+    // The last segment has only an event with an old id that was given. The newest event is in segment 13.
+    set_mode(&place.plant(&name(5, 14), line(id(5), "given")), 0o400);
+    let store = place.store();
+    assert_eq!(remove(&place, &store, 1_000).segments, 3);
+    assert_eq!(place.payloads(&place.store()), ["given", "13"]);
+    assert_eq!(remove(&place, &store, 1_000).segments, 0);
+}
+
+#[test]
 fn the_last_event_decides_and_a_segment_that_is_open_keeps_all_behind_it() {
     let place = Place::new();
     sealed(&place, 0..1);
@@ -83,12 +121,12 @@ fn the_last_event_decides_and_a_segment_that_is_open_keeps_all_behind_it() {
         &place.plant(&name(1, 1), lines([(id(1), "1"), (id(50), "50")])),
         0o400,
     );
-    sealed(&place, 2..5);
+    sealed(&place, 60..63);
     let store = place.store();
     assert_eq!(remove(&place, &store, 50).segments, 1);
-    set_mode(&place.log().join(name(2, 2)), 0o600);
-    assert_eq!(remove(&place, &store, 51).segments, 1);
-    assert_eq!(place.payloads(&store), ["2", "3", "4"]);
+    set_mode(&place.log().join(name(60, 60)), 0o600);
+    assert_eq!(remove(&place, &store, 100).segments, 1);
+    assert_eq!(place.payloads(&store), ["60", "61", "62"]);
 }
 
 #[test]
@@ -156,8 +194,28 @@ fn a_scan_that_comes_to_a_removed_segment_ends_with_a_gap() {
         }
     };
     assert_eq!(ended.kind(), ErrorKind::CursorGap);
+    // The reader gave no cursor, so it is not asked to leave it away.
+    let (why, hint) = (ended.to_string(), ended.hint().unwrap());
+    assert!(
+        why.contains("while they were read") && hint.contains("read again"),
+        "{why}: {hint}"
+    );
     let mut tail = store.tail(&place.job, 2, None, NEVER).unwrap();
     assert_eq!(payloads(&drain(&mut *tail)), ["4", "5"]);
+}
+
+#[test]
+fn a_scan_without_a_cursor_that_returned_nothing_yet_begins_with_what_a_removal_left() {
+    let place = Place::new();
+    sealed(&place, 0..6);
+    let store = place.store();
+    let first = cursor(&place, &store, 1);
+    let mut all = place.scan(&store, &ScanOptions::all());
+    let mut behind = place.scan(&store, &ScanOptions::after(first));
+    remove(&place, &store, 4);
+    assert_eq!(payloads(&drain(&mut *all)), ["4", "5"]);
+    assert_eq!(place.after(&store, Some(all.cursor())).0, []);
+    assert_eq!(take(&mut *behind).unwrap_err().kind(), ErrorKind::CursorGap);
 }
 
 #[test]
@@ -236,8 +294,162 @@ fn a_file_that_comes_back_stays_removed_and_goes_with_the_next_removal() {
     let store = place.store();
     assert_eq!(place.payloads(&store), ["2", "3"]);
     assert_eq!(place.after(&store, Some(end)).0, []);
-    assert_eq!(remove(&place, &store, 2).segments, 1);
-    assert_eq!(segments(&place).len(), 2);
+    assert_eq!(remove(&place, &store, 2).segments, 1, "moved to the quarantine");
+    assert_eq!((segments(&place).len(), place.quarantined().len()), (2, 1));
+    // The doctor's repair moves it away as well, and no other one.
+    sealed(&place, 1..2);
+    assert_eq!(place.findings("/events-", false), [FindingSeverity::Note]);
+    assert_eq!(place.findings("/events-", true).len(), 1);
+    assert_eq!((segments(&place).len(), place.quarantined().len()), (2, 2));
+    assert_eq!(place.findings("/events-", false), []);
+}
+
+#[test]
+fn what_the_mark_of_a_cleaned_copy_hides_is_reported_and_no_repair_or_removal_loses_it() {
+    for repairs in [None, Some(false), Some(true)] {
+        let (place, fork) = (Place::new(), Place::new());
+        sealed(&place, 0..10);
+        // Both have the mark of an earlier removal.
+        remove(&place, &place.store(), 1);
+        let cursor = place.after(&place.store(), None).1;
+        copy_log(&place, &fork, |_| true);
+        remove(&fork, &fork.store(), 8);
+        let before = marks(&place);
+        copy_log(&fork, &place, |name| name.starts_with(".removed-"));
+        assert_eq!(place.payloads(&place.store()), ["8", "9"]);
+        assert_eq!(place.findings("/.removed-", false), [FindingSeverity::Warning]);
+        match repairs {
+            Some(true) => assert_eq!(place.findings("/.removed-", true).len(), 1),
+            Some(false) => assert_eq!(
+                remove(&place, &place.store(), 0).segments,
+                7,
+                "moved to the quarantine"
+            ),
+            None => {
+                let copied = marks(&place).into_iter().find(|mark| !before.contains(mark));
+                std::fs::remove_file(place.log().join(copied.unwrap())).unwrap();
+                assert_eq!(place.payloads(&place.store()).len(), 9);
+                assert_eq!(place.after(&place.store(), Some(cursor)).0, []);
+                continue;
+            }
+        }
+        assert_eq!(place.payloads(&place.store()), ["8", "9"]);
+        assert_eq!(place.quarantined().len(), 7);
+        assert_eq!(place.findings("/.removed-", false), []);
+    }
+}
+
+#[test]
+fn a_removal_that_failed_at_any_call_is_ended_by_its_process_and_frees_all_space() {
+    for step in 0.. {
+        let place = Place::new();
+        sealed(&place, 0..20);
+        let (store, reel) = place.taped(place.options());
+        let left = AtomicU64::new(step);
+        reel.on(move |_, _| match left.fetch_sub(1, Ordering::Relaxed) {
+            0 => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        });
+        let removed = store.remove_before(&place.job, at(18), NEVER);
+        store.remove_before(&place.job, at(18), NEVER).unwrap();
+        assert_eq!(segments(&place).len(), 2, "after {step} calls");
+        assert_eq!(place.quarantined().len(), 0, "after {step} calls");
+        if removed.is_ok() && step > 60 {
+            return;
+        }
+    }
+}
+
+/// Copies the files of one log into the folder of another one.
+fn copy_log(from: &Place, to: &Place, is_copied: impl Fn(&str) -> bool) {
+    for name in from.files().into_iter().filter(|name| is_copied(name)) {
+        let mode = super::support::mode(&from.log().join(&name));
+        let bytes = std::fs::read(from.log().join(&name)).unwrap();
+        set_mode(&to.plant(&name, bytes), mode);
+    }
+}
+
+#[test]
+fn a_mark_that_was_copied_with_the_segment_beside_it_hides_no_event_of_the_other_log() {
+    let from = Place::new();
+    removed_until_250(&from);
+    let place = Place::new();
+    sealed(&place, [50, 150, 250, 350]);
+    let early = cursor(&place, &place.store(), 1);
+    copy_log(&from, &place, |_| true);
+    let all = ["50", "150", "250", "300", "350", "400"];
+    assert_eq!(place.payloads(&place.store()), all);
+    // It is not certain that the cursor misses nothing.
+    refused(&place, &place.store(), &early);
+    let at_log = || place.findings("/events/shop/j", false);
+    assert_eq!(at_log(), [FindingSeverity::Warning]);
+    assert_eq!(place.findings("/events/shop/j", true), [FindingSeverity::Warning]);
+    // A writer does not pass over an open segment that is older than the removal.
+    set_mode(&place.log().join(name(50, 50)), 0o600);
+    place.append(&place.store(), &["new"]).unwrap();
+    assert_eq!(place.items(&place.store()).len(), 7);
+    assert_eq!(remove(&place, &place.store(), 0), LogSummary::default());
+    assert_eq!(place.items(&place.store()).len(), 7);
+    // The next removal takes the segments whose events are old, and the contradiction ends.
+    set_mode(&place.log().join(name(50, 50)), 0o400);
+    place.append(&place.store(), &["newer"]).unwrap();
+    assert_eq!(remove(&place, &place.store(), 280).segments, 3);
+    assert_eq!(place.payloads(&place.store())[..2], ["300", "350"]);
+    assert_eq!((marks(&place).len(), at_log()), (1, vec![]));
+}
+
+#[test]
+fn a_mark_of_a_copy_hides_no_event_that_was_appended_here_after_the_copy() {
+    let (place, fork) = (Place::new(), Place::new());
+    sealed(&place, [100, 200]);
+    place.plant(&name(300, 300), line(id(300), "both"));
+    copy_log(&place, &fork, |_| true);
+    // Both continue the open segment, and begin a later one.
+    for (place, event) in [(&place, 302), (&fork, 301)] {
+        let text = event.to_string();
+        let events = lines([(id(300), "both"), (id(event), text.as_str())]);
+        set_mode(&place.plant(&name(300, 300), events), 0o400);
+        sealed(place, [event + 100]);
+    }
+    sealed(&fork, [500]);
+    remove(&fork, &fork.store(), 450);
+    copy_log(&fork, &place, |_| true);
+    // The segments that both logs have are removed. Those that only this log has stay.
+    assert_eq!(place.payloads(&place.store()), ["both", "302", "402", "500"]);
+    remove(&place, &place.store(), 0);
+    assert_eq!(segments(&place).len(), 3);
+    assert_eq!(place.payloads(&place.store()), ["both", "302", "402", "500"]);
+}
+
+#[test]
+fn a_removal_of_many_segments_is_never_seen_with_a_hole_wherever_it_is_cut_short() {
+    let events: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let mut seen_lengths = std::collections::BTreeSet::new();
+    for step in (0..).step_by(5) {
+        let place = Place::new();
+        sealed(&place, 0..40);
+        let (dying, reel) = place.taped(place.options());
+        reel.quick.store(true, Ordering::Relaxed);
+        let left = AtomicU64::new(step);
+        reel.on(move |_, _| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .map(drop)
+                .map_err(|_| io::Error::other("dead"))
+        });
+        let removed = dying.remove_before(&place.job, at(37), NEVER);
+        drop(dying);
+        let seen = place.payloads(&place.store());
+        assert_eq!(seen, events[40 - seen.len()..], "after {step} calls");
+        seen_lengths.insert(seen.len());
+        let store = place.store();
+        store.remove_before(&place.job, at(37), NEVER).unwrap();
+        assert_eq!(place.payloads(&store), ["37", "38", "39"]);
+        assert_eq!((segments(&place).len(), marks(&place).len()), (3, 1));
+        if removed.is_ok() {
+            break;
+        }
+    }
+    assert_eq!(seen_lengths.into_iter().collect::<Vec<_>>(), [3, 8, 24, 40]);
 }
 
 /// Writes the segments of a log, removes those before 250, and returns the name of the mark.
@@ -274,23 +486,28 @@ fn a_mark_of_another_log_hides_nothing_and_goes_with_a_repair() {
 
 #[test]
 fn a_mark_of_an_earlier_version_is_read_and_replaced_by_the_next_removal() {
-    let place = Place::new();
-    let mark = removed_until_250(&place);
-    let old = &mark[..mark.rfind('-').unwrap()];
-    std::fs::rename(place.log().join(&mark), place.log().join(old)).unwrap();
-    sealed(&place, [200]);
-    let store = place.store();
-    assert_eq!(place.payloads(&store), ["300", "400"]);
-    let nothing = store.end(&job("other"), NEVER).unwrap();
-    refused(&place, &store, &nothing);
-    assert_eq!(place.findings("/.removed-", false), []);
-    remove(&place, &store, 350);
-    assert_eq!(place.payloads(&store), ["400"]);
-    let now = marks(&place);
-    assert!(now.len() == 1 && now[0].len() == mark.len(), "{now:?}");
-    // The log is still the same one.
-    let cursor = cursor(&place, &store, 1);
-    assert_eq!(place.after(&store, Some(cursor)).0, []);
+    for fields in [1, 2] {
+        let place = Place::new();
+        let mark = removed_until_250(&place);
+        let old: Vec<&str> = mark.rsplitn(fields + 1, '-').collect();
+        let old = *old.last().unwrap();
+        std::fs::rename(place.log().join(&mark), place.log().join(old)).unwrap();
+        sealed(&place, [200]);
+        let store = place.store();
+        assert_eq!(place.payloads(&store), ["300", "400"]);
+        let nothing = store.end(&job("other"), NEVER).unwrap();
+        refused(&place, &store, &nothing);
+        assert_eq!(place.findings("/.removed-", false), []);
+        remove(&place, &store, 350);
+        assert_eq!(place.payloads(&store), ["400"]);
+        let now = marks(&place);
+        assert!(now.len() == 1 && now[0].len() > old.len(), "{now:?}");
+        // It does not say which segments it removed, so none that it covers is unlinked.
+        assert_eq!(place.quarantined(), [line(id(200), "200")]);
+        // The log is still the same one.
+        let cursor = cursor(&place, &store, 1);
+        assert_eq!(place.after(&store, Some(cursor)).0, []);
+    }
 }
 
 #[test]
@@ -402,6 +619,23 @@ fn a_new_segment_is_made_after_the_removed_ones_whatever_the_clock_says() {
 }
 
 #[test]
+fn each_new_segment_is_made_after_all_others_also_beside_a_mark_of_removed_ones() {
+    for number in 0..16 {
+        let place = Place::new();
+        sealed(&place, [1_000 + number, 2_000, 3_000]);
+        remove(&place, &place.store(), 1_500);
+        let cursor = place.after(&place.store(), None).1;
+        // The clock is behind all segments. Each event fills its segment.
+        let store = place.with(place.options().max_file_size(1));
+        let new = ["a", "b", "c"];
+        for event in new {
+            place.append(&store, &[event]).unwrap();
+        }
+        assert_eq!(payloads(&place.after(&place.store(), Some(cursor)).0), new);
+    }
+}
+
+#[test]
 fn a_compression_that_ends_while_its_segment_is_locked_for_removal_is_no_obstacle() {
     let place = Place::new();
     sealed(&place, 0..3);
@@ -428,4 +662,106 @@ fn a_compression_that_ends_while_its_segment_is_locked_for_removal_is_no_obstacl
     drop(compressing);
     assert_eq!(segments(&place).len(), 2);
     assert_eq!(place.payloads(&store), ["1", "2"]);
+}
+
+/// A follower of a log: its cursor, and the payloads that it was given since it began.
+#[derive(Default)]
+struct Follower {
+    cursor: Option<Cursor>,
+    given: BTreeSet<String>,
+}
+
+impl Follower {
+    /// Reads on to the end. After a gap, begins again.
+    fn read_on(&mut self, place: &Place, store: &Arc<Logs>) {
+        let options = self
+            .cursor
+            .clone()
+            .map_or_else(ScanOptions::all, ScanOptions::after);
+        let mut scan = match store.scan(&place.job, &options, NEVER) {
+            Err(gap) => {
+                assert_eq!(gap.kind(), ErrorKind::CursorGap);
+                *self = Self::default();
+                return self.read_on(place, store);
+            }
+            scan => scan.unwrap(),
+        };
+        for payload in payloads(&drain(&mut *scan)) {
+            assert!(self.given.insert(payload.clone()), "{payload} was given twice");
+        }
+        self.cursor = Some(scan.cursor());
+    }
+}
+
+#[test]
+fn followers_miss_nothing_beside_removals_restarts_and_clocks_that_step() {
+    let mut removed = 0;
+    for seed in 0..24 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let place = Place::new();
+        let clocks = [0; 3].map(|_| Arc::new(Hand::at(0)));
+        let compression = random.bool();
+        let open = |of: usize| {
+            let options = place.options().clock(clocks[of].clone()).max_file_size(400);
+            place.with(options.compression(compression))
+        };
+        let mut stores = [0, 1, 2].map(open);
+        let mut followers = [Follower::default(), Follower::default()];
+        let deadline = || Deadline::after(Duration::from_secs(20));
+        for step in 0..60 {
+            let of = random.usize(..3);
+            clocks[of].turn(
+                random
+                    .choice([0, 5, 2_000, -2_000, 3_600_000, -3_600_000])
+                    .unwrap(),
+            );
+            match random.u8(..12) {
+                0 => stores[of] = open(of),
+                1 => stores[of].seal(&place.job, deadline()).unwrap(),
+                2 | 3 => {
+                    let newest = place.payloads(&place.store()).pop();
+                    let before = at(random.i64(-2..3) * 3_600_000 + 1);
+                    removed += stores[of]
+                        .remove_before(&place.job, before, deadline())
+                        .unwrap()
+                        .segments;
+                    assert_eq!(
+                        place.payloads(&place.store()).pop(),
+                        newest,
+                        "seed {seed}, step {step}"
+                    );
+                }
+                4 | 5 => followers[random.usize(..2)].read_on(&place, &stores[of]),
+                _ => {
+                    let texts: Vec<String> =
+                        (0..random.usize(1..4)).map(|of| format!("{step}.{of}")).collect();
+                    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                    let options = AppendOptions::new(Durability::Relaxed);
+                    stores[of]
+                        .append(&place.job, &mut batch(&texts), &options, deadline())
+                        .unwrap();
+                }
+            }
+        }
+        for store in &stores {
+            store.flush(NEVER).unwrap();
+        }
+        let names = segments(&place);
+        let stems: BTreeSet<_> = names
+            .iter()
+            .map(|name| name.split(".jsonl").next().unwrap())
+            .collect();
+        assert_eq!(stems.len(), names.len(), "seed {seed}: one name in two forms");
+        let stored = place.payloads(&place.store());
+        for follower in &mut followers {
+            follower.read_on(&place, &place.store());
+            for payload in &stored {
+                assert!(
+                    follower.given.contains(payload),
+                    "seed {seed}: {payload} was missed"
+                );
+            }
+        }
+    }
+    assert!(removed > 20, "{removed} segments were removed");
 }

@@ -159,6 +159,7 @@ impl FileSystem for Tape {
         self.reel.call("list", path)?;
         Ok(Box::new(TapeFolder {
             real: self.real.folder(path)?,
+            path: path.to_owned(),
             reel: Arc::clone(&self.reel),
         }))
     }
@@ -180,6 +181,7 @@ impl FileSystem for Tape {
 #[derive(Debug)]
 struct TapeFolder {
     real: Box<dyn FsFolder>,
+    path: PathBuf,
     reel: Arc<Reel>,
 }
 
@@ -212,6 +214,7 @@ impl FsFolder for TapeFolder {
     }
 
     fn try_lock_shared(&self) -> io::Result<bool> {
+        self.reel.call("share", &self.path)?;
         self.real.try_lock_shared()
     }
 
@@ -277,6 +280,10 @@ impl FsFile for TapeFile {
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.reel.call("mode", &self.path)?;
         self.real.set_mode(mode)
+    }
+
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        self.real.set_modified(time)
     }
 
     fn metadata(&self) -> io::Result<Metadata> {

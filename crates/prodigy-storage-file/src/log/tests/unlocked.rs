@@ -65,7 +65,9 @@ fn a_file_system_without_locks_is_written_to_by_a_process_that_promised_to_be_al
             .and_then(|_| place.append(&store, &["c"]));
         assert_eq!(written.is_ok(), !locks, "{written:?}");
         assert_eq!(
-            store.survey(&place.job, NEVER).is_ok_and(|log| log.is_written_to),
+            store
+                .survey(&place.job, NEVER)
+                .is_ok_and(|log| log.writer.is_some()),
             !locks
         );
         reel.off();

@@ -10,7 +10,7 @@ use prodigy_storage_file::{Backup, FileBackend};
 use prodigy_storage_layout::JobAddress;
 use prodigy_storage_sim::{Disk, Effort, Moment, SimFs, crashes};
 
-use super::{NEVER, Place, append, fill, job, lines};
+use super::{FOREIGN, NEVER, Place, append, fill, job, lines};
 
 const EFFORT: Effort = Effort {
     subsets: 2,
@@ -69,6 +69,11 @@ fn archive() -> (Vec<u8>, Vec<String>) {
     let backend = place.open("root");
     fill(&backend, &job("a"));
     append(&backend, &job("b"), 0..2);
+    for path in FOREIGN {
+        let path = place.root("root").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "not ours").unwrap();
+    }
     (place.archive("root", None), lines(&backend, &job("a"), None).0)
 }
 

@@ -1,6 +1,8 @@
 //! Tests of backups: the contents of archives, restores, and the detection of damage.
 
 mod crashes;
+mod cursors;
+mod fencing;
 mod hostile;
 
 use std::io::Cursor as Reader;
@@ -319,6 +321,59 @@ fn a_job_is_restored_beside_others() {
     assert!(other.delete_job(&job("a"), None, NEVER).unwrap());
     place.restore("other", &of_one, None).unwrap();
     assert_same(&backend, &other, &job("a"), &cursor);
+}
+
+/// Files of another program in the folders of a job.
+pub const FOREIGN: [&str; 4] = [
+    "dlq/shop/a/mapreduce/items/item.json",
+    "events/shop/a/other-1.jsonl",
+    "events/shop/a/notes/today.txt",
+    "state/shop/mapreduce/jobs/a/notes.txt",
+];
+
+#[test]
+fn a_restored_job_has_the_mark_of_its_removed_events_and_the_files_of_other_programs() {
+    let place = Place::new();
+    let backend = place.open("root");
+    let all = {
+        append(&backend, &job("a"), 0..20);
+        lines(&backend, &job("a"), None)
+    };
+    let removed = backend
+        .remove_before(&job("a"), Timestamp::MAX, None, NEVER)
+        .unwrap();
+    assert!(removed.segments > 1);
+    for path in FOREIGN {
+        let path = place.root("root").join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "not ours").unwrap();
+    }
+    let of_one = place.archive("root", Some(&job("a")));
+    let files = Backup::check(&mut of_one.as_slice()).unwrap().files;
+    let whole = place.archive("root", None);
+    for (name, archive) in [("one", &of_one), ("of-whole", &whole)] {
+        place.restore(name, archive, Some(&job("a"))).unwrap();
+        let copy = place.open(name);
+        let left = lines(&backend, &job("a"), None).0;
+        assert_eq!(lines(&copy, &job("a"), None).0, left);
+        assert_eq!(
+            lines(&copy, &job("a"), Some(all.1.clone())).0,
+            [""; 0],
+            "no gap at the end"
+        );
+        let start = ScanOptions::after(copy.end(&job("absent"), NEVER).unwrap());
+        let gap = copy
+            .scan(&job("a"), &start, NEVER)
+            .err()
+            .map(|error| error.kind());
+        assert_eq!(gap, Some(ErrorKind::CursorGap), "the removal is known");
+        for path in FOREIGN {
+            assert_eq!(std::fs::read(place.root(name).join(path)).unwrap(), b"not ours");
+        }
+    }
+    // Each file of the archive but its `format.json` is one of the job.
+    place.open("counted");
+    assert_eq!(place.restore("counted", &of_one, None).unwrap(), files - 1);
 }
 
 #[test]

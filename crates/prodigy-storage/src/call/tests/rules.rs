@@ -361,6 +361,22 @@ fn each_call_is_counted_with_its_latency_by_operation() {
 }
 
 #[test]
+fn the_documentation_lists_the_names_of_all_operations() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../prodigy-storage-backend/src/report.rs"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, list) = text.split_once("/// # Names of operations\n").unwrap();
+    let (list, _) = list.split_once("    #[must_use]").unwrap();
+    let mut listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    let mut names: Vec<&str> = operation::ALL.iter().map(|operation| operation.name).collect();
+    listed.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(listed, names);
+}
+
+#[test]
 fn a_call_with_retries_is_one_call_of_its_whole_length() {
     let caller = caller();
     let (tries, outcome) = scripted(&caller, operation::GET, NEVER, [passing(ErrorKind::Io)]);

@@ -42,7 +42,8 @@ pub struct RedriveReport {
     /// their leases end, unless the settlement was stored even so.
     pub unsettled: usize,
     /// Items that were left unchanged, because they could not be read or their failure could not be stored. Only
-    /// the first ones are listed, at most [`PASSED_OVER`](Self::PASSED_OVER).
+    /// the first ones are listed, at most [`PASSED_OVER`](Self::PASSED_OVER). Unreadable items are looked for at the end of
+    /// the run, and not if it was stopped or failed.
     pub passed_over: Vec<PassedOver>,
     /// The number of all items that were left unchanged for these reasons.
     pub passed_over_count: usize,
@@ -111,6 +112,7 @@ impl RedriveError {
     }
 
     /// The error of a run that could not start.
+    #[cfg(feature = "tokio")]
     pub(crate) fn unbegun(error: StorageError) -> Self {
         Self::new(RedriveReport::default(), error)
     }
@@ -166,7 +168,7 @@ mod tests {
         let why =
             StorageError::invalid("take items", "shop/job-1", "the queue is gone").with_hint("look again");
         let message = format!("the redrive ended early, after 0 items: {why}");
-        let error = RedriveError::unbegun(why);
+        let error = RedriveError::new(RedriveReport::default(), why);
         assert_eq!(error.to_string(), "the redrive ended early, after 0 items");
         assert_eq!(format!("{error:#}"), message);
         assert_eq!(format!("{error:?}"), format!("{message}\n  hint: look again"));

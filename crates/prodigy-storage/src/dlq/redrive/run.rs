@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use prodigy_storage_backend::dead_letter::facts;
 use prodigy_storage_backend::{
-    Change, Claim, ErrorKind, LeaseToken, Result, Select, Settled, Settlement, StorageError,
+    Change, Claim, ErrorKind, LeaseToken, QueueMark, Result, Select, Settled, Settlement, StorageError,
 };
 
 use super::options::{Outcome, RedriveOptions};
@@ -35,7 +35,8 @@ pub(crate) fn redrive(
     options: &RedriveOptions,
     work: Work<'_>,
 ) -> Result<RedriveReport, RedriveError> {
-    let run = Run::new(dlq, select, options, work).map_err(RedriveError::unbegun)?;
+    let mut run = Run::new(dlq, select, options, work);
+    run.begin();
     thread::scope(|scope| {
         // Ends the run even if this thread panics, so that the scope does not wait forever for the thread that
         // extends leases.
@@ -125,45 +126,42 @@ struct State {
 }
 
 impl<'a> Run<'a> {
-    fn new(dlq: &'a Dlq, mut select: Select, options: &'a RedriveOptions, work: Work<'a>) -> Result<Self> {
-        let summary = dlq.summary()?;
-        let bound = select.until.map_or(summary.mark, |given| given.min(summary.mark));
-        select.until = Some(bound);
-        let mut report = RedriveReport {
-            bound,
-            ..RedriveReport::default()
-        };
-        // Unreadable items are only taken if they are selected by key. Without keys, the report lists them.
-        if summary.unreadable > 0 && select.ids.is_none() {
-            for item in dlq.scan(&select)? {
-                match item {
-                    Ok(item) => {
-                        if let Err(error) = facts(&item.body) {
-                            report.pass_over(Some(item.id), &error);
-                        }
-                    }
-                    Err(error) if is_passed_over(&error) => report.pass_over(None, &error),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(Self {
+    fn new(dlq: &'a Dlq, select: Select, options: &'a RedriveOptions, work: Work<'a>) -> Self {
+        Self {
             dlq,
             select,
             options,
             work,
             began: dlq.inner.clock.uptime().since,
-            workers: options
-                .concurrency
-                .min(options.limit.unwrap_or(usize::MAX))
-                .min(usize::try_from(summary.items).unwrap_or(usize::MAX)),
+            workers: options.concurrency.min(options.limit.unwrap_or(usize::MAX)),
             state: Mutex::new(State {
                 left: options.limit.unwrap_or(usize::MAX),
-                report,
                 ..State::default()
             }),
             changed: Condvar::new(),
-        })
+        }
+    }
+
+    /// Takes the first items. Their new places follow the number of the last change before the run, which bounds it.
+    fn begin(&mut self) {
+        self.look_for_stop();
+        let mut state = self.state.lock();
+        if !state.halted && state.left > 0 {
+            self.take(&mut state);
+        }
+        let places = state.hand.iter().map(|taken| taken.item.place.0);
+        let before = places.min().map(|first| QueueMark(first.saturating_sub(1)));
+        // With fewer items than workers, a further thread would have nothing to do.
+        self.workers = self.workers.min(state.hand.len());
+        if let Some(before) = before {
+            state.report.bound = self.bound(before);
+            self.select.until = Some(state.report.bound);
+        }
+    }
+
+    /// The bound of the run, if this is the number of the last change before it.
+    fn bound(&self, before: QueueMark) -> QueueMark {
+        self.select.until.map_or(before, |given| given.min(before))
     }
 
     fn now(&self) -> Duration {
@@ -368,9 +366,35 @@ impl<'a> Run<'a> {
         self.changed.notify_all();
     }
 
+    /// Lists the items that no take returns, because they can't be read. At the end of a run, few items are left to
+    /// look at.
+    fn list_unreadable(&self, state: &mut State) -> Result<()> {
+        let summary = self.dlq.summary()?;
+        if state.report.taken == 0 {
+            state.report.bound = self.bound(summary.mark);
+        }
+        // Unreadable items are only taken if they are selected by key. Without keys, the report lists them.
+        if summary.unreadable == 0 || self.select.ids.is_some() {
+            return Ok(());
+        }
+        let select = self.select.clone().until(state.report.bound);
+        for item in self.dlq.scan(&select)? {
+            match item {
+                Ok(item) => {
+                    if let Err(error) = facts(&item.body) {
+                        state.report.pass_over(Some(item.id), &error);
+                    }
+                }
+                Err(error) if is_passed_over(&error) => state.report.pass_over(None, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Releases the items whose work was not started, and returns the report.
     fn finish(self) -> Result<RedriveReport, RedriveError> {
-        let mut state = self.state.into_inner();
+        let mut state = std::mem::take(&mut *self.state.lock());
         let tokens: Vec<LeaseToken> = state.hand.iter().map(|taken| taken.token().clone()).collect();
         match self.dlq.release(&tokens, Duration::ZERO) {
             Ok(settled) => {
@@ -388,6 +412,13 @@ impl<'a> Run<'a> {
         }
         if let Some(panic) = state.panic {
             resume_unwind(panic);
+        }
+        // A person who stopped the run does not want to wait for the queue to be read.
+        if state.error.is_none()
+            && !state.report.stopped
+            && let Err(error) = self.list_unreadable(&mut state)
+        {
+            state.fail(error);
         }
         match state.error {
             Some(error) => Err(RedriveError::new(state.report, error)),

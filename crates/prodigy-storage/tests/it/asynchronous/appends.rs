@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::task::Poll;
 
-use prodigy_storage::{AppendOptions, Batch, Durability, ErrorKind, EventId, StorageBuilder, Timestamp};
+use prodigy_storage::{
+    AppendOptions, Batch, Durability, ErrorKind, EventId, Stats, StorageBuilder, Timestamp,
+};
 use serde_json::json;
 
 use super::support::{Tasks, on_each, poll_once, run};
@@ -44,6 +46,9 @@ fn tasks_share_syncs_whatever_their_number() {
         assert!(ids.iter().all(Result::is_ok));
         let syncs = after.get("file.syncs") - before.get("file.syncs");
         assert!((1..50).contains(&syncs), "{syncs} syncs for 500 appends");
+        // Each append is counted, and not the calls of the backend that they share.
+        let appends = |stats: &Stats| stats.operation("append events").unwrap().latency.count();
+        assert_eq!(appends(&after) - appends(&before), 500);
     });
 }
 

@@ -299,14 +299,26 @@ fn the_wait_for_a_thread_counts_towards_the_timeout() {
         let mut gated = job.checkpoints().latest_map::<Gated>();
         assert!(poll_once(&mut gated).is_pending());
         gate.begun();
-        let mut late = job.finish();
+        let sessions = job.documents("sessions").unwrap();
+        let mut late = sessions.put("s-1", &1, DocumentOptions::new());
         assert!(poll_once(&mut late).is_pending());
         tokio::time::sleep(Duration::from_millis(60)).await;
         gate.open();
         let error = late.await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(
+            (error.kind(), error.operation()),
+            (ErrorKind::Timeout, "put document")
+        );
         assert!(error.hint().unwrap().contains("connection_pool_size"), "{error}");
-        assert_eq!(tasks.beside.job().finished_at().unwrap(), None);
+        assert!(sessions.get::<u32>("s-1").await.unwrap().is_none());
+        // The call is counted as its task experienced it.
+        let stats = tasks.storage.stats();
+        let puts = stats.operation("put document").unwrap();
+        assert_eq!((puts.latency.count(), puts.failures), (1, 1));
+        assert!(puts.latency.quantile(1.0).unwrap() >= Duration::from_millis(60));
+        assert_eq!(stats.get("limit.timeouts"), 1);
+        assert!(stats.get("limit.waits") >= 1);
+        assert!(stats.get("limit.waited_ms") >= 60);
     });
 }
 

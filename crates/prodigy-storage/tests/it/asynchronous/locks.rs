@@ -167,3 +167,19 @@ fn a_lock_is_inert_without_locking() {
         assert_eq!(locks[0].fencing().await.unwrap_err().kind(), ErrorKind::Refused);
     });
 }
+
+#[test]
+fn a_wait_for_a_lock_is_counted_as_one_call() {
+    run(async {
+        let tasks = Tasks::narrow();
+        let held = tasks.storage.lock(NAME).await.unwrap();
+        let options = LockOptions::new("waits").wait(Duration::from_millis(100));
+        let error = tasks.storage.lock_with(NAME, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LockUnavailable);
+        let stats = tasks.storage.stats();
+        let calls = stats.operation("acquire lock").unwrap();
+        assert_eq!((calls.latency.count(), calls.failures), (2, 1));
+        assert!(calls.latency.quantile(1.0).unwrap() >= Duration::from_millis(100));
+        drop(held);
+    });
+}

@@ -198,6 +198,56 @@ fn a_redrive_whose_future_is_dropped_stops_its_work_and_releases_its_items() {
     });
 }
 
+/// Sends whether it was dropped by a panic.
+struct Dropped(std::sync::mpsc::Sender<bool>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.send(std::thread::panicking()).unwrap();
+    }
+}
+
+#[test]
+fn work_of_a_runtime_that_shuts_down_is_dropped_and_does_not_panic() {
+    let tasks = Tasks::narrow();
+    run(push(&tasks.job().dlq(), 4));
+    // The future of the redrive is dropped by the runtime, or lives longer than the runtime.
+    for round in 0..20 {
+        let dlq = tasks.job().dlq();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .unwrap();
+        let begun = Arc::new(Semaphore::new(0));
+        let (begins, (sender, drops)) = (Arc::clone(&begun), std::sync::mpsc::channel());
+        let options = RedriveOptions::new().concurrency(4).lease(LEASE);
+        let mut redrive = Box::pin(dlq.redrive(Select::eligible(), &options, async move |_| {
+            let _dropped = Dropped(sender.clone());
+            begins.add_permits(1);
+            tokio::time::sleep(LEASE).await;
+            Outcome::Done
+        }));
+        let mut outlives = None;
+        if round % 2 == 0 {
+            runtime.spawn(redrive);
+        } else {
+            let guard = runtime.enter();
+            assert!(poll_once(&mut redrive).is_pending());
+            drop(guard);
+            outlives = Some(redrive);
+        }
+        runtime.block_on(begun.acquire_many(4)).unwrap().forget();
+        drop(runtime);
+        let dropped: Vec<bool> = drops.iter().take(4).collect();
+        assert_eq!(dropped, [false; 4], "round {round}");
+        drop(outlives);
+        run(tasks.storage.flush()).unwrap();
+        let summary = tasks.beside.job().dlq().summary().unwrap();
+        assert_eq!((summary.pending, summary.leased), (4, 0), "round {round}");
+    }
+}
+
 #[test]
 fn a_panic_of_the_work_continues_in_the_task_and_releases_the_item() {
     on_each(async |tasks| {

@@ -165,8 +165,8 @@ fn must_report_full(answer: &str) -> Result<()> {
     for words in [
         "failed DiskFull",
         "disk space full",
-        "bytes are free",
-        "bytes by area: ",
+        " are free",
+        "used by area: ",
         "events ",
     ] {
         ensure!(answer.contains(words), "it does not say {words:?}: {answer}");

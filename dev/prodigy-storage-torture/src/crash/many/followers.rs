@@ -116,7 +116,9 @@ fn follow(harness: &Harness<'_>, time: &str, random: Option<&mut fastrand::Rng>)
     if harness.outcome(&ended)? != Outcome::Done {
         return Ok(0);
     }
-    let outcome: Value = serde_json::from_str(ended.stderr.trim()).context("no cursor was printed")?;
+    // A note that the job does not exist yet may precede it.
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    let outcome: Value = serde_json::from_str(last).context("no cursor was printed")?;
     let cursor = outcome
         .get("cursor")
         .and_then(Value::as_str)

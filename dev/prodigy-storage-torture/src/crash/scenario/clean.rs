@@ -42,6 +42,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "clean the old parts of a job",
         settings: SMALL,
+        full_at_each_sync: true,
         prepare: fill,
         act: |_, _| Act::new(PARTS, b""),
         check: |scene, _, _| check_parts(scene),
@@ -50,6 +51,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "clean a whole job",
         settings: SMALL,
+        full_at_each_sync: true,
         prepare: fill,
         act: |_, _| Act::new(WHOLE, b""),
         check: |scene, _, _| check_whole(scene),
