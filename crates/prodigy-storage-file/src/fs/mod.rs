@@ -348,7 +348,8 @@ pub trait FsFile: fmt::Debug + Send + Sync {
     /// The metadata of the file.
     fn metadata(&self) -> io::Result<Metadata>;
 
-    /// The file descriptor, if the file has one.
+    /// The file descriptor, if the file has one. A lock on the file lasts from now on until each copy of the descriptor is
+    /// closed.
     fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>>;
 }
 

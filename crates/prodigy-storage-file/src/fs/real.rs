@@ -4,6 +4,7 @@
 mod beneath;
 mod file;
 mod folder;
+mod own_lock;
 mod rights;
 #[cfg(target_os = "linux")]
 mod watch;
@@ -177,7 +178,7 @@ impl FileSystem for RealFs {
         } else {
             0
         };
-        let file = RealFile(File::from(self.open_beneath(
+        let file = RealFile::new(File::from(self.open_beneath(
             path,
             flags | OFlags::NONBLOCK | OFlags::NOCTTY,
             create_mode,
@@ -185,7 +186,7 @@ impl FileSystem for RealFs {
         if mode == OpenMode::CreateNew {
             // Sets the mode again, since the umask may have removed bits from it.
             file.set_mode(FILE_MODE)?;
-            self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.0, Some(uid), Some(gid)));
+            self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.file, Some(uid), Some(gid)));
         } else {
             let found = file.metadata()?;
             if found.kind != FileKind::File {
@@ -196,7 +197,7 @@ impl FileSystem for RealFs {
                 file.set_mode(FILE_MODE)?;
             }
             if mode == OpenMode::Create && found.links < 2 && Some(found.uid) == self.user() {
-                self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.0, Some(uid), Some(gid)));
+                self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.file, Some(uid), Some(gid)));
             }
         }
         Ok(Box::new(file))
@@ -341,7 +342,7 @@ impl FileSystem for RealFs {
 
     fn folder(&self, path: &Path) -> io::Result<Box<dyn FsFolder>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        Ok(Box::new(RealFolder(self.open_beneath(path, flags, 0)?)))
+        Ok(Box::new(RealFolder::new(self.open_beneath(path, flags, 0)?)))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {

@@ -9,6 +9,7 @@ use rustix::fs::Mode;
 
 use prodigy_storage_layout::Timestamp;
 
+use super::own_lock::OwnLock;
 use super::{metadata_of, modified};
 use crate::fs::{FsFile, Metadata};
 
@@ -18,33 +19,49 @@ pub(super) fn full_sync(file: &File) -> io::Result<()> {
 }
 
 #[derive(Debug)]
-pub(super) struct RealFile(pub(super) File);
+pub(super) struct RealFile {
+    pub(super) file: File,
+    lock: OwnLock,
+}
+
+impl RealFile {
+    pub(super) fn new(file: File) -> Self {
+        let lock = OwnLock::default();
+        Self { file, lock }
+    }
+}
+
+impl Drop for RealFile {
+    fn drop(&mut self) {
+        self.lock.end(self.file.as_fd());
+    }
+}
 
 impl FsFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        uninterrupted(|| self.0.read_at(buffer, offset))
+        uninterrupted(|| self.file.read_at(buffer, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        uninterrupted(|| self.0.write_at(bytes, offset))
+        uninterrupted(|| self.file.write_at(bytes, offset))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        full_sync(&self.0)
+        full_sync(&self.file)
     }
 
     fn try_lock(&self) -> io::Result<bool> {
         loop {
-            match self.0.try_lock() {
-                Ok(()) => return Ok(true),
+            match self.file.try_lock() {
+                Ok(()) => return Ok(self.lock.note(true)),
                 Err(TryLockError::WouldBlock) => return Ok(false),
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(TryLockError::Error(error)) => return Err(error),
@@ -53,23 +70,25 @@ impl FsFile for RealFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        uninterrupted(|| self.0.unlock())
+        self.lock.share();
+        uninterrupted(|| self.file.unlock())
     }
 
     fn set_mode(&self, mode: u32) -> io::Result<()> {
-        Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode as _))?)
+        Ok(rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode as _))?)
     }
 
     fn set_modified(&self, time: Timestamp) -> io::Result<()> {
-        Ok(rustix::fs::futimens(&self.0, &modified(time))?)
+        Ok(rustix::fs::futimens(&self.file, &modified(time))?)
     }
 
     fn metadata(&self) -> io::Result<Metadata> {
-        Ok(metadata_of(&rustix::fs::fstat(&self.0)?))
+        Ok(metadata_of(&rustix::fs::fstat(&self.file)?))
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        self.lock.share();
+        Some(self.file.as_fd())
     }
 }
 

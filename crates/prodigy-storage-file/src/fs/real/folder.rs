@@ -12,6 +12,7 @@ use rustix::fs::{Access, AtFlags, FileType, FlockOperation};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::beneath::open_folder;
+use super::own_lock::OwnLock;
 use super::rights::may;
 use super::{kind_of, kind_of_type, metadata_of, modified};
 use crate::fs::{FileKind, FolderMark, FsFolder, Metadata};
@@ -28,16 +29,32 @@ fn flock(folder: &OwnedFd, operation: FlockOperation) -> io::Result<bool> {
 
 /// An open folder.
 #[derive(Debug)]
-pub(super) struct RealFolder(pub(super) OwnedFd);
+pub(super) struct RealFolder {
+    folder: OwnedFd,
+    lock: OwnLock,
+}
+
+impl RealFolder {
+    pub(super) fn new(folder: OwnedFd) -> Self {
+        let lock = OwnLock::default();
+        Self { folder, lock }
+    }
+}
+
+impl Drop for RealFolder {
+    fn drop(&mut self) {
+        self.lock.end(self.folder.as_fd());
+    }
+}
 
 impl FsFolder for RealFolder {
     fn metadata(&self) -> io::Result<Metadata> {
-        Ok(metadata_of(&rustix::fs::fstat(&self.0)?))
+        Ok(metadata_of(&rustix::fs::fstat(&self.folder)?))
     }
 
     fn names(&self, show: &mut dyn FnMut(&str, FileKind)) -> io::Result<()> {
         // Opens the folder again, since some file systems list only the names that existed when the folder was opened.
-        match open_folder(self.0.as_fd(), Path::new(".")) {
+        match open_folder(self.folder.as_fd(), Path::new(".")) {
             Ok(folder) => each_name(&folder, show),
             // The folder was removed, so it was empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -49,7 +66,7 @@ impl FsFolder for RealFolder {
     /// same time: a recent ctime proves nothing, and the result is then `None`.
     fn mark(&self) -> io::Result<Option<FolderMark>> {
         let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        let found = rustix::fs::fstat(&self.0)?;
+        let found = rustix::fs::fstat(&self.folder)?;
         let changed = nanos(found.st_ctime as i64, found.st_ctime_nsec as i64);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         // A ctime without nanoseconds is probably from a file system that stores whole seconds only.
@@ -60,7 +77,7 @@ impl FsFolder for RealFolder {
 
     fn metadata_of(&self, name: &OsStr) -> io::Result<Metadata> {
         Ok(metadata_of(&rustix::fs::statat(
-            &self.0,
+            &self.folder,
             name,
             AtFlags::SYMLINK_NOFOLLOW,
         )?))
@@ -74,19 +91,23 @@ impl FsFolder for RealFolder {
         if kind == FileKind::Folder {
             access |= Access::EXEC_OK;
         }
-        may(self.0.as_fd(), Path::new(name), access)
+        may(self.folder.as_fd(), Path::new(name), access)
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        flock(&self.0, FlockOperation::NonBlockingLockExclusive)
+        Ok(self
+            .lock
+            .note(flock(&self.folder, FlockOperation::NonBlockingLockExclusive)?))
     }
 
     fn try_lock_shared(&self) -> io::Result<bool> {
-        flock(&self.0, FlockOperation::NonBlockingLockShared)
+        Ok(self
+            .lock
+            .note(flock(&self.folder, FlockOperation::NonBlockingLockShared)?))
     }
 
     fn set_modified(&self, time: Timestamp) -> io::Result<()> {
-        Ok(rustix::fs::futimens(&self.0, &modified(time))?)
+        Ok(rustix::fs::futimens(&self.folder, &modified(time))?)
     }
 
     fn lock_holder(&self) -> Option<u32> {

@@ -1,6 +1,9 @@
 //! Tests of writers without file locks, and of the segments that such writers of earlier versions marked by their mode.
 
 use std::io;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::support::{NEVER, Place, id, line, mode, name, payloads, set_mode};
 
@@ -74,4 +77,25 @@ fn a_file_system_without_locks_is_written_to_by_a_process_that_promised_to_be_al
         let stored: &[&str] = if locks { &["a"] } else { &["a", "b", "c"] };
         assert_eq!(payloads(&place.items(&store)), stored);
     }
+}
+
+#[test]
+fn a_root_that_was_closed_can_be_opened_again_while_the_process_starts_others() {
+    let place = Place::new();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let failed = (0..200).find_map(|_| {
+            let store = place.with(place.options().file_locks(false));
+            place.append(&store, &["a"]).err()
+        });
+        is_over.store(true, Ordering::Relaxed);
+        assert!(failed.is_none(), "{failed:?}");
+    });
 }
