@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use jiff::tz::{Offset, TimeZone};
-use prodigy_storage::{JobAddress, Record, Timestamp};
+use prodigy_storage::{JobAddress, Record, Timestamp, escape};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -15,7 +15,7 @@ use crate::exit::Exit;
 /// The output form of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
-    /// A line that fits the terminal: time, job, kind, worktree, and the message or the other fields. In a pipe, time and payload.
+    /// A line that fits the terminal: time, job, kind, worktree, and the message or the other fields. In a pipe, time and payload, with control characters escaped.
     Short,
     /// The line as it is stored.
     Json,
@@ -82,7 +82,7 @@ pub(super) fn line(record: &Record<'_>, job: Option<&JobAddress>, form: Form) ->
         Form::Short => {
             let of = job.map(|job| format!("  {}", job.job)).unwrap_or_default();
             let (time, _) = time_in(record.time(), &TimeZone::UTC, "%Y-%m-%d %H:%M:%S");
-            Line::Text(format!("{time}{of}  {payload}"))
+            Line::Text(format!("{time}{of}  {}", escape(payload)))
         }
         Form::Json | Form::Payload => Line::Text(payload.to_owned()),
     })

@@ -212,8 +212,9 @@ fn a_restore_of_a_job_that_was_cut_short_is_ended_by_the_same_restore_and_the_st
     assert_eq!(cat.code(0).out, "1\n2\n");
 }
 
-#[test]
-fn of_a_job_whose_restore_was_cut_short_the_doctor_reports_that_alone() {
+/// A store with a finished job and without the job's events, as a restore leaves it that was cut short: it copies the documents
+/// before the segments.
+fn finished_without_its_events() -> Bench {
     let bench = Bench::new();
     bench.append("1\n");
     let end = bench
@@ -223,9 +224,14 @@ fn of_a_job_whose_restore_was_cut_short_the_doctor_reports_that_alone() {
     let save = [&SAVE[..], &["--cursor", end.trim()]].concat();
     bench.feed(&save, "1").code(0);
     bench.run(&["job", "finish", "--repo", "shop", "job"]).code(0);
-    // The restore copies the documents before the segments.
     std::fs::remove_dir_all(bench.root().join("events/shop/job")).unwrap();
     bench.run(&["doctor"]).code(5).prints("missing events");
+    bench
+}
+
+#[test]
+fn of_a_job_whose_restore_was_cut_short_the_doctor_reports_that_alone() {
+    let bench = finished_without_its_events();
     bench.write(
         "home/.prodigy/deletions/shop/job.json",
         "{\"restoring\":\"2026-11-28T15:00:00Z\"}\n",
@@ -235,4 +241,18 @@ fn of_a_job_whose_restore_was_cut_short_the_doctor_reports_that_alone() {
         .prints("unfinished deletion")
         .prints("damage: 0 found, 0 left; 1 warning");
     assert!(!doctor.out.contains("missing events"), "{}", doctor.out);
+}
+
+#[test]
+fn of_a_root_whose_restore_was_cut_short_the_doctor_reports_that_alone() {
+    let bench = finished_without_its_events();
+    bench.write(
+        "home/.prodigy/format.json",
+        "{\"format\":1,\"restoring\":\"2026-11-28T15:00:00Z\"}\n",
+    );
+    let doctor = bench.run(&["doctor"]);
+    assert!(!doctor.out.contains("missing events"), "{}", doctor.out);
+    doctor
+        .code(5)
+        .prints("a restore into this root was begun and has not ended");
 }

@@ -293,6 +293,11 @@ fn on_a_terminal_times_are_local_with_their_offset_once() {
         .unwrap()
         .replace('T', " ");
     assert!(piped.out.starts_with(&format!("{utc}Z  1\n")), "{}", piped.out);
+    bench.append("\"\u{202e}\u{9b}31m\"\n");
+    let piped = bench
+        .run(&[&["events", "cat", "-o", "short"], &OF[..]].concat())
+        .code(0);
+    assert!(!piped.out.contains(['\u{202e}', '\u{9b}']), "{}", piped.out);
 }
 
 #[test]

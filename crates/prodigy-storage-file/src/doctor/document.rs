@@ -20,7 +20,7 @@ use super::keep::keep_file;
 use super::walk::Examination;
 use crate::document::{DocumentRead, misshapen};
 use crate::log::{Extent, Logs};
-use crate::root::Replace;
+use crate::root::{Replace, read_format};
 
 const EXAMINE: &str = "examine document";
 const REPAIR: &str = "repair document";
@@ -146,7 +146,8 @@ impl Examination<'_> {
             return;
         };
         // No reader sees such a job: what is here of it is the part that a restore has copied, or that a deletion has left.
-        if self.root.is_deleted(EXAMINE, job).unwrap_or(false) {
+        let restoring = || read_format(self.root).is_err_and(|error| error.kind() == ErrorKind::Refused);
+        if self.root.is_deleted(EXAMINE, job).unwrap_or(false) || restoring() {
             return;
         }
         let (what, lost, advice) = match document.phase() {

@@ -140,17 +140,14 @@ impl Position {
 
     /// The read part of an existing segment, according to this position.
     pub(crate) fn of(&self, name: &SegmentName) -> State {
-        match self.segments.get(name) {
+        // A cursor from before a twin was found states a position for its base only. The twin continues after the last id
+        // that was read there, also if it was made before the mark.
+        let of_base = || name.twin_form().and_then(|_| self.segments.get(&name.base()));
+        match self.segments.get(name).or_else(of_base) {
             Some(reached) if reached.done => State::Read,
             Some(reached) => State::Partly(*reached),
             None if name.is_canonical() && self.mark.is_some_and(|mark| name.made() <= mark) => State::Read,
-            // A cursor from before the twin was found states a position for its base only. The twin continues after the
-            // last id read there.
-            None => match name.twin_form().and_then(|_| self.segments.get(&name.base())) {
-                Some(reached) if reached.done => State::Read,
-                Some(reached) => State::Partly(*reached),
-                None => State::Unread,
-            },
+            None => State::Unread,
         }
     }
 

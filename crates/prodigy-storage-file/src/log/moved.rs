@@ -1,5 +1,6 @@
 //! Checks that the path of a segment still leads to the file that its writer wrote.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use prodigy_storage_backend::{Result, StorageError};
@@ -17,13 +18,13 @@ pub(super) enum PathLook {
     Whole,
 }
 
-/// The error for a segment whose path leads to another file, or that is shorter than `len`; `None` otherwise. If the
-/// root itself was replaced, the root counts as lost from now on.
+/// The error for a segment whose path leads to another file, or whose length is not one of `lens`; `None` otherwise. If
+/// the root itself was replaced, the root counts as lost from now on.
 pub(super) fn moved(
     root: &Root,
     file: &SegmentFile,
     path: &Path,
-    len: u64,
+    lens: RangeInclusive<u64>,
     look: PathLook,
 ) -> Result<Option<StorageError>> {
     let found = file.identity().and_then(|ours| {
@@ -32,10 +33,13 @@ pub(super) fn moved(
         Ok(found.filter(|_| is_here))
     });
     match found {
-        Ok(Some(found)) if found >= len => Ok(None),
+        Ok(Some(found)) if lens.contains(&found) => Ok(None),
         Ok(found) => {
             root.still_here(APPEND, || Some(HELD))?;
             let why = match found {
+                Some(found) if found > *lens.end() => {
+                    "the segment is longer than what this process wrote to it: another program wrote to it, or copied a backup into it"
+                }
                 Some(_) => {
                     "the segment is shorter than what this process wrote to it: another program cut it, or copied a backup into it"
                 }

@@ -62,8 +62,9 @@ impl LongWritten {
         segments: &mut BTreeMap<SegmentName, Reached>,
         mark: Timestamp,
     ) {
+        // A twin that is not named has the position of its base.
         let is_covered = |name: &SegmentName, reached: &Reached| {
-            reached.done && name.is_canonical() && name.made() <= mark
+            reached.done && name.is_canonical() && name.twin_form().is_none() && name.made() <= mark
         };
         let is_long_written = |name: &SegmentName, reached: &Reached| {
             long_written.is_some_and(|known| {

@@ -10,6 +10,8 @@ use crate::root::{Quarantine, Root};
 
 /// The largest length, in bytes, of a last line without a line break that is examined.
 const LONGEST_TAIL: u64 = 1 << 30;
+/// The longest time, in nanoseconds, from the creation of a segment to the end of a first write that fails at once.
+const CREATION: i64 = 50_000_000;
 
 /// Repairs the end of a segment whose lock is held. Returns the new length, at which a line ends. `None` if the last
 /// line is too long to be examined, or if the segment can't be synced.
@@ -57,11 +59,18 @@ pub(crate) fn mend(root: &Root, path: &Path, file: &dyn FsFile) -> Result<Option
     Ok(synced(path, file).then_some(end))
 }
 
-/// True if a segment that no process holds is a copy, of which another store may have a longer one. The last write to a
-/// file of ours was after its creation, and set both of its times; a program that copies a file sets the mtime afterwards.
+/// True if a segment that no process holds is a copy, or may be one: another store may have continued it under the same name.
+///
+/// The last write to a file of ours was after its creation, and set both of its times; a program that copies a file sets the
+/// mtime afterwards. An empty segment has the mtime of its creation, as its copy over another file has, too. So one
+/// that was changed later than it was created counts as a copy.
 pub(crate) fn is_copy(root: &Root, path: &Path, found: &Metadata) -> bool {
     let born = root.fs.born(path).ok().flatten();
-    found.len > 0 && (found.changed != found.modified || born.is_some_and(|born| found.modified < born))
+    let is_older = born.is_some_and(|born| found.modified < born);
+    if found.len > 0 {
+        return is_older || found.changed != found.modified;
+    }
+    is_older || born.is_none_or(|born| found.changed.as_nanos().saturating_sub(born.as_nanos()) > CREATION)
 }
 
 /// Gives an empty segment the mtime of its creation. The doctor would otherwise take it for one that had events: what a

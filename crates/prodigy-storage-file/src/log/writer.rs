@@ -179,7 +179,8 @@ impl LogWriter {
             }
         };
         for active in &state.open {
-            let Some(error) = moved(&self.root, &active.file, &active.path, active.len, look)? else {
+            let lens = active.len..=active.len;
+            let Some(error) = moved(&self.root, &active.file, &active.path, lens, look)? else {
                 continue;
             };
             tracing::error!(segment = %active.path.display(), %error, "a segment was changed under its writer");
@@ -509,7 +510,7 @@ impl LogWriter {
             .map_err(|error| self.root.write_fault("sync segment", path, error))?;
         // An event in a folder that was moved away is not acknowledged. A sealed segment is exempt: the thread that
         // sealed it has synced and checked it, and it may have been compressed since.
-        if let Some(error) = moved(&self.root, file, path, 0, PathLook::Whole)?
+        if let Some(error) = moved(&self.root, file, path, 0..=u64::MAX, PathLook::Whole)?
             && !file.is_sealed()
         {
             return Err(error);

@@ -12,7 +12,7 @@ use prodigy_storage_backend::{
     Catalog, Clock, Cursor, ErrorKind, LogStore, Result, Scan, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::{Backup, Doctor, DoctorScope, FileBackend, FileOptions, Finding, FindingOutcome};
-use prodigy_storage_layout::Timestamp;
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 use serde_json::Value;
 
 use super::{NEVER, Place, append, job};
@@ -296,6 +296,75 @@ fn no_copy_with_times_is_continued_however_it_was_made() {
     }
 }
 
+/// Adds the segment that a writer leaves that dies before its first record.
+fn leave_empty(root: &Path, made: Timestamp) {
+    let name = SegmentName::new(made, made).file_name(SegmentForm::Plain);
+    let path = root.join("events/shop/a").join(name);
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn no_empty_segment_is_continued_in_two_places() {
+    for is_put_back in [false, true] {
+        let place = Place::new();
+        let (one, two) = (place.root("one"), place.root("two"));
+        // Each event fills a segment.
+        let open = |name| FileBackend::open(options(&place, name, false).max_file_size(1)).unwrap();
+        append(&open("one"), &job("a"), 0..1);
+        leave_empty(&one, Timestamp::now());
+        cp(&one, &two);
+        append(&open("one"), &job("a"), 11..12);
+        let cursor = end(&open("one"));
+        let continued = match is_put_back {
+            true => {
+                // Later than a file that was created just now.
+                std::thread::sleep(Duration::from_millis(60));
+                cp(&two.join("."), &one);
+                "one"
+            }
+            false => "two",
+        };
+        append(&open(continued), &job("a"), 21..22);
+        match payloads(&open(continued), &cursor) {
+            Ok(found) => assert_eq!(found, [21], "{is_put_back}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::CursorGap, "{is_put_back}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_a_writer_left_empty_is_continued() {
+    let place = Place::new();
+    let open = || FileBackend::open(options(&place, "root", false)).unwrap();
+    append(&open(), &job("a"), 0..1);
+    std::fs::remove_file(segment(&place.root("root"))).unwrap();
+    leave_empty(&place.root("root"), Timestamp::now());
+    append(&open(), &job("a"), 1..2);
+    assert!(std::fs::metadata(segment(&place.root("root"))).unwrap().len() > 0);
+}
+
+#[test]
+fn a_cursor_continues_in_a_compressed_segment_that_a_shorter_copy_was_put_beside() {
+    let place = Place::new();
+    let (one, two) = (place.root("one"), place.root("two"));
+    append(
+        &FileBackend::open(options(&place, "one", true)).unwrap(),
+        &job("a"),
+        0..1,
+    );
+    let cursor = end(&FileBackend::open(options(&place, "one", true)).unwrap());
+    cp(&one, &two);
+    let backend = FileBackend::open(options(&place, "one", true)).unwrap();
+    append(&backend, &job("a"), 1..EVENTS);
+    backend.flush(NEVER).unwrap();
+    assert!(!segment(&one).ends_with(segment(&two).file_name().unwrap()));
+    cp(&two.join("."), &one);
+    assert_eq!(payloads(&backend, &cursor).unwrap(), Vec::from_iter(1..EVENTS));
+    append(&backend, &job("a"), LATER..LATER + 1);
+    assert_eq!(payloads(&backend, &cursor).unwrap(), needed(1, EVENTS));
+}
+
 #[test]
 fn a_cursor_behind_a_segment_that_a_copied_folder_has_open_again_is_a_gap() {
     let place = Place::new();
@@ -313,6 +382,8 @@ struct Branches {
     archives: Vec<Vec<u8>>,
     /// Cursors of any of the stores, each with the events that its reader had got.
     readers: Vec<(Option<Cursor>, BTreeSet<u32>)>,
+    /// For each store, whether there is an earlier copy of it, and it was not replaced since.
+    copied: Vec<bool>,
     next: u32,
 }
 
@@ -346,8 +417,25 @@ impl Branches {
             Some(job) => drop(self.open(store).delete_job(job, None, NEVER).unwrap()),
             None => drop(std::fs::remove_dir_all(self.place.root(STORES[store]))),
         }
+        self.copied[store] = false;
         let backup = Backup::new(options).unwrap();
         backup.restore(&mut Reader::new(archive), one.as_ref()).unwrap();
+    }
+
+    /// Makes a copy of a store, or puts it back over the store.
+    fn copy_or_put_back(&mut self, store: usize) {
+        let (root, copy) = (
+            self.place.root(STORES[store]),
+            self.place.root("copies").join(STORES[store]),
+        );
+        if self.copied[store] {
+            cp(&copy.join("."), &root);
+        } else if root.exists() {
+            drop(std::fs::remove_dir_all(&copy));
+            std::fs::create_dir_all(&copy).unwrap();
+            cp(&root.join("."), &copy);
+        }
+        self.copied[store] = root.exists() && !self.copied[store];
     }
 
     /// Reads a store with a cursor of any store: the reader gets each event that it had not got, or a gap.
@@ -384,14 +472,15 @@ fn a_cursor_of_any_copy_skips_no_event_in_any_other_copy() {
             clocks: STORES.map(|_| Arc::new(ManualClock::new())).into(),
             archives: Vec::new(),
             readers: vec![(None, BTreeSet::new())],
+            copied: vec![false; STORES.len()],
             next: 0,
         };
         let hours = branches.random.u64(0..3);
         branches.append(0);
         branches.clocks[0].advance(Duration::from_secs(3_600 * hours));
-        for _ in 0..40 {
+        for _ in 0..45 {
             let store = branches.random.usize(..STORES.len());
-            match branches.random.u32(..10) {
+            match branches.random.u32(..12) {
                 0..3 => branches.append(store),
                 3 => {
                     let mut archive = Vec::new();
@@ -407,12 +496,17 @@ fn a_cursor_of_any_copy_skips_no_event_in_any_other_copy() {
                     if from.exists() {
                         drop(std::fs::remove_dir_all(&into));
                         cp(&from, &into);
+                        branches.copied[store] = false;
                     }
                 }
                 6 => {
                     let seconds = branches.random.i64(-2_000..2_000);
                     let now = branches.clocks[store].now().as_nanos();
                     branches.clocks[store].set(Timestamp::from_nanos(now + seconds * 1_000_000_000));
+                }
+                7 => branches.copy_or_put_back(store),
+                8 if branches.place.root(STORES[store]).join("events/shop/a").exists() => {
+                    leave_empty(&branches.place.root(STORES[store]), branches.clocks[store].now());
                 }
                 _ if branches.read(store) => read += 1,
                 _ => gaps += 1,

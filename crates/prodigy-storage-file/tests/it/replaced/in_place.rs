@@ -1,5 +1,7 @@
 //! Tests of a backup that is copied over a folder in use: each file keeps its inode, and gets its earlier contents.
 
+use std::os::unix::fs::PermissionsExt;
+
 use prodigy_storage_backend::{QueueStep, Stats};
 use prodigy_storage_file::{Doctor, DoctorScope};
 
@@ -30,6 +32,13 @@ impl Place {
             .unwrap();
         found
     }
+}
+
+/// The only segment of the job.
+fn segment(place: &Place) -> PathBuf {
+    let log = place.root().join(prodigy_storage_layout::events_folder(&job()));
+    let mut files = std::fs::read_dir(log).unwrap();
+    files.next().unwrap().unwrap().path()
 }
 
 /// Pushes an item for each number. Items whose numbers have as many digits have the same size.
@@ -105,6 +114,35 @@ fn a_writer_finds_its_segment_cut_and_leaves_no_hole_in_it() {
         assert!(error.hint().is_some());
         append(&backend, durability).unwrap();
         assert_eq!(events(&backend).unwrap(), 2);
+        assert_eq!(place.damage(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_writer_finds_its_segment_longer_and_overwrites_nothing() {
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let place = Place::new();
+        append(&place.open(1 << 20), Durability::Strict).unwrap();
+        copy(&place.root(), &place.path("older"));
+        for _ in 0..3 {
+            append(&place.open(1 << 20), Durability::Strict).unwrap();
+        }
+        place.back_up();
+        copy(&place.path("older").join("."), &place.root());
+        // As long as the older copy and its next event, and less than the newer one.
+        let backend = place.open(1 << 20);
+        let segment = segment(&place);
+        std::fs::set_permissions(&segment, PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::write(&segment, std::fs::read(&segment).unwrap()).unwrap();
+        append(&backend, Durability::Strict).unwrap();
+        place.restore_in_place();
+        place.second_passes();
+        let error = append(&backend, durability).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Replaced);
+        assert!(error.why().contains("longer"), "{error}");
+        assert_eq!(events(&backend).unwrap(), 4);
+        append(&backend, durability).unwrap();
+        assert_eq!(events(&backend).unwrap(), 5);
         assert_eq!(place.damage(), [""; 0]);
     }
 }
