@@ -491,6 +491,15 @@ pub trait Scan: Send {
     /// the scan read them.
     fn next(&mut self) -> Result<Option<ScanItem<'_>>>;
 
+    /// Fetches what the next call of [`next`](Self::next) needs from a server, so that `next` itself does not fail for
+    /// want of a connection. Without a server, there is nothing to fetch.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next). After a transient one, a scan from [`cursor`](Self::cursor) continues exactly there.
+    fn fetch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The position after the last returned item. A scan from this cursor continues exactly there.
     fn cursor(&self) -> Cursor;
 }

@@ -157,7 +157,7 @@ pub enum QueueStep {
 }
 
 /// Iterates over the items of a queue in the order of their first push. Each item is returned once, in its present
-/// state.
+/// state. A transient error does not end the iterator: its next step is tried again.
 ///
 /// ```
 /// use prodigy_storage_backend::{QueueScan, QueueStep, Result};

@@ -1,5 +1,8 @@
 //! Tests of the tool with `backend: postgres`.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use crate::server::Server;
 use crate::support::Bench;
 
@@ -406,5 +409,33 @@ fn a_problem_of_a_database_names_no_doctor() {
         let shown = database.run(&[look]);
         assert!(shown.out.contains("failure  "), "{look}: {}", shown.out);
         assert!(!shown.out.contains("doctor"), "{look}: {}", shown.out);
+    }
+}
+
+#[test]
+fn readers_under_way_outlive_their_connections() {
+    const EVENTS: usize = 3_000;
+    let Some(server) = Server::start() else { return };
+    let bench = bench(&server);
+    bench.run(&["schema", "migrate"]).code(0);
+    let events: Vec<String> = (0..EVENTS).map(|number| format!("\"{number:0300}\"\n")).collect();
+    bench.append(&events.concat());
+    for command in ["cat", "follow"] {
+        let mut tool = bench.std([
+            "events", command, "--repo", "shop", "--job", "job", "-o", "payload",
+        ]);
+        if command == "follow" {
+            tool.args(["--for", "0s"]);
+        }
+        let mut running = tool.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+        let mut read: Vec<String> = Vec::new();
+        // It has read a page and can't write all of it. Its connections end before it reads the next one.
+        read.extend(lines.by_ref().take(10).map(Result::unwrap));
+        server.psql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app' and pid <> pg_backend_pid()");
+        read.extend(lines.map(Result::unwrap));
+        assert_eq!(running.wait().unwrap().code(), Some(0), "{command}");
+        let all: Vec<&str> = events.iter().map(|event| event.trim_end()).collect();
+        assert!(read == all, "{command}: {} of {EVENTS}", read.len());
     }
 }

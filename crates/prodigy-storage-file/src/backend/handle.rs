@@ -341,8 +341,9 @@ impl Iterator for CheckedItems {
         }
         let item = self.items.next();
         if item.is_none() {
-            self.ended = true;
-            return self.store.still_here("read items").err().map(Err);
+            let replaced = self.store.still_here("read items").err();
+            self.ended = replaced.as_ref().is_none_or(|error| !error.is_transient());
+            return replaced.map(Err);
         }
         item
     }

@@ -357,6 +357,8 @@ pub(crate) struct PostgresScan {
     after: Option<EventId>,
     current: Option<(EventId, Row)>,
     fetched_all: bool,
+    /// True if the job was still there after its last page.
+    checked: bool,
 }
 
 /// A position, and the end of the log at the moment when the scan was opened.
@@ -389,6 +391,7 @@ impl PostgresScan {
             after: None,
             current: None,
             fetched_all: false,
+            checked: false,
         }
     }
 
@@ -414,7 +417,7 @@ impl PostgresScan {
         }
     }
 
-    fn fetch(&mut self) -> Result<()> {
+    fn fetch_page(&mut self) -> Result<()> {
         let deadline = self.step();
         let Some(id) = self.end.job else {
             self.fetched_all = true;
@@ -470,14 +473,23 @@ fn check_there(found: &[Row], job: &JobAddress) -> Result<i64> {
 }
 
 impl Scan for PostgresScan {
-    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
-        if self.fetched.is_empty() && self.fetched_all && self.current.is_some() {
+    fn fetch(&mut self) -> Result<()> {
+        if !self.fetched.is_empty() || self.checked {
+            return Ok(());
+        }
+        if self.fetched_all && self.current.is_some() {
             // Some time has passed since the last page was read, so the job may have been deleted.
             self.check_there()?;
         }
         while self.fetched.is_empty() && !self.fetched_all {
-            self.fetch()?;
+            self.fetch_page()?;
         }
+        self.checked = self.fetched.is_empty();
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        self.fetch()?;
         let Some(row) = self.fetched.pop_front() else {
             self.current = None;
             self.start = self.end.past.clone();

@@ -323,7 +323,7 @@ impl Iterator for Pages {
             && !self.is_last
             && let Err(error) = self.fetch(Deadline::never())
         {
-            self.is_last = true;
+            self.is_last = !error.is_transient();
             return Some(Err(error));
         }
         self.entries.pop_front().map(|entry| Ok(QueueStep::Entry(entry)))

@@ -117,7 +117,7 @@ impl Operation {
     ///
     /// A conflict and an overtaken fencing token are never repeated, even if the error is marked as transient: the
     /// caller has to decide what to do.
-    pub(super) fn may_repeat(&self, error: &StorageError) -> bool {
+    pub(crate) fn may_repeat(&self, error: &StorageError) -> bool {
         if !error.is_transient() {
             return false;
         }

@@ -16,7 +16,8 @@ use super::compare::Same;
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor, with_gap};
 use super::same::{leads_to, marks_over, refuse_moved};
 use super::{COPY, CopiedJob, compare, lines, mark};
-use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SCAN_ITEMS, SEAL, SETTLE};
+use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SEAL, SETTLE};
+use crate::dlq::RepeatedItems;
 use crate::job::{Job, JobState, JobStatus};
 use crate::listing::Listing;
 use crate::storage::Storage;
@@ -222,12 +223,8 @@ pub(super) struct Letter {
 /// The dead letters of a job, in the order of their places. Fails if a dead letter is under a lease.
 pub(super) fn letters(storage: &Storage, job: &JobAddress) -> Result<Vec<Letter>> {
     let inner = storage.inner();
-    let deadline = inner.deadline();
-    let scan = inner.caller.call(SCAN_ITEMS, job, deadline, |backend| {
-        backend.queue_scan(job, &Select::any(), deadline)
-    })?;
     let mut found = Vec::new();
-    for step in scan {
+    for step in RepeatedItems::begin(inner, job, &Select::any())? {
         match step? {
             QueueStep::Entry(entry) if entry.state(&*inner.clock) == ItemState::Leased => {
                 let why = format!("a worker holds its dead letter {}", entry.id);

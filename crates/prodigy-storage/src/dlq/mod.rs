@@ -20,12 +20,13 @@ use serde_json::value::RawValue;
 pub use item::{DlqItem, DlqSummary, SignatureCount, SignatureCounts, SignatureGroups};
 pub use redrive::{Outcome, PassedOver, RedriveError, RedriveOptions, RedriveReport};
 pub use scan::DlqScan;
+pub(crate) use scan::RepeatedItems;
 pub(crate) use taken::InHand;
 pub use taken::Taken;
 #[cfg(feature = "tokio")]
 pub(crate) use taken::release_all;
 
-use crate::call::operation::{COMPACT, GET_ITEM, Operation, PUSH, SCAN_ITEMS, SETTLE, SUMMARISE_ITEMS, TAKE};
+use crate::call::operation::{COMPACT, GET_ITEM, Operation, PUSH, SETTLE, SUMMARISE_ITEMS, TAKE};
 use crate::storage::Inner;
 
 /// The dead-letter queue of a job. It stores items that failed, under their `item_id`, until they are acknowledged
@@ -138,10 +139,8 @@ impl Dlq {
     /// # Errors
     /// The errors of the backend.
     pub fn scan(&self, select: &Select) -> Result<DlqScan> {
-        let scan = self.call(SCAN_ITEMS, |backend, deadline| {
-            backend.queue_scan(&self.job, select, deadline)
-        })?;
-        Ok(DlqScan::new(scan, Arc::clone(&self.inner.clock)))
+        let items = RepeatedItems::begin(&self.inner, &self.job, select)?;
+        Ok(DlqScan::new(items, Arc::clone(&self.inner.clock)))
     }
 
     /// Summaries of the selected items, without their data, in the order of [`scan`](Self::scan).

@@ -7,6 +7,7 @@ mod filter;
 mod follow;
 mod follow_all;
 mod read;
+mod scan;
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ use crate::call::operation::{END, FIND_OLD, REMOVE_OLD, REVISION, SCAN, SUMMARIS
 use crate::job::Job;
 use crate::storage::Inner;
 use filter::Filters;
+use scan::RepeatedScan;
 
 /// The log of a job. Every worktree, process and thread appends to it, and it is read as one sequence.
 ///
@@ -416,9 +418,14 @@ impl Events {
 
     fn scan_tail(&self, count: usize) -> Result<Box<dyn Scan>> {
         let (deadline, step_timeout) = (self.inner.deadline(), Some(self.inner.config.timeout));
-        self.inner.caller.call(TAIL, &self.job, deadline, |backend| {
+        let scan = self.inner.caller.call(TAIL, &self.job, deadline, |backend| {
             backend.tail(&self.job, count, step_timeout, deadline)
-        })
+        })?;
+        Ok(self.repeated(ScanOptions::all().step_timeout(step_timeout), scan))
+    }
+
+    fn repeated(&self, options: ScanOptions, scan: Box<dyn Scan>) -> Box<dyn Scan> {
+        Box::new(RepeatedScan::new(&self.inner, &self.job, options, scan))
     }
 
     fn scan_filtered(&self, mut options: ReadOptions) -> Result<(Box<dyn Scan>, Filters)> {
@@ -433,9 +440,10 @@ impl Events {
             .step_timeout(Some(self.inner.config.timeout));
         scan.from = options.from;
         let deadline = self.inner.deadline();
-        self.inner.caller.call(SCAN, &self.job, deadline, |backend| {
+        let begun = self.inner.caller.call(SCAN, &self.job, deadline, |backend| {
             backend.scan(&self.job, &scan, deadline)
-        })
+        })?;
+        Ok(self.repeated(scan, begun))
     }
 
     pub(crate) fn without_ids(&self) -> StorageError {

@@ -5,6 +5,7 @@ mod appends;
 mod conformance;
 mod documents;
 mod rules;
+mod scans;
 pub(crate) mod through;
 mod tracing;
 mod unclear;

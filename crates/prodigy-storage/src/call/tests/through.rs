@@ -13,8 +13,8 @@ use prodigy_storage_backend::{
     Cursor, Deadline, DocumentEntry, DocumentStore, Durability, ErrorKind, EventId, Expected, Fence, Health,
     ItemId, JobSurvey, LockGuard, LockInfo, LockOptions, LockStore, LogReports, LogScope, LogStore,
     LogSummary, LogWatch, Moved, Page, PageOptions, PutOptions, PutReport, QueueEntry, QueueItem, QueueScan,
-    QueueStore, QueueSummary, Result, Revision, Scan, ScanOptions, Select, Settled, Settlement, Stats,
-    StorageError, StoredDocument, UnfinishedDeletion, Usage, WaitOptions,
+    QueueStep, QueueStore, QueueSummary, Result, Revision, Scan, ScanItem, ScanOptions, Select, Settled,
+    Settlement, Stats, StorageError, StoredDocument, UnfinishedDeletion, Usage, WaitOptions,
 };
 use prodigy_storage_config::{BackendKind, RetrySettings, StorageConfig};
 use prodigy_storage_layout::{
@@ -34,8 +34,54 @@ const UNCLEAR: u64 = 50;
 #[derive(Debug)]
 pub(crate) struct Through {
     caller: Caller,
-    faults: Option<Faults>,
+    faults: Option<Arc<Faults>>,
+    /// True if the steps of scans fail, too.
+    fails_in_scans: bool,
     hook: Option<Hook>,
+}
+
+/// A scan whose steps fail as the calls of its backend do.
+struct FaultyScan<S> {
+    scan: S,
+    faults: Option<Arc<Faults>>,
+}
+
+impl<S> FaultyScan<S> {
+    fn fail(&self) -> Result<()> {
+        match self
+            .faults
+            .as_ref()
+            .and_then(|faults| faults.draw(Deadline::never()))
+        {
+            Some(fault) => Err(error_of(fault, "scan")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Scan for FaultyScan<Box<dyn Scan>> {
+    fn fetch(&mut self) -> Result<()> {
+        self.fail()
+    }
+
+    fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
+        self.scan.next()
+    }
+
+    fn cursor(&self) -> Cursor {
+        self.scan.cursor()
+    }
+}
+
+impl Iterator for FaultyScan<QueueScan<'static>> {
+    type Item = Result<QueueStep>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.fail() {
+            Ok(()) => self.scan.next(),
+            Err(error) => Some(Err(error)),
+        }
+    }
 }
 
 /// Called right before each call of one operation, to simulate another process.
@@ -147,6 +193,7 @@ impl Through {
         Self {
             caller: Caller::new(backend, config, false),
             faults: None,
+            fails_in_scans: false,
             hook: None,
         }
     }
@@ -192,13 +239,25 @@ impl Through {
         config.connection_pool_size = 1000;
         Self {
             caller: Caller::new(backend, &config, false),
-            faults: Some(Faults {
+            faults: Some(Arc::new(Faults {
                 source,
                 stores_given,
                 failed: AtomicU64::new(0),
-            }),
+            })),
+            fails_in_scans: false,
             hook: None,
         }
+    }
+
+    /// Lets the steps of scans fail, too.
+    pub(super) fn also_in_scans(mut self) -> Self {
+        self.fails_in_scans = true;
+        self
+    }
+
+    /// The faults of a scan's steps.
+    fn faults_of_steps(&self) -> Option<Arc<Faults>> {
+        self.faults.clone().filter(|_| self.fails_in_scans)
     }
 
     /// Fails if the next call of this operation is to fail.
@@ -257,9 +316,11 @@ impl LogStore for Through {
     }
 
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
-        self.run(operation::SCAN, deadline, |inner| {
+        let scan = self.run(operation::SCAN, deadline, |inner| {
             inner.scan(job, options, deadline)
-        })
+        })?;
+        let faults = self.faults_of_steps();
+        Ok(Box::new(FaultyScan { scan, faults }))
     }
 
     fn tail(
@@ -269,9 +330,11 @@ impl LogStore for Through {
         step_timeout: Option<Duration>,
         deadline: Deadline,
     ) -> Result<Box<dyn Scan>> {
-        self.run(operation::TAIL, deadline, |inner| {
+        let scan = self.run(operation::TAIL, deadline, |inner| {
             inner.tail(job, count, step_timeout, deadline)
-        })
+        })?;
+        let faults = self.faults_of_steps();
+        Ok(Box::new(FaultyScan { scan, faults }))
     }
 
     fn end(&self, job: &JobAddress, deadline: Deadline) -> Result<Cursor> {
@@ -440,9 +503,11 @@ impl QueueStore for Through {
         select: &Select,
         deadline: Deadline,
     ) -> Result<QueueScan<'static>> {
-        self.run(operation::SCAN_ITEMS, deadline, |inner| {
+        let scan = self.run(operation::SCAN_ITEMS, deadline, |inner| {
             inner.queue_scan(job, select, deadline)
-        })
+        })?;
+        let faults = self.faults_of_steps();
+        Ok(Box::new(FaultyScan { scan, faults }))
     }
 
     fn queue_summary(&self, job: &JobAddress, deadline: Deadline) -> Result<QueueSummary> {
