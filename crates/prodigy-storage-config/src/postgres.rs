@@ -12,6 +12,30 @@ use crate::notice::Notice;
 
 /// The text that is shown instead of a password.
 const HIDDEN: &str = "***";
+const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+/// The keys of a connection string whose values are shown.
+const SHOWN_KEYS: [&str; 20] = [
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslnegotiation",
+    "target_session_attrs",
+    "load_balance_hosts",
+    "application_name",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "channel_binding",
+    "passfile",
+    "service",
+];
 /// The usual keys of a connection string of pairs. It has at least one of them.
 const PAIR_KEYS: [&str; 10] = [
     "host",
@@ -82,6 +106,19 @@ impl PostgresSettings {
         if text.starts_with(['/', '.', '~']) {
             return false;
         }
+        // An address with a mistyped scheme.
+        let is_mistyped = |scheme: &&str| {
+            let rest = text
+                .get(..scheme.len())
+                .filter(|head| head.eq_ignore_ascii_case(scheme));
+            rest.is_some()
+                && text
+                    .get(scheme.len()..)
+                    .is_some_and(|rest| rest.starts_with(['/', ':']))
+        };
+        if text.contains('@') && SCHEMES.iter().any(is_mistyped) {
+            return true;
+        }
         let first = text.split('/').next().unwrap_or_default();
         if first.split_once('@').is_some_and(|(user, _)| user.contains(':')) {
             return true;
@@ -137,32 +174,118 @@ impl fmt::Debug for PostgresSettings {
     }
 }
 
-/// A connection string without its password. If it is not certain where the password is, more text is hidden.
-pub(crate) fn without_password(url: &str) -> String {
-    let mut shown = url.to_owned();
-    // A mistyped string may have a password before the `@`, too.
-    let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), url),
+/// A connection string without its password. Only what is certain to be no password is shown: a string that is mistyped so
+/// that it can't be read is hidden as a whole.
+pub(crate) fn without_password(text: &str) -> String {
+    let is_scheme = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let shown = match text.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => {
+            address_without_password(rest).map(|rest| format!("{scheme}://{rest}"))
+        }
+        // A path, say.
+        _ if !text.contains(['@', '=', ';']) => Some(text.to_owned()),
+        Some(_) => None,
+        None => pairs_without_password(text),
     };
-    if let Some((user, host)) = rest.rsplit_once('@')
-        && let Some((user, _)) = user.split_once(':')
-    {
-        shown = format!("{scheme}{user}:{HIDDEN}@{host}");
+    shown.unwrap_or_else(|| HIDDEN.to_owned())
+}
+
+/// What follows the scheme of an address.
+fn address_without_password(rest: &str) -> Option<String> {
+    let (head, query) = match rest.split_once('?') {
+        Some((head, query)) => (head, Some(query)),
+        None => (rest, None),
+    };
+    let (user, place) = match head.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, head),
+    };
+    let mut shown = String::new();
+    if let Some(user) = user {
+        match user.split_once(':') {
+            Some((name, _)) => shown = format!("{}:{HIDDEN}@", plain(name)?),
+            None => shown = format!("{}@", plain(user)?),
+        }
     }
-    if let Some(at) = shown.to_ascii_lowercase().find("password") {
-        return format!("{}password={HIDDEN}", shown.get(..at).unwrap_or_default());
+    let (hosts, database) = match place.split_once('/') {
+        Some((hosts, database)) => (hosts, Some(database)),
+        None => (place, None),
+    };
+    let hosts: Option<Vec<&str>> = hosts.split(',').map(host).collect();
+    shown.push_str(&hosts?.join(","));
+    if let Some(database) = database {
+        shown.push('/');
+        shown.push_str(plain(database)?);
     }
-    // The name of a parameter may be percent-encoded.
-    let is_encoded = |query: &str| {
-        query
+    if let Some(query) = query {
+        let pairs = query
             .split('&')
-            .any(|pair| pair.split('=').next().is_some_and(|key| key.contains('%')))
-    };
-    match shown.split_once('?') {
-        Some((head, query)) if is_encoded(query) => format!("{head}?{HIDDEN}"),
-        _ => shown,
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let pairs: Option<Vec<String>> = pairs.map(|(key, value)| pair(key, value)).collect();
+        shown.push('?');
+        shown.push_str(&pairs?.join("&"));
     }
+    Some(shown)
+}
+
+/// A host with its port, if it is that. A password may be behind a host with two colons.
+fn host(text: &str) -> Option<&str> {
+    let port = match text.strip_prefix('[') {
+        Some(address) => address.split_once(']')?.1,
+        None => text.find(':').map_or("", |at| text.get(at..).unwrap_or_default()),
+    };
+    let is_port = port
+        .strip_prefix(':')
+        .is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    (is_port && (port.is_empty() || port.starts_with(':'))).then_some(text)
+}
+
+/// A name or value, if no further setting can be in it.
+fn plain(text: &str) -> Option<&str> {
+    (!text.contains(['@', ':', ';', '=', '?', '&', '\'', ' '])
+        && !text.to_ascii_lowercase().contains("password"))
+    .then_some(text)
+}
+
+/// A setting. The value of an unknown key may be a password.
+fn pair(key: &str, value: &str) -> Option<String> {
+    let is_name = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    if key.is_empty() || !key.bytes().all(is_name) {
+        return None;
+    }
+    let is_known = SHOWN_KEYS.contains(&key);
+    let value = plain(value).filter(|_| is_known).unwrap_or(HIDDEN);
+    Some(format!("{key}={value}"))
+}
+
+/// A string of pairs `key=value`, whose values may be in quotation marks.
+fn pairs_without_password(text: &str) -> Option<String> {
+    let mut shown = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (key, behind) = rest.split_once('=')?;
+        let behind = behind.trim_start();
+        let value = match behind.strip_prefix('\'') {
+            Some(quoted) => {
+                let mut is_escaped = false;
+                let end = quoted.find(|c| {
+                    let ends = c == '\'' && !is_escaped;
+                    is_escaped = c == '\\' && !is_escaped;
+                    ends
+                })?;
+                rest = quoted.get(end + 1..)?;
+                quoted.get(..end)?
+            }
+            None => {
+                let end = behind.find(char::is_whitespace).unwrap_or(behind.len());
+                rest = behind.get(end..)?;
+                behind.get(..end)?
+            }
+        };
+        rest = rest.trim_start();
+        shown.push(pair(key.trim(), value)?);
+    }
+    Some(shown.join(" "))
 }
 
 /// Sets the password as the clients of PostgreSQL find it, unless it is set already.
@@ -273,22 +396,44 @@ mod tests {
             ("postgresql://app@db/jobs", "postgresql://app@db/jobs"),
             (
                 "postgresql://db/jobs?user=app&password=s3cret&x=y",
-                "postgresql://db/jobs?user=app&password=***",
+                "postgresql://db/jobs?user=app&password=***&x=***",
             ),
             (
                 "host=db user=app Password='s3cret s3cret' dbname=jobs",
-                "host=db user=app password=***",
+                "host=db user=app Password=*** dbname=jobs",
             ),
-            (
-                "postgresql://app@db/jobs?host=%2Ftmp&p%61ssword=s3cret",
-                "postgresql://app@db/jobs?***",
-            ),
+            ("postgresql://app@db/jobs?host=%2Ftmp&p%61ssword=s3cret", "***"),
             (
                 "postgresql://app@db/jobs?host=%2Ftmp",
                 "postgresql://app@db/jobs?host=%2Ftmp",
             ),
-            ("app:s3cret@db/jobs", "app:***@db/jobs"),
-            ("postgresql:/app:s3cret@db/jobs", "postgresql:***@db/jobs"),
+            ("app:s3cret@db/jobs", "***"),
+            ("postgresql:/app:s3cret@db/jobs", "***"),
+            ("postgres//app:s3cret@db/jobs", "***"),
+            (" postgresql://app:s3cret@db/jobs", "***"),
+            ("POSTGRESQL://app:s3cret@db/jobs", "POSTGRESQL://app:***@db/jobs"),
+            (
+                "dbname=jobs user=app passwd=s3cret",
+                "dbname=jobs user=app passwd=***",
+            ),
+            (
+                "postgresql://db:5432/jobs?pass=s3cret",
+                "postgresql://db:5432/jobs?pass=***",
+            ),
+            (
+                "postgresql://db/jobs?user=app;password=s3cret",
+                "postgresql://db/jobs?user=***",
+            ),
+            ("dbname='postgresql://app:s3cret@db/jobs'", "***"),
+            ("postgresql://db:5432:s3cret/jobs", "***"),
+            ("postgresql://[::1]:5432/jobs", "postgresql://[::1]:5432/jobs"),
+            (
+                "host=db password = 's3\\' cret' user=app",
+                "host=db password=*** user=app",
+            ),
+            ("host=db password='s3cret", "***"),
+            ("runs/of the night", "runs/of the night"),
+            ("https://example.org/a", "https://example.org/a"),
         ] {
             assert_eq!(without_password(url), shown);
         }

@@ -44,6 +44,18 @@ impl Target {
                 "write it as postgresql://USER@HOST:PORT/DATABASE, with special characters of names percent-encoded",
             )
         })?;
+        // A server repeats the name of the user and the database, and a mistyped string may have its password there.
+        let names = [config.get_user(), config.get_dbname()];
+        if names
+            .iter()
+            .flatten()
+            .any(|name| name.contains("password=") || name.contains("://"))
+        {
+            let why = "the name of the user or the database contains `password=` or `://`, as a part of a connection string";
+            return Err(
+                invalid("", why).with_hint("separate the settings by `&` behind a `?`, and check the quotes")
+            );
+        }
         let shown = shown(&config);
         if config.get_application_name().is_none() {
             config.application_name(&options.application_name);
