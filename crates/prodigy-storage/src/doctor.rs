@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{
-    Backend, Clock, Deadline, Entries, ErrorKind, Result, ScanOptions, Select, StorageError,
+    Backend, Clock, Cursor, Deadline, Entries, ErrorKind, Result, ScanOptions, Select, StorageError,
 };
 use prodigy_storage_config::{BackendKind, StorageConfig};
 pub use prodigy_storage_file::{
@@ -130,6 +130,19 @@ impl Doctor {
         match &self.0 {
             Kind::Files(doctor) => doctor.left_of(job),
             Kind::Snapshot(_) => Ok(Leftovers::default()),
+        }
+    }
+
+    /// The reason why events before a cursor are certainly missing from the log of a job; `None` if no sign of that is found. Events
+    /// that were removed as old, or with their job, are not missing. Reads the names of the segments and the ends of few. `None` for the
+    /// memory backend, whose snapshot is whole or not read at all.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a cursor of another backend; errors of the operating system about a read.
+    pub fn missing_before(&self, job: &JobAddress, cursor: &Cursor) -> Result<Option<String>> {
+        match &self.0 {
+            Kind::Files(doctor) => doctor.missing_before(job, cursor),
+            Kind::Snapshot(_) => Ok(None),
         }
     }
 

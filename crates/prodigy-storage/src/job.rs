@@ -158,6 +158,8 @@ pub struct JobOverview {
     /// The reason why the mark that the job is [finished](Job::finish) can't be read, if it is damaged. The job then
     /// counts as not finished.
     pub damage: Option<StorageError>,
+    /// The end of the log when the job was last [finished](Job::finish), if it ever was.
+    pub finished_end: Option<Cursor>,
 }
 
 impl JobOverview {
@@ -175,6 +177,7 @@ impl JobOverview {
             checkpoints: facts.checkpoints,
             documents: facts.documents,
             damage,
+            finished_end: mark.and_then(|mark| mark.end),
         }
     }
 

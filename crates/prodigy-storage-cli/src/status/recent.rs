@@ -81,13 +81,23 @@ impl Recent {
     }
 }
 
-/// Reads the newest checkpoint of each phase of a job. Reports those that can't be read.
+/// Reads the newest checkpoint of each phase of a job, and compares them and the mark of a finished job with the log. Reports those
+/// that can't be read, or that the log lacks events of.
 pub(crate) fn read_checkpoints(app: &mut App<'_>, storage: &Storage, row: &JobOverview) -> Result<()> {
     let address = &row.address;
+    let job = storage.repo(address.repo.as_str())?.job(address.job.as_str())?;
+    if let Some(end) = &row.finished_end
+        && let Some(why) = missing_before(storage, row, end)
+        // A job that was deleted meanwhile has no mark.
+        && job.overview().is_ok_and(|now| now.finished_end.as_ref() == Some(end))
+    {
+        app.damaged(&format!(
+            "{address}: the job was finished ahead of its log, which lacks events that were stored before: {why}"
+        ));
+    }
     if row.checkpoints.count == 0 {
         return Ok(());
     }
-    let job = storage.repo(address.repo.as_str())?.job(address.job.as_str())?;
     let checkpoints = job.checkpoints();
     let phases = match checkpoints.phases() {
         Ok(phases) => phases,
@@ -97,12 +107,18 @@ pub(crate) fn read_checkpoints(app: &mut App<'_>, storage: &Storage, row: &JobOv
         let damaged = match checkpoints.latest_raw(phase) {
             Ok(None) => continue,
             Ok(Some(found)) => {
+                let is_newest = |cursor: &Cursor| {
+                    let now = checkpoints.latest_raw(phase);
+                    now.is_ok_and(|now| now.is_some_and(|now| now.cursor.as_ref() == Some(cursor)))
+                };
                 if let Some(cursor) = found.cursor
-                    && lacks(app, storage, row, cursor)?
+                    && let Some(why) = missing_before(storage, row, &cursor)
+                    // A job that was deleted meanwhile has no checkpoint.
+                    && is_newest(&cursor)
                 {
                     app.damaged(&format!(
                         "{address}: the newest checkpoint of the phase {phase} is ahead of its log, which lacks events that were stored \
-                         before it"
+                         before it: {why}"
                     ));
                 }
                 found.skipped.into_iter().map(|skipped| skipped.error).collect()
@@ -120,20 +136,18 @@ pub(crate) fn read_checkpoints(app: &mut App<'_>, storage: &Storage, row: &JobOv
     Ok(())
 }
 
-/// True if the log lacks the last event that a cursor covers.
-fn lacks(app: &mut App<'_>, storage: &Storage, row: &JobOverview, cursor: Cursor) -> Result<bool> {
-    let next = || {
-        of(storage, row)?
-            .read_lines(ReadOptions::after(cursor))?
-            .next()
-            .map(drop)
-    };
-    app.has_rewound(storage);
-    match next() {
-        Ok(()) => Ok(app.has_rewound(storage)),
-        // A log that can't be read is reported with its events. Old events may be removed.
-        Err(_) => Ok(false),
-    }
+/// The reason why the log lacks events that a cursor covers; `None` if no sign of that is found. A log that can't be read is reported
+/// with its events.
+#[cfg(feature = "file")]
+fn missing_before(storage: &Storage, row: &JobOverview, cursor: &Cursor) -> Option<String> {
+    let doctor = storage.doctor().ok()?;
+    doctor.missing_before(&row.address, cursor).ok().flatten()
+}
+
+/// A server reports such a loss to the reader that continues at the cursor.
+#[cfg(not(feature = "file"))]
+fn missing_before(_: &Storage, _: &JobOverview, _: &Cursor) -> Option<String> {
+    None
 }
 
 /// The number of a job's events, and whether they were counted. Reports damaged places, and a log that can't be read.

@@ -11,6 +11,7 @@
 
 #[cfg(target_os = "linux")]
 mod advice;
+mod agree;
 mod ahead;
 mod append;
 mod audit;

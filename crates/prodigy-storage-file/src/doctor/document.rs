@@ -136,7 +136,7 @@ impl Examination<'_> {
         // The checkpoint may refer to events that were appended after the log was read, so the log is read again.
         if lacks.is_some()
             && is_known
-            && let Ok(again) = Extent::of(self.root, &folder)
+            && let Ok(mut again) = Extent::of(self.root, &folder)
         {
             lacks = again.lacks(self.root, &folder, &cursor).ok().flatten();
             extent = again;

@@ -39,8 +39,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prodigy_storage_backend::{ErrorKind, Result, StorageError};
-use prodigy_storage_layout::{Entry, JobAddress, Timestamp};
+use prodigy_storage_backend::{Cursor, ErrorKind, Result, StorageError};
+use prodigy_storage_layout::{Entry, JobAddress, Timestamp, events_folder};
 
 pub use finding::{DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity};
 pub use left::Leftovers;
@@ -48,6 +48,7 @@ pub use left::Leftovers;
 use crate::document::Documents;
 use crate::fs::FileSystem;
 use crate::lock::Locks;
+use crate::log::Extent;
 use crate::queue::Queues;
 use crate::root::{self, AsImported, FileOptions, Imported, Quarantine, Root};
 
@@ -154,6 +155,21 @@ impl Doctor {
     /// Errors of the operating system about a read.
     pub fn left_of(&self, job: &JobAddress) -> Result<Leftovers> {
         left::left_of(&self.parts, job)
+    }
+
+    /// The reason why events before a cursor are certainly missing from the log of a job; `None` if no sign of that is found. Events
+    /// that were removed as old, or with their job, are not missing. Reads the names of the segments and the ends of few.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a cursor of another backend; errors of the operating system about a read.
+    pub fn missing_before(&self, job: &JobAddress, cursor: &Cursor) -> Result<Option<String>> {
+        let (root, folder) = (&self.parts.root, events_folder(job));
+        let lacks = Extent::of(root, &folder)?.lacks(root, &folder, cursor)?;
+        // Of a job that is being deleted, or restored, only a part is here.
+        Ok(match root.is_deleted("compare cursor", job)? {
+            true => None,
+            false => lacks,
+        })
     }
 
     /// True if readers of the store read the file at this path (relative to the root) in place. Importing such a file

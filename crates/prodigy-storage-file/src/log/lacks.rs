@@ -4,38 +4,59 @@ use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Cursor, Deadline, EventId, Result};
-use prodigy_storage_layout::SegmentForm;
+use prodigy_storage_layout::{SegmentForm, SegmentName};
 
 use super::clock::StepClock;
-use super::cursor::Position;
+use super::cursor::{Position, Reached};
 use super::listing::{self, Listing};
-use super::search;
 use super::segment_ref::SegmentRef;
+use super::{resume, search};
 use crate::root::Root;
 
 /// The segments of a log and their last records, with which cursors are checked without reading all events.
 #[derive(Debug)]
 pub(crate) struct Extent {
     listing: Listing,
+    /// The segments whose last records were not read yet, the one that was created last at the end.
+    unread: Vec<SegmentName>,
+    /// The newest id in the other segments.
     newest: Option<EventId>,
 }
 
 impl Extent {
-    /// Lists the segments of a log, and reads the last record of each.
+    /// Lists the segments of a log.
     pub(crate) fn of(root: &Arc<Root>, folder: &Path) -> Result<Self> {
         let listing = listing::list(root, folder, Deadline::never())?;
-        let (mut newest, mut clock) = (None, StepClock::default());
-        for name in listing.segments.keys().filter(|name| name.is_canonical()) {
-            newest = newest.max(search::last_id_of(
-                SegmentRef::new(root, folder, name),
-                &mut clock,
-            )?);
+        let ours = listing.segments.keys().filter(|name| name.is_canonical());
+        let mut unread: Vec<_> = ours.cloned().collect();
+        unread.sort_by_key(SegmentName::made);
+        Ok(Self {
+            listing,
+            unread,
+            newest: None,
+        })
+    }
+
+    /// Reads the last records of the segments, from the one that was created last, until an id reaches this one. Returns the newest
+    /// id that was read.
+    fn reach(&mut self, root: &Arc<Root>, folder: &Path, id: EventId) -> Result<Option<EventId>> {
+        let mut clock = StepClock::default();
+        while self.newest < Some(id)
+            && let Some(name) = self.unread.pop()
+        {
+            let segment = SegmentRef::new(root, folder, &name);
+            self.newest = self.newest.max(search::last_id_of(segment, &mut clock)?);
         }
-        Ok(Self { listing, newest })
+        Ok(self.newest)
     }
 
     /// The reason why events before a cursor are certainly missing from the log; `None` if no sign of that is found.
-    pub(crate) fn lacks(&self, root: &Arc<Root>, folder: &Path, cursor: &Cursor) -> Result<Option<String>> {
+    pub(crate) fn lacks(
+        &mut self,
+        root: &Arc<Root>,
+        folder: &Path,
+        cursor: &Cursor,
+    ) -> Result<Option<String>> {
         let position = Position::decode(cursor)?;
         let is_other = |begun| self.listing.begun() != Some(begun) && !self.listing.has_made(begun);
         if position.begun.is_some_and(is_other) {
@@ -66,14 +87,28 @@ impl Extent {
                     found.len, reached.offset
                 )));
             }
+            let segment_ref = SegmentRef::new(root, folder, name);
+            if let Some(last) = lost_event(segment_ref, *reached).filter(|_| forms.plain) {
+                return Ok(Some(format!("the segment {segment} lacks the event {last}")));
+            }
         }
-        let newest = position.newest.filter(|newest| newest.is_v7());
-        Ok(newest.filter(|newest| self.newest < Some(*newest)).map(|newest| {
-            let have = self.newest.map_or_else(
+        let Some(newest) = position.newest.filter(|newest| newest.is_v7()) else {
+            return Ok(None);
+        };
+        let have = self.reach(root, folder, newest)?;
+        Ok((have < Some(newest)).then(|| {
+            let have = have.map_or_else(
                 || "no event".to_owned(),
                 |have| format!("{have} as its newest event"),
             );
             format!("the cursor is behind the event {newest}, and the log has {have}")
         }))
     }
+}
+
+/// The last event before a cursor, if the segment does not have it. A segment that can't be read has a finding of its own.
+fn lost_event(segment: SegmentRef<'_>, reached: Reached) -> Option<EventId> {
+    let last = reached.last?;
+    let has = resume::has(segment, reached, last, &mut StepClock::default());
+    (!has.unwrap_or(true)).then_some(last)
 }

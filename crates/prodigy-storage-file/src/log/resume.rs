@@ -165,6 +165,17 @@ pub(crate) fn resume(
     Ok(reader)
 }
 
+/// True if a segment has the record with the id `last`, the last one before a cursor, or if damage may hide it.
+pub(super) fn has(
+    segment: SegmentRef<'_>,
+    reached: Reached,
+    last: EventId,
+    clock: &mut StepClock,
+) -> Result<bool> {
+    const CHUNK: usize = 64 << 10;
+    Ok(stands(segment, reached.offset, last)? || find_again(segment, reached, last, CHUNK, clock)?.is_some())
+}
+
 /// Opens a segment at its first record. Skips damage that ends before `offset`, since it was already reported.
 fn from_start(
     segment: SegmentRef<'_>,

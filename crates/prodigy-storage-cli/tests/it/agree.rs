@@ -1,0 +1,134 @@
+//! `status`, `health` and `doctor` agree about what is wrong with a store.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{Bench, SAVE};
+
+/// A store with a job of five events and a checkpoint at the end of its log.
+fn stored() -> Bench {
+    let bench = Bench::new();
+    bench.append("1\n2\n3\n4\n5\n");
+    let end = ["events", "end", "--repo", "shop", "--job", "job"];
+    let end = bench.run(&end).code(0).out;
+    let save = [&SAVE[..], &["--cursor", end.trim()]].concat();
+    bench.feed(&save, "{\"done\":5}").code(0);
+    bench
+}
+
+/// Changes the log of a job: the first path is the folder of all logs, the second is the segment.
+type Change = fn(&Path, &Path);
+
+fn folder(segment: &Path) -> &Path {
+    segment.parent().unwrap()
+}
+
+const CHANGES: [(&str, Change); 8] = [
+    ("the log is gone", |_, segment| {
+        fs::remove_dir_all(folder(segment)).unwrap();
+    }),
+    ("the segment is gone", |_, segment| {
+        fs::remove_file(segment).unwrap();
+    }),
+    ("the log has another name", |_, segment| {
+        fs::rename(folder(segment), folder(segment).with_file_name("jobb")).unwrap();
+    }),
+    ("the segment has another name", |_, segment| {
+        let name = "events-20270115T080000.000000000Z.jsonl";
+        fs::rename(segment, folder(segment).join(name)).unwrap();
+    }),
+    ("all logs are gone", |events, _| {
+        fs::remove_dir_all(events).unwrap();
+    }),
+    ("the first line is gone", |_, segment| {
+        let text = fs::read_to_string(segment).unwrap();
+        fs::write(segment, text.split_once('\n').unwrap().1).unwrap();
+    }),
+    ("the last line is gone", |_, segment| {
+        let text = fs::read_to_string(segment).unwrap();
+        let last = text.trim_end().rfind('\n').unwrap();
+        fs::write(segment, &text[..=last]).unwrap();
+    }),
+    ("the last line is another event", |_, segment| {
+        let text = fs::read_to_string(segment).unwrap();
+        let last = text.trim_end().rfind('\n').unwrap();
+        fs::write(segment, &text[..=last]).unwrap();
+    }),
+];
+
+/// Fails unless all three report damage.
+fn all_see(bench: &Bench, what: &str) {
+    bench.run(&["doctor"]).code(5).prints("missing events");
+    let status = bench.run(&["status"]).code(5);
+    assert!(status.out.contains("ahead of its log"), "{what}: {}", status.out);
+    let health = bench.run(&["health"]).code(1);
+    assert!(health.out.contains("failure  data: "), "{what}: {}", health.out);
+}
+
+fn none_sees(bench: &Bench) {
+    bench.run(&["status"]).code(0).prints("no problems seen");
+    bench.run(&["health"]).code(0);
+    bench.run(&["doctor"]).code(0);
+}
+
+#[test]
+fn a_log_without_events_that_a_checkpoint_covers_is_damage_for_all_three() {
+    for (what, change) in CHANGES {
+        println!("{what}");
+        let bench = stored();
+        none_sees(&bench);
+        change(
+            &bench.root().join("events"),
+            &bench.only_file("events/shop/job", "events-", ".jsonl"),
+        );
+        if what == "the last line is another event" {
+            bench.append("\"another one, which is longer\"\n");
+        }
+        all_see(&bench, what);
+    }
+}
+
+#[test]
+fn a_finished_job_without_its_log_is_damage_for_all_three() {
+    let bench = Bench::new();
+    bench.append("1\n2\n3\n");
+    bench.run(&["job", "finish", "--repo", "shop", "job"]).code(0);
+    none_sees(&bench);
+    fs::remove_dir_all(bench.root().join("events/shop/job")).unwrap();
+    all_see(&bench, "finished");
+}
+
+#[test]
+fn removed_events_a_deleted_job_and_a_repaired_line_are_no_missing_events() {
+    let removed = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "4096");
+    let pad = "x".repeat(1500);
+    for number in 0..6 {
+        removed.append(&format!("{{\"n\":{number},\"pad\":\"{pad}\"}}\n"));
+        removed.feed(&SAVE, format!("{{\"done\":{number}}}")).code(0);
+        if number == 0 {
+            let end = ["events", "end", "--repo", "shop", "--job", "job"];
+            let end = removed.run(&end).code(0).out;
+            let early = [&SAVE[..7], &["setup", "--cursor", end.trim()]].concat();
+            removed.feed(&early, "{}").code(0);
+        }
+    }
+    removed.run(&["clean", "--events", "0s", "--yes"]).code(0);
+    none_sees(&removed);
+
+    let deleted = stored();
+    let delete = ["job", "delete", "--repo", "shop", "--yes", "job"];
+    deleted.run(&delete).code(0);
+    none_sees(&deleted);
+
+    let repaired = stored();
+    let segment = repaired.only_file("events/shop/job", "events-", ".jsonl");
+    let mut text = fs::read(&segment).unwrap();
+    // A byte of the third event.
+    let at = text.len() / 2;
+    text[at] ^= 1;
+    fs::write(&segment, text).unwrap();
+    repaired.run(&["doctor", "--repair"]);
+    repaired.run(&["doctor"]).code(0);
+    repaired.run(&["status"]).code(0);
+    repaired.run(&["health"]).code(0);
+}
