@@ -6,7 +6,7 @@ use std::path::Path;
 
 use prodigy_storage::config::{Notice, Origin};
 use prodigy_storage::{
-    Check, JobAddress, RepoName, Result as Stored, Severity, Storage, StorageNotice, Timestamp,
+    Check, JobAddress, Misplaced, RepoName, Result as Stored, Severity, Storage, StorageNotice, Timestamp,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -229,19 +229,26 @@ fn migrate(folder: &Path, tool: &str) -> String {
     format!("{tool} migrate {folder} && mkdir {away} && mv {areas}{away}")
 }
 
-/// The repositories whose registry entries were damaged, as one problem, and those whose recorded paths are gone. An entry that is
-/// damaged now is a failed check.
+/// The repositories whose registry entries were damaged, as one problem, those whose entries are under a wrong name, and those whose
+/// recorded paths are gone. An entry that is damaged now is a failed check.
 pub(crate) fn of_registry(app: &App<'_>, storage: &Storage) -> Vec<Problem> {
-    let (mut gone, mut lost) = (Vec::new(), Vec::new());
+    let (mut gone, mut lost, mut misplaced) = (Vec::new(), Vec::new(), Vec::new());
     for name in repositories(storage).flatten() {
         let entry = storage.repo(name.as_str()).and_then(|repo| repo.registration());
-        match entry.ok().flatten().map(|entry| entry.path) {
-            Some(Some(path)) if is_gone(&path) => gone.push((name, path)),
+        let Some(entry) = entry.ok().flatten() else {
+            continue;
+        };
+        match (entry.path, entry.misplaced) {
+            (_, Some(entry)) => misplaced.push((name, entry)),
+            (Some(path), None) if is_gone(&path) => gone.push((name, path)),
             // A doctor has put an entry without a path in place of a damaged one.
-            Some(None) => lost.push(name),
+            (None, None) => lost.push(name),
             _ => {}
         }
     }
+    let misplaced = misplaced
+        .first()
+        .map(|(first, entry)| of_misplaced(app, first, entry, misplaced.len()));
     let lost = lost.first().map(|first| of_lost(app, first, lost.len()));
     let gone = gone.first().map(|(first, path)| {
         let (found, hint) = gone_paths(&app.global, first, &path.to_string_lossy(), gone.len());
@@ -254,7 +261,7 @@ pub(crate) fn of_registry(app: &App<'_>, storage: &Storage) -> Vec<Problem> {
             command: None,
         }
     });
-    lost.into_iter().chain(gone).collect()
+    lost.into_iter().chain(misplaced).chain(gone).collect()
 }
 
 /// The problem of a number of names whose registry entries were damaged; `first` is one of them.
@@ -277,7 +284,32 @@ fn of_lost(app: &App<'_>, first: &RepoName, count: usize) -> Problem {
     }
 }
 
-/// The name of the problem of a registry entry that was damaged, which is also a finding of the doctor.
+/// The problem of a number of entries that are under another name than the one that they were registered under; `first` is one of them.
+fn of_misplaced(app: &App<'_>, first: &RepoName, entry: &Misplaced, count: usize) -> Problem {
+    let more = match count {
+        1 => String::new(),
+        count => format!("; {} more are under a wrong name, too", count - 1),
+    };
+    Problem {
+        name: REGISTRY,
+        severity: Severity::Failure,
+        found: format!(
+            "the registry entry of `{first}` was registered as `{}`: its file was moved or copied by hand{more}",
+            entry.name
+        ),
+        matters: "the commands in the folder of the repository fail, since nothing says which data is its own",
+        hint: None,
+        command: Some(with_tool(&entry.remedy, &tool(&app.global))),
+    }
+}
+
+/// A command of the tool with the flags that select this store.
+pub(crate) fn with_tool(command: &str, tool: &str) -> String {
+    let arguments = command.strip_prefix("prodigy-storage ");
+    arguments.map_or_else(|| command.to_owned(), |arguments| format!("{tool} {arguments}"))
+}
+
+/// The name of the problem of a registry entry that was damaged, or is under a wrong name, which is also a finding of the doctor.
 pub(crate) const REGISTRY: &str = "registry";
 
 /// The newest write of a job.

@@ -196,7 +196,7 @@ pub use listing::Listing;
 pub use lock::{LockOptions, StorageLock};
 pub use notice::StorageNotice;
 pub use orphans::{JobOrphans, OrphanedWorktree, Orphans};
-pub use registry::Registration;
+pub use registry::{Misplaced, Registration};
 pub use repo::Repo;
 #[cfg(feature = "postgres")]
 pub use schema::{Schema, SchemaState};

@@ -9,7 +9,7 @@ use prodigy_storage::doctor::{Finding, FindingKind, FindingSeverity};
 use prodigy_storage::{Check, JobAddress, JobId, JobState, RepoName, Storage};
 
 use crate::app::{Access, App};
-use crate::problems::SET_CLOCK;
+use crate::problems::{SET_CLOCK, with_tool};
 use crate::shell::{as_word, flags, operands, sudo, tool};
 
 /// The most bytes of a path in the name of a moved file.
@@ -69,6 +69,7 @@ impl Advice {
             | FindingKind::TwoForms => Some(self.repair.clone()),
             FindingKind::DamagedLock if finding.severity > FindingSeverity::Note => Some(self.repair.clone()),
             FindingKind::Registry if finding.severity == FindingSeverity::Damage => Some(self.repair.clone()),
+            FindingKind::Registry => self.misplaced(path),
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?))),
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
@@ -202,6 +203,13 @@ impl Advice {
                 flags([("--repo", repo)])
             )
         })
+    }
+
+    /// The command for a registry entry that is under a wrong name.
+    fn misplaced(&self, entry: &Path) -> Option<String> {
+        let repo = entry.parent()?.file_name()?.to_str()?;
+        let entry = self.storage.as_ref()?.repo(repo).ok()?.registration().ok()??;
+        Some(with_tool(&entry.misplaced?.remedy, &self.tool))
     }
 
     /// True if this command is the repair itself, which can't help where it left something.

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use crate::support::{Bench, SAVE};
+use crate::support::{Bench, Run, SAVE, commands, run};
 
 /// A store with a job of five events and a checkpoint at the end of its log.
 fn stored() -> Bench {
@@ -131,4 +132,109 @@ fn removed_events_a_deleted_job_and_a_repaired_line_are_no_missing_events() {
     repaired.run(&["doctor"]).code(0);
     repaired.run(&["status"]).code(0);
     repaired.run(&["health"]).code(0);
+}
+
+/// A store with the repositories `shop` and `lib`, each with a job, in folders of these names. `None` if git is not installed.
+fn two_repositories() -> Option<Bench> {
+    let bench = Bench::new();
+    for name in ["shop", "lib"] {
+        let made = Command::new("git")
+            .args(["init", "-q"])
+            .arg(bench.path(name))
+            .status();
+        made.ok()?;
+        append_in(&bench, name, "1\n").code(0);
+    }
+    none_sees(&bench);
+    Some(bench)
+}
+
+/// Appends to the job `job` of the repository in this folder.
+fn append_in(bench: &Bench, folder: &str, lines: &str) -> Run {
+    let mut append = bench.std(["events", "append", "--job", "job"]);
+    append.current_dir(bench.path(folder));
+    run(append, lines)
+}
+
+/// The first of the tool's commands that a run advises and that begins so.
+fn advised(run: &Run, start: &str) -> String {
+    let command = commands(run)
+        .into_iter()
+        .find(|command| command.starts_with(start));
+    command
+        .unwrap_or_else(|| panic!("no `{start}` in {}{}", run.out, run.err))
+        .to_owned()
+}
+
+/// Fails unless all three report an entry under a wrong name. Returns the command that each of them names.
+fn all_see_an_entry(bench: &Bench) -> [String; 3] {
+    const RELINK: &str = "prodigy-storage repo ";
+    let doctor = bench.run(&["doctor"]).code(1);
+    let status = bench.run(&["status"]).code(1);
+    let health = bench.run(&["health"]).code(1);
+    assert!(status.out.contains("failure  registry: "), "{}", status.out);
+    assert!(health.out.contains("failure  registry: "), "{}", health.out);
+    [&doctor, &status, &health].map(|run| advised(run, RELINK))
+}
+
+fn events_of(bench: &Bench, name: &str) -> usize {
+    let cat = ["events", "cat", "--payload", "--job", "job", "--repo", name];
+    bench.run(&cat).lines().len()
+}
+
+#[test]
+fn an_entry_whose_folder_was_renamed_is_found_by_all_three_and_the_command_mends_it() {
+    for command in 0..4 {
+        let Some(bench) = two_repositories() else { return };
+        for area in ["events", "state"] {
+            let area = bench.root().join(area);
+            fs::rename(area.join("shop"), area.join("store")).unwrap();
+        }
+        let [doctor, status, health] = all_see_an_entry(&bench);
+        let refused = append_in(&bench, "shop", "2\n").code(1);
+        let refused = advised(&refused, "prodigy-storage repo relink store ");
+        assert_eq!((events_of(&bench, "store"), events_of(&bench, "lib")), (1, 1));
+        let command = [doctor, status, health, refused][command].clone();
+        crate::planted::shell(&bench, &command).code(0);
+        append_in(&bench, "shop", "2\n").code(0);
+        assert_eq!(events_of(&bench, "store"), 2);
+        none_sees(&bench);
+    }
+}
+
+#[test]
+fn swapped_entries_are_found_by_all_three_and_one_command_mends_both() {
+    for command in 0..4 {
+        let Some(bench) = two_repositories() else { return };
+        let entry = |name: &str| bench.root().join("state").join(name).join("repository.json");
+        let (shop, lib) = (fs::read(entry("shop")).unwrap(), fs::read(entry("lib")).unwrap());
+        fs::write(entry("shop"), lib).unwrap();
+        fs::write(entry("lib"), shop).unwrap();
+        let [doctor, status, health] = all_see_an_entry(&bench);
+        append_in(&bench, "lib", "2\n").code(1);
+        let refused = append_in(&bench, "shop", "2\n").code(1);
+        let refused = advised(&refused, "prodigy-storage repo relink shop ");
+        assert_eq!((events_of(&bench, "shop"), events_of(&bench, "lib")), (1, 1));
+        let command = [doctor, status, health, refused][command].clone();
+        crate::planted::shell(&bench, &command).code(0);
+        none_sees(&bench);
+        append_in(&bench, "shop", "2\n").code(0);
+        assert_eq!((events_of(&bench, "shop"), events_of(&bench, "lib")), (2, 1));
+        append_in(&bench, "lib", "2\n").code(0);
+        assert_eq!((events_of(&bench, "shop"), events_of(&bench, "lib")), (2, 2));
+    }
+}
+
+#[test]
+fn a_copy_of_an_entry_under_another_name_takes_nothing_from_its_owner() {
+    let Some(bench) = two_repositories() else { return };
+    let entry = |name: &str| bench.root().join("state").join(name).join("repository.json");
+    fs::create_dir(bench.root().join("state/store")).unwrap();
+    fs::copy(entry("shop"), entry("store")).unwrap();
+    let [command, ..] = all_see_an_entry(&bench);
+    append_in(&bench, "shop", "2\n").code(0);
+    crate::planted::shell(&bench, &command).code(0);
+    append_in(&bench, "shop", "3\n").code(0);
+    assert_eq!(events_of(&bench, "shop"), 3);
+    none_sees(&bench);
 }

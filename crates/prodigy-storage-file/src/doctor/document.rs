@@ -338,7 +338,15 @@ impl Examination<'_> {
                     origin: None,
                 };
                 self.registry.push((evidence, repo.clone()));
-                (name != repo.as_str()).then_some("its name differs from the name of its folder")
+                if name != repo.as_str() {
+                    let why = format!("it was registered as `{name}`: it was moved or copied by hand");
+                    let finding = self
+                        .warning(FindingKind::Registry, path, why)
+                        .lost("no data: only the repository of the name; its commands fail until the entry is right")
+                        .advice("`prodigy-storage repo list` shows which of the two names has data");
+                    return self.report(finding);
+                }
+                None
             }
             _ => Some("it does not name its repository"),
         };

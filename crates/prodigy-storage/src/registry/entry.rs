@@ -53,6 +53,11 @@ impl Entry {
         }
     }
 
+    /// True if the entry was registered under another name: its file was moved or copied by hand, or the file system ignores case.
+    pub(super) fn is_misplaced(&self, name: &RepoName) -> bool {
+        self.name != name.as_str()
+    }
+
     pub(super) fn evidence(&self) -> Evidence {
         Evidence {
             path: path_of(&self.identity).unwrap_or_default(),

@@ -63,6 +63,18 @@ pub(super) fn unclear_entry(
     }
 }
 
+/// The error for a repository whose entry is under another name than the one that it was registered under, so that the data of either
+/// may be its own. `remedy` is the command that puts it right.
+pub(super) fn misplaced_entry(found_at: &RepoName, entry: &str, remedy: &str) -> StorageError {
+    let why = format!(
+        "the entry of this name was registered as `{entry}`: its file was moved or copied by hand, and a write could be stored with the \
+         data of another repository"
+    );
+    StorageError::new(ErrorKind::Conflict, "identify repository", found_at, why).with_hint(format!(
+        "`{remedy}` gives the repository the name that its data is stored under"
+    ))
+}
+
 pub(super) fn no_name(identity: &Identity) -> StorageError {
     let name = identity.distinct_name();
     let why = format!("no name is free for {}", text_of(&identity.common_dir));
@@ -74,7 +86,12 @@ pub(super) fn no_name(identity: &Identity) -> StorageError {
 
 /// The command that makes a name stand for this repository.
 pub(super) fn relink(name: &RepoName, identity: &Identity) -> String {
-    let operands = shell_operands([OsStr::new(name.as_str()), place(identity).as_os_str()]);
+    relink_at(name, place(identity))
+}
+
+/// The command that makes a name stand for the repository at this path.
+pub(super) fn relink_at(name: &RepoName, place: &Path) -> String {
+    let operands = shell_operands([OsStr::new(name.as_str()), place.as_os_str()]);
     format!("prodigy-storage repo relink {operands}")
 }
 

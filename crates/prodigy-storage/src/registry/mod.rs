@@ -6,6 +6,7 @@
 
 mod entry;
 mod message;
+mod misplaced;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,9 @@ use prodigy_storage_layout::{
 
 use self::entry::{Entry, LOST, path_of};
 pub(crate) use self::message::register_at;
-use self::message::{conflict, no_name, place, unclear_entry};
+use self::message::{conflict, misplaced_entry, no_name, place, unclear_entry};
+pub use self::misplaced::Misplaced;
+use self::misplaced::{has_claim, has_own, remedy, to_put_back};
 use crate::call::operation::{ACTIVITY, FIND_WRITERS, LIST_JOBS, LIST_LOCKS};
 use crate::error::{no_identity, other_shape};
 use crate::notice::StorageNotice;
@@ -52,6 +55,9 @@ pub struct Registration {
     pub path: Option<PathBuf>,
     /// The time of the first registration.
     pub registered_at: Timestamp,
+    /// `None` if the entry is where it belongs. Otherwise its file was moved or copied by hand: its repository is refused until the
+    /// remedy was run.
+    pub misplaced: Option<Misplaced>,
 }
 
 /// A repository that was found, and its name.
@@ -107,6 +113,10 @@ pub(crate) fn repo_at(inner: &Arc<Inner>, path: &Path, registers: bool) -> Resul
                     tracing::warn!("{notice}");
                     named(&candidate.name, Some(notice))
                 })
+            }
+            _ if let Some((at, entry)) = &gathered.misplaced => {
+                let remedy = remedy(inner, at, entry, place(&identity), deadline);
+                return Err(misplaced_entry(at, &entry.name, &remedy));
             }
             // The unreadable entry may belong to this repository: a new registration would give the repository a
             // second namespace without anyone noticing.
@@ -191,13 +201,26 @@ fn of_data(
 }
 
 /// The entry of a name.
-pub(crate) fn registration(inner: &Inner, name: &RepoName) -> Result<Option<Registration>> {
-    Ok(
-        read(inner, name, inner.deadline())?.map(|(entry, _)| Registration {
-            path: path_of(&entry.identity).filter(|_| entry.kind != LOST),
-            registered_at: entry.registered_at,
-        }),
-    )
+pub(crate) fn registration(inner: &Arc<Inner>, name: &RepoName) -> Result<Option<Registration>> {
+    let deadline = inner.deadline();
+    let Some((entry, _)) = read(inner, name, deadline)? else {
+        return Ok(None);
+    };
+    let path = path_of(&entry.identity).filter(|_| entry.kind != LOST);
+    let misplaced = entry.is_misplaced(name).then(|| {
+        let common = path.clone().unwrap_or_default();
+        let worktree = common.parent().filter(|_| common.ends_with(".git"));
+        let remedy = remedy(inner, name, &entry, worktree.unwrap_or(&common), deadline);
+        Misplaced {
+            name: entry.name.clone(),
+            remedy,
+        }
+    });
+    Ok(Some(Registration {
+        path,
+        registered_at: entry.registered_at,
+        misplaced,
+    }))
 }
 
 /// Removes the entry of a name. Returns false if the name has no entry.
@@ -290,10 +313,18 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
         Err(error) if error.kind() == ErrorKind::Damaged => Err(error),
         holder => Ok(holder?),
     };
+    let all = entries(inner, deadline)?;
+    let mut moved = Vec::new();
     if let Ok(Some((entry, _))) = &holder {
         let known = entry.known(NameRole::Suggested, &found);
         let is_another = entry.kind != LOST && known.is_home() && !is_same(&found, &known);
-        if entry.name != name.as_str() || is_another {
+        let is_alias = entry.is_misplaced(name) && !all.iter().any(|(listed, _)| listed == name);
+        let is_misplaced = entry.is_misplaced(name) && !is_alias;
+        if is_misplaced {
+            moved = to_put_back(&all, name, entry, &found);
+        }
+        let is_free = is_misplaced && (has_claim(&all, name, &found) || has_own(&all, entry));
+        if is_alias || (is_another && !is_free) {
             let why = format!("the name belongs to {}, which is still there", entry.identity);
             return Err(
                 StorageError::new(ErrorKind::Conflict, "relink repository", name, why).with_hint(format!(
@@ -308,6 +339,9 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
         Ok(Some((_, revision))) => Expected::Revision(revision),
         Err(_) => Expected::Any,
     };
+    for (name, entry, expected) in moved {
+        put(inner, &name, &entry, expected, deadline)?;
+    }
     let entry = Entry::new(name, &identity, &found, inner.clock.now());
     put(inner, name, &entry, expected, deadline)?;
     // The other entries are removed last: if this is interrupted, the repository still has one of its names, and the next
@@ -333,7 +367,7 @@ pub(crate) fn register(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Resu
     let found = identity.evidence();
     let deadline = inner.deadline();
     if let Some((entry, _)) = read(inner, name, deadline)? {
-        if entry.name == name.as_str() && is_same(&found, &entry.known(NameRole::Suggested, &found)) {
+        if !entry.is_misplaced(name) && is_same(&found, &entry.known(NameRole::Suggested, &found)) {
             return Ok(Named {
                 name: name.clone(),
                 identity,
@@ -381,6 +415,8 @@ struct Gathered {
     known: Vec<KnownRepo>,
     /// An unreadable entry, which may belong to the repository, with its error.
     unclear: Option<(RepoName, Option<StorageError>)>,
+    /// An entry of the repository that is under another name than the one that it was registered under.
+    misplaced: Option<(RepoName, Entry)>,
 }
 
 /// Reads the entries of the two names that the repository may get by default. Unless one of them certainly belongs
@@ -394,8 +430,9 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
         candidates: Vec::new(),
         known: Vec::new(),
         unclear: None,
+        misplaced: None,
     };
-    let mut failed = None;
+    let (mut failed, mut replaced) = (None, Vec::new());
     for (role, name) in &roles {
         let (entry, revision) = match read(inner, name, deadline) {
             Ok(Some(read)) => read,
@@ -415,7 +452,13 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
             continue;
         }
         let mut known = entry.known(*role, found);
-        if entry.name != name.as_str() {
+        if entry.is_misplaced(name) {
+            let is_alias = entry.name.to_lowercase() == name.as_str().to_lowercase();
+            if !is_alias && is_same(found, &known) {
+                gathered.misplaced.get_or_insert((name.clone(), entry.clone()));
+            } else if !is_alias {
+                replaced.push(name.clone());
+            }
             // On a file system that ignores case, this is the entry of a name that differs only in case.
             known.recorded = Evidence::default();
             known.present = Present::Unreadable;
@@ -428,6 +471,10 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
     }
     for (name, listed) in entries(inner, deadline)? {
         if roles.iter().any(|(_, role_name)| *role_name == name) {
+            // The entry that was here may have been that of this repository.
+            if replaced.contains(&name) {
+                gathered.unclear.get_or_insert((name, None));
+            }
             continue;
         }
         match listed {
@@ -436,7 +483,11 @@ fn gather(inner: &Inner, identity: &Identity, found: &Evidence, deadline: Deadli
             }
             Ok((entry, revision)) => {
                 let known = entry.known(NameRole::Other, found);
-                gathered.push(name, entry, revision, known);
+                if !entry.is_misplaced(&name) {
+                    gathered.push(name, entry, revision, known);
+                } else if is_same(found, &known) {
+                    gathered.misplaced.get_or_insert((name, entry));
+                }
             }
             Err(error) => {
                 gathered.unclear.get_or_insert((name, Some(error)));

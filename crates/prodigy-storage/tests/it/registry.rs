@@ -339,3 +339,67 @@ fn no_flipped_byte_of_an_entry_makes_a_second_namespace_or_gives_the_first_to_an
     }
     assert_eq!(fixture.storage.repositories().all().unwrap(), names);
 }
+
+/// The file of the entry of a name.
+fn entry_of(fixture: &Fixture, name: &str) -> std::path::PathBuf {
+    let state = fixture.folder.path().join("root/state").join(name);
+    state.join("repository.json")
+}
+
+#[test]
+fn entries_that_were_exchanged_are_refused_and_one_relink_puts_all_of_them_back() {
+    let fixture = file_with(|b| b);
+    let names = ["one", "two", "three"];
+    // The folder of a repository need not have its name.
+    let folders = names.map(|name| plain(&fixture, &format!("folder-of-{name}")));
+    for (folder, name) in folders.iter().zip(names) {
+        let repo = fixture.storage.register(folder, name).unwrap();
+        repo.job("job").unwrap().events().append(&name).unwrap();
+    }
+    let whole = names.map(|name| std::fs::read(entry_of(&fixture, name)).unwrap());
+    for relinked in 0..3 {
+        for (at, name) in names.iter().enumerate() {
+            std::fs::write(entry_of(&fixture, name), &whole[(at + 1) % 3]).unwrap();
+        }
+        for (folder, name) in folders.iter().zip(names) {
+            let error = fixture.storage.repo_at(folder).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            let hint = error.hint().unwrap().to_owned();
+            let command = format!("prodigy-storage repo relink {name} {}", folder.display());
+            assert!(hint.contains(&command), "{hint}");
+            let entry = fixture
+                .storage
+                .repo(name)
+                .unwrap()
+                .registration()
+                .unwrap()
+                .unwrap();
+            assert!(entry.misplaced.is_some());
+        }
+        fixture
+            .storage
+            .relink(&folders[relinked], names[relinked])
+            .unwrap();
+        for (folder, name) in folders.iter().zip(names) {
+            assert_eq!(fixture.storage.repo_at(folder).unwrap().name().as_str(), name);
+        }
+    }
+}
+
+#[test]
+fn an_entry_under_a_wrong_name_gives_its_data_to_no_other_repository() {
+    let fixture = file_with(|b| b);
+    let (shop, other) = (plain(&fixture, "shop"), plain(&fixture, "store"));
+    fixture.storage.repo_at(&shop).unwrap();
+    let state = fixture.folder.path().join("root/state");
+    std::fs::rename(state.join("shop"), state.join("store")).unwrap();
+    let refused = fixture.storage.relink(&other, "store").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    for folder in [&shop, &other] {
+        fixture.storage.repo_at(folder).unwrap_err();
+    }
+    fixture.storage.relink(&shop, "store").unwrap();
+    assert_eq!(fixture.storage.repo_at(&shop).unwrap().name().as_str(), "store");
+    let other = fixture.storage.repo_at(&other).unwrap();
+    assert!(other.name().as_str().starts_with("store-"), "{}", other.name());
+}
