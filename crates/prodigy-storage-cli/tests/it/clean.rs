@@ -446,3 +446,39 @@ fn a_job_without_a_repository_is_one_of_the_repository_here() {
         .code(4)
         .says("in the repository `here`");
 }
+
+#[test]
+fn a_removal_that_died_before_it_unlinked_anything_frees_its_space_when_it_is_run_again() {
+    let bench = Bench::new().with("PRODIGY__STORAGE__BACKEND_CONFIG__MAX_FILE_SIZE", "4096");
+    let pad = "x".repeat(1500);
+    for number in 0..9 {
+        bench.append(&format!("{{\"n\":{number},\"pad\":\"{pad}\"}}\n"));
+    }
+    let log = bench.root().join("events/shop/job");
+    let segments = |folder: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
+            .collect()
+    };
+    let kept = bench.path("kept");
+    std::fs::create_dir(&kept).unwrap();
+    for segment in segments(&log) {
+        std::fs::copy(&segment, kept.join(segment.file_name().unwrap())).unwrap();
+    }
+    let clean = ["clean", "--events", "0s", "--yes"];
+    bench.run(&clean).code(0);
+    let left = segments(&log);
+    // The files of the removal are there again, and its mark hides them.
+    for segment in segments(&kept) {
+        let place = log.join(segment.file_name().unwrap());
+        if !left.contains(&place) {
+            std::fs::copy(&segment, place).unwrap();
+        }
+    }
+    assert!(segments(&log).len() > left.len());
+    bench.run(&clean).code(0);
+    assert_eq!(segments(&log).len(), left.len());
+    assert!(!bench.root().join("quarantine").exists());
+}

@@ -101,7 +101,8 @@ impl Examination<'_> {
                 .warning(FindingKind::HiddenEvents, &mark.path(folder), why)
                 .advice(
                     "if a copy brought the mark, move the mark away: the events are then read again. If the events are to go, \
-                     let a repair move their segments to the quarantine, as the next removal of events of this job does",
+                     let a repair move their segments to the quarantine; the next `clean --events` of this job removes those as \
+                     old as it says",
                 );
             return report(self, finding);
         }
@@ -109,7 +110,8 @@ impl Examination<'_> {
             let path = folder.join(name.file_name(forms.any()));
             let why = "a segment that was removed, and whose removal was cut short";
             let finding = self.note(FindingKind::Temporary, &path, why).advice(
-                "nothing: readers skip it; repair and the next removal of events of this job move the file to the quarantine",
+                "nothing: readers skip it; the next removal of events as old as its own removes the file, and repair moves it to the \
+                 quarantine",
             );
             report(self, finding);
         }

@@ -8,7 +8,7 @@ use prodigy_storage_layout::{JobAddress, SegmentForm, SegmentName, Timestamp, ev
 
 use super::clock::StepClock;
 use super::folder::LockedFolder;
-use super::listing::{self, Forms, Listing};
+use super::listing::{self, Forms, Leftover, Listing};
 use super::removed_mark::{MOST, RemovedMark, checks_of};
 use super::segment_ref::SegmentRef;
 use super::{Logs, search};
@@ -36,13 +36,14 @@ impl Logs {
     ) -> Result<LogSummary> {
         let folder = self.folder_of(REMOVE, job)?;
         let listing = listing::list(&self.root, &folder, deadline)?;
-        let chosen = self.choose(&folder, &listing, before, deadline)?;
-        self.size_of(&folder, names_of(&chosen, &listing))
+        let chosen = self.choose(&folder, listing.segments.iter(), before, deadline)?;
+        let (freed, _) = self.divide_leftovers(&folder, &listing, before, deadline)?;
+        self.size_of(&folder, names_of(&chosen, &freed))
     }
 
     /// Removes the oldest segments, up to the first one that is not sealed or has an event at `before` or later. The
-    /// segment with the newest event always stays, and so do all that were created after it. Also removes files that an interrupted
-    /// removal left.
+    /// segment with the newest event always stays, and so do all that were created after it. Also removes the files that an interrupted
+    /// removal left, if these rules would remove them without its mark, and moves the others to the quarantine, which frees no space.
     pub(crate) fn remove_before(
         &self,
         job: &JobAddress,
@@ -63,19 +64,19 @@ impl Logs {
         let _locked = LockedFolder::take(&self.root, &folder, deadline)?;
         self.root.check_takes_writes(REMOVE, job)?;
         let listing = listing::list(&self.root, &folder, deadline)?;
-        let chosen = self.choose(&folder, &listing, before, deadline)?;
-        let removed = self.size_of(&folder, names_of(&chosen, &listing))?;
+        let chosen = self.choose(&folder, listing.segments.iter(), before, deadline)?;
+        let (freed, moved) = self.divide_leftovers(&folder, &listing, before, deadline)?;
+        let removed = self.size_of(&folder, names_of(&chosen, &freed))?;
         let mut mark = listing.removed();
         let mut marks = listing.removed_marks.clone();
         if mark.is_some() && (marks.len() > 1 || !listing.leftovers.is_empty()) {
             // If a process died after it wrote the mark, the mark may not be on the disk yet.
             self.root.sync_folder(&folder)?;
-            let is_ours = self.has_begun(&folder, &listing);
-            for leftover in &listing.leftovers {
-                match is_ours {
-                    true => self.unlink_segment(&folder, &leftover.name, deadline)?,
-                    false => self.move_away(&folder, &leftover.name, deadline)?,
-                }
+            for leftover in freed {
+                self.unlink_segment(&folder, &leftover.name, deadline)?;
+            }
+            for leftover in moved {
+                self.move_away(&folder, &leftover.name, deadline)?;
             }
             self.unlink_marks(&folder, &mut marks, mark)?;
         }
@@ -114,8 +115,34 @@ impl Logs {
         Ok(removed)
     }
 
-    /// True if this process has begun the removal that hides segments, and an error ended it. Otherwise another process
-    /// died there, or the mark was copied to a log that has the same segments.
+    /// Divides the segments that a removal has hidden: those that may be unlinked, and the others. A process unlinks what its own
+    /// removal left. Otherwise another process died there, or the mark was copied to a log that has the same segments, so only
+    /// what this removal would take without the mark is unlinked.
+    fn divide_leftovers<'l>(
+        &self,
+        folder: &Path,
+        listing: &'l Listing,
+        before: Timestamp,
+        deadline: Deadline,
+    ) -> Result<(Vec<&'l Leftover>, Vec<&'l Leftover>)> {
+        let leftovers = listing.leftovers.iter();
+        let is_identified = listing.removed().is_some_and(RemovedMark::has_checks);
+        if listing.leftovers.is_empty() || !is_identified || self.has_begun(folder, listing) {
+            let is_freed = self.has_begun(folder, listing);
+            return Ok(leftovers.partition(|_| is_freed));
+        }
+        let hidden = leftovers
+            .clone()
+            .map(|leftover| (&leftover.name, &leftover.forms));
+        let chosen = self.choose(folder, listing.segments.iter().chain(hidden), before, deadline)?;
+        let is_chosen = |leftover: &&Leftover| {
+            let base = leftover.name.base();
+            chosen.iter().any(|old| old.name == base)
+        };
+        Ok(leftovers.partition(is_chosen))
+    }
+
+    /// True if this process has begun the removal that hides segments, and an error ended it.
     fn has_begun(&self, folder: &Path, listing: &Listing) -> bool {
         let mark = listing.removed().map(|mark| mark.path(folder));
         mark.is_some_and(|path| self.begun_removals.lock().contains(&path))
@@ -134,20 +161,16 @@ impl Logs {
         self.root.sync_folder(folder)
     }
 
-    /// Chooses the oldest segments that may be removed.
-    fn choose(
+    /// Chooses the oldest of these segments that may be removed.
+    fn choose<'a>(
         &self,
         folder: &Path,
-        listing: &Listing,
+        segments: impl Iterator<Item = (&'a SegmentName, &'a Forms)>,
         before: Timestamp,
         deadline: Deadline,
     ) -> Result<Vec<Old>> {
         let clock = &mut StepClock::until(deadline);
-        let mut by_age: Vec<_> = listing
-            .segments
-            .iter()
-            .filter(|(name, _)| name.is_canonical())
-            .collect();
+        let mut by_age: Vec<_> = segments.filter(|(name, _)| name.is_canonical()).collect();
         by_age.sort_by_key(|(name, _)| name.made());
         let mut chosen: Vec<Old> = Vec::new();
         for (name, forms) in &by_age {
@@ -332,11 +355,13 @@ impl Old {
     }
 }
 
-/// The segments of which a removal unlinks the files, or moves them to the quarantine.
-fn names_of<'a>(chosen: &'a [Old], listing: &'a Listing) -> impl Iterator<Item = (&'a SegmentName, Forms)> {
-    let leftovers = listing.leftovers.iter();
-    let leftovers = leftovers.map(|leftover| (&leftover.name, leftover.forms));
-    chosen.iter().map(|old| (&old.name, old.forms)).chain(leftovers)
+/// The segments of which a removal unlinks the files.
+fn names_of<'a>(
+    chosen: &'a [Old],
+    freed: &'a [&'a Leftover],
+) -> impl Iterator<Item = (&'a SegmentName, Forms)> {
+    let freed = freed.iter().map(|leftover| (&leftover.name, leftover.forms));
+    chosen.iter().map(|old| (&old.name, old.forms)).chain(freed)
 }
 
 /// Takes as many of the oldest segments as one mark can identify. Returns them, and the last of them.

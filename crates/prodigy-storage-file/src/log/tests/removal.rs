@@ -254,6 +254,11 @@ fn a_removal_that_was_cut_short_at_any_call_is_whole_for_readers_and_ended_by_th
         assert_eq!(place.payloads(&store), ["3", "4"]);
         assert_eq!(segments(&place), [name(3, 3), name(4, 4)], "after {step} calls");
         assert_eq!(marks(&place).len(), 1);
+        assert_eq!(
+            place.quarantined().len(),
+            0,
+            "the next one frees the space, after {step} calls"
+        );
         if removed.is_ok() {
             assert!(outcomes[0] > 3 && outcomes[1] > 3, "{outcomes:?}");
             return;
@@ -294,7 +299,11 @@ fn a_file_that_comes_back_stays_removed_and_goes_with_the_next_removal() {
     let store = place.store();
     assert_eq!(place.payloads(&store), ["2", "3"]);
     assert_eq!(place.after(&store, Some(end)).0, []);
-    assert_eq!(remove(&place, &store, 2).segments, 1, "moved to the quarantine");
+    // A removal of younger events would not take it, so it is kept.
+    assert_eq!(remove(&place, &store, 1).segments, 0, "moved to the quarantine");
+    assert_eq!((segments(&place).len(), place.quarantined().len()), (2, 1));
+    sealed(&place, 1..2);
+    assert_eq!(remove(&place, &place.store(), 2).segments, 1, "unlinked");
     assert_eq!((segments(&place).len(), place.quarantined().len()), (2, 1));
     // The doctor's repair moves it away as well, and no other one.
     sealed(&place, 1..2);
@@ -321,8 +330,8 @@ fn what_the_mark_of_a_cleaned_copy_hides_is_reported_and_no_repair_or_removal_lo
         match repairs {
             Some(true) => assert_eq!(place.findings("/.removed-", true).len(), 1),
             Some(false) => assert_eq!(
-                remove(&place, &place.store(), 0).segments,
-                7,
+                remove(&place, &place.store(), 1).segments,
+                0,
                 "moved to the quarantine"
             ),
             None => {
@@ -358,6 +367,23 @@ fn a_removal_that_failed_at_any_call_is_ended_by_its_process_and_frees_all_space
             return;
         }
     }
+}
+
+#[test]
+fn of_what_the_mark_of_a_cleaned_copy_hides_a_removal_frees_no_more_than_it_would_without_the_mark() {
+    let (place, fork) = (Place::new(), Place::new());
+    sealed(&place, 0..10);
+    copy_log(&place, &fork, |_| true);
+    remove(&fork, &fork.store(), 8);
+    copy_log(&fork, &place, |name| name.starts_with(".removed-"));
+    assert_eq!(place.payloads(&place.store()), ["8", "9"]);
+    assert_eq!(remove(&place, &place.store(), 3).segments, 3);
+    let kept: Vec<_> = (3..8)
+        .map(|number| line(id(number), &number.to_string()))
+        .collect();
+    let mut quarantined = place.quarantined();
+    quarantined.sort();
+    assert_eq!(quarantined, kept);
 }
 
 /// Copies the files of one log into the folder of another one.
