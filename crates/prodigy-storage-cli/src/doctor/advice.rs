@@ -163,7 +163,15 @@ impl Advice {
             return None;
         }
         let quarantine = root.join("quarantine");
-        let mut command = format!("mkdir -p -m 0700 {}", as_word(&quarantine));
+        let mut command = String::new();
+        if quarantine.symlink_metadata().is_ok() && !quarantine.is_dir() {
+            let (from, to) = (as_word(&quarantine), file_beside(&quarantine));
+            if *paths == [quarantine.as_path()] {
+                return Some(format!("mv {from} {}", as_word(&to)));
+            }
+            command = format!("{{ test -d {from} || mv {from} {}; }} && ", as_word(&to));
+        }
+        command.push_str(&format!("mkdir -p -m 0700 {}", as_word(&quarantine)));
         for path in paths {
             // Two such files may have one name; and the quarantine is emptied by the age of its files.
             let path_below = path.strip_prefix(root).ok()?.as_os_str().as_bytes();
@@ -297,6 +305,19 @@ impl Advice {
         ));
         Some(command)
     }
+}
+
+/// A free name beside a file that is at the path of a folder.
+fn file_beside(path: &Path) -> PathBuf {
+    let named = |end: String| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let mut names = std::iter::once(named(".file".to_owned()))
+        .chain((2..).map(|number: u64| named(format!(".file-{number}"))));
+    let free = names.find(|name| name.symlink_metadata().is_err());
+    free.unwrap_or_else(|| named(".file".to_owned()))
 }
 
 #[cfg(test)]

@@ -236,6 +236,68 @@ fn the_doctor_says_where_a_link_leads_and_copies_what_is_behind_it_first() {
     assert!(run.out.contains(&format!("rm {}", job.display())), "{}", run.out);
 }
 
+/// Runs the first command that the doctor names, until it has none. Returns how many it named.
+fn follow_the_doctor(bench: &Bench) -> usize {
+    for step in 0..10 {
+        let found = bench.run(&["doctor"]).out;
+        let Some(command) = found.lines().find_map(|line| line.strip_prefix("         run: ")) else {
+            return step;
+        };
+        crate::planted::shell(bench, command).code(0);
+    }
+    panic!("the commands of the doctor do not come to an end");
+}
+
+#[test]
+fn a_file_at_the_path_of_any_folder_of_the_store_goes_away_by_the_doctors_command() {
+    const AREAS: [&str; 11] = [
+        "quarantine",
+        "events",
+        "state",
+        "dlq",
+        "locks",
+        "deletions",
+        "moved",
+        "worktrees",
+        "orphaned_worktrees",
+        "imported",
+        "events/shop",
+    ];
+    for area in AREAS {
+        println!("{area}");
+        let (bench, _) = two_checkpoints();
+        let path = bench.root().join(area);
+        let _ = fs::remove_dir_all(&path);
+        fs::write(&path, "mine").unwrap();
+        bench.run(&["doctor"]).code(5);
+        assert!((1..=2).contains(&follow_the_doctor(&bench)));
+        bench.run(&["doctor"]).code(0).prints("damage: 0 found");
+        bench.append("{\"n\":2}\n");
+    }
+}
+
+#[test]
+fn a_file_that_is_the_quarantine_keeps_no_other_command_of_the_doctor_from_its_work() {
+    let (bench, _) = two_checkpoints();
+    bench.write("home/.prodigy/quarantine", "mine");
+    bench.write("home/.prodigy/dlq", "mine");
+    bench.write("home/.prodigy/notes", "mine");
+    let found = bench.run(&["doctor", "--verbose"]).code(5).out;
+    let named = found
+        .lines()
+        .filter_map(|line| line.strip_prefix("         run: "));
+    let mut named: Vec<&str> = named.collect();
+    named.sort_by_key(|command| !command.contains("notes"));
+    for command in named
+        .into_iter()
+        .filter(|command| !command.ends_with("quarantine.file"))
+    {
+        crate::planted::shell(&bench, command).code(0);
+    }
+    follow_the_doctor(&bench);
+    bench.run(&["doctor"]).code(0).prints("damage: 0 found");
+}
+
 #[test]
 fn a_doctor_that_reports_a_failure_counts_it_and_does_not_end_with_0() {
     let bench = Bench::new();
