@@ -124,7 +124,7 @@ fn of_check(check: Check) -> Problem {
 }
 
 /// The command that sets the clock over the network.
-pub(crate) const RIGHT_CLOCK: &str = "if this clock is right, that of the machine that wrote was wrong";
+const RIGHT_CLOCK: &str = "if this clock is right, that of the machine that wrote was wrong";
 pub(crate) const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
 
 fn of_notice(notice: &StorageNotice, tool: &str) -> Problem {
@@ -324,21 +324,39 @@ pub(crate) fn later(newest: Newest, job: &JobAddress, written: Option<Timestamp>
     }
 }
 
-/// A newest write whose time is more than an hour ahead of the clock, as a problem.
-pub(crate) fn of_newest(storage: &Storage, newest: &Newest) -> Option<Problem> {
-    const HOUR: i64 = 3_600_000_000_000;
-    let allowed = Timestamp::now().as_nanos().saturating_add(HOUR);
-    let (written, job) = newest.as_ref()?;
-    if written.as_nanos() <= allowed {
-        return None;
-    }
+/// The audit log, which is in no list of jobs, and the time of the last write to it.
+fn audit_log(storage: &Storage) -> Option<(JobAddress, Timestamp)> {
+    let log = storage.repo(RepoName::AUDIT).ok()?.job("clean").ok()?;
+    let written = log.status().ok()?.last_activity?;
+    Some((log.address().clone(), written))
+}
+
+/// Advice about a date that is ahead of a clock which is right.
+pub(crate) fn right_clock(root: Option<&Path>) -> String {
     let mut hint = RIGHT_CLOCK.to_owned();
-    if let Some(root) = storage.capabilities().root {
-        let root = as_word(&root).into_owned();
+    if let Some(root) = root {
+        let root = as_word(root);
         hint.push_str(&format!(
             ", or a program set the date of a file: `find {root} -type f -newermt '1 hour' -exec touch {{}} +` sets such dates to now"
         ));
     }
+    hint
+}
+
+/// A newest write whose time is more than an hour ahead of the clock, as a problem.
+pub(crate) fn of_newest(storage: &Storage, newest: &Newest) -> Option<Problem> {
+    const HOUR: i64 = 3_600_000_000_000;
+    let allowed = Timestamp::now().as_nanos().saturating_add(HOUR);
+    let newest = match audit_log(storage) {
+        Some((log, written)) => later(newest.clone(), &log, Some(written)),
+        None => newest.clone(),
+    };
+    let (written, job) = newest.as_ref()?;
+    if written.as_nanos() <= allowed {
+        return None;
+    }
+    let root = storage.capabilities().root;
+    let hint = right_clock(root.as_deref());
     Some(Problem {
         name: "clock",
         severity: Severity::Warning,

@@ -72,6 +72,7 @@ impl Advice {
             FindingKind::Registry => self.misplaced(path),
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?))),
+            FindingKind::AheadOfClock if finding.severity == FindingSeverity::Note => None,
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
             // A link without a target hides no data, so it may be removed.
             FindingKind::Link | FindingKind::InTheWay if path.is_symlink() && !path.exists() => {

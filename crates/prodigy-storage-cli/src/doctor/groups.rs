@@ -6,9 +6,9 @@ use prodigy_storage::doctor::{Finding, FindingKind, FindingOutcome, FindingSever
 use prodigy_storage::escape;
 
 use super::outside::print_remedy;
-use crate::app::App;
+use crate::app::{Access, App};
 use crate::errors::Result;
-use crate::problems::{ALSO, RIGHT_CLOCK};
+use crate::problems::{ALSO, right_clock};
 use crate::shell::{in_this_store, tool};
 
 /// Findings of one kind that have the same remedy.
@@ -119,7 +119,10 @@ impl Group {
 pub(super) fn print_advice(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<()> {
     print_remedy(app, command, Some(&finding.advice))?;
     match (finding.kind, command) {
-        (FindingKind::AheadOfClock, Some(_)) => app.detail(ALSO, RIGHT_CLOCK),
+        (FindingKind::AheadOfClock, Some(_)) => {
+            let root = app.open_quietly(Access::Read).ok().and_then(|storage| storage.capabilities().root);
+            app.detail(ALSO, &escape(&right_clock(root.as_deref())))
+        }
         (FindingKind::Moved, Some(_)) => app.detail(ALSO, &format!("first, {}", finding.advice)),
         (FindingKind::NameCollision, Some(_)) => app.detail(
             ALSO,

@@ -6,7 +6,9 @@ mod outside;
 
 use std::time::Duration;
 
-use prodigy_storage::doctor::{Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome};
+use prodigy_storage::doctor::{
+    Doctor, DoctorScope, DoctorSummary, Finding, FindingKind, FindingOutcome, FindingSeverity,
+};
 use prodigy_storage::{Check, JobId, Result as Stored, Severity, Storage, escape};
 
 use self::advice::Advice;
@@ -58,7 +60,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DoctorArgs) -> Result<Exit> {
     let looked = look(&doctor, arguments, &scope, &mut |finding| {
         is_of_scope |= job.as_ref().is_none_or(|job| is_about(&finding, job));
         is_store &= finding.kind != FindingKind::NoStore;
-        is_ahead |= finding.kind == FindingKind::AheadOfClock;
+        is_ahead |= finding.kind == FindingKind::AheadOfClock && finding.severity > FindingSeverity::Note;
         let is_left = matches!(finding.outcome, FindingOutcome::Left { .. });
         let command = advice.command(&finding);
         let command = command.filter(|command| !(is_left && advice.is_repair(command)));

@@ -62,7 +62,7 @@ impl Examination<'_> {
     pub(super) fn log(&mut self, job: &JobAddress, folder: &Path) {
         match listing::list(self.root, folder, Deadline::never()) {
             Ok(listing) => {
-                self.ahead_of_clock(folder, listing.segments.keys());
+                self.ahead_of_clock(folder, listing.segments.iter());
                 self.sealed_marks(folder, &listing);
                 self.removed_marks(folder, &listing);
                 self.leftovers(job, folder, &listing);
@@ -117,30 +117,50 @@ impl Examination<'_> {
         }
     }
 
-    /// Reports a log whose newest id is ahead of the clock.
-    fn ahead_of_clock<'a>(&mut self, folder: &Path, names: impl Iterator<Item = &'a SegmentName>) {
+    /// Reports a log whose newest id is ahead of the clock. It is a note if the file of the event is not ahead, since the clock is right
+    /// again.
+    fn ahead_of_clock<'a>(
+        &mut self,
+        folder: &Path,
+        segments: impl Iterator<Item = (&'a SegmentName, &'a Forms)>,
+    ) {
         let (root, mut clock) = (self.root, StepClock::default());
         // The examination of the segment itself reports if it can't be read.
-        let newest = names
-            .filter(|name| name.is_canonical())
-            .filter_map(|name| {
+        let newest = segments
+            .filter(|(name, _)| name.is_canonical())
+            .filter_map(|(name, forms)| {
                 search::last_id_of(SegmentRef::new(root, folder, name), &mut clock)
                     .ok()?
-                    .map(|id| (id, name))
+                    .map(|id| (id, name, forms))
             })
-            .max();
-        if let Some((newest, name)) = newest.filter(|(newest, _)| newest.is_ahead_of(root.now())) {
-            let path = folder.join(name.file_name(name.twin_form().unwrap_or(SegmentForm::Plain)));
-            let why = format!(
-                "the newest id of the log is dated {}, more than an hour ahead of the clock",
-                newest.time().to_rfc3339()
-            );
-            let finding = self.warning(FindingKind::AheadOfClock, &path, why).advice(
+            .max_by_key(|(id, ..)| *id);
+        let now = root.now();
+        let Some((newest, name, forms)) = newest.filter(|(newest, ..)| newest.is_ahead_of(now)) else {
+            return;
+        };
+        let path = folder.join(name.file_name(name.twin_form().unwrap_or(forms.any())));
+        let until = newest.time().to_rfc3339();
+        let why = format!("the newest id of the log is dated {until}, more than an hour ahead of the clock");
+        let written = root
+            .fs
+            .metadata(&path)
+            .map(|found| EventId::floor(found.modified));
+        let finding = match written {
+            Ok(written) if !written.is_ahead_of(now) => self
+                .note(
+                    FindingKind::AheadOfClock,
+                    &path,
+                    format!("{why}, and its file is not: the clock was wrong when the event was written"),
+                )
+                .advice(format!(
+                    "nothing: until {until}, new events get ids just above the newest one; their times are true"
+                )),
+            _ => self.warning(FindingKind::AheadOfClock, &path, why).advice(
                 "check the clock of this machine, and of the one that wrote the event: later ids lie above it; the times of \
                  later events are true",
-            );
-            self.report(finding);
-        }
+            ),
+        };
+        self.report(finding);
     }
 
     fn segment(&mut self, folder: &Path, name: &SegmentName, forms: Forms) {

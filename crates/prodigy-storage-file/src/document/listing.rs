@@ -130,7 +130,8 @@ impl Documents {
         if let Some(file) = self.entry(&path, document.clone(), folder.metadata_of(name.as_ref()))? {
             survey.checkpoints.add(file.bytes);
             let written = match document {
-                Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.time(),
+                // A name that is later than its file is of a clock that was wrong.
+                Document::Map(_, stamp) | Document::Reduce(_, stamp) => stamp.time().min(file.modified),
                 _ => file.modified,
             };
             survey.last_write = survey.last_write.max(Some(written));
