@@ -20,7 +20,7 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::input::unreadable;
-use crate::job::not_reserved;
+use crate::job::{not_reserved, repositories};
 use crate::new_file::is_standard;
 use crate::output::counted;
 use crate::progress::Progress;
@@ -70,6 +70,12 @@ pub(crate) use find::MIGRATED;
 pub(crate) use migrate::{MigrateArgs, run as migrate};
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
+    import(app, arguments, None)
+}
+
+/// Imports a file or a folder. If the folder belongs to a project, registers the repository of the project before anything is
+/// stored.
+fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> Result<Exit> {
     let path = &find::folder(&arguments.path)?;
     if let Some(repo) = &arguments.repo {
         not_reserved(&RepoName::new(repo)?)?;
@@ -136,9 +142,18 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
         ));
     }
     let read = originals::leave_what_is_read(&mut files, path, originals.as_ref());
+    let mut importer = Importer::new(&storage, arguments.dry_run);
+    let has_found =
+        !files.found.is_empty() || own.as_ref().is_some_and(|own| repositories(own).next().is_some());
+    if let Some(project) = project.filter(|_| has_found) {
+        let repo = match arguments.dry_run {
+            true => storage.find_repo_at(project)?,
+            false => storage.repo_at(project)?,
+        };
+        app.repo_notices(&repo);
+    }
     let longest = storage.config().file.max_document_size;
     in_the_order_of_time(&mut files.found, longest);
-    let mut importer = Importer::new(&storage, arguments.dry_run);
     if let Some(own) = own {
         own::import(app, &own, &storage, &mut importer, arguments.repo.as_deref())?;
     }
@@ -158,6 +173,9 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> {
     drop(progress);
     if !arguments.dry_run {
         done.mark(&files.indexes)?;
+    }
+    if !has_found && read == 0 && importer.refusals.is_empty() {
+        app.note(&format!("{}: nothing to import was found", path.display()));
     }
     if read > 0 {
         app.note(&format!(

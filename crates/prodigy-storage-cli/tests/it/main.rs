@@ -43,6 +43,7 @@ mod kinds;
 mod large;
 mod lock;
 mod memory;
+mod migrate;
 #[cfg(feature = "postgres")]
 mod moves;
 mod names;
