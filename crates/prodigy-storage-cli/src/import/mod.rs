@@ -3,6 +3,7 @@
 mod find;
 mod lines;
 mod migrate;
+mod names;
 pub(crate) mod originals;
 mod own;
 mod store;
@@ -126,7 +127,9 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
             .iter_mut()
             .for_each(|file| file.repo = Some(repo.clone()));
     }
-    if let Some(file) = files.found.iter().find(|file| file.repo.is_none()) {
+    if let Some(file) = files.found.first()
+        && files.found.iter().all(|file| file.repo.is_none())
+    {
         let what = format!(
             "import {}: nothing says which repository it belongs to",
             file.path.display()
@@ -143,6 +146,7 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
     }
     let read = originals::leave_what_is_read(&mut files, path, originals.as_ref());
     let mut importer = Importer::new(&storage, arguments.dry_run);
+    let has_refused_names = names::leave_out(&mut files, &mut importer);
     let has_found =
         !files.found.is_empty() || own.as_ref().is_some_and(|own| repositories(own).next().is_some());
     if let Some(project) = project.filter(|_| has_found) {
@@ -190,6 +194,9 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
         ));
     }
     print_refusals(app, &importer);
+    if has_refused_names {
+        app.hint("to import what has such a name, copy the folder, change the name everywhere in the copy, and import the copy");
+    }
     // For the root itself, the doctor reports unknown files.
     for unknown in files.unknown.iter().filter(|_| !is_root) {
         app.skipped(&format!(
@@ -270,9 +277,10 @@ fn import_lines(
             }
             "document" => {
                 match (&line.of, &line.name, line.data) {
-                    (Some(of), Some(name), Some(data)) => {
-                        importer.value(&job.documents(of)?, &place, name, data)?;
-                    }
+                    (Some(of), Some(name), Some(data)) => match job.documents(of) {
+                        Ok(documents) => importer.value(&documents, &place, name, data)?,
+                        Err(error) => importer.refuse(&place, format!("{error:#}")),
+                    },
                     _ => importer.refuse(&place, "it is not a document"),
                 }
                 Kind::JobDocument("documents")

@@ -166,6 +166,17 @@ impl<'a> Importer<'a> {
         self.refusals.push(format!("{what}: {why}"));
     }
 
+    /// Refuses a value that the store does not take, so that the others are imported.
+    fn unless_refused(&mut self, place: &str, stored: Outcome) -> Outcome {
+        match stored {
+            Err(error) if is_about_the_value(&error) => {
+                self.refuse(place, format!("{error:#}"));
+                Ok(())
+            }
+            stored => stored,
+        }
+    }
+
     /// Reads a file. If that fails, reports the file as refused.
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
         let longest = self.storage.config().file.max_document_size;
@@ -293,7 +304,7 @@ impl<'a> Importer<'a> {
             // They are counted when the log is read.
             self.planned.events += batch.len() as u64;
         } else {
-            batch.set_ids(ids.iter().copied());
+                batch.set_ids(ids.iter().copied());
             let appended = job.events().append_prepared(batch, Some(Durability::Relaxed))?;
             self.count.stored += appended.stored as u64;
             self.count.known += appended.duplicates as u64;
@@ -362,13 +373,8 @@ impl<'a> Importer<'a> {
     /// Imports a dead letter.
     pub(super) fn letter(&mut self, job: &Job, place: &str, item: &RawValue) -> Outcome {
         if self.dry {
-            return match self.plan_letter(job, item) {
-                Err(error) if is_about_the_value(&error) => {
-                    self.refuse(place, format!("{error:#}"));
-                    Ok(())
-                }
-                planned => planned,
-            };
+            let planned = self.plan_letter(job, item);
+            return self.unless_refused(place, planned);
         }
         match job.dlq().push_raw(item) {
             Ok(report) => {
@@ -502,6 +508,11 @@ impl<'a> Importer<'a> {
 
     /// Imports a state of a job as a checkpoint, under its own key or under a key that is derived from its bytes.
     pub(super) fn state(&mut self, job: &Job, place: &str, state: State<'_>) -> Outcome {
+        let stored = self.new_state(job, place, state);
+        self.unless_refused(place, stored)
+    }
+
+    fn new_state(&mut self, job: &Job, place: &str, state: State<'_>) -> Outcome {
         let text = state.data.get();
         let key = state.key.clone().unwrap_or_else(|| derived_key(text.as_bytes()));
         let is_planned = self.dry && !self.planned.states.insert((job.address().clone(), key.clone()));
@@ -560,6 +571,11 @@ impl<'a> Importer<'a> {
         name: &str,
         value: &RawValue,
     ) -> Outcome {
+        let stored = self.new_value(documents, place, name, value);
+        self.unless_refused(place, stored)
+    }
+
+    fn new_value(&mut self, documents: &Documents, place: &str, name: &str, value: &RawValue) -> Outcome {
         let same = |stored: &RawValue| {
             let of = |text: &str| serde_json::from_str::<Value>(text).ok();
             of(stored.get()) == of(value.get())

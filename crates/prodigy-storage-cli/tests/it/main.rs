@@ -35,6 +35,7 @@ mod follow;
 mod foreign;
 mod health;
 mod import;
+mod import_names;
 mod imported;
 mod in_process;
 mod job;

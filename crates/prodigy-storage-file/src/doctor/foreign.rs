@@ -3,11 +3,31 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use prodigy_storage_layout::{DLQ, EVENTS, STATE};
+use prodigy_storage_layout::{DLQ, EVENTS, JobId, STATE};
 
 use super::finding::{Finding, FindingKind, FindingSeverity};
 use super::walk::Examination;
 use crate::fs::OpenMode;
+
+/// True if a folder or a file that names a repository, a job or a document at this path has a name that is not allowed. All names are
+/// under the same rules.
+fn has_refused_name(path: &Path) -> bool {
+    let parts: Vec<&str> = path.iter().skip(1).filter_map(|part| part.to_str()).collect();
+    let Some((file, folders)) = parts.split_last() else {
+        return false;
+    };
+    // Files in the folder of a job name nothing.
+    let named = match path.iter().next().and_then(|area| area.to_str()) {
+        Some("sessions") => file.strip_suffix(".json"),
+        Some(STATE) if folders.last() == Some(&"mappings") => file.strip_suffix(".json"),
+        _ => None,
+    };
+    folders
+        .iter()
+        .copied()
+        .chain(named)
+        .any(|name| JobId::new(name).is_err())
+}
 
 /// A kind of files or folders that is reported in one finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +46,7 @@ pub(super) enum Group {
     Unreadable,
     OverLimit,
     JobState,
+    RefusedNames,
     Stray,
 }
 
@@ -51,8 +72,17 @@ impl Group {
     }
 
     /// Chooses the group of a path that is not part of the layout. A file is another program's if the tool's `import` knows what such a
-    /// path holds.
+    /// path holds, and leaves out where it is under a name that the store does not take.
     pub(super) fn of(path: &Path) -> Self {
+        match Self::known(path) {
+            Self::OtherEventFiles | Self::DeadLetters | Self::JobState if has_refused_name(path) => {
+                Self::RefusedNames
+            }
+            group => group,
+        }
+    }
+
+    fn known(path: &Path) -> Self {
         let parts: Option<Vec<&str>> = path.iter().map(|part| part.to_str()).collect();
         let is_letter = |rest: &[&str]| match rest {
             [.., "items", file] => file.ends_with(".json"),
@@ -179,6 +209,12 @@ impl Group {
                 "another program's file, which is larger than `max_document_size`; readers refuse it",
                 "files of another program that are larger than `max_document_size`; readers refuse them",
                 "raise `backend_config.max_document_size` if they have to be read; they stay as they are",
+            ),
+            Self::RefusedNames => (
+                "another program's file under a name that this store does not take; it is not read",
+                "files of another program under names that this store does not take; they are not read",
+                "nothing: it stays as it is, for the program that wrote it; to store its contents, copy the root, give the file or folder \
+                 another name in the copy, and import the copy, which says what is wrong with a name",
             ),
             Self::JobState => (
                 "another program's file about a job; it is not read",
