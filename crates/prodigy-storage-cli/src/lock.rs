@@ -110,7 +110,7 @@ fn run_under(app: &mut App<'_>, arguments: &RunArgs) -> Result<Exit> {
 }
 
 /// Takes the lock. Reports what it waits for if the wait is long.
-fn take(
+pub(crate) fn take(
     app: &mut App<'_>,
     storage: &Storage,
     name: &LockName,

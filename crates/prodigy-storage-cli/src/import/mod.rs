@@ -8,6 +8,7 @@ pub(crate) mod originals;
 mod own;
 mod store;
 mod text;
+mod turn;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use crate::table::{Column, Table};
 use find::{Files, ImportFile, Kind};
 use originals::{Done, Originals};
 use store::Importer;
+use turn::Turn;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
@@ -114,6 +116,7 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
         _ => false,
     };
     let storage = app.open_without(arguments.access(), is_this)?;
+    let turn = Turn::of(app, &storage, arguments.dry_run)?;
     let own = match own::is_copy(&storage, path) && arguments.repo.is_none() {
         true => None,
         false => own::store(path)?,
@@ -145,7 +148,7 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
         ));
     }
     let read = originals::leave_what_is_read(&mut files, path, originals.as_ref());
-    let mut importer = Importer::new(&storage, arguments.dry_run);
+    let mut importer = Importer::new(&storage, turn);
     let has_refused_names = names::leave_out(&mut files, &mut importer);
     let has_found =
         !files.found.is_empty() || own.as_ref().is_some_and(|own| repositories(own).next().is_some());
@@ -230,7 +233,8 @@ fn keep(app: &mut App<'_>) -> io::Result<NamedTempFile> {
 fn file(app: &mut App<'_>, arguments: &ImportArgs, path: &Path, shown: &str) -> Result<Exit> {
     lines::check(path, shown)?;
     let storage = app.open(arguments.access())?;
-    let mut importer = Importer::new(&storage, arguments.dry_run);
+    let turn = Turn::of(app, &storage, arguments.dry_run)?;
+    let mut importer = Importer::new(&storage, turn);
     let (repo, job) = (arguments.repo.as_deref(), arguments.job.as_deref());
     import_lines(&storage, &mut importer, (path, shown), repo, job)?;
     print_refusals(app, &importer);

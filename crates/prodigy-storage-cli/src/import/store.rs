@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::text;
+use super::turn::Turn;
 use crate::errors::is_about_the_value;
 
 #[cfg(test)]
@@ -68,6 +69,7 @@ pub(super) struct Importer<'a> {
     storage: &'a Storage,
     /// True in a dry run, which stores nothing.
     pub(super) dry: bool,
+    turn: Turn,
     /// The checksum of each imported event's payload, for the comparison with the stored event.
     events: HashMap<EventId, u128>,
     /// The ids of the dead letters that were pushed to a job. A new one has the checksum of its data, for the
@@ -140,10 +142,11 @@ fn sum(bytes: &[u8]) -> u128 {
 }
 
 impl<'a> Importer<'a> {
-    pub(super) fn new(storage: &'a Storage, dry: bool) -> Self {
+    pub(super) fn new(storage: &'a Storage, turn: Turn) -> Self {
         Self {
             storage,
-            dry,
+            dry: turn.is_dry(),
+            turn,
             events: HashMap::new(),
             letters: HashMap::new(),
             planned: Planned::default(),
@@ -304,7 +307,8 @@ impl<'a> Importer<'a> {
             // They are counted when the log is read.
             self.planned.events += batch.len() as u64;
         } else {
-                batch.set_ids(ids.iter().copied());
+            self.turn.check()?;
+            batch.set_ids(ids.iter().copied());
             let appended = job.events().append_prepared(batch, Some(Durability::Relaxed))?;
             self.count.stored += appended.stored as u64;
             self.count.known += appended.duplicates as u64;
@@ -541,6 +545,7 @@ impl<'a> Importer<'a> {
         }
         let name = CheckpointKey::new(&key)
             .map_err(|error| StorageError::invalid("import checkpoint", place, error.to_string()))?;
+        self.turn.check()?;
         let options = SaveOptions::new()
             .key(name)
             .cursor(state.cursor)

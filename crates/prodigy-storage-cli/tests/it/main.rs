@@ -36,6 +36,7 @@ mod foreign;
 mod health;
 mod import;
 mod import_names;
+mod import_turns;
 mod imported;
 mod in_process;
 mod job;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use crate::import_turns::{exported, imports_at_once};
 use crate::server::Server;
 use crate::support::Bench;
 
@@ -438,4 +439,13 @@ fn readers_under_way_outlive_their_connections() {
         let all: Vec<&str> = events.iter().map(|event| event.trim_end()).collect();
         assert!(read == all, "{command}: {} of {EVENTS}", read.len());
     }
+}
+
+#[test]
+fn imports_of_the_same_thing_at_once_store_it_once() {
+    let Some(server) = Server::start() else { return };
+    let bench = bench(&server);
+    bench.run(&["schema", "migrate"]).code(0);
+    let file = exported(&bench);
+    imports_at_once(&bench, &file);
 }

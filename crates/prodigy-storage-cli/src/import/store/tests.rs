@@ -17,7 +17,7 @@ fn settle(job: &Job, id: &str, change: Change) {
 fn refused_letters(change: impl FnOnce(&Job)) -> Vec<Refusal> {
     let storage = Storage::in_memory().unwrap();
     let job = storage.repo("shop").unwrap().job("job").unwrap();
-    let mut importer = Importer::new(&storage, false);
+    let mut importer = Importer::new(&storage, storage.lock("_import").unwrap().into());
     for id in ["a", "b"] {
         let item = raw(&format!("{{\"item_id\":\"{id}\",\"item_data\":{{\"n\":1}}}}"));
         importer.letter(&job, "a file", &item).unwrap();
@@ -46,7 +46,7 @@ fn a_dead_letter_that_is_not_read_back_as_it_was_imported_is_reported() {
 fn refused_events(change: impl FnOnce(&Job, EventId)) -> (Vec<Refusal>, EventId) {
     let storage = Storage::in_memory().unwrap();
     let job = storage.repo("shop").unwrap().job("job").unwrap();
-    let mut importer = Importer::new(&storage, false);
+    let mut importer = Importer::new(&storage, storage.lock("_import").unwrap().into());
     let mut events = Events::default();
     let line = b"{\"timestamp\":\"2026-01-01T00:00:00Z\",\"event\":1}";
     importer
