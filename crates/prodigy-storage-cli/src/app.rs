@@ -151,15 +151,35 @@ impl<'c> App<'c> {
                 Exit::Failed
             }
             Err(failure) => {
-                let mut said = Vec::new();
-                failure.print(&mut said);
-                let said = String::from_utf8_lossy(&said);
-                let said = in_this_store(&said, &self.global);
-                // Write failures are ignored, as for every message.
-                let _ = self.err.write_all(said.as_bytes());
+                self.print_failure(&failure);
                 failure.exit()
             }
         }
+    }
+
+    fn print_failure(&mut self, failure: &Failure) {
+        let mut said = Vec::new();
+        failure.print(&mut said);
+        let said = String::from_utf8_lossy(&said);
+        let said = in_this_store(&said, &self.global);
+        // Write failures are ignored, as for every message.
+        let _ = self.err.write_all(said.as_bytes());
+    }
+
+    /// Reports the failure for one of several things that a command was given, so that it continues with the others, and returns the
+    /// exit code of the failure. A closed output and a signal end the command.
+    pub(crate) fn one_failed(&mut self, failure: Failure) -> Result<Exit> {
+        let is_about_all = match &failure {
+            Failure::Closed => true,
+            Failure::Storage(error) => error.kind() == ErrorKind::Interrupted,
+            Failure::Told(_) => false,
+        };
+        if is_about_all {
+            return Err(failure);
+        }
+        self.flush()?;
+        self.print_failure(&failure);
+        Ok(failure.exit())
     }
 
     fn dispatch(&mut self, command: Command) -> Result<Exit> {

@@ -28,6 +28,16 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The exit code of a command that did several things: that of the first failure, and of skipped data only without one.
+    #[must_use]
+    pub(crate) fn and(self, next: Self) -> Self {
+        match self {
+            Self::Done => next,
+            Self::Skipped if next != Self::Done => next,
+            first => first,
+        }
+    }
+
     /// The exit code of the process.
     #[must_use]
     pub const fn code(self) -> u8 {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "file")]
 use prodigy_storage::config::BackendKind;
-use prodigy_storage::{JobAddress, RemovalKind, Storage};
+use prodigy_storage::{Event, JobAddress, Removal, RemovalKind, Storage};
 use serde_json::json;
 
 use super::open_all;
@@ -14,7 +14,7 @@ use crate::app::{Access, App};
 use crate::audit::{Audited, unended_deletions};
 use crate::errors::Result;
 use crate::exit::Exit;
-use crate::job::RepoArgs;
+use crate::job::{Opened, RepoArgs};
 use crate::output::counted;
 use crate::shell::{as_word, flags, operands, tool};
 
@@ -42,39 +42,18 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         Access::Read
     };
     let jobs = open_all(app, &arguments.repo, &arguments.jobs, access)?;
-    // Completes deletions that another process started and could not end: for readers these jobs do not exist.
-    let mut ended = Vec::new();
-    let mut sizes = Vec::new();
+    let (mut due, mut exit) = (Vec::new(), Exit::Done);
     for opened in &jobs {
-        let parts = Parts::of(&opened.job)?;
-        let address = opened.job.address();
-        let left = left_of(app, &opened.storage, address)?;
-        // Of such a job nothing is removed, and nothing recorded.
-        let is_spared = left.is_only_foreign() && !is_unfinished(&opened.storage, address)?;
-        sizes.push((parts.bytes().saturating_sub(left.foreign_bytes), is_spared));
-        if !arguments.yes {
-            parts.print_damage(app);
-        }
-        if parts.is_nothing() {
-            // A listed job without data has an empty folder, or one with files of other programs.
-            let known = opened.must_be_known();
-            match arguments.yes && !is_spared && (opened.job.delete()? || known.is_ok()) {
-                true => ended.push(address.clone()),
-                false => known?,
-            }
-        }
-        if app.json() {
-            if !arguments.yes {
-                app.json_line(&parts.json())?;
-            }
-            continue;
-        }
-        for line in parts.lines(app, None) {
-            app.line(line)?;
+        match Due::of(app, opened, arguments.yes) {
+            Ok(found) => due.push(found),
+            Err(failure) => exit = exit.and(app.one_failed(failure)?),
         }
     }
     app.flush()?;
-    let all = counted(jobs.len(), "job");
+    if due.is_empty() {
+        return Ok(exit);
+    }
+    let all = counted(due.len(), "job");
     if !arguments.yes {
         if !asks {
             app.error(&format!(
@@ -87,33 +66,85 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
             return Ok(Exit::Failed);
         }
     }
-    let mut exit = Exit::Done;
     // If they can't be read, they stay in the audit log as not ended.
     let begun = match jobs.first() {
         Some(first) => unended_deletions(&first.storage).unwrap_or_default(),
         None => Vec::new(),
     };
-    for (opened, (bytes, is_spared)) in jobs.iter().zip(sizes) {
+    for due in &due {
+        let deleted = due.delete(app, &begun);
+        exit = exit.and(match deleted {
+            Ok(exit) => exit,
+            Err(failure) => app.one_failed(failure)?,
+        });
+        // The user has to see which jobs were deleted before a later one fails.
+        app.flush()?;
+    }
+    Ok(exit)
+}
+
+/// A job to delete.
+struct Due<'o> {
+    opened: &'o Opened,
+    bytes: u64,
+    /// True if another program's files are all there is: nothing of such a job is removed, and nothing recorded.
+    is_spared: bool,
+    /// True if this ended a deletion that another process started and could not end: for readers the job does not exist.
+    is_ended: bool,
+}
+
+impl<'o> Due<'o> {
+    /// Looks at a job and prints what it holds. With `yes`, ends a deletion that another process started. Fails if there is no such job.
+    fn of(app: &mut App<'_>, opened: &'o Opened, yes: bool) -> Result<Self> {
+        let parts = Parts::of(&opened.job)?;
         let address = opened.job.address();
-        let is_ended = ended.contains(address);
+        let left = left_of(app, &opened.storage, address)?;
+        let mut due = Self {
+            opened,
+            bytes: parts.bytes().saturating_sub(left.foreign_bytes),
+            is_spared: left.is_only_foreign() && !is_unfinished(&opened.storage, address)?,
+            is_ended: false,
+        };
+        if !yes {
+            parts.print_damage(app);
+        }
+        if parts.is_nothing() {
+            // A listed job without data has an empty folder, or one with files of other programs.
+            let known = opened.must_be_known();
+            due.is_ended = yes && !due.is_spared && (opened.job.delete()? || known.is_ok());
+            if !due.is_ended {
+                known?;
+            }
+        }
+        if !app.json() {
+            for line in parts.lines(app, None) {
+                app.line(line)?;
+            }
+        } else if !yes {
+            app.json_line(&parts.json())?;
+        }
+        Ok(due)
+    }
+
+    /// Deletes the job, and prints what that left. `begun` has the deletions that are not known to have ended.
+    fn delete(&self, app: &mut App<'_>, begun: &[Event<Removal>]) -> Result<Exit> {
+        let (opened, is_ended, is_spared) = (self.opened, self.is_ended, self.is_spared);
+        let address = opened.job.address();
         let last = opened.job.status().ok().and_then(|status| status.last_activity);
-        let mut begun = begun.clone();
+        let mut begun = begun.to_vec();
         begun.retain(|entry| {
             let is_same = is_ended || last.is_some_and(|last| last < entry.timestamp);
             entry.event.job.as_ref() == Some(address) && is_same
         });
         // The bytes that another process removed before it died are counted here.
         let begun_bytes = begun.iter().filter(|_| is_ended).map(|entry| entry.event.bytes);
-        let bytes = begun_bytes.max().unwrap_or_default().max(bytes);
+        let bytes = begun_bytes.max().unwrap_or_default().max(self.bytes);
         let removal = Audited::new(&opened.storage, RemovalKind::Job, address, "job delete").size(1, bytes);
         let removal = removal.continues(begun);
-        let (deleted, recorded) = match is_spared {
+        let (deleted, mut exit) = match is_spared {
             true => (false, Exit::Done),
             false => removal.make_one(app, || Ok(opened.job.delete()? || is_ended))?,
         };
-        if recorded != Exit::Done {
-            exit = recorded;
-        }
         let Left {
             foreign, begun_again, ..
         } = left_of(app, &opened.storage, address)?;
@@ -143,10 +174,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         } else if print_left(app, &opened.storage, address, &foreign) && exit == Exit::Done {
             exit = Exit::Skipped;
         }
-        // A later job may be refused, so the user has to see which jobs were deleted.
-        app.flush()?;
+        Ok(exit)
     }
-    Ok(exit)
 }
 
 /// The part of a command that removes the folders of another program, once they are empty. The store has made the folder of the job.

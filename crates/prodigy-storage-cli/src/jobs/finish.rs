@@ -19,11 +19,13 @@ pub(crate) struct FinishArgs {
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &FinishArgs) -> Result<Exit> {
     let jobs = open_all(app, &arguments.repo, &arguments.jobs, Access::Write)?;
+    let mut exit = Exit::Done;
     for opened in &jobs {
-        opened.must_be_known()?;
-    }
-    for opened in &jobs {
-        opened.job.finish()?;
+        let finished = opened.must_be_known().and_then(|()| Ok(opened.job.finish()?));
+        if let Err(failure) = finished {
+            exit = exit.and(app.one_failed(failure)?);
+            continue;
+        }
         let address = opened.job.address();
         match app.json() {
             true => {
@@ -37,5 +39,5 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &FinishArgs) -> Result<Exit> {
         // A later job may fail, so the user has to see which jobs were finished.
         app.flush()?;
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }

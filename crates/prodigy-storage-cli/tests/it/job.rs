@@ -183,12 +183,41 @@ fn delete_shows_what_would_go_and_deletes_with_yes() {
         "{deleted:?}"
     );
     assert_eq!(left(), 1);
-    // If one of the named jobs does not exist, none is deleted.
-    bench
-        .run(&["job", "delete", "--repo", "shop", "other", "none", "--yes"])
+}
+
+#[test]
+fn a_command_over_several_jobs_does_what_it_can_and_names_the_others() {
+    let bench = filled();
+    let left = || {
+        let list = bench.run(&["job", "list", "--repo", "shop", "--json"]).jsonl();
+        list.iter()
+            .map(|job| job["job"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(left().len(), 3);
+    let jobs = ["none", "old", "gone", "other"];
+    let run = |first: &[&str], more: &[&str]| bench.run(&[first, &["--repo", "shop"], &jobs, more].concat());
+    run(&["job", "finish"], &[])
         .code(4)
-        .says("no job `none`");
-    assert_eq!(left(), 1);
+        .says("no job `none`")
+        .says("no job `gone`")
+        .prints("finished shop/old")
+        .prints("finished shop/other");
+    let delete = ["job", "delete"];
+    run(&delete, &[])
+        .code(1)
+        .says("no job `none`")
+        .says("`--yes` deletes 2 jobs");
+    assert_eq!(left().len(), 3);
+    // As after a run that was killed when it had deleted some of the jobs.
+    run(&delete, &["--yes"])
+        .code(4)
+        .says("no job `none`")
+        .says("no job `gone`")
+        .prints("deleted shop/old")
+        .prints("deleted shop/other");
+    assert_eq!(left(), ["job"]);
+    run(&delete, &["--yes"]).code(4);
 }
 
 #[test]
@@ -202,11 +231,6 @@ fn finish_marks_jobs_until_an_event_comes_later() {
             .json()["state"]
             .clone()
     };
-    assert_eq!(state("old"), "open");
-    let nothing = bench
-        .run(&[&["job", "finish", "old", "none"], &job[..]].concat())
-        .code(4);
-    assert!(nothing.err.contains("no job `none`"), "{}", nothing.err);
     assert_eq!(state("old"), "open");
     let finished = bench.run(&[&["job", "finish", "old"], &job[..]].concat()).code(0);
     assert_eq!(finished.out, "finished shop/old\n");
@@ -258,13 +282,15 @@ fn an_active_job_is_not_deleted() {
         "--repo",
         "shop",
         "old",
+        "other",
         "--yes",
     ];
     bench
         .run(&held)
         .code(3)
         .says("the job is active: process ")
-        .says(" holds the lock `shop/old/resume`");
+        .says(" holds the lock `shop/old/resume`")
+        .prints("deleted shop/other");
     bench.run(&["job", "show", "--repo", "shop", "old"]).code(0);
 }
 
