@@ -97,6 +97,12 @@ pub(crate) fn import(app: &mut App<'_>, arguments: &ImportArgs) -> Result<Exit> 
             .and_then(|(root, path)| root.seen(root.inside(path)?));
         let before = refused;
         ended = import_one(app, longest, &mut sink, file, &mut refused);
+        // A file that can't be read to its end keeps no other one.
+        if let Err(failure @ Failure::Told(_)) = ended {
+            app.one_failed(failure)?;
+            refused += 1;
+            ended = store_rest(app, &mut sink, &mut refused).map(|()| Exit::Done);
+        }
         if !matches!(ended, Ok(Exit::Done)) {
             break;
         }
@@ -164,16 +170,26 @@ fn import_one(
                 }
             }
         }
-        if at_end {
-            sink.store(app)?;
-        }
-        for failure in sink.refused.drain(..) {
-            failure.print(&mut app.err);
-            *refused += 1;
+        match at_end {
+            true => store_rest(app, sink, refused)?,
+            false => print_refused(app, sink, refused),
         }
         if at_end {
             return Ok(lines.ended(app));
         }
+    }
+}
+
+fn store_rest(app: &mut App<'_>, sink: &mut Sink, refused: &mut u64) -> Result<()> {
+    sink.store(app)?;
+    print_refused(app, sink, refused);
+    Ok(())
+}
+
+fn print_refused(app: &mut App<'_>, sink: &mut Sink, refused: &mut u64) {
+    for failure in sink.refused.drain(..) {
+        failure.print(&mut app.err);
+        *refused += 1;
     }
 }
 

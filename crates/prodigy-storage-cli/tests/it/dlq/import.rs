@@ -153,3 +153,23 @@ fn an_item_over_the_limit_is_reported_and_the_others_are_imported() {
     assert_eq!(told.out, "2 items added, 0 merged, 1 refused\n");
     assert_eq!(listed(&bench, &[]), ["a", "c"]);
 }
+
+#[test]
+fn a_file_that_can_not_be_read_keeps_no_other_one() {
+    let bench = Bench::new();
+    let folder = bench.path("here");
+    let item = |name: &str| bench.write(name, format!(r#"{{"item_id":"{name}","item_data":1}}"#));
+    let (a, b) = (item("a"), item("b"));
+    let files = [
+        a.to_str().unwrap(),
+        folder.to_str().unwrap(),
+        "missing",
+        b.to_str().unwrap(),
+    ];
+    let import = ["dlq", "import", "--repo", "shop", "--job", "job"];
+    bench
+        .run(&[&import[..], &files].concat())
+        .code(1)
+        .says("read missing")
+        .prints("2 items added, 0 merged, 2 refused");
+}
