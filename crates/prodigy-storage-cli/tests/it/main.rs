@@ -43,6 +43,7 @@ mod job;
 mod json_output;
 mod kinds;
 mod large;
+mod leftovers;
 mod lock;
 mod memory;
 mod migrate;

@@ -287,6 +287,7 @@ impl Stores {
             temp.publish(&tombstone, Replace::Over)?;
             self.root.sync_folder(folder)
         };
+        TempFile::sweep_all(&self.root, folder);
         match write(&text) {
             Err(error) if error.kind() == ErrorKind::DiskFull => {
                 held.make_room();

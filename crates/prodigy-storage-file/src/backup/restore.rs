@@ -241,6 +241,9 @@ impl<'r> Folders<'r> {
         if self.last.as_ref().is_some_and(|(last, _)| last != folder) {
             self.finish()?;
         }
+        if self.last.is_none() {
+            TempFile::sweep_all(self.root, folder);
+        }
         let mut temp = TempFile::create(self.root, RESTORE, folder)?;
         copy(contents, &mut temp)?;
         let prepared = temp
@@ -336,6 +339,7 @@ fn write_mark(root: &Root, moved: &Moved) -> Result<u64> {
 }
 
 fn write_text(root: &Root, path: &Path, text: &[u8], replace: Replace) -> Result<()> {
+    TempFile::sweep_all(root, path.parent().unwrap_or(Path::new("")));
     TempFile::write_whole(root, RESTORE, path, &[text], replace, Durability::Strict)
 }
 

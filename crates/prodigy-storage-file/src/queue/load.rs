@@ -50,7 +50,7 @@ impl Turn<'_> {
             || !is_same(items, found_items)
             || !(is_new_journal || is_same(journal, found_journal))
             || files.items.as_ref().is_some_and(|items| !items.plain);
-        if is_other || self.is_new && found_items.is_some() {
+        if is_other || self.is_new {
             TempFile::sweep_all(&self.queues.root, self.folder());
         }
         if is_other {

@@ -6,6 +6,7 @@
 //! the remaining files. So each writer checks for a tombstone after it has taken a lock of the job.
 
 use std::io;
+use std::path::Path;
 
 use prodigy_storage_backend::{Deadline, Durability, ErrorKind, Result, StorageError};
 use prodigy_storage_layout::{
@@ -156,10 +157,12 @@ impl Root {
         };
         // An integer can always be serialised.
         let text = serde_json::to_vec(&deleted).unwrap_or_default();
+        let path = Entry::DeletedLogs(repo.clone()).path();
+        TempFile::sweep_all(self, path.parent().unwrap_or(Path::new("")));
         TempFile::write_whole(
             self,
             operation,
-            &Entry::DeletedLogs(repo.clone()).path(),
+            &path,
             &[&text],
             Replace::Over,
             Durability::Strict,

@@ -76,6 +76,7 @@ impl Imported {
             let path = note_of(folder);
             let bytes = serde_json::to_vec(&note)
                 .map_err(|error| root.write_fault(MARK, &path, std::io::Error::other(error)))?;
+            TempFile::sweep_all(root, path.parent().unwrap_or(Path::new("")));
             TempFile::write_whole(root, MARK, &path, &[&bytes], Replace::Over, Durability::Strict)?;
         }
         Ok(())

@@ -109,6 +109,7 @@ impl Root {
     pub(crate) fn write_moved(&self, operation: &'static str, moved: &Moved) -> Result<()> {
         let path = Entry::Moved(moved.part.clone()).path();
         let text = moved_text(operation, &path, moved)?;
+        TempFile::sweep_all(self, path.parent().unwrap_or(Path::new("")));
         match TempFile::write_whole(
             self,
             operation,
