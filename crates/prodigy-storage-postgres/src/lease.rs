@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use prodigy_storage_backend::{Clock, Durability, Result, SystemClock, Uptime};
 use uuid::Uuid;
 
+use crate::branch::{self, Branches};
 use crate::db::Db;
 use crate::log::{OF_WRITERS, WriterRow, of_writers};
 use crate::pool::Pool;
@@ -49,6 +50,7 @@ impl Held {
 /// The leases of a handle.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
+    pub(crate) branches: Branches,
     locks: Mutex<HashMap<Uuid, Weak<Held>>>,
 }
 
@@ -107,10 +109,14 @@ impl Leases {
         );
         let rows_of_writers =
             format!("update @.writer w set expires = {later} {OF_WRITERS} and not w.closed");
-        let statements = vec![
+        let mut statements = vec![
             Sql::new(locks).arg(held.keys().copied().collect::<Vec<Uuid>>()),
             of_writers(rows_of_writers, &writers),
         ];
+        // So a new branch is noticed before somebody tries to take a lock.
+        if self.branches.are_named(&mut session).await? {
+            statements.push(branch::note());
+        }
         let answers = session.write(Durability::Relaxed, statements).await?;
         let mut lost = held;
         for row in rows(&answers, 0) {

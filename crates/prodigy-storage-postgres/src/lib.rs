@@ -24,7 +24,8 @@
 //!
 //! - An append by another process ends a wait at once if notifications arrive. Behind a pooler in transaction mode
 //!   they do not; then the next poll (`poll`) finds the event.
-//! - If the holder of a lock dies, the lock is free after 30 seconds.
+//! - If the holder of a lock dies, the lock is free after 30 seconds. After a failover or a restore of the database, no
+//!   lock is given out for 30 seconds.
 //! - Replication, failover and backup are the tasks of the database.
 //!
 //! # Example
@@ -46,6 +47,7 @@
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 mod backend;
+mod branch;
 mod catalog;
 mod db;
 mod direct;

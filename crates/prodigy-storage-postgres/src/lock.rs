@@ -13,28 +13,36 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::backend::PostgresBackend;
+use crate::branch;
 use crate::db::Db;
 use crate::lease::{Held, LEASE_SECONDS, Leases};
 use crate::moved;
 use crate::sql::{Sql, column, first, rows};
 
 const LOCK: &str = "take lock";
+const RELEASE_LOCK: &str = "release lock";
 /// The pauses between attempts to take a lock grow from the first of these to the second.
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
-/// The longest time for which a dropped guard tries to release its lock. After that, the lock is free when its
+/// The longest time for which a guard tries to release its lock. After that, the lock is free when its
 /// lease ends.
 const RELEASE: Duration = Duration::from_secs(5);
 
 /// A statement that takes a lock if it is free, or if an earlier attempt with the same lease took it and its
-/// answer was lost. Returns the token.
-fn attempt(name: &LockName, holder: &Holder, lease: Uuid) -> Sql {
+/// answer was lost. Returns the token. It is above that of the row, and not below the server's time in milliseconds: so
+/// it is also above those that a branch of the server's history gave out, and that a failover or a restore took back.
+fn attempt(name: &LockName, holder: &Holder, lease: Uuid, knows_branches: bool) -> Sql {
     let part = Part::of_lock(name);
     let covered = moved::is_covered("$4", "$5");
+    let held_back = match knows_branches {
+        true => format!("or exists (select from @.branch where {})", branch::IS_NEW),
+        false => String::new(),
+    };
     let text = format!(
         "insert into @.lock as l (name, token, holder, lease, expires) \
-         select $1, 1, $2, $3, clock_timestamp() + {LEASE_SECONDS} * interval '1 second' where not {covered} \
+         select $1, greatest(1, {{now}} / 1000000), $2, $3, clock_timestamp() + {LEASE_SECONDS} * interval '1 second' \
+         where not ({covered} {held_back}) \
          on conflict (name) do update set holder = excluded.holder, lease = excluded.lease, expires = excluded.expires, \
-           token = case when l.lease = excluded.lease then l.token else l.token + 1 end \
+           token = greatest(l.token + 1, excluded.token) \
          where l.lease is null or l.lease = excluded.lease or l.expires <= clock_timestamp() returning token"
     );
     let holder = serde_json::to_vec(holder).unwrap_or_default();
@@ -44,6 +52,42 @@ fn attempt(name: &LockName, holder: &Holder, lease: Uuid) -> Sql {
         .arg(lease)
         .arg(part.repo().map_or(String::new(), |repo| repo.as_str().to_owned()))
         .arg(part.job().map_or(String::new(), |job| job.as_str().to_owned()))
+}
+
+/// The result of an attempt to take a lock.
+#[derive(Debug, Default)]
+struct Attempted {
+    /// The token, if the lock was taken.
+    token: Option<i64>,
+    /// For how long the server gives out no lock, since its history has branched.
+    held_back: Option<Duration>,
+    /// The last holder, if another process holds the lock.
+    holder: Option<Holder>,
+}
+
+impl Attempted {
+    /// The error of an attempt that did not take the lock, and was the last one.
+    fn unavailable(self, name: &LockName, began: Instant, deadline: Deadline) -> StorageError {
+        if deadline.is_interrupted() {
+            return StorageError::new(ErrorKind::Interrupted, LOCK, name, "the wait was ended");
+        }
+        let waited = format!("waited {:.1?} for it", began.elapsed());
+        let new = |why: String| StorageError::new(ErrorKind::LockUnavailable, LOCK, name, why);
+        if let Some(rest) = self.held_back {
+            let why = format!(
+                "the database had a failover or was restored, so it may have lost locks that are held: it gives out none for {} more \
+                 seconds; {waited}",
+                rest.as_millis().div_ceil(1000)
+            );
+            return new(why).with_hint("wait longer: every holder of a lost lock knows of it by then");
+        }
+        let holder = self
+            .holder
+            .map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
+        new(format!("it is held by {holder}; {waited}")).with_hint(format!(
+            "wait longer, or end its holder: the lock is free {LEASE_SECONDS} seconds later at the latest"
+        ))
+    }
 }
 
 fn holder_in(bytes: &[u8]) -> Option<Holder> {
@@ -90,33 +134,44 @@ impl LockStore for PostgresBackend {
             )
             .instance(Some(lease.simple().to_string()));
             let asked = SystemClock.uptime();
-            let statements = vec![
-                attempt(name, &holder, lease),
-                Sql::new("select holder from @.lock where name = $1").arg(name.as_str().to_owned()),
-                moved::covering(&Part::of_lock(name)),
-            ];
+            let (of, leases) = (name.clone(), Arc::clone(self.leases()));
             // The first attempt is always made. It may take as long as opening a connection.
             let patience = Deadline::after(self.options().connect_timeout * 2);
             let tried = self
                 .db()
                 .call(LOCK, name, patience, move |mut session| async move {
-                    let answers = session.write(Durability::Strict, statements).await?;
-                    let token: Option<i64> = first(rows(&answers, 0), 0)?;
-                    if token.is_none() {
-                        moved::refusal(&session, rows(&answers, 2))?;
+                    let knows_branches = leases.branches.are_named(&mut session).await?;
+                    let mut statements = vec![
+                        attempt(&of, &holder, lease, knows_branches),
+                        Sql::new("select holder from @.lock where name = $1").arg(of.as_str().to_owned()),
+                        moved::covering(&Part::of_lock(&of)),
+                    ];
+                    if knows_branches {
+                        statements.splice(0..0, [branch::note(), branch::rest()]);
                     }
-                    let found: Option<Vec<u8>> = first(rows(&answers, 1), 0)?;
-                    Ok((token, found.as_deref().and_then(holder_in)))
+                    let mut answers = session.write(Durability::Strict, statements).await?;
+                    let own = answers.split_off(if knows_branches { 2 } else { 0 });
+                    let token: Option<i64> = first(rows(&own, 0), 0)?;
+                    if token.is_none() {
+                        moved::refusal(&session, rows(&own, 2))?;
+                    }
+                    let rest: Option<i64> = first(rows(&answers, 1), 0)?;
+                    let holder: Option<Vec<u8>> = first(rows(&own, 1), 0)?;
+                    Ok(Attempted {
+                        token,
+                        held_back: rest.map(|rest| Duration::from_millis(rest.unsigned_abs())),
+                        holder: holder.as_deref().and_then(holder_in),
+                    })
                 });
-            let (token, found) = match tried {
+            let attempted = match tried {
                 // It is not known whether this attempt took the lock. The next attempt has the same lease, and
                 // finds out.
                 Err(error) if error.kind() == ErrorKind::OutcomeUnknown && !deadline.has_passed() => {
-                    (None, None)
+                    Attempted::default()
                 }
                 tried => tried?,
             };
-            if let Some(token) = token {
+            if let Some(token) = attempted.token {
                 let held = Arc::new(Held::since(asked));
                 self.leases().hold(lease, &held);
                 return Ok(Box::new(Guard {
@@ -130,7 +185,7 @@ impl LockStore for PostgresBackend {
                 }));
             }
             if deadline.has_passed() || deadline.is_interrupted() {
-                return Err(unavailable(name, found, began, deadline));
+                return Err(attempted.unavailable(name, began, deadline));
             }
             let jitter = Duration::from_micros(fastrand::u64(0..=pause.as_micros() as u64));
             std::thread::sleep(jitter.min(deadline.remaining().unwrap_or(jitter)));
@@ -155,17 +210,6 @@ impl LockStore for PostgresBackend {
     }
 }
 
-fn unavailable(name: &LockName, holder: Option<Holder>, began: Instant, deadline: Deadline) -> StorageError {
-    if deadline.is_interrupted() {
-        return StorageError::new(ErrorKind::Interrupted, LOCK, name, "the wait was ended");
-    }
-    let holder = holder.map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
-    let why = format!("it is held by {holder}; waited {:.1?} for it", began.elapsed());
-    StorageError::new(ErrorKind::LockUnavailable, LOCK, name, why).with_hint(format!(
-        "wait longer, or end its holder: the lock is free {LEASE_SECONDS} seconds later at the latest"
-    ))
-}
-
 /// A held lock.
 struct Guard {
     db: Arc<Db>,
@@ -178,23 +222,40 @@ struct Guard {
 }
 
 impl Guard {
+    /// Releases the lock. The call is repeated if its failure is one for the moment, or if its answer was lost.
     fn free(&mut self) -> Result<()> {
         self.is_released = true;
         self.leases.release(self.lease);
-        // The row is kept for its token, so that the next holder gets a greater one.
-        let sql = Sql::new("update @.lock set lease = null where name = $1 and lease = $2 returning token")
-            .arg(self.name.as_str().to_owned())
-            .arg(self.lease);
-        let freed: Option<i64> = self.db.call(
-            "release lock",
-            &self.name,
-            Deadline::after(RELEASE),
-            move |mut session| async move {
-                let answers = session.write(Durability::Relaxed, vec![sql]).await?;
-                first(rows(&answers, 0), 0)
-            },
-        )?;
-        freed.map(drop).ok_or_else(|| self.lost())
+        let deadline = Deadline::after(RELEASE);
+        let mut is_unclear = false;
+        loop {
+            // The row is kept for its token, so that the next holder gets a greater one. It keeps the lease, so that a
+            // repetition finds what an earlier attempt released.
+            let text = "update @.lock set expires = 'epoch' where name = $1 and lease = $2 returning token";
+            let sql = Sql::new(text).arg(self.name.as_str().to_owned()).arg(self.lease);
+            let freed = self.db.call(
+                RELEASE_LOCK,
+                &self.name,
+                deadline,
+                move |mut session| async move {
+                    let answers = session.write(Durability::Relaxed, vec![sql]).await?;
+                    first::<i64>(rows(&answers, 0), 0)
+                },
+            );
+            match freed {
+                Ok(Some(_)) => return Ok(()),
+                // An earlier attempt released the lock, and another process took it.
+                Ok(None) if is_unclear && !self.held.has_ended() => return Ok(()),
+                Ok(None) => return Err(self.lost()),
+                Err(error) => {
+                    is_unclear |= error.kind() == ErrorKind::OutcomeUnknown;
+                    if !(is_unclear || error.is_transient()) || deadline.has_passed() {
+                        return Err(error);
+                    }
+                }
+            }
+            std::thread::sleep(PAUSES.last().copied().unwrap_or_default());
+        }
     }
 
     /// The error of a lock whose lease has ended or is no longer in the database.

@@ -449,3 +449,20 @@ fn imports_of_the_same_thing_at_once_store_it_once() {
     let file = exported(&bench);
     imports_at_once(&bench, &file);
 }
+
+#[test]
+fn a_wait_for_a_lock_after_a_failover_says_why_and_for_how_long() {
+    let Some(server) = Server::start() else { return };
+    let bench = bench(&server);
+    bench.run(&["schema", "migrate"]).code(0);
+    // As if a branch of the server's history were noticed now.
+    server.psql("update prodigy.branch set seen = clock_timestamp(), written_by = txid_current()");
+    let why = "the database had a failover or was restored, so it may have lost locks that are held: it gives out none for ";
+    bench
+        .run(&["lock", "run", "l", "--wait", "2s", "--", "true"])
+        .code(3)
+        .says(&format!("note: waiting for the lock `l`: {why}"))
+        .says(" more seconds; waited ");
+    server.psql("update prodigy.branch set seen = 'epoch', written_by = txid_current()");
+    bench.run(&["lock", "run", "l", "--", "true"]).code(0);
+}

@@ -3,6 +3,7 @@
 use prodigy_storage_backend::{Durability, ErrorKind, Result, StorageError};
 use uuid::Uuid;
 
+use crate::branch::{self, Branches};
 use crate::lease::LEASE_SECONDS;
 use crate::lock::{self, IS_HELD, select_locks};
 use crate::log::cursor_prefix;
@@ -10,13 +11,14 @@ use crate::session::Session;
 use crate::sql::{Sql, first, rows};
 
 /// The migrations, in order. A migration that was released is never changed.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("0001.sql"),
     include_str!("0002.sql"),
     include_str!("0003.sql"),
     include_str!("0004.sql"),
     include_str!("0005.sql"),
     include_str!("0006.sql"),
+    include_str!("0007.sql"),
 ];
 /// The version of the tables that this program reads and writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -144,6 +146,11 @@ pub(crate) async fn migrate(session: &mut Session) -> Result<SchemaState> {
     }
     statements.push(Sql::new("update @.store set version = greatest(version, $1)").arg(VERSION));
     session.finish(statements).await?;
+    // From now on a branch is noticed, also one that begins before the first lock is taken.
+    let branches = Branches::default();
+    if branches.are_named(session).await? {
+        session.write(Durability::Strict, vec![branch::note()]).await?;
+    }
     let after = state(session).await?;
     tracing::info!(from = before.found, to = after.found, "schema migrated");
     Ok(after)

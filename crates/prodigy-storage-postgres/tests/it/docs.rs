@@ -1,9 +1,12 @@
 //! Runs the SQL statements that the documentation shows.
 
 use std::path::Path;
+use std::time::Duration;
 
-use prodigy_storage_backend::{Catalog, Deadline, DocumentStore, ErrorKind, LogStore, ScanOptions};
-use prodigy_storage_layout::Document;
+use prodigy_storage_backend::{
+    Catalog, Deadline, DocumentStore, ErrorKind, LockOptions, LockStore, LogStore, ScanOptions,
+};
+use prodigy_storage_layout::{Document, LockName};
 use prodigy_storage_postgres::{PostgresBackend, PostgresOptions, migrate_schema, renew_store};
 
 use crate::late::{append_one, job, read};
@@ -57,6 +60,7 @@ fn a_role_with_the_documented_rights_is_enough() {
     append_one(&service);
     assert_eq!(read(&service, &job("a"), None).0.len(), 1);
     service.flush(Deadline::never()).unwrap();
+    lock(&service);
     service.seal(&job("a"), Deadline::never()).unwrap();
     assert!(service.delete_job(&job("a"), None, Deadline::never()).unwrap());
     // The role `jobs_app` may not create tables in another schema.
@@ -66,6 +70,24 @@ fn a_role_with_the_documented_rights_is_enough() {
     // The role `jobs_app` may use a table that a later version adds.
     server.psql_at(&url(&server, "jobs_owner"), "create table prodigy.later (n int)");
     server.psql_at(&url(&server, "jobs_app"), "insert into prodigy.later values (1)");
+}
+
+fn lock(backend: &PostgresBackend) {
+    let name = LockName::new("resume").unwrap();
+    let soon = Deadline::after(Duration::from_secs(60));
+    let held = backend.lock(&name, &LockOptions::default(), soon).unwrap();
+    held.release().unwrap();
+}
+
+/// CockroachDB has no such functions, and some services let nobody call them.
+#[test]
+fn locks_are_given_out_where_the_server_does_not_name_its_timeline() {
+    let Some(server) = prepared() else { return };
+    let revoke = "revoke execute on function pg_walfile_name(pg_lsn) from public";
+    server.psql_at(&url(&server, "app"), revoke);
+    let service = open(&server, "jobs_app");
+    lock(&service);
+    lock(&service);
 }
 
 #[test]

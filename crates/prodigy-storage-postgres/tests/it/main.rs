@@ -10,6 +10,7 @@
 )]
 
 mod acknowledge;
+mod branch;
 mod conformance;
 mod direct;
 mod disk;
@@ -21,6 +22,7 @@ mod late;
 mod listen;
 mod lost;
 mod plans;
+mod release;
 mod removal;
 mod replica;
 mod server;
