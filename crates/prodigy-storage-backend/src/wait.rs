@@ -273,6 +273,14 @@ impl Waiters {
         }
     }
 
+    /// Reports to all watchers that appends by other processes may have been missed. A caller that waits for the
+    /// events of one job polls in any case.
+    pub fn report_missed(&self) {
+        for (_, reports) in &*self.watching.lock() {
+            reports.add_missed();
+        }
+    }
+
     /// Calls `look` until it finds something, and returns true then. Returns false at the deadline, or if the
     /// interrupt was raised. The first call of `look`, and the last one before the deadline, get
     /// [`LookReason::Notified`].

@@ -70,6 +70,9 @@ pub struct Reported {
     pub jobs: BTreeSet<JobAddress>,
     /// True if a new job may have been created.
     pub jobs_may_have_come: bool,
+    /// True if appends by other processes may have been missed, since the backend no longer notices them. The caller
+    /// scans all logs, and [includes](LogWatch::include) them again to learn whether it has to poll.
+    pub appends_may_be_missed: bool,
 }
 
 /// Collects reports of appends: a backend adds them, and a caller that watches many logs waits for them. Clones
@@ -112,6 +115,12 @@ impl LogReports {
         self.0.interrupt.notify();
     }
 
+    /// Reports that appends by other processes may have been missed.
+    pub fn add_missed(&self) {
+        self.0.reported.lock().appends_may_be_missed = true;
+        self.0.interrupt.notify();
+    }
+
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -150,8 +159,15 @@ impl LogReports {
 /// ```
 pub trait LogWatch: fmt::Debug + Send {
     /// Includes a job: every later append to its log by this process is reported. Returns true if appends by other
-    /// processes are reported too. If it returns false, the caller has to poll for these.
+    /// processes are reported too, until [`Reported::appends_may_be_missed`]. If it returns false, the caller has to poll
+    /// for these.
     fn include(&mut self, job: &JobAddress) -> Result<bool>;
+
+    /// True if jobs that other processes create are reported, until [`Reported::appends_may_be_missed`]. If it returns
+    /// false, the caller has to list the jobs again and again, also while it has none to include.
+    fn reports_new_jobs(&mut self) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
@@ -172,9 +188,11 @@ mod tests {
         }
         let reported = Reported {
             jobs: [job].into(),
-            jobs_may_have_come: false,
+            ..Reported::default()
         };
         assert_eq!(reports.wait(Deadline::never()), Some(reported));
+        reports.add_missed();
+        assert!(reports.wait(Deadline::never()).unwrap().appends_may_be_missed);
         let soon = Deadline::after(Duration::from_millis(5));
         assert_eq!(reports.wait(soon), Some(Reported::default()));
         interrupt.raise();

@@ -24,10 +24,12 @@ use crate::sql::Sql;
 const PAUSE: Duration = Duration::from_millis(10);
 /// The longest time until the notification that a listener sends to itself has to arrive.
 const PROOF: Duration = Duration::from_secs(1);
-/// The pause before a listener that failed is started again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// The pauses before a listener that failed is started again grow from the first of these to the second.
+const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// The interval at which a listener checks that its connection is alive.
 const ALIVE: Duration = Duration::from_secs(1);
+/// The longest wait for the answer to such a check.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 const LISTEN: &str = "listen for events";
 
@@ -109,6 +111,8 @@ impl Notifier {
         }
         let (notifier, pool) = (Arc::clone(self), Arc::clone(&db.pool));
         db.handle().spawn(async move {
+            let [shortest, longest] = AGAIN;
+            let mut pause = shortest;
             loop {
                 if let Err(error) = notifier.hear(&pool).await {
                     tracing::debug!(
@@ -116,8 +120,13 @@ impl Notifier {
                         "no notifications arrive: waits poll instead"
                     );
                 }
-                notifier.set(false);
-                tokio::time::sleep(AGAIN).await;
+                if notifier.set(false) {
+                    // A follower of many jobs relies on notifications alone.
+                    notifier.waiters.report_missed();
+                    pause = shortest;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
             }
         });
     }
@@ -137,9 +146,11 @@ impl Notifier {
         *self.works.lock() == Some(true)
     }
 
-    fn set(&self, works: bool) {
-        *self.works.lock() = Some(works);
+    /// Notes whether notifications arrive. Returns true if they did before.
+    fn set(&self, works: bool) -> bool {
+        let before = self.works.lock().replace(works);
         self.proved.notify_all();
+        before == Some(true)
     }
 
     /// Listens for notifications, and finds out whether they arrive. Returns when the connection ends.
@@ -159,10 +170,14 @@ impl Notifier {
             return Ok(());
         }
         self.set(true);
-        while !link.client.is_closed() {
+        loop {
             tokio::time::sleep(ALIVE).await;
+            // A server that is gone without a word does not close the connection.
+            let answered = tokio::time::timeout(SIGN_OF_LIFE, link.run("", LISTEN)).await;
+            if !matches!(answered, Ok(Ok(()))) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn report(&self, payload: &str) {

@@ -441,6 +441,66 @@ fn readers_under_way_outlive_their_connections() {
     }
 }
 
+/// Follows all jobs, and appends an event to another one after `disturb`. A follower looks at all jobs every 30 seconds in
+/// any case, so it ends before that if no event comes.
+fn assert_all_jobs_are_followed(bench: &Bench, direct: &Bench, before: Option<&str>, disturb: impl FnOnce()) {
+    let append = |job: &str| {
+        let append = ["events", "append", "--repo", "shop", "--job", job];
+        direct.feed(&append, "1\n").code(0);
+    };
+    if let Some(job) = before {
+        append(job);
+    }
+    let mut child = bench
+        .std(["events", "follow", "--all-repos", "--for", "20s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    if let Some(job) = before {
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.contains(job), "{line}");
+    }
+    disturb();
+    append("later");
+    let line = lines.next().expect("a line").unwrap();
+    assert!(line.contains("later"), "{line}");
+    drop(lines);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_follow_of_all_jobs_notices_that_its_notifications_ended() {
+    let Some(server) = Server::start() else { return };
+    let bench = bench(&server);
+    bench.run(&["schema", "migrate"]).code(0);
+    assert_all_jobs_are_followed(&bench, &bench, Some("first"), || {
+        // The follow listens from before its first line on.
+        let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where backend_type = 'client backend' and (query like 'listen%' or query = '')";
+        assert_ne!(server.psql(end).trim(), "0");
+    });
+}
+
+#[test]
+fn a_follow_of_all_jobs_without_notifications_finds_the_first_job() {
+    let Some(server) = Server::start() else { return };
+    let Some(pooler) = server.pooler() else { return };
+    let direct = bench(&server);
+    direct.run(&["schema", "migrate"]).code(0);
+    let url = pooler.url();
+    let pooled = bench(&server).with("PRODIGY_STORAGE_URL", &url);
+    server.set("log_statement", "all");
+    let before = server.log().len();
+    assert_all_jobs_are_followed(&pooled, &direct, None, || {
+        // The follow has listed the repositories.
+        while !server.log()[before..].contains("with recursive n as") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+}
+
 #[test]
 fn imports_of_the_same_thing_at_once_store_it_once() {
     let Some(server) = Server::start() else { return };

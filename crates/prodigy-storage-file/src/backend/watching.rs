@@ -106,4 +106,8 @@ impl LogWatch for FolderWatches {
         let is_watched = self.watch_folder(events_folder(job), &wake);
         Ok(is_watched && is_watched_above && is_of_this_machine(&self.store.root))
     }
+
+    fn reports_new_jobs(&mut self) -> Result<bool> {
+        Ok(self.watch_above(None) && is_of_this_machine(&self.store.root))
+    }
 }

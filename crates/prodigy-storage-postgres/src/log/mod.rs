@@ -299,4 +299,8 @@ impl LogWatch for Watch {
     fn include(&mut self, _job: &JobAddress) -> Result<bool> {
         Ok(self.notifier.is_heard())
     }
+
+    fn reports_new_jobs(&mut self) -> Result<bool> {
+        Ok(self.notifier.is_heard())
+    }
 }

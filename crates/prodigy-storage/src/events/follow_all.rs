@@ -74,7 +74,7 @@ pub struct FollowAllLines {
     /// The jobs whose logs are to be scanned next.
     due: VecDeque<JobAddress>,
     current: Option<(JobAddress, Box<dyn Scan>, Filters)>,
-    /// True if the appends of other processes to all followed jobs are notified.
+    /// True if new jobs, and the appends of other processes to all followed jobs, are notified.
     reported: bool,
     /// The time of the last check of all jobs.
     looked: Instant,
@@ -207,7 +207,9 @@ impl FollowAllLines {
         } else if let Some(reported) = self.reports.wait(Deadline::after(rest).min(deadline)) {
             let jobs = reported.jobs.into_iter();
             self.due.extend(jobs.filter(|job| wants(&self.options, &job.job)));
-            if reported.jobs_may_have_come {
+            if reported.appends_may_be_missed {
+                self.look_for_jobs(true)?;
+            } else if reported.jobs_may_have_come {
                 self.look_for_jobs(false)?;
             }
         } else if !self.handle.is_stopped() {
@@ -221,7 +223,7 @@ impl FollowAllLines {
     fn look_for_jobs(&mut self, all: bool) -> Result<()> {
         if all {
             self.looked = Instant::now();
-            self.reported = true;
+            self.reported = self.watch.reports_new_jobs()?;
             self.due.clear();
         }
         let repos = match &self.scope {
