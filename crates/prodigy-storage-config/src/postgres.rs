@@ -190,7 +190,7 @@ pub(crate) fn without_password(text: &str) -> String {
     shown.unwrap_or_else(|| HIDDEN.to_owned())
 }
 
-/// What follows the scheme of an address.
+/// An address behind its scheme.
 fn address_without_password(rest: &str) -> Option<String> {
     let (head, query) = match rest.split_once('?') {
         Some((head, query)) => (head, Some(query)),
