@@ -32,6 +32,7 @@ pub struct Batch {
     fence: Option<Fence>,
     /// The text `,"fence":…` with the fencing token, which each record gets; empty without a token.
     fence_field: Vec<u8>,
+    is_copied: bool,
 }
 
 /// Optional fields of an event besides its payload, for [`Batch::push_with`].
@@ -91,6 +92,13 @@ impl Batch {
         self.ids.clear();
         self.fence = None;
         self.fence_field.clear();
+        self.is_copied = false;
+    }
+
+    /// Says that the events are copied from another store. It has accepted their ids, so [`check_ids`](Self::check_ids) does
+    /// not compare these with the clock again.
+    pub fn set_copied(&mut self) {
+        self.is_copied = true;
     }
 
     /// The fencing token of the events.
@@ -201,7 +209,7 @@ impl Batch {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for another number of ids than of events, for an id that is not of
     /// version 7, and for an id that is [more than an hour ahead](EventId::is_ahead_of) of `now` and more than a second above
-    /// `newest`: all later ids would have to be above it.
+    /// `newest`: all later ids would have to be above it. The last does not apply to [copied](Self::set_copied) events.
     pub fn check_ids(&self, job: &JobAddress, now: Timestamp, newest: EventId) -> Result<()> {
         const SECOND: i64 = 1_000_000_000;
         let given_by_log = newest.time().as_nanos().saturating_add(SECOND);
@@ -220,7 +228,7 @@ impl Batch {
                     ),
                 );
             }
-            if id.is_ahead_of(now) && id.time().as_nanos() > given_by_log {
+            if !self.is_copied && id.is_ahead_of(now) && id.time().as_nanos() > given_by_log {
                 let time = id.time().to_rfc3339();
                 return Err(refused(format!(
                     "the id {id} was made at {time}, over an hour ahead of the clock"

@@ -454,14 +454,19 @@ impl Catalog for PostgresBackend {
     }
 
     fn health(&self, deadline: Deadline) -> Result<Health> {
+        let is_for_reading = self.options().url.contains("target_session_attrs=read-only");
         self.db().call("check health", &"", deadline, move |mut session| async move {
             let settings = Sql::new(
-                "select current_setting('server_version'), current_setting('fsync'), current_setting('full_page_writes')",
+                "select current_setting('server_version'), current_setting('fsync'), current_setting('full_page_writes'), \
+                   current_setting('server_encoding'), current_setting('default_transaction_read_only'), pg_is_in_recovery()",
             );
             let answers = session.read(vec![settings]).await?;
             let setting = |at| first::<String>(rows(&answers, 0), at).map(Option::unwrap_or_default);
             let schema = schema::state(&mut session).await?;
             let mut health = health(&setting(0)?, &setting(1)?, &setting(2)?, schema.found);
+            let is_standby = first(rows(&answers, 0), 5)? == Some(true);
+            health.checks.extend(takes_no_writes(is_standby, &setting(4)?).filter(|_| !is_for_reading));
+            health.checks.extend(encoding(&setting(3)?));
             if schema.found != schema::VERSION {
                 return Ok(health);
             }
@@ -526,6 +531,35 @@ impl Catalog for PostgresBackend {
             stats.add(name, counter.load(Ordering::Relaxed));
         }
     }
+}
+
+/// The finding about a server that takes no writes.
+fn takes_no_writes(is_standby: bool, read_only: &str) -> Option<Check> {
+    let failed = |found, hint| Check::new("writes", Severity::Failure, found).with_hint(hint);
+    match (is_standby, read_only) {
+        (true, _) => Some(failed(
+            "the server is a standby, which takes no writes",
+            "name the primary in the connection string, or all servers, of which the one that takes writes is used; for reading from a standby \
+             alone, write `target_session_attrs=read-only`",
+        )),
+        (false, "on") => Some(failed(
+            "the server takes no writes from this role: `default_transaction_read_only` is on",
+            "run `alter database NAME reset default_transaction_read_only`, or the same for the role or the server",
+        )),
+        (false, _) => None,
+    }
+}
+
+/// The finding about a database that can't store every name.
+fn encoding(encoding: &str) -> Option<Check> {
+    // A database without an encoding stores all bytes as they are.
+    if matches!(encoding, "UTF8" | "SQL_ASCII") {
+        return None;
+    }
+    let found = format!("the database has the encoding {encoding}, and refuses names with other characters");
+    let hint =
+        "create a database with `encoding 'UTF8' template template0`, and move the store there by `copy`";
+    Some(Check::new("encoding", Severity::Warning, found).with_hint(hint))
 }
 
 fn health(version: &str, fsync: &str, full_page_writes: &str, schema: i64) -> Health {

@@ -67,7 +67,14 @@ pub(crate) fn fault(error: Error, stage: Stage, operation: &'static str, target:
         "57014" => new(ErrorKind::Unavailable).with_hint(
             "the server cancelled the statement: see `statement_timeout` of the role and of the database",
         ),
-        "40001" | "40P01" | "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" | "" => {
+        "22P05" => new(ErrorKind::InvalidInput).with_hint(
+            "a name has a character that the encoding of the database lacks: create a database with `encoding 'UTF8'`, and move the store there by \
+             `copy`",
+        ),
+        "25006" => new(ErrorKind::Unavailable).with_hint(
+            "check that the connection string names the primary, and that `default_transaction_read_only` is off there",
+        ),
+        "40001" | "40P01" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" | "" => {
             new(ErrorKind::Unavailable)
                 .with_hint("check that the server runs, and that the connection string names the primary")
         }

@@ -118,10 +118,10 @@ impl Listing {
     }
 
     /// The creation time of the log's first segment, including removed ones. It distinguishes this log from earlier and
-    /// later logs in the same folder.
+    /// later logs in the same folder. A segment that is older than the removed ones was put back by hand.
     pub(crate) fn begun(&self) -> Option<Timestamp> {
-        self.removed()
-            .map_or_else(|| self.oldest_made(), |mark| Some(mark.begun))
+        let removed = self.removed().map(|mark| mark.begun);
+        removed.into_iter().chain(self.oldest_made()).min()
     }
 
     /// The creation time of the oldest segment of ours that was not removed.

@@ -110,19 +110,17 @@ pub(crate) fn scan(
     follow_rotation(&mut position, &listing);
     position.fold_twins(|name| listing.segments.contains_key(name));
     let begun = listing.begun();
-    if position
-        .begun
-        .is_some_and(|at| begun != Some(at) && !listing.has_made(at))
-    {
-        return Err(begun_again(root, folder));
-    }
-    if let Some(begun) = position.begun {
+    if let Some(at) = position.begun {
         let ours = listing.segments.keys().filter(|name| name.is_canonical());
-        for name in ours.filter(|name| name.made() < begun) {
+        for name in ours.filter(|name| name.made() < at) {
             let segment = SegmentRef::new(root, folder, name);
             if search::last_id_of(segment, &mut StepClock::until(deadline))?.is_some() {
                 return Err(has_older(root, folder));
             }
+        }
+        let was_removed = listing.removed().is_some_and(|mark| mark.begun == at);
+        if begun != Some(at) && !was_removed && !listing.has_made(at) {
+            return Err(begun_again(root, folder));
         }
     }
     if let Some(removed) = listing.removed() {

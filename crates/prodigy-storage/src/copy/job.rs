@@ -361,6 +361,7 @@ impl Copy<'_> {
             return Ok(());
         }
         self.batch.set_ids(self.ids.drain(..));
+        self.batch.set_copied();
         let inner = self.target.inner();
         self.clock.show(self.time.take());
         let options = AppendOptions::new(Durability::Relaxed);

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prodigy_storage_backend::conformance::ManualClock;
 use prodigy_storage_backend::dead_letter::DeadLetter;
 use prodigy_storage_backend::{
     Backend, Batch, Clock, Cursor, Deadline, ErrorKind, EventId, ItemId, LogStore, Select, SystemClock,
@@ -221,6 +222,24 @@ fn a_copy_has_all_that_the_source_has() {
         contents(&over(store).open().unwrap(), false),
         contents(&source, false)
     );
+}
+
+#[test]
+fn an_event_whose_id_was_made_hours_after_its_time_is_copied_with_both() {
+    let (clock, folders) = (Arc::new(ManualClock::new()), Folders::new());
+    let source = folders.at("source").clock(clock.clone()).open().unwrap();
+    // The clock is set back by three hours after the first event.
+    clock.set(given(10_800_000).time());
+    append(&job(&source), &[given(10_800_000)]);
+    clock.set(given(0).time());
+    // The copy begins with this one, whose id is the lowest.
+    append(&job(&source), &[given(10_740_000)]);
+    drop(source);
+    let source = folders.at("source").open().unwrap();
+    copy_whole(&source, folders.at("copy"));
+    let copy = folders.at("copy").open().unwrap();
+    assert_eq!(contents(&copy, true), contents(&source, true));
+    copy_whole(&copy, folders.at("copy of the copy"));
 }
 
 #[test]

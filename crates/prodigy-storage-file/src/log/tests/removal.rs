@@ -396,6 +396,25 @@ fn copy_log(from: &Place, to: &Place, is_copied: impl Fn(&str) -> bool) {
 }
 
 #[test]
+fn a_cursor_that_is_made_beside_segments_that_are_older_than_the_removed_ones_works() {
+    let place = Place::new();
+    sealed(&place, [100, 200, 300]);
+    let before = cursor(&place, &place.store(), 3);
+    assert_eq!(remove(&place, &place.store(), 250).segments, 2);
+    // The segments of an earlier life of the job are put back.
+    sealed(&place, [50, 60]);
+    refused(&place, &place.store(), &before);
+    let after = cursor(&place, &place.store(), 3);
+    sealed(&place, [400]);
+    assert_eq!(
+        payloads(&place.after(&place.store(), Some(after.clone())).0),
+        ["400"]
+    );
+    assert_eq!(remove(&place, &place.store(), 350).segments, 3);
+    assert_eq!(payloads(&place.after(&place.store(), Some(after)).0), ["400"]);
+}
+
+#[test]
 fn a_mark_that_was_copied_with_the_segment_beside_it_hides_no_event_of_the_other_log() {
     let from = Place::new();
     removed_until_250(&from);
