@@ -196,7 +196,8 @@ impl Session {
             (true, Durability::Strict) => "begin".to_owned(),
             (true, Durability::Relaxed) => format!("begin; set local synchronous_commit = {commit}"),
             (false, _) => format!(
-                "begin isolation level read committed; set local synchronous_commit = {commit}; set local lock_timeout = {}",
+                "begin isolation level read committed; set local synchronous_commit = {commit}; set local lock_timeout = {}; \
+                 set local client_min_messages = warning",
                 LOCK_TIMEOUT.as_millis()
             ),
         }
@@ -301,8 +302,9 @@ async fn join_all_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F
 }
 
 /// The settings that a strict transaction needs. They are applied once to a session that one server process
-/// serves.
-pub(crate) const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set synchronous_commit = on; set lock_timeout = 60000";
+/// serves. A warning is all that the server says of a commit that its synchronous standby does not have.
+pub(crate) const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set synchronous_commit = on; \
+                                   set lock_timeout = 60000; set client_min_messages = warning";
 
 /// The longest time for which a session whose caller has gone may wait for a locked row.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);

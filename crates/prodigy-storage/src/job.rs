@@ -508,8 +508,12 @@ impl Job {
             })
     }
 
-    /// Deletes the job like [`delete`](Self::delete), but only if nothing was written to it after `last`.
-    pub(crate) fn delete_unless_written(&self, last: Timestamp) -> Result<bool> {
+    /// Deletes the job like [`delete`](Self::delete), but only if nothing was written to it after `last`, the time of the last
+    /// write that the caller knows. Returns false if there was a later write, or if nothing is stored.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete).
+    pub fn delete_unless_written(&self, last: Timestamp) -> Result<bool> {
         let deadline = self.inner.deadline();
         self.inner
             .caller

@@ -23,7 +23,9 @@ pub(super) struct Advice {
     repair: String,
     storage: Option<Storage>,
     root: Option<PathBuf>,
-    /// The present time, which makes the name of a moved file unique.
+    /// When the doctor began: a command deletes nothing that was written since.
+    seen: String,
+    /// The same time, which makes the name of a moved file unique.
     now: String,
 }
 
@@ -39,14 +41,14 @@ impl Advice {
         }
         let storage = app.open_quietly(Access::Read).ok();
         let root = storage.as_ref().and_then(|storage| storage.capabilities().root);
-        let now = prodigy_storage::Timestamp::now()
-            .to_rfc3339()
-            .replace([':', '-'], "");
+        let seen = prodigy_storage::Timestamp::now().to_rfc3339();
+        let now = seen.replace([':', '-'], "");
         Self {
             tool,
             repair,
             storage,
             root,
+            seen,
             now,
         }
     }
@@ -95,9 +97,8 @@ impl Advice {
             }
             // Such a root can't be opened.
             FindingKind::UnknownFormat => self.move_away(&[path], path.parent()?),
-            // The mark itself is as it should be.
-            FindingKind::Moved if finding.severity == FindingSeverity::Damage => Some(format!("rm {place}")),
-            FindingKind::Moved => self.delete_moved(path),
+            // A person has to see that the data is in its new place before it is deleted, or written to, in the old one.
+            FindingKind::Moved => None,
             FindingKind::NameCollision => self.rename(path),
             FindingKind::Foreign if finding.advice.contains("import`") => {
                 let root = self.root.as_ref()?;
@@ -189,31 +190,6 @@ impl Advice {
         Some(command)
     }
 
-    /// Deletes the jobs that a mark of a move is about. `None` for a whole store, and where these are too many for a command.
-    fn delete_moved(&self, mark: &Path) -> Option<String> {
-        let below = mark.strip_prefix(self.root.as_ref()?.join("moved")).ok()?;
-        let parts: Vec<&str> = below.iter().filter_map(|part| part.to_str()).collect();
-        let (repo, jobs) = match parts[..] {
-            ["jobs", repo, file] => (repo, vec![JobId::new(file.strip_suffix(".json")?).ok()?]),
-            ["repositories", file] => {
-                let repo = file.strip_suffix(".json")?;
-                let jobs = self.storage.as_ref()?.repo(repo).ok()?.jobs();
-                let jobs: Result<Vec<_>, _> = jobs.take(MOST_NAMED + 1).collect();
-                (repo, jobs.ok()?)
-            }
-            _ => return None,
-        };
-        let is_named = (1..=MOST_NAMED).contains(&jobs.len());
-        is_named.then(|| {
-            let jobs = operands(jobs.iter().map(JobId::as_str));
-            format!(
-                "{} job delete {} --yes {jobs}",
-                self.tool,
-                flags([("--repo", repo)])
-            )
-        })
-    }
-
     /// The command for a registry entry that is under a wrong name.
     fn misplaced(&self, entry: &Path) -> Option<String> {
         let repo = entry.parent()?.file_name()?.to_str()?;
@@ -242,12 +218,12 @@ impl Advice {
         };
         let free = (2..).map(|number| format!("{name}-{number}"));
         let mut free = free.filter(|name| !path.with_file_name(name).exists());
-        let (new, tool) = (free.next()?, &self.tool);
+        let (new, tool, seen) = (free.next()?, &self.tool, &self.seen);
         let of = |job| flags([("--repo", repo), ("--job", job)]);
         let (new, old, job, repo) = (of(&new), of(name), operands([name]), flags([("--repo", repo)]));
         Some(format!(
             "file=$(mktemp -d)/job.jsonl && {tool} export {old} \"$file\" && {tool} import \"$file\" {new} && \
-             {tool} job delete {repo} --yes {job} && rm -r \"${{file%/*}}\""
+             {tool} job delete {repo} --yes --unless-written-after {seen} {job} && rm -r \"${{file%/*}}\""
         ))
     }
 
@@ -272,7 +248,7 @@ impl Advice {
         let known = self.storage.as_ref()?.repositories().all().ok()?;
         let free = (2..).map(|number| format!("{name}-{number}"));
         let mut free = free.filter(|name| known.iter().all(|known| known.as_str() != name));
-        let (new, tool) = (free.next()?, &self.tool);
+        let (new, tool, seen) = (free.next()?, &self.tool, &self.seen);
         let (of_new, of_old) = (flags([("--repo", new.as_str())]), flags([("--repo", name)]));
         let mut command = format!(
             "folder=$(mktemp -d)/copy && {tool} copy --to \"$folder\" {of_old} --keep-source && \
@@ -280,7 +256,9 @@ impl Advice {
         );
         if !jobs.is_empty() {
             let jobs = operands(jobs.iter().map(|job| job.address.job.as_str()));
-            command.push_str(&format!(" && {tool} job delete {of_old} --yes {jobs}"));
+            command.push_str(&format!(
+                " && {tool} job delete {of_old} --yes --unless-written-after {seen} {jobs}"
+            ));
         }
         for document in documents {
             let document = flags([
@@ -360,7 +338,7 @@ mod tests {
         (FindingKind::UntrueMark, "events/shop/job", None),
         (FindingKind::HiddenEvents, "events/shop/job/.removed-1", Some("mv ")),
         (FindingKind::UnfinishedDeletion, "deletions/shop/job.json", Some("prodigy-storage clean --repo shop --job job --yes")),
-        (FindingKind::Moved, "moved/store.json", Some("rm ")),
+        (FindingKind::Moved, "moved/store.json", None),
         (FindingKind::Mode, "events/shop/job/events-1.jsonl", REPAIR),
         (FindingKind::NameCollision, "events/shop/job", Some("prodigy-storage export --repo shop --job job ")),
         (FindingKind::NoStore, "", None),
@@ -390,6 +368,7 @@ mod tests {
             repair: "prodigy-storage doctor --repair".to_owned(),
             storage: None,
             root: Some(root.clone()),
+            seen: "2026-11-24T00:00:00Z".to_owned(),
             now: "20261124T000000Z".to_owned(),
         };
         for kind in FindingKind::ALL {

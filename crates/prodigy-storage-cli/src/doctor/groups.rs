@@ -100,7 +100,7 @@ impl Group {
         }?;
         let is_of_each = matches!(
             first.kind,
-            FindingKind::Stray | FindingKind::Imported | FindingKind::Moved | FindingKind::MissingEvents
+            FindingKind::Stray | FindingKind::Imported | FindingKind::MissingEvents
         );
         // No command moves what another program may still use.
         let is_of_each = is_of_each && (self.command.is_some() || first.kind == FindingKind::MissingEvents);
@@ -123,7 +123,6 @@ pub(super) fn print_advice(app: &mut App<'_>, finding: &Finding, command: Option
             let root = app.open_quietly(Access::Read).ok().and_then(|storage| storage.capabilities().root);
             app.detail(ALSO, &escape(&right_clock(root.as_deref())))
         }
-        (FindingKind::Moved, Some(_)) => app.detail(ALSO, &format!("first, {}", finding.advice)),
         (FindingKind::NameCollision, Some(_)) => app.detail(
             ALSO,
             "it removes its own copy; the freed name stays in `repo list`, without jobs, if it had documents, whose lock file stays",

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 
 #[cfg(feature = "file")]
 use prodigy_storage::config::BackendKind;
-use prodigy_storage::{Event, JobAddress, Removal, RemovalKind, Storage};
+use prodigy_storage::{Event, JobAddress, Removal, RemovalKind, Storage, Timestamp};
 use serde_json::json;
 
 use super::open_all;
 use super::parts::Parts;
 use crate::app::{Access, App};
 use crate::audit::{Audited, unended_deletions};
-use crate::errors::Result;
+use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::{Opened, RepoArgs};
 use crate::output::counted;
 use crate::shell::{as_word, flags, operands, tool};
+use crate::time::time;
 
 /// The largest number of files that a message names, and that a command does.
 const NAMED: usize = 5;
@@ -32,6 +33,9 @@ pub(crate) struct DeleteArgs {
     /// Delete without asking.
     #[arg(long, short)]
     yes: bool,
+    /// Delete no job that was written to after this time, or of which a worker holds a dead letter.
+    #[arg(long, value_name = "T", value_parser = time)]
+    unless_written_after: Option<Timestamp>,
 }
 
 pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
@@ -72,7 +76,7 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
         None => Vec::new(),
     };
     for due in &due {
-        let deleted = due.delete(app, &begun);
+        let deleted = due.delete(app, &begun, arguments.unless_written_after);
         exit = exit.and(match deleted {
             Ok(exit) => exit,
             Err(failure) => app.one_failed(failure)?,
@@ -127,9 +131,21 @@ impl<'o> Due<'o> {
     }
 
     /// Deletes the job, and prints what that left. `begun` has the deletions that are not known to have ended.
-    fn delete(&self, app: &mut App<'_>, begun: &[Event<Removal>]) -> Result<Exit> {
+    fn delete(
+        &self,
+        app: &mut App<'_>,
+        begun: &[Event<Removal>],
+        unless_written_after: Option<Timestamp>,
+    ) -> Result<Exit> {
         let (opened, is_ended, is_spared) = (self.opened, self.is_ended, self.is_spared);
         let address = opened.job.address();
+        if unless_written_after.is_some() && opened.job.dlq().summary()?.leased > 0 {
+            return Err(Failure::new(
+                Exit::Locked,
+                format!("delete {address}: a worker holds a dead letter of it"),
+            )
+            .hint("wait until it has settled the letter, and begin again"));
+        }
         let last = opened.job.status().ok().and_then(|status| status.last_activity);
         let mut begun = begun.to_vec();
         begun.retain(|entry| {
@@ -143,8 +159,21 @@ impl<'o> Due<'o> {
         let removal = removal.continues(begun);
         let (deleted, mut exit) = match is_spared {
             true => (false, Exit::Done),
-            false => removal.make_one(app, || Ok(opened.job.delete()? || is_ended))?,
+            false => removal.make_one(app, || {
+                let deleted = match unless_written_after {
+                    Some(last) => opened.job.delete_unless_written(last)?,
+                    None => opened.job.delete()?,
+                };
+                Ok(deleted || is_ended)
+            })?,
         };
+        if let Some(last) = unless_written_after
+            && !deleted
+            && opened.job.status()?.last_activity > Some(last)
+        {
+            let what = format!("delete {address}: it was written to after {}", last.to_rfc3339());
+            return Err(Failure::new(Exit::Locked, what).hint("begin again when nothing writes to it"));
+        }
         let Left {
             foreign, begun_again, ..
         } = left_of(app, &opened.storage, address)?;

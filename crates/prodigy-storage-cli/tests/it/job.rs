@@ -533,3 +533,56 @@ fn a_clean_says_which_folder_stays_with_files_of_another_program() {
         "of shop/job was removed what the store wrote; its folder stays, with 1 file of another program",
     );
 }
+
+#[test]
+fn a_job_that_was_written_to_meanwhile_is_not_deleted() {
+    let bench = Bench::new();
+    bench.append("1\n");
+    let seen = prodigy_storage::Timestamp::now().to_rfc3339();
+    let delete = [
+        "job",
+        "delete",
+        "--repo",
+        "shop",
+        "--yes",
+        "--unless-written-after",
+        &seen,
+        "job",
+    ];
+    bench.append("2\n");
+    bench.run(&delete).code(3).says("it was written to after ");
+    let cat = ["events", "cat", "--repo", "shop", "--job", "job", "--payload"];
+    assert_eq!(bench.run(&cat).code(0).out, "1\n2\n");
+
+    let of = ["--repo", "shop", "--job", "letters"];
+    let letter = "{\"item_id\":\"a\",\"item_data\":1}\n";
+    bench.feed(&[&["dlq", "push"][..], &of].concat(), letter).code(0);
+    bench
+        .run(&[&["dlq", "take", "--all", "--lease", "1h"][..], &of].concat())
+        .code(0);
+    let seen = prodigy_storage::Timestamp::now().to_rfc3339();
+    let held = [
+        "job",
+        "delete",
+        "--repo",
+        "shop",
+        "--yes",
+        "--unless-written-after",
+        &seen,
+        "letters",
+    ];
+    bench.run(&held).code(3).says("a worker holds a dead letter");
+    bench.run(&[&["dlq", "release", "a"][..], &of].concat()).code(0);
+    let seen = prodigy_storage::Timestamp::now().to_rfc3339();
+    let free = [
+        "job",
+        "delete",
+        "--repo",
+        "shop",
+        "--yes",
+        "--unless-written-after",
+        &seen,
+        "letters",
+    ];
+    bench.run(&free).code(0);
+}

@@ -459,12 +459,15 @@ impl<'a> Examination<'a> {
                         moved.at.to_rfc3339()
                     ),
                 )
-                .advice("set the configuration to that place; then delete here what is no longer needed"),
+                .advice(
+                    "set the configuration to that place, look there for what was moved, and only then delete it here",
+                ),
             Err(error) => self
                 .damage(FindingKind::Moved, path, error.why())
                 .lost("the name of the place that it was moved to; all writes to it are refused")
                 .advice(format!(
-                    "take the mark away with `{}` if the data was not moved",
+                    "if the data was moved, remove the file and run the `copy` again, which writes the mark again, before anything is written \
+                     here; if it was not moved, take the mark away with `{}`",
                     Moved::reopening(part)
                 )),
         };

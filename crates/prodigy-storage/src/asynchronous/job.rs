@@ -50,6 +50,7 @@ mirror! {
         async fn overview(&self) -> JobOverview;
         async fn moved(&self) -> Option<Moved>;
         async fn delete(&self) -> bool;
+        async fn delete_unless_written(&self, last: Timestamp) -> bool;
     }
 }
 
