@@ -68,6 +68,9 @@ pub(crate) struct LockWait<'r> {
     pub(crate) hint: &'static str,
 }
 
+/// How often a folder may be deleted between its creation and the opening of a file in it.
+const MOST_DELETED: usize = 100;
+
 impl LockWait<'_> {
     /// Opens the file or folder, waits for its lock, and checks that the path still leads to it. `holder` describes the
     /// current holder for the error message.
@@ -219,19 +222,22 @@ impl Root {
         Ok(is_same(found.map(|found| found.identity), opened)?.then_some(len))
     }
 
-    /// Runs `open` for a path in a folder. If the folder is missing, creates it and runs `open` again.
+    /// Runs `open` for a path in a folder. If the folder is missing, creates it and runs `open` again; and once more, where
+    /// another process deletes the job at that moment.
     pub(super) fn open_in<T>(
         &self,
         folder: &Path,
         open: impl Fn() -> io::Result<T>,
     ) -> Result<io::Result<T>> {
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_folder(folder)?;
-                Ok(open())
+        let mut opened = open();
+        for _ in 0..MOST_DELETED {
+            if !matches!(&opened, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+                break;
             }
-            other => Ok(other),
+            self.make_folder(folder)?;
+            opened = open();
         }
+        Ok(opened)
     }
 }
 
@@ -266,4 +272,27 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
         || without
             .iter()
             .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::root::FileOptions;
+
+    #[test]
+    fn a_folder_that_is_deleted_before_its_file_is_opened_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(FileOptions::new(dir.path()));
+        let (folder, left) = (Path::new("events/shop/job"), Cell::new(3_u8));
+        let opened = root.open_in(folder, || {
+            if let Some(fewer) = left.get().checked_sub(1) {
+                left.set(fewer);
+                let _ = std::fs::remove_dir(dir.path().join(folder));
+            }
+            root.fs.folder(folder)
+        });
+        opened.unwrap().unwrap();
+    }
 }
