@@ -56,6 +56,11 @@ impl Ages {
         self.seen.is_some()
     }
 
+    /// True if a time is not ahead of the clock.
+    pub(super) fn is_past(&self, time: Timestamp) -> bool {
+        time <= self.now
+    }
+
     /// The moment before which data is older than `age`; the earliest time if too little time has certainly
     /// passed.
     pub(super) fn before(&self, age: Duration) -> Timestamp {

@@ -129,11 +129,12 @@ impl Search<'_> {
     /// Adds the removal of the whole job, if that is due. Returns true if the job is old: nothing else of it is then removed.
     fn whole_job(&mut self, status: &JobStatus, rules: &RetentionSettings) -> Result<bool> {
         let (rule, age, last) = match status.state {
-            JobState::Finished => (
-                "retention.finished_jobs",
-                rules.finished_jobs,
-                status.finished_at.max(status.last_activity),
-            ),
+            JobState::Finished => {
+                // If the time is still to come, the clock of the finish was ahead.
+                let finished_at = status.finished_at.filter(|at| self.ages.is_past(*at));
+                let last = finished_at.max(status.last_activity);
+                ("retention.finished_jobs", rules.finished_jobs, last)
+            }
             JobState::Open => ("retention.idle_jobs", rules.idle_jobs, status.last_activity),
             JobState::Active => return Ok(false),
         };

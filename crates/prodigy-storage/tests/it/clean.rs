@@ -122,6 +122,24 @@ fn a_finished_job_is_deleted_at_its_age_and_an_open_one_by_its_own_rule() {
 }
 
 #[test]
+fn a_job_that_was_finished_under_a_clock_that_was_ahead_is_deleted_by_its_last_write() {
+    on_each_with_clock(|fixture, clock| {
+        let job = fixture.job();
+        job.events().append(&"started").unwrap();
+        clock.advance(400 * DAY);
+        job.finish().unwrap();
+        clock.advance_secs(-390 * 24 * 60 * 60);
+        let status = job.status().unwrap();
+        assert_eq!(status.state, JobState::Finished);
+        assert!(status.finished_at.unwrap() > fixture_time(clock, 0));
+        let rules = |days| RetentionSettings::default().finished_jobs(Some(days * DAY));
+        assert!(clean(&fixture.storage, &rules(100)).removals.is_empty());
+        assert_eq!(kinds(&clean(&fixture.storage, &rules(5))), [RemovalKind::Job]);
+        assert_eq!(job.status().unwrap().last_activity, None);
+    });
+}
+
+#[test]
 fn an_active_job_is_left_alone() {
     on_each(|fixture| {
         let busy = job(fixture, "busy");
