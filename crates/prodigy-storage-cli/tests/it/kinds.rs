@@ -188,6 +188,8 @@ fn health_and_doctor_find_each_thing_in_the_way() {
         ("state/shop/repository.json", true),
         ("deletions", false),
         ("deletions/shop", false),
+        ("events/_audit", false),
+        ("events/_audit/clean", false),
         ("events/shop/job/events-20270115T080000.000000000Z.jsonl", true),
     ] {
         let (bench, newest) = two_checkpoints();

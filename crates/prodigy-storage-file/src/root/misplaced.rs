@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use prodigy_storage_backend::ForeignKind;
-use prodigy_storage_layout::{DELETIONS, DOCUMENTS, Entry, Folder, LOCKS, STATE};
+use prodigy_storage_layout::{DELETIONS, DOCUMENTS, EVENTS, Entry, Folder, LOCKS, RepoName, STATE};
 
 use super::Root;
 use crate::fs::FileKind;
@@ -29,6 +29,8 @@ fn is_ours_alone(folder: &Path) -> bool {
     let parts: Vec<_> = folder.iter().collect();
     match parts[..] {
         [area, ..] if area == DELETIONS || area == LOCKS => true,
+        // The audit log is in a repository under a reserved name.
+        [area, repo, ..] if repo == RepoName::AUDIT => area == EVENTS || area == STATE,
         [area, _, name] => area == STATE && (name == DOCUMENTS || name == "mapreduce"),
         [area, _, _, name] if name == "jobs" => area == STATE,
         [area, _, documents, _] => area == STATE && documents == DOCUMENTS,
@@ -102,6 +104,9 @@ mod tests {
             "deletions",
             "deletions/shop",
             "events",
+            "events/_audit",
+            "events/_audit/clean",
+            "state/_audit",
             "locks/1",
             "locks/state/shop",
             "locks/3/a/b",
