@@ -20,6 +20,7 @@ use crate::console::Console;
 use crate::errors::{Failure, Result, say};
 use crate::exit::Exit;
 use crate::job::not_reserved;
+use crate::json::on_one_line;
 use crate::output::{style_of, wrapped};
 use crate::shell::{as_word, in_this_store, tool};
 use crate::table::{Line, shortened};
@@ -444,8 +445,9 @@ impl<'c> App<'c> {
 
     /// Writes a value as a line of JSON.
     pub(crate) fn json_line(&mut self, value: &impl serde::Serialize) -> Result<()> {
-        let line = serde_json::to_vec(value)
+        let mut line = serde_json::to_vec(value)
             .map_err(|error| Failure::new(Exit::Failed, format!("write JSON: {error}")))?;
+        on_one_line(&mut line);
         self.line(line)
     }
 

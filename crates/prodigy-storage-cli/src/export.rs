@@ -16,6 +16,7 @@ use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::JobArgs;
+use crate::json::on_one_line;
 use crate::new_file;
 use crate::output::counted;
 
@@ -169,12 +170,7 @@ impl<'o> Export<'o> {
     fn line(&mut self, line: &Line<'_>) -> Result<()> {
         self.lines += 1;
         let mut text = serde_json::to_vec(line).map_err(|error| Failure::output(error.into()))?;
-        // A value that was stored with line breaks has them between its parts, never within a string.
-        for byte in &mut text {
-            if matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
-        }
+        on_one_line(&mut text);
         text.pop();
         let crc = checksum(&text);
         if self.lines > 1 {

@@ -89,6 +89,16 @@ pub(crate) fn compact(json: &str) -> String {
     Tokens(json).collect()
 }
 
+/// Replaces the line breaks of valid JSON by spaces. A value that was stored with line breaks has them between its
+/// tokens, never within a string.
+pub(crate) fn on_one_line(json: &mut [u8]) {
+    for byte in json {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+}
+
 /// The members of an object, in order.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 

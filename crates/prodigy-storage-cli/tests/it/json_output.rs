@@ -388,3 +388,55 @@ fn the_check_finds_what_does_not_fit() {
             .starts_with("none of: ")
     );
 }
+
+#[test]
+fn a_stored_text_of_several_lines_is_one_line_of_the_output() {
+    let bench = Bench::new();
+    let job = ["--repo", "shop", "--job", "job"];
+    let text = "{\n\"a\": \"b\\n\",\r\n\"n\": 1.0\n}\n";
+    let save = ["checkpoint", "save", "--phase", "map"];
+    bench.feed(&[&save[..], &job].concat(), text).code(0);
+    let put = ["document", "put", "--kind", "notes", "--name", "one"];
+    bench.feed(&[&put[..], &job].concat(), text).code(0);
+    // States and dead letters of another program.
+    bench.write(
+        "home/.prodigy/state/shop/mapreduce/jobs/other/setup-checkpoint.json",
+        text,
+    );
+    let item = r#"{"item_id":"i","item_data":{"a":1,"b":2},"failure_history":[]}"#.replace(',', ",\n");
+    bench.write(
+        "home/.prodigy/dlq/shop/other/mapreduce/dlq/other/items/i.json",
+        &item,
+    );
+    let old = bench.write("old/dlq/shop/job/mapreduce/dlq/job/items/i.json", &item);
+    let import = bench
+        .run(&["import", bench.path("old").to_str().unwrap()])
+        .code(0);
+    assert!(old.exists() && import.err.is_empty(), "{}", import.err);
+    let other = ["--repo", "shop", "--job", "other"];
+    for (command, job) in [
+        (&["checkpoint", "show"][..], job),
+        (&["checkpoint", "show"], other),
+        (&["document", "show", "--kind", "notes", "--name", "one"], job),
+        (&["dlq", "list"], job),
+        (&["dlq", "show", "i"], job),
+        (&["dlq", "export"], job),
+        (&["dlq", "take", "--all"], job),
+    ] {
+        for json in [&["--json"][..], &[]] {
+            if json.is_empty() && command[0] == "dlq" {
+                continue;
+            }
+            let run = bench.run(&[command, &job, json].concat());
+            let lines = run.lines();
+            assert_eq!(lines.len(), 1, "{command:?}: {} {}", run.out, run.err);
+            let value: Value = serde_json::from_str(lines[0]).unwrap();
+            if command[0] != "dlq" {
+                assert_eq!(value["data"]["a"], "b\n", "{command:?}");
+                assert!(lines[0].contains("1.0"), "{}", run.out);
+                let payload = bench.run(&[command, &job, &["--payload"]].concat()).code(0);
+                assert_eq!(payload.out.trim_end(), text.trim_end(), "{command:?}");
+            }
+        }
+    }
+}
