@@ -516,13 +516,15 @@ impl<'c> App<'c> {
         self.met("damaged", what);
     }
 
+    /// Reports something that was met. The text is of one line: names in it may have line breaks.
     fn met(&mut self, word: &'static str, what: &str) {
+        let what = escape(what);
         match &mut self.collected {
             Some(collected) => collected.push(Met {
                 word,
-                what: what.to_owned(),
+                what: what.into_owned(),
             }),
-            None => self.say(word, what),
+            None => self.say(word, &what),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use prodigy_storage::{
     Checkpoint, CheckpointEntry, CheckpointKey, Checkpoints, Cursor, ErrorKind, Expected, Fence, LockName,
-    Phase, PruneOptions, RemovalKind, Revision, SaveOptions, StorageError,
+    Phase, PruneOptions, RemovalKind, Revision, SaveOptions, StorageError, escape,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -290,7 +290,7 @@ fn find_keyed(app: &mut App<'_>, checkpoints: &Checkpoints, key: &CheckpointKey)
     let newest = checkpoints.find::<Box<RawValue>>(key.as_str())?;
     let skipped = newest.iter().flat_map(|found| &found.skipped);
     for skipped in skipped.clone() {
-        app.warn(&format!("{} is skipped: {}", skipped.id, skipped.error));
+        app.warn(&escape(&format!("{} is skipped: {}", skipped.id, skipped.error)));
     }
     let skipped = skipped.count() > 0;
     Ok(NewestCheckpoint {
@@ -322,18 +322,18 @@ fn find(app: &mut App<'_>, checkpoints: &Checkpoints, phases: &[Phase]) -> Resul
         let foreign = |error: &StorageError| error.kind() == ErrorKind::Foreign;
         // The skipped file may hold a newer state. The number of such files is reported at the end.
         if let Some(skipped) = latest.skipped.iter().find(|skipped| foreign(&skipped.error)) {
-            app.warn(&format!(
+            app.warn(&escape(&format!(
                 "{} is skipped, and one before it is used: {}",
                 skipped.id, skipped.error
-            ));
+            )));
         }
         let damaged = latest.skipped.iter();
         for skipped in damaged.filter(|skipped| !foreign(&skipped.error)) {
             found.skipped = true;
-            app.warn(&format!(
+            app.warn(&escape(&format!(
                 "{} is skipped, and the one before it is used: {}",
                 skipped.id, skipped.error
-            ));
+            )));
         }
         if found
             .newest

@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use clap::builder::styling::{AnsiColor, Style};
+use prodigy_storage::escape;
 
 /// The style of the word for a state, a severity or an outcome.
 pub(crate) fn style_of(word: &str) -> Option<Style> {
@@ -87,6 +89,11 @@ pub(crate) fn beginning(text: &str, width: usize) -> &str {
     let ends = text.char_indices().map(|(at, char)| at + char.len_utf8());
     let fitting = ends.take_while(|&end| text.get(..end).is_some_and(|text| width_of(text) <= width));
     text.get(..fitting.last().unwrap_or(0)).unwrap_or_default()
+}
+
+/// A path in a message of one line: its control characters are escaped, also line breaks.
+pub(crate) fn shown(path: &Path) -> String {
+    escape(&path.to_string_lossy()).into_owned()
 }
 
 /// A number of bytes in readable units: `12.3 MiB`.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::own::FORMAT;
 use crate::errors::{Failure, Result};
+use crate::output::shown;
 
 /// The deepest level of folders that are entered.
 const DEEPEST: usize = 16;
@@ -41,7 +42,7 @@ pub(super) fn folder(path: &Path) -> Result<PathBuf> {
     }
     let what = format!(
         "import {}: it is no root of Prodigy and no folder `{LOCAL}` of a project: it has none of the folders {}",
-        path.display(),
+        shown(path),
         AREAS.join(", ")
     );
     Err(Failure::usage(what).hint(format!(

@@ -10,6 +10,7 @@ use super::{ImportArgs, import};
 use crate::app::{Access, App};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
+use crate::output::shown;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MigrateArgs {
@@ -66,7 +67,7 @@ fn nearest(storage: &Storage) -> Result<PathBuf> {
     found.next().ok_or_else(|| {
         let what = format!(
             "migrate: there is no folder `{LOCAL}` in {} or above",
-            here.display()
+            shown(&here)
         );
         Failure::usage(what).hint("go to the project, or name the folder")
     })
@@ -99,7 +100,7 @@ fn name(storage: &Storage, folder: &Path, project: &Path) -> Result<String> {
     if is_plain && !is_own {
         let what = format!(
             "migrate {}: nothing says which repository it belongs to",
-            folder.display()
+            shown(folder)
         );
         return Err(
             Failure::usage(what).hint("name it with `--repo`, or name the project instead of the folder")

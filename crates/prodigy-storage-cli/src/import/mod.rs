@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage::config::Notice;
-use prodigy_storage::{Job, JobId, RepoName, Storage, StorageNotice, escape};
+use prodigy_storage::{Job, JobId, RepoName, Storage, StorageNotice};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::input::unreadable;
 use crate::job::{not_reserved, repositories};
 use crate::new_file::is_standard;
-use crate::output::counted;
+use crate::output::{counted, shown};
 use crate::progress::Progress;
 use crate::shell::{as_word, tool};
 use crate::table::{Column, Table};
@@ -86,8 +86,8 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
     if let Some(root) = own::around(path) {
         let what = format!(
             "import {}: it is a part of the store {}",
-            path.display(),
-            root.display()
+            shown(path),
+            shown(&root)
         );
         return Err(Failure::usage(what).hint(format!(
             "a store is imported whole: `{} import {}`; one job of it: `export --job`, then `import` of that file",
@@ -101,16 +101,16 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
         return file(app, arguments, kept.path(), "standard input");
     }
     if path.is_file() {
-        return file(app, arguments, path, &path.display().to_string());
+        return file(app, arguments, path, &shown(path));
     }
     if arguments.job.is_some() {
         let what = format!(
             "import {}: `--job` is for a file that `export` wrote",
-            path.display()
+            shown(path)
         );
         return Err(Failure::usage(what).hint("the jobs of a folder keep their ids"));
     }
-    let mut files = Files::below(path).map_err(|error| unreadable(path.display(), &error))?;
+    let mut files = Files::below(path).map_err(|error| unreadable(shown(path), &error))?;
     let is_this = |notice: &StorageNotice| match notice {
         StorageNotice::Config(Notice::UnusedLocalStorage { path: local }) => is_same(local, path),
         _ => false,
@@ -135,14 +135,14 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
     {
         let what = format!(
             "import {}: nothing says which repository it belongs to",
-            file.path.display()
+            shown(&file.path)
         );
         return Err(Failure::usage(what).hint("name it with `--repo`"));
     }
     let originals = Originals::of(&storage);
     let is_root = originals.as_ref().is_some_and(|root| root.is_root(path));
     if is_root && arguments.repo.is_some() {
-        let what = format!("import {}: it is the root of the store itself", path.display());
+        let what = format!("import {}: it is the root of the store itself", shown(path));
         return Err(Failure::usage(what).hint(
             "leave out `--repo` to store what readers skip there; to store all of it under another name, import a copy of the folder",
         ));
@@ -182,7 +182,7 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
         done.mark(&files.indexes)?;
     }
     if !has_found && read == 0 && importer.refusals.is_empty() {
-        app.note(&format!("{}: nothing to import was found", path.display()));
+        app.note(&format!("{}: nothing to import was found", shown(path)));
     }
     if read > 0 {
         app.note(&format!(
@@ -210,7 +210,7 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
     for other in &files.other {
         app.skipped(&format!(
             "{}: left out: it is a link, or another thing that is no file",
-            escape(&other.to_string_lossy())
+            other.display()
         ));
     }
     report(app, &importer, arguments.dry_run)

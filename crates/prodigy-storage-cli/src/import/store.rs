@@ -10,7 +10,7 @@ use prodigy_storage::backend::dead_letter::{first, merge, normalise};
 use prodigy_storage::{
     Batch, Checkpoint, CheckpointKey, Cursor, DocumentOptions, Documents, Durability, EventId, Expected,
     ItemId, Job, JobAddress, OrphanedWorktree, Phase, ReadOptions, SaveOptions, ScanItem, Select, Storage,
-    StorageError, Timestamp,
+    StorageError, Timestamp, escape,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -166,7 +166,8 @@ impl<'a> Importer<'a> {
 
     pub(super) fn refuse(&mut self, what: impl std::fmt::Display, why: impl std::fmt::Display) {
         self.count.refused += 1;
-        self.refusals.push(format!("{what}: {why}"));
+        // Names in it may have line breaks.
+        self.refusals.push(escape(&format!("{what}: {why}")).into_owned());
     }
 
     /// Refuses a value that the store does not take, so that the others are imported.

@@ -83,6 +83,37 @@ fn is_imported_but_for_the_names(bench: &Bench, path: &Path) {
     assert_eq!(jobs.len(), 1, "{jobs:?}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_line_break_in_a_name_begins_no_line_of_the_messages() {
+    let bench = Bench::new();
+    bench.write("old/events/x\nerror: forged/job/kept.jsonl", EVENT);
+    bench.write("old/events/shop/y\nerror: forged/kept.jsonl", "{");
+    bench.write("old/events/shop/good/z\nerror: forged.jsonl", "{\n");
+    bench.write("old/state/shop/mapreduce/jobs/good/u\nerror: forged.json", "{");
+    bench.write("old/u\nerror: forged", "");
+    std::os::unix::fs::symlink("nowhere", bench.path("old/v\nerror: forged")).unwrap();
+    let run = bench
+        .run(&["import", bench.path("old").to_str().unwrap()])
+        .code(1);
+    let forged = |text: &str| text.lines().any(|line| line.starts_with("error: forged"));
+    assert!(!forged(&run.err), "{}", run.err);
+    for name in ["x", "y", "z", "u", "v"] {
+        let shown = format!("/{name}\\u{{a}}error: forged");
+        assert!(run.err.contains(&shown), "{shown}: {}", run.err);
+    }
+    // Here, nothing says the repository.
+    bench.write("bare/sessions/w\nerror: forged.json", "{}");
+    let run = bench
+        .run(&["import", bench.path("bare").to_str().unwrap()])
+        .code(2);
+    assert!(
+        !forged(&run.err) && run.err.contains("w\\u{a}error"),
+        "{}",
+        run.err
+    );
+}
+
 #[test]
 fn what_has_a_name_that_is_not_allowed_is_left_out_and_the_rest_is_imported() {
     let bench = filled("old");
