@@ -184,8 +184,12 @@ impl FileSystem for RealFs {
             create_mode,
         )?));
         if mode == OpenMode::CreateNew {
-            // Sets the mode again, since the umask may have removed bits from it.
-            file.set_mode(FILE_MODE)?;
+            // The umask may have removed bits from the mode. It is not set again without need: another process may have
+            // taken over the empty file meanwhile, written to it and sealed it by its mode.
+            let found = file.metadata()?;
+            if found.len == 0 && found.mode & FILE_MODE != FILE_MODE {
+                file.set_mode(FILE_MODE)?;
+            }
             self.bequeath(|(uid, gid)| rustix::fs::fchown(&file.file, Some(uid), Some(gid)));
         } else {
             let found = file.metadata()?;
