@@ -32,7 +32,7 @@ impl Groups {
         let remedy = command.clone().unwrap_or_else(|| finding.advice.clone());
         // These form one group, although each has a command of its own, which `--verbose` prints.
         let remedy = match finding.kind {
-            FindingKind::Imported | FindingKind::Moved | FindingKind::MissingEvents => String::new(),
+            FindingKind::Imported | FindingKind::MissingEvents => String::new(),
             _ => remedy,
         };
         let key = (std::cmp::Reverse(finding.severity), title(finding.kind), remedy);
@@ -115,7 +115,7 @@ impl Group {
     }
 }
 
-/// Prints the command for a finding, or what to do. What was moved is deleted after a decision that no command makes.
+/// Prints the command for a finding, or what to do.
 pub(super) fn print_advice(app: &mut App<'_>, finding: &Finding, command: Option<&str>) -> Result<()> {
     print_remedy(app, command, Some(&finding.advice))?;
     match (finding.kind, command) {

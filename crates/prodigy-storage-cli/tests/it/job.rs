@@ -560,29 +560,14 @@ fn a_job_that_was_written_to_meanwhile_is_not_deleted() {
     bench
         .run(&[&["dlq", "take", "--all", "--lease", "1h"][..], &of].concat())
         .code(0);
-    let seen = prodigy_storage::Timestamp::now().to_rfc3339();
-    let held = [
-        "job",
-        "delete",
-        "--repo",
-        "shop",
-        "--yes",
-        "--unless-written-after",
-        &seen,
-        "letters",
-    ];
-    bench.run(&held).code(3).says("a worker holds a dead letter");
+    let unless_written_from_now = || {
+        let seen = prodigy_storage::Timestamp::now().to_rfc3339();
+        let delete = ["job", "delete", "--repo", "shop", "--yes", "letters"];
+        bench.run(&[&delete[..], &["--unless-written-after", &seen]].concat())
+    };
+    unless_written_from_now()
+        .code(3)
+        .says("a worker holds a dead letter");
     bench.run(&[&["dlq", "release", "a"][..], &of].concat()).code(0);
-    let seen = prodigy_storage::Timestamp::now().to_rfc3339();
-    let free = [
-        "job",
-        "delete",
-        "--repo",
-        "shop",
-        "--yes",
-        "--unless-written-after",
-        &seen,
-        "letters",
-    ];
-    bench.run(&free).code(0);
+    unless_written_from_now().code(0);
 }

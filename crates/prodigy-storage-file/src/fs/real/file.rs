@@ -70,7 +70,7 @@ impl FsFile for RealFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        self.lock.share();
+        self.lock.forget();
         uninterrupted(|| self.file.unlock())
     }
 
@@ -87,7 +87,7 @@ impl FsFile for RealFile {
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.lock.share();
+        self.lock.forget();
         Some(self.file.as_fd())
     }
 }

@@ -24,8 +24,8 @@ impl OwnLock {
         is_taken
     }
 
-    /// Leaves the lock to all who have a copy of the descriptor: it ends when the last one closes it.
-    pub(super) fn share(&self) {
+    /// Forgets the lock: it was released, or the descriptor was handed out, and it ends when the last copy is closed.
+    pub(super) fn forget(&self) {
         self.taker.store(0, Ordering::Relaxed);
     }
 
