@@ -29,6 +29,7 @@ use crate::session::Session;
 use crate::sql::{column, first, rows, server_now};
 use item::{COLUMNS, Item, bytes_of, selected};
 use staged::{Rules, Staged};
+use take::Wanted;
 
 pub(crate) use take::Fronts;
 
@@ -235,13 +236,17 @@ impl QueueStore for PostgresBackend {
     ) -> Result<Vec<QueueEntry>> {
         time_to_store(&*self.options().clock, TAKE, job)?;
         let fronts = Arc::clone(self.fronts());
-        let statement = take::statement(job, select, limit, lease, fronts.of(job, select));
-        let (of, fence) = (job.clone(), fence.cloned());
+        let (of, select, fence) = (job.clone(), select.clone(), fence.cloned());
         let clock = Arc::clone(&self.options().clock);
         self.db()
             .call(TAKE, job, deadline, move |mut session| async move {
-                let taken = take::take(&mut session, &of, fence.as_ref(), statement).await?;
-                fronts.learn(&of, &taken)?;
+                let wanted = Wanted {
+                    job: &of,
+                    select: &select,
+                    limit,
+                    lease,
+                };
+                let taken = take::take(&mut session, &fronts, fence.as_ref(), &wanted).await?;
                 taken.iter().map(|row| entry(row, &*clock)).collect()
             })
     }

@@ -4,6 +4,10 @@
 //! long transaction elsewhere can prevent. Each take would then have to skip the old places of all earlier takes.
 //! So a handle remembers the smallest place that has an item, the *front* of the queue, and begins there. An item
 //! can get a place below the front only by a change after the front was found; its revision shows that.
+//!
+//! With a known front, a take is first tried as a single statement, which is a transaction by itself. It sees the
+//! items as they were before it had the lock of the job. So it takes only those that did not change while it waited,
+//! and a second take, which sees what was committed before it had the lock, looks for the rest.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,8 +29,8 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 /// The largest number of jobs whose fronts are remembered.
 const JOBS: usize = 1_000;
 
-/// The front of a queue: when `seen` was the number of the last change, no eligible item had a place below
-/// `place`.
+/// The front of a queue: no eligible item had a place below `place`, except through a change with a number above
+/// `seen`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Front {
     place: i64,
@@ -34,30 +38,40 @@ pub(crate) struct Front {
     found: Instant,
 }
 
+/// What a take looks for, and for how long it leases an item.
+pub(super) struct Wanted<'a> {
+    pub(super) job: &'a JobAddress,
+    pub(super) select: &'a Select,
+    pub(super) limit: usize,
+    pub(super) lease: Duration,
+}
+
 /// The fronts of the queues that a handle has taken items from.
 #[derive(Debug, Default)]
 pub(crate) struct Fronts(Mutex<HashMap<JobAddress, Front>>);
 
 impl Fronts {
-    /// The place at which a take begins, and the number of the last change when that place was found.
-    pub(super) fn of(&self, job: &JobAddress, select: &Select) -> (i64, i64) {
+    /// The front at which a take begins, if it is known.
+    fn of(&self, job: &JobAddress, select: &Select) -> Option<Front> {
         if select.eligible != Eligible::Yes {
-            return (0, 0);
+            return None;
         }
-        let fronts = self.0.lock();
-        let front = fronts.get(job);
-        front
-            .filter(|front| front.found.elapsed() < REMEMBERED)
-            .map_or((0, 0), |front| (front.place, front.seen))
+        let front = self.0.lock().get(job).copied();
+        front.filter(|front| front.found.elapsed() < REMEMBERED)
     }
 
-    /// Remembers the front of a queue from the rows that a take returned.
-    pub(super) fn learn(&self, job: &JobAddress, taken: &[Row]) -> Result<()> {
+    /// Remembers the front of a queue from the rows that a take returned. `seen` is the last number whose changes
+    /// the take saw for certain; by default, the last one before the take.
+    fn learn(&self, job: &JobAddress, taken: &[Row], seen: Option<i64>) -> Result<()> {
         let Some(last) = taken.last() else { return Ok(()) };
         // The places of the taken items are the last numbers of the queue. The column after the items' columns is
         // the front.
-        let (Some(place), seen): (Option<i64>, i64) = (column(last, 9)?, column(last, 2)?) else {
+        let Some(place): Option<i64> = column(last, 9)? else {
             return Ok(());
+        };
+        let seen = match seen {
+            Some(seen) => seen,
+            None => column(last, 2)?,
         };
         let mut fronts = self.0.lock();
         let began = match fronts.get(job) {
@@ -85,19 +99,22 @@ const LOCK: &str = "select moved, set_config('prodigy_storage.locked', id::text,
 /// was committed before it: a job that was created after [`LOCK`] is there, but other takes may change its items.
 const LOCKED_JOB: &str = "select id from @.job where repo = $1 and name = $2 and not deleted and not moved \
     and id::text = current_setting('prodigy_storage.locked', true)";
+/// Locks the row of a job, and selects its id if it was not moved.
+const LOCK_AND_SELECT: &str =
+    "select id from @.job where repo = $1 and name = $2 and not deleted and not moved for update";
 /// The id of the job, inside the statement of a take.
 const ID: &str = "(select id from j)";
 /// The server's time, inside the statement of a take.
 const NOW: &str = "(select now from n)";
 
-/// The statement that takes items in the order of their places. It takes nothing without [`LOCK`] before it.
-pub(super) fn statement(
-    job: &JobAddress,
-    select: &Select,
-    limit: usize,
-    lease: Duration,
-    (place, seen): (i64, i64),
-) -> Sql {
+/// The statement that takes items in the order of their places. `locked` selects the id of the job.
+fn statement(wanted: &Wanted<'_>, locked: &str, (place, seen): (i64, i64)) -> Sql {
+    let Wanted {
+        job,
+        select,
+        limit,
+        lease,
+    } = *wanted;
     let mut sql = of_job("", job).frequent();
     let condition = selected(select, &mut sql);
     let length = sql.push(i64::try_from(lease.as_nanos()).unwrap_or(i64::MAX / 4));
@@ -121,31 +138,71 @@ pub(super) fn statement(
         "(select true from @.item where job = {ID} and eligible and revision > place and revision > {seen} and place < {place} \
          order by revision limit 1)"
     );
-    // The job and the time are looked up once, and not again for each row.
+    // The job and the time are looked up once, and not again for each row. The conditions on the updated rows hold unless
+    // another transaction changed an item after this statement began.
     let is_pending = IS_PENDING.replace("{now}", NOW);
     sql.text = format!(
-        "with j as materialized ({LOCKED_JOB}), n as materialized (select {{now}} as now), \
+        "with j as materialized ({locked}), n as materialized (select {{now}} as now), \
          f as materialized (select case when {is_below} then 0 else {place} end as place), \
-         c as (select birth, nextval('@.mark') as place from \
-           (select birth from (select birth, place from @.item \
+         c as (select birth, place as before, revision, nextval('@.mark') as place from \
+           (select birth, place, revision from (select birth, place, revision from @.item \
                where job = {ID} and {is_pending}{condition} and place >= (select place from f) order by place limit {bound}) p \
              order by place limit {limit}) o), \
          t as (update @.item i set place = c.place, token = replace(gen_random_uuid()::text, '-', ''), \
            leased_until = {NOW} + least({length}, 9223372036854775807 - {NOW}), delayed_until = null, modified = {NOW} \
-           from c where i.job = {ID} and i.birth = c.birth returning i.*) \
+           from c where i.job = {ID} and i.birth = c.birth and i.place = c.before and i.revision = c.revision \
+             and {is_pending} returning i.*) \
          select {COLUMNS}, {NOW}, ({front}) as front from t order by place"
     )
     .into();
     sql
 }
 
+/// Takes items, and remembers the front of the queue.
 pub(super) async fn take(
     session: &mut Session,
-    job: &JobAddress,
+    fronts: &Fronts,
     fence: Option<&Fence>,
-    statement: Sql,
+    wanted: &Wanted<'_>,
 ) -> Result<Vec<Row>> {
-    let statements = [of_job(LOCK, job).frequent(), statement];
+    let front = fronts.of(wanted.job, wanted.select);
+    let mut taken = Vec::new();
+    if let (Some(front), None) = (front, fence) {
+        let statement = statement(wanted, LOCK_AND_SELECT, (front.place, front.seen));
+        let mut answers = session.write(Durability::Strict, vec![statement]).await?;
+        taken = answers.pop().unwrap_or_default();
+        fronts.learn(wanted.job, &taken, Some(front.seen))?;
+        if taken.len() == wanted.limit {
+            return Ok(taken);
+        }
+    }
+    let rest = Wanted {
+        limit: wanted.limit - taken.len(),
+        ..*wanted
+    };
+    let front = fronts.of(wanted.job, wanted.select);
+    let front = front.map_or((0, 0), |front| (front.place, front.seen));
+    match take_after_lock(session, fence, &rest, front).await {
+        Ok(more) => {
+            fronts.learn(wanted.job, &more, None)?;
+            taken.extend(more);
+        }
+        // The items of the first statement were taken, whatever comes of the rest.
+        Err(error) if taken.is_empty() => return Err(error),
+        Err(_) => {}
+    }
+    Ok(taken)
+}
+
+/// Locks the job, and then takes items, in one transaction and one round trip.
+async fn take_after_lock(
+    session: &mut Session,
+    fence: Option<&Fence>,
+    wanted: &Wanted<'_>,
+    front: (i64, i64),
+) -> Result<Vec<Row>> {
+    let job = wanted.job;
+    let statements = [of_job(LOCK, job).frequent(), statement(wanted, LOCKED_JOB, front)];
     if fence.is_some() {
         let locked = job::begin(session, job, fence, Durability::Strict, Vec::new).await?;
         let mut answers = locked.finish(session, statements).await?;
