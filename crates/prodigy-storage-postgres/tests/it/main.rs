@@ -26,4 +26,5 @@ mod release;
 mod removal;
 mod replica;
 mod server;
+mod take;
 mod tls;
