@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use prodigy_storage::backend::record::{checksum, checksum_on, hex8};
-use prodigy_storage::{Cursor, EventId, Job, OrphanedWorktree, ReadOptions, ScanItem, Timestamp};
+use prodigy_storage::{Cursor, EventId, Job, OrphanedWorktree, ReadOptions, Record, ScanItem, Timestamp};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -61,7 +62,7 @@ impl<'l> Line<'l> {
     }
 
     /// The state in a line of a checkpoint; `cursors` gives the cursor for its position.
-    pub(super) fn state(&self, cursors: &BTreeMap<Key, Cursor>) -> Option<State<'l>> {
+    pub(super) fn state(&self, cursors: &BTreeMap<Key, Result<Cursor, EventId>>) -> Option<State<'l>> {
         Some(State {
             phase: self.phase.as_deref()?.parse().ok()?,
             time: self.saved_at,
@@ -69,7 +70,8 @@ impl<'l> Line<'l> {
             schema_version: self.schema_version.unwrap_or(1),
             cursor: self
                 .position
-                .and_then(|position| cursors.get(&key(position)).cloned()),
+                .and_then(|position| cursors.get(&key(position)).cloned())
+                .transpose(),
             data: self.data?,
         })
     }
@@ -179,39 +181,57 @@ pub(super) fn check(path: &Path, shown: &str) -> Result<Export> {
     }
 }
 
-/// The cursors for the positions of an export, in the log into which its events were imported.
-pub(super) fn cursors(export: &Export, job: &Job) -> Result<BTreeMap<Key, Cursor>> {
+/// For each position of an export, its cursor in the log into which the events with these ids were imported; or an event of
+/// the job that the export lacks, and that a cursor at this position would skip.
+pub(super) fn cursors(
+    export: &Export,
+    ids: &BTreeSet<EventId>,
+    job: &Job,
+) -> Result<BTreeMap<Key, Result<Cursor, EventId>>> {
     let mut found = BTreeMap::new();
     if export.positions.is_empty() {
         return Ok(found);
     }
     // The event before each position. The cursor after that event becomes the position's cursor.
-    let mut before: BTreeMap<EventId, Vec<Key>> = BTreeMap::new();
-    let mut waiting = export.positions.iter().copied().peekable();
-    let mut last: Option<EventId> = None;
-    let mut events = job.events().read_lines(ReadOptions::new())?;
-    let mut place = |key: Key, last: Option<EventId>| {
-        if let Some(last) = last {
-            before.entry(last).or_default().push(key);
-        }
-    };
-    while let Some(item) = events.next()? {
-        let ScanItem::Record(record) = item else { continue };
-        while let Some(key) = waiting.next_if(|(id, after)| *id < record.id || (*id == record.id && !after)) {
-            place(key, last);
-        }
-        last = Some(record.id);
+    let mut places: BTreeMap<Option<EventId>, Vec<Key>> = BTreeMap::new();
+    for &(id, after) in &export.positions {
+        let last = ids.range(..id).next_back().copied();
+        let last = ids.get(&id).copied().filter(|_| after).or(last);
+        places.entry(last).or_default().push((id, after));
     }
-    waiting.for_each(|key| place(key, last));
     let mut events = job.events().read_lines(ReadOptions::new())?;
+    let mut last = None;
     loop {
-        let id = match events.next()? {
+        for key in places.remove(&last).unwrap_or_default() {
+            found.insert(key, Ok(events.cursor()));
+        }
+        match events.next()? {
             None => return Ok(found),
-            Some(ScanItem::Record(record)) => record.id,
-            Some(_) => continue,
-        };
-        for key in before.remove(&id).unwrap_or_default() {
-            found.insert(key, events.cursor());
+            Some(ScanItem::Record(record)) => {
+                // The source may have removed events before its first one that an earlier import brought.
+                let is_removed = || is_imported(&record) && ids.first() > Some(&record.id);
+                if !ids.contains(&record.id) && !is_removed() {
+                    let skipping = places.split_off(&Some(record.id)).into_values().flatten();
+                    found.extend(skipping.map(|key| (key, Err(record.id))));
+                    return Ok(found);
+                }
+                last = Some(record.id);
+            }
+            Some(_) => {}
         }
     }
+}
+
+/// True if an import appended the event.
+fn is_imported(record: &Record<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Metadata {
+        #[serde(rename = "imported")]
+        _imported: IgnoredAny,
+    }
+    let metadata = record
+        .parse_event::<IgnoredAny>()
+        .ok()
+        .and_then(|event| event.metadata);
+    metadata.is_some_and(|metadata| serde_json::from_str::<Metadata>(metadata.get()).is_ok())
 }

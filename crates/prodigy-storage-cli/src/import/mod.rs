@@ -265,9 +265,10 @@ fn import_lines(
         Ok(())
     })?;
     importer.append(&job, &mut events)?;
+    let ids = importer.event_ids();
     importer.verify_events(&job)?;
     importer.count_as(words(Kind::Events));
-    let cursors = lines::cursors(&export, &job)?;
+    let cursors = lines::cursors(&export, &ids, &job)?;
     let mut is_finished = false;
     lines::each(path, shown, |number, line| {
         let place = place(number);

@@ -1,7 +1,7 @@
 //! Stores the imported data, and reads it back. Ids and keys are derived from the contents, so a second import stores
 //! nothing twice.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::BufRead;
 use std::path::Path;
 
@@ -60,7 +60,8 @@ pub(super) struct State<'s> {
     pub(super) time: Option<Timestamp>,
     pub(super) key: Option<String>,
     pub(super) schema_version: u32,
-    pub(super) cursor: Option<Cursor>,
+    /// The position of the state, or an event of the job that it would skip.
+    pub(super) cursor: Result<Option<Cursor>, EventId>,
     pub(super) data: &'s RawValue,
 }
 
@@ -299,6 +300,11 @@ impl<'a> Importer<'a> {
         Ok(id)
     }
 
+    /// The ids of the events that were imported since the last comparison.
+    pub(super) fn event_ids(&self) -> BTreeSet<EventId> {
+        self.events.keys().copied().collect()
+    }
+
     pub(super) fn append(&mut self, job: &Job, events: &mut Events) -> Outcome {
         let Events { batch, ids } = events;
         if batch.is_empty() {
@@ -505,7 +511,7 @@ impl<'a> Importer<'a> {
             time,
             key: None,
             schema_version: 1,
-            cursor: None,
+            cursor: Ok(None),
             data: &data,
         };
         self.state(job, &path.display().to_string(), state)
@@ -540,6 +546,17 @@ impl<'a> Importer<'a> {
             self.refuse(place, why);
             return Ok(());
         }
+        let cursor = match state.cursor {
+            Ok(cursor) => cursor,
+            Err(event) => {
+                let why = format!(
+                    "the job has the event {event}, which the export lacks, before the position of this checkpoint: a resume \
+                     would skip that event. Import into a job that has no events of its own"
+                );
+                self.refuse(place, why);
+                return Ok(());
+            }
+        };
         if self.dry {
             self.count.stored += 1;
             return Ok(());
@@ -549,7 +566,7 @@ impl<'a> Importer<'a> {
         self.turn.check()?;
         let options = SaveOptions::new()
             .key(name)
-            .cursor(state.cursor)
+            .cursor(cursor)
             .schema_version(state.schema_version);
         job.checkpoints().save(state.phase, state.data, options)?;
         match is_there(job)? {

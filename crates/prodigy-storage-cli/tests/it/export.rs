@@ -358,3 +358,75 @@ fn a_checkpoint_whose_events_were_removed_is_exported_without_its_position_and_t
     );
     assert_eq!(of("checkpoint")[0]["position"], Value::Null);
 }
+
+/// The payloads of the events behind the newest checkpoint.
+fn replayed(job: &Job) -> Vec<u32> {
+    let newest = job.checkpoints().latest_map::<Value>().unwrap();
+    let cursor = newest.and_then(|newest| newest.cursor);
+    let events = job
+        .events()
+        .read_with::<u32>(ReadOptions::new().from(cursor))
+        .unwrap();
+    events.map(|event| event.unwrap().event).collect()
+}
+
+fn checkpoint(job: &Job, key: &str) {
+    let options = SaveOptions::at(job.events().end().unwrap()).key(CheckpointKey::new(key).unwrap());
+    job.checkpoints().save_map(&json!(key), options).unwrap();
+}
+
+#[test]
+fn a_checkpoint_that_would_skip_events_of_the_job_that_the_export_lacks_is_left_out() {
+    let bench = Bench::new();
+    let (copy, file) = (bench.path("copy"), bench.path("job.jsonl"));
+    let (old, new) = (open(&bench.root()), open(&copy));
+    let export = || {
+        bench
+            .run(&["export", "--repo", "shop", "--job", "job", file.to_str().unwrap()])
+            .code(0)
+    };
+    old.events().append_batch(0..2).unwrap();
+    checkpoint(&old, "before");
+    new.events().append_batch(100..102).unwrap();
+    old.events().append_batch(2..4).unwrap();
+    checkpoint(&old, "behind");
+    export();
+    for words in [&["--dry-run"][..], &[]] {
+        let base = [
+            "--base-dir",
+            copy.to_str().unwrap(),
+            "import",
+            file.to_str().unwrap(),
+        ];
+        bench
+            .run(&[&base[..], words].concat())
+            .code(1)
+            .says("a resume would skip that event");
+    }
+    let all = new
+        .events()
+        .read::<u32>()
+        .unwrap()
+        .map(|event| event.unwrap().event);
+    assert_eq!(all.collect::<Vec<_>>(), [0, 1, 100, 101, 2, 3]);
+    assert_eq!(replayed(&new), [100, 101, 2, 3]);
+    // Events that the source removed were imported, and no resume needs them.
+    std::fs::remove_file(&file).unwrap();
+    let third = bench.path("third");
+    // This seals the segment.
+    old.finish().unwrap();
+    old.events().append_batch(4..6).unwrap();
+    export();
+    import(&bench, &third, &file).code(0);
+    let removed = old
+        .events()
+        .remove_before(prodigy_storage::Timestamp::MAX)
+        .unwrap();
+    assert_eq!(removed.segments, 1);
+    checkpoint(&old, "later");
+    std::fs::remove_file(&file).unwrap();
+    let run = bench.run(&["export", "--repo", "shop", "--job", "job", file.to_str().unwrap()]);
+    run.says("without a position");
+    import(&bench, &third, &file).code(0);
+    assert_eq!(replayed(&open(&third)), [0; 0]);
+}
