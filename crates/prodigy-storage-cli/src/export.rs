@@ -235,11 +235,21 @@ impl<'o> Export<'o> {
             job: &address.job,
             made: Timestamp::now(),
         })?;
+        let mut newest = None;
         for id in self.checkpoints(job)? {
             let Some(found) = self.checkpoint(job, &id)? else {
                 continue;
             };
-            let position = self.position(job, &id, found.cursor)?;
+            let position = self.position(job, &id, found.cursor.clone())?;
+            newest = match (found.cursor, position) {
+                (Some(cursor), Some(Position::Before(first))) => Some(Behind {
+                    id,
+                    cursor,
+                    first,
+                    events: 0,
+                }),
+                _ => None,
+            };
             self.line(&Line::Checkpoint {
                 phase: found.phase,
                 saved_at: found.saved_at,
@@ -268,17 +278,26 @@ impl<'o> Export<'o> {
                 Err(error) => self.damaged.push(error),
             }
         }
+        let mut last = None;
         let mut events = job.events().read_lines(ReadOptions::new())?;
         while let Some(item) = events.next()? {
             match item {
                 ScanItem::Record(record) => {
+                    let id = record.id;
                     let record: &RawValue =
                         serde_json::from_str(record.line).map_err(|error| Failure::output(error.into()))?;
                     self.line(&Line::Event { record })?;
+                    if let Some(newest) = &mut newest {
+                        newest.events += u64::from(newest.first <= id);
+                    }
+                    last = Some(id);
                 }
                 ScanItem::Damage(damage) => self.damaged.push(damage.into()),
                 ScanItem::TooLarge(record) => self.damaged.push(record.into()),
             }
+        }
+        if let Some(newest) = newest {
+            self.damaged.extend(newest.again(job, last)?);
         }
         if let Some(at) = job.finished_at()? {
             self.line(&Line::Finished { at })?;
@@ -287,6 +306,37 @@ impl<'o> Export<'o> {
         let sum = String::from_utf8_lossy(&hex8(self.sum)).into_owned();
         self.line(&Line::End { lines, sum })?;
         Ok(lines + 1)
+    }
+}
+
+/// The position of the newest checkpoint, from which the job resumes.
+struct Behind {
+    id: CheckpointId,
+    cursor: Cursor,
+    /// The first event behind it, which is its position.
+    first: EventId,
+    /// The number of exported events from there on.
+    events: u64,
+}
+
+impl Behind {
+    /// The notice that a resume from the position reads events again: the cursor covers them, and the first event behind it
+    /// was stored late, below them. `last` is the last event that was exported.
+    fn again(self, job: &Job, last: Option<EventId>) -> Result<Option<StorageError>> {
+        let mut lines = job.events().read_lines(ReadOptions::after(self.cursor))?;
+        let mut behind = 0;
+        while let Some(item) = lines.next()? {
+            behind += u64::from(matches!(item, ScanItem::Record(record) if Some(record.id) <= last));
+        }
+        let again = self.events.saturating_sub(behind);
+        let why = format!(
+            "{} before it come after event {}, which was stored late: where this is imported, a resume from it reads them \
+             again. `copy` keeps the exact position",
+            counted(again, "event"),
+            self.first
+        );
+        let target = format!("checkpoint {}", self.id);
+        Ok((again > 0).then(|| StorageError::new(ErrorKind::InvalidInput, "export", target, why)))
     }
 }
 

@@ -430,3 +430,39 @@ fn a_checkpoint_that_would_skip_events_of_the_job_that_the_export_lacks_is_left_
     import(&bench, &third, &file).code(0);
     assert_eq!(replayed(&open(&third)), [0; 0]);
 }
+
+#[test]
+fn a_position_before_a_late_event_is_kept_and_the_export_says_what_a_resume_reads_again() {
+    let bench = Bench::new();
+    let job = open(&bench.root());
+    let late = prodigy_storage::EventId::floor("2026-01-01T00:00:00Z".parse().unwrap());
+    job.events().append_batch(0..3).unwrap();
+    checkpoint(&job, "end");
+    job.events().append_batch(3..4).unwrap();
+    let file = bench.path("job.jsonl");
+    let export = ["export", "--repo", "shop", "--job", "job", file.to_str().unwrap()];
+    bench.run(&export).code(0);
+    std::fs::remove_file(&file).unwrap();
+    let mut batch = prodigy_storage::Batch::new();
+    batch.push(&9).unwrap();
+    batch.set_ids([late]);
+    job.events().append_prepared(&mut batch, None).unwrap();
+    assert_eq!(replayed(&job), [9, 3]);
+    bench
+        .run(&export)
+        .code(6)
+        .says("checkpoint")
+        .says("3 events before it come after event");
+    let copy = bench.path("copy");
+    import(&bench, &copy, &file).code(0);
+    let new = open(&copy);
+    assert!(
+        new.checkpoints()
+            .latest_map::<Value>()
+            .unwrap()
+            .unwrap()
+            .cursor
+            .is_some()
+    );
+    assert_eq!(replayed(&new), [9, 0, 1, 2, 3]);
+}
