@@ -13,6 +13,7 @@ use super::archive::Archive;
 use super::clock::StepClock;
 use super::folder::LockedFolder;
 use super::listing::{self, KnownNewest, Listing};
+use super::resume::EXAMINED;
 use super::segment_ref::SegmentRef;
 use super::{sealed_mark, search, tail};
 use crate::fs::{FsFile, Metadata, OpenMode};
@@ -82,6 +83,7 @@ pub(crate) fn adopt(
             }
             continue;
         }
+        let is_old = looked_at >= EXAMINED;
         looked_at += usize::from(forms.plain);
         newest = newest.max(EventId::floor(name.lower()));
         let file = name.file_name(SegmentForm::Plain);
@@ -104,7 +106,7 @@ pub(crate) fn adopt(
         }
         let Some(found) = found else { continue };
         if found.is_open() && forms.only_plain() {
-            candidates.push((name.clone(), found));
+            candidates.push((name.clone(), found, is_old));
         } else if (!forms.only_plain() || root.options.compression) && found.is_sealed() {
             archive.enqueue(folder, name, None);
         }
@@ -113,11 +115,11 @@ pub(crate) fn adopt(
         archive.mark_sealed(folder);
     }
     let mut active = None;
-    for (name, found) in candidates {
+    for (name, found, is_old) in candidates {
         let is_copy = tail::is_copy(root, &folder.join(name.file_name(SegmentForm::Plain)), &found);
         if let Some(taken) = take(SegmentRef::new(root, folder, &name), &listing, durability, clock)? {
             newest = newest.max(taken.last.unwrap_or(EventId::MIN));
-            if !is_copy && !taken.is_ahead_of(now) {
+            if !is_copy && !is_old && !taken.is_ahead_of(now) {
                 active = Some(taken);
                 break;
             }
@@ -135,15 +137,16 @@ pub(crate) fn adopt(
 }
 
 /// Marks a segment that no writer may continue. A copy is closed: a cursor that names it continues at the same event in
-/// the original, which may be longer. One whose last record is ahead of the clock is sealed.
+/// the original, which may be longer. One whose last record is ahead of the clock is sealed, and one that is so old that a
+/// cursor which covers it would not notice new events in it.
 fn give_up(root: &Root, archive: &Arc<Archive>, folder: &Path, taken: Active, is_copy: bool) {
     let Active { name, path, file, .. } = taken;
     let marked = if is_copy { file.close() } else { file.seal() };
     if let Err(error) = marked {
-        tracing::error!(segment = %path.display(), %error, "a segment that is a copy, or ends in the future, could not be sealed");
+        tracing::error!(segment = %path.display(), %error, "a segment that is a copy, old, or ends in the future, could not be sealed");
         return;
     }
-    tracing::debug!(segment = %path.display(), is_copy, "no writer continues it: it is a copy, or ends in the future");
+    tracing::debug!(segment = %path.display(), is_copy, "no writer continues it: it is a copy, old, or ends in the future");
     count(&root.counters.sealed, 1);
     if root.options.compression && !is_copy {
         archive.enqueue(folder, &name, Some(file));

@@ -11,6 +11,7 @@ use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
 use super::listing::{self, Forms, Listing};
 use super::removed_mark::RemovedMark;
+use super::replay_filter::MOST_COVERED;
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
 use super::segment_ref::SegmentRef;
@@ -95,8 +96,9 @@ pub(super) fn open_again(segment: SegmentRef<'_>) -> StorageError {
     .with_hint("begin without a cursor: some events may come again")
 }
 
-/// The largest number of segments that are examined for a cursor, newest first. A writer continues the newest open one.
-const EXAMINED: usize = 16;
+/// The largest number of plain segments that are examined for a cursor, newest first. A writer continues none before them, so
+/// no event is appended to a covered segment that is not examined.
+pub(super) const EXAMINED: usize = MOST_COVERED;
 
 /// The newest segment that the position counts as read to its end, and that a writer may append to. The segment was
 /// sealed when it was read, so it is not the same file.

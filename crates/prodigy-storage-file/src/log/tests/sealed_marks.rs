@@ -132,7 +132,7 @@ fn a_short_log_has_no_mark() {
 }
 
 #[test]
-fn a_mark_ends_before_the_first_segment_that_is_not_sealed_which_is_still_continued() {
+fn a_mark_ends_before_the_first_segment_that_is_not_sealed_which_the_next_free_writer_seals() {
     let place = Place::new();
     sealed(&place, 0..MANY);
     let open = place.plant(&name(MANY, MANY), line(id(MANY), "open"));
@@ -147,10 +147,11 @@ fn a_mark_ends_before_the_first_segment_that_is_not_sealed_which_is_still_contin
         mark[0].contains(&name(MANY - 1, MANY - 1)["events-".len()..33]),
         "{mark:?}"
     );
-    // Leaves two segments unsealed. Later writers adopt both.
+    // Leaves two segments unsealed. A later writer adopts the newer one, and seals the other one, which is old.
     let (first, _) = append(&place);
     let (second, _) = append(&place);
-    assert!(std::fs::read_to_string(&open).unwrap().contains("new"));
+    assert!(!std::fs::read_to_string(&open).unwrap().contains("new"));
+    assert!(std::fs::metadata(&open).unwrap().permissions().readonly());
     drop((first, second));
 }
 

@@ -374,6 +374,31 @@ fn a_cursor_behind_a_segment_that_a_copied_folder_has_open_again_is_a_gap() {
     assert!(gaps > 0, "a cursor covers the segment that is open again");
 }
 
+#[test]
+fn no_event_comes_behind_a_cursor_in_an_old_segment_that_is_open_again() {
+    for newer in [10, 20, 80] {
+        let place = Place::new();
+        // Each event fills a segment.
+        let open = || FileBackend::open(options(&place, "root", false).max_file_size(1)).unwrap();
+        append(&open(), &job("a"), 0..1);
+        let first = segment(&place.root("root"));
+        let backend = open();
+        (1..=newer).for_each(|event| append(&backend, &job("a"), event..event + 1));
+        let cursor = end(&backend);
+        drop(backend);
+        // A copy with the time of the copying is put in its place, so that no writer knows it for a copy.
+        let bytes = std::fs::read(&first).unwrap();
+        std::fs::remove_file(&first).unwrap();
+        std::fs::write(&first, bytes).unwrap();
+        let backend = FileBackend::open(options(&place, "root", false)).unwrap();
+        append(&backend, &job("a"), LATER..LATER + 1);
+        match payloads(&backend, &cursor) {
+            Ok(found) => assert_eq!(found, [LATER], "{newer}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::CursorGap, "{newer}: {error}"),
+        }
+    }
+}
+
 /// Some stores that are restored and copied from each other, and continued at the same time.
 struct Branches {
     place: Place,
