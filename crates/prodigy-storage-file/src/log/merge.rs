@@ -340,7 +340,8 @@ impl Merge {
         let (bytes, last) = match source::open_form(segment, SegmentForm::Plain)? {
             Some((file, found)) if found.is_sealed() => {
                 let path = segment.path(SegmentForm::Plain);
-                let last = search::last_record(&self.root, &path, &*file, found.len, &mut self.clock)?;
+                let last = search::last_record(&self.root, &path, &*file, found.len, &mut self.clock)?
+                    .filter(|last| last.ends_line);
                 (found.len, last.map(|last| last.id))
             }
             Some(_) => return Ok(false),
@@ -380,7 +381,7 @@ impl Merge {
             let reached = Reached {
                 offset: reader.position,
                 last: reader.last,
-                done: reader.sealed,
+                done: reader.is_done(),
             };
             self.finished.insert(reader.name, reached);
         } else if reader.name.is_canonical() {

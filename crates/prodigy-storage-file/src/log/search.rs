@@ -44,6 +44,8 @@ impl Bound {
 pub(crate) struct Last {
     pub(crate) id: EventId,
     pub(crate) time: Timestamp,
+    /// False if the plain file does not end with a line break.
+    pub(crate) ends_line: bool,
 }
 
 /// Finds where to begin reading for a bound: 0, or the start of a record before the bound. All earlier records are
@@ -157,6 +159,7 @@ pub(crate) fn last_record(
     // The bytes from `to` on were already searched.
     let (mut to, mut window) = (len, LOOK as u64);
     let longest = longest_line(root);
+    let mut ends_line = None;
     loop {
         clock.check(root, path)?;
         let from = to.saturating_sub(window);
@@ -165,6 +168,7 @@ pub(crate) fn last_record(
             .read_full_at(&mut bytes, from)
             .map_err(|error| root.read_fault("search segment", path, error))?;
         bytes.truncate(filled);
+        let ends_line = *ends_line.get_or_insert(bytes.ends_with(b"\n"));
         let mut end = bytes.len();
         while end > 0 {
             let before = bytes.get(..end).unwrap_or_default();
@@ -182,6 +186,7 @@ pub(crate) fn last_record(
                 return Ok(Some(Last {
                     id: last.id,
                     time: last.time(),
+                    ends_line,
                 }));
             }
             end = start.saturating_sub(1);
@@ -197,8 +202,8 @@ pub(crate) fn last_record(
         } else {
             let fault = |error| root.read_fault("search segment", path, error);
             let start = tail::line_start(file, to, u64::MAX).map_err(fault)?.unwrap_or(0);
-            if let Some(last) = last_in_long_line(root, path, file, start..to, clock)? {
-                return Ok(Some(last));
+            if let Some((id, time)) = last_in_long_line(root, path, file, start..to, clock)? {
+                return Ok(Some(Last { id, time, ends_line }));
             }
             (to, window) = (start.saturating_sub(1), LOOK as u64);
         }
@@ -212,7 +217,7 @@ fn last_in_long_line(
     file: &dyn FsFile,
     line: Range<u64>,
     clock: &mut StepClock,
-) -> Result<Option<Last>> {
+) -> Result<Option<(EventId, Timestamp)>> {
     let (mut seen, mut bytes, mut at) = (StreamedLine::default(), vec![0; CHUNK], line.start);
     while at < line.end {
         clock.check(root, path)?;
@@ -227,10 +232,9 @@ fn last_in_long_line(
         at += read as u64;
     }
     let (crc, _) = seen.check(<[u8]>::trim_ascii_end);
-    let event = seen
+    Ok(seen
         .event()
-        .filter(|(id, _)| crc == Checksum::Valid && id.is_v7());
-    Ok(event.map(|(id, time)| Last { id, time }))
+        .filter(|(id, _)| crc == Checksum::Valid && id.is_v7()))
 }
 
 /// The last id of a segment in any form; `None` if the segment has no record or is gone.
@@ -247,14 +251,22 @@ pub(crate) fn last_of(segment: SegmentRef<'_>, clock: &mut StepClock) -> Result<
     }
     if let Some(summary) = super::archive::summary(segment)? {
         let last = summary.last.zip(summary.latest());
-        return Ok(last.map(|(id, time)| Last { id, time }));
+        return Ok(last.map(|(id, time)| Last {
+            id,
+            time,
+            ends_line: true,
+        }));
     }
     let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
         return Ok(None);
     };
     while reader.next(clock)? {}
     let (id, time) = (reader.order, reader.order.time());
-    Ok(reader.last.map(|_| Last { id, time }))
+    Ok(reader.last.map(|_| Last {
+        id,
+        time,
+        ends_line: true,
+    }))
 }
 
 /// A reader at most [`STRETCH`] bytes before the first record at or after the bound, or at damage there. `None` if the

@@ -99,6 +99,9 @@ pub(crate) struct SegmentReader {
     base: u64,
     chunk: usize,
     ended: bool,
+    /// True if the segment ends in the middle of a line, or of its compressed data. If it is sealed, it may be a copy by hand
+    /// that is under way.
+    is_cut: bool,
     /// True if the decoder failed. The rest of the segment then counts as damage.
     broken: bool,
     /// True if decompressed bytes are read one by one, to get all of them before the damaged place.
@@ -155,6 +158,7 @@ impl SegmentReader {
             base: offset,
             chunk,
             ended: false,
+            is_cut: opened.is_cut,
             broken: false,
             dripping: false,
             intact: None,
@@ -172,6 +176,11 @@ impl SegmentReader {
     /// The segment of this reader.
     fn at(&self) -> SegmentRef<'_> {
         SegmentRef::new(&self.root, &self.folder, &self.name)
+    }
+
+    /// True if the segment has no event after those that the reader has read, and never gets one.
+    pub(crate) fn is_done(&self) -> bool {
+        self.sealed && !self.is_cut && self.position > 0
     }
 
     /// True if the reader has a decoder, which takes much more memory than a descriptor.

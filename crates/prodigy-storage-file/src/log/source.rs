@@ -8,6 +8,7 @@ use prodigy_storage_backend::{ErrorKind, Result, StorageError};
 use prodigy_storage_layout::SegmentForm;
 
 use super::segment_ref::SegmentRef;
+use super::tail;
 use crate::fs::{FileRead, FsFile, Metadata, OpenMode};
 #[cfg(feature = "compression")]
 use crate::root::Root;
@@ -106,6 +107,8 @@ pub(crate) struct Opened {
     pub(crate) form: SegmentForm,
     /// True if the segment is sealed, so that no writer appends to it.
     pub(crate) sealed: bool,
+    /// True if a plain segment ends at the offset at which it was opened, and in the middle of a line.
+    pub(crate) is_cut: bool,
     /// The length of a plain segment when it was opened; `None` for a compressed form.
     pub(crate) len: Option<u64>,
 }
@@ -153,12 +156,20 @@ pub(crate) fn open(segment: SegmentRef<'_>, offset: u64) -> Result<Option<Opened
         return Ok(Some(match form {
             SegmentForm::Plain => Opened {
                 sealed: found.is_sealed(),
+                is_cut: found.is_sealed()
+                    && found.len == offset
+                    && !tail::is_whole(&*file, offset).map_err(|error| {
+                        segment
+                            .root
+                            .read_fault("open segment", &segment.path(form), error)
+                    })?,
                 len: Some(found.len),
                 bytes: Box::new(FileRead::new(file, offset)),
                 form,
             },
             _ => Opened {
                 sealed: true,
+                is_cut: false,
                 len: None,
                 bytes: Box::new(Skipping {
                     inner: decode(segment, file, form)?,

@@ -73,6 +73,13 @@ pub(crate) fn is_copy(root: &Root, path: &Path, found: &Metadata) -> bool {
     is_older || born.is_none_or(|born| found.changed.as_nanos().saturating_sub(born.as_nanos()) > CREATION)
 }
 
+/// True if a sealed segment of this length may be complete: a line ends at its end. Otherwise it may be a copy by hand that is
+/// under way, since `cp` and `tar` create a file with its last mode.
+pub(crate) fn is_whole(file: &dyn FsFile, len: u64) -> std::io::Result<bool> {
+    let mut last = [0];
+    Ok(len > 0 && file.read_full_at(&mut last, len - 1)? == 1 && last == *b"\n")
+}
+
 /// Gives an empty segment the mtime of its creation. The doctor would otherwise take it for one that had events: what a
 /// failed write left in it was cut off. A failure is ignored, since a file system that states no such times has none to
 /// compare.

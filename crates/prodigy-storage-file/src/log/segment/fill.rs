@@ -60,6 +60,7 @@ impl SegmentReader {
                 }
                 let line = self.next..self.filled;
                 self.next = self.filled;
+                self.is_cut |= !line.is_empty();
                 return Ok(if line.is_empty() {
                     Line::Nothing
                 } else {
@@ -129,6 +130,7 @@ impl SegmentReader {
                         return self.fill(clock);
                     }
                     self.broken = true;
+                    self.is_cut |= error.kind() == std::io::ErrorKind::UnexpectedEof;
                     tracing::warn!(path = %path.display(), %error, "a segment does not decompress");
                     return Ok(false);
                 }

@@ -71,6 +71,7 @@ impl SegmentReader {
                     (self.base, self.filled, self.next, self.long) = (start, 0, 0, None);
                 } else if let Some(long) = self.long.as_mut() {
                     long.whole = Some(false);
+                    self.is_cut = true;
                 }
             }
         }

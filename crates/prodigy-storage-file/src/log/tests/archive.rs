@@ -287,3 +287,38 @@ fn one_that_is_compressed_while_a_writer_looks_still_tells_its_newest_id() {
     reel.off();
     assert_eq!(payloads(&place.items(&store)), ["a", "b", "c"]);
 }
+
+#[test]
+fn a_compressed_segment_that_a_copy_by_hand_has_not_finished_is_not_taken_as_read() {
+    let place = Place::new();
+    let store = packing(&place);
+    let events: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    place.relaxed(&store, &events).unwrap();
+    place.seal(&store);
+    store.flush(NEVER).unwrap();
+    let (path, bytes) = (place.only(), std::fs::read(place.only()).unwrap());
+    place.append(&store, &["z"]).unwrap();
+    place.seal(&store);
+    store.flush(NEVER).unwrap();
+    drop(store);
+    for len in 0..=bytes.len() {
+        let (reader, _) = super::cursors::miss_nothing(&place, &path, &bytes, len);
+        assert!(reader, "{len}");
+    }
+}
+
+#[test]
+fn a_sealed_segment_that_a_copy_by_hand_has_not_finished_is_not_compressed() {
+    let place = Place::new();
+    let bytes = line(id(0), "a");
+    for len in [0, bytes.len() - 1, bytes.len()] {
+        let path = place.plant(&name(0, 0), &bytes[..len]);
+        set_mode(&path, 0o400);
+        let store = packing(&place);
+        place.append(&store, &["z"]).unwrap();
+        store.flush(NEVER).unwrap();
+        assert_eq!(path.exists(), len < bytes.len(), "{len}");
+        std::fs::remove_dir_all(place.root()).unwrap();
+    }
+}

@@ -1,5 +1,6 @@
 //! Tests of cursors: a reader skips no event, and returns none twice.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{Cursor, ErrorKind, ScanOptions};
@@ -191,6 +192,45 @@ fn a_cursor_that_stands_behind_lost_damage_waits_for_nothing() {
     assert_eq!(place.after(&store, Some(end.clone())).0, []);
     std::fs::write(&path, line(id(3), "now")).unwrap();
     assert_eq!(payloads(&place.after(&store, Some(end)).0), ["now"]);
+}
+
+/// Reads a log in which `path` has only the first `len` bytes of a sealed file, and takes its end; both again when the file is
+/// whole. Returns whether the reader, and whether the end, missed nothing.
+pub(super) fn miss_nothing(place: &Place, path: &Path, bytes: &[u8], len: usize) -> (bool, bool) {
+    let write = |bytes: &[u8]| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        set_mode(path, 0o400);
+    };
+    write(&bytes[..len]);
+    let store = place.store();
+    let (first, cursor) = place.after(&store, None);
+    let (again, cursor) = place.after(&store, Some(cursor));
+    assert_eq!(
+        again,
+        [],
+        "{len}: nothing is new, and no damage is reported again"
+    );
+    let end = store.end(&place.job, NEVER).unwrap();
+    write(bytes);
+    let given = ids(&first);
+    let all = ids(&place.items(&store));
+    let missing: Vec<_> = all.into_iter().filter(|id| !given.contains(id)).collect();
+    let has_rest = |cursor| ids(&place.after(&store, Some(cursor)).0) == missing;
+    (has_rest(cursor), has_rest(end))
+}
+
+#[test]
+fn a_sealed_segment_that_a_copy_by_hand_has_not_finished_is_not_taken_as_read() {
+    let place = Place::new();
+    let bytes = lines([(id(0), "a"), (id(1), "b")]);
+    let path = place.plant(&name(0, 0), &bytes);
+    set_mode(&place.plant(&name(9, 9), line(id(9), "z")), 0o400);
+    let first = line(id(0), "a").len();
+    for len in (0..=bytes.len()).filter(|len| *len != first) {
+        // A file that ends between two records looks complete.
+        assert_eq!(miss_nothing(&place, &path, &bytes, len), (true, true), "{len}");
+    }
 }
 
 #[test]
