@@ -537,3 +537,31 @@ fn what_the_doctor_knows_and_is_cheap_to_see_is_a_problem_of_status_and_health()
         bench.feed(&crate::support::SAVE, "{}").code(0);
     }
 }
+
+#[test]
+fn the_log_of_a_deleted_job_that_a_copy_brought_back_beside_the_new_one_is_a_warning() {
+    let bench = Bench::new();
+    let of_job = "--repo shop --job job";
+    let begin = format!(
+        "echo 7 | prodigy-storage events append {of_job} &&
+         echo 7 | prodigy-storage checkpoint save {of_job} --phase map --cursor \"$(prodigy-storage events end {of_job})\""
+    );
+    let root = bench.root().display().to_string();
+    // A backup by a program that keeps what was deleted.
+    let back_up = format!("mkdir -p '{root}.bak' && cp -a '{root}/.' '{root}.bak'");
+    for step in [
+        &*begin,
+        &*back_up,
+        "prodigy-storage job delete job --repo shop --yes",
+        &*begin,
+        &*back_up,
+    ] {
+        shell(&bench, step).code(0);
+        bench.run(&["doctor"]).code(0);
+    }
+    let doctor = bench
+        .run(&["--base-dir", &format!("{root}.bak"), "doctor"])
+        .code(0)
+        .prints("is older than the first one was when state/shop/");
+    assert!(doctor.out.contains("warning"), "{}", doctor.out);
+}

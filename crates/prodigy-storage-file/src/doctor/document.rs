@@ -9,7 +9,8 @@ use prodigy_storage_backend::{
     shell_flags, shell_flags_of, shell_operands,
 };
 use prodigy_storage_layout::{
-    Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, Timestamp, events_folder,
+    Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, SegmentName, Timestamp,
+    events_folder,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -141,15 +142,33 @@ impl Examination<'_> {
             lacks = again.lacks(self.root, &folder, &cursor).ok().flatten();
             extent = again;
         }
-        self.compared = Some((job.clone(), extent, is_reported || lacks.is_some()));
-        let Some(why) = lacks.filter(|_| !is_reported) else {
+        let older = extent.older(self.root, &folder, &cursor).ok().flatten();
+        let older = older
+            .map(SegmentName::stem)
+            .map(str::to_owned)
+            .filter(|_| lacks.is_none());
+        let has_finding = is_reported || lacks.is_some() || older.is_some();
+        self.compared = Some((job.clone(), extent, has_finding));
+        if is_reported || !has_finding {
             return;
-        };
+        }
         // No reader sees such a job: what is here of it is the part that a restore has copied, or that a deletion has left.
         let restoring = || read_format(self.root).is_err_and(|error| error.kind() == ErrorKind::Refused);
         if self.root.is_deleted(EXAMINE, job).unwrap_or(false) || restoring() {
             return;
         }
+        if let Some(older) = older {
+            let why = format!(
+                "the segment {older} is older than the first one was when {} was saved: it was put back, or copied from another log",
+                path.display()
+            );
+            let finding = self.warning(FindingKind::UntrueMark, &folder, why).advice(
+                "compare the log with a backup: readers return the events of older segments, and a resume from this checkpoint is a \
+                 CursorGap. A job that was deleted and begun again has both logs in a copy that keeps deleted files",
+            );
+            return self.report(finding);
+        }
+        let Some(why) = lacks else { return };
         let (what, lost, advice) = match document.phase() {
             None => (
                 "the job was finished behind the end of its log",

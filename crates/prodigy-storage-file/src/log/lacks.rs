@@ -106,6 +106,22 @@ impl Extent {
     }
 }
 
+impl Extent {
+    /// A segment with events that is older than the first one of the log was when the cursor was made. A new segment is never
+    /// older, so it was put back or copied.
+    pub(crate) fn older(
+        &self,
+        root: &Arc<Root>,
+        folder: &Path,
+        cursor: &Cursor,
+    ) -> Result<Option<&SegmentName>> {
+        match Position::decode(cursor)?.begun {
+            Some(begun) => resume::older(root, folder, &self.listing, begun, &mut StepClock::default()),
+            None => Ok(None),
+        }
+    }
+}
+
 /// The last event before a cursor, if the segment does not have it. A segment that can't be read has a finding of its own.
 fn lost_event(segment: SegmentRef<'_>, reached: Reached) -> Option<EventId> {
     let last = reached.last?;

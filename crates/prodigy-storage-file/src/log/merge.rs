@@ -17,7 +17,8 @@ use super::cursor::{Position, Reached, State};
 use super::listing;
 use super::replay_filter::{LongWritten, ReplayFilter};
 use super::resume::{
-    begun_again, covers_gone, find_reopened, gap, has_older, open_again, removed, removed_meanwhile, resume,
+    begun_again, covers_gone, find_reopened, gap, has_older, older, open_again, removed, removed_meanwhile,
+    resume,
 };
 use super::search::{self, Bound};
 use super::segment::{Head, SegmentReader};
@@ -111,12 +112,8 @@ pub(crate) fn scan(
     position.fold_twins(|name| listing.segments.contains_key(name));
     let begun = listing.begun();
     if let Some(at) = position.begun {
-        let ours = listing.segments.keys().filter(|name| name.is_canonical());
-        for name in ours.filter(|name| name.made() < at) {
-            let segment = SegmentRef::new(root, folder, name);
-            if search::last_id_of(segment, &mut StepClock::until(deadline))?.is_some() {
-                return Err(has_older(root, folder));
-            }
+        if older(root, folder, &listing, at, &mut StepClock::until(deadline))?.is_some() {
+            return Err(has_older(root, folder));
         }
         let was_removed = listing.removed().is_some_and(|mark| mark.begun == at);
         if begun != Some(at) && !was_removed && !listing.has_made(at) {

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use prodigy_storage_backend::{Deadline, ErrorKind, EventId, Result, StorageError, record};
-use prodigy_storage_layout::{SegmentForm, SegmentName};
+use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
 
 use super::clock::StepClock;
 use super::cursor::{Position, Reached, State};
@@ -59,6 +60,23 @@ pub(crate) fn begun_again(root: &Root, folder: &Path) -> StorageError {
         "the log that the cursor points into is not here: it was removed, or the cursor is of another job",
     )
     .with_hint("begin without a cursor, or with one of this job")
+}
+
+/// A segment with events that was made before `begun`, when the first segment of the log was made as a cursor states it.
+pub(super) fn older<'l>(
+    root: &Arc<Root>,
+    folder: &Path,
+    listing: &'l Listing,
+    begun: Timestamp,
+    clock: &mut StepClock,
+) -> Result<Option<&'l SegmentName>> {
+    let ours = listing.segments.keys().filter(|name| name.is_canonical());
+    for name in ours.filter(|name| name.made() < begun) {
+        if search::last_id_of(SegmentRef::new(root, folder, name), clock)?.is_some() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// The error for a cursor into a log that has an older segment now than it had then.
