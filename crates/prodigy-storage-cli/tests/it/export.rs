@@ -1,5 +1,6 @@
 //! Tests of `export`, and of `import` of an exported file.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use prodigy_storage::config::MapEnvironment;
@@ -465,4 +466,162 @@ fn a_position_before_a_late_event_is_kept_and_the_export_says_what_a_resume_read
             .is_some()
     );
     assert_eq!(replayed(&new), [9, 0, 1, 2, 3]);
+}
+
+/// Stores with one job, whose programs keep the events that they have seen as the state of their checkpoints.
+struct Programs {
+    bench: Bench,
+    random: fastrand::Rng,
+    next: u32,
+    /// The events that a removal took from any store.
+    removed: BTreeSet<u32>,
+}
+
+const STORES: [&str; 3] = ["one", "two", "three"];
+
+impl Programs {
+    fn job(&self, store: usize) -> Job {
+        open(&self.bench.path(STORES[store]))
+    }
+
+    fn all(job: &Job) -> BTreeSet<u32> {
+        let events = job.events().read::<u32>().unwrap();
+        events.map(|event| event.unwrap().event).collect()
+    }
+
+    /// Resumes from the newest checkpoint: the events that its state contains, and those behind its cursor. `None` for a gap.
+    fn resume(&self, job: &Job) -> Option<(BTreeSet<u32>, prodigy_storage::Cursor)> {
+        let newest = job.checkpoints().latest_map::<BTreeSet<u32>>().unwrap();
+        let (mut seen, cursor) = newest.map_or_else(Default::default, |newest| (newest.data, newest.cursor));
+        let mut events = match job.events().read_with::<u32>(ReadOptions::new().from(cursor)) {
+            Err(error) => {
+                assert_eq!(error.kind(), prodigy_storage::ErrorKind::CursorGap, "{error}");
+                return None;
+            }
+            Ok(events) => events,
+        };
+        let some = self.random.clone().bool().then_some(2);
+        while some.is_none_or(|some| seen.len() < some)
+            && let Some(event) = events.next()
+        {
+            seen.insert(event.unwrap().event);
+        }
+        Some((seen, events.cursor()))
+    }
+
+    fn append(&mut self, store: usize) {
+        let until = self.next + self.random.u32(1..5);
+        let (job, events) = (self.job(store), self.next..until);
+        self.next = until;
+        match self.random.u32(..4) {
+            // Events that are stored late.
+            0 => {
+                let mut batch = prodigy_storage::Batch::new();
+                let ids = events.clone().map(|event| {
+                    let now = prodigy_storage::Timestamp::now().as_nanos();
+                    let early = now - self.random.i64(0..2_000_000_000);
+                    let time = prodigy_storage::Timestamp::from_nanos(early);
+                    prodigy_storage::EventId::for_key(time, event.to_le_bytes())
+                });
+                let ids: BTreeSet<_> = ids.collect();
+                events.for_each(|event| batch.push(&event).unwrap());
+                batch.set_ids(ids);
+                job.events().append_prepared(&mut batch, None).unwrap();
+            }
+            _ => drop(job.events().append_batch(events).unwrap()),
+        }
+        if self.random.bool() {
+            // This seals the segment.
+            job.finish().unwrap();
+        }
+    }
+
+    fn move_by_a_file(&self, from: usize, into: usize) {
+        let file = self.bench.path("moved.jsonl");
+        drop(std::fs::remove_file(&file));
+        let run = |store: usize, command: &str, of_job: &[&str]| {
+            let root = self.bench.path(STORES[store]);
+            let words = [
+                "--base-dir",
+                root.to_str().unwrap(),
+                command,
+                file.to_str().unwrap(),
+            ];
+            let run = self.bench.run(&[&words, of_job].concat());
+            assert!(matches!(run.code, Some(0 | 1 | 6)), "{}", run.err);
+        };
+        run(from, "export", &["--repo", "shop", "--job", "job"]);
+        run(into, "import", &[]);
+    }
+
+    fn clean(&mut self, store: usize) {
+        let job = self.job(store);
+        let before = Self::all(&job);
+        job.events()
+            .remove_before(prodigy_storage::Timestamp::now())
+            .unwrap();
+        self.removed.extend(before.difference(&Self::all(&job)));
+    }
+
+    /// Checks that a resume in a store misses nothing. Saves what it has seen.
+    fn check(&self, store: usize, what: &str) {
+        let job = self.job(store);
+        let newest = job.checkpoints().latest_map::<BTreeSet<u32>>().unwrap();
+        let cursor = newest.as_ref().and_then(|newest| newest.cursor.clone());
+        let mut seen = newest.map(|newest| newest.data).unwrap_or_default();
+        match job.events().read_with::<u32>(ReadOptions::new().from(cursor)) {
+            Err(error) => assert_eq!(
+                error.kind(),
+                prodigy_storage::ErrorKind::CursorGap,
+                "{what}: {error}"
+            ),
+            Ok(events) => {
+                seen.extend(events.map(|event| event.unwrap().event));
+                let all = Self::all(&job);
+                let missed: Vec<_> = (all.difference(&seen))
+                    .filter(|event| !self.removed.contains(event))
+                    .collect();
+                assert!(missed.is_empty(), "{what}: {missed:?} of {all:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resume_from_any_imported_checkpoint_misses_no_event() {
+    for seed in 0..6 {
+        let mut programs = Programs {
+            bench: Bench::new(),
+            random: fastrand::Rng::with_seed(seed),
+            next: 0,
+            removed: BTreeSet::new(),
+        };
+        (0..STORES.len()).for_each(|store| programs.append(store));
+        for step in 0..20 {
+            let store = programs.random.usize(..STORES.len());
+            let operation = programs.random.u32(..12);
+            match operation {
+                0..4 => programs.append(store),
+                4..7 => {
+                    let job = programs.job(store);
+                    if let Some((seen, cursor)) = programs.resume(&job) {
+                        job.checkpoints()
+                            .save_map(&seen, SaveOptions::at(cursor))
+                            .unwrap();
+                    }
+                }
+                7..10 => programs.move_by_a_file((store + 1) % STORES.len(), store),
+                10 => programs.clean(store),
+                _ => {
+                    let root = programs.bench.path(STORES[store]);
+                    programs
+                        .bench
+                        .run(&["--base-dir", root.to_str().unwrap(), "doctor", "--repair"])
+                        .code(0);
+                }
+            }
+            (0..STORES.len())
+                .for_each(|of| programs.check(of, &format!("{seed} {step} {store} {operation} {of}")));
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use prodigy_storage_backend::conformance::ManualClock;
 use prodigy_storage_backend::{
-    Catalog, Clock, Cursor, ErrorKind, LogStore, Result, Scan, ScanItem, ScanOptions,
+    AppendOptions, Batch, Catalog, Clock, Cursor, ErrorKind, LogStore, Result, Scan, ScanItem, ScanOptions,
 };
 use prodigy_storage_file::{Backup, Doctor, DoctorScope, FileBackend, FileOptions, Finding, FindingOutcome};
 use prodigy_storage_layout::{SegmentForm, SegmentName, Timestamp};
@@ -407,6 +407,8 @@ struct Branches {
     archives: Vec<Vec<u8>>,
     /// Cursors of any of the stores, each with the events that its reader had got.
     readers: Vec<(Option<Cursor>, BTreeSet<u32>)>,
+    /// The events that a removal took in any store. A restore may bring them back, and no cursor of after it returns to them.
+    removed: BTreeSet<u32>,
     /// For each store, whether there is an earlier copy of it, and it was not replaced since.
     copied: Vec<bool>,
     next: u32,
@@ -463,6 +465,55 @@ impl Branches {
         self.copied[store] = root.exists() && !self.copied[store];
     }
 
+    /// Removes old events of a store.
+    fn clean(&mut self, store: usize) {
+        let before = self.all(store);
+        let backend = self.open(store);
+        let age = self.random.i64(-3_000..1_000) * 1_000_000_000;
+        let until = Timestamp::from_nanos(self.clocks[store].now().as_nanos() + age);
+        backend.remove_before(&job("a"), until, None, NEVER).unwrap();
+        drop(backend);
+        let left = self.all(store);
+        self.removed.extend(before.difference(&left));
+    }
+
+    fn all(&self, store: usize) -> BTreeSet<u32> {
+        let backend = self.open(store);
+        let mut scan = backend.scan(&job("a"), &ScanOptions::all(), NEVER).unwrap();
+        rest(&mut *scan).unwrap().into_iter().collect()
+    }
+
+    /// Repairs a store. Nothing is damaged, so no event goes.
+    fn repair(&self, store: usize) {
+        let before = self.all(store);
+        if let Ok(doctor) = Doctor::new(self.options(store)) {
+            doctor
+                .repair(&DoctorScope::all(), Duration::ZERO, &mut |_| {})
+                .unwrap();
+        }
+        assert_eq!(self.all(store), before);
+    }
+
+    /// Imports the events of a store into another one, under their ids, as an import of an export does.
+    fn import(&self, from: usize, into: usize) {
+        let (source, backend) = (self.open(from), self.open(into));
+        let mut scan = source.scan(&job("a"), &ScanOptions::all(), NEVER).unwrap();
+        while let Some(item) = scan.next().unwrap() {
+            let ScanItem::Record(record) = item else {
+                panic!("{item:?}")
+            };
+            let line: Value = serde_json::from_str(record.line).unwrap();
+            let mut batch = Batch::new();
+            batch.push(&line["event"]).unwrap();
+            batch.set_ids([record.id]);
+            let appended = backend.append(&job("a"), &mut batch, &AppendOptions::default(), NEVER);
+            // The id may be ahead of the clock of the target.
+            if let Err(error) = appended {
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            }
+        }
+    }
+
     /// Reads a store with a cursor of any store: the reader gets each event that it had not got, or a gap.
     fn read(&mut self, store: usize) -> bool {
         let (cursor, mut got) = self.readers[self.random.usize(..self.readers.len())].clone();
@@ -477,7 +528,8 @@ impl Branches {
         };
         got.extend(rest(&mut *scan).unwrap());
         let all = rest(&mut *backend.scan(&job("a"), &ScanOptions::all(), NEVER).unwrap()).unwrap();
-        let skipped: Vec<_> = all.iter().filter(|event| !got.contains(event)).collect();
+        let is_new = |event: &&u32| !got.contains(event) && !self.removed.contains(event);
+        let skipped: Vec<_> = all.iter().filter(is_new).collect();
         assert!(
             skipped.is_empty(),
             "skipped {skipped:?} of {all:?} with {options:?}"
@@ -497,6 +549,7 @@ fn a_cursor_of_any_copy_skips_no_event_in_any_other_copy() {
             clocks: STORES.map(|_| Arc::new(ManualClock::new())).into(),
             archives: Vec::new(),
             readers: vec![(None, BTreeSet::new())],
+            removed: BTreeSet::new(),
             copied: vec![false; STORES.len()],
             next: 0,
         };
@@ -505,9 +558,9 @@ fn a_cursor_of_any_copy_skips_no_event_in_any_other_copy() {
         branches.clocks[0].advance(Duration::from_secs(3_600 * hours));
         for _ in 0..45 {
             let store = branches.random.usize(..STORES.len());
-            match branches.random.u32(..12) {
+            match branches.random.u32(..15) {
                 0..3 => branches.append(store),
-                3 => {
+                3 if branches.place.root(STORES[store]).join("events/shop/a").exists() => {
                     let mut archive = Vec::new();
                     let backup = Backup::new(branches.options(store));
                     if backup.and_then(|backup| backup.write(None, &mut archive)).is_ok() {
@@ -533,6 +586,9 @@ fn a_cursor_of_any_copy_skips_no_event_in_any_other_copy() {
                 8 if branches.place.root(STORES[store]).join("events/shop/a").exists() => {
                     leave_empty(&branches.place.root(STORES[store]), branches.clocks[store].now());
                 }
+                11 => branches.clean(store),
+                9 => branches.repair(store),
+                10 => branches.import((store + 1) % STORES.len(), store),
                 _ if branches.read(store) => read += 1,
                 _ => gaps += 1,
             }
