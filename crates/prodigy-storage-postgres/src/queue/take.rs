@@ -38,7 +38,7 @@ pub(crate) struct Front {
     found: Instant,
 }
 
-/// What a take looks for, and for how long it leases an item.
+/// The items that a take looks for, and the length of their leases.
 pub(super) struct Wanted<'a> {
     pub(super) job: &'a JobAddress,
     pub(super) select: &'a Select,
