@@ -6,8 +6,9 @@
 //! can get a place below the front only by a change after the front was found; its revision shows that.
 //!
 //! With a known front, a take is first tried as a single statement, which is a transaction by itself. It sees the
-//! items as they were before it had the lock of the job. So it takes only those that did not change while it waited,
-//! and a second take, which sees what was committed before it had the lock, looks for the rest.
+//! items as they were before it had the lock of the job. So it takes only those that did not change since, and a
+//! second take, which sees what was committed before it had the lock, looks for the rest. The statement does not wait
+//! for the lock: if its caller gave up meanwhile, it would lease items to nobody.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -99,9 +100,9 @@ const LOCK: &str = "select moved, set_config('prodigy_storage.locked', id::text,
 /// was committed before it: a job that was created after [`LOCK`] is there, but other takes may change its items.
 const LOCKED_JOB: &str = "select id from @.job where repo = $1 and name = $2 and not deleted and not moved \
     and id::text = current_setting('prodigy_storage.locked', true)";
-/// Locks the row of a job, and selects its id if it was not moved.
+/// Locks the row of a job, and selects its id, if it was not moved and nobody else has locked it.
 const LOCK_AND_SELECT: &str =
-    "select id from @.job where repo = $1 and name = $2 and not deleted and not moved for update";
+    "select id from @.job where repo = $1 and name = $2 and not deleted and not moved for update skip locked";
 /// The id of the job, inside the statement of a take.
 const ID: &str = "(select id from j)";
 /// The server's time, inside the statement of a take.

@@ -45,10 +45,9 @@ fn take(backend: &PostgresBackend, limit: usize) -> Vec<String> {
         .collect()
 }
 
-/// Takes items while another session has the lock of the job, and made a change.
+/// Takes items while another session changes one of them, and commits when the take waits for it.
 fn take_beside(server: &Server, backend: &PostgresBackend, limit: usize, change: &str) -> Vec<String> {
-    let lock = "select from prodigy.job where name = 'a' for update";
-    let other = Session::begin(server, &format!("{lock}; {change}"));
+    let other = Session::begin(server, change);
     std::thread::scope(|scope| {
         let taking = scope.spawn(|| take(backend, limit));
         await_waiting(server);
@@ -103,7 +102,7 @@ fn an_item_that_changed_while_a_take_waited_is_taken_as_it_is_now() {
 }
 
 #[test]
-fn an_item_that_got_an_early_place_while_a_take_waited_is_found_by_the_next_take() {
+fn an_item_that_gets_an_early_place_during_a_take_is_found_by_the_next_one() {
     let Some(server) = Server::start() else { return };
     let backend = filled(&server, &["parked", "a", "b", "c"]);
     let park = Change::Park { reason: None };
@@ -114,7 +113,28 @@ fn an_item_that_got_an_early_place_while_a_take_waited_is_found_by_the_next_take
     assert_eq!(take(&backend, 1), ["a"]);
     let unpark =
         "update prodigy.item set eligible = true, revision = nextval('prodigy.mark') where id = 'parked'";
-    assert_eq!(take_beside(&server, &backend, 1, unpark), ["b"]);
+    let other = Session::begin(&server, unpark);
+    assert_eq!(take(&backend, 1), ["b"]);
+    other.commit();
     assert_eq!(take(&backend, 1), ["parked"]);
     assert_eq!(take(&backend, 1), ["c"]);
+}
+
+#[test]
+fn a_take_whose_caller_gave_up_takes_nothing_later() {
+    let Some(server) = Server::start() else { return };
+    let backend = filled(&server, &["a", "b", "c"]);
+    assert_eq!(take(&backend, 1), ["a"]);
+    let other = Session::begin(&server, "select from prodigy.job where name = 'a' for update");
+    let hour = Duration::from_secs(3_600);
+    let soon = Deadline::after(Duration::from_millis(300));
+    let late = backend.queue_take(&job("a"), &Select::eligible(), 1, hour, None, soon);
+    assert!(late.is_err(), "{late:?}");
+    other.commit();
+    // The server ends the session of the first take when it notices that the caller has gone.
+    let left = "select count(*) from pg_stat_activity where state <> 'idle' and query like '%place%' and pid <> pg_backend_pid()";
+    while server.psql(left).trim() != "0" {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(take(&backend, 2), ["b", "c"]);
 }
