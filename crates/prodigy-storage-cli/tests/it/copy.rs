@@ -465,3 +465,39 @@ fn what_was_moved_is_no_problem_here_and_no_command_that_deletes_it_is_named() {
         .code(1)
         .says("was moved to");
 }
+
+#[test]
+fn the_way_out_of_a_refused_copy_leads_to_a_move_of_the_whole_store() {
+    let bench = Bench::new();
+    bench.append("{\"n\":1}\n");
+    let other = ["events", "append", "--repo", "shop", "--job", "other"];
+    bench.feed(&other, "1\n").code(0);
+    let delete = ["job", "delete", "--repo", "shop", "--yes"];
+    bench.run(&[&delete[..], &["other"]].concat()).code(0);
+    let target = bench.path("copy");
+    let target = target.to_str().unwrap();
+    bench.run(&["copy", "--to", target, "--keep-source"]).code(0);
+    let push = [&["dlq", "push"][..], &JOB].concat();
+    let there = [&["--base-dir", target], &push[..]].concat();
+    let letter = r#"{"item_id":"x","item_data":1}"#;
+    bench.feed(&there, letter).code(0);
+    bench
+        .run(&["copy", "--to", target, "--keep-source"])
+        .code(1)
+        .says("only the target has dead letter x")
+        .says(&format!(
+            "prodigy-storage --base-dir {target} job delete job --repo shop --yes"
+        ));
+    bench
+        .run(&[&["--base-dir", target], &delete[..], &["job"]].concat())
+        .code(0);
+    bench.feed(&push, letter).code(0);
+    bench.run(&["copy", "--to", target, "--keep-source"]).code(0);
+    bench.run(&[&["dlq", "remove", "x"][..], &JOB].concat()).code(0);
+    bench
+        .run(&["copy", "--to", target, "--yes"])
+        .code(0)
+        .says("moved: the whole store");
+    let status = bench.run(&["--base-dir", target, "status"]).code(0).out;
+    assert!(status.contains("no problems seen"), "{status}");
+}

@@ -39,11 +39,12 @@ impl Begun {
         }
     }
 
-    /// Stores the mark in the target.
-    pub(super) fn put(&self, target: &Storage) -> Result<()> {
-        documents(target)?
-            .put(self.name(), self, DocumentOptions::new())
-            .map(drop)
+    /// Stores the mark in the target. Returns true if it is there already: an earlier copy has not ended.
+    pub(super) fn put(&self, target: &Storage) -> Result<bool> {
+        let documents = documents(target)?;
+        let is_there = documents.get_raw(self.name())?.is_some();
+        documents.put(self.name(), self, DocumentOptions::new())?;
+        Ok(is_there)
     }
 
     /// Removes the mark from the target.
@@ -94,7 +95,8 @@ impl Begun {
     }
 }
 
-fn documents(target: &Storage) -> Result<Documents> {
+/// The documents of copies in their target.
+pub(super) fn documents(target: &Storage) -> Result<Documents> {
     target.repo(RepoName::PROBE)?.documents(RepoName::PROBE)
 }
 

@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use prodigy_storage_backend::record::checksum_on;
-use prodigy_storage_backend::{Cursor, ErrorKind, EventId, ItemId, Result, StorageError, StoredDocument};
+use prodigy_storage_backend::{
+    Cursor, ErrorKind, EventId, ItemId, Record, Result, StorageError, StoredDocument, shell_flags,
+    shell_operands,
+};
 use prodigy_storage_layout::{Document, JobAddress};
 
 use super::job::{documents, get, letters};
@@ -11,22 +14,37 @@ use super::positions::{are_equal, cursor_in, next_record, with_cursor};
 use super::{COPY, lines};
 use crate::storage::Storage;
 
-fn differs(job: &JobAddress, what: &str) -> StorageError {
+fn differs(target: &Storage, job: &JobAddress, what: &str) -> StorageError {
     StorageError::new(
         ErrorKind::Conflict,
         COPY,
         job,
         format!("source and target differ: {what}"),
     )
-    .with_hint(
-        "if it was written to meanwhile, copy again; otherwise, also if a `clean` removed events of it meanwhile, delete the job in the target, and \
-         copy again",
+    .with_hint(format!(
+        "if it was written to meanwhile, copy again; otherwise, also if something of it was removed in the source since an earlier copy, {}",
+        anew(target, job)
+    ))
+}
+
+/// The way out if a copy can't be continued.
+pub(super) fn anew(target: &Storage, job: &JobAddress) -> String {
+    let flags = shell_flags([("--repo", job.repo.as_str())]);
+    let name = shell_operands([job.job.as_str()]);
+    let Some(root) = target.capabilities().root else {
+        return format!(
+            "delete the job in the target (`prodigy-storage job delete {name} {flags} --yes` there), and copy again"
+        );
+    };
+    format!(
+        "delete the job in the target, and copy again: `prodigy-storage {} job delete {name} {flags} --yes`",
+        shell_flags([("--base-dir", root)])
     )
 }
 
-/// Fails if the target has an event, a document or a dead letter of the job that the source lacks: the target's
-/// job is then not a copy. Returns true if the target has an event of the job.
-pub(super) fn refuse_others(source: &Storage, target: &Storage, job: &JobAddress) -> Result<bool> {
+/// Fails if the target has an event of the job that the source lacks: the target's job is then not a copy of what the source has. Returns
+/// true if the target has an event of the job.
+pub(super) fn refuse_other_events(source: &Storage, target: &Storage, job: &JobAddress) -> Result<bool> {
     let mut theirs = lines(source, job, None)?;
     let mut ours = lines(target, job, None)?;
     let mut is_any = false;
@@ -36,28 +54,31 @@ pub(super) fn refuse_others(source: &Storage, target: &Storage, job: &JobAddress
             match next_record(&mut theirs)?.map(|record| record.id) {
                 Some(found) if found < id => {}
                 Some(found) if found == id => break,
-                _ => return Err(differs(job, &format!("only the target has event {id}"))),
+                _ => return Err(differs(target, job, &format!("only the target has event {id}"))),
             }
         }
     }
+    Ok(is_any)
+}
+
+/// Fails if the target has a document or a dead letter of the job that the source lacks.
+pub(super) fn refuse_others(source: &Storage, target: &Storage, job: &JobAddress) -> Result<()> {
     let known: HashSet<Document> = documents(source, job)?.into_iter().collect();
     if let Some(document) = documents(target, job)?
         .iter()
         .find(|document| !known.contains(*document))
     {
-        return Err(differs(job, &format!("only the target has {document}")));
+        return Err(differs(target, job, &format!("only the target has {document}")));
     }
     let known = sums(source, job)?;
     if let Some(letter) = letters(target, job)?
         .iter()
         .find(|letter| !known.contains_key(&letter.id))
     {
-        return Err(differs(
-            job,
-            &format!("only the target has dead letter {}", letter.id),
-        ));
+        let what = format!("only the target has dead letter {}", letter.id);
+        return Err(differs(target, job, &what));
     }
-    Ok(is_any)
+    Ok(())
 }
 
 /// The numbers of a job's events, documents and dead letters, which are the same in both stores.
@@ -70,51 +91,78 @@ pub(super) struct Same {
     pub(super) letters: u64,
 }
 
-/// Compares everything that the two stores have of a job; fails at the first difference. With `copied`, the source may have
-/// more events: they were appended since that number was copied.
+/// Compares everything that the two stores have of a job; fails at the first difference. With `copied`, both may have more events than
+/// that number, which was copied: each store appends to its own audit log.
 pub(super) fn job(source: &Storage, target: &Storage, job: &JobAddress, copied: Option<u64>) -> Result<Same> {
     let mut same = Same::default();
-    events(source, target, job, copied, &mut same)?;
+    match copied {
+        None => events(source, target, job, &mut same)?,
+        Some(copied) => common_events(source, target, job, copied, &mut same)?,
+    }
     same.documents = same_documents(source, target, job)?;
     same.letters = same_letters(source, target, job)?;
     Ok(same)
 }
 
-fn events(
+impl Same {
+    fn add(&mut self, event: &Record<'_>) {
+        self.events += 1;
+        self.checksum = checksum_on(self.checksum, &event.id.as_u128().to_be_bytes());
+        self.checksum = checksum_on(self.checksum, event.body().unwrap_or_default().as_bytes());
+    }
+}
+
+fn events(source: &Storage, target: &Storage, job: &JobAddress, same: &mut Same) -> Result<()> {
+    let (mut theirs, mut ours) = (lines(source, job, None)?, lines(target, job, None)?);
+    let only_one = |id: EventId| Err(differs(target, job, &format!("only one of them has event {id}")));
+    loop {
+        let (one, other) = match (next_record(&mut theirs)?, next_record(&mut ours)?) {
+            (None, None) => return Ok(()),
+            (Some(one), None) => return only_one(one.id),
+            (None, Some(other)) => return only_one(other.id),
+            (Some(one), Some(other)) => (one, other),
+        };
+        if one.id != other.id || one.body() != other.body() {
+            return Err(differs(target, job, &format!("event {}", one.id.min(other.id))));
+        }
+        same.add(&other);
+    }
+}
+
+/// Compares the events that both stores have, which are `copied` ones.
+fn common_events(
     source: &Storage,
     target: &Storage,
     job: &JobAddress,
-    copied: Option<u64>,
+    copied: u64,
     same: &mut Same,
 ) -> Result<()> {
     let (mut theirs, mut ours) = (lines(source, job, None)?, lines(target, job, None)?);
-    let only_one = |id: EventId| Err(differs(job, &format!("only one of them has event {id}")));
-    while let Some(other) = next_record(&mut ours)? {
-        let id = other.id;
-        loop {
+    let mut held: Option<(EventId, Option<String>)> = None;
+    'all: while let Some(other) = next_record(&mut ours)? {
+        while held.as_ref().is_none_or(|(id, _)| *id < other.id) {
             let Some(one) = next_record(&mut theirs)? else {
-                return only_one(id);
+                break 'all;
             };
-            if one.id < id && copied.is_some() {
-                continue;
-            }
-            if one.id != id || one.body() != other.body() {
-                return Err(differs(job, &format!("event {}", one.id.min(id))));
-            }
-            break;
+            held = Some((one.id, one.body().map(str::to_owned)));
         }
-        same.events += 1;
-        same.checksum = checksum_on(same.checksum, &id.as_u128().to_be_bytes());
-        same.checksum = checksum_on(same.checksum, other.body().unwrap_or_default().as_bytes());
-    }
-    match (copied, next_record(&mut theirs)?) {
-        (None, Some(more)) => only_one(more.id),
-        (Some(copied), _) if copied != same.events => {
-            let what = format!("{copied} events were copied, and the target has {}", same.events);
-            Err(differs(job, &what))
+        if let Some((id, body)) = &held
+            && *id == other.id
+        {
+            if body.as_deref() != other.body() {
+                return Err(differs(target, job, &format!("event {id}")));
+            }
+            same.add(&other);
         }
-        _ => Ok(()),
     }
+    if copied != same.events {
+        let what = format!(
+            "{copied} events were copied, and the target has {} of them",
+            same.events
+        );
+        return Err(differs(target, job, &what));
+    }
+    Ok(())
 }
 
 /// Compares the checkpoints and documents of a job. Only the cursors of checkpoints may differ, and the same events
@@ -149,7 +197,7 @@ fn same_documents(source: &Storage, target: &Storage, job: &JobAddress) -> Resul
             _ => false,
         };
         if !is_same {
-            return Err(differs(job, &document.to_string()));
+            return Err(differs(target, job, &document.to_string()));
         }
         count += 1;
     }
@@ -179,6 +227,6 @@ fn same_letters(source: &Storage, target: &Storage, job: &JobAddress) -> Result<
     let all = theirs.keys().chain(ours.keys());
     match all.into_iter().find(|id| theirs.get(*id) != ours.get(*id)) {
         None => Ok(theirs.len() as u64),
-        Some(id) => Err(differs(job, &format!("dead letter {id}"))),
+        Some(id) => Err(differs(target, job, &format!("dead letter {id}"))),
     }
 }

@@ -12,9 +12,10 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, RepoName, Timestamp};
 
 use super::clock::CopyClock;
-use super::compare::Same;
+use super::compare::{Same, anew};
+use super::copied::Copied;
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor, with_gap};
-use super::same::{leads_to, marks_over, refuse_moved};
+use super::same::{is_moved, leads_to, marks_over, refuse_moved};
 use super::{COPY, CopiedJob, compare, lines, mark};
 use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SEAL, SETTLE};
 use crate::dlq::RepeatedItems;
@@ -37,9 +38,12 @@ pub(super) fn copy(
     clock: &CopyClock,
     address: &JobAddress,
     to: (&str, bool),
+    copied: &mut Copied,
 ) -> Result<Option<(CopiedJob, bool)>> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
-    let is_new = is_nothing(&job(target).status()?);
+    let there = job(target).status()?;
+    let mut is_new = is_nothing(&there);
+    let is_untouched = copied.is_untouched(&address.job, there.last_activity);
     let mut first = None;
     loop {
         let before = job(source).status()?;
@@ -48,7 +52,10 @@ pub(super) fn copy(
         }
         first = first.max(first_event(source, address));
         let error = match copy_stored(source, target, clock, address, &before, to) {
-            Ok(copied) => return Ok(Some(copied)),
+            Ok((same, is_marked, last_write)) => {
+                copied.add_job(&address.job, last_write);
+                return Ok(Some((same, is_marked)));
+            }
             Err(error) => error,
         };
         let is_gone = is_nothing(&job(source).status()?);
@@ -61,9 +68,30 @@ pub(super) fn copy(
         match is_gone {
             true => return Ok(None),
             false if is_new && is_shorter => {}
+            false if !is_new && is_untouched && is_replaced(source, target, address, to.0, &error)? => {
+                seal(target, address)?;
+                job(target).delete()?;
+                is_new = true;
+            }
             false => return Err(error),
         }
     }
+}
+
+/// True if an earlier copy that nobody has written to may be deleted, and made again: the source has all of its events, and has removed
+/// something else since, or has saved a checkpoint between them. What was moved stays.
+fn is_replaced(
+    source: &Storage,
+    target: &Storage,
+    address: &JobAddress,
+    place: &str,
+    error: &StorageError,
+) -> Result<bool> {
+    let part = Part::Job(address.clone());
+    Ok(error.kind() == ErrorKind::Conflict
+        && address.repo.as_str() != RepoName::AUDIT
+        && !is_moved(source, &part, place)?
+        && compare::refuse_other_events(source, target, address).is_ok())
 }
 
 /// The id of the first event; `None` if the log has no event, or it can't be read.
@@ -79,7 +107,7 @@ fn is_nothing(status: &JobStatus) -> bool {
     status.last_activity.is_none()
 }
 
-/// Copies a job that had data at first.
+/// Copies a job that had data at first. Returns the time of the last write to the copy, too.
 fn copy_stored(
     source: &Storage,
     target: &Storage,
@@ -87,7 +115,7 @@ fn copy_stored(
     address: &JobAddress,
     before: &JobStatus,
     (place, is_kept): (&str, bool),
-) -> Result<(CopiedJob, bool)> {
+) -> Result<(CopiedJob, bool, Option<Timestamp>)> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
     let part = Part::Job(address.clone());
     // Each removal from the source is appended to the audit log, also while it is copied.
@@ -108,6 +136,7 @@ fn copy_stored(
         refuse_moved(source, &part, place)?;
     }
     let earlier = own_mark(source, &part)?.filter(|mark| leads_to(mark, place));
+    let mut last_write = None;
     let (same, stored, is_marked) = if let Some(earlier) = earlier
         && job(target).status()?.last_activity.is_some()
     {
@@ -122,7 +151,9 @@ fn copy_stored(
         })?;
         (same, 0, !is_kept)
     } else {
-        let is_resumed = compare::refuse_others(source, target, address)?;
+        // The target appends to its own audit log.
+        let is_resumed = may_grow || compare::refuse_other_events(source, target, address)?;
+        compare::refuse_others(source, target, address)?;
         let mut copy = Copy {
             source,
             target,
@@ -142,6 +173,8 @@ fn copy_stored(
         }
         // The flush comes before the job is finished, since a write at the flush counts as a write to the job.
         target.flush()?;
+        // A write after the comparison is later.
+        last_write = job(target).status()?.last_activity;
         let moved = Moved::new(part, place, source.now());
         let is_marked = !is_kept && mark(source, &moved, before.last_activity)?;
         if is_marked {
@@ -165,7 +198,7 @@ fn copy_stored(
         letters: same.letters,
         checksum: same.checksum,
     };
-    Ok((copied, is_marked))
+    Ok((copied, is_marked, last_write))
 }
 
 /// The mark of this part; a mark of a whole that contains the part does not count.
@@ -264,15 +297,6 @@ pub(super) fn put(target: &Storage, document: &Document, body: &[u8]) -> Result<
         .map(drop)
 }
 
-/// Copies a document byte for byte. Returns false if the source does not have it.
-pub(super) fn copy_document(source: &Storage, target: &Storage, document: &Document) -> Result<bool> {
-    let Some(stored) = get(source, document)? else {
-        return Ok(false);
-    };
-    put_new(target, document, stored.body())?;
-    Ok(true)
-}
-
 /// Stores a document, unless the target has it already.
 fn put_new(target: &Storage, document: &Document, body: &[u8]) -> Result<()> {
     match get(target, document)? {
@@ -330,7 +354,9 @@ impl Copy<'_> {
         }
         documents.push(Document::Orphans(self.job.clone()));
         for document in &documents {
-            copy_document(self.source, self.target, document)?;
+            if let Some(stored) = get(self.source, document)? {
+                put_new(self.target, document, stored.body())?;
+            }
         }
         Ok(())
     }
@@ -419,7 +445,7 @@ impl Copy<'_> {
             if found != self.covered {
                 let why = "a checkpoint is missing in the target at a position within the events that an earlier copy stored there: it was saved since then, or deleted there";
                 return Err(StorageError::new(ErrorKind::Conflict, COPY, self.job, why)
-                    .with_hint("delete the job in the target, and copy again"));
+                    .with_hint(anew(self.target, self.job)));
             }
         }
         let job = Job::new(Arc::clone(self.target.inner()), self.job.clone());
@@ -448,7 +474,7 @@ impl Copy<'_> {
             let Some(there) = there.filter(|there| there.body.get() == entry.body.get()) else {
                 let why = format!("the target has dead letter {id} with other contents");
                 return Err(StorageError::new(ErrorKind::Conflict, COPY, self.job, why)
-                    .with_hint("delete the job in the target, and copy again"));
+                    .with_hint(anew(self.target, self.job)));
             };
             let left = self.delay(&entry);
             if there.delay.is_none() && !left.is_zero() {

@@ -3,6 +3,7 @@
 pub(crate) mod begun;
 mod clock;
 mod compare;
+mod copied;
 mod job;
 mod plan;
 mod positions;
@@ -10,20 +11,17 @@ mod same;
 #[cfg(all(test, feature = "file", feature = "memory"))]
 mod tests;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Moved, Result, StorageError, setters};
 use prodigy_storage_config::BackendKind;
-use prodigy_storage_layout::{
-    Document, DocumentOwner, DocumentScope, JobAddress, JobId, Part, RepoName, Timestamp,
-};
+use prodigy_storage_layout::{JobAddress, JobId, Part, RepoName, Timestamp};
 
 use self::begun::Begun;
+use self::copied::Copied;
 use crate::builder::StorageBuilder;
 use crate::call::operation::MARK_MOVED;
 use crate::job::JobOverview;
-use crate::listing::Listing;
 use crate::storage::Storage;
 
 const COPY: &str = "copy job";
@@ -139,7 +137,9 @@ impl Storage {
     /// and are copied unchanged. If a job is finished, its copy is finished too, at the time of the copy.
     ///
     /// Until the copy has ended, [`health`](Self::health) of the target warns of it. If a copy is cut short, or refuses a job, make it
-    /// again: data that is stored already is compared and not stored again. A job
+    /// again: data that is stored already is compared and not stored again. A copy with [`CopyOptions::keep_source`] can also be made
+    /// again after more work in the source: documents that were deleted there are deleted in the copy, and a job that can't be continued
+    /// is copied anew if nobody has written to its copy. Events are never removed from the target. A job
     /// that was moved to this target before is only compared, so that nothing returns that was settled in the
     /// target since. If the oldest events of a job are removed during its copy, the copy of the job begins again. At the end each job is read from both stores and compared.
     ///
@@ -207,9 +207,9 @@ impl Storage {
             keep_source,
             since: self.now(),
         };
-        begun.put(&target)?;
+        let is_continued = begun.put(&target)?;
         let mut report = CopyReport::default();
-        let mut own = HashSet::new();
+        let mut with_documents = Vec::new();
         let mut repos = match repo {
             Some(repo) => vec![repo],
             None => self.repositories().all()?,
@@ -217,6 +217,8 @@ impl Storage {
         // The mark of an earlier copy in the source is not data.
         repos.retain(|name| name.as_str() != RepoName::PROBE);
         for name in &repos {
+            let mut copied = Copied::read(&target, &begun.from, name)?;
+            let is_known = !copied.is_empty();
             for id in self.repo(name)?.jobs() {
                 let id = id?;
                 if only.as_ref().is_some_and(|job| *job != id) {
@@ -225,7 +227,7 @@ impl Storage {
                 let address = JobAddress::new(name.clone(), id);
                 // The audit log gets no mark, since later removals from this store are recorded in it.
                 let is_kept = keep_source || name.as_str() == RepoName::AUDIT;
-                match job::copy(self, &target, &clock, &address, (&place, is_kept)) {
+                match job::copy(self, &target, &clock, &address, (&place, is_kept), &mut copied) {
                     Ok(None) => report.gone.push(address),
                     Ok(Some((copied, is_marked))) => {
                         report.jobs.push(copied);
@@ -234,30 +236,30 @@ impl Storage {
                     Err(error) => report.refused.push((address, error)),
                 }
             }
-            if only.is_none() {
-                own.extend(copy_documents(self, &target, name)?);
+            // What was moved before may have been changed in the target since. Only a move that was killed continues.
+            let is_moved = same::is_moved(self, &Part::Repository(name.clone()), &place)?;
+            if only.is_none() && (is_continued || !is_moved || !is_known) {
+                report.documents += copied.copy_documents(self, &target)?;
+                with_documents.push(name);
             }
+            copied.store(&target)?;
         }
         if !keep_source
             && only.is_none()
             && report.refused.is_empty()
-            && !(own.is_empty() && report.jobs.is_empty())
+            && report.documents + report.jobs.len() as u64 > 0
             && mark(self, &Moved::new(whole.clone(), place.as_str(), self.now()), None)?
         {
             same::refuse_moved(self, &whole, &place)?;
             report.marked.push(whole);
             // Documents of repositories may have been written or deleted after their copy and before the mark.
             // They are copied again.
-            let mut last = HashSet::new();
-            for name in &repos {
-                last.extend(copy_documents(self, &target, name)?);
+            report.documents = 0;
+            for name in with_documents {
+                report.documents +=
+                    Copied::read(&target, &begun.from, name)?.copy_documents(self, &target)?;
             }
-            for gone in own.difference(&last) {
-                job::delete_document(&target, gone)?;
-            }
-            own = last;
         }
-        report.documents = own.len() as u64;
         if report.refused.is_empty() {
             begun.remove(&target)?;
         }
@@ -287,20 +289,6 @@ pub(crate) fn place(target: &Storage) -> String {
         None if target.config().backend == BackendKind::Postgres => target.config().postgres.shown(),
         None => format!("a store of the {} backend", capabilities.backend),
     }
-}
-
-/// Copies the documents that belong to a repository and not to a job. Returns them.
-fn copy_documents(source: &Storage, target: &Storage, repo: &RepoName) -> Result<Vec<Document>> {
-    let scope = DocumentScope::Own(DocumentOwner::Repo(repo.clone()), None);
-    let own = Listing::documents(source.inner(), scope).map(|entry| entry.map(|entry| entry.document));
-    let mut copied = Vec::new();
-    for document in own.chain([Ok(Document::Repository(repo.clone()))]) {
-        let document = document?;
-        if job::copy_document(source, target, &document)? {
-            copied.push(document);
-        }
-    }
-    Ok(copied)
 }
 
 /// The records of a job's log that the cursor does not cover; all without a cursor.

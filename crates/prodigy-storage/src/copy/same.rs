@@ -132,6 +132,13 @@ pub(super) fn refuse_moved(source: &Storage, part: &Part, place: &str) -> Result
     }
 }
 
+/// True if a part of the source, or a larger part that contains it, was moved to this place.
+pub(super) fn is_moved(source: &Storage, part: &Part, place: &str) -> Result<bool> {
+    Ok(marks_over(source, part)?
+        .iter()
+        .any(|moved| leads_to(moved, place)))
+}
+
 /// True if a mark names this place. One folder has several paths.
 pub(super) fn leads_to(moved: &Moved, place: &str) -> bool {
     moved.to == place

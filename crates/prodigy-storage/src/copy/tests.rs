@@ -31,6 +31,8 @@ use crate::documents::DocumentOptions;
 use crate::events::ReadOptions;
 use crate::job::{Job, JobState};
 
+mod again;
+
 /// A temporary folder in which a test makes its stores.
 struct Folders(TempDir);
 
@@ -377,8 +379,14 @@ fn a_checkpoint_whose_cursor_is_at_another_place_in_the_copy_is_found() {
     fill(&source);
     let kept = CopyOptions::new().keep_source(true);
     source.copy_to(folders.at("copy"), kept.clone()).unwrap();
-    // A copy of an earlier version, beside a process that appended.
+    // A copy of an earlier version, beside a process that appended. It left no note of what it stored.
     let copy = folders.at("copy").open().unwrap();
+    let notes = begun::documents(&copy).unwrap();
+    for note in notes.list() {
+        notes
+            .delete(note.unwrap().name.as_str(), DocumentOptions::new())
+            .unwrap();
+    }
     let entry = job(&copy).checkpoints().list().next().unwrap().unwrap();
     let end = job(&copy).events().end().unwrap();
     let document = job::documents(&copy, job(&copy).address())
