@@ -158,23 +158,27 @@ fn append_in(bench: &Bench, folder: &str, lines: &str) -> Run {
 
 /// The first of the tool's commands that a run advises and that begins so.
 fn advised(run: &Run, start: &str) -> String {
-    let command = commands(run)
-        .into_iter()
-        .find(|command| command.starts_with(start));
+    // A command of the shell is below its problem, or in a hint.
+    let below = run
+        .out
+        .lines()
+        .filter_map(|line| line.strip_prefix("         run: "));
+    let quoted = run.err.split('`').skip(1).step_by(2);
+    let all = commands(run).into_iter().chain(below).chain(quoted);
+    let command = all.into_iter().find(|command| command.starts_with(start));
     command
         .unwrap_or_else(|| panic!("no `{start}` in {}{}", run.out, run.err))
         .to_owned()
 }
 
 /// Fails unless all three report an entry under a wrong name. Returns the command that each of them names.
-fn all_see_an_entry(bench: &Bench) -> [String; 3] {
-    const RELINK: &str = "prodigy-storage repo ";
+fn all_see_an_entry(bench: &Bench, start: &str) -> [String; 3] {
     let doctor = bench.run(&["doctor"]).code(1);
     let status = bench.run(&["status"]).code(1);
     let health = bench.run(&["health"]).code(1);
     assert!(status.out.contains("failure  registry: "), "{}", status.out);
     assert!(health.out.contains("failure  registry: "), "{}", health.out);
-    [&doctor, &status, &health].map(|run| advised(run, RELINK))
+    [&doctor, &status, &health].map(|run| advised(run, start))
 }
 
 fn events_of(bench: &Bench, name: &str) -> usize {
@@ -190,7 +194,7 @@ fn an_entry_whose_folder_was_renamed_is_found_by_all_three_and_the_command_mends
             let area = bench.root().join(area);
             fs::rename(area.join("shop"), area.join("store")).unwrap();
         }
-        let [doctor, status, health] = all_see_an_entry(&bench);
+        let [doctor, status, health] = all_see_an_entry(&bench, "prodigy-storage repo ");
         let refused = append_in(&bench, "shop", "2\n").code(1);
         let refused = advised(&refused, "prodigy-storage repo relink store ");
         assert_eq!((events_of(&bench, "store"), events_of(&bench, "lib")), (1, 1));
@@ -210,7 +214,7 @@ fn swapped_entries_are_found_by_all_three_and_one_command_mends_both() {
         let (shop, lib) = (fs::read(entry("shop")).unwrap(), fs::read(entry("lib")).unwrap());
         fs::write(entry("shop"), lib).unwrap();
         fs::write(entry("lib"), shop).unwrap();
-        let [doctor, status, health] = all_see_an_entry(&bench);
+        let [doctor, status, health] = all_see_an_entry(&bench, "prodigy-storage repo ");
         append_in(&bench, "lib", "2\n").code(1);
         let refused = append_in(&bench, "shop", "2\n").code(1);
         let refused = advised(&refused, "prodigy-storage repo relink shop ");
@@ -231,10 +235,105 @@ fn a_copy_of_an_entry_under_another_name_takes_nothing_from_its_owner() {
     let entry = |name: &str| bench.root().join("state").join(name).join("repository.json");
     fs::create_dir(bench.root().join("state/store")).unwrap();
     fs::copy(entry("shop"), entry("store")).unwrap();
-    let [command, ..] = all_see_an_entry(&bench);
+    let [command, ..] = all_see_an_entry(&bench, "prodigy-storage repo ");
     append_in(&bench, "shop", "2\n").code(0);
     crate::planted::shell(&bench, &command).code(0);
     append_in(&bench, "shop", "3\n").code(0);
     assert_eq!(events_of(&bench, "shop"), 3);
     none_sees(&bench);
+}
+
+#[test]
+fn a_renamed_folder_of_states_is_found_by_all_three_and_gets_its_name_back() {
+    for command in 0..5 {
+        let Some(bench) = two_repositories() else { return };
+        let save = [
+            "checkpoint",
+            "save",
+            "--phase",
+            "map",
+            "--repo",
+            "shop",
+            "--job",
+            "job",
+        ];
+        bench.feed(&save, "1").code(0);
+        let state = bench.root().join("state");
+        fs::rename(state.join("shop"), state.join("store")).unwrap();
+        let [doctor, status, health] = all_see_an_entry(&bench, "mv ");
+        let refused = append_in(&bench, "shop", "2\n").code(1);
+        let refused = advised(&refused, "mv ");
+        let shop = bench.path("shop");
+        let relinks = ["shop", "store"].map(|name| {
+            let relink = ["repo", "relink", name, shop.to_str().unwrap()];
+            advised(&bench.run(&relink).code(1), "mv ")
+        });
+        let commands = [doctor, status, health, refused, relinks[command % 2].clone()];
+        crate::planted::shell(&bench, &commands[command]).code(0);
+        append_in(&bench, "shop", "2\n").code(0);
+        assert_eq!(events_of(&bench, "shop"), 2);
+        let show = [
+            "checkpoint",
+            "show",
+            "--repo",
+            "shop",
+            "--job",
+            "job",
+            "--payload",
+        ];
+        assert_eq!(bench.run(&show).code(0).out, "1\n");
+        none_sees(&bench);
+    }
+}
+
+/// Fails unless `status`, `health` and `doctor` report this path as a problem.
+fn all_name(bench: &Bench, path: &str) {
+    for command in ["status", "health", "doctor"] {
+        let run = bench.run(&[command]);
+        let lines = run.out.lines();
+        let mut problems = lines.filter(|line| !line.starts_with(['n', 'o', ' ']));
+        assert!(
+            problems.any(|line| line.contains(path)),
+            "{command}: {}{}",
+            run.out,
+            run.err
+        );
+    }
+}
+
+#[test]
+fn a_damaged_mark_is_found_by_all_three() {
+    let marks = [
+        ("moved/jobs/shop/job.json", true),
+        ("moved/repositories/shop.json", true),
+        ("moved/store.json", true),
+        ("deletions/shop/job.json", true),
+        // The mark of a copy that has not ended stops no write.
+        ("state/_copy/documents/_copy/copy-12345678.json", false),
+    ];
+    for (path, stops_writes) in marks {
+        for text in ["", "{\"moved_to\":", "damaged"] {
+            let bench = Bench::new();
+            bench.append("1\n");
+            none_sees(&bench);
+            let mark = bench.root().join(path);
+            fs::create_dir_all(folder(&mark)).unwrap();
+            fs::write(&mark, text).unwrap();
+            all_name(&bench, path);
+            let code = i32::from(stops_writes);
+            bench.run(&["health"]).code(code);
+            let append = ["events", "append", "--repo", "shop", "--job", "job"];
+            let written = bench.feed(&append, "2\n");
+            assert_eq!(written.code == Some(0), !stops_writes, "{path}: {}", written.err);
+            if !path.starts_with("deletions") {
+                let scope: &[&str] = match path {
+                    "moved/jobs/shop/job.json" => &["--repo", "shop", "--job", "job"],
+                    "moved/repositories/shop.json" => &["--repo", "shop"],
+                    _ => &[],
+                };
+                bench.run(&[&["copy", "--reopen"], scope].concat()).code(0);
+                none_sees(&bench);
+            }
+        }
+    }
 }

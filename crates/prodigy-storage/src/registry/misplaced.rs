@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use prodigy_storage_backend::{Deadline, Expected, shell_operands};
-use prodigy_storage_layout::{Evidence, NameRole, Relation, RepoName};
+use prodigy_storage_backend::{Deadline, ErrorKind, Expected, Result, StorageError, shell_operands};
+use prodigy_storage_layout::{DLQ, EVENTS, Evidence, NameRole, Relation, RepoName, STATE};
 
 use super::entry::{Entry, LOST};
 use super::message::relink_at;
@@ -54,9 +54,52 @@ pub(super) fn remedy(
     }
     let repo = Repo::new(Arc::clone(inner), own.clone(), None);
     match repo.is_anything_stored().unwrap_or(true) {
-        true => relink_at(&own, place),
+        true => renamed_back(inner, at, &own).unwrap_or_else(|| relink_at(&own, place)),
         false => relink_at(at, place),
     }
+}
+
+/// The command that gives the folder of a repository below `state` its name back, if that folder alone was renamed: the repository would
+/// have its events under the one name and its checkpoints under the other one.
+#[expect(clippy::disallowed_methods, reason = "it only looks which folders are there")]
+fn renamed_back(inner: &Inner, at: &RepoName, own: &RepoName) -> Option<String> {
+    let root = inner.caller.capabilities().root?;
+    let folder = |area: &str, name: &RepoName| root.join(area).join(name.as_str());
+    let is_there = |area, name| folder(area, name).symlink_metadata().is_ok();
+    let is_alone =
+        is_there(STATE, at) && !is_there(STATE, own) && !is_there(EVENTS, at) && !is_there(DLQ, at);
+    let names = [folder(STATE, at), folder(STATE, own)];
+    is_alone.then(|| format!("mv {}", shell_operands(&names)))
+}
+
+/// Fails if a relink would leave data of the repository under another name.
+pub(super) fn refuse_divided(
+    inner: &Arc<Inner>,
+    all: &[(RepoName, Listed)],
+    name: &RepoName,
+    found: &Evidence,
+    place: &Path,
+    deadline: Deadline,
+) -> Result<()> {
+    for (at, listed) in all {
+        if let Ok((entry, _)) = listed
+            && entry.is_misplaced(at)
+            && is_same(found, &entry.known(NameRole::Other, found))
+        {
+            let remedy = remedy(inner, at, entry, place, deadline);
+            if remedy.starts_with("mv ") {
+                let why = format!(
+                    "its folder below `{STATE}` was renamed by hand from `{}` to `{at}`",
+                    entry.name
+                );
+                return Err(
+                    StorageError::new(ErrorKind::Conflict, "relink repository", name, why)
+                        .with_hint(format!("give the folder its name back: `{remedy}`")),
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// True if an entry of this repository, wherever it is, was registered under this name.

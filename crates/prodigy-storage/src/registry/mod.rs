@@ -26,7 +26,7 @@ use self::entry::{Entry, LOST, path_of};
 pub(crate) use self::message::register_at;
 use self::message::{conflict, misplaced_entry, no_name, place, unclear_entry};
 pub use self::misplaced::Misplaced;
-use self::misplaced::{has_claim, has_own, remedy, to_put_back};
+use self::misplaced::{has_claim, has_own, refuse_divided, remedy, to_put_back};
 use crate::call::operation::{ACTIVITY, FIND_WRITERS, LIST_JOBS, LIST_LOCKS};
 use crate::error::{no_identity, other_shape};
 use crate::notice::StorageNotice;
@@ -303,7 +303,7 @@ fn refuse_reserved(operation: &'static str, name: &RepoName) -> Result<()> {
 }
 
 /// Gives a name to the repository at a path. Fails if the name belongs to another repository that still exists.
-pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Identity> {
+pub(crate) fn relink(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Result<Identity> {
     refuse_reserved("relink repository", name)?;
     let identity = Identity::below(path, &inner.ceilings).map_err(no_identity)?;
     let found = identity.evidence();
@@ -314,6 +314,7 @@ pub(crate) fn relink(inner: &Inner, path: &Path, name: &RepoName) -> Result<Iden
         holder => Ok(holder?),
     };
     let all = entries(inner, deadline)?;
+    refuse_divided(inner, &all, name, &found, place(&identity), deadline)?;
     let mut moved = Vec::new();
     if let Ok(Some((entry, _))) = &holder {
         let known = entry.known(NameRole::Suggested, &found);
