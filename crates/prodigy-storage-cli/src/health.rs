@@ -7,7 +7,7 @@ use crate::app::{Access, App, RUN};
 use crate::errors::{Failure, Result};
 use crate::exit::Exit;
 use crate::job::repositories;
-use crate::jobs::each_row;
+use crate::jobs::{Marks, each_row};
 use crate::output::counted;
 use crate::problems::{self, ALSO, Newest, TO_DO, later};
 use crate::shell::doctor;
@@ -100,6 +100,8 @@ fn data(app: &mut App<'_>, storage: &Storage, newest: &mut Newest) -> Result<Che
 
 /// Reads the counts of the jobs, and the newest checkpoints and the events of those with the newest writes. What can't be read is reported.
 fn read_newest(app: &mut App<'_>, storage: &Storage, jobs: &mut u64, last: &mut Newest) -> Result<()> {
+    // A mark of a move that can't be read stops each write that it may cover.
+    Marks::of(app, storage)?;
     let mut newest = Top::new(NEWEST);
     for name in repositories(storage) {
         let repo = storage.repo(name?)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prodigy_storage_backend::record::checksum;
-use prodigy_storage_backend::{Check, Moved, Result, Severity, shell_flags};
+use prodigy_storage_backend::{Check, ErrorKind, Moved, Result, Severity, StorageError, shell_flags};
 use prodigy_storage_layout::{JobAddress, JobId, Part, RepoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +42,10 @@ impl Begun {
     /// Stores the mark in the target. Returns true if it is there already: an earlier copy has not ended.
     pub(super) fn put(&self, target: &Storage) -> Result<bool> {
         let documents = documents(target)?;
-        let is_there = documents.get_raw(self.name())?.is_some();
+        let is_there = match documents.get_raw(self.name()) {
+            Err(error) if error.kind() == ErrorKind::Damaged => true,
+            found => found?.is_some(),
+        };
         documents.put(self.name(), self, DocumentOptions::new())?;
         Ok(is_there)
     }
@@ -100,26 +103,31 @@ pub(super) fn documents(target: &Storage) -> Result<Documents> {
     target.repo(RepoName::PROBE)?.documents(RepoName::PROBE)
 }
 
-/// The marks in a store, with their names. Leaves out what can't be read.
-fn all(target: &Storage) -> Result<Vec<(String, Begun)>> {
+/// The marks in a store, with their names. The error of a mark is that of reading it.
+fn all(target: &Storage) -> Result<Vec<(String, Result<Begun>)>> {
     let documents = documents(target)?;
     let mut found = Vec::new();
     for info in documents.list() {
         let name = info?.name;
         if name.as_str().starts_with(NAME)
-            && let Ok(Some(begun)) = documents.get::<Begun>(name.as_str())
+            && let Some(begun) = documents.get::<Begun>(name.as_str()).transpose()
         {
-            found.push((name.to_string(), begun.data));
+            found.push((name.to_string(), begun.map(|begun| begun.data)));
         }
     }
     Ok(found)
 }
 
-/// Removes the marks of copies of a part, or of parts within it. Returns their number.
+/// Removes the marks of copies of a part, or of parts within it. Returns their number. A damaged mark may be that of any part: it is
+/// removed with those of the whole store.
 pub(crate) fn forget(target: &Storage, part: &Part) -> Result<u64> {
     let mut removed = 0;
     for (name, begun) in all(target)? {
-        if part.contains(&begun.part()) {
+        let is_of = match begun {
+            Ok(begun) => part.contains(&begun.part()),
+            Err(error) => is_damaged(&error) && *part == Part::Store,
+        };
+        if is_of {
             documents(target)?.delete(&name, DocumentOptions::new())?;
             removed += 1;
         }
@@ -127,10 +135,25 @@ pub(crate) fn forget(target: &Storage, part: &Part) -> Result<u64> {
     Ok(removed)
 }
 
+fn is_damaged(error: &StorageError) -> bool {
+    matches!(error.kind(), ErrorKind::Damaged | ErrorKind::InvalidInput)
+}
+
 /// A check for each copy into this store that has not ended.
 pub(crate) fn checks(target: &Storage) -> Vec<Check> {
     let here = target.capabilities().root;
     // A store that can't be read has checks that say so.
     let begun = all(target).unwrap_or_default().into_iter();
-    begun.map(|(_, begun)| begun.check(here.as_deref())).collect()
+    begun
+        .map(|(_, begun)| match begun {
+            Ok(begun) => begun.check(here.as_deref()),
+            Err(error) => {
+                let found = format!("a copy into this store was begun and has not ended, and its mark can't be read: {error:#}");
+                Check::new("copy", Severity::Warning, found).with_hint(format!(
+                    "make the copy again: it continues, and takes the mark away. If the data is enough as it is, `{}` takes it away",
+                    Moved::reopening(&Part::Store)
+                ))
+            }
+        })
+        .collect()
 }
