@@ -370,16 +370,9 @@ impl Examination<'_> {
                     "the plain segment is beside it, with the same events",
                 )
                 .advice("nothing: readers count one; a later writer ends the compression");
-            if !self.repairs() || form != SegmentForm::Zstd {
-                return self.report(finding);
-            }
-            let finished = archive::compress(plain.at);
-            return match finished {
-                Ok(()) if self.root.fs.metadata(&plain.path).is_err() => {
-                    self.report_repaired(finding, &Ok(None));
-                }
-                _ => self.report(finding),
-            };
+            return self.report_damage(vec![finding], |examination| {
+                examination.repair_same_forms(plain, form, &path)
+            });
         }
         let finding = self
             .damage(

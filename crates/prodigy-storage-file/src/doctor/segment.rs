@@ -12,6 +12,7 @@ use super::keep::{Damaged, keep, keep_file, whole};
 use super::log::{Segment, contents};
 use super::walk::Examination;
 use crate::fs::{CLOSED_MODE, FsFile, Metadata, OpenMode, SEALED_MODE};
+use crate::log::archive;
 use crate::log::clock::StepClock;
 use crate::log::segment::{Head, SegmentReader};
 use crate::log::segment_ref::SegmentRef;
@@ -71,6 +72,37 @@ impl Examination<'_> {
         root.sync_folder(segment.at.folder)?;
         remove(root, segment.at.folder, path)?;
         Ok(Ok(Some(kept)))
+    }
+
+    /// Removes one of two forms that hold the same: the plain one, which ends the compression, unless this program does not write the
+    /// other form. The plain one may count as open, where it was put back by hand. It is not continued, since cursors may cover it.
+    pub(super) fn repair_same_forms(
+        &self,
+        plain: &Segment<'_>,
+        form: SegmentForm,
+        packed: &Path,
+    ) -> Repaired {
+        let (root, path) = (self.root, &plain.path);
+        let held = match hold(root, path)? {
+            Ok(held) => held,
+            Err(why) => return Ok(Err(why)),
+        };
+        root.prepare_write(REPAIR, &packed.display())?;
+        // They are compared again under the lock.
+        if !archive::says_the_same(plain.at, form)? {
+            return Ok(Err("a writer changed it at this moment".into()));
+        }
+        let needless = match form {
+            SegmentForm::Zstd => path,
+            _ => {
+                let sealed = held.file.set_mode(SEALED_MODE);
+                sealed.map_err(|error| root.write_fault(REPAIR, path, error))?;
+                packed
+            }
+        };
+        root.sync_folder(plain.at.folder)?;
+        remove(root, plain.at.folder, needless)?;
+        Ok(Ok(None))
     }
 
     /// Merges the events of both forms of a segment by id into the plain form, and removes the compressed form.

@@ -274,6 +274,49 @@ fn of_two_forms_of_which_one_is_damaged_nothing_is_lost() {
 }
 
 #[test]
+fn of_two_forms_with_the_same_events_a_repair_leaves_one_also_if_the_plain_one_is_open() {
+    use std::os::unix::fs::PermissionsExt;
+    for (mode, form) in [(0o400, "zst"), (0o600, "zst"), (0o400, "gz"), (0o600, "gz")] {
+        let place = Place::new();
+        let archive = compressed(&place, 5);
+        // The newest segment is open.
+        append(&place.open(), 5..7);
+        let plain = archive.with_extension("");
+        let text = zstd::decode_all(std::fs::File::open(&archive).unwrap()).unwrap();
+        std::fs::write(&plain, &text).unwrap();
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(mode)).unwrap();
+        let packed = plain.with_extension(format!("jsonl.{form}"));
+        if form == "gz" {
+            std::fs::remove_file(&archive).unwrap();
+            let file = std::fs::File::create(&packed).unwrap();
+            let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+            std::io::Write::write_all(&mut encoder, &text).unwrap();
+            encoder.finish().unwrap();
+        }
+        let (_, findings) = place.examine();
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.kind == FindingKind::TwoForms)
+        );
+        place.repair();
+        assert_eq!([plain.exists(), packed.exists()], [form == "gz", form == "zst"]);
+        let (_, findings) = place.examine();
+        assert!(
+            !findings
+                .iter()
+                .any(|finding| finding.kind == FindingKind::TwoForms),
+            "{findings:?}"
+        );
+        append(&place.open(), 7..8);
+        assert_eq!(read(&place.open(), &ScanOptions::all()), ((0..8).collect(), 0));
+        if form == "gz" {
+            assert_eq!(std::fs::read(&plain).unwrap(), text, "it is not continued");
+        }
+    }
+}
+
+#[test]
 fn a_compressed_form_that_does_not_decompress_is_reported_beside_a_plain_one_too() {
     let place = Place::new();
     let archive = compressed(&place, 5);
