@@ -74,6 +74,15 @@ impl Advice {
             FindingKind::Registry => self.misplaced(path),
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?))),
+            // Each line begins with its id. A sealed segment stays sealed.
+            FindingKind::OutOfOrder if path.extension().is_some_and(|form| form == "jsonl") => {
+                let sort = format!("LC_ALL=C sort -o {place} {place}");
+                let is_sealed = path.metadata().is_ok_and(|found| found.mode() & 0o200 == 0);
+                Some(match is_sealed {
+                    true => format!("chmod u+w {place} && {sort} && chmod u-w {place}"),
+                    false => sort,
+                })
+            }
             FindingKind::AheadOfClock if finding.severity == FindingSeverity::Note => None,
             FindingKind::AheadOfClock => Some(SET_CLOCK.to_owned()),
             // A link without a target hides no data, so it may be removed.
@@ -312,7 +321,7 @@ mod tests {
     const REPAIR: Option<&str> = Some("prodigy-storage doctor --repair");
 
     #[rustfmt::skip]
-    const TABLE: [Row; 32] = [
+    const TABLE: [Row; 34] = [
         (FindingKind::DamagedEvents, "events/shop/job/events-1.jsonl", REPAIR),
         (FindingKind::DamagedArchive, "events/shop/job/events-1.jsonl.zst", REPAIR),
         (FindingKind::DamagedItems, "dlq/shop/job/items.json", REPAIR),
@@ -333,6 +342,8 @@ mod tests {
         (FindingKind::OverLimit, "events/shop/job/events-1.jsonl", Some("MAX_RECORD_SIZE=8")),
         // Only a backup has the events.
         (FindingKind::MissingEvents, "state/shop/mapreduce/jobs/job/setup-checkpoint.json", None),
+        (FindingKind::OutOfOrder, "events/shop/job/events-1.jsonl", Some("LC_ALL=C sort -o ")),
+        (FindingKind::OutOfOrder, "events/shop/job/events-1.jsonl.zst", None),
         (FindingKind::AheadOfClock, "events/shop/job", Some(SET_CLOCK)),
         (FindingKind::UntrueMark, "events/shop/job/.sealed-1", REPAIR),
         (FindingKind::UntrueMark, "events/shop/job", None),

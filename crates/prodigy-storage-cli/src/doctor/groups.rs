@@ -186,6 +186,7 @@ pub(super) fn matters(kind: FindingKind) -> &'static str {
         FindingKind::MissingEvents => {
             "events that were stored can't be read any more; a resume may continue with a state that contains them"
         }
+        FindingKind::OutOfOrder => "a reader may skip events, and a search by time or id may not find them",
         FindingKind::AheadOfClock => "new events get later ids than the clock gives, until it has caught up",
         FindingKind::UntrueMark => {
             "if it counted, events could be hidden, come in the wrong order or be stored twice"

@@ -337,3 +337,26 @@ fn a_damaged_mark_is_found_by_all_three() {
         }
     }
 }
+
+#[test]
+fn lines_in_another_order_are_no_missing_events() {
+    let bench = stored();
+    let segment = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let text = fs::read_to_string(&segment).unwrap();
+    let mut lines: Vec<_> = text.lines().map(|line| format!("{line}\n")).collect();
+    lines.reverse();
+    fs::write(&segment, lines.concat()).unwrap();
+    let found = bench.run(&["doctor"]).code(5);
+    let found = found
+        .prints("damage   out of order")
+        .prints("4 events stand behind one with a later id");
+    assert!(!found.out.contains("missing"), "{}", found.out);
+    assert!(!bench.run(&["status"]).out.contains("lacks events"));
+    bench
+        .run(&["doctor", "--repair"])
+        .code(5)
+        .prints("no event is damaged, so none is moved");
+    crate::planted::shell(&bench, &advised(&found, "LC_ALL=C sort ")).code(0);
+    assert_eq!(fs::read_to_string(&segment).unwrap(), text);
+    none_sees(&bench);
+}

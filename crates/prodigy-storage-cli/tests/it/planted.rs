@@ -16,6 +16,8 @@ enum Harm {
     Cut(u64),
     /// Removes the first line.
     Behead,
+    /// Puts the lines in reverse order.
+    Reverse,
     Mode(u32),
     Remove,
     /// Writes a new file.
@@ -28,9 +30,10 @@ enum Harm {
 /// The planted problems: the path below the root, with `*` for a part of the name; the damage; the severity and kind of
 /// the finding.
 #[rustfmt::skip]
-const PLANTED: [(&str, Harm, &str); 48] = [
+const PLANTED: [(&str, Harm, &str); 49] = [
     ("events/shop/job/events-*", Harm::Flip("\"event\":"), "damage   damaged events"),
     ("events/shop/job/events-*", Harm::Flip("\"crc\":\""), "damage   damaged events"),
+    ("events/shop/job/events-*", Harm::Reverse, "damage   out of order"),
     ("events/shop/job/events-*", Harm::Mode(0o644), "warning  mode"),
     ("events/shop/job/notes.txt", Harm::Write("mine"), "note     stray"),
     ("events/shop/job/.tmp-0123", Harm::Write("half"), "note     temporary"),
@@ -145,6 +148,12 @@ fn plant(root: &Path, pattern: &str, harm: &Harm) {
             let bytes = bytes();
             let end = bytes.iter().position(|&byte| byte == b'\n').unwrap();
             fs::write(path, &bytes[end + 1..]).unwrap();
+        }
+        Harm::Reverse => {
+            let text = fs::read_to_string(path).unwrap();
+            let mut lines: Vec<_> = text.lines().map(|line| format!("{line}\n")).collect();
+            lines.reverse();
+            fs::write(path, lines.concat()).unwrap();
         }
         Harm::Mode(mode) => set(path, *mode),
         Harm::Remove => fs::remove_file(path).unwrap(),

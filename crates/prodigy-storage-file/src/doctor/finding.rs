@@ -126,6 +126,8 @@ pub enum FindingKind {
     OverLimit,
     /// A checkpoint that refers to a position in the log beyond its last event: events are missing.
     MissingEvents,
+    /// A segment whose events stand in another order than they were stored in.
+    OutOfOrder,
     /// The newest id of a log is more than an hour ahead of the clock.
     AheadOfClock,
     /// A mark of sealed or removed segments (a `.sealed-…` or `.removed-…` file) that does not belong to the log, or is
@@ -168,7 +170,7 @@ impl FindingKind {
     ///
     /// assert!(FindingKind::ALL.contains(&FindingKind::Stray));
     /// ```
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::DamagedEvents,
         Self::DamagedArchive,
         Self::DamagedItems,
@@ -185,6 +187,7 @@ impl FindingKind {
         Self::TwoForms,
         Self::OverLimit,
         Self::MissingEvents,
+        Self::OutOfOrder,
         Self::AheadOfClock,
         Self::UntrueMark,
         Self::HiddenEvents,
@@ -432,6 +435,7 @@ mod tests {
                 | K::TwoForms
                 | K::OverLimit
                 | K::MissingEvents
+                | K::OutOfOrder
                 | K::AheadOfClock
                 | K::UntrueMark
                 | K::HiddenEvents

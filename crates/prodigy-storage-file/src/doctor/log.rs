@@ -48,6 +48,8 @@ pub(super) struct Contents {
     too_large: Vec<TooLarge>,
     /// Runs of adjacent lines without a checksum: start offset, end offset, and number of lines.
     unverified: Vec<(u64, u64, u64)>,
+    /// The offset and length of the first event that stands behind one with a later id, and the number of such events.
+    unordered: Option<(u64, u64, u64)>,
 }
 
 /// A segment, and the path of the form (plain or compressed) that is examined.
@@ -199,6 +201,7 @@ impl Examination<'_> {
             return;
         }
         self.unverified(&segment, &contents);
+        self.unordered(&segment, &contents);
         self.too_large(&segment, &contents);
         self.too_long(&segment, &contents);
         if form == SegmentForm::Plain {
@@ -227,6 +230,34 @@ impl Examination<'_> {
             );
             self.report(finding.at(*start, end - start));
         }
+    }
+
+    /// Reports that the ids of a segment do not ascend, as they do in each segment that this program writes.
+    fn unordered(&mut self, segment: &Segment<'_>, contents: &Contents) {
+        let Some((start, len, count)) = contents.unordered else {
+            return;
+        };
+        let why = format!(
+            "{count} events stand behind one with a later id: something changed the order of the lines"
+        );
+        let advice = match segment.form {
+            SegmentForm::Plain => {
+                "end the writers of the job, and keep a copy of the file; its lines in the order of their text are as they were stored"
+            }
+            _ => "compare the file with a backup",
+        };
+        let finding = self
+            .damage(FindingKind::OutOfOrder, &segment.path, why)
+            .at(start, len)
+            .lost("nothing: all of these events are here")
+            .advice(advice);
+        let outcome = match self.repairs() {
+            true => FindingOutcome::Left {
+                why: "no event is damaged, so none is moved".into(),
+            },
+            false => FindingOutcome::Found,
+        };
+        self.report(finding.outcome(outcome));
     }
 
     /// Reports records above this reader's size limit. They are never moved.
@@ -466,8 +497,22 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
         return Ok(None);
     };
     let (mut contents, mut clock) = (Contents::default(), StepClock::default());
+    let mut highest = EventId::MIN;
     while reader.next(&mut clock)? {
         let start = reader.head_start();
+        if let Head::Record {
+            id,
+            range,
+            verified: true,
+        } = &reader.head
+            && id.is_v7()
+        {
+            if *id < highest {
+                let (_, _, count) = contents.unordered.get_or_insert((start, range.len() as u64, 0));
+                *count += 1;
+            }
+            highest = highest.max(*id);
+        }
         match &reader.head {
             // A repeated line: readers count two adjacent lines with the same id as one event.
             Head::Record {

@@ -9,9 +9,12 @@ use prodigy_storage_layout::{SegmentForm, SegmentName};
 use super::clock::StepClock;
 use super::cursor::{Position, Reached};
 use super::listing::{self, Listing};
+use super::segment::SegmentReader;
 use super::segment_ref::SegmentRef;
 use super::{resume, search};
 use crate::root::Root;
+
+const CHUNK: usize = 256 << 10;
 
 /// The segments of a log and their last records, with which cursors are checked without reading all events.
 #[derive(Debug)]
@@ -48,6 +51,23 @@ impl Extent {
             self.newest = self.newest.max(search::last_id_of(segment, &mut clock)?);
         }
         Ok(self.newest)
+    }
+
+    /// True if a segment has an event at any place: something may have changed the order of the lines.
+    fn has(&self, root: &Arc<Root>, folder: &Path, id: EventId) -> Result<bool> {
+        let mut clock = StepClock::default();
+        for name in self.listing.segments.keys().filter(|name| name.is_canonical()) {
+            let segment = SegmentRef::new(root, folder, name);
+            let Some(mut reader) = SegmentReader::open(segment, 0, None, CHUNK)? else {
+                continue;
+            };
+            while reader.next(&mut clock)? {
+                if reader.head.verified_id() == Some(id) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The reason why events before a cursor are certainly missing from the log; `None` if no sign of that is found.
@@ -96,7 +116,8 @@ impl Extent {
             return Ok(None);
         };
         let have = self.reach(root, folder, newest)?;
-        Ok((have < Some(newest)).then(|| {
+        let lacks = have < Some(newest) && !self.has(root, folder, newest)?;
+        Ok(lacks.then(|| {
             let have = have.map_or_else(
                 || "no event".to_owned(),
                 |have| format!("{have} as its newest event"),

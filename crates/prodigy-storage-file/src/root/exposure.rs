@@ -17,8 +17,14 @@ pub(super) enum Exposed {
     Loose { folder: PathBuf, mode: u32 },
 }
 
-/// Checks the existing folders on the path, from `/` down to the root.
+/// Checks the folders on the path of the root, and, if the root is a link, also those on the path that it leads to.
 pub(super) fn find(root: &Path, me: u32) -> Option<Exposed> {
+    let target = || root.canonicalize().ok().filter(|target| target != root);
+    on_path(root, me).or_else(|| on_path(&target()?, me))
+}
+
+/// Checks the existing folders on the path, from `/` down to the root.
+fn on_path(root: &Path, me: u32) -> Option<Exposed> {
     let mut way: Vec<&Path> = root.ancestors().collect();
     way.reverse();
     let mut loose = None;
@@ -97,6 +103,27 @@ mod tests {
         set(&way.shared, 0o777);
         set(&way.top, 0o700);
         assert_eq!(find(&way.root, way.me), None, "out of reach for other users");
+    }
+
+    #[test]
+    fn a_link_counts_where_it_is_and_where_it_leads_to() {
+        let way = way();
+        let (links, root) = (way.top.join("links"), way.shared.join("mine/root"));
+        std::fs::create_dir_all(&links).unwrap();
+        std::fs::create_dir_all(&root).unwrap();
+        set(&links, 0o755);
+        let link = links.join("link");
+        std::os::unix::fs::symlink(&root, &link).unwrap();
+        assert_eq!(find(&link, way.me), None);
+        for folder in [&links, &way.shared] {
+            set(folder, 0o777);
+            let exposed = Exposed::Loose {
+                folder: folder.clone(),
+                mode: 0o777,
+            };
+            assert_eq!(find(&link, way.me), Some(exposed));
+            set(folder, 0o755);
+        }
     }
 
     #[test]
