@@ -1,11 +1,13 @@
 //! The command `copy`, which copies or moves a store, a repository or a job into another store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use prodigy_storage::config::{
     BackendKind, Environment, PostgresSettings, ProcessEnvironment, StorageConfig,
 };
-use prodigy_storage::{CopiedJob, CopyOptions, CopyReport, JobAddress, JobId, Part, RepoName, Storage};
+use prodigy_storage::{
+    CopiedJob, CopyOptions, CopyReport, JobAddress, JobId, Part, RepoName, Storage, StorageError,
+};
 use serde_json::json;
 
 use crate::app::{Access, App};
@@ -156,8 +158,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
         return reopen(app, &storage, repo, job);
     };
     must_be_there(&storage, repo.as_ref(), job.as_ref())?;
+    let config = arguments.target(to, storage.config())?;
+    let folder = (config.backend == BackendKind::File).then(|| config.file.base_dir.clone());
+    let in_target = |error| of_target(error, folder.as_deref());
     let target = Storage::builder()
-        .config(arguments.target(to, storage.config())?)
+        .config(config)
         .interrupt(crate::signals::ends_waits());
     let scope = [
         ("--repo", repo.as_ref().map(RepoName::as_str)),
@@ -173,7 +178,11 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
         .job(job)
         .keep_source(arguments.keep_source)
         .dry_run(arguments.prints());
-    let report = storage.copy_to(target, options)?;
+    let mut report = storage.copy_to(target, options).map_err(in_target)?;
+    report.refused = std::mem::take(&mut report.refused)
+        .into_iter()
+        .map(|(job, error)| (job, in_target(error)))
+        .collect();
     if arguments.prints() {
         return plan(app, to, &report);
     }
@@ -221,6 +230,21 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
         true => Exit::Done,
         false => Exit::Failed,
     })
+}
+
+/// The hint of an error about a file of the target names commands for the target.
+fn of_target(error: StorageError, folder: Option<&Path>) -> StorageError {
+    match (folder, error.hint()) {
+        (Some(folder), Some(hint)) if Path::new(error.target()).starts_with(folder) => {
+            let tool = format!("`prodigy-storage {} ", flags([("--base-dir", folder)]));
+            // A command with flags of its own names its store.
+            let hint = hint
+                .replace("`prodigy-storage --", "`\u{0}")
+                .replace("`prodigy-storage ", &tool);
+            error.with_hint(hint.replace("`\u{0}", "`prodigy-storage --"))
+        }
+        _ => error,
+    }
 }
 
 /// Prints the jobs that a move would copy, and those that it would refuse.

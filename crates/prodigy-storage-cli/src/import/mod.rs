@@ -162,7 +162,11 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
     let longest = storage.config().file.max_document_size;
     in_the_order_of_time(&mut files.found, longest);
     if let Some(own) = own {
-        own::import(app, &own, &storage, &mut importer, arguments.repo.as_deref())?;
+        let imported = own::import(app, &own, &storage, &mut importer, arguments.repo.as_deref());
+        if imported.is_err() {
+            not_ended(app);
+        }
+        imported?;
     }
     let progress = Progress::of_items(files.found.len() as u64, app.terminal);
     let mut done = Done::new(path, originals.as_ref());
@@ -173,6 +177,7 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
         importer.count_as(words(file.kind));
         if let Err(error) = imported {
             importer.refusals.iter().for_each(|refusal| app.error(refusal));
+            not_ended(app);
             return Err(error);
         }
         progress.ended(at as u64 + 1, String::new());
@@ -216,6 +221,11 @@ fn import(app: &mut App<'_>, arguments: &ImportArgs, project: Option<&Path>) -> 
     report(app, &importer, arguments.dry_run)
 }
 
+/// Says that a job may be there in part.
+fn not_ended(app: &mut App<'_>) {
+    app.note("the import has not ended: what it stored so far stays, and jobs may lack data; run the same command again, which continues");
+}
+
 /// True if two paths lead to one folder.
 fn is_same(one: &Path, other: &Path) -> bool {
     one.canonicalize()
@@ -236,7 +246,10 @@ fn file(app: &mut App<'_>, arguments: &ImportArgs, path: &Path, shown: &str) -> 
     let turn = Turn::of(app, &storage, arguments.dry_run)?;
     let mut importer = Importer::new(&storage, turn);
     let (repo, job) = (arguments.repo.as_deref(), arguments.job.as_deref());
-    import_lines(&storage, &mut importer, (path, shown), repo, job)?;
+    if let Err(failure) = import_lines(&storage, &mut importer, (path, shown), repo, job) {
+        not_ended(app);
+        return Err(failure);
+    }
     print_refusals(app, &importer);
     report(app, &importer, arguments.dry_run)
 }

@@ -295,3 +295,51 @@ fn the_command_for_a_full_disk_frees_something_or_names_what_takes_the_space() {
     assert!(sizes, "{full}");
     assert!(full.contains("other "), "format.json is in no area: {full}");
 }
+
+#[test]
+fn what_a_full_disk_cuts_short_leaves_no_job_or_says_that_it_has_not_ended() {
+    let bench = Bench::new();
+    let path = |name: &str| bench.path(name).display().to_string();
+    let (root, old, archive, lines) = (bench.root(), path("old"), path("job.tar.zst"), path("job.jsonl"));
+    let root = root.display();
+    let text = "x".repeat(2_000);
+    let events = format!("{{\"text\":\"{text}\"}}\n").repeat(300);
+    let of_old = |arguments: &[&str], input: String| {
+        let job = ["--repo", "shop", "--job", "job"];
+        let all = [&["--base-dir", &*old], arguments, &job].concat();
+        bench.feed(&all, input).code(0);
+    };
+    of_old(&["events", "append"], events);
+    of_old(&["backup", &archive], String::new());
+    of_old(&["export", &lines], String::new());
+    let script = format!(
+        "echo 1 | prodigy-storage events append --repo shop --job other\n\
+         for left in 0 4096 8192 12288 16384; do\n\
+         dd if=/dev/zero of='{root}/fill' bs=4096 2>/dev/null\n\
+         truncate -s -$left '{root}/fill'\n\
+         prodigy-storage restore '{archive}' 2>/dev/null; echo \"code $?\"\n\
+         prodigy-storage job list --repo shop --json\n\
+         rm '{root}/fill'\n\
+         prodigy-storage clean --repo shop --job job --yes >/dev/null 2>&1\n\
+         done\n\
+         prodigy-storage import '{lines}'; echo \"code $?\"\n\
+         prodigy-storage --base-dir '{old}' copy --to '{root}' --keep-source; echo \"code $?\"\n"
+    );
+    let Some(shown) = on_tmpfs(&bench, "size=400k", &script) else {
+        return;
+    };
+    assert_eq!(
+        shown.out.matches("code 1\n").count(),
+        7,
+        "{}{}",
+        shown.out,
+        shown.err
+    );
+    let restored = shown.out.matches("\"job\":\"job\"").count();
+    assert_eq!(restored, 0, "{}", shown.out);
+    let shown = shown
+        .says("the import has not ended")
+        .says("the same command again");
+    let usage = format!("`prodigy-storage --base-dir {root} usage --jobs --top 10`");
+    assert!(shown.err.contains(&usage), "{}", shown.err);
+}

@@ -23,7 +23,7 @@ impl Stores {
         self.remove_tombstone(job)
     }
 
-    pub(super) fn remove_files(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
+    pub(crate) fn remove_files(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         let root = &*self.root;
         // After an interrupted restore, the copied files of other programs are removed, too.
         let all = root.is_restored(job);

@@ -257,7 +257,14 @@ impl Backup {
         let _held = self.store.hold(RESTORE, job, Deadline::after(MOMENT))?;
         root.check_takes_writes(RESTORE, job)?;
         refuse_existing(root, job)?;
-        let mut into = OneJob::begin(&self.store, job, marks.as_ref(), &verified)?;
+        let begun = OneJob::begin(&self.store, job, marks.as_ref(), &verified);
+        if begun.is_err()
+            && let Err(error) = self.store.remove_files(job, Deadline::after(MOMENT))
+        {
+            // Taking the locks made the folders of the job, which look like an empty one.
+            tracing::warn!(%job, %error, "the folders of a job whose restore could not begin were not removed");
+        }
+        let mut into = begun?;
         again(archive, &verified, &mut into)?;
         let restored = into.finish()?;
         Ok(BackupSummary {
