@@ -201,7 +201,9 @@ impl LogStore for FileBackend {
 
     fn seal(&self, job: &JobAddress, deadline: Deadline) -> Result<()> {
         self.handle.write("seal events", Durability::Strict, |store| {
-            store.logs.seal(job, deadline)
+            store.logs.seal(job, deadline)?;
+            store.sweep(job);
+            Ok(())
         })
     }
 

@@ -147,7 +147,13 @@ impl Advice {
 
     /// Gives this user access to a file or folder that another user, or the mode, keeps from it. `None` if neither is the reason.
     fn open(&self, path: &Path) -> Option<String> {
-        let root = std::fs::metadata(self.root.as_ref()?).ok()?;
+        // A root whose `format.json` can't be read can't be opened.
+        let parent = || {
+            (path.file_name()? == "format.json")
+                .then(|| path.parent())
+                .flatten()
+        };
+        let root = std::fs::metadata(self.root.as_deref().or_else(parent)?).ok()?;
         // Of the folders above it, the first one that can't be entered is the reason.
         let closed = path
             .ancestors()

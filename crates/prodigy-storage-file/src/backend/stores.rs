@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prodigy_storage_backend::{Deadline, Result, StorageError};
+use prodigy_storage_layout::{
+    DocumentOwner, JobAddress, checkpoints_folder, documents_folder, events_folder, queue_folder,
+};
 
 use crate::document::Documents;
 use crate::fs::Place;
 use crate::lock::{self, Locks};
 use crate::log::{self, Logs};
 use crate::queue::Queues;
-use crate::root::Root;
+use crate::root::{Root, TempFile};
 
 /// The longest wait for another process's lock on a queue when a handle is opened or the last one is dropped.
 const CLOSING: Duration = Duration::from_millis(200);
@@ -34,6 +37,17 @@ impl Stores {
             locks: Locks::new(Arc::clone(&root)),
             root,
         })
+    }
+
+    /// Removes the temporary files that dead processes left in the folders of a job.
+    pub(super) fn sweep(&self, job: &JobAddress) {
+        let own = documents_folder(&DocumentOwner::Job(job.clone()));
+        let kinds = self.root.fs.list(&own).unwrap_or_default();
+        let kinds = kinds.into_iter().map(|kind| own.join(&kind.name));
+        let folders = [events_folder(job), queue_folder(job), checkpoints_folder(job)];
+        for folder in folders.into_iter().chain(kinds) {
+            TempFile::sweep_all(&self.root, &folder);
+        }
     }
 
     /// The monotonic time by which leases expire.

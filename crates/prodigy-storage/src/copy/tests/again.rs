@@ -181,3 +181,26 @@ fn a_document_that_was_changed_after_its_move_stays_as_it_is() {
     let there = flows(&copy).get::<Vec<String>>("nightly").unwrap().unwrap();
     assert_eq!(there.data, ["test"]);
 }
+
+#[test]
+fn a_copy_that_is_made_again_removes_the_temporary_files_of_one_that_was_killed() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    source.copy_to(folders.at("copy"), kept()).unwrap();
+    let root = folders.0.path().join("copy");
+    let left = [
+        "events/shop/job-1",
+        "dlq/shop/job-1",
+        "state/shop/mapreduce/jobs/job-1",
+        "state/shop/mapreduce/jobs/job-1/documents/notes",
+    ]
+    .map(|folder| root.join(folder).join(".tmp-0123"));
+    for file in &left {
+        std::fs::write(file, "half").unwrap();
+    }
+    source.copy_to(folders.at("copy"), kept()).unwrap();
+    for file in &left {
+        assert!(!file.exists(), "{}", file.display());
+    }
+}
