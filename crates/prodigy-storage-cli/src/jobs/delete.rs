@@ -91,6 +91,8 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &DeleteArgs) -> Result<Exit> {
 struct Due<'o> {
     opened: &'o Opened,
     bytes: u64,
+    /// The number of dead letters that workers hold. A later take is a later write.
+    leased: u64,
     /// True if another program's files are all there is: nothing of such a job is removed, and nothing recorded.
     is_spared: bool,
     /// True if this ended a deletion that another process started and could not end: for readers the job does not exist.
@@ -106,6 +108,7 @@ impl<'o> Due<'o> {
         let mut due = Self {
             opened,
             bytes: parts.bytes().saturating_sub(left.foreign_bytes),
+            leased: parts.leased(),
             is_spared: left.is_only_foreign() && !is_unfinished(&opened.storage, address)?,
             is_ended: false,
         };
@@ -139,7 +142,7 @@ impl<'o> Due<'o> {
     ) -> Result<Exit> {
         let (opened, is_ended, is_spared) = (self.opened, self.is_ended, self.is_spared);
         let address = opened.job.address();
-        if unless_written_after.is_some() && opened.job.dlq().summary()?.leased > 0 {
+        if unless_written_after.is_some() && self.leased > 0 {
             return Err(Failure::new(
                 Exit::Locked,
                 format!("delete {address}: a worker holds a dead letter of it"),

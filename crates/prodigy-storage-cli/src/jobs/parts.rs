@@ -44,6 +44,10 @@ impl Parts {
             && row.status.finished_at.is_none()
     }
 
+    pub(super) fn leased(&self) -> u64 {
+        self.row.letters.leased
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.row.bytes()
     }
