@@ -48,7 +48,7 @@ pub(super) struct Contents {
     too_large: Vec<TooLarge>,
     /// Runs of adjacent lines without a checksum: start offset, end offset, and number of lines.
     unverified: Vec<(u64, u64, u64)>,
-    /// The offset and length of the first event that stands behind one with a later id, and the number of such events.
+    /// The offset and length of the first event behind one with a later id, and the number of such events.
     unordered: Option<(u64, u64, u64)>,
 }
 

@@ -103,7 +103,7 @@ pub(super) fn documents(target: &Storage) -> Result<Documents> {
     target.repo(RepoName::PROBE)?.documents(RepoName::PROBE)
 }
 
-/// The marks in a store, with their names. The error of a mark is that of reading it.
+/// The marks in a store, with their names. A mark that can't be read comes with the error.
 fn all(target: &Storage) -> Result<Vec<(String, Result<Begun>)>> {
     let documents = documents(target)?;
     let mut found = Vec::new();
@@ -118,8 +118,8 @@ fn all(target: &Storage) -> Result<Vec<(String, Result<Begun>)>> {
     Ok(found)
 }
 
-/// Removes the marks of copies of a part, or of parts within it. Returns their number. A damaged mark may be that of any part: it is
-/// removed with those of the whole store.
+/// Removes the marks of copies of a part, or of parts within it. Returns their number. The part of a damaged mark is unknown: it is
+/// removed with the marks of the whole store.
 pub(crate) fn forget(target: &Storage, part: &Part) -> Result<u64> {
     let mut removed = 0;
     for (name, begun) in all(target)? {

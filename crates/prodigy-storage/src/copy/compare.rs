@@ -23,12 +23,12 @@ fn differs(target: &Storage, job: &JobAddress, what: &str) -> StorageError {
     )
     .with_hint(format!(
         "if it was written to meanwhile, copy again; otherwise, also if something of it was removed in the source since an earlier copy, {}",
-        anew(target, job)
+        way_out(target, job)
     ))
 }
 
 /// The way out if a copy can't be continued.
-pub(super) fn anew(target: &Storage, job: &JobAddress) -> String {
+pub(super) fn way_out(target: &Storage, job: &JobAddress) -> String {
     let flags = shell_flags([("--repo", job.repo.as_str())]);
     let name = shell_operands([job.job.as_str()]);
     let Some(root) = target.capabilities().root else {

@@ -13,7 +13,7 @@ use crate::documents::DocumentOptions;
 use crate::listing::Listing;
 use crate::storage::Storage;
 
-/// What copies from one place stored of one repository.
+/// The documents and jobs of one repository that copies from one place stored.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Copied {
     from: String,

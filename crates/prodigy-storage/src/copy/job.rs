@@ -12,7 +12,7 @@ use prodigy_storage_backend::{
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, RepoName, Timestamp};
 
 use super::clock::CopyClock;
-use super::compare::{Same, anew};
+use super::compare::{Same, way_out};
 use super::copied::Copied;
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor, with_gap};
 use super::same::{is_moved, leads_to, marks_over, refuse_moved};
@@ -445,7 +445,7 @@ impl Copy<'_> {
             if found != self.covered {
                 let why = "a checkpoint is missing in the target at a position within the events that an earlier copy stored there: it was saved since then, or deleted there";
                 return Err(StorageError::new(ErrorKind::Conflict, COPY, self.job, why)
-                    .with_hint(anew(self.target, self.job)));
+                    .with_hint(way_out(self.target, self.job)));
             }
         }
         let job = Job::new(Arc::clone(self.target.inner()), self.job.clone());
@@ -474,7 +474,7 @@ impl Copy<'_> {
             let Some(there) = there.filter(|there| there.body.get() == entry.body.get()) else {
                 let why = format!("the target has dead letter {id} with other contents");
                 return Err(StorageError::new(ErrorKind::Conflict, COPY, self.job, why)
-                    .with_hint(anew(self.target, self.job)));
+                    .with_hint(way_out(self.target, self.job)));
             };
             let left = self.delay(&entry);
             if there.delay.is_none() && !left.is_zero() {

@@ -139,7 +139,7 @@ impl Storage {
     /// Until the copy has ended, [`health`](Self::health) of the target warns of it. If a copy is cut short, or refuses a job, make it
     /// again: data that is stored already is compared and not stored again. A copy with [`CopyOptions::keep_source`] can also be made
     /// again after more work in the source: documents that were deleted there are deleted in the copy, and a job that can't be continued
-    /// is copied anew if nobody has written to its copy. Events are never removed from the target. A job
+    /// is deleted in the target and copied again if nobody has written to its copy. Events are never removed from the target. A job
     /// that was moved to this target before is only compared, so that nothing returns that was settled in the
     /// target since. If the oldest events of a job are removed during its copy, the copy of the job begins again. At the end each job is read from both stores and compared.
     ///
@@ -236,7 +236,7 @@ impl Storage {
                     Err(error) => report.refused.push((address, error)),
                 }
             }
-            // What was moved before may have been changed in the target since. Only a move that was killed continues.
+            // A repository that was moved before may have been changed in the target since. Only a move that was killed continues.
             let is_moved = same::is_moved(self, &Part::Repository(name.clone()), &place)?;
             if only.is_none() && (is_continued || !is_moved || !is_known) {
                 report.documents += copied.copy_documents(self, &target)?;
