@@ -58,6 +58,8 @@ impl Advice {
         let path = finding.path();
         let place = as_word(path);
         match finding.kind {
+            // Without the mark nothing says that data may be missing.
+            FindingKind::DamagedDocument if finding.advice.contains("copy --reopen") => None,
             // The log and the mark in it contradict each other, and only a person can say which of the two belongs there.
             FindingKind::UntrueMark if path.is_dir() => None,
             FindingKind::DamagedEvents
@@ -75,6 +77,7 @@ impl Advice {
             FindingKind::Mode if !path.is_dir() => Some(self.repair.clone()),
             FindingKind::Mode => Some(format!("chmod 0700 {}", as_word(self.root.as_ref()?))),
             // Each line begins with its id. A sealed segment stays sealed.
+            FindingKind::OutOfOrder if finding.advice.contains("the name that it had") => None,
             FindingKind::OutOfOrder if path.extension().is_some_and(|form| form == "jsonl") => {
                 let sort = format!("LC_ALL=C sort -o {place} {place}");
                 let is_sealed = path.metadata().is_ok_and(|found| found.mode() & 0o200 == 0);

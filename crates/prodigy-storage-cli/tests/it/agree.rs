@@ -326,6 +326,9 @@ fn a_damaged_mark_is_found_by_all_three() {
             let written = bench.feed(&append, "2\n");
             assert_eq!(written.code == Some(0), !stops_writes, "{path}: {}", written.err);
             if !path.starts_with("deletions") {
+                // A repair leaves it: a person has to say whether the data is in its place.
+                bench.run(&["doctor", "--repair"]).code(5);
+                assert!(mark.exists(), "{path}");
                 let scope: &[&str] = match path {
                     "moved/jobs/shop/job.json" => &["--repo", "shop", "--job", "job"],
                     "moved/repositories/shop.json" => &["--repo", "shop"],
@@ -358,5 +361,21 @@ fn lines_in_another_order_are_no_missing_events() {
         .prints("no event is damaged, so none is moved");
     crate::planted::shell(&bench, &advised(&found, "LC_ALL=C sort ")).code(0);
     assert_eq!(fs::read_to_string(&segment).unwrap(), text);
+    none_sees(&bench);
+}
+
+#[test]
+fn a_copy_of_a_segment_under_a_later_name_is_found() {
+    let bench = stored();
+    let segment = bench.only_file("events/shop/job", "events-", ".jsonl");
+    let copy = folder(&segment).join("events-20991201T000000.000000000Z.jsonl");
+    fs::rename(&segment, &copy).unwrap();
+    fs::copy(&copy, &segment).unwrap();
+    let found = bench.run(&["doctor"]).code(5);
+    let found = found
+        .prints("damage   out of order")
+        .prints("5 events have ids below the time in the name of the segment");
+    assert!(!found.out.contains("run: LC_ALL"), "{}", found.out);
+    fs::remove_file(&copy).unwrap();
     none_sees(&bench);
 }

@@ -9,8 +9,8 @@ use prodigy_storage_backend::{
     shell_flags, shell_flags_of, shell_operands,
 };
 use prodigy_storage_layout::{
-    Document, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, SegmentName, Timestamp,
-    events_folder,
+    Document, DocumentOwner, Entry, Evidence, JobAddress, LockName, Phase, Relation, RepoName, SegmentName,
+    Timestamp, events_folder,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -218,6 +218,23 @@ impl Examination<'_> {
             _ => FindingKind::DamagedDocument,
         };
         let len = self.root.fs.metadata(path).map_or(0, |found| found.len);
+        if is_mark_of_copy(document) {
+            let finding = self
+                .damage(kind, path, why)
+                .at(0, len)
+                .lost("the name of the store that was copied here: the copy has not ended, and data may be missing")
+                .advice(
+                    "make the copy again, which continues and takes the mark away; if the data is enough as it is, \
+                     `prodigy-storage copy --reopen` takes it away",
+                );
+            let outcome = match self.repairs() {
+                true => FindingOutcome::Left {
+                    why: "without the mark nothing says that data may be missing".into(),
+                },
+                false => FindingOutcome::Found,
+            };
+            return self.report(finding.outcome(outcome));
+        }
         let (lost, advice) = loss_and_advice(document);
         let finding = self.damage(kind, path, why).at(0, len).lost(lost).advice(advice);
         if !self.repairs() {
@@ -424,6 +441,16 @@ fn relink(repo: &RepoName) -> String {
 }
 
 /// Describes the data that is lost if a document is lost, and gives advice.
+/// True for the mark that a copy into this store was begun and has not ended.
+fn is_mark_of_copy(document: &Document) -> bool {
+    match document {
+        Document::Own(DocumentOwner::Repo(repo), _, name) => {
+            repo.as_str() == RepoName::PROBE && name.as_str().starts_with("copy-")
+        }
+        _ => false,
+    }
+}
+
 fn loss_and_advice(document: &Document) -> (&'static str, String) {
     let restore = "repair moves it to the quarantine; restore it from a backup if you have one";
     match document {

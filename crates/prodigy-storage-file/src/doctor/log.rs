@@ -50,6 +50,8 @@ pub(super) struct Contents {
     unverified: Vec<(u64, u64, u64)>,
     /// The offset and length of the first event behind one with a later id, and the number of such events.
     unordered: Option<(u64, u64, u64)>,
+    /// The number of events with an id below the time in the name of the segment.
+    misnamed: u64,
 }
 
 /// A segment, and the path of the form (plain or compressed) that is examined.
@@ -234,17 +236,25 @@ impl Examination<'_> {
 
     /// Reports that the ids of a segment do not ascend, as they do in each segment that this program writes.
     fn unordered(&mut self, segment: &Segment<'_>, contents: &Contents) {
-        let Some((start, len, count)) = contents.unordered else {
-            return;
-        };
-        let why = format!(
-            "{count} events stand behind one with a later id: something changed the order of the lines"
-        );
-        let advice = match segment.form {
-            SegmentForm::Plain => {
-                "end the writers of the job, and keep a copy of the file; its lines in the order of their text are as they were stored"
-            }
-            _ => "compare the file with a backup",
+        let (start, len, count) = contents.unordered.unwrap_or_default();
+        let (why, advice) = match (contents.misnamed, count, segment.form) {
+            (0, 0, _) => return,
+            (0, _, SegmentForm::Plain) => (
+                format!(
+                    "{count} events stand behind one with a later id: something changed the order of the lines"
+                ),
+                "end the writers of the job, and keep a copy of the file; its lines in the order of their text are as they were stored",
+            ),
+            (0, ..) => (
+                format!("{count} events stand behind one with a later id: something changed the file"),
+                "compare the file with a backup",
+            ),
+            (misnamed, ..) => (
+                format!(
+                    "{misnamed} events have ids below the time in the name of the segment: the file was renamed, or is a copy"
+                ),
+                "give the file the name that it had; if another segment has the same events, move this one away",
+            ),
         };
         let finding = self
             .damage(FindingKind::OutOfOrder, &segment.path, why)
@@ -512,6 +522,7 @@ pub(super) fn contents(segment: SegmentRef<'_>) -> Result<Option<Contents>> {
                 *count += 1;
             }
             highest = highest.max(*id);
+            contents.misnamed += u64::from(*id < EventId::floor(segment.name.lower()));
         }
         match &reader.head {
             // A repeated line: readers count two adjacent lines with the same id as one event.
