@@ -494,6 +494,10 @@ fn the_way_out_of_a_refused_copy_leads_to_a_move_of_the_whole_store() {
     bench.feed(&push, letter).code(0);
     bench.run(&["copy", "--to", target, "--keep-source"]).code(0);
     bench.run(&[&["dlq", "remove", "x"][..], &JOB].concat()).code(0);
+    bench.run(&["copy", "--to", target, "--yes"]).code(1);
+    bench
+        .run(&[&["--base-dir", target], &delete[..], &["job"]].concat())
+        .code(0);
     bench
         .run(&["copy", "--to", target, "--yes"])
         .code(0)

@@ -27,18 +27,18 @@ fn differs(target: &Storage, job: &JobAddress, what: &str) -> StorageError {
     ))
 }
 
-/// The way out if a copy can't be continued.
+/// The way out if a copy can't be continued. What only the target has is kept in a file.
 pub(super) fn way_out(target: &Storage, job: &JobAddress) -> String {
     let flags = shell_flags([("--repo", job.repo.as_str())]);
     let name = shell_operands([job.job.as_str()]);
-    let Some(root) = target.capabilities().root else {
-        return format!(
-            "delete the job in the target (`prodigy-storage job delete {name} {flags} --yes` there), and copy again"
-        );
+    let of_job = shell_flags([("--repo", job.repo.as_str()), ("--job", job.job.as_str())]);
+    let (base, place) = match target.capabilities().root {
+        Some(root) => (format!(" {}", shell_flags([("--base-dir", root)])), ""),
+        None => (String::new(), " there"),
     };
     format!(
-        "delete the job in the target, and copy again: `prodigy-storage {} job delete {name} {flags} --yes`",
-        shell_flags([("--base-dir", root)])
+        "keep what the target has of the job by `prodigy-storage{base} export {of_job} FILE`{place}, delete it by \
+         `prodigy-storage{base} job delete {name} {flags} --yes`{place}, and copy again; `import FILE` adds what only the file has"
     )
 }
 

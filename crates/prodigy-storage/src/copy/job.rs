@@ -13,9 +13,8 @@ use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress,
 
 use super::clock::CopyClock;
 use super::compare::{Same, way_out};
-use super::copied::Copied;
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor, with_gap};
-use super::same::{is_moved, leads_to, marks_over, refuse_moved};
+use super::same::{leads_to, marks_over, refuse_moved};
 use super::{COPY, CopiedJob, compare, lines, mark};
 use crate::call::operation::{GET_ITEM, PERSIST, PUSH, SEAL, SETTLE};
 use crate::dlq::RepeatedItems;
@@ -38,12 +37,9 @@ pub(super) fn copy(
     clock: &CopyClock,
     address: &JobAddress,
     to: (&str, bool),
-    copied: &mut Copied,
 ) -> Result<Option<(CopiedJob, bool)>> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
-    let there = job(target).status()?;
-    let mut is_new = is_nothing(&there);
-    let is_untouched = copied.is_untouched(&address.job, there.last_activity);
+    let is_new = is_nothing(&job(target).status()?);
     let mut first = None;
     loop {
         let before = job(source).status()?;
@@ -52,10 +48,7 @@ pub(super) fn copy(
         }
         first = first.max(first_event(source, address));
         let error = match copy_stored(source, target, clock, address, &before, to) {
-            Ok((same, is_marked, last_write)) => {
-                copied.add_job(&address.job, last_write);
-                return Ok(Some((same, is_marked)));
-            }
+            Ok(copied) => return Ok(Some(copied)),
             Err(error) => error,
         };
         let is_gone = is_nothing(&job(source).status()?);
@@ -68,30 +61,9 @@ pub(super) fn copy(
         match is_gone {
             true => return Ok(None),
             false if is_new && is_shorter => {}
-            false if !is_new && is_untouched && is_replaced(source, target, address, to.0, &error)? => {
-                seal(target, address)?;
-                job(target).delete()?;
-                is_new = true;
-            }
             false => return Err(error),
         }
     }
-}
-
-/// True if an earlier copy that nobody has written to may be deleted, and made again: the source has all of its events, and has removed
-/// something else since, or has saved a checkpoint between them. What was moved stays.
-fn is_replaced(
-    source: &Storage,
-    target: &Storage,
-    address: &JobAddress,
-    place: &str,
-    error: &StorageError,
-) -> Result<bool> {
-    let part = Part::Job(address.clone());
-    Ok(error.kind() == ErrorKind::Conflict
-        && address.repo.as_str() != RepoName::AUDIT
-        && !is_moved(source, &part, place)?
-        && compare::refuse_other_events(source, target, address).is_ok())
 }
 
 /// The id of the first event; `None` if the log has no event, or it can't be read.
@@ -107,7 +79,7 @@ fn is_nothing(status: &JobStatus) -> bool {
     status.last_activity.is_none()
 }
 
-/// Copies a job that had data at first. Returns the time of the last write to the copy, too.
+/// Copies a job that had data at first.
 fn copy_stored(
     source: &Storage,
     target: &Storage,
@@ -115,7 +87,7 @@ fn copy_stored(
     address: &JobAddress,
     before: &JobStatus,
     (place, is_kept): (&str, bool),
-) -> Result<(CopiedJob, bool, Option<Timestamp>)> {
+) -> Result<(CopiedJob, bool)> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
     let part = Part::Job(address.clone());
     // Each removal from the source is appended to the audit log, also while it is copied.
@@ -136,7 +108,6 @@ fn copy_stored(
         refuse_moved(source, &part, place)?;
     }
     let earlier = own_mark(source, &part)?.filter(|mark| leads_to(mark, place));
-    let mut last_write = None;
     let (same, stored, is_marked) = if let Some(earlier) = earlier
         && job(target).status()?.last_activity.is_some()
     {
@@ -173,8 +144,6 @@ fn copy_stored(
         }
         // The flush comes before the job is finished, since a write at the flush counts as a write to the job.
         target.flush()?;
-        // A write after the comparison is later.
-        last_write = job(target).status()?.last_activity;
         let moved = Moved::new(part, place, source.now());
         let is_marked = !is_kept && mark(source, &moved, before.last_activity)?;
         if is_marked {
@@ -198,7 +167,7 @@ fn copy_stored(
         letters: same.letters,
         checksum: same.checksum,
     };
-    Ok((copied, is_marked, last_write))
+    Ok((copied, is_marked))
 }
 
 /// The mark of this part; a mark of a whole that contains the part does not count.
@@ -297,6 +266,15 @@ pub(super) fn put(target: &Storage, document: &Document, body: &[u8]) -> Result<
         .map(drop)
 }
 
+/// Copies a document byte for byte. Returns false if the source does not have it.
+pub(super) fn copy_document(source: &Storage, target: &Storage, document: &Document) -> Result<bool> {
+    let Some(stored) = get(source, document)? else {
+        return Ok(false);
+    };
+    put_new(target, document, stored.body())?;
+    Ok(true)
+}
+
 /// Stores a document, unless the target has it already.
 fn put_new(target: &Storage, document: &Document, body: &[u8]) -> Result<()> {
     match get(target, document)? {
@@ -354,9 +332,7 @@ impl Copy<'_> {
         }
         documents.push(Document::Orphans(self.job.clone()));
         for document in &documents {
-            if let Some(stored) = get(self.source, document)? {
-                put_new(self.target, document, stored.body())?;
-            }
+            copy_document(self.source, self.target, document)?;
         }
         Ok(())
     }

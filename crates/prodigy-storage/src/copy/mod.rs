@@ -3,7 +3,6 @@
 pub(crate) mod begun;
 mod clock;
 mod compare;
-mod copied;
 mod job;
 mod plan;
 mod positions;
@@ -11,17 +10,20 @@ mod same;
 #[cfg(all(test, feature = "file", feature = "memory"))]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use prodigy_storage_backend::{ErrorKind, Moved, Result, StorageError, setters};
 use prodigy_storage_config::BackendKind;
-use prodigy_storage_layout::{JobAddress, JobId, Part, RepoName, Timestamp};
+use prodigy_storage_layout::{
+    Document, DocumentOwner, DocumentScope, JobAddress, JobId, Part, RepoName, Timestamp,
+};
 
 use self::begun::Begun;
-use self::copied::Copied;
 use crate::builder::StorageBuilder;
 use crate::call::operation::MARK_MOVED;
 use crate::job::JobOverview;
+use crate::listing::Listing;
 use crate::storage::Storage;
 
 const COPY: &str = "copy job";
@@ -138,8 +140,8 @@ impl Storage {
     ///
     /// Until the copy has ended, [`health`](Self::health) of the target warns of it. If a copy is cut short, or refuses a job, make it
     /// again: data that is stored already is compared and not stored again. A copy with [`CopyOptions::keep_source`] can also be made
-    /// again after more work in the source: documents that were deleted there are deleted in the copy, and a job that can't be continued
-    /// is deleted in the target and copied again if nobody has written to its copy. Events are never removed from the target. A job
+    /// again after more work in the source, which adds to the copy. Nothing that an earlier copy stored is removed from the target: it may
+    /// be the only good copy. So a job of which something was removed in the source is refused. A job
     /// that was moved to this target before is only compared, so that nothing returns that was settled in the
     /// target since. If the oldest events of a job are removed during its copy, the copy of the job begins again. At the end each job is read from both stores and compared.
     ///
@@ -209,7 +211,7 @@ impl Storage {
         };
         let is_continued = begun.put(&target)?;
         let mut report = CopyReport::default();
-        let mut with_documents = Vec::new();
+        let (mut own, mut with_documents) = (HashSet::new(), Vec::new());
         let mut repos = match repo {
             Some(repo) => vec![repo],
             None => self.repositories().all()?,
@@ -217,8 +219,6 @@ impl Storage {
         // The mark of an earlier copy in the source is not data.
         repos.retain(|name| name.as_str() != RepoName::PROBE);
         for name in &repos {
-            let mut copied = Copied::read(&target, &begun.from, name)?;
-            let is_known = !copied.is_empty();
             for id in self.repo(name)?.jobs() {
                 let id = id?;
                 if only.as_ref().is_some_and(|job| *job != id) {
@@ -227,7 +227,7 @@ impl Storage {
                 let address = JobAddress::new(name.clone(), id);
                 // The audit log gets no mark, since later removals from this store are recorded in it.
                 let is_kept = keep_source || name.as_str() == RepoName::AUDIT;
-                match job::copy(self, &target, &clock, &address, (&place, is_kept), &mut copied) {
+                match job::copy(self, &target, &clock, &address, (&place, is_kept)) {
                     Ok(None) => report.gone.push(address),
                     Ok(Some((copied, is_marked))) => {
                         report.jobs.push(copied);
@@ -238,28 +238,31 @@ impl Storage {
             }
             // A repository that was moved before may have been changed in the target since. Only a move that was killed continues.
             let is_moved = same::is_moved(self, &Part::Repository(name.clone()), &place)?;
-            if only.is_none() && (is_continued || !is_moved || !is_known) {
-                report.documents += copied.copy_documents(self, &target)?;
+            if only.is_none() && (is_continued || !is_moved) {
+                own.extend(copy_documents(self, &target, name)?);
                 with_documents.push(name);
             }
-            copied.store(&target)?;
         }
         if !keep_source
             && only.is_none()
             && report.refused.is_empty()
-            && report.documents + report.jobs.len() as u64 > 0
+            && !(own.is_empty() && report.jobs.is_empty())
             && mark(self, &Moved::new(whole.clone(), place.as_str(), self.now()), None)?
         {
             same::refuse_moved(self, &whole, &place)?;
             report.marked.push(whole);
             // Documents of repositories may have been written or deleted after their copy and before the mark.
             // They are copied again.
-            report.documents = 0;
+            let mut last = HashSet::new();
             for name in with_documents {
-                report.documents +=
-                    Copied::read(&target, &begun.from, name)?.copy_documents(self, &target)?;
+                last.extend(copy_documents(self, &target, name)?);
             }
+            for gone in own.difference(&last) {
+                job::delete_document(&target, gone)?;
+            }
+            own = last;
         }
+        report.documents = own.len() as u64;
         if report.refused.is_empty() {
             begun.remove(&target)?;
         }
@@ -289,6 +292,20 @@ pub(crate) fn place(target: &Storage) -> String {
         None if target.config().backend == BackendKind::Postgres => target.config().postgres.shown(),
         None => format!("a store of the {} backend", capabilities.backend),
     }
+}
+
+/// Copies the documents that belong to a repository and not to a job. Returns them.
+fn copy_documents(source: &Storage, target: &Storage, repo: &RepoName) -> Result<Vec<Document>> {
+    let scope = DocumentScope::Own(DocumentOwner::Repo(repo.clone()), None);
+    let own = Listing::documents(source.inner(), scope).map(|entry| entry.map(|entry| entry.document));
+    let mut copied = Vec::new();
+    for document in own.chain([Ok(Document::Repository(repo.clone()))]) {
+        let document = document?;
+        if job::copy_document(source, target, &document)? {
+            copied.push(document);
+        }
+    }
+    Ok(copied)
 }
 
 /// The records of a job's log that the cursor does not cover; all without a cursor.
