@@ -120,7 +120,12 @@ pub(crate) fn take(
     if wait.unwrap_or(storage.config().timeout) > SILENT {
         options.wait = Some(Duration::ZERO);
         match storage.lock_with(name.as_str(), options.clone()) {
-            Err(error) if error.kind() == ErrorKind::LockUnavailable => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::LockUnavailable | ErrorKind::OutcomeUnknown
+                ) =>
+            {
                 let why = error.why().split("; waited").next().unwrap_or_default();
                 app.note(&format!("waiting for the lock `{name}`: {why}"));
             }

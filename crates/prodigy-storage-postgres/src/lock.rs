@@ -30,6 +30,9 @@ const RELEASE: Duration = Duration::from_secs(5);
 /// A statement that takes a lock if it is free, or if an earlier attempt with the same lease took it and its
 /// answer was lost. Returns the token. It is above that of the row, and not below the server's time in milliseconds: so
 /// it is also above those that a branch of the server's history gave out, and that a failover or a restore took back.
+///
+/// The statement neither locks the row of a held lock, which would delay its renewal, nor waits for a locked row: if its
+/// caller gave up meanwhile, it would take the lock for nobody.
 fn attempt(name: &LockName, holder: &Holder, lease: Uuid, knows_branches: bool) -> Sql {
     let part = Part::of_lock(name);
     let covered = moved::is_covered("$4", "$5");
@@ -38,9 +41,11 @@ fn attempt(name: &LockName, holder: &Holder, lease: Uuid, knows_branches: bool) 
         false => String::new(),
     };
     let text = format!(
-        "insert into @.lock as l (name, token, holder, lease, expires) \
+        "with r as materialized (select 1 from @.lock where name = $1 \
+           and (lease is null or lease = $3 or expires <= clock_timestamp()) for update skip locked) \
+         insert into @.lock as l (name, token, holder, lease, expires) \
          select $1, greatest(1, {{now}} / 1000000), $2, $3, clock_timestamp() + {LEASE_SECONDS} * interval '1 second' \
-         where not ({covered} {held_back}) \
+         where not ({covered} {held_back}) and (exists (select from r) or not exists (select from @.lock where name = $1)) \
          on conflict (name) do update set holder = excluded.holder, lease = excluded.lease, expires = excluded.expires, \
            token = greatest(l.token + 1, excluded.token) \
          where l.lease is null or l.lease = excluded.lease or l.expires <= clock_timestamp() returning token"

@@ -20,6 +20,7 @@ mod first;
 mod health;
 mod late;
 mod listen;
+mod lock;
 mod lost;
 mod plans;
 mod release;
