@@ -247,14 +247,16 @@ fn plain(text: &str) -> Option<&str> {
     .then_some(text)
 }
 
-/// A setting. The value of an unknown key may be a password.
+/// A setting. The value of an unknown key may be a password, and the key a part of the password before it.
 fn pair(key: &str, value: &str) -> Option<String> {
     let is_name = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     if key.is_empty() || !key.bytes().all(is_name) {
         return None;
     }
     let is_known = SHOWN_KEYS.contains(&key);
+    let is_of_password = key.to_ascii_lowercase().contains("pass");
     let value = plain(value).filter(|_| is_known).unwrap_or(HIDDEN);
+    let key = if is_known || is_of_password { key } else { HIDDEN };
     Some(format!("{key}={value}"))
 }
 
@@ -396,7 +398,7 @@ mod tests {
             ("postgresql://app@db/jobs", "postgresql://app@db/jobs"),
             (
                 "postgresql://db/jobs?user=app&password=s3cret&x=y",
-                "postgresql://db/jobs?user=app&password=***&x=***",
+                "postgresql://db/jobs?user=app&password=***&***=***",
             ),
             (
                 "host=db user=app Password='s3cret s3cret' dbname=jobs",

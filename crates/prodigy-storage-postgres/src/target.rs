@@ -38,6 +38,13 @@ impl Target {
             let why = format!("the connection string has `{key}`, which is not supported");
             return Err(StorageError::new(ErrorKind::InvalidConfig, OPEN, "", why).with_hint(instead));
         }
+        // The parser ends the password at the first `@`, and would take the rest of it for a host.
+        let address = url.split_once("://").map_or("", |(_, address)| address);
+        let address = address.split('?').next().unwrap_or_default();
+        if address.matches('@').count() > 1 {
+            let why = "the connection string has more than one `@` in its address";
+            return Err(invalid("", why).with_hint("write each `@` of a name or a password as `%40`"));
+        }
         // The parser's error names at most a key. It is not shown even so, in case it contains a value.
         let mut config: Config = url.parse().map_err(|_| {
             invalid("", "the connection string is invalid").with_hint(
@@ -548,6 +555,23 @@ mod tests {
             None,
             "others may read the file"
         );
+    }
+
+    #[test]
+    fn a_second_at_sign_is_refused_without_showing_what_stands_beside_it() {
+        for url in [
+            "postgresql://a:se@cret@127.0.0.1/jobs",
+            "postgresql://a:s@SE/CRET@127.0.0.1/jobs",
+            "postgresql://a@cret@127.0.0.1/jobs?sslmode=disable",
+        ] {
+            let refused = Target::new(&PostgresOptions::new(url)).map(drop).unwrap_err();
+            let text = format!("{refused:#} {}", refused.hint().unwrap_or_default());
+            assert!(
+                text.contains("%40") && !text.to_lowercase().contains("cret"),
+                "{text}"
+            );
+        }
+        assert_eq!(target("postgresql://a:s%40t@h/b").shown, "h:5432/b");
     }
 
     #[test]
