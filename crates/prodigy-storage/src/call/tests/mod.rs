@@ -4,6 +4,7 @@
 mod appends;
 mod conformance;
 mod documents;
+mod redrives;
 mod rules;
 mod scans;
 pub(crate) mod through;

@@ -21,6 +21,8 @@ use crate::dlq::{Dlq, DlqItem, Taken, failed, is_passed_over};
 const TICK: Duration = Duration::from_millis(20);
 /// The largest number of items to take in one call.
 const MOST: usize = 64;
+/// The largest number of takes without an answer in a row after which a run continues.
+const UNANSWERED: usize = 3;
 /// One call takes as many items as are expected to be finished in this time.
 const AHEAD: Duration = Duration::from_millis(100);
 
@@ -109,6 +111,8 @@ struct State {
     left: usize,
     /// True while a worker takes items.
     taking: bool,
+    /// The number of takes in a row whose outcome is unknown.
+    unanswered: usize,
     /// True if no item is left to take.
     drained: bool,
     /// True if no further work may start.
@@ -146,8 +150,11 @@ impl<'a> Run<'a> {
     fn begin(&mut self) {
         self.look_for_stop();
         let mut state = self.state.lock();
-        if !state.halted && state.left > 0 {
+        while !state.halted && state.left > 0 {
             self.take(&mut state);
+            if state.unanswered == 0 {
+                break;
+            }
         }
         let places = state.hand.iter().map(|taken| taken.item.place.0);
         let before = places.min().map(|first| QueueMark(first.saturating_sub(1)));
@@ -222,12 +229,18 @@ impl<'a> Run<'a> {
                 // The run itself extends, settles and releases these items, so that dropping a `Taken` has no
                 // effect.
                 taken.iter().for_each(Taken::keep);
+                state.unanswered = 0;
                 state.drained = taken.is_empty();
                 state.left = state.left.saturating_sub(taken.len());
                 state.report.taken += taken.len();
                 state.held.extend(taken.iter().map(|taken| taken.token().clone()));
                 state.extend_at = state.extend_at.min(before.saturating_add(self.options.lease / 3));
                 state.hand.extend(taken);
+            }
+            // The items that such a take leased come back when their leases end. The run can take others.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && state.unanswered < UNANSWERED => {
+                state.unanswered += 1;
+                tracing::warn!(job = %self.dlq.job, error = %error, "a take has no answer, and is made again");
             }
             Err(error) => state.fail(error),
         }
