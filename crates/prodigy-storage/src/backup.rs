@@ -1,7 +1,6 @@
 //! Archives of a store, or of one job.
 
 use std::io::{Read, Seek, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -10,13 +9,13 @@ use prodigy_storage_config::{BackendKind, StorageConfig};
 use prodigy_storage_file::Backup as OfFiles;
 pub use prodigy_storage_file::BackupSummary;
 use prodigy_storage_layout::{JobAddress, Part};
-use tempfile::TempDir;
 
 use crate::builder::StorageBuilder;
 use crate::copy::{self, CopyOptions};
 use crate::job::Job;
 use crate::open;
 use crate::storage::Storage;
+use crate::temporary::TemporaryFolder;
 
 const BACKUP: &str = "back up";
 const RESTORE: &str = "restore";
@@ -144,7 +143,7 @@ impl Other {
     }
 
     /// The configuration of a file backend whose root is a temporary folder.
-    fn files(&self, folder: &TempDir) -> StorageConfig {
+    fn files(&self, folder: &TemporaryFolder) -> StorageConfig {
         let mut config = self.config.clone();
         config.backend = BackendKind::File;
         config.file.base_dir = folder.path().join("root");
@@ -173,7 +172,7 @@ impl Other {
                 ),
             );
         };
-        let folder = temporary(BACKUP)?;
+        let folder = TemporaryFolder::make(BACKUP)?;
         let config = self.files(&folder);
         let target = self.interruptible(Storage::builder().config(config.clone()));
         let options = CopyOptions::new().repo(job.repo.clone()).job(job.job.clone());
@@ -205,7 +204,7 @@ impl Other {
                     .with_hint("run it outside of `lock run`"),
             );
         }
-        let folder = temporary(RESTORE)?;
+        let folder = TemporaryFolder::make(RESTORE)?;
         let config = self.files(&folder);
         let mut summary = self.of_files(&config)?.restore(archive, job)?;
         let source = Storage::builder().config(config).read_only(true).open()?;
@@ -239,15 +238,4 @@ fn carry_mark(source: &Storage, target: &Storage, job: &JobAddress) -> Result<u6
     let moved = Moved::new(Part::Job(job.clone()), moved.to, moved.at);
     let last = of(target).status()?.last_activity;
     copy::mark(target, &moved, last).map(u64::from)
-}
-
-/// A temporary folder, which is removed when the value is dropped.
-fn temporary(operation: &'static str) -> Result<TempDir> {
-    let made = tempfile::Builder::new().prefix("prodigy-storage-").tempdir();
-    made.map_err(|error| {
-        let why = "no temporary folder can be made";
-        StorageError::new(ErrorKind::Io, operation, Path::new("$TMPDIR").display(), why)
-            .with_hint("set TMPDIR to a folder with room for the job")
-            .with_source(error)
-    })
 }

@@ -165,6 +165,8 @@ mod repo;
 #[cfg(feature = "postgres")]
 mod schema;
 mod storage;
+#[cfg(feature = "backup")]
+mod temporary;
 mod worktrees;
 
 #[cfg(feature = "tokio")]
