@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use prodigy_storage::backend::record::{checksum, checksum_on, hex8};
 use prodigy_storage::{
     Checkpoint, CheckpointId, CheckpointKey, Cursor, DocumentKind, DocumentName, ErrorKind, EventId, Job,
-    JobId, OrphanedWorktree, Phase, ReadOptions, RepoName, ScanItem, Select, StorageError, Timestamp,
+    JobId, JobState, OrphanedWorktree, Phase, ReadOptions, RepoName, ScanItem, Select, StorageError,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -299,7 +300,9 @@ impl<'o> Export<'o> {
         if let Some(newest) = newest {
             self.damaged.extend(newest.again(job, last)?);
         }
-        if let Some(at) = job.finished_at()? {
+        // A job that was written to since is open again.
+        let status = job.status()?;
+        if let (JobState::Finished, Some(at)) = (status.state, status.finished_at) {
             self.line(&Line::Finished { at })?;
         }
         let lines = self.lines;

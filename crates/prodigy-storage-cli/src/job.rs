@@ -182,9 +182,10 @@ pub(crate) fn no_repo(storage: &Storage, name: &RepoName, what: &str) -> Result<
         }
     }
     let what = format!("{what}: nothing is stored under that name");
-    let hint = near.hint(
-        "repositories",
-        "check `--base-dir`: `prodigy-storage config show --origin` prints the folder of the data",
-    );
+    let remedy = match storage.capabilities().root {
+        Some(_) => "check `--base-dir`: `prodigy-storage config show --origin` prints the folder of the data",
+        None => "check the store: `prodigy-storage config show --origin` prints the backend and its settings",
+    };
+    let hint = near.hint("repositories", remedy);
     Ok(Some(Failure::new(Exit::Missing, what).hint(hint)))
 }

@@ -6,8 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use prodigy_storage::backend::record::{checksum, checksum_on, hex8};
-use prodigy_storage::{Cursor, EventId, Job, OrphanedWorktree, ReadOptions, Record, ScanItem, Timestamp};
-use serde::de::IgnoredAny;
+use prodigy_storage::{Cursor, EventId, Job, OrphanedWorktree, ReadOptions, ScanItem, Timestamp};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -208,9 +207,7 @@ pub(super) fn cursors(
         match events.next()? {
             None => return Ok(found),
             Some(ScanItem::Record(record)) => {
-                // The source may have removed events before its first one that an earlier import brought.
-                let is_removed = || is_imported(&record) && ids.first() > Some(&record.id);
-                if !ids.contains(&record.id) && !is_removed() {
+                if !ids.contains(&record.id) {
                     let skipping = places.split_off(&Some(record.id)).into_values().flatten();
                     found.extend(skipping.map(|key| (key, Err(record.id))));
                     return Ok(found);
@@ -220,18 +217,4 @@ pub(super) fn cursors(
             Some(_) => {}
         }
     }
-}
-
-/// True if an import appended the event.
-fn is_imported(record: &Record<'_>) -> bool {
-    #[derive(Deserialize)]
-    struct Metadata {
-        #[serde(rename = "imported")]
-        _imported: IgnoredAny,
-    }
-    let metadata = record
-        .parse_event::<IgnoredAny>()
-        .ok()
-        .and_then(|event| event.metadata);
-    metadata.is_some_and(|metadata| serde_json::from_str::<Metadata>(metadata.get()).is_ok())
 }
