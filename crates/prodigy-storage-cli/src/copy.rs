@@ -234,8 +234,13 @@ pub(crate) fn run(app: &mut App<'_>, arguments: &CopyArgs) -> Result<Exit> {
 
 /// The hint of an error about a file of the target names commands for the target.
 fn of_target(error: StorageError, folder: Option<&Path>) -> StorageError {
+    // The file may be named in the cause of the error: an append names its job.
+    let is_of = |folder: &Path| {
+        Path::new(error.target()).starts_with(folder)
+            || format!("{error:#}").contains(&format!("{}/", folder.display()))
+    };
     match (folder, error.hint()) {
-        (Some(folder), Some(hint)) if Path::new(error.target()).starts_with(folder) => {
+        (Some(folder), Some(hint)) if is_of(folder) => {
             let tool = format!("`prodigy-storage {} ", flags([("--base-dir", folder)]));
             // A command with flags of its own names its store.
             let hint = hint

@@ -1,5 +1,6 @@
 //! Marks in the target that a copy was begun and has not ended: what it copied so far looks like a whole store.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use prodigy_storage_backend::record::checksum;
@@ -22,6 +23,9 @@ pub(super) struct Begun {
     pub(super) job: Option<JobId>,
     pub(super) keep_source: bool,
     pub(super) since: Timestamp,
+    /// True if this copy has stored the mark.
+    #[serde(skip)]
+    pub(super) is_put: Cell<bool>,
 }
 
 impl Begun {
@@ -39,15 +43,21 @@ impl Begun {
         }
     }
 
-    /// Stores the mark in the target. Returns true if it is there already: an earlier copy has not ended.
-    pub(super) fn put(&self, target: &Storage) -> Result<bool> {
-        let documents = documents(target)?;
-        let is_there = match documents.get_raw(self.name()) {
-            Err(error) if error.kind() == ErrorKind::Damaged => true,
-            found => found?.is_some(),
-        };
-        documents.put(self.name(), self, DocumentOptions::new())?;
-        Ok(is_there)
+    /// True if the mark is in the target: an earlier copy has not ended.
+    pub(super) fn is_there(&self, target: &Storage) -> Result<bool> {
+        match documents(target)?.get_raw(self.name()) {
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
+            found => Ok(found?.is_some()),
+        }
+    }
+
+    /// Stores the mark in the target. A copy does so before its first write there: one that is refused before leaves no mark.
+    pub(super) fn put(&self, target: &Storage) -> Result<()> {
+        if !self.is_put.get() {
+            documents(target)?.put(self.name(), self, DocumentOptions::new())?;
+            self.is_put.set(true);
+        }
+        Ok(())
     }
 
     /// Removes the mark from the target.

@@ -11,6 +11,7 @@ use prodigy_storage_backend::{
 };
 use prodigy_storage_layout::{Document, DocumentOwner, DocumentScope, JobAddress, Part, RepoName, Timestamp};
 
+use super::begun::Begun;
 use super::clock::CopyClock;
 use super::compare::{Same, way_out};
 use super::positions::{self, Position, between, cursor_in, next_record, with_cursor, with_gap};
@@ -37,6 +38,7 @@ pub(super) fn copy(
     clock: &CopyClock,
     address: &JobAddress,
     to: (&str, bool),
+    begun: &Begun,
 ) -> Result<Option<(CopiedJob, bool)>> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
     let is_new = is_nothing(&job(target).status()?);
@@ -47,7 +49,7 @@ pub(super) fn copy(
             return Ok(None);
         }
         first = first.max(first_event(source, address));
-        let error = match copy_stored(source, target, clock, address, &before, to) {
+        let error = match copy_stored(source, target, clock, address, &before, to, begun) {
             Ok(copied) => return Ok(Some(copied)),
             Err(error) => error,
         };
@@ -87,6 +89,7 @@ fn copy_stored(
     address: &JobAddress,
     before: &JobStatus,
     (place, is_kept): (&str, bool),
+    begun: &Begun,
 ) -> Result<(CopiedJob, bool)> {
     let job = |storage: &Storage| Job::new(Arc::clone(storage.inner()), address.clone());
     let part = Part::Job(address.clone());
@@ -130,6 +133,7 @@ fn copy_stored(
             target,
             clock,
             job: address,
+            begun,
             is_resumed,
             covered: 0,
             stored: 0,
@@ -137,6 +141,7 @@ fn copy_stored(
             ids: Vec::new(),
             time: None,
         };
+        begun.put(target)?;
         copy.log_and_documents()?;
         copy.letters()?;
         if !may_grow && job(source).status()?.last_activity != before.last_activity {
@@ -267,11 +272,19 @@ pub(super) fn put(target: &Storage, document: &Document, body: &[u8]) -> Result<
 }
 
 /// Copies a document byte for byte. Returns false if the source does not have it.
-pub(super) fn copy_document(source: &Storage, target: &Storage, document: &Document) -> Result<bool> {
+pub(super) fn copy_document(
+    source: &Storage,
+    target: &Storage,
+    document: &Document,
+    begun: &Begun,
+) -> Result<bool> {
     let Some(stored) = get(source, document)? else {
         return Ok(false);
     };
-    put_new(target, document, stored.body())?;
+    if get(target, document)?.is_none_or(|there| there.body() != stored.body()) {
+        begun.put(target)?;
+        put(target, document, stored.body())?;
+    }
     Ok(true)
 }
 
@@ -298,6 +311,7 @@ struct Copy<'s> {
     target: &'s Storage,
     clock: &'s CopyClock,
     job: &'s JobAddress,
+    begun: &'s Begun,
     /// True if an earlier copy that was cut short has stored events in the target.
     is_resumed: bool,
     /// The number of events that this copy has appended, or has found in the target.
@@ -332,7 +346,7 @@ impl Copy<'_> {
         }
         documents.push(Document::Orphans(self.job.clone()));
         for document in &documents {
-            copy_document(self.source, self.target, document)?;
+            copy_document(self.source, self.target, document, self.begun)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod same;
 #[cfg(all(test, feature = "file", feature = "memory"))]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -208,8 +209,9 @@ impl Storage {
             job: only.clone(),
             keep_source,
             since: self.now(),
+            is_put: Cell::new(false),
         };
-        let is_continued = begun.put(&target)?;
+        let is_continued = begun.is_there(&target)?;
         let mut report = CopyReport::default();
         let (mut own, mut with_documents) = (HashSet::new(), Vec::new());
         let mut repos = match repo {
@@ -227,7 +229,7 @@ impl Storage {
                 let address = JobAddress::new(name.clone(), id);
                 // The audit log gets no mark, since later removals from this store are recorded in it.
                 let is_kept = keep_source || name.as_str() == RepoName::AUDIT;
-                match job::copy(self, &target, &clock, &address, (&place, is_kept)) {
+                match job::copy(self, &target, &clock, &address, (&place, is_kept), &begun) {
                     Ok(None) => report.gone.push(address),
                     Ok(Some((copied, is_marked))) => {
                         report.jobs.push(copied);
@@ -239,7 +241,7 @@ impl Storage {
             // A repository that was moved before may have been changed in the target since. Only a move that was killed continues.
             let is_moved = same::is_moved(self, &Part::Repository(name.clone()), &place)?;
             if only.is_none() && (is_continued || !is_moved) {
-                own.extend(copy_documents(self, &target, name)?);
+                own.extend(copy_documents(self, &target, name, &begun)?);
                 with_documents.push(name);
             }
         }
@@ -255,7 +257,7 @@ impl Storage {
             // They are copied again.
             let mut last = HashSet::new();
             for name in with_documents {
-                last.extend(copy_documents(self, &target, name)?);
+                last.extend(copy_documents(self, &target, name, &begun)?);
             }
             for gone in own.difference(&last) {
                 job::delete_document(&target, gone)?;
@@ -263,7 +265,7 @@ impl Storage {
             own = last;
         }
         report.documents = own.len() as u64;
-        if report.refused.is_empty() {
+        if report.refused.is_empty() && (is_continued || begun.is_put.get()) {
             begun.remove(&target)?;
         }
         Ok(report)
@@ -295,13 +297,18 @@ pub(crate) fn place(target: &Storage) -> String {
 }
 
 /// Copies the documents that belong to a repository and not to a job. Returns them.
-fn copy_documents(source: &Storage, target: &Storage, repo: &RepoName) -> Result<Vec<Document>> {
+fn copy_documents(
+    source: &Storage,
+    target: &Storage,
+    repo: &RepoName,
+    begun: &Begun,
+) -> Result<Vec<Document>> {
     let scope = DocumentScope::Own(DocumentOwner::Repo(repo.clone()), None);
     let own = Listing::documents(source.inner(), scope).map(|entry| entry.map(|entry| entry.document));
     let mut copied = Vec::new();
     for document in own.chain([Ok(Document::Repository(repo.clone()))]) {
         let document = document?;
-        if job::copy_document(source, target, &document)? {
+        if job::copy_document(source, target, &document, begun)? {
             copied.push(document);
         }
     }

@@ -95,6 +95,24 @@ fn each_store_has_an_audit_log_of_its_own_and_a_move_takes_it_along() {
 }
 
 #[test]
+fn a_copy_that_is_refused_before_it_stores_anything_leaves_no_mark() {
+    let folders = Folders::new();
+    let source = folders.at("source").open().unwrap();
+    fill(&source);
+    copy_whole(&source, folders.at("copy"));
+    let copy = folders.at("copy").open().unwrap();
+    append(&job(&copy), &[given(20)]);
+    job(&copy).finish().unwrap();
+    let before = contents(&copy, true);
+    for options in [CopyOptions::new(), kept()] {
+        let report = source.copy_to(folders.at("copy"), options).unwrap();
+        assert_eq!(report.refused.len(), 1, "{:?}", report.refused);
+        assert!(begun::checks(&copy).is_empty(), "{:?}", begun::checks(&copy));
+    }
+    assert_eq!(contents(&copy, true), before);
+}
+
+#[test]
 fn a_document_that_was_changed_after_its_move_stays_as_it_is() {
     let folders = Folders::new();
     let source = folders.at("source").open().unwrap();
