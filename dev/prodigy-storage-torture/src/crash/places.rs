@@ -10,7 +10,7 @@ mod ways;
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -98,19 +98,24 @@ fn round(
 ) -> Result<()> {
     let place = Place::prepare(lab, way, folder)?;
     let is_over = AtomicBool::new(false);
+    let begun = AtomicUsize::new(0);
     let ops = Mutex::new(Vec::new());
     let follow = ["events", "follow", "--for", "30s"].iter().chain(&ways::ADDRESS);
     let follower = Process::start(place.by_user(place.tool().command(follow)), Vec::new(), false)?;
     let (went, marker) = thread::scope(|scope| {
-        let (place, is_over, ops) = (&place, &is_over, &ops);
+        let (place, is_over, begun, ops) = (&place, &is_over, &begun, &ops);
         let roles: Vec<_> = ROLES
             .iter()
             .enumerate()
             .map(|(number, (name, script))| {
-                let asked = scope.spawn(move || ask(lab, place, number, *script, is_over));
+                let asked = scope.spawn(move || ask(lab, place, number, *script, is_over, Begins(begun)));
                 (name, asked)
             })
             .collect();
+        // A process that opens the store only after the change is another matter.
+        while begun.load(Ordering::Acquire) < ROLES.len() {
+            thread::sleep(PAUSE);
+        }
         let struck = strike(place, random, ops);
         is_over.store(true, Ordering::Release);
         for (name, asked) in roles {
@@ -143,7 +148,7 @@ fn strike(
     random: &mut fastrand::Rng,
     ops: &Mutex<Vec<Op>>,
 ) -> Result<(Span, Option<String>)> {
-    thread::sleep(Duration::from_millis(200 + random.u64(..BEFORE)));
+    thread::sleep(Duration::from_millis(random.u64(..BEFORE)));
     let start = Instant::now();
     place.go()?;
     let went = Span::since(start);
@@ -157,6 +162,15 @@ fn strike(
     Ok((went, marker))
 }
 
+/// Counts a process when this is dropped: after its first answer, or when it fails before that.
+struct Begins<'b>(&'b AtomicUsize);
+
+impl Drop for Begins<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// Runs a process with one handle, and sends requests until the round is over.
 fn ask(
     lab: &Lab<'_>,
@@ -164,7 +178,9 @@ fn ask(
     number: usize,
     script: Script,
     is_over: &AtomicBool,
+    begins: Begins<'_>,
 ) -> Result<Vec<Op>> {
+    let mut begins = Some(begins);
     let mut handle = Dialogue::start(place.by_user(place.tool().command_of(lab.served)))?;
     let mut ops = Vec::new();
     for turn in 0.. {
@@ -174,6 +190,7 @@ fn ask(
         let request = script(turn, 1 + turn * ROLES.len() + number);
         let start = Instant::now();
         let answer = handle.ask(&request)?;
+        begins.take();
         ops.push(Op {
             by: number,
             request,
