@@ -61,10 +61,11 @@ fn sweep(parent: &Path) {
 
 /// True if the lock file has been there for a while, and nobody has locked it.
 fn is_left(lock: &Path) -> bool {
-    let is_file = fs::symlink_metadata(lock).is_ok_and(|found| found.is_file());
-    let Ok(lock) = (if is_file { File::open(lock) } else { return false }) else {
+    // Another user may have put a pipe there, which would never open.
+    if !fs::symlink_metadata(lock).is_ok_and(|found| found.is_file()) {
         return false;
-    };
+    }
+    let Ok(lock) = File::open(lock) else { return false };
     let made = lock.metadata().and_then(|found| found.modified());
     let age = made.map(|made| SystemTime::now().duration_since(made).unwrap_or_default());
     age.is_ok_and(|age| age > YOUNG) && lock.try_lock().is_ok()

@@ -188,7 +188,7 @@ pub(super) async fn take(
             fronts.learn(wanted.job, &more, None)?;
             taken.extend(more);
         }
-        // The items of the first statement were taken, whatever comes of the rest.
+        // The first statement took its items, also if the second one fails.
         Err(error) if taken.is_empty() => return Err(error),
         Err(_) => {}
     }

@@ -52,24 +52,31 @@ pub(super) fn remedy(
         let name = shell_operands([at.as_str()]);
         return format!("prodigy-storage repo unregister --yes {name}");
     }
-    let repo = Repo::new(Arc::clone(inner), own.clone(), None);
-    match repo.is_anything_stored().unwrap_or(true) {
-        true => renamed_back(inner, at, &own).unwrap_or_else(|| relink_at(&own, place)),
+    if let Some(command) = renamed_back(inner, at, &own) {
+        return command;
+    }
+    match is_anything_stored(inner, &own) {
+        true => relink_at(&own, place),
         false => relink_at(at, place),
     }
+}
+
+fn is_anything_stored(inner: &Arc<Inner>, name: &RepoName) -> bool {
+    let repo = Repo::new(Arc::clone(inner), name.clone(), None);
+    repo.is_anything_stored().unwrap_or(true)
 }
 
 /// The command that gives the folder of a repository below `state` its name back, if that folder alone was renamed: the repository would
 /// have its events under the one name and its checkpoints under the other one.
 #[expect(clippy::disallowed_methods, reason = "it only looks which folders are there")]
-fn renamed_back(inner: &Inner, at: &RepoName, own: &RepoName) -> Option<String> {
+fn renamed_back(inner: &Arc<Inner>, at: &RepoName, own: &RepoName) -> Option<String> {
     let root = inner.caller.capabilities().root?;
     let folder = |area: &str, name: &RepoName| root.join(area).join(name.as_str());
     let is_there = |area, name| folder(area, name).symlink_metadata().is_ok();
     let is_alone =
         is_there(STATE, at) && !is_there(STATE, own) && !is_there(EVENTS, at) && !is_there(DLQ, at);
     let names = [folder(STATE, at), folder(STATE, own)];
-    is_alone.then(|| format!("mv {}", shell_operands(&names)))
+    (is_alone && is_anything_stored(inner, own)).then(|| format!("mv {}", shell_operands(&names)))
 }
 
 /// Fails if a relink would leave data of the repository under another name.
@@ -78,25 +85,19 @@ pub(super) fn refuse_divided(
     all: &[(RepoName, Listed)],
     name: &RepoName,
     found: &Evidence,
-    place: &Path,
-    deadline: Deadline,
 ) -> Result<()> {
     for (at, listed) in all {
         if let Ok((entry, _)) = listed
             && entry.is_misplaced(at)
             && is_same(found, &entry.known(NameRole::Other, found))
+            && let Ok(own) = RepoName::new(&entry.name)
+            && let Some(command) = renamed_back(inner, at, &own)
         {
-            let remedy = remedy(inner, at, entry, place, deadline);
-            if remedy.starts_with("mv ") {
-                let why = format!(
-                    "its folder below `{STATE}` was renamed by hand from `{}` to `{at}`",
-                    entry.name
-                );
-                return Err(
-                    StorageError::new(ErrorKind::Conflict, "relink repository", name, why)
-                        .with_hint(format!("give the folder its name back: `{remedy}`")),
-                );
-            }
+            let why = format!("its folder below `{STATE}` was renamed by hand from `{own}` to `{at}`");
+            let hint = format!("give the folder its name back: `{command}`");
+            return Err(
+                StorageError::new(ErrorKind::Conflict, "relink repository", name, why).with_hint(hint),
+            );
         }
     }
     Ok(())

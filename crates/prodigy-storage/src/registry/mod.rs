@@ -314,7 +314,7 @@ pub(crate) fn relink(inner: &Arc<Inner>, path: &Path, name: &RepoName) -> Result
         holder => Ok(holder?),
     };
     let all = entries(inner, deadline)?;
-    refuse_divided(inner, &all, name, &found, place(&identity), deadline)?;
+    refuse_divided(inner, &all, name, &found)?;
     let mut moved = Vec::new();
     if let Ok(Some((entry, _))) = &holder {
         let known = entry.known(NameRole::Suggested, &found);
