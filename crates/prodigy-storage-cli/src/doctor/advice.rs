@@ -101,6 +101,11 @@ impl Advice {
                     "cp -aL {place} {copy} && rm {place} && mv {copy} {place}"
                 ))
             }
+            // `mv` would move it into a folder that is there meanwhile.
+            FindingKind::Displaced => {
+                let right = as_word(finding.right_place()?);
+                Some(format!("test ! -e {right} && mv {place} {right}"))
+            }
             // That program may still use them.
             FindingKind::Imported => None,
             FindingKind::Stray if finding.advice.contains("another program") => None,
@@ -330,7 +335,7 @@ mod tests {
     const REPAIR: Option<&str> = Some("prodigy-storage doctor --repair");
 
     #[rustfmt::skip]
-    const TABLE: [Row; 34] = [
+    const TABLE: [Row; 35] = [
         (FindingKind::DamagedEvents, "events/shop/job/events-1.jsonl", REPAIR),
         (FindingKind::DamagedArchive, "events/shop/job/events-1.jsonl.zst", REPAIR),
         (FindingKind::DamagedItems, "dlq/shop/job/items.json", REPAIR),
@@ -362,6 +367,8 @@ mod tests {
         (FindingKind::Mode, "events/shop/job/events-1.jsonl", REPAIR),
         (FindingKind::NameCollision, "events/shop/job", Some("prodigy-storage export --repo shop --job job ")),
         (FindingKind::NoStore, "", None),
+        // Only the doctor knows the place to which it belongs.
+        (FindingKind::Displaced, "state/shop/mapreduce.old", None),
         (FindingKind::Stray, "notes.txt", Some("mv ")),
         (FindingKind::Foreign, "events/shop/job/old.jsonl", Some("prodigy-storage import ")),
         // Only a person knows whether its program still uses it.

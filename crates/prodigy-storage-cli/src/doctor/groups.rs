@@ -199,6 +199,7 @@ pub(super) fn matters(kind: FindingKind) -> &'static str {
             "on a case-insensitive file system, as on macOS, both are the same name"
         }
         FindingKind::NoStore => "another folder may hold the store, and this one belongs to something else",
+        FindingKind::Displaced => "the store does not read it: readers do not see this data",
         FindingKind::Stray => "it takes space, and the store does not read it",
         FindingKind::Foreign => "it belongs to another program, which may still need it",
         FindingKind::Imported => "it takes space; its contents are stored",

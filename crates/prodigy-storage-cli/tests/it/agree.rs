@@ -379,3 +379,156 @@ fn a_copy_of_a_segment_under_a_later_name_is_found() {
     fs::remove_file(&copy).unwrap();
     none_sees(&bench);
 }
+
+/// The paths below a folder, with the contents of the files.
+fn tree(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read(&path).unwrap_or_default();
+            if path.is_dir() {
+                folders.push(path.clone());
+            }
+            found.push((path, text));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A store with one of everything.
+fn full() -> Bench {
+    let bench = stored();
+    let job = ["--repo", "shop", "--job", "job"];
+    let push = [&["dlq", "push"][..], &job].concat();
+    let item = "{\"item_id\":\"a\",\"item_data\":1}";
+    bench.feed(&push, item).code(0);
+    let put = [
+        "document", "put", "--repo", "shop", "--kind", "notes", "--name", "one",
+    ];
+    bench.feed(&put, "{}").code(0);
+    bench.feed(&[&put[..], &["--job", "job"]].concat(), "{}").code(0);
+    let of_gone = ["events", "append", "--repo", "shop", "--job", "gone"];
+    bench.feed(&of_gone, "1\n").code(0);
+    bench
+        .run(&["job", "delete", "--repo", "shop", "--yes", "gone"])
+        .code(0);
+    bench.run(&["lock", "run", "one", "--", "true"]).code(0);
+    fs::create_dir_all(bench.root().join("worktrees/shop/session-1")).unwrap();
+    let mark = bench.root().join("moved/jobs/shop/away.json");
+    fs::create_dir_all(folder(&mark)).unwrap();
+    fs::write(
+        mark,
+        "{\"moved_to\":\"/elsewhere\",\"moved_at\":\"2026-01-01T00:00:00Z\"}",
+    )
+    .unwrap();
+    bench
+}
+
+const JOB: &str = "state/shop/mapreduce/jobs/job";
+
+/// Renames of what belongs to the store: the folder, the beginning of the name in it, and the new name, in which `*` is the old one.
+const RENAMES: [(&str, &str, &str); 31] = [
+    ("", "state", "State"),
+    ("", "state", "state.old"),
+    ("", "events", "events-1"),
+    ("", "dlq", "DLQ"),
+    ("", "worktrees", "Worktrees"),
+    ("", "locks", "locks.old"),
+    ("", "deletions", ".deletions"),
+    ("", "moved", "moved~"),
+    ("state", "shop", ".shop"),
+    ("state/shop", "mapreduce", "mapreduce.old"),
+    ("state/shop", "mapreduce", "x"),
+    ("state/shop", "documents", "Documents"),
+    ("state/shop/documents", "notes", ".notes"),
+    ("state/shop/documents/notes", "one.json", ".*"),
+    ("state/shop/documents/notes", "one.json", "*.bak"),
+    ("state/shop/mapreduce", "jobs", "jobs.1"),
+    ("state/shop/mapreduce/jobs", "job", ".job"),
+    (JOB, "documents", "documents.old"),
+    (JOB, "map-checkpoint", "*.bak"),
+    (JOB, "map-checkpoint", ".*"),
+    ("events", "shop", ".shop"),
+    ("events/shop", "job", ".job "),
+    ("events/shop/job", "events-", "*.bak"),
+    ("dlq", "shop", ".shop"),
+    ("dlq/shop", "job", ".job"),
+    ("dlq/shop/job", "items.json", "*.old"),
+    ("worktrees", "shop", ".shop"),
+    ("locks", "state", "state.old"),
+    ("moved", "jobs", "jobs.old"),
+    ("moved/jobs", "shop", ".shop"),
+    ("state/shop/documents/notes", "one.json", "ONE.JSON"),
+];
+
+#[test]
+fn what_was_renamed_below_the_root_gets_its_name_back() {
+    for (at, start, new) in RENAMES {
+        println!("{at}/{start} -> {new}");
+        let bench = full();
+        let before = tree(&bench.root());
+        let at = bench.root().join(at);
+        let names = fs::read_dir(&at)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let name = names
+            .filter(|name| name.starts_with(start))
+            .max_by_key(|name| name == start)
+            .unwrap();
+        fs::rename(at.join(&name), at.join(new.replace('*', &name))).unwrap();
+        let found = bench.run(&["doctor"]).code(5);
+        let found = found.prints("displaced");
+        for command in ["status", "health"] {
+            bench.run(&[command]).prints("nothing reads what was renamed");
+        }
+        let command = advised(&found, "test ! -e ");
+        assert!(!found.out.contains("quarantine"), "{}", found.out);
+        crate::planted::shell(&bench, &command).code(0);
+        assert_eq!(tree(&bench.root()), before);
+    }
+}
+
+#[test]
+fn what_was_renamed_is_not_moved_over_what_took_its_place() {
+    let bench = full();
+    let state = bench.root().join("state/shop");
+    fs::rename(state.join("mapreduce"), state.join("mapreduce.old")).unwrap();
+    bench.feed(&SAVE, "{\"again\":1}").code(0);
+    let found = bench.run(&["doctor"]);
+    let found = found
+        .prints("warning  displaced")
+        .prints("where there is other data now");
+    assert!(!found.out.contains("mv "), "{}", found.out);
+    // The folder of another job takes no place.
+    fs::rename(
+        state.join("mapreduce/jobs/job"),
+        state.join("mapreduce/jobs/other"),
+    )
+    .unwrap();
+    let found = bench.run(&["doctor"]).code(5);
+    crate::planted::shell(&bench, &advised(&found, "test ! -e ")).code(0);
+    let show = [
+        "checkpoint",
+        "show",
+        "--repo",
+        "shop",
+        "--job",
+        "job",
+        "--payload",
+    ];
+    assert_eq!(bench.run(&show).code(0).out, "{\"done\":5}\n");
+}
+
+#[test]
+fn data_of_the_store_under_an_unknown_name_is_never_moved_to_quarantine() {
+    let bench = full();
+    let copy = bench.root().join("old/of/mine");
+    fs::create_dir_all(&copy).unwrap();
+    let document = bench.root().join("state/shop/documents/notes/one.json");
+    fs::copy(document, copy.join("x")).unwrap();
+    let found = bench.run(&["doctor"]);
+    let found = found.prints("warning  displaced").prints("its place is unknown");
+    assert!(!found.out.contains("mv "), "{}", found.out);
+}

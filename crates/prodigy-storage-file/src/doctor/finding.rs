@@ -145,6 +145,8 @@ pub enum FindingKind {
     NameCollision,
     /// A folder that has files, and none of a store: its path may be mistyped.
     NoStore,
+    /// Data of the store under a name that nothing reads, such as in a folder that was renamed.
+    Displaced,
     /// A name that is not part of the layout.
     Stray,
     /// Files of another program. The doctor never changes them.
@@ -170,7 +172,7 @@ impl FindingKind {
     ///
     /// assert!(FindingKind::ALL.contains(&FindingKind::Stray));
     /// ```
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::DamagedEvents,
         Self::DamagedArchive,
         Self::DamagedItems,
@@ -196,6 +198,7 @@ impl FindingKind {
         Self::Mode,
         Self::NameCollision,
         Self::NoStore,
+        Self::Displaced,
         Self::Stray,
         Self::Foreign,
         Self::Imported,
@@ -260,6 +263,9 @@ pub struct Finding {
     /// The paths of the first of them; empty if `place` is the only one.
     #[serde(skip)]
     pub(super) paths: Vec<PathBuf>,
+    /// The path to which the file or folder is to be moved back.
+    #[serde(skip)]
+    pub(super) right: Option<PathBuf>,
     /// The number of files or folders; `place` is the first of them.
     pub count: u64,
     /// The offset in the file; in a compressed segment, the offset in the uncompressed data.
@@ -288,6 +294,7 @@ impl Finding {
             kind,
             place,
             paths: Vec::new(),
+            right: None,
             count: 1,
             offset: 0,
             len: 0,
@@ -340,6 +347,12 @@ impl Finding {
             true => vec![self.path()],
             false => self.paths.iter().map(PathBuf::as_path).collect(),
         }
+    }
+
+    /// The absolute path to which the file or folder is to be moved back, for data under a wrong name whose right place is known and free.
+    #[must_use]
+    pub fn right_place(&self) -> Option<&Path> {
+        self.right.as_deref()
     }
 
     /// True if it is damage that was not repaired.
@@ -444,6 +457,7 @@ mod tests {
                 | K::Mode
                 | K::NameCollision
                 | K::NoStore
+                | K::Displaced
                 | K::Stray
                 | K::Foreign
                 | K::Imported

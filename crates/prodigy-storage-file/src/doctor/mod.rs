@@ -17,9 +17,11 @@
 //! - `walk` goes through the root and recognises each name; `finding` is the report;
 //! - `foreign` counts the files of other programs;
 //! - `log`, `queue`, `document`, `lock` and `place` examine the files of their kind; `segment` rewrites segments;
+//! - `displaced` finds data of the store under wrong names;
 //! - `keep` is the quarantine and its reports;
 //! - `left` looks at what a deletion left.
 
+mod displaced;
 mod document;
 mod finding;
 mod foreign;

@@ -24,7 +24,8 @@ use crate::log::Extent;
 use crate::log::removed_mark::RemovedMark;
 use crate::log::sealed_mark::SealedMark;
 use crate::root::{
-    Imported, InTheWay, LockedFile, Root, TempFile, io_cause, is_misplaced, is_no_store, is_of_user,
+    Imported, InTheWay, LockedFile, Root, TempFile, io_cause, is_folder, is_misplaced, is_no_store,
+    is_of_user,
 };
 
 /// The largest depth of folders that are entered; the layout has no deeper ones.
@@ -115,8 +116,15 @@ impl<'a> Examination<'a> {
                     self.folder(path, 1);
                 }
                 (FileKind::Folder, QUARANTINE | IMPORTED) => self.mode(path),
-                // The folder for checked-out worktrees, which is not examined.
-                (FileKind::Folder, WORKTREES) => {}
+                // Only the names of the folders for checked-out worktrees are examined.
+                (FileKind::Folder, WORKTREES) => {
+                    for entry in self.names(path) {
+                        let path = path.join(&entry.name);
+                        if self.in_scope(&path) && !is_folder(&path) {
+                            self.displaced(&path, entry.kind);
+                        }
+                    }
+                }
                 _ if path == Entry::Format.path() || is_of_user(&entry.name) => {}
                 _ if self.scope.is_all() => self.other(path, &entry),
                 _ => {}
@@ -249,6 +257,7 @@ impl<'a> Examination<'a> {
             }
             match entry.kind {
                 kind if is_misplaced(&path, kind) => self.in_the_way(&path),
+                FileKind::Folder if !is_folder(&path) && self.displaced(&path, entry.kind) => {}
                 FileKind::Folder if depth < DEEPEST => self.folder(&path, depth + 1),
                 FileKind::File if !entry.name.starts_with(TEMP_PREFIX) => self.file(&path, &entry),
                 _ => self.other(&path, &entry),
@@ -500,6 +509,8 @@ impl<'a> Examination<'a> {
                 .note(FindingKind::Imported, path, why)
                 .advice("nothing has to be done; move it away once its program needs it no more");
             self.report(finding);
+        } else if !self.led_to.contains(&self.root.absolute(path)) && self.displaced(path, entry.kind) {
+            // It is reported.
         } else if entry.kind == FileKind::Folder && self.has_known_files(path) {
             self.names_of_bytes(path);
             for entry in self.names(path) {

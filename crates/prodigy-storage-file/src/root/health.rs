@@ -6,7 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use prodigy_storage_backend::{Check, ErrorKind, Severity, StorageError, time_to_store};
-use prodigy_storage_layout::{DELETIONS, DLQ, EVENTS, LOCKS, MOVED, ORPHANED, QUARANTINE, STATE};
+use prodigy_storage_layout::{
+    DELETIONS, DLQ, EVENTS, Entry, LOCKS, MOVED, ORPHANED, QUARANTINE, STATE, WORKTREES,
+};
 
 use super::check::{check, check_owner, exposed, lock_root};
 use super::exposure::Exposed;
@@ -15,7 +17,7 @@ use super::fault::{
     quoted, sudo,
 };
 use super::held::held;
-use super::{FORMAT, InTheWay, Root, is_no_store, network};
+use super::{FORMAT, InTheWay, Root, displaced, is_folder, is_no_store, is_of_user, network};
 use crate::fs::{FileKind, FsFolder, Metadata};
 
 /// The top-level folders that are written to.
@@ -27,6 +29,8 @@ const PLACES: [&str; 9] = [
 const ROOT: &str = "";
 /// The largest number of files and folders below the root that are checked.
 const MOST: usize = 10_000;
+/// The largest number of names outside of the layout that are examined.
+const MOST_UNKNOWN: usize = 100;
 /// If a process may open fewer files than this, some of its writes fail.
 const LEAST_FILES: u64 = 20;
 /// If a process may open fewer files than this, it may fail while it works on many jobs at once.
@@ -235,6 +239,10 @@ struct TreeCheck<'a> {
     /// How many files and folders each user owns.
     owners: BTreeMap<u32, usize>,
     in_the_way: InTheWay,
+    /// Data of the store under names that nothing reads.
+    displaced: Examples,
+    /// The number of names outside of the layout that may still be examined for such data.
+    unknown: usize,
 }
 
 /// The number of paths that a check found, and descriptions of the first few.
@@ -274,6 +282,8 @@ impl<'a> TreeCheck<'a> {
             open: Examples::default(),
             owners: BTreeMap::new(),
             in_the_way: InTheWay::default(),
+            displaced: Examples::default(),
+            unknown: MOST_UNKNOWN,
         }
     }
 
@@ -286,6 +296,7 @@ impl<'a> TreeCheck<'a> {
                 continue;
             };
             let names = if folder.as_os_str().is_empty() {
+                self.renamed_areas();
                 AREAS.iter().rev().map(|area| (*area).to_owned()).collect()
             } else {
                 self.names(&*opened)
@@ -296,12 +307,43 @@ impl<'a> TreeCheck<'a> {
                     continue;
                 };
                 self.look(&path, &found, &*opened, name.as_ref());
+                if !path.starts_with(QUARANTINE) && self.is_displaced(&path, found.kind) {
+                    continue;
+                }
                 if found.kind == FileKind::Folder {
                     folders.push(path);
                 }
             }
         }
         self
+    }
+
+    /// Looks for the folders of areas that were renamed.
+    fn renamed_areas(&mut self) {
+        for entry in self.root.fs.list(Path::new("")).unwrap_or_default() {
+            let path = Path::new(&entry.name);
+            if entry.kind == FileKind::Folder && !is_of_user(&entry.name) {
+                self.is_displaced(path, entry.kind);
+            }
+        }
+        let worktrees = Path::new(WORKTREES);
+        for entry in self.root.fs.list(worktrees).unwrap_or_default() {
+            self.is_displaced(&worktrees.join(entry.name), entry.kind);
+        }
+    }
+
+    /// True for data of the store under a name that nothing reads.
+    fn is_displaced(&mut self, path: &Path, kind: FileKind) -> bool {
+        if self.unknown == 0 || is_folder(path) || Entry::parse(path).is_some() {
+            return false;
+        }
+        self.unknown -= 1;
+        let found = displaced(self.root, path, kind);
+        for part in &found {
+            let path = self.root.absolute(&part.path);
+            self.displaced.add(|| path.display().to_string());
+        }
+        !found.is_empty()
     }
 
     /// The user who owns most of what is below the root, if that is not the owner of the root. `None` if this process runs as the
@@ -349,6 +391,17 @@ impl<'a> TreeCheck<'a> {
             checks.push(
                 Check::new("below the root", Severity::Failure, what)
                     .with_hint("the doctor says what to do about each")
+                    .with_command("prodigy-storage doctor"),
+            );
+        }
+        if self.displaced.count > 0 {
+            let what = format!(
+                "nothing reads what was renamed or moved below the root: {}",
+                self.displaced.text()
+            );
+            checks.push(
+                Check::new("below the root", Severity::Warning, what)
+                    .with_hint("the doctor names the place to which each belongs")
                     .with_command("prodigy-storage doctor"),
             );
         }

@@ -7,6 +7,7 @@
 mod check;
 mod counters;
 mod deletion;
+mod displaced;
 mod exposure;
 mod fault;
 mod format;
@@ -50,6 +51,7 @@ use unflushed::Unflushed;
 pub(crate) use check::{check, check_owner, check_place, enter, foreign_owner, is_of_this_machine};
 pub(crate) use counters::count;
 pub(crate) use deletion::deleted;
+pub(crate) use displaced::{Displaced, displaced, is_folder};
 pub(crate) use fault::io_cause;
 pub(crate) use format::{FORMAT, format_text, read_format};
 #[cfg(feature = "backup")]
