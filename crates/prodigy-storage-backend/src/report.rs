@@ -202,7 +202,7 @@ impl Check {
     }
 
     /// The command that ends a deletion of this job that was cut short. It is about this job alone: without its name, `clean` also
-    /// removes what a rule of retention is about.
+    /// removes what is older than the settings for retention allow.
     ///
     /// ```
     /// use prodigy_storage_backend::Check;

@@ -240,7 +240,8 @@ fn host(text: &str) -> Option<&str> {
     (is_port && (port.is_empty() || port.starts_with(':'))).then_some(text)
 }
 
-/// A name or value, if no further setting can be in it.
+/// The text, if it can't contain a password: a text with one of these characters may be several settings, written in a
+/// wrong form.
 fn plain(text: &str) -> Option<&str> {
     (!text.contains(['@', ':', ';', '=', '?', '&', '\'', ' '])
         && !text.to_ascii_lowercase().contains("password"))

@@ -171,7 +171,7 @@ impl EventLog {
         self.spine.get(index.checked_sub(self.spine_removed)?).copied()
     }
 
-    /// True if this line of the spine was removed.
+    /// True if the line with this index in the spine (the lines whose ids ascend) was removed.
     pub(crate) fn is_removed(&self, index: usize) -> bool {
         index < self.spine_removed
     }

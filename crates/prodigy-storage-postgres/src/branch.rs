@@ -4,8 +4,8 @@
 //! A process whose lock was lost believes in it until its next renewal, or until its lease ends by its own clock. So for
 //! the length of a lease, nobody gets a lock in a new branch. The table `branch` has one row, for the branch in which
 //! the store was last seen. Each attempt to take a lock and each renewal compares it with the server's timeline, which
-//! changes with a promotion and with a restore to a moment. A row that another transaction wrote than the one it names
-//! was put back from a dump.
+//! changes with a promotion and with a restore to a moment. The row also states the transaction that wrote it. If another
+//! transaction wrote it, the row was put back from a dump.
 
 use std::sync::OnceLock;
 

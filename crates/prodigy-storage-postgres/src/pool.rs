@@ -254,7 +254,8 @@ impl Pool {
         }
     }
 
-    /// The connection of a seat. Without a seat (`shelf`), one that the runtime of the handle drives.
+    /// Lends the connection that is kept on the `shelf` and that the calling thread drives. Without a `shelf`, lends one that the runtime
+    /// of the handle drives.
     pub(crate) async fn lend(
         &self,
         shelf: Option<&Shelf>,

@@ -101,8 +101,8 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Opens a session on the connection of a seat. Without a seat (`shelf`), on one that the runtime of the
-    /// handle drives.
+    /// Opens a session. With a `shelf`, it uses the connection that is kept there and that the calling thread drives;
+    /// without one, a connection that the runtime of the handle drives.
     pub(crate) async fn open(
         pool: &Arc<Pool>,
         shelf: Option<&Shelf>,

@@ -124,11 +124,11 @@ pub struct Counts {
     pub recoveries: usize,
     /// The number of points in these recoveries.
     pub recovery_points: usize,
-    /// The number of disks that were derived from these recoveries.
+    /// The number of contents that a disk may have after a power failure during these recoveries.
     pub recovery_derived: usize,
-    /// The number of checked disks among those of [`recovery_derived`](Self::recovery_derived).
+    /// The number of contents of a disk that were checked, among those of [`recovery_derived`](Self::recovery_derived).
     pub recovery_checked: usize,
-    /// The number of disks that were drawn at random, in workloads and recoveries.
+    /// The number of such contents that were chosen at random, in workloads and recoveries.
     pub drawn: usize,
 }
 

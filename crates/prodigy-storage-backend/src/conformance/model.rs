@@ -475,7 +475,7 @@ fn settlement() -> impl Strategy<Value = (Whose, What)> {
         1 => Just(What::Unpark),
         1 => Just(What::Edit),
     ];
-    // A claim by key can't extend a lease, so such a settlement becomes another change.
+    // Only the token of a lease can extend it. Where an item is named in another way, it is removed instead.
     (whose, what).prop_map(|(whose, what)| match (whose, what) {
         (Whose::Token(_), _) => (whose, what),
         (_, What::Extend) => (whose, What::Remove),

@@ -266,7 +266,7 @@ fn each_save_of_one_state_stays_a_checkpoint_and_the_last_save_stays_the_last() 
         .run(&["export", "--repo", "shop", "--job", "job", file.to_str().unwrap()])
         .code(0);
     let root = bench.path("new");
-    // The store that it came from has all of it.
+    // The exported store has all checkpoints of the file.
     for (root, stored) in [(&root, 5), (&root, 0), (&bench.root(), 0)] {
         let run = import(&bench, root, &file).code(0);
         let checkpoints = run

@@ -102,7 +102,7 @@ fn a_line_break_in_a_name_begins_no_line_of_the_messages() {
         let shown = format!("/{name}\\u{{a}}error: forged");
         assert!(run.err.contains(&shown), "{shown}: {}", run.err);
     }
-    // Here, nothing says the repository.
+    // No part of these paths names the repository.
     bench.write("bare/sessions/w\nerror: forged.json", "{}");
     let run = bench
         .run(&["import", bench.path("bare").to_str().unwrap()])

@@ -367,8 +367,8 @@ impl Logs {
         Ok(None)
     }
 
-    /// Locks the folder and each segment, so that no process writes to the log. The inner error is a process that writes
-    /// to it.
+    /// Locks the folder and each segment, so that no process writes to the log. If a process writes to it, the
+    /// inner result is an error that describes this process.
     pub(crate) fn hold(
         &self,
         job: &JobAddress,

@@ -63,7 +63,8 @@ impl Queues {
 }
 
 impl Turn<'_> {
-    /// Finds the selected items that may be taken, ordered by place, each with its birth.
+    /// Finds the selected items that may be taken, ordered by place, each with its birth (the number that the
+    /// queue's counter had when the item was added).
     fn find(&mut self, select: &Select, limit: usize) -> Result<Vec<(u64, QueueEntry)>> {
         let mut found = Vec::new();
         let mut walk = Walk::default();

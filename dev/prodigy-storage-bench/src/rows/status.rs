@@ -15,7 +15,7 @@ use crate::row::{Contestant, Plan, Role, Row};
 use crate::rows::footprint::without_tool;
 
 const STATUS: &[&str] = &["status"];
-/// The number of jobs; `FEW` is the smaller number with which the memory is compared.
+/// The number of jobs. The memory that they need is compared with that for `FEW` jobs.
 const JOBS: usize = 100_000;
 const FEW: usize = 10_000;
 

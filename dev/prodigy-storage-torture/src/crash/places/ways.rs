@@ -42,7 +42,7 @@ pub(super) enum Leads {
     Shut,
 }
 
-/// A way to take the root away from running processes.
+/// A way in which the folder of the store disappears or is replaced while processes use it.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) what: &'static str,
