@@ -523,12 +523,21 @@ fn what_was_renamed_is_not_moved_over_what_took_its_place() {
 
 #[test]
 fn data_of_the_store_under_an_unknown_name_is_never_moved_to_quarantine() {
-    let bench = full();
-    let copy = bench.root().join("old/of/mine");
-    fs::create_dir_all(&copy).unwrap();
-    let document = bench.root().join("state/shop/documents/notes/one.json");
-    fs::copy(document, copy.join("x")).unwrap();
-    let found = bench.run(&["doctor"]);
-    let found = found.prints("warning  displaced").prints("its place is unknown");
-    assert!(!found.out.contains("mv "), "{}", found.out);
+    // A document elsewhere, and a queue and its journal under names that people give to a copy.
+    for (from, to) in [
+        ("state/shop/documents/notes/one.json", "old/of/mine/x"),
+        ("dlq/shop/job/items.json", "dlq/shop/job/items (copy).json"),
+        ("dlq/shop/job/items.journal", "dlq/shop/job/Copy of items.journal"),
+    ] {
+        let bench = full();
+        bench
+            .run(&["dlq", "park", "a", "--repo", "shop", "--job", "job"])
+            .code(0);
+        let to = bench.root().join(to);
+        fs::create_dir_all(folder(&to)).unwrap();
+        fs::copy(bench.root().join(from), to).unwrap();
+        let found = bench.run(&["doctor"]);
+        let found = found.prints("warning  displaced").prints("its place is unknown");
+        assert!(!found.out.contains("mv "), "{}", found.out);
+    }
 }

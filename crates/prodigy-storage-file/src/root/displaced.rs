@@ -34,6 +34,8 @@ const FIXED: [&str; 12] = [
     DOCUMENTS,
     "repositories",
 ];
+/// The first bytes of a queue that has items, and of a journal.
+const QUEUE: [&[u8]; 2] = [b"[\n{", b"{\"journal\":"];
 const ZSTD: [&[u8]; 2] = [&[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18]];
 
 /// A file or folder with data of the store under a name that nothing reads.
@@ -138,7 +140,7 @@ impl Search<'_> {
     fn has_data(&mut self, path: &Path, kind: FileKind, depth: usize) -> bool {
         if kind == FileKind::File {
             let head = self.head(path);
-            let is_queue = path.file_name().is_some_and(|name| name == "items.json") && has_checksum(&head);
+            let is_queue = QUEUE.iter().any(|mark| head.starts_with(mark)) && has_checksum(&head);
             return is_queue || begins_as_ours(&head) || has_record(&head);
         }
         depth < DEEPEST
