@@ -217,8 +217,26 @@ fn a_cursor_of_a_copied_folder_keeps_its_place_in_a_segment_that_the_copy_does_n
 
 /// Runs `cp -a`.
 fn cp(from: &Path, into: &Path) {
+    assert!(run_cp(from, into));
+}
+
+/// Runs `cp -a`; returns false if it failed.
+fn run_cp(from: &Path, into: &Path) -> bool {
     let mut cp = std::process::Command::new("cp");
-    assert!(cp.arg("-a").args([from, into]).status().unwrap().success());
+    cp.arg("-a").args([from, into]).status().unwrap().success()
+}
+
+/// Copies a store to a new folder. A thread of the store may still compress a segment; then `cp` can fail, since the plain form
+/// disappears, and it is repeated.
+fn cp_store(from: &Path, into: &Path) {
+    for _ in 0..100 {
+        drop(std::fs::remove_dir_all(into));
+        std::fs::create_dir_all(into).unwrap();
+        if run_cp(&from.join("."), into) {
+            return;
+        }
+    }
+    panic!("no copy of {} succeeded", from.display());
 }
 
 /// The only segment of the log in a root.
@@ -458,9 +476,7 @@ impl Branches {
         if self.copied[store] {
             cp(&copy.join("."), &root);
         } else if root.exists() {
-            drop(std::fs::remove_dir_all(&copy));
-            std::fs::create_dir_all(&copy).unwrap();
-            cp(&root.join("."), &copy);
+            cp_store(&root, &copy);
         }
         self.copied[store] = root.exists() && !self.copied[store];
     }
@@ -572,8 +588,7 @@ fn a_cursor_of_any_copy_skips_no_event_in_any_other_copy() {
                     let from = branches.place.root(STORES[(store + 1) % STORES.len()]);
                     let into = branches.place.root(STORES[store]);
                     if from.exists() {
-                        drop(std::fs::remove_dir_all(&into));
-                        cp(&from, &into);
+                        cp_store(&from, &into);
                         branches.copied[store] = false;
                     }
                 }
