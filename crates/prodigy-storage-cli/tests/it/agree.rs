@@ -1,10 +1,21 @@
 //! `status`, `health` and `doctor` agree about what is wrong with a store.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Bench, Run, SAVE, commands, run};
+use crate::support::{Bench, Run, SAVE, commands, run, tree};
+
+/// Prints the body of the latest checkpoint.
+const SHOW: [&str; 7] = [
+    "checkpoint",
+    "show",
+    "--repo",
+    "shop",
+    "--job",
+    "job",
+    "--payload",
+];
 
 /// A store with a job of five events and a checkpoint at the end of its log.
 fn stored() -> Bench {
@@ -272,16 +283,7 @@ fn a_renamed_folder_of_states_is_found_by_all_three_and_gets_its_name_back() {
         crate::planted::shell(&bench, &commands[command]).code(0);
         append_in(&bench, "shop", "2\n").code(0);
         assert_eq!(events_of(&bench, "shop"), 2);
-        let show = [
-            "checkpoint",
-            "show",
-            "--repo",
-            "shop",
-            "--job",
-            "job",
-            "--payload",
-        ];
-        assert_eq!(bench.run(&show).code(0).out, "1\n");
+        assert_eq!(bench.run(&SHOW).code(0).out, "1\n");
         none_sees(&bench);
     }
 }
@@ -381,20 +383,11 @@ fn a_copy_of_a_segment_under_a_later_name_is_found() {
 }
 
 /// The paths below a folder, with the contents of the files.
-fn tree(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let text = fs::read(&path).unwrap_or_default();
-            if path.is_dir() {
-                folders.push(path.clone());
-            }
-            found.push((path, text));
-        }
-    }
-    found.sort();
-    found
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    tree(folder)
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(path).unwrap_or_default()))
+        .collect()
 }
 
 /// A store with one of everything.
@@ -468,7 +461,7 @@ fn what_was_renamed_below_the_root_gets_its_name_back() {
     for (at, start, new) in RENAMES {
         println!("{at}/{start} -> {new}");
         let bench = full();
-        let before = tree(&bench.root());
+        let before = contents(&bench.root());
         let at = bench.root().join(at);
         let names = fs::read_dir(&at)
             .unwrap()
@@ -486,7 +479,7 @@ fn what_was_renamed_below_the_root_gets_its_name_back() {
         let command = advised(&found, "test ! -e ");
         assert!(!found.out.contains("quarantine"), "{}", found.out);
         crate::planted::shell(&bench, &command).code(0);
-        assert_eq!(tree(&bench.root()), before);
+        assert_eq!(contents(&bench.root()), before);
     }
 }
 
@@ -509,16 +502,7 @@ fn what_was_renamed_is_not_moved_over_what_took_its_place() {
     .unwrap();
     let found = bench.run(&["doctor"]).code(5);
     crate::planted::shell(&bench, &advised(&found, "test ! -e ")).code(0);
-    let show = [
-        "checkpoint",
-        "show",
-        "--repo",
-        "shop",
-        "--job",
-        "job",
-        "--payload",
-    ];
-    assert_eq!(bench.run(&show).code(0).out, "{\"done\":5}\n");
+    assert_eq!(bench.run(&SHOW).code(0).out, "{\"done\":5}\n");
 }
 
 #[test]

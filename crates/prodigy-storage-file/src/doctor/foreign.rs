@@ -8,6 +8,7 @@ use prodigy_storage_layout::{DLQ, EVENTS, JobId, STATE};
 use super::finding::{Finding, FindingKind, FindingSeverity};
 use super::walk::Examination;
 use crate::fs::OpenMode;
+use crate::root::is_zstd;
 
 /// True if a folder or a file that names a repository, a job or a document at this path has a name that is not allowed. All names are
 /// under the same rules.
@@ -249,7 +250,6 @@ impl Examination<'_> {
     /// True for a file that is neither JSON nor compressed. A file that can't be read is not judged.
     fn is_text(&self, path: &Path) -> bool {
         const GZIP: &[u8] = &[0x1f, 0x8b];
-        const ZSTD: [&[u8]; 2] = [&[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18]];
         let mut head = [0; 512];
         let file = self.root.fs.open(path, OpenMode::Read);
         let Ok(len) = file.and_then(|file| file.read_at(&mut head, 0)) else {
@@ -257,7 +257,7 @@ impl Examination<'_> {
         };
         let head = head.get(..len).unwrap_or_default();
         let is_json = matches!(head.trim_ascii_start().first(), Some(b'{' | b'['));
-        !is_json && !head.starts_with(GZIP) && !ZSTD.iter().any(|mark| head.starts_with(mark))
+        !is_json && !head.starts_with(GZIP) && !is_zstd(head)
     }
 
     /// Counts a file or a folder of a group.

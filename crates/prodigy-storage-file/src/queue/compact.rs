@@ -17,7 +17,7 @@ use super::standing::Standing;
 use super::turn::{STRIDE, Turn};
 use super::{CLOSING, Queues, SEPARATOR};
 use crate::fs::FsFile;
-use crate::root::{Quarantine, Replace, TempFile, count};
+use crate::root::{CHECKSUM, Quarantine, Replace, TempFile, count};
 
 /// The number of bytes written at once.
 const CHUNK: usize = 256 << 10;
@@ -481,7 +481,7 @@ impl Turn<'_> {
         let rest = from.offset + from.len - end.len() as u64;
         open.file.read_full_at(&mut end, rest).map_err(fault)?;
         // If the line has a checksum, it gets a new one.
-        let is_sealed = end.starts_with(b",\"crc\":\"");
+        let is_sealed = end.starts_with(CHECKSUM);
         let body = from.len - if is_sealed { line::TRAILER as u64 } else { 1 };
         let (mut sum, mut done) = (0, 0);
         let mut piece = vec![0; CHUNK];
@@ -505,7 +505,7 @@ impl Turn<'_> {
             return Ok(body + birth.len() as u64 + 1);
         }
         sum = prodigy_storage_backend::record::checksum_on(sum, birth.as_bytes());
-        out.buffer.extend_from_slice(b",\"crc\":\"");
+        out.buffer.extend_from_slice(CHECKSUM);
         out.buffer
             .extend_from_slice(&prodigy_storage_backend::record::hex8(sum));
         out.buffer.extend_from_slice(b"\"}");

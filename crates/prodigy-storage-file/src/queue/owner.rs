@@ -14,10 +14,8 @@ use std::path::Path;
 use super::line;
 use super::scan::{Value, value};
 use crate::fs::FsFile;
-use crate::root::{Root, is_text};
+use crate::root::{CHECKSUM, Root, has_checksum, is_text};
 
-/// The bytes before the checksum in the line of each item of ours.
-const CHECKSUM: &[u8] = b",\"crc\":\"";
 /// A file of ours begins with this text and an item, or is [`EMPTY`].
 const OPENING: &[u8] = b"[\n";
 const EMPTY: &[u8] = b"[\n]\n";
@@ -27,11 +25,6 @@ const BEGINNING: usize = OPENING.len() + line::HEAD.len();
 const LONG: usize = 1 << 20;
 /// The number of bytes read at once.
 const CHUNK: usize = 64 << 10;
-
-/// True if the bytes contain what may be the checksum of an item of ours.
-pub(super) fn has_checksum(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, CHECKSUM).is_some()
-}
 
 /// True if this project wrote the file of a queue. The file is read only up to the first checksum.
 pub(super) fn is_ours(file: &dyn FsFile) -> io::Result<bool> {

@@ -14,8 +14,8 @@ use super::SEPARATOR;
 use super::blanks::{self, BLANK};
 use super::buffer::Buffer;
 use super::line::{self, ItemChecksum, ROOM};
-use super::owner;
 use crate::fs::FsFile;
+use crate::root::has_checksum;
 pub(super) use array::ArrayState;
 pub(crate) use damage::LOST_WRITE;
 
@@ -352,7 +352,7 @@ impl Scanner {
                             && line::read(text, ItemChecksum::Missing).is_some();
                         match is_item {
                             true => Ok(self.item(range, ItemChecksum::Missing)),
-                            false if owner::has_checksum(text) => {
+                            false if has_checksum(text) => {
                                 self.damaged("it has no valid `item_id`", Some(range.end))
                             }
                             false => Ok(self.foreign(range.end)),
@@ -408,7 +408,7 @@ impl Scanner {
             if let Value::Whole(len) = found {
                 let (element, behind) = rest.split_at_checked(len).unwrap_or_default();
                 let is_element = matches!(behind.trim_ascii_start().first(), Some(b',' | b']'));
-                if is_element && len <= self.limit && !owner::has_checksum(element) {
+                if is_element && len <= self.limit && !has_checksum(element) {
                     return Ok(self.foreign(self.at + len));
                 }
             }

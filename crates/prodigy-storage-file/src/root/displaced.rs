@@ -10,7 +10,7 @@ use prodigy_storage_layout::{
     SegmentForm, WORKTREES,
 };
 
-use super::Root;
+use super::{Root, has_checksum, is_zstd};
 use crate::fs::{DirEntry, FileKind, OpenMode, TEMP_PREFIX};
 
 /// The largest number of files that are read to recognise a folder.
@@ -36,7 +36,6 @@ const FIXED: [&str; 12] = [
 ];
 /// The first bytes of a queue that has items, and of a journal.
 const QUEUE: [&[u8]; 2] = [b"[\n{", b"{\"journal\":"];
-const ZSTD: [&[u8]; 2] = [&[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18]];
 
 /// A file or folder with data of the store under a name that nothing reads.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,14 +114,13 @@ impl Search<'_> {
     /// name.
     fn is_entry(&self, path: &Path, entry: &Entry, is_similar: bool) -> bool {
         let head = self.head(path);
-        let is_packed = ZSTD.iter().any(|mark| head.starts_with(mark));
         match entry {
             Entry::Segment(_, name, SegmentForm::Plain) => name.is_canonical() && has_record(&head),
-            Entry::Segment(_, name, SegmentForm::Zstd) => name.is_canonical() && is_packed,
+            Entry::Segment(_, name, SegmentForm::Zstd) => name.is_canonical() && is_zstd(&head),
             Entry::Segment(..) => false,
             Entry::Queue(_) | Entry::QueueJournal(_) => has_checksum(&head),
             Entry::Document(_) => begins_as_ours(&head),
-            Entry::Compressed(_) => is_packed,
+            Entry::Compressed(_) => is_zstd(&head),
             Entry::QueueLock(_) | Entry::Worktree(..) | Entry::Format => false,
             _ => is_similar && head.first() == Some(&b'{'),
         }
@@ -263,14 +261,7 @@ fn has_record(bytes: &[u8]) -> bool {
         .any(|line| record::read_line(line).is_ok_and(|record| record.verified))
 }
 
-/// True if the checksum of an item of a queue is in these bytes.
-fn has_checksum(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, b",\"crc\":\"").is_some()
-}
-
 /// True if a file begins like the envelope of a document.
 fn begins_as_ours(bytes: &[u8]) -> bool {
-    bytes
-        .strip_prefix(b"{\"format\":1,")
-        .is_some_and(|rest| rest.starts_with(b"\"revision\":\""))
+    bytes.starts_with(b"{\"format\":1,\"revision\":\"")
 }

@@ -5,6 +5,7 @@
 //! the contents of files.
 
 mod check;
+mod contents;
 mod counters;
 mod deletion;
 mod displaced;
@@ -27,7 +28,6 @@ mod place;
 mod quarantine;
 mod store_name;
 mod temp_file;
-mod text;
 mod unflushed;
 mod usage;
 
@@ -49,6 +49,7 @@ use place::Whereabouts;
 use unflushed::Unflushed;
 
 pub(crate) use check::{check, check_owner, check_place, enter, foreign_owner, is_of_this_machine};
+pub(crate) use contents::{CHECKSUM, has_checksum, is_text, is_zstd};
 pub(crate) use counters::count;
 pub(crate) use deletion::deleted;
 pub(crate) use displaced::{Displaced, displaced, is_folder};
@@ -70,7 +71,6 @@ pub(crate) use place::{LASTS, Look};
 pub(crate) use quarantine::Quarantine;
 pub(crate) use store_name::salvage as salvage_name;
 pub(crate) use temp_file::{Replace, TempFile};
-pub(crate) use text::is_text;
 pub(crate) use usage::{bytes_below, usage};
 
 /// Device and inode of a folder, and its creation time if the file system stores it. The time distinguishes it from a

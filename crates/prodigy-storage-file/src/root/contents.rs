@@ -1,4 +1,19 @@
-//! Distinguishes text from JSON.
+//! Recognises by its bytes what a file holds.
+
+/// The bytes before the checksum of an item of a queue, or of a record.
+pub(crate) const CHECKSUM: &[u8] = b",\"crc\":\"";
+/// The first bytes of a Zstandard frame, and of a skippable frame before one (RFC 8878, 3.1.1 and 3.1.2).
+const ZSTD: [&[u8]; 2] = [&[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18]];
+
+/// True if the bytes contain what may be a checksum of ours.
+pub(crate) fn has_checksum(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, CHECKSUM).is_some()
+}
+
+/// True if a file that begins with these bytes is compressed with Zstandard.
+pub(crate) fn is_zstd(bytes: &[u8]) -> bool {
+    ZSTD.iter().any(|mark| bytes.starts_with(mark))
+}
 
 /// True if a file that begins with these bytes holds text: it has more than white space, no JSON object or array begins it, and it has
 /// no zeros, as a power loss leaves them.
