@@ -33,7 +33,7 @@ use prodigy_storage_layout::{
 use crate::fs::FileSystem;
 use crate::queue::Gate;
 use crate::root::{self, FileOptions, Look, Root};
-use handle::{CheckedScan, Handle, LogAtStart};
+use handle::{CheckedScan, Handle};
 pub(crate) use stores::Stores;
 
 /// The roots that are open in this process: all handles on one root share its writers.
@@ -152,9 +152,7 @@ impl LogStore for FileBackend {
     fn scan(&self, job: &JobAddress, options: &ScanOptions, deadline: Deadline) -> Result<Box<dyn Scan>> {
         self.handle
             .scan("scan events", |store| {
-                let log = LogAtStart::look(store, job)?;
-                let scan = store.logs.scan(job, options, deadline)?;
-                Ok(CheckedScan::new(scan, store, log))
+                CheckedScan::begin(store, job, || store.logs.scan(job, options, deadline))
             })
             .map(|scan| Box::new(scan) as Box<dyn Scan>)
     }
@@ -168,9 +166,7 @@ impl LogStore for FileBackend {
     ) -> Result<Box<dyn Scan>> {
         self.handle
             .scan("read last events", |store| {
-                let log = LogAtStart::look(store, job)?;
-                let scan = store.logs.tail(job, count, step_timeout, deadline)?;
-                Ok(CheckedScan::new(scan, store, log))
+                CheckedScan::begin(store, job, || store.logs.tail(job, count, step_timeout, deadline))
             })
             .map(|scan| Box::new(scan) as Box<dyn Scan>)
     }

@@ -269,20 +269,38 @@ pub(crate) struct CheckedScan {
 }
 
 impl CheckedScan {
-    pub(crate) fn new(scan: Box<dyn Scan>, store: &Arc<Stores>, log: LogAtStart) -> Self {
+    pub(crate) fn begin(
+        store: &Arc<Stores>,
+        job: &JobAddress,
+        scan: impl Fn() -> Result<Box<dyn Scan>>,
+    ) -> Result<Self> {
+        let mut log = LogAtStart::look(store, job)?;
+        let mut begun = scan()?;
+        if log.folder.is_none() {
+            // The log may have begun before the scan did. Only a scan that begins after a look at its folder can tell at its end whether
+            // that log is still there.
+            log = LogAtStart::look(store, job)?;
+            if log.folder.is_some() {
+                begun = scan()?;
+            }
+        }
         let store = Arc::clone(store);
-        Self { scan, store, log }
+        Ok(Self {
+            scan: begun,
+            store,
+            log,
+        })
     }
 }
 
 /// The job of a scan, and the identity of its log's folder when the scan began.
-pub(crate) struct LogAtStart {
+struct LogAtStart {
     job: JobAddress,
     folder: Option<FolderId>,
 }
 
 impl LogAtStart {
-    pub(crate) fn look(store: &Stores, job: &JobAddress) -> Result<Self> {
+    fn look(store: &Stores, job: &JobAddress) -> Result<Self> {
         let folder = match store.root.is_deleted(SCAN, job)? {
             true => None,
             false => store.root.folder_id(&events_folder(job)).ok(),

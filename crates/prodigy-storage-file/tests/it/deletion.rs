@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use prodigy_storage_backend::{
     AppendOptions, Batch, Body, Catalog, Check, Deadline, DocumentStore, Durability, Entries, ErrorKind,
-    ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStep, QueueStore, Result, Select,
-    Severity, UnfinishedDeletion,
+    ItemId, LockOptions, LockStore, LogStore, PutOptions, QueueItem, QueueStep, QueueStore, Result,
+    ScanOptions, Select, Severity, UnfinishedDeletion,
 };
 use prodigy_storage_file::{Doctor, FileBackend, FileOptions, Leftovers};
 use prodigy_storage_layout::{
@@ -130,6 +130,29 @@ fn hooked(
         }
     });
     FileBackend::open_on(Arc::new(hooked), FileOptions::new(root)).unwrap()
+}
+
+#[test]
+fn a_read_that_begins_before_its_job_notices_that_the_job_is_deleted() {
+    for is_tail in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let other = Arc::new(process(&root, 1));
+        append(&other, 0).unwrap();
+        assert!(other.delete_job(&job(), None, NEVER).unwrap());
+        // The job begins again between the look at its folder and the listing of its segments.
+        let writer = Arc::clone(&other);
+        let log = prodigy_storage_layout::events_folder(&job());
+        let backend = hooked(&root, "list", log, move || append(&writer, 1).unwrap());
+        let mut scan = match is_tail {
+            true => backend.tail(&job(), 1, None, NEVER),
+            false => backend.scan(&job(), &ScanOptions::all(), NEVER),
+        }
+        .unwrap();
+        assert!(scan.next().unwrap().is_some());
+        assert!(other.delete_job(&job(), None, NEVER).unwrap());
+        assert_eq!(scan.next().unwrap_err().kind(), ErrorKind::Deleted);
+    }
 }
 
 fn keys(backend: &FileBackend) -> Vec<String> {
